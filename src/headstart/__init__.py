@@ -1,0 +1,30 @@
+"""Headstart: image classifiers from pre-trained vision models, at the speed of one look per image.
+
+Names are resolved on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fit": "headstart.fitting",
+    "load": "headstart.classifier",
+    "Classifier": "headstart.classifier",
+    "Run": "headstart.runs",
+    "read_dataset": "headstart.dataset",
+    "load_backbone": "headstart.backbones",
+}
+
+__all__ = ["Classifier", "Run", "__version__", "fit", "load", "load_backbone", "read_dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,73 @@
+"""Every error that Headstart raises on purpose.
+
+    HeadstartError
+    ├── UserError                 the input or the request is wrong; exit code 2
+    │   ├── ImageError            a file is no usable image (truncated, empty, bomb-sized, not an image)
+    │   ├── DatasetError          the labelled images do not form a data set
+    │   ├── BackboneError         unknown backbone, unknown architecture, unusable weights file
+    │   │   └── MissingWeights    the weights are not on this machine and there is no network
+    │   ├── OptionError           an option or argument has a value that cannot work
+    │   ├── MissingExtra          the feature needs an optional dependency; names the extra to install
+    │   └── RunError              no such run, or a run's folder is incomplete
+    └── InternalError             our fault; exit code 1
+        ├── CacheError            the feature cache could not be read or written
+        └── ParityError           a reloaded or exported model disagrees with the one in memory
+
+A message is one line: what, where, expected and got, the way out.
+"""
+
+
+class HeadstartError(Exception):
+    """Root of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class UserError(HeadstartError):
+    """The input or the request is wrong; the message says how to mend it."""
+
+    exit_code = 2
+
+
+class ImageError(UserError):
+    """A file is no usable image."""
+
+
+class DatasetError(UserError):
+    """The labelled images do not form a data set."""
+
+
+class BackboneError(UserError):
+    """Unknown backbone or architecture, or an unusable weights file."""
+
+
+class MissingWeights(BackboneError):
+    """The weights are not on this machine and cannot be fetched."""
+
+
+class OptionError(UserError):
+    """An option or argument has a value that cannot work."""
+
+
+class MissingExtra(UserError):
+    """The feature needs an optional dependency."""
+
+    def __init__(self, feature: str, *, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional part: pip install 'headstart[{extra}]'")
+        self.extra = extra
+
+
+class RunError(UserError):
+    """No such run, or a run's folder is incomplete."""
+
+
+class InternalError(HeadstartError):
+    """A failure of ours."""
+
+
+class CacheError(InternalError):
+    """The feature cache could not be read or written."""
+
+
+class ParityError(InternalError):
+    """A reloaded or exported model disagrees with the one in memory."""
