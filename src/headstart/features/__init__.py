@@ -1,0 +1,30 @@
+"""The feature cache, and the pipelined extraction that fills it.
+
+A frozen layer computes the same thing in every epoch, so what a prefix computes for one view of one image is
+computed once and kept. The cache is addressed by content: an image's bytes, the weights, the preprocessing,
+the view, the depth, the runtime and the precision; change any of them and the lookup misses.
+"""
+
+from headstart.features.cache import FeatureCache, Shelf, ShelfInfo
+from headstart.features.extraction import (
+    CacheUse,
+    Extraction,
+    Progress,
+    Wanted,
+    cache_bytes,
+    extract,
+    record_key,
+)
+
+__all__ = [
+    "CacheUse",
+    "Extraction",
+    "FeatureCache",
+    "Progress",
+    "Shelf",
+    "ShelfInfo",
+    "Wanted",
+    "cache_bytes",
+    "extract",
+    "record_key",
+]

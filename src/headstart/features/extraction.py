@@ -1,0 +1,465 @@
+"""One pass over the images: hash, decode, check, render, run the prefix, store.
+
+Decoding threads and inference overlap, and what is in the cache already is neither decoded nor computed anew.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.dataset import Sample, Skipped, content_hash
+from headstart.errors import CacheError, ImageError, OptionError
+from headstart.features.cache import FeatureCache, Shelf, pack
+from headstart.images import ImageFacts, View, open_image, render, shortest_side_needed
+
+if TYPE_CHECKING:
+    from headstart.backbones import Backbone
+    from headstart.runtimes import Runtime
+
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, done, total)."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+BATCH_SIZE = 32
+_IMAGES_PER_TASK = 8
+_TASKS_IN_FLIGHT_PER_WORKER = 4
+_BYTES_PER_TRANSACTION = 8 << 20
+"""A commit costs a disk flush of some milliseconds; 8 MiB of features make it negligible."""
+
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which features a job needs of each image.
+
+    Args:
+        depth: how many stages are frozen; below `all`, the activations at the cut are wanted.
+        views: the renderings of each image.
+        pooled: the last layer's vector is wanted.
+        taps: the pooled maps of every stage are wanted too.
+    """
+
+    depth: int
+    views: tuple[View, ...]
+    pooled: bool = True
+    taps: bool = False
+
+    def records(self, stages: int) -> tuple[str, ...]:
+        """Names of the records that one view of one image has in the cache."""
+        activation = (f"activation-{self.depth}",) if self.depth < stages else ()
+        return activation + (("features",) if self.pooled else ()) + (("taps",) if self.taps else ())
+
+
+def record_key(content: bytes, view: View, record: str) -> bytes:
+    """24 bytes: 16 of the image's content hash, 8 of the view's and the record's names."""
+    return content + hashlib.blake2b(f"{view.name}/{record}".encode(), digest_size=8).digest()
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """How the cache was used: views of images found and computed, bytes written."""
+
+    hits: int = 0
+    misses: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What one pass over a data set's images gave.
+
+    ``hashes`` and ``facts`` run parallel to the samples; None where a file could not be read.
+    """
+
+    hashes: tuple[bytes | None, ...]
+    facts: tuple[ImageFacts | None, ...]
+    skipped: tuple[Skipped, ...]
+    use: CacheUse
+    shelf: Shelf
+    backbone: "Backbone"
+    wanted: Wanted
+
+    def features(
+        self, images: Sequence[int], *, taps: Sequence[str] | None = None, view: View
+    ) -> NDArray[np.float32]:
+        """Pooled features of some images.
+
+        Args:
+            images: indices into the samples; each must have been readable.
+            taps: names of taps, concatenated in this order; None for the last vector alone.
+            view: one of the views that were extracted.
+
+        Returns:
+            float32 [len(images), D].
+        """
+        last = self.backbone.taps()[-1].name
+        names = [last] if taps is None else list(taps)
+        parts = {}
+        if last in names:
+            parts[last] = self._rows(images, view=view, record="features")
+        if set(names) - {last}:
+            rows = self._rows(images, view=view, record="taps")
+            parts |= {name: rows[:, span] for name, span in self.tap_spans.items() if name in names}
+        chosen = [parts[name] for name in names]
+        return np.concatenate(chosen, axis=1, dtype=np.float32)
+
+    @cached_property
+    def tap_spans(self) -> dict[str, slice]:
+        """Where each tap but the last one lies in a `taps` record."""
+        spans, start = {}, 0
+        for tap in self.backbone.taps()[:-1]:
+            width = tap.width(self.backbone)
+            spans[tap.name] = slice(start, start + width)
+            start += width
+        return spans
+
+    def activations(self, images: Sequence[int], *, view: View) -> NDArray[Any]:
+        """Maps at the cut, [n, …] float16 or float32; at depth 0 the rendered pixels, uint8 [n, S, S, 3]."""
+        return self._rows(images, view=view, record=f"activation-{self.wanted.depth}")
+
+    def _rows(self, images: Sequence[int], *, view: View, record: str) -> NDArray[Any]:
+        keys = [record_key(self._hash(image), view, record) for image in images]
+        if not keys:
+            return np.zeros((0, 0), np.float32)
+        shape, dtype = self.shelf.shape_of(keys[0])
+        rows = np.empty((len(keys), *shape), dtype)
+        self.shelf.read_into(keys, rows)
+        return rows
+
+    def _hash(self, image: int) -> bytes:
+        found = self.hashes[image]
+        if found is None:
+            raise CacheError(f"image {image} could not be read, so it has no features")
+        return found
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """One sample after decoding: ``pixels`` has the views that are not in the cache."""
+
+    index: int
+    content: bytes | None
+    facts: ImageFacts | None
+    fresh_facts: bool = False
+    problem: str | None = None
+    missing: tuple[View, ...] = ()
+    pixels: tuple[NDArray[np.uint8], ...] = ()
+
+
+@dataclass
+class _Ledger:
+    """What the pass has learnt so far; written by the consuming thread alone."""
+
+    hashes: list[bytes | None]
+    facts: list[ImageFacts | None]
+    views: int
+    skipped: list[Skipped] = field(default_factory=list)
+    hits: int = 0
+    misses: int = 0
+    done: int = 0
+
+
+def extract(
+    samples: Sequence[Sample],
+    backbone: "Backbone",
+    *,
+    wanted: Wanted,
+    runtime: "Runtime",
+    cache: FeatureCache,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Extraction:
+    """Look at every image once: hash, decode, check, render, run the prefix, store.
+
+    Decoding threads and inference overlap; a bounded number of images is in memory, however many there are.
+    Views that are in the cache already are not rendered. An interrupted call keeps what it has stored.
+
+    Raises:
+        CacheError: the cache cannot be written.
+        OptionError: the disk has less room than the features need.
+    """
+    shelf = cache.shelf(_identity(backbone, runtime))
+    facts_shelf = cache.shelf({"kind": "facts"})
+    ledger = _Ledger([None] * len(samples), [None] * len(samples), views=len(wanted.views))
+    writer = _Writer(shelf, facts_shelf)
+    render_task = _render_task(backbone, wanted=wanted, shelf=shelf, facts_shelf=facts_shelf)
+    fitting_room = _room_check(backbone, wanted=wanted, root=cache.root, images=len(samples))
+    threads = workers or max(2, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        chunks = (
+            range(i, min(i + _IMAGES_PER_TASK, len(samples)))
+            for i in range(0, len(samples), _IMAGES_PER_TASK)
+        )
+        in_flight = _TASKS_IN_FLIGHT_PER_WORKER * threads
+        tasks = _bounded(
+            pool, lambda chunk: [render_task(i, samples[i]) for i in chunk], chunks, in_flight=in_flight
+        )
+        rendered = _account(tasks, samples=samples, ledger=ledger, writer=writer, progress=progress)
+        rendered = fitting_room(rendered)
+        _compute(rendered, backbone, wanted=wanted, runtime=runtime, writer=writer)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        writer.close()
+    return Extraction(
+        hashes=tuple(ledger.hashes),
+        facts=tuple(ledger.facts),
+        skipped=tuple(ledger.skipped),
+        use=CacheUse(ledger.hits, ledger.misses, writer.bytes),
+        shelf=shelf,
+        backbone=backbone,
+        wanted=wanted,
+    )
+
+
+def _identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, str | int]:
+    return {
+        "kind": "features",
+        "backbone": backbone.name,
+        "weights": backbone.weights_hash,
+        "preprocess": backbone.preprocess.fingerprint(),
+        "size": backbone.preprocess.size,
+        "runtime": runtime.name,
+        "precision": runtime.precision,
+    }
+
+
+def _render_task(
+    backbone: "Backbone", *, wanted: Wanted, shelf: Shelf, facts_shelf: Shelf
+) -> Callable[[int, Sample], _Rendered]:
+    """What a decoding thread does with one sample."""
+    preprocess = backbone.preprocess
+    side = shortest_side_needed(preprocess, wanted.views)
+    records = wanted.records(len(backbone.stages))
+
+    def task(index: int, sample: Sample) -> _Rendered:
+        try:
+            data = sample.source.read()
+            content = content_hash(data)
+            known = facts_shelf.get_many([content])[0]
+            missing = tuple(
+                view
+                for view in wanted.views
+                if not shelf.contains(record_key(content, view, r) for r in records)
+            )
+            if known is not None and not missing:
+                return _Rendered(index, content, ImageFacts.from_bytes(known))
+            image, facts = open_image(data, shortest_side=side)
+            pixels = tuple(render(image, preprocess, view) for view in missing)
+            return _Rendered(index, content, facts, known is None, None, missing, pixels)
+        except ImageError as error:
+            return _Rendered(index, None, None, problem=str(error))
+
+    return task
+
+
+def _bounded(
+    pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], *, in_flight: int
+) -> Iterator[_R]:
+    """``map`` in order with at most ``in_flight`` tasks submitted and not yet consumed."""
+    waiting: deque[Future[_R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= in_flight:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _account(
+    tasks: Iterable[list[_Rendered]],
+    *,
+    samples: Sequence[Sample],
+    ledger: _Ledger,
+    writer: "_Writer",
+    progress: Progress | None,
+) -> Iterator[_Rendered]:
+    """Enter every decoded sample into the ledger; pass on those that need computing."""
+    for chunk in tasks:
+        for item in chunk:
+            ledger.hashes[item.index], ledger.facts[item.index] = item.content, item.facts
+            if item.content is None or item.facts is None:
+                ledger.skipped.append(Skipped(samples[item.index].name, item.problem or "unreadable"))
+                continue
+            if item.fresh_facts:
+                writer.put_facts(item.content, item.facts)
+            ledger.misses += len(item.missing)
+            ledger.hits += ledger.views - len(item.missing)
+            if item.missing:
+                yield item
+        ledger.done += len(chunk)
+        if progress:
+            progress("features", ledger.done, len(samples))
+
+
+def _room_check(
+    backbone: "Backbone", *, wanted: Wanted, root: Path, images: int
+) -> Callable[[Iterator[_Rendered]], Iterator[_Rendered]]:
+    """Refuse before the first byte is written when the disk cannot hold what is coming."""
+
+    def check(rendered: Iterator[_Rendered]) -> Iterator[_Rendered]:
+        for count, item in enumerate(rendered):
+            if count == 0:
+                needed = cache_bytes(backbone, wanted=wanted, images=images - item.index)
+                free = shutil.disk_usage(root).free
+                if needed > free:
+                    raise OptionError(
+                        f"the features of {images:,} images need up to {needed / 1e9:.1f} GB in {root}, "
+                        f"which has {free / 1e9:.1f} GB free; prune (headstart cache prune), "
+                        "set HEADSTART_CACHE to a larger disk, or freeze more stages"
+                    )
+            yield item
+
+    return check
+
+
+def cache_bytes(backbone: "Backbone", *, wanted: Wanted, images: int) -> int:
+    """Bytes that ``images`` images will take in the cache at two bytes a value, an upper bound.
+
+    Values: [C, H, W] at the cut, D pooled, and the sum of the taps' widths; 64 bytes of key and header each.
+    """
+    per_view = 0
+    for record in wanted.records(len(backbone.stages)):
+        if record == "features":
+            per_view += 2 * backbone.taps()[-1].width(backbone)
+        elif record == "taps":
+            per_view += 2 * sum(tap.width(backbone) for tap in backbone.taps()[:-1])
+        elif wanted.depth == 0:
+            per_view += 3 * backbone.preprocess.size**2
+        else:
+            per_view += backbone.stages[wanted.depth - 1].bytes_per_image
+        per_view += 64
+    return per_view * images * len(wanted.views)
+
+
+def _compute(
+    rendered: Iterator[_Rendered],
+    backbone: "Backbone",
+    *,
+    wanted: Wanted,
+    runtime: "Runtime",
+    writer: "_Writer",
+) -> None:
+    """Run the prefix over what is not in the cache. Nothing is compiled when nothing is missing."""
+    first = next(rendered, None)
+    if first is None:
+        return
+    rendered = chain([first], rendered)
+    pixels_only = wanted.depth == 0
+    if pixels_only:
+        rendered = _store_pixels(rendered, wanted=wanted, writer=writer)
+        if not wanted.pooled:
+            deque(rendered, maxlen=0)
+            return
+    taps = backbone.taps() if wanted.taps else backbone.taps()[-1:]
+    prefix = runtime.compile(
+        backbone,
+        depth=len(backbone.stages) if pixels_only else wanted.depth,
+        taps=taps if wanted.pooled else (),
+        batch_size=BATCH_SIZE,
+    )
+    dtype = np.dtype(np.float16 if runtime.precision == "bf16" else np.float32)
+    last = backbone.taps()[-1].name
+    for token, outputs in prefix.stream(_batches(rendered)):
+        for row, (content, view) in enumerate(token):
+            if "activation" in outputs:
+                writer.put(
+                    content, view, f"activation-{wanted.depth}", _narrow(outputs["activation"][row], dtype)
+                )
+            if wanted.pooled:
+                writer.put(content, view, "features", _narrow(outputs[last][row], dtype))
+            if wanted.taps:
+                others = np.concatenate([outputs[tap.name][row] for tap in taps[:-1]])
+                writer.put(content, view, "taps", _narrow(others, dtype))
+
+
+def _narrow(array: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """To the stored dtype; values beyond half precision's range (65,504) keep single precision."""
+    if dtype == np.float16 and float(np.abs(array).max(initial=0.0)) > _HALF_MAX:
+        return array.astype(np.float32)
+    return array.astype(dtype)
+
+
+def _store_pixels(rendered: Iterator[_Rendered], *, wanted: Wanted, writer: "_Writer") -> Iterator[_Rendered]:
+    for item in rendered:
+        for view, pixels in zip(item.missing, item.pixels, strict=True):
+            if item.content is not None:
+                writer.put(item.content, view, "activation-0", pixels)
+        yield item
+
+
+_Token = list[tuple[bytes, View]]
+
+
+def _batches(rendered: Iterator[_Rendered]) -> Iterator[tuple[_Token, NDArray[np.uint8]]]:
+    """Group rendered views into batches: ([(content hash, view)], uint8 [n, S, S, 3])."""
+    token: _Token = []
+    pixels: list[NDArray[np.uint8]] = []
+    for item in rendered:
+        for view, image in zip(item.missing, item.pixels, strict=True):
+            token.append((item.content or b"", view))
+            pixels.append(image)
+            if len(pixels) == BATCH_SIZE:
+                yield token, np.stack(pixels)
+                token, pixels = [], []
+    if pixels:
+        yield token, np.stack(pixels)
+
+
+class _Writer:
+    """Collects records and commits them in large transactions on a thread of its own."""
+
+    def __init__(self, shelf: Shelf, facts_shelf: Shelf) -> None:
+        self.bytes = 0
+        self._shelf, self._facts_shelf = shelf, facts_shelf
+        self._records: list[tuple[bytes, bytes]] = []
+        self._facts: list[tuple[bytes, bytes]] = []
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache-writer")
+        self._commit: Future[None] | None = None
+
+    def put(self, content: bytes, view: View, record: str, array: NDArray[Any]) -> None:
+        value = pack(array)
+        self._records.append((record_key(content, view, record), value))
+        self.bytes += len(value)
+        self._waiting += len(value)
+        if self._waiting >= _BYTES_PER_TRANSACTION:
+            self._flush()
+
+    def put_facts(self, content: bytes, facts: ImageFacts) -> None:
+        self._facts.append((content, facts.to_bytes()))
+
+    def _flush(self) -> None:
+        if self._commit is not None:
+            self._commit.result()  # at most one transaction waits, so memory stays bounded
+        records, facts = self._records, self._facts
+        self._records, self._facts, self._waiting = [], [], 0
+
+        def commit() -> None:
+            self._shelf.put_many(records)
+            self._facts_shelf.put_many(facts)
+
+        self._commit = self._thread.submit(commit)
+
+    def close(self) -> None:
+        """Commit what is left; also after an interruption, so that finished work is kept."""
+        try:
+            self._flush()
+            if self._commit is not None:
+                self._commit.result()
+        finally:
+            self._thread.shutdown(wait=True)

@@ -1,0 +1,248 @@
+"""Runs: what was trained, how, with what result, and where it lies.
+
+A run's folder is the truth (`run.json` inside it); the runs store is an index over all folders, in SQLite,
+safe under concurrent writers, so that a run is found by its id from any directory.
+"""
+
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import RunError
+from headstart.places import home_folder
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's result, so that it can be repeated."""
+
+    data: str  # where the labelled images came from
+    backbone: str  # name or path, as asked for
+    size: int  # pixels a side that the backbone sees
+    depth: int  # frozen stages, counted from the input
+    stages: int  # how many the backbone has; depth == stages means "all"
+    head: str  # "ridge" or "softmax"
+    taps: tuple[str, ...] | None  # what the head reads; None is the last vector alone
+    views: tuple[str, ...]  # renderings of each training image
+    pretrained: bool  # False for `--scratch`
+    architecture: str | None  # for weights files that do not say
+    runtime: str  # "openvino" or "torch"
+    precision: str  # "bf16" or "f32"
+    epochs: int | None  # of the softmax head or the tail; None for ridge alone
+    batch_size: int
+    learning_rate: float | None  # None: the default of what is trained
+    class_weights: str | None  # "balanced" or None
+    validation: float  # share of each class held out to choose on, where the data does not say
+    test: float  # share of each class read once, at the end
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
+        """The inverse of `to_dict`; unknown keys of later versions are left aside."""
+        known = {key: value for key, value in data.items() if key in {f.name for f in fields(cls)}}
+        taps = known["taps"]
+        return cls(**{**known, "taps": tuple(taps) if taps else None, "views": tuple(known["views"])})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its config, history, evaluation and cost. Seconds are wall-clock.
+
+    ``evaluation`` maps a split's name to `metrics.Evaluation.to_dict()`; ``accuracy`` to the share that is
+    right, None where a split is empty.
+    """
+
+    id: str
+    path: Path
+    created: str
+    config: RunConfig
+    classes: tuple[str, ...]
+    images: Mapping[str, int]
+    accuracy: Mapping[str, float | None]
+    macro_f1: float | None
+    evaluation: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    cache: Mapping[str, int]
+    history: tuple[Mapping[str, Any], ...] = ()
+    head_fit: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # penalty, leave-one-out accuracy, choice of taps
+    data: Mapping[str, Any] = field(default_factory=dict)  # the DataReport
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `headstart fit --json` prints and `run.json` holds."""
+        depth = "all" if self.config.depth == self.config.stages else self.config.depth
+        summary = {
+            "run": self.id,
+            "path": str(self.path),
+            "backbone": self.config.backbone,
+            "depth": depth,
+            "head": self.config.head,
+        }
+        return (
+            summary
+            | {f.name: getattr(self, f.name) for f in fields(self)}
+            | {
+                "path": str(self.path),
+                "config": self.config.to_dict(),
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, path: Path) -> "Run":
+        """The inverse of `to_dict`; ``path`` is where the folder lies now."""
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        return cls(
+            **{
+                **known,
+                "path": path,
+                "config": RunConfig.from_dict(data["config"]),
+                "classes": tuple(data["classes"]),
+                "history": tuple(data.get("history", ())),
+                "notes": tuple(data.get("notes", ())),
+            }
+        )
+
+
+def new_id(backbone: str) -> str:
+    """An id that sorts by time, says what it is, and is unique."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{Path(backbone).stem[:24]}-{secrets.token_hex(2)}"
+
+
+def timestamp() -> str:
+    """Now, in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears at ``path`` complete or not at all.
+
+    Raises:
+        RunError: the place is taken or cannot be written.
+    """
+    if path.exists():
+        raise RunError(f"{path} is there already; name another folder with --out, or remove it")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}; name a folder that can be written with --out") from error
+    try:
+        yield partial
+        partial.rename(path)
+    except BaseException:
+        import shutil
+
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def read_run(folder: Path) -> Run:
+    """The run that lies in ``folder``.
+
+    Raises:
+        RunError: the folder has no readable `run.json`.
+    """
+    file = folder / RUN_FILE
+    try:
+        return Run.from_dict(json.loads(file.read_text()), path=folder)
+    except FileNotFoundError:
+        raise RunError(f"{folder} is no run: it has no {RUN_FILE}; headstart runs lists the runs") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is damaged ({error!r}); fit again or restore the folder") from error
+
+
+class RunStore:
+    """The index of all runs, in ``home/runs.sqlite``."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.path = (home or home_folder()) / "runs.sqlite"
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=30.0)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(
+                f"runs store {self.path}: {error}; set HEADSTART_HOME to a folder of yours"
+            ) from error
+        try:
+            with connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, path TEXT NOT NULL, "
+                    "created TEXT NOT NULL, body TEXT NOT NULL)"
+                )
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise RunError(
+                f"runs store {self.path}: {error}; move the file away, runs keep their folders"
+            ) from error
+        finally:
+            connection.close()
+
+    def add(self, run: Run) -> None:
+        """Enter a run; entering it again replaces the entry."""
+        body = json.dumps(run.to_dict(), default=str)
+        with self._connection() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (run.id, str(run.path), run.created, body)
+            )
+
+    def list(self, *, contains: str = "", limit: int | None = None) -> list[Run]:
+        """Runs, the newest first; ``contains`` filters by id, data or backbone."""
+        if not self.path.exists():
+            return []
+        query = "SELECT path, body FROM runs WHERE body LIKE ? ORDER BY created DESC, id DESC"
+        pattern = f"%{contains}%"
+        with self._connection() as connection:
+            rows = connection.execute(
+                query + (f" LIMIT {limit:d}" if limit else ""), (pattern,) * 3
+            ).fetchall()
+        return [Run.from_dict(json.loads(body), path=Path(path)) for path, body in rows]
+
+    def find(self, name: str | Path) -> Run:
+        """A run by its folder, its id, or the beginning of an id that is unique.
+
+        Raises:
+            RunError: there is none, several begin so, or its folder is gone.
+        """
+        folder = Path(name)
+        if (folder / RUN_FILE).exists():
+            return read_run(folder)
+        if folder.is_dir():
+            return read_run(folder)  # raises, naming what is missing
+        matches = [run for run in self.list() if run.id.startswith(str(name))]
+        exact = [run for run in matches if run.id == str(name)]
+        if len(exact or matches) > 1:
+            raise RunError(f"{name} begins {len(matches)} runs; give more of the id (headstart runs)")
+        if not matches:
+            raise RunError(f"no run {name}: neither a folder nor an id; headstart runs lists the runs")
+        run = (exact or matches)[0]
+        if not run.path.exists():
+            raise RunError(f"run {run.id} was in {run.path}, which is gone; fit again or give its new folder")
+        return read_run(run.path)
+
+
+def seconds_since(start: float) -> float:
+    """Wall-clock seconds since ``start`` (of `time.perf_counter`), to the millisecond."""
+    return round(time.perf_counter() - start, 3)
