@@ -8,7 +8,8 @@
     │   │   └── MissingWeights    the weights are not on this machine and there is no network
     │   ├── OptionError           an option or argument has a value that cannot work
     │   ├── MissingExtra          the feature needs an optional dependency; names the extra to install
-    │   └── RunError              no such run, or a run's folder is incomplete
+    │   ├── RunError              no such run, or a run's folder is incomplete
+    │   └── LessonError           a lesson's pack, an answer, a badge or an imported file is not usable
     └── InternalError             our fault; exit code 1
         ├── CacheError            the feature cache could not be read or written
         └── ParityError           a reloaded or exported model disagrees with the one in memory
@@ -59,6 +60,10 @@ class MissingExtra(UserError):
 
 class RunError(UserError):
     """No such run, or a run's folder is incomplete."""
+
+
+class LessonError(UserError):
+    """A lesson's pack, an answer, a badge or an imported file is not usable."""
 
 
 class InternalError(HeadstartError):
