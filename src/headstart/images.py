@@ -1,0 +1,568 @@
+"""Images: bytes become an oriented RGB picture, a picture becomes the pixels that a backbone wants.
+
+Two steps, so that one decoding serves several renderings:
+
+1. `open_image` decodes JPEG, PNG, WebP, GIF (first frame), BMP, TIFF and AVIF with Pillow, applies the EXIF
+   orientation and gathers `ImageFacts`. A JPEG is decoded at a half, a quarter or an eighth of its size where
+   the caller says how few pixels it needs (libjpeg's DCT scaling).
+2. `render` resizes and crops in one step, on the sampling grid of timm's evaluation transform.
+
+Colour rules: alpha is composited on white; 16-bit grey is scaled to 8 bits; 32-bit integer and floating-point
+grey has no agreed white, so it is stretched from the image's own minimum to its own maximum.
+
+Everything here is safe to call from many threads, and Pillow releases the interpreter lock while it works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import math
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from headstart.errors import ImageError, OptionError
+
+MAX_PIXELS = 120_000_000
+"""Larger images are refused as decompression bombs: a 108-megapixel phone picture passes, and Pillow's four
+bytes a pixel stay under half a gigabyte a thread."""
+
+MAX_SIDE = 65_500
+"""Pixels; libjpeg's own limit. A longer side is a damaged header."""
+
+HASH_SIDE = 16
+"""Rows and columns of the difference hash: 16 x 16 = 256 bits."""
+
+NO_HASH = bytes(HASH_SIDE * HASH_SIDE // 8)
+"""The perceptual hash of a picture with too little in it to recognise (tiny, or nearly flat)."""
+
+_INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+CROP_MODES = ("center", "squash")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What a backbone wants to see
+# ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a backbone wants to see; the fields are those of timm's pre-trained configurations.
+
+    Raises:
+        OptionError: A field has a value that no image could be prepared with.
+    """
+
+    size: int  # pixels a side of the square that the backbone sees
+    crop_fraction: float  # share of the resized image's side that the centre crop keeps (timm: crop_pct)
+    interpolation: str  # a key of Pillow's filters: bicubic, bilinear, nearest, lanczos, box, hamming
+    crop_mode: str  # "center" keeps the aspect ratio, "squash" does not
+    mean: tuple[float, float, float]  # of pixel / 255, per channel
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 4096:
+            raise OptionError(f"preprocess: size must be 1 to 4096 pixels, got {self.size}")
+        if not 0 < self.crop_fraction <= 1:
+            raise OptionError(f"preprocess: crop_fraction must be above 0, at most 1, got {self.crop_fraction}")
+        if self.interpolation not in _INTERPOLATIONS:
+            known = ", ".join(_INTERPOLATIONS)
+            raise OptionError(f"preprocess: unknown interpolation {self.interpolation!r}; expected one of {known}")
+        if self.crop_mode not in CROP_MODES:
+            raise OptionError(f"preprocess: unknown crop_mode {self.crop_mode!r}; expected center or squash")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise OptionError("preprocess: mean and std need three numbers each, std above 0")
+
+    @property
+    def resized_side(self) -> int:
+        """Pixels of the shorter side after the resize and before the crop, as timm rounds it."""
+        return math.floor(self.size / self.crop_fraction)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON-ready values."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Preprocess:
+        """The inverse of `to_dict`."""
+        return cls(
+            size=int(fields["size"]),
+            crop_fraction=float(fields["crop_fraction"]),
+            interpolation=str(fields["interpolation"]),
+            crop_mode=str(fields["crop_mode"]),
+            mean=_three(fields["mean"]),
+            std=_three(fields["std"]),
+        )
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any field."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _three(values: Iterable[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Views
+# ---------------------------------------------------------------------------------------------------------
+
+SMALLEST_CROP_AREA = 0.6
+"""The least share of the centre square's area that a crop view keeps: less cuts off what the label names."""
+
+MAX_VIEWS = 64
+
+_VIEW_NAME = re.compile(r"(?:centre|flip|crop([1-9]\d{0,3})(-flip)?)")
+
+
+@dataclass(frozen=True)
+class View:
+    """A deterministic rendering of an image: `centre`, `flip`, `crop1`, `crop1-flip`, `crop2`, …
+
+    Raises:
+        OptionError: The name is none of these.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _VIEW_NAME.fullmatch(self.name):
+            raise OptionError(f"unknown view {self.name!r}; expected centre, flip, crop1, crop1-flip, crop2, …")
+
+    @cached_property
+    def flipped(self) -> bool:
+        """Whether the rendering is mirrored left to right."""
+        return self.name.endswith("flip")
+
+    @cached_property
+    def crop(self) -> int:
+        """The crop's number, 0 for the centre."""
+        digits = self.name.removesuffix("-flip").removeprefix("crop")
+        return int(digits) if digits.isdigit() else 0
+
+
+CENTRE = View("centre")
+FLIP = View("flip")
+
+
+def parse_views(spec: str | int) -> tuple[View, ...]:
+    """The views that an option names.
+
+    A number takes that many from the fixed sequence centre, flip, crop1, crop1-flip, crop2, …; `flip` means
+    centre and flip; names may also be listed, with commas.
+
+    Raises:
+        OptionError: Not a number from 1 to 64, nor a list of different view names.
+    """
+    text = str(spec).strip()
+    if text == "flip":
+        return (CENTRE, FLIP)
+    if re.fullmatch(r"\d+", text):
+        count = int(text)
+        if not 1 <= count <= MAX_VIEWS:
+            raise OptionError(f"views: expected 1 to {MAX_VIEWS}, got {text}")
+        crops = [f"crop{1 + k // 2}{'-flip' if k % 2 else ''}" for k in range(count - 2)]
+        return tuple(View(name) for name in ["centre", "flip", *crops][:count])
+    views = tuple(View(name.strip()) for name in text.split(","))
+    if len(set(views)) != len(views):
+        raise OptionError(f"views: a name comes twice in {text!r}")
+    return views
+
+
+@lru_cache(maxsize=256)
+def _crop_place(number: int) -> tuple[float, float, float]:
+    """Side (share of the centre square's) and position (0 to 1 in x and y) of crop `number`.
+
+    A Halton sequence spreads any number of crops evenly: https://doi.org/10.1007/BF01386213.
+    """
+    area = SMALLEST_CROP_AREA + (1 - SMALLEST_CROP_AREA) * _halton(number, 2)
+    return math.sqrt(area), _halton(number, 3), _halton(number, 5)
+
+
+def _halton(index: int, base: int) -> float:
+    share, result = 1.0, 0.0
+    while index:
+        share /= base
+        index, digit = divmod(index, base)
+        result += share * digit
+    return result
+
+
+def shortest_side_needed(preprocess: Preprocess, views: Iterable[View] = (CENTRE,)) -> int:
+    """Pixels that an image's shorter side should have so that no rendering has to enlarge it."""
+    return max(_side_for(preprocess, view) for view in views)
+
+
+def _side_for(preprocess: Preprocess, view: View) -> int:
+    if view.crop == 0:
+        return preprocess.resized_side
+    return math.ceil(preprocess.size / _crop_place(view.crop)[0])
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Facts
+# ---------------------------------------------------------------------------------------------------------
+
+_FACTS = struct.Struct("<IIB32s")
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the checks need to know of an image, gathered while it is decoded."""
+
+    width: int  # pixels of the file (not of a reduced decode), after orientation
+    height: int
+    format: str  # "JPEG", "PNG", …, or "array"
+    mode: str  # Pillow's name of the file's pixel mode
+    frames: int  # 1, or 2 for two and more: counting them all would walk through the whole file
+    perceptual_hash: bytes  # 32 bytes, a difference hash; NO_HASH where there is too little to recognise
+
+    def to_bytes(self) -> bytes:
+        """A short binary form, for the feature cache."""
+        head = _FACTS.pack(self.width, self.height, self.frames, self.perceptual_hash)
+        return head + f"{self.format}\0{self.mode}".encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ImageFacts:
+        """The inverse of `to_bytes`; a ValueError or struct.error means damaged data."""
+        width, height, frames, digest = _FACTS.unpack_from(data)
+        file_format, mode = data[_FACTS.size :].decode().split("\0")
+        return cls(width, height, file_format, mode, frames, digest)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Decoding
+# ---------------------------------------------------------------------------------------------------------
+
+_FULL_SIZE = "headstart full size"
+"""Key in `Image.info`: width and height of the undrafted, oriented image, and the power of two between."""
+
+
+def open_image(
+    data: bytes | npt.NDArray[np.uint8], *, shortest_side: int | None = None
+) -> tuple[Image.Image, ImageFacts]:
+    """Decode an image file's bytes, or take an array, as an oriented RGB picture.
+
+    Args:
+        data: A file's content, or a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+        shortest_side: Where given, a JPEG may be decoded at a reduced scale that leaves both sides at least
+            this many pixels (or at full scale, if the file has fewer). None decodes every pixel.
+
+    Raises:
+        ImageError: The reason in a few words: empty, truncated, not an image, too large, damaged.
+    """
+    if isinstance(data, np.ndarray):
+        return _from_array(data)
+    _hush_pillow()
+    try:
+        return _decode(data, shortest_side)
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("not enough memory to decode it") from None
+    except Exception as error:  # on damaged files Pillow raises nearly every built-in exception
+        raise ImageError(_reason(error)) from error
+
+
+def _decode(data: bytes, shortest_side: int | None) -> tuple[Image.Image, ImageFacts]:
+    file_format = _sniff(data)
+    image = _plugin(file_format)(io.BytesIO(data))
+    width, height = image.size
+    _refuse_bombs(width, height)
+    mode, frames = image.mode, _frames(image, data)
+    scale = _draft(image, shortest_side) if file_format == "JPEG" else 1
+    image.load()
+    _refuse_bombs(*image.size)  # a GIF's first frame may be larger than its header says
+    picture = _to_rgb(image)
+    if file_format == "GIF":
+        width, height = picture.size
+    # Pillow's TIFF plugin turns the picture itself and reports the turned size.
+    turn = None if file_format == "TIFF" else _orientation(image)
+    if turn is not None:
+        picture = picture.transpose(turn)
+        if turn in _SIDEWAYS:
+            width, height = height, width
+    picture.info = {_FULL_SIZE: (width, height, scale)}
+    facts = ImageFacts(width, height, file_format, mode, frames, _difference_hash(picture, width, height))
+    return picture, facts
+
+
+def _from_array(array: npt.NDArray[Any]) -> tuple[Image.Image, ImageFacts]:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(f"expected a uint8 array [H, W] or [H, W, 1|3|4], got {array.dtype} {array.shape}")
+    if array.size == 0:
+        raise ImageError("the array is empty")
+    height, width = array.shape[:2]
+    _refuse_bombs(width, height)
+    pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    picture = _to_rgb(image)
+    facts = ImageFacts(width, height, "array", image.mode, 1, _difference_hash(picture, width, height))
+    return picture, facts
+
+
+_MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+    ("JPEG", lambda d: d.startswith(b"\xff\xd8\xff")),
+    ("PNG", lambda d: d.startswith(b"\x89PNG\r\n\x1a\n")),
+    ("WEBP", lambda d: d.startswith(b"RIFF") and d[8:12] == b"WEBP"),
+    ("GIF", lambda d: d.startswith((b"GIF87a", b"GIF89a"))),
+    ("BMP", lambda d: d.startswith(b"BM")),
+    ("TIFF", lambda d: d.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))),
+    ("AVIF", lambda d: d[4:8] == b"ftyp" and b"avi" in d[8:64]),
+)
+
+_UNSUPPORTED: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+    ("HEIC", lambda d: d[4:8] == b"ftyp" and d[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")),
+    ("PDF", lambda d: d.startswith(b"%PDF")),
+    ("SVG", lambda d: b"<svg" in d[:512]),
+    ("Photoshop", lambda d: d.startswith(b"8BPS")),
+    ("JPEG 2000", lambda d: d[4:12] == b"jP  \r\n\x87\n"),
+    ("JPEG XL", lambda d: d.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL "))),
+)
+
+_PLUGINS = {
+    "JPEG": ("JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PngImagePlugin", "PngImageFile"),
+    "WEBP": ("WebPImagePlugin", "WebPImageFile"),
+    "GIF": ("GifImagePlugin", "GifImageFile"),
+    "BMP": ("BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("TiffImagePlugin", "TiffImageFile"),
+    "AVIF": ("AvifImagePlugin", "AvifImageFile"),
+}
+
+
+def _sniff(data: bytes) -> str:
+    """The file's format by its first bytes: names and extensions lie."""
+    if not data:
+        raise ImageError("the file is empty")
+    head = data[:512]
+    for name, matches in _MAGIC:
+        if matches(head):
+            return name
+    for name, matches in _UNSUPPORTED:
+        if matches(head):
+            raise ImageError(f"{name} files are not supported; convert to JPEG or PNG")
+    raise ImageError("not an image (no JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF)")
+
+
+@lru_cache(maxsize=16)
+def _plugin(file_format: str) -> Callable[[io.BytesIO], Any]:
+    """Pillow's reader of one format: `Image.open` would import all forty plugins to find it."""
+    module, name = _PLUGINS[file_format]
+    reader: Callable[[io.BytesIO], Any] = getattr(importlib.import_module(f"PIL.{module}"), name)
+    return reader
+
+
+def _refuse_bombs(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"damaged: the header says {width} x {height} pixels")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        limit = f"the limit is {MAX_PIXELS // 1_000_000} megapixels, {MAX_SIDE} a side"
+        raise ImageError(f"too large: {width} x {height} pixels; {limit}")
+
+
+def _frames(image: Any, data: bytes) -> int:
+    """1 or 2; see `ImageFacts.frames`. A damaged second frame does not count."""
+    if image.format != "GIF":
+        return 2 if getattr(image, "is_animated", False) else 1
+    try:  # on a second reader, because looking ahead moves the first one
+        return 2 if _plugin("GIF")(io.BytesIO(data)).is_animated else 1
+    except Exception:
+        return 1
+
+
+def _draft(image: Any, shortest_side: int | None) -> int:
+    """Ask libjpeg for the smallest scale that serves; returns the power of two it divides by."""
+    if shortest_side is None or min(image.size) < 2 * shortest_side:
+        return 1
+    image.draft(None, (shortest_side, shortest_side))
+    return int(image.decoderconfig[0])
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = {_TURNS[code] for code in (5, 6, 7, 8)}
+_WHERE_ORIENTATION_HIDES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+
+def _orientation(image: Any) -> Image.Transpose | None:
+    """How the camera was held, from EXIF tag 274; unreadable EXIF leaves the picture as it is."""
+    if not any(key in image.info for key in _WHERE_ORIENTATION_HIDES):
+        return None
+    try:
+        return _TURNS.get(image.getexif().get(274, 1))
+    except Exception:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "truncated" in text.lower() or "unexpected end" in text.lower():
+        return "the file is truncated"
+    return f"damaged: {text[:120]}"
+
+
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\.(Image|\w+Plugin)$"), 0)
+
+
+def _hush_pillow() -> None:
+    """Keep Pillow's remarks about odd files to itself: what is wrong with a file is said by `ImageError`.
+
+    `warnings.catch_warnings` swaps process-wide state and so cannot be used from threads; one filter that
+    names Pillow's readers can. It is put in front again where somebody else's filter (a test's, `-W error`)
+    came before it.
+    """
+    if warnings.filters[:1] != [_QUIET]:
+        warnings.filterwarnings("ignore", module=r"PIL\.(Image|\w+Plugin)$")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Colour
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode == "F" or image.mode.startswith("I;16"):
+        return _grey_to_8_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
+    white = Image.new("RGB", layer.size, (255, 255, 255))
+    white.paste(layer, mask=layer.getchannel("A"))
+    return white
+
+
+def _grey_to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale deep grey to 8 bits; Pillow's own conversion clips everything above 255 to white."""
+    values = np.asarray(image)
+    if values.dtype.itemsize == 2:
+        return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ImageError("damaged: no finite pixel value")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    span = (high - low) or 1.0
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low) - low) * (255 / span)
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The perceptual hash
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _difference_hash(picture: Image.Image, width: int, height: int) -> bytes:
+    """256-bit horizontal difference hash (`imagehash.dhash`), from a cheaply reduced copy."""
+    import imagehash
+
+    factor = max(1, min(picture.size) // 64)
+    small = picture.reduce(factor) if factor > 1 else picture
+    bits = imagehash.dhash(small, hash_size=HASH_SIDE).hash
+    return np.packbits(bits).tobytes()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Rendering
+# ---------------------------------------------------------------------------------------------------------
+
+
+def render(image: Image.Image, preprocess: Preprocess, view: View = CENTRE) -> npt.NDArray[np.uint8]:
+    """The pixels that a backbone sees, uint8 [S, S, 3], not yet normalised.
+
+    For the centre view these are the pixels of timm's evaluation transform (resize, then centre crop). Only
+    the cropped region is resampled, at the places where the resized image would have its pixels; that saves
+    the work on everything that the crop would throw away. `image` comes from `open_image`, or is any RGB
+    picture. Resized sides round as in torchvision's `Resize` and `CenterCrop`.
+    """
+    if image.mode != "RGB":
+        image = _to_rgb(image)
+    width, height, scale = _full_size(image)
+    filter_ = _INTERPOLATIONS[preprocess.interpolation]
+    size = (preprocess.size, preprocess.size)
+    if view.crop:
+        box = _crop_box(width, height, preprocess, view)
+    else:
+        box = _centre_box(width, height, preprocess)
+    if scale > 1:
+        box = _shrink(box, scale, image.size)
+    pixels = np.asarray(image.resize(size, filter_, box=box))
+    return np.ascontiguousarray(pixels[:, ::-1]) if view.flipped else pixels
+
+
+def _full_size(image: Image.Image) -> tuple[int, int, int]:
+    """Width and height of the grid to sample on, and how much smaller the decoded picture is."""
+    width, height, scale = image.info.get(_FULL_SIZE, (*image.size, 1))
+    if image.size != (-(-width // scale), -(-height // scale)):
+        return (*image.size, 1)  # somebody has resized or cropped the picture since
+    return width, height, scale
+
+
+_Box = tuple[float, float, float, float]
+
+
+def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
+    side = preprocess.resized_side
+    if preprocess.crop_mode == "squash":
+        return side, side
+    if width <= height:
+        return side, int(side * height / width)
+    return int(side * width / height), side
+
+
+def _centre_box(width: int, height: int, preprocess: Preprocess) -> _Box:
+    """The region, in the image's pixels, that the centre crop of the resized image covers."""
+    new_width, new_height = _resized(width, height, preprocess)
+    left = round((new_width - preprocess.size) / 2.0)  # half to even, as torchvision does
+    top = round((new_height - preprocess.size) / 2.0)
+    right, bottom = left + preprocess.size, top + preprocess.size
+    x, y = width / new_width, height / new_height
+    return left * x, top * y, min(right * x, width), min(bottom * y, height)
+
+
+def _crop_box(width: int, height: int, preprocess: Preprocess, view: View) -> _Box:
+    side, across, down = _crop_place(view.crop)
+    if preprocess.crop_mode == "squash":
+        crop_width, crop_height = side * width, side * height
+    else:
+        crop_width = crop_height = side * min(width, height)
+    left, top = across * (width - crop_width), down * (height - crop_height)
+    return left, top, min(left + crop_width, width), min(top + crop_height, height)
+
+
+def _shrink(box: _Box, scale: int, size: tuple[int, int]) -> _Box:
+    left, top, right, bottom = (edge / scale for edge in box)
+    return left, top, min(right, size[0]), min(bottom, size[1])
