@@ -1,0 +1,235 @@
+"""The values that describe a backbone: stages, taps, and where its graph and weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import BackboneError, OptionError
+from headstart.images import Preprocess
+
+if TYPE_CHECKING:
+    from headstart.backbones.staged import StagedModule
+
+BYTES_PER_VALUE = 2
+"""Cached maps are half precision."""
+
+TAP_GRIDS = (1, 2)
+"""Cells a side that a stage's map may be averaged over."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One ordered group of a backbone's layers, measured for one image of the backbone's size.
+
+    Attributes:
+        name: ``stem``, ``block1`` … and, where convolutions follow the blocks, ``last``.
+        parameters: Trainable numbers; the last stage's include those between its map and the features.
+        multiply_adds: Of convolutions and matrix products.
+        shape: Of the output for one image, ``(C, H, W)`` or ``(tokens, C)``.
+        bytes_per_image: Of that output at two bytes a value.
+        prefix_tokens: How many of ``tokens`` come before the patches (class, distillation, registers).
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    shape: tuple[int, ...]
+    bytes_per_image: int
+    prefix_tokens: int = 0
+
+    @property
+    def channels(self) -> int:
+        """``C``, wherever it stands in ``shape``."""
+        return self.shape[0] if len(self.shape) == 3 else self.shape[-1]
+
+    @property
+    def patch_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the map or of the patch tokens; None where the patches form no square."""
+        if len(self.shape) == 3:
+            return self.shape[1], self.shape[2]
+        patches = self.shape[0] - self.prefix_tokens
+        side = round(patches**0.5)
+        return (side, side) if side * side == patches else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON-ready values."""
+        return {
+            "name": self.name,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "shape": list(self.shape),
+            "prefix_tokens": self.prefix_tokens,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Stage:
+        """The inverse of `to_dict`."""
+        shape = tuple(int(side) for side in fields["shape"])
+        values = 1
+        for side in shape:
+            values *= side
+        return cls(
+            name=str(fields["name"]),
+            parameters=int(fields["parameters"]),
+            multiply_adds=int(fields["multiply_adds"]),
+            shape=shape,
+            bytes_per_image=values * BYTES_PER_VALUE,
+            prefix_tokens=int(fields["prefix_tokens"]),
+        )
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A stage whose map, averaged over ``grid`` x ``grid`` cells, a head may read."""
+
+    stage: str
+    grid: int
+
+    @property
+    def name(self) -> str:
+        """``features``, ``block5@1x1``, ``block5@2x2``."""
+        return self.stage if self.stage == "features" else f"{self.stage}@{self.grid}x{self.grid}"
+
+    @classmethod
+    def parse(cls, name: str) -> Tap:
+        """The inverse of `name`.
+
+        Raises:
+            OptionError: The name is not of that form.
+        """
+        if name == "features":
+            return cls("features", 1)
+        stage, at, cells = name.partition("@")
+        for grid in TAP_GRIDS:
+            if stage and at and cells == f"{grid}x{grid}":
+                return cls(stage, grid)
+        raise OptionError(f"tap {name!r}: expected 'features' or a stage with a grid, like 'block5@2x2'")
+
+    def width(self, backbone: Backbone) -> int:
+        """How many numbers it gives for one image.
+
+        Raises:
+            OptionError: The backbone has no such stage.
+        """
+        if self.stage == "features":
+            return backbone.dimensions
+        return backbone.stage(self.stage).channels * self.grid * self.grid
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the PyTorch module of a backbone is made; see `headstart.backbones.building`.
+
+    Attributes:
+        architecture: A name that ``timm.create_model`` knows.
+        timm_kwargs: What else ``create_model`` needs to make the module that the weights belong to.
+        weights: The file of weights, or None for random ones.
+        seed: For the random ones.
+    """
+
+    architecture: str
+    timm_kwargs: Mapping[str, Any]
+    weights: Path | None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pre-trained network without its classification head, ready to be executed or split.
+
+    Attributes:
+        name: What the user asked for.
+        architecture: timm's name of the network.
+        preprocess: What its images must look like.
+        weights_hash: Hex digits that change with any weight.
+        pretrained: False for random weights.
+        stages: Ordered and complete, input to output.
+        dimensions: ``D``, the length of the feature vector.
+        graph: The staged ONNX file: input ``image``, float32 ``[N, 3, S, S]``, normalised; one output per stage,
+            named as the stage; ``features`` ``[N, D]``.
+        recipe: How to make the PyTorch module; None where only the graph is left.
+        notes: What the user should know of how it was loaded, one sentence each.
+        card: Where its weights come from and what they are worth, Markdown; may be empty.
+    """
+
+    name: str
+    architecture: str
+    preprocess: Preprocess
+    weights_hash: str
+    pretrained: bool
+    stages: tuple[Stage, ...]
+    dimensions: int
+    graph: Path
+    recipe: Recipe | None = None
+    notes: tuple[str, ...] = ()
+    card: str = field(default="", repr=False)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.
+
+        Raises:
+            OptionError: There is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise OptionError(f"backbone {self.name}: no stage {name!r}; it has {self._stage_names()}")
+
+    def depth(self, freeze: int | str) -> int:
+        """How many stages ``freeze`` means: a number, ``all``, ``none``, or the name of the last frozen stage.
+
+        Raises:
+            OptionError: It means none of these for this backbone.
+        """
+        count = len(self.stages)
+        text = str(freeze).strip().lower()
+        if text in ("all", "none"):
+            return count if text == "all" else 0
+        if text.lstrip("-").isdecimal():
+            if 0 <= int(text) <= count:
+                return int(text)
+            raise OptionError(
+                f"freeze {text}: backbone {self.name} has {count} stages; give 0 to {count} or 'all'"
+            )
+        for position, stage in enumerate(self.stages, start=1):
+            if stage.name == text:
+                return position
+        raise OptionError(
+            f"freeze {freeze!r}: expected all, none, 0 to {count}, or one of {self._stage_names()}"
+        )
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Every tap, input to output; the last one is ``features``.
+
+        The mean of the last map is left out where it is what ``features`` already says.
+        """
+        found = []
+        for position, stage in enumerate(self.stages, start=1):
+            cells = stage.patch_grid
+            for grid in TAP_GRIDS:
+                repeats = position == len(self.stages) and grid == 1 and len(stage.shape) == 3
+                coarse = grid > 1 and (cells is None or min(cells) < grid)
+                if not repeats and not coarse:
+                    found.append(Tap(stage.name, grid))
+        return (*found, Tap("features", 1))
+
+    def module(self) -> StagedModule:
+        """A new PyTorch module with these weights, in eval mode.
+
+        Raises:
+            MissingExtra: PyTorch or timm is not installed.
+            BackboneError: Nothing is known of how to make it, or its weights are gone.
+        """
+        if self.recipe is None:
+            raise BackboneError(
+                f"backbone {self.name}: only its graph is here, so it cannot be trained; load it by name"
+            )
+        from headstart.backbones.building import build
+
+        return build(self.recipe, size=self.preprocess.size, name=self.name)
+
+    def _stage_names(self) -> str:
+        return ", ".join(stage.name for stage in self.stages)

@@ -1,0 +1,83 @@
+"""A backbone as PyTorch stages that can be split, purely, into a frozen prefix and a trainable tail."""
+
+import copy
+from collections import OrderedDict
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from headstart.backbones.families import Partition, partition
+from headstart.errors import OptionError
+
+
+class Prefix(nn.Sequential):
+    """The frozen stages: no gradients, and always in eval mode, so that BatchNorm buffers cannot move."""
+
+    def __init__(self, modules: "OrderedDict[str, nn.Module]") -> None:
+        super().__init__(modules)
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever is asked: a container may call this on all that it holds."""
+        del mode
+        return super().train(False)
+
+
+class StagedModule(nn.Module):
+    """A timm model cut into its ordered stages.
+
+    Attributes:
+        names: The stages' names, in the order of ``stages``.
+        stages: One module per stage; each takes the map of the one before, the first ``[N, 3, S, S]``.
+        pool: Turns the last stage's map into the feature vector ``[N, D]``.
+        prefix_tokens: Tokens in front of the patch tokens (0 where stages give maps).
+    """
+
+    def __init__(self, parts: Partition) -> None:
+        super().__init__()
+        self.names = tuple(name for name, _ in parts.stages)
+        self.stages = nn.ModuleList(module for _, module in parts.stages)
+        self.pool = parts.pool
+        self.prefix_tokens = parts.prefix_tokens
+
+    @classmethod
+    def of(cls, model: nn.Module, *, architecture: str) -> "StagedModule":
+        """Cut a timm model made with ``num_classes=0``; the stages take over its modules."""
+        return cls(partition(model, architecture=architecture))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """``[N, 3, S, S]``, normalised, to the features ``[N, D]``."""
+        for stage in self.stages:
+            image = stage(image)
+        features: torch.Tensor = self.pool(image)
+        return features
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Per stage its name, its number of trainable numbers, and how many tokens precede the patches."""
+        counts = [sum(weight.numel() for weight in stage.parameters()) for stage in self.stages]
+        counts[-1] += sum(weight.numel() for weight in self.pool.parameters())
+        return [
+            {"name": name, "parameters": count, "prefix_tokens": self.prefix_tokens}
+            for name, count in zip(self.names, counts, strict=True)
+        ]
+
+    def split(self, depth: int) -> tuple[nn.Module, nn.Module]:
+        """Two new modules, the frozen prefix and the tail, that share no weight with each other or with this one.
+
+        Below full depth ``prefix(x)`` is the map of stage ``depth`` and ``tail(map)`` the features ``[N, D]``; at
+        full depth ``prefix(x)`` is the features and the tail passes them on. The children of both are named as
+        the stages (then ``pool``), so a training loop can set each group explicitly.
+
+        Raises:
+            OptionError: ``depth`` is not between 0 and the number of stages.
+        """
+        count = len(self.stages)
+        if not 0 <= depth <= count:
+            raise OptionError(f"freeze depth {depth}: this backbone has {count} stages; give 0 to {count}")
+        groups = [*zip(self.names, self.stages, strict=True), ("pool", self.pool)]
+        cut = depth if depth < count else len(groups)
+        frozen, thawed = (OrderedDict(copy.deepcopy(part)) for part in (groups[:cut], groups[cut:]))
+        tail = nn.Sequential(thawed) if thawed else nn.Identity()
+        return Prefix(frozen), tail.requires_grad_(True).eval()

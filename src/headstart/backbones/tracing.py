@@ -1,0 +1,215 @@
+"""Writes a staged PyTorch backbone as an ONNX file with one output per stage and ``features``.
+
+The file is made for fast execution: BatchNorm is folded into the convolution before it, and TensorFlow-style
+"same" padding (whose amounts depend on the input's size) becomes the convolution's own ``auto_pad``.
+"""
+
+import copy
+import io
+import logging
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from headstart.backbones.staged import StagedModule
+from headstart.errors import BackboneError
+
+Array = npt.NDArray[np.float64]
+
+OPSET = 17  # has LayerNormalization as one node; every current runtime reads it
+_TOLERANCE = 1e-4  # of the largest feature: what folding BatchNorm in float32 may change
+
+
+class _AllStages(nn.Module):
+    def __init__(self, staged: StagedModule) -> None:
+        super().__init__()
+        self.staged = staged
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps = []
+        for stage in self.staged.stages:
+            image = stage(image)
+            maps.append(image)
+        return (*maps, self.staged.pool(image))
+
+
+def write_graph(
+    staged: StagedModule, path: Path, *, size: int, any_size: bool = False, half: bool = False
+) -> None:
+    """Write the staged ONNX file.
+
+    Args:
+        staged: The backbone; it is not changed.
+        path: Where the file goes. Its input is ``image``, float32 ``[N, 3, size, size]``, normalised.
+        size: Pixels a side of the image to trace with.
+        any_size: Leave height and width free; only right where no layer's weights or padding depend on them.
+        half: Store matrices as float16 (they must be exactly representable) and widen them in the graph.
+    """
+    model = _trace(staged, size=size, any_size=any_size)
+    _fold_batch_norms(model.graph)
+    if half:
+        _halve(model.graph)
+    _drop_unused(model.graph)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProto:
+    traced = copy.deepcopy(staged).eval().requires_grad_(False)
+    same = _replace_same_convolutions(traced)
+    names = [*traced.names, "features"]
+    free = {0: "N", 2: "H", 3: "W"} if any_size else {0: "N"}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracer warns about itself being the older exporter and about Python values that tracing fixes; both
+        # are meant here (sizes are fixed on purpose) and the result is checked against the module.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            _AllStages(traced),
+            (torch.zeros(2, 3, size, size),),
+            buffer,
+            input_names=["image"],
+            output_names=names,
+            dynamic_axes={name: {0: "N"} if name == "features" else free for name in ["image", *names]},
+            opset_version=OPSET,
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,  # keep BatchNorm as nodes: folding them is ours
+            do_constant_folding=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    _set_same_padding(model.graph, same)
+    return model
+
+
+def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> set[str]:
+    """Swap timm's "same" convolutions for plain ones, in place; return the names of their weights.
+
+    The padding given here is symmetric and only right in the size of its result; `_set_same_padding` mends it.
+    """
+    from timm.layers import Conv2dSame
+
+    same: set[str] = set()
+    for parent_name, parent in module.named_modules():
+        for name, child in list(parent.named_children()):
+            if not isinstance(child, Conv2dSame):
+                continue
+            plain = nn.Conv2d(
+                child.in_channels,
+                child.out_channels,
+                _pair(child.kernel_size),
+                stride=_pair(child.stride),
+                padding=_pair(
+                    [d * (k - 1) // 2 for d, k in zip(child.dilation, child.kernel_size, strict=True)]
+                ),
+                dilation=_pair(child.dilation),
+                groups=child.groups,
+                bias=child.bias is not None,
+            )
+            plain.weight, plain.bias = child.weight, child.bias
+            setattr(parent, name, plain.eval())
+            same.add(f"{prefix}{parent_name}.{name}.weight")
+    return same
+
+
+def _pair(values: "tuple[int, ...] | list[int]") -> tuple[int, int]:
+    first, second = values
+    return first, second
+
+
+def _set_same_padding(graph: onnx.GraphProto, weights: set[str]) -> None:
+    found = 0
+    for node in graph.node:
+        if node.op_type == "Conv" and node.input[1] in weights:
+            kept = [attribute for attribute in node.attribute if attribute.name not in ("pads", "auto_pad")]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("auto_pad", "SAME_UPPER")])
+            found += 1
+    if found != len(weights):
+        raise BackboneError(
+            f"of {len(weights)} convolutions with 'same' padding {found} were found in the graph"
+        )
+
+
+def _fold_batch_norms(graph: onnx.GraphProto) -> None:
+    """Turn Conv -> BatchNormalization into one Conv: weights scaled per output channel, a bias added.
+
+    The scaling is a node of the graph that every runtime folds into a constant when it compiles. So the weights
+    themselves are stored as they are, and halving them loses nothing more.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(value.name for value in graph.output)
+    scalings, folded = [], set()
+    for node in graph.node:
+        conv = makers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if conv is None or conv.op_type != "Conv":
+            continue
+        if readers[node.input[0]] > 1 or conv.input[1] not in constants:
+            continue
+        scale, shift = _batch_norm_line(node, constants)
+        if len(conv.input) == 3:
+            shift = shift + scale * numpy_helper.to_array(constants[conv.input[2]])
+        weight, name = conv.input[1], node.output[0]
+        column = scale.reshape(-1, *[1] * (len(constants[weight].dims) - 1))
+        graph.initializer.append(numpy_helper.from_array(column.astype(np.float32), f"{name}.scale"))
+        graph.initializer.append(numpy_helper.from_array(shift.astype(np.float32), f"{name}.bias"))
+        scalings.append(
+            helper.make_node("Mul", [weight, f"{name}.scale"], [f"{name}.weight"], f"{name}.scaling")
+        )
+        conv.input[:] = [conv.input[0], f"{name}.weight", f"{name}.bias"]
+        conv.output[0] = name
+        folded.add(name)
+    kept = [n for n in graph.node if n.op_type != "BatchNormalization" or n.output[0] not in folded]
+    _set_nodes(graph, [*scalings, *kept])
+
+
+def _batch_norm_line(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> tuple[Array, Array]:
+    """Scale and shift of the line that a BatchNorm in eval mode is, per channel, in double precision."""
+    gamma, beta, mean, variance = (
+        numpy_helper.to_array(constants[name]).astype(np.float64) for name in node.input[1:5]
+    )
+    epsilon = next(attribute.f for attribute in node.attribute if attribute.name == "epsilon")
+    scale = gamma / np.sqrt(variance + epsilon)
+    return scale, beta - mean * scale
+
+
+def _halve(graph: onnx.GraphProto) -> None:
+    """Store every matrix that loses nothing by it as float16, widened by a Cast where it is read."""
+    casts = []
+    for tensor in list(graph.initializer):
+        if tensor.data_type != onnx.TensorProto.FLOAT or sum(size > 1 for size in tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        halved = values.astype(np.float16)
+        if not np.array_equal(halved.astype(np.float32), values):
+            raise BackboneError(
+                f"weight {tensor.name}: not representable in half precision; round the module first"
+            )
+        casts.append(
+            helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=onnx.TensorProto.FLOAT)
+        )
+        graph.initializer.append(numpy_helper.from_array(halved, f"{tensor.name}.half"))
+        graph.initializer.remove(tensor)
+    _set_nodes(graph, [*casts, *graph.node])
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    read = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)

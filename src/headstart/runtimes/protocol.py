@@ -1,0 +1,96 @@
+"""What the rest of the package needs of a runtime."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.backbones.backbone import Backbone, Tap
+
+Pixels = npt.NDArray[np.uint8]
+Arrays = dict[str, npt.NDArray[np.float32]]
+Ticket = TypeVar("Ticket")
+
+ACTIVATION = "activation"
+"""The output that carries the map of the last frozen stage."""
+
+
+class CompiledPrefix(Protocol):
+    """A prefix ready to run.
+
+    Attributes:
+        outputs: ``activation`` where the depth is below full, then the taps' names.
+    """
+
+    outputs: tuple[str, ...]
+
+    def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
+        """Run batches of at most the compiled size, in order, several in flight.
+
+        Args:
+            batches: What the caller wants handed back, and uint8 ``[n, S, S, 3]``; ``n`` may vary. The arrays may
+                be reused by the caller as soon as the next batch is asked for.
+
+        Yields:
+            What the caller gave, and per output a float32 array ``[n, …]`` that is the caller's to keep.
+
+        Raises:
+            OptionError: An array has the wrong shape or type, or more images than were compiled for.
+            InternalError: The network's numbers overflowed.
+        """
+        ...
+
+
+class Runtime(Protocol):
+    """Executes prefixes.
+
+    Attributes:
+        name: ``openvino`` or ``torch``.
+        precision: ``bf16`` or ``f32``.
+    """
+
+    name: str
+    precision: str
+
+    def compile(
+        self, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int = 32
+    ) -> CompiledPrefix:
+        """Make the first ``depth`` stages ready to run on up to ``batch_size`` images at once."""
+        ...
+
+
+def check_request(
+    backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int
+) -> tuple[str, ...]:
+    """The outputs of a prefix, in order.
+
+    Raises:
+        OptionError: The backbone has no such depth or tap, nothing is asked for, or the batch is empty.
+    """
+    from headstart.errors import OptionError
+
+    backbone.depth(depth)
+    for tap in taps:
+        tap.width(backbone)
+    outputs = (*((ACTIVATION,) if depth < len(backbone.stages) else ()), *(tap.name for tap in taps))
+    if not outputs:
+        raise OptionError(f"backbone {backbone.name}: everything is frozen and no tap is asked for; give one")
+    if batch_size < 1:
+        raise OptionError(f"batch size {batch_size}: expected at least 1")
+    return outputs
+
+
+def check_batch(pixels: Any, *, size: int, batch_size: int) -> None:
+    """Refuse what the prefix was not compiled for.
+
+    Raises:
+        OptionError: Wrong type, wrong shape, or too many images.
+    """
+    from headstart.errors import OptionError
+
+    shape, kind = getattr(pixels, "shape", None), getattr(pixels, "dtype", None)
+    if kind != np.uint8 or shape is None or len(shape) != 4 or shape[1:] != (size, size, 3):
+        raise OptionError(f"batch: expected uint8 [n, {size}, {size}, 3], got {kind} {shape}")
+    if not 1 <= shape[0] <= batch_size:
+        raise OptionError(f"batch: expected 1 to {batch_size} images, got {shape[0]}")

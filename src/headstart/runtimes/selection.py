@@ -1,0 +1,24 @@
+"""Chooses the runtime."""
+
+from headstart.errors import OptionError
+from headstart.runtimes.protocol import Runtime
+
+RUNTIMES = ("openvino", "torch")
+
+
+def select(name: str = "auto", *, precision: str = "auto") -> Runtime:
+    """The runtime of that name; ``auto`` is OpenVINO, which is always installed.
+
+    Args:
+        name: ``auto``, ``openvino`` or ``torch``.
+        precision: ``auto``, ``bf16`` or ``f32``; ``auto`` is what the runtime is fastest with on this machine.
+
+    Raises:
+        OptionError: Unknown runtime, or a precision that it does not have here.
+        MissingExtra: PyTorch is asked for and not installed.
+    """
+    if name in ("auto", "openvino"):
+        from headstart.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(precision=precision)
+    raise OptionError(f"runtime {name!r}: expected auto, {' or '.join(RUNTIMES)}")
