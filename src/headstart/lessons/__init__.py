@@ -1,0 +1,18 @@
+"""Lessons: packs, problems and their grading, attempts, badges, the review schedule, progress.
+
+The engine has no page and no prompt of its own; `headstart.web` and `headstart.cli` are its two faces.
+Import the module you need; this package imports nothing by itself, so a lesson starts at once.
+
+    pack          what a lesson is made of: modes, problems, cards, tasks
+    sources       a pack's YAML and Markdown, with line numbers
+    packlint      the rules a pack must keep
+    library       finds, loads and starts packs
+    placeholders  `{{ experiment:name.field }}`: where a measured number will stand
+    attempts      the challenge as a function of (state, event, now)
+    scores        points, streaks and item statistics, from the log
+    badges        Open Badges 3.0 credentials; `pictures` bakes them into PNG and SVG
+    review        when to see a card again (FSRS)
+    progress      the append-only log in a database
+    interchange   Moodle XML, GIFT, xAPI
+    terminal      the challenge without a browser
+"""

@@ -1,0 +1,243 @@
+"""What a lesson is made of.
+
+A pack is a folder (see `library`); these are its contents as values that never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headstart.errors import LessonError
+
+MODES = ("learn", "why", "deep", "visualize", "try", "challenge", "project", "metrics", "review")
+LEVELS = ("beginner", "intermediate", "advanced", "expert")
+KINDS = ("conceptual", "predict-the-output", "model-choice", "hyperparameter", "metrics")
+RELATIONS = ("at_least", "at_most", "above", "below")
+
+PROBLEM_SECONDS = 120
+"""A problem's time unless its file says otherwise: two minutes."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One possible answer. `key` names it in files and logs; pages see only an opaque id."""
+
+    key: str
+    text: str
+    feedback: str
+    correct: bool = False
+
+
+@dataclass(frozen=True)
+class CodeFace:
+    """The same program for one library; `label` is the tab's name."""
+
+    label: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with exactly one correct option, and the experiment that settles it."""
+
+    slug: str
+    title: str
+    kind: str
+    level: str
+    prompt: str
+    options: tuple[Option, ...]
+    hint: str
+    explanation: str
+    experiment: str
+    code: tuple[CodeFace, ...] = ()
+    seconds: int = PROBLEM_SECONDS
+
+    @property
+    def answer(self) -> Option:
+        """The correct option."""
+        return next(option for option in self.options if option.correct)
+
+    def option(self, key: str) -> Option:
+        """The option of that key. Raises LessonError for a key that the problem does not have."""
+        for option in self.options:
+            if option.key == key:
+                return option
+        raise LessonError(f"problem {self.slug!r} has no option {key!r}")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to learn the subject. `body` is Markdown with placeholders."""
+
+    name: str
+    title: str
+    minutes: int
+    body: str
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The second-level headings, in order: the steps by which progress through a mode is counted."""
+        return tuple(line[3:].strip() for line in prose_lines(self.body) if line.startswith("## "))
+
+
+@dataclass(frozen=True)
+class Card:
+    """A review card: the front is shown, the back is revealed."""
+
+    slug: str
+    front: str
+    back: str
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """A value the learner sets: a slider (`minimum` … `maximum` by `step`) or a choice."""
+
+    name: str
+    label: str
+    start: str | float
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+
+    def accepts(self, value: str | float) -> bool:
+        """Whether a learner may send this value."""
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, (str, bool)):
+            return False
+        low, high = self.minimum or 0.0, self.maximum or 0.0
+        return low <= value <= high
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A condition on an experiment's result: `field` stands in `relation` to a number or another field.
+
+    The bound is `value`, or the field `of` multiplied by `times`. Relative goals are fair on fast and
+    slow machines alike.
+    """
+
+    field: str
+    relation: str
+    value: float | None = None
+    of: str | None = None
+    times: float = 1.0
+
+    def met(self, result: Mapping[str, float]) -> bool:
+        """Whether a result reaches the goal. Raises LessonError where the result lacks a field."""
+        try:
+            reached = result[self.field]
+            bound = self.value if self.of is None else result[self.of] * self.times
+        except KeyError as error:
+            raise LessonError(f"the result has no field {error.args[0]!r}, which a goal needs") from None
+        if bound is None:
+            raise LessonError(f"the goal for {self.field!r} has neither a value nor a field to compare with")
+        return {
+            "at_least": reached >= bound,
+            "at_most": reached <= bound,
+            "above": reached > bound,
+            "below": reached < bound,
+        }[self.relation]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A hands-on task: set the controls, run the experiment, reach the goals.
+
+    Hints, mistakes and the solution are for the server: a page asks for them one at a time.
+    """
+
+    slug: str
+    title: str
+    text: str
+    experiment: str
+    controls: tuple[Control, ...]
+    goals: tuple[Goal, ...]
+    hints: tuple[str, ...]
+    mistakes: tuple[str, ...] = ()
+    solution: str = ""
+    tries: int = 3
+
+    def reached(self, result: Mapping[str, float]) -> bool:
+        """Whether a result reaches every goal."""
+        return all(goal.met(result) for goal in self.goals)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the pack expects of an experiment: its name, what it shows, and the fields of its result."""
+
+    name: str
+    shows: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BadgeText:
+    """What the badge says it stands for."""
+
+    title: str
+    description: str
+    criteria: str
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A whole lesson. `fingerprint` changes when any of its files does."""
+
+    slug: str
+    title: str
+    subject: str
+    track: str
+    summary: str
+    modes: tuple[Mode, ...]
+    experiments: Mapping[str, Experiment]
+    problem_sets: Mapping[str, tuple[Problem, ...]]
+    cards: tuple[Card, ...]
+    tasks: tuple[Task, ...]
+    project: Task | None
+    badge: BadgeText
+    fingerprint: str
+
+    def mode(self, name: str) -> Mode:
+        """The mode of that name. Raises LessonError where the pack has none."""
+        for mode in self.modes:
+            if mode.name == name:
+                return mode
+        raise LessonError(f"lesson {self.slug!r} has no mode {name!r}; it has {_listed(self.modes)}")
+
+    def problems(self, mode: str) -> tuple[Problem, ...]:
+        """The problems of a mode, in the pack's order. Raises LessonError where it has none."""
+        if mode not in self.problem_sets:
+            known = ", ".join(sorted(self.problem_sets)) or "none"
+            raise LessonError(
+                f"lesson {self.slug!r} has no problems for {mode!r}; it has problems for: {known}"
+            )
+        return self.problem_sets[mode]
+
+    def problem(self, mode: str, slug: str) -> Problem:
+        """One problem. Raises LessonError for an unknown slug."""
+        for problem in self.problems(mode):
+            if problem.slug == slug:
+                return problem
+        raise LessonError(f"lesson {self.slug!r} has no problem {slug!r} in {mode!r}")
+
+
+def prose_lines(markdown: str) -> list[str]:
+    """The lines of Markdown that lie outside fenced code; fenced lines come back empty, so numbers agree."""
+    lines, fenced = [], False
+    for line in markdown.splitlines():
+        fence = line.lstrip().startswith(("```", "~~~"))
+        lines.append("" if fenced or fence else line)
+        if fence:
+            fenced = not fenced
+    return lines
+
+
+def _listed(modes: tuple[Mode, ...]) -> str:
+    return ", ".join(mode.name for mode in modes)

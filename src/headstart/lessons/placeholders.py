@@ -1,0 +1,71 @@
+"""Where a measured number will stand in a lesson's prose.
+
+    {{ experiment:freeze-depth.seconds_saved }}   one field of an experiment's result
+    {{ plot:freeze-depth }}                       the experiment's plot, with its table
+    {{ claim:freeze-depth }}                      marks what stands before it as backed by the experiment
+
+Nothing is invented: until the experiment has run on this machine, `fill` says so in the number's place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PENDING = "not measured yet"
+
+_PATTERN = re.compile(
+    r"(?P<gap>[ \t]*)\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}"
+)
+_ANY = re.compile(r"\{\{.*?\}\}|\{\{")
+KINDS = ("experiment", "plot", "claim")
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """One placeholder and where it stands: `start` and `end` index the text."""
+
+    kind: str
+    experiment: str
+    field: str | None
+    start: int
+    end: int
+
+
+def find(text: str) -> list[Placeholder]:
+    """Every well-formed placeholder of a text, in order."""
+    return [
+        Placeholder(match["kind"], match["name"], match["field"], match.end("gap"), match.end())
+        for match in _PATTERN.finditer(text)
+    ]
+
+
+def malformed(text: str) -> list[tuple[int, str]]:
+    """What looks like a placeholder and is none: (index in the text, what stands there)."""
+    good = {placeholder.start for placeholder in find(text) if _sound(placeholder)}
+    return [(match.start(), match.group()) for match in _ANY.finditer(text) if match.start() not in good]
+
+
+def _sound(placeholder: Placeholder) -> bool:
+    return placeholder.kind in KINDS and (placeholder.field is not None) == (placeholder.kind == "experiment")
+
+
+def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str = PENDING) -> str:
+    """Puts measured values where they belong; claims and plots leave no text behind.
+
+    Args:
+        text: prose with placeholders.
+        results: per experiment that has run, its fields; numbers are shown with three significant digits.
+        pending: what stands where nothing has been measured.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match["kind"] != "experiment":
+            return ""
+        measured = results.get(match["name"], {}).get(match["field"] or "")
+        if measured is None:
+            return match["gap"] + pending
+        return match["gap"] + (f"{measured:.3g}" if isinstance(measured, float) else str(measured))
+
+    return _PATTERN.sub(value, text)

@@ -1,0 +1,153 @@
+"""The files of a pack, read but not yet believed.
+
+pack.yaml             title, subject, track, summary, modes, experiments, badge
+modes/<mode>.md       one per mode
+problems/<mode>.yaml  the problems of a mode that asks some
+cards.yaml            review cards          (optional)
+tasks.yaml            hands-on tasks        (optional)
+project.yaml          the project's task    (optional)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import LessonError, MissingExtra
+
+KeyPath = tuple[str | int, ...]
+
+LARGEST_FILE = 1_000_000
+"""Bytes; a pack is prose, and a larger file is a mistake."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One breach of a pack's rules, and where it is."""
+
+    file: str
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file + (f":{self.line}" if self.line else "") + (f" ({self.key})" if self.key else "")
+        return f"{place}: {self.message}"
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """A parsed YAML file; `lines` says on which line (from 1) each value stands."""
+
+    name: str
+    data: Any
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+
+    def line(self, path: KeyPath) -> int | None:
+        """The line of a value, or of the nearest value around it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+    def finding(self, path: KeyPath, message: str) -> Finding:
+        """A finding at that value."""
+        return Finding(self.name, self.line(path), dotted(path), message)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything read from a pack's folder, and what could not be read."""
+
+    slug: str
+    yaml: Mapping[str, YamlFile]
+    markdown: Mapping[str, str]
+    broken: tuple[Finding, ...]
+    fingerprint: str
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as people write it: `options[2].feedback`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def read_sources(folder: Path) -> Sources:
+    """Reads a pack's folder.
+
+    Raises:
+        LessonError: it is no folder, or has no pack.yaml.
+        MissingExtra: PyYAML is not installed.
+    """
+    if not (folder / "pack.yaml").is_file():
+        raise LessonError(f"{folder} is no lesson pack: expected a folder with a pack.yaml")
+    documents: dict[str, YamlFile] = {}
+    markdown: dict[str, str] = {}
+    broken: list[Finding] = []
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted([*folder.glob("**/*.yaml"), *folder.glob("modes/*.md")]):
+        name = path.relative_to(folder).as_posix()
+        try:
+            text = _text(path, name)
+            digest.update(f"{name}\0{text}\0".encode())
+            if path.suffix == ".md":
+                markdown[name] = text
+            else:
+                documents[name] = read_yaml(name, text)
+        except _Broken as error:
+            broken.append(error.finding)
+    return Sources(folder.resolve().name, documents, markdown, tuple(broken), digest.hexdigest())
+
+
+class _Broken(Exception):
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+def _text(path: Path, name: str) -> str:
+    if path.stat().st_size > LARGEST_FILE:
+        raise _Broken(Finding(name, None, "", f"larger than {LARGEST_FILE} bytes"))
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _Broken(Finding(name, None, "", f"not UTF-8 at byte {error.start}")) from None
+
+
+def read_yaml(name: str, text: str) -> YamlFile:
+    """Parses YAML with the safe loader, keeping line numbers and refusing a key written twice."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtra("reading lesson packs", extra="learn") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise _Broken(Finding(name, line, "", f"not valid YAML: {error.problem}")) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise _Broken(Finding(name, None, "", f"not valid YAML: {str(error).splitlines()[0]}")) from None
+    lines: dict[KeyPath, int] = {}
+    for path, at in _walk(node, ()):
+        if path in lines:
+            raise _Broken(Finding(name, at, dotted(path), "written twice; keep one"))
+        lines[path] = at
+    return YamlFile(name, data, lines)
+
+
+def _walk(node: Any, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+    """(path, line) of every value below a composed YAML node."""
+    if node is None:
+        return
+    yield path, node.start_mark.line + 1
+    if node.id == "mapping":
+        for key, value in node.value:
+            yield from _walk(value, (*path, str(key.value)))
+    elif node.id == "sequence":
+        for index, value in enumerate(node.value):
+            yield from _walk(value, (*path, index))

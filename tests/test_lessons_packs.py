@@ -1,0 +1,192 @@
+"""Lesson packs: loading, the linter's rules, placeholders."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from headstart.errors import LessonError
+from headstart.lessons import library, placeholders
+from headstart.lessons.pack import Goal, prose_lines
+
+HEAD, PAGE, ASKED = "pack.yaml", "modes/learn.md", "problems/challenge.yaml"
+RIGHT = "Why it is right."
+
+ISSUE_EXPERIMENTS = {
+    "pretrained-vs-scratch",
+    "images-needed",
+    "five-images-one-epoch",
+    "model-choice",
+    "freeze-depth",
+    "accuracy-against-time",
+    "one-pass",
+    "batchnorm",
+    "taps",
+    "calibration",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return library.new_pack("my-pack", tmp_path)
+
+
+def edit(folder: Path, name: str, old: str, new: str) -> None:
+    path = folder / name
+    text = path.read_text()
+    assert old in text, f"the skeleton no longer holds {old!r}"
+    path.write_text(text.replace(old, new))
+
+
+def test_every_bundled_pack_keeps_the_rules() -> None:
+    assert library.available()
+    for slug in library.available():
+        assert library.check_pack(slug) == []
+
+
+def test_the_bundled_lesson_has_nine_modes_five_problems_and_all_experiments() -> None:
+    pack = library.load_pack()
+    assert [mode.name for mode in pack.modes] == [
+        "learn", "why", "deep", "visualize", "try", "challenge", "project", "metrics", "review",
+    ]  # fmt: skip
+    assert [mode.minutes for mode in pack.modes] == [5, 3, 15, 12, 10, 20, 20, 8, 5]
+    assert set(pack.experiments) == ISSUE_EXPERIMENTS
+    problems = pack.problems("challenge")
+    assert [(problem.kind, problem.level) for problem in problems] == [
+        ("conceptual", "intermediate"),
+        ("predict-the-output", "intermediate"),
+        ("model-choice", "advanced"),
+        ("hyperparameter", "advanced"),
+        ("metrics", "expert"),
+    ]
+    assert all(len(problem.options) == 4 and problem.seconds == 120 for problem in problems)
+    assert {option.text for option in problems[1].options} == {"0.20", "0.00", "1.00", "0.50"}
+    assert [face.label for face in problems[1].code] == ["Keras", "Headstart"]
+    assert len(pack.tasks) == 5 and pack.project is not None and len(pack.project.hints) == 3
+    assert len(pack.problems("visualize")) == 3
+    assert pack.badge.title == "Pre-trained Model Master"
+
+
+def test_every_experiment_backs_something_in_the_lesson() -> None:
+    pack = library.load_pack()
+    named = {found.experiment for mode in pack.modes for found in placeholders.find(mode.body)}
+    named |= {problem.experiment for problems in pack.problem_sets.values() for problem in problems}
+    assert named == ISSUE_EXPERIMENTS
+
+
+def test_the_lessons_programs_compile() -> None:
+    pack = library.load_pack()
+    for problem in pack.problems("challenge"):
+        for face in problem.code:
+            compile(face.text, problem.slug, "exec")
+
+
+def test_a_new_pack_passes_the_check_and_loads(folder: Path) -> None:
+    assert library.check_pack(folder) == []
+    assert library.load_pack(folder).problems("challenge")[0].answer.key == "right"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        (HEAD, "minutes: 5", "minutes: 0", "yaml:7 (modes[0].minutes): 0 is not between 1 and"),
+        (HEAD, "name: learn", "name: lern", "'lern' is not one of learn"),
+        (HEAD, "subject: Computer Vision\n", "", "'subject' is missing"),
+        (HEAD, "track: ML", "track: ML\ntrack: ML", "pack.yaml:5 (track): written twice"),
+        (HEAD, "title: A", "title: [A", "pack.yaml:3: not valid YAML"),
+        (ASKED, "correct: true, ", "", "expected exactly one correct option, got 0"),
+        (ASKED, "key: tempting,", "key: tempting, correct: true,", "correct option, got 2"),
+        (ASKED, ", feedback: Why it is right.", "", "options[0]): 'feedback' is missing"),
+        (ASKED, "hint: A push", "hint: ''\n    hind: A push", "(problems[0].hint): empty"),
+        (ASKED, "hint: A push", "hind: A push", "(problems[0].hind): unknown key"),
+        (ASKED, "kind: conceptual", "kind: trivia", "'trivia' is not one of conceptual"),
+        (ASKED, "level: intermediate", "level: 3", "expected text, got a whole number"),
+        (ASKED, "experiment: pretr", "experiment: petr", "no experiment 'petrained-vs-scratch'"),
+        (ASKED, RIGHT, "Option B forgets this.", "'Option B' reads like an option's"),
+        (ASKED, RIGHT, "Unlike (c) it holds.", "'(c)' reads like an option's"),
+        (ASKED, RIGHT, "As in B it holds.", "'B' reads like an option's letter"),
+        (ASKED, RIGHT, "It is 10x faster.", "'10x faster' looks"),
+        (ASKED, "key: tempting", "key: right", "two options have the same key"),
+        (PAGE, "faster. {{ claim:pretrained-vs-scratch }}", "faster.", "modes/learn.md:3: 'faster' makes"),
+        (PAGE, "claim:pretrained-vs-scratch", "claim:elsewhere", "no experiment 'elsewhere'"),
+        (PAGE, "scratch.ratio", "scratch.rate", "declares no field 'rate'"),
+        (PAGE, "scratch.ratio }}", "scratch.ratio }", "is no placeholder"),
+        (PAGE, "the ratio was", "it took 12 seconds against", "md:6: '12 seconds' looks"),
+        (PAGE, "## The idea", "The idea", "at least one '## ' heading"),
+    ],
+)  # fmt: skip
+def test_a_breach_is_named_with_its_file_and_place(
+    folder: Path, name: str, old: str, new: str, expected: str
+) -> None:
+    edit(folder, name, old, new)
+    findings = [str(finding) for finding in library.check_pack(folder)]
+    assert any(expected in finding and finding.startswith(name) for finding in findings), findings
+    with pytest.raises(LessonError, match="my-pack"):
+        library.load_pack(folder)
+
+
+def test_code_shapes_and_named_models_are_no_letters(folder: Path) -> None:
+    edit(
+        folder,
+        "problems/challenge.yaml",
+        "Why it is right.",
+        "'Model B gives `[N, C]`. A model is a function.'",
+    )
+    edit(folder, "modes/learn.md", "Say it", "```text\nOption B took 12 seconds, faster\n```\n\nSay it")
+    assert library.check_pack(folder) == []
+
+
+def test_a_missing_mode_page_and_a_stray_file_are_found(folder: Path) -> None:
+    (folder / "modes/learn.md").rename(folder / "modes/deep.md")
+    (folder / "extra.yaml").write_text("a: 1\n")
+    findings = "\n".join(map(str, library.check_pack(folder)))
+    assert "modes/learn.md is missing" in findings
+    assert "modes/deep.md: belongs to no mode" in findings
+    assert "extra.yaml" in findings
+
+
+def test_what_is_no_pack_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LessonError, match=r"expected a folder with a pack\.yaml"):
+        library.load_pack(tmp_path)
+    with pytest.raises(LessonError, match="why-pretrained-models-save-time"):
+        library.load_pack("no-such-lesson")
+    with pytest.raises(LessonError, match="small letters"):
+        library.new_pack("../escape", tmp_path)
+
+
+def test_a_new_pack_overwrites_nothing(folder: Path) -> None:
+    with pytest.raises(LessonError, match="exists already"):
+        library.new_pack("my-pack", folder.parent)
+
+
+def test_the_fingerprint_follows_the_content(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / "my-pack"
+    shutil.copytree(folder, copy)
+    before = library.load_pack(folder).fingerprint
+    assert library.load_pack(copy).fingerprint == before
+    edit(copy, "problems/challenge.yaml", "What do you ask?", "What else?")
+    assert library.load_pack(copy).fingerprint != before
+
+
+def test_a_yaml_bomb_or_object_is_not_executed(folder: Path) -> None:
+    edit(folder, "pack.yaml", "track: ML", "track: !!python/object/apply:os.getcwd []")
+    assert "not valid YAML" in str(library.check_pack(folder)[0])
+
+
+def test_placeholders_show_what_was_measured_and_nothing_else() -> None:
+    text = "Took {{ experiment:one-pass.ratio }} times less. {{ claim:one-pass }} See\n{{ plot:one-pass }}"
+    assert placeholders.fill(text, {}) == "Took not measured yet times less. See\n"
+    assert placeholders.fill(text, {"one-pass": {"ratio": 3.14159}}) == "Took 3.14 times less. See\n"
+
+
+def test_fenced_code_keeps_the_line_numbers() -> None:
+    assert prose_lines("a\n```\nb\n```\nc") == ["a", "", "", "", "c"]
+
+
+def test_a_goal_compares_with_a_number_or_another_field() -> None:
+    assert Goal("ratio", "at_least", value=3).met({"ratio": 3.0})
+    assert not Goal("seconds", "at_most", of="slow", times=0.5).met({"seconds": 6.0, "slow": 10.0})
+    with pytest.raises(LessonError, match="'slow'"):
+        Goal("seconds", "at_most", of="slow").met({"seconds": 6.0})
