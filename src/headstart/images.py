@@ -47,6 +47,12 @@ HASH_SIDE = 16
 NO_HASH = bytes(HASH_SIDE * HASH_SIDE // 8)
 """The perceptual hash of a picture with too little in it to recognise (tiny, or nearly flat)."""
 
+SMALLEST_HASHED_SIDE = 32
+"""Pixels; below twice the hash's grid the bits describe the enlargement, not the picture."""
+
+FLATTEST_HASHED_RANGE = 16
+"""Grey levels between the darkest and the brightest cell of the grid; below, the bits are noise."""
+
 _INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -57,6 +63,14 @@ _INTERPOLATIONS = {
 }
 
 CROP_MODES = ("center", "squash")
+
+_REACH = {"nearest": 1, "box": 1, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
+"""Pixels that each filter reaches to either side of its centre."""
+
+_LONGEST_PLAIN_ASPECT = 8
+"""Longer strips are never resized whole: one of 1 x 65,000 pixels would become gigabytes."""
+
+_Box = tuple[float, float, float, float]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -83,10 +97,14 @@ class Preprocess:
         if not 1 <= self.size <= 4096:
             raise OptionError(f"preprocess: size must be 1 to 4096 pixels, got {self.size}")
         if not 0 < self.crop_fraction <= 1:
-            raise OptionError(f"preprocess: crop_fraction must be above 0, at most 1, got {self.crop_fraction}")
+            raise OptionError(
+                f"preprocess: crop_fraction must be above 0, at most 1, got {self.crop_fraction}"
+            )
         if self.interpolation not in _INTERPOLATIONS:
             known = ", ".join(_INTERPOLATIONS)
-            raise OptionError(f"preprocess: unknown interpolation {self.interpolation!r}; expected one of {known}")
+            raise OptionError(
+                f"preprocess: unknown interpolation {self.interpolation!r}; expected one of {known}"
+            )
         if self.crop_mode not in CROP_MODES:
             raise OptionError(f"preprocess: unknown crop_mode {self.crop_mode!r}; expected center or squash")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -138,7 +156,7 @@ _VIEW_NAME = re.compile(r"(?:centre|flip|crop([1-9]\d{0,3})(-flip)?)")
 
 @dataclass(frozen=True)
 class View:
-    """A deterministic rendering of an image: `centre`, `flip`, `crop1`, `crop1-flip`, `crop2`, …
+    """A deterministic rendering of an image: `centre`, `flip`, `crop1`, `crop1-flip`, and so on.
 
     Raises:
         OptionError: The name is none of these.
@@ -148,7 +166,9 @@ class View:
 
     def __post_init__(self) -> None:
         if not _VIEW_NAME.fullmatch(self.name):
-            raise OptionError(f"unknown view {self.name!r}; expected centre, flip, crop1, crop1-flip, crop2, …")
+            raise OptionError(
+                f"unknown view {self.name!r}; expected centre, flip, crop1, crop1-flip, crop2, …"
+            )
 
     @cached_property
     def flipped(self) -> bool:
@@ -304,12 +324,18 @@ def _decode(data: bytes, shortest_side: int | None) -> tuple[Image.Image, ImageF
         if turn in _SIDEWAYS:
             width, height = height, width
     picture.info = {_FULL_SIZE: (width, height, scale)}
-    facts = ImageFacts(width, height, file_format, mode, frames, _difference_hash(picture, width, height))
+    facts = ImageFacts(
+        width, height, file_format, mode, frames, _difference_hash(picture, width, height, scale=scale)
+    )
     return picture, facts
 
 
 def _from_array(array: npt.NDArray[Any]) -> tuple[Image.Image, ImageFacts]:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+    ):
         raise ImageError(f"expected a uint8 array [H, W] or [H, W, 1|3|4], got {array.dtype} {array.shape}")
     if array.size == 0:
         raise ImageError("the array is empty")
@@ -333,7 +359,10 @@ _MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
 )
 
 _UNSUPPORTED: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
-    ("HEIC", lambda d: d[4:8] == b"ftyp" and d[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")),
+    (
+        "HEIC",
+        lambda d: d[4:8] == b"ftyp" and d[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1"),
+    ),
     ("PDF", lambda d: d.startswith(b"%PDF")),
     ("SVG", lambda d: b"<svg" in d[:512]),
     ("Photoshop", lambda d: d.startswith(b"8BPS")),
@@ -485,14 +514,25 @@ def _grey_to_8_bits(image: Image.Image) -> Image.Image:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _difference_hash(picture: Image.Image, width: int, height: int) -> bytes:
-    """256-bit horizontal difference hash (`imagehash.dhash`), from a cheaply reduced copy."""
+def _difference_hash(picture: Image.Image, width: int, height: int, *, scale: int = 1) -> bytes:
+    """256-bit horizontal difference hash (`imagehash.dhash`) of the whole picture, packed into 32 bytes.
+
+    The picture is shrunk to the hash's grid here, because Pillow's two-step reduction is three times faster
+    than the library's single step, and because a reduced decode needs its last, partly filled column cut off
+    to hash like the full one (measured on 1,000 photographs: 3 of 256 bits differ on average, 15 at most).
+    """
     import imagehash
 
-    factor = max(1, min(picture.size) // 64)
-    small = picture.reduce(factor) if factor > 1 else picture
-    bits = imagehash.dhash(small, hash_size=HASH_SIDE).hash
-    return np.packbits(bits).tobytes()
+    if min(width, height) < SMALLEST_HASHED_SIDE:
+        return NO_HASH
+    box = (0.0, 0.0, width / scale, height / scale)
+    grid = picture.convert("L").resize(
+        (HASH_SIDE + 1, HASH_SIDE), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0
+    )
+    darkest, brightest = grid.getextrema()
+    if brightest - darkest < FLATTEST_HASHED_RANGE:  # type: ignore[operator]
+        return NO_HASH
+    return np.packbits(imagehash.dhash(grid, hash_size=HASH_SIDE).hash).tobytes()
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -501,26 +541,59 @@ def _difference_hash(picture: Image.Image, width: int, height: int) -> bytes:
 
 
 def render(image: Image.Image, preprocess: Preprocess, view: View = CENTRE) -> npt.NDArray[np.uint8]:
-    """The pixels that a backbone sees, uint8 [S, S, 3], not yet normalised.
+    """The pixels that a backbone sees, uint8 [S, S, 3], not yet normalised; possibly read-only.
 
     For the centre view these are the pixels of timm's evaluation transform (resize, then centre crop). Only
     the cropped region is resampled, at the places where the resized image would have its pixels; that saves
-    the work on everything that the crop would throw away. `image` comes from `open_image`, or is any RGB
+    the work on everything that the crop would throw away. `image` comes from `open_image`, or is any
     picture. Resized sides round as in torchvision's `Resize` and `CenterCrop`.
     """
     if image.mode != "RGB":
         image = _to_rgb(image)
     width, height, scale = _full_size(image)
-    filter_ = _INTERPOLATIONS[preprocess.interpolation]
-    size = (preprocess.size, preprocess.size)
     if view.crop:
-        box = _crop_box(width, height, preprocess, view)
+        small = _resample(image, _crop_box(width, height, preprocess, view), scale, preprocess)
+    elif _wants_the_plain_way(width, height, preprocess):
+        small = _resize_then_crop(image, _resized(width, height, preprocess), preprocess)
     else:
-        box = _centre_box(width, height, preprocess)
-    if scale > 1:
-        box = _shrink(box, scale, image.size)
-    pixels = np.asarray(image.resize(size, filter_, box=box))
+        small = _resample(image, _centre_box(width, height, preprocess), scale, preprocess)
+    pixels = np.asarray(small)
     return np.ascontiguousarray(pixels[:, ::-1]) if view.flipped else pixels
+
+
+def _wants_the_plain_way(width: int, height: int, preprocess: Preprocess) -> bool:
+    """Whether to resize the whole image and then crop, as timm does, because the pixels would differ.
+
+    A squashed image loses little to the crop. The filters "nearest" and "box" jump at pixel borders, where
+    a region's rounded corner may fall on the other side. Pillow 13 resizes tall images in the other order.
+    """
+    if preprocess.crop_mode == "squash":
+        return True
+    if max(width, height) > _LONGEST_PLAIN_ASPECT * min(width, height):
+        return False
+    return height > 1.9 * width or preprocess.interpolation in ("nearest", "box")
+
+
+def _resize_then_crop(image: Image.Image, resized: tuple[int, int], preprocess: Preprocess) -> Image.Image:
+    whole = image.resize(resized, _INTERPOLATIONS[preprocess.interpolation])
+    return whole.crop(_crop_corners(*resized, preprocess.size))
+
+
+def _resample(image: Image.Image, box: _Box, scale: int, preprocess: Preprocess) -> Image.Image:
+    """Resize the region `box`, in pixels of the undrafted image, to the backbone's square.
+
+    The horizontal pass comes first, as it does when Pillow resizes a whole image to scale. Given a region,
+    some versions of Pillow choose the other order, and the clipping in between then changes pixels.
+    """
+    left, top, right, bottom = (edge / scale for edge in box)
+    right, bottom = min(right, image.width), min(bottom, image.height)
+    filter_, size = _INTERPOLATIONS[preprocess.interpolation], preprocess.size
+    reach = _REACH[preprocess.interpolation] * max(1.0, (bottom - top) / size) + 1
+    first, last = max(0, math.floor(top - reach)), min(image.height, math.ceil(bottom + reach))
+    # Cropped first: a box that starts below the top would make Pillow add an idle vertical pass.
+    rows = image if last - first == image.height else image.crop((0, first, image.width, last))
+    rows = rows.resize((size, last - first), filter_, box=(left, 0, right, last - first))
+    return rows.resize((size, size), filter_, box=(0, top - first, size, bottom - first))
 
 
 def _full_size(image: Image.Image) -> tuple[int, int, int]:
@@ -529,9 +602,6 @@ def _full_size(image: Image.Image) -> tuple[int, int, int]:
     if image.size != (-(-width // scale), -(-height // scale)):
         return (*image.size, 1)  # somebody has resized or cropped the picture since
     return width, height, scale
-
-
-_Box = tuple[float, float, float, float]
 
 
 def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
@@ -543,12 +613,16 @@ def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]
     return int(side * width / height), side
 
 
+def _crop_corners(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    left = round((width - size) / 2.0)  # half to even, as torchvision does
+    top = round((height - size) / 2.0)
+    return left, top, left + size, top + size
+
+
 def _centre_box(width: int, height: int, preprocess: Preprocess) -> _Box:
     """The region, in the image's pixels, that the centre crop of the resized image covers."""
     new_width, new_height = _resized(width, height, preprocess)
-    left = round((new_width - preprocess.size) / 2.0)  # half to even, as torchvision does
-    top = round((new_height - preprocess.size) / 2.0)
-    right, bottom = left + preprocess.size, top + preprocess.size
+    left, top, right, bottom = _crop_corners(new_width, new_height, preprocess.size)
     x, y = width / new_width, height / new_height
     return left * x, top * y, min(right * x, width), min(bottom * y, height)
 
@@ -561,8 +635,3 @@ def _crop_box(width: int, height: int, preprocess: Preprocess, view: View) -> _B
         crop_width = crop_height = side * min(width, height)
     left, top = across * (width - crop_width), down * (height - crop_height)
     return left, top, min(left + crop_width, width), min(top + crop_height, height)
-
-
-def _shrink(box: _Box, scale: int, size: tuple[int, int]) -> _Box:
-    left, top, right, bottom = (edge / scale for edge in box)
-    return left, top, min(right, size[0]), min(bottom, size[1])
