@@ -213,11 +213,10 @@ class RunStore:
         if not self.path.exists():
             return []
         query = "SELECT path, body FROM runs WHERE body LIKE ? ORDER BY created DESC, id DESC"
-        pattern = f"%{contains}%"
+        if limit is not None:
+            query += f" LIMIT {limit:d}"
         with self._connection() as connection:
-            rows = connection.execute(
-                query + (f" LIMIT {limit:d}" if limit else ""), (pattern,) * 3
-            ).fetchall()
+            rows = connection.execute(query, (f"%{contains}%",)).fetchall()
         return [Run.from_dict(json.loads(body), path=Path(path)) for path, body in rows]
 
     def find(self, name: str | Path) -> Run:
@@ -227,10 +226,8 @@ class RunStore:
             RunError: there is none, several begin so, or its folder is gone.
         """
         folder = Path(name)
-        if (folder / RUN_FILE).exists():
-            return read_run(folder)
         if folder.is_dir():
-            return read_run(folder)  # raises, naming what is missing
+            return read_run(folder)
         matches = [run for run in self.list() if run.id.startswith(str(name))]
         exact = [run for run in matches if run.id == str(name)]
         if len(exact or matches) > 1:

@@ -1,0 +1,41 @@
+# Every target makes the environment it needs; nothing has to be installed first but Python 3.11 or later.
+PYTHON ?= python3
+DATA ?= ../shared/data
+DEV := .venv/bin
+DEMO := .venv-demo/bin
+
+.PHONY: demo test check bench docs builtin clean
+
+demo: .venv-demo/installed ## train on real images without PyTorch
+	$(DEMO)/python examples/digits.py demo/digits
+	$(DEMO)/headstart check demo/digits
+	$(DEMO)/headstart fit demo/digits
+	$(DEMO)/headstart predict "$$($(DEMO)/headstart runs --limit 1 --json | $(DEMO)/python -c 'import json, sys; print(json.load(sys.stdin)[0]["path"])')" demo/digits/7
+
+test: .venv/installed ## the whole test suite
+	$(DEV)/python -m pytest -n 2 --dist loadfile
+
+check: .venv/installed ## lint, types, floors
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+	$(DEV)/mypy
+	$(DEV)/lint-imports
+
+bench: .venv/installed ## the long measurements; docs/benchmarks.md says what each one needs
+	for script in benchmarks/*.py; do echo "== $$script"; $(DEV)/python $$script || exit 1; done
+
+builtin: .venv/installed ## train the built-in backbones: make builtin DATA=folder
+	$(DEV)/python -m recipes.builtin.train --data $(DATA)
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(DEV)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv-demo/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-demo
+	$(DEMO)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-demo demo runs

@@ -1,0 +1,237 @@
+"""The classifier: preprocessing, network, head and labels in one value that predicts, saves and loads.
+
+A saved classifier is a folder. `model.onnx` is complete: pixels in, probabilities out, with the arithmetic of
+the preprocessing, the stages, the taps and the head inside, so any ONNX runtime can use it. Loading needs no
+pickle and predicting needs no PyTorch.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.dataset import Sample, Skipped, list_images
+from headstart.errors import ImageError, ParityError, RunError
+from headstart.images import CENTRE, Preprocess, open_image, render, shortest_side_needed
+
+MODEL_FILE = "model.onnx"
+CLASSIFIER_FILE = "classifier.json"
+
+_BATCH = 32
+_WINDOW = 8 * _BATCH
+"""Images decoded before they are run: bounds memory."""
+
+_PARITY = {"f32": 2e-3, "bf16": 6e-2}
+"""Largest difference of a probability that a reloaded model may show. bf16 keeps 8 bits of a value, and
+a head that multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one image; ``top`` has the likeliest labels with their probabilities."""
+
+    path: str
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `headstart predict --json` prints."""
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": [list(pair) for pair in self.top],
+        }
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier.
+
+    Attributes:
+        classes: labels, in the order of the probabilities.
+        preprocess: how an image becomes the pixels that the network sees.
+        model: the ONNX file: ``pixels`` uint8 [N, S, S, 3] in, ``probabilities`` float32 [N, C] out.
+        precision: "bf16" or "f32", what the runtime is asked to compute in.
+        about: backbone, depth, head, taps: facts for people.
+    """
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    model: Path
+    precision: str = "f32"
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def predict(self, images: Any, *, top: int = 5) -> list[Prediction]:
+        """Label images.
+
+        Args:
+            images: a file, a folder, a sequence of those, or pixels, uint8 [H, W, 3] or [N, H, W, 3].
+            top: how many of the likeliest labels to give.
+
+        Raises:
+            ImageError: an image cannot be read; `predict_each` reports instead of raising.
+        """
+        results = list(self.predict_each(_samples(images), top=top))
+        for result in results:
+            if isinstance(result, Skipped):
+                raise ImageError(f"{result.name}: {result.reason}")
+        return [result for result in results if isinstance(result, Prediction)]
+
+    def predict_each(self, samples: Sequence[Sample], *, top: int = 5) -> Iterator[Prediction | Skipped]:
+        """Label images in order; one that cannot be read gives its name and the reason."""
+        for start in range(0, len(samples), _WINDOW):
+            window = samples[start : start + _WINDOW]
+            rendered = self.render(window)
+            good = [pixels for pixels in rendered if not isinstance(pixels, str)]
+            rows = iter(self.probabilities(np.stack(good)) if good else ())
+            for sample, pixels in zip(window, rendered, strict=True):
+                if isinstance(pixels, str):
+                    yield Skipped(sample.name, pixels)
+                else:
+                    yield self._prediction(sample.name, next(rows), top=top)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C]."""
+        size = self._batch_size(len(pixels))
+        batches = ((i, pixels[i : i + size]) for i in range(0, len(pixels), size))
+        parts = [outputs["probabilities"] for _, outputs in self._network(len(pixels)).stream(batches)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+
+    def _prediction(self, name: str, probabilities: NDArray[np.float32], *, top: int) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
+        return Prediction(name, pairs[0][0], pairs[0][1], pairs)
+
+    def render(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | str]:
+        """Pixels of each sample, or why there are none."""
+        side = shortest_side_needed(self.preprocess, (CENTRE,))
+
+        def work(sample: Sample) -> NDArray[np.uint8] | str:
+            try:
+                image, _ = open_image(sample.source.read(), shortest_side=side)
+                return render(image, self.preprocess, CENTRE)
+            except ImageError as error:
+                return str(error)
+
+        if len(samples) == 1:
+            return [work(samples[0])]
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+            return list(pool.map(work, samples))
+
+    def _batch_size(self, images: int) -> int:
+        return 1 if images == 1 else _BATCH
+
+    def _network(self, images: int) -> Any:
+        return self._networks[self._batch_size(images)]
+
+    @cached_property
+    def _networks(self) -> "_Networks":
+        return _Networks(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the classifier into ``folder`` (made if need be): `model.onnx` and `classifier.json`."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        if self.model.resolve() != (target / MODEL_FILE).resolve():
+            (target / MODEL_FILE).write_bytes(self.model.read_bytes())
+        facts = {
+            "format": 1,
+            "classes": list(self.classes),
+            "preprocess": self.preprocess.to_dict(),
+            "precision": self.precision,
+            "about": self.about,
+        }
+        (target / CLASSIFIER_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False))
+        return target
+
+
+class _Networks(dict[int, Any]):
+    """Compiled models by batch size, made when first needed."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self._classifier = classifier
+
+    def __missing__(self, batch_size: int) -> Any:
+        from headstart.runtimes.model import compile_model
+
+        classifier = self._classifier
+        self[batch_size] = compile_model(
+            classifier.model,
+            size=classifier.preprocess.size,
+            batch_size=batch_size,
+            precision=classifier.precision,
+        )
+        return self[batch_size]
+
+
+def load(run: str | Path) -> Classifier:
+    """The classifier of a run, given its folder or its id.
+
+    Raises:
+        RunError: there is no such run, or its folder is incomplete.
+    """
+    folder = Path(run)
+    if not (folder / CLASSIFIER_FILE).exists():
+        from headstart.runs import RunStore
+
+        folder = RunStore().find(run).path
+    try:
+        facts = json.loads((folder / CLASSIFIER_FILE).read_text())
+        classifier = Classifier(
+            classes=tuple(facts["classes"]),
+            preprocess=Preprocess.from_dict(facts["preprocess"]),
+            model=folder / MODEL_FILE,
+            precision=facts["precision"],
+            about=facts["about"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder / CLASSIFIER_FILE} is missing or damaged ({error!r}); fit again") from error
+    if not classifier.model.exists():
+        raise RunError(f"{classifier.model} is missing; fit again or restore the folder")
+    return classifier
+
+
+def _samples(images: Any) -> Sequence[Sample]:
+    from headstart.dataset import ArraySource
+
+    if isinstance(images, np.ndarray):
+        stack = images[None] if images.ndim == 3 else images
+        return [Sample(f"array {i}", -1, None, ArraySource(image)) for i, image in enumerate(stack)]
+    if isinstance(images, str | os.PathLike):
+        return list_images([images])
+    items: Iterable[Any] = images
+    return list_images(items)
+
+
+def check_parity(samples: Sequence[Sample], expected: NDArray[np.float32], *, where: Path) -> float:
+    """Reload the classifier saved in ``where``, predict, and compare with what the training computed.
+
+    Returns:
+        The largest difference of a probability.
+
+    Raises:
+        ParityError: it is more than the precision explains.
+    """
+    if not samples:
+        return 0.0
+    classifier = load(where)
+    pixels = [found for found in classifier.render(samples) if not isinstance(found, str)]
+    found = classifier.probabilities(np.stack(pixels))
+    difference = float(np.abs(found - expected).max())
+    allowed = _PARITY[classifier.precision]
+    if not difference <= allowed:
+        raise ParityError(
+            f"{where}: the saved model's probabilities differ by {difference:.3g} from those in training "
+            f"(at most {allowed:g} expected); please report this"
+        )
+    return difference

@@ -1,0 +1,68 @@
+"""The `headstart` command. Each verb lives in a module of its own and is imported when it is called."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from headstart import __version__
+from headstart.errors import HeadstartError
+
+_VERBS = {
+    "check": "what is wrong with my images?",
+    "fit": "train, evaluate and save a classifier",
+    "evaluate": "a saved classifier on other labelled images",
+    "predict": "label images with a saved classifier",
+    "backbones": "which pre-trained networks are there",
+    "runs": "what was trained so far",
+    "cache": "what is stored, and pruning it",
+}
+
+
+class _Verbs(click.Group):
+    """A group that knows its verbs' names and imports a verb only to run it (start-up decides small jobs)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = import_module(f"headstart.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="headstart")
+def cli() -> None:
+    """A folder of photographs becomes a trained classifier: offline, in seconds.
+
+    \b
+    headstart fit photos/                 one folder per class; that is all it needs
+    headstart predict RUN image.jpg       RUN is the folder or the id that fit printed
+    """
+
+
+def main() -> None:
+    """Run the command line; errors of Headstart become one line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except HeadstartError as error:
+        click.echo(f"headstart: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(
+            "\nheadstart: stopped; every feature computed so far is kept: the same command goes on from here",
+            err=True,
+        )
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,79 @@
+"""`headstart backbones`: which pre-trained networks are there."""
+
+from typing import Any
+
+import click
+
+from headstart.cli.terminal import human_bytes, json_option, print_json, table
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[NAME|FILE]")
+@click.option("--size", type=int, metavar="PX", help="Pixels a side; default: the backbone's own.")
+@click.option("--architecture", metavar="NAME", help="timm name, for weights files that do not carry one.")
+@json_option
+def command(name: str | None, size: int | None, architecture: str | None, as_json: bool) -> None:
+    """List backbones, or show one: its stages, what each costs, and its card.
+
+    \b
+    headstart backbones
+    headstart backbones builtin --size 96
+    """
+    from headstart.backbones import available, load_backbone
+
+    if name is None:
+        infos = available()
+        if as_json:
+            print_json([info.to_dict() for info in infos])
+        else:
+            click.echo(_listing(infos))
+        return
+    backbone = load_backbone(name, size=size, architecture=architecture)
+    if as_json:
+        print_json(
+            {
+                "name": backbone.name,
+                "architecture": backbone.architecture,
+                "preprocess": backbone.preprocess.to_dict(),
+                "dimensions": backbone.dimensions,
+                "stages": [
+                    {**stage.to_dict(), "depth": depth, "bytes_per_image": stage.bytes_per_image}
+                    for depth, stage in enumerate(backbone.stages, start=1)
+                ],
+                "taps": [tap.name for tap in backbone.taps()],
+                "notes": list(backbone.notes),
+                "card": backbone.card,
+            }
+        )
+        return
+    click.echo(_stages(backbone))
+    for note in backbone.notes:
+        click.echo(f"note: {note}")
+    if backbone.card:
+        click.echo("\n" + backbone.card)
+
+
+def _listing(infos: Any) -> str:
+    rows = [
+        [info.name, human_bytes(info.bytes) if info.bytes else "-", f"{info.size}", info.needs, info.where]
+        for info in infos
+    ]
+    return table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])
+
+
+def _stages(backbone: Any) -> str:
+    rows = [
+        [
+            str(depth),
+            stage.name,
+            f"{stage.parameters:,}",
+            f"{stage.multiply_adds / 1e6:,.1f} M",
+            " x ".join(map(str, stage.shape)),
+            human_bytes(stage.bytes_per_image),
+        ]
+        for depth, stage in enumerate(backbone.stages, start=1)
+    ]
+    header = ["depth", "stage", "parameters", "multiply-adds", "shape at the cut", "bytes an image"]
+    size, dimensions = backbone.preprocess.size, backbone.dimensions
+    first = f"{backbone.name} ({backbone.architecture}) at {size} px, {dimensions} features\n"
+    return first + table(rows, header=header, right=[0, 2, 3, 5])

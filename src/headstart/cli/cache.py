@@ -1,0 +1,92 @@
+"""`headstart cache`: what is stored, and pruning it."""
+
+import re
+import time
+
+import click
+
+from headstart.cli.terminal import human_bytes, json_option, print_json, table
+from headstart.errors import OptionError
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """What the feature cache holds: one line per backbone, size and runtime.
+
+    \b
+    headstart cache
+    headstart cache prune --keep 2GB
+    headstart cache prune --older-than 30d
+    """
+    if ctx.invoked_subcommand:
+        return
+    from headstart.features import FeatureCache
+    from headstart.places import cache_folder
+
+    cache = FeatureCache(cache_folder())
+    shelves = cache.list()
+    if as_json:
+        print_json(
+            {
+                "path": str(cache.root),
+                "bytes": sum(shelf.bytes for shelf in shelves),
+                "shelves": [
+                    {"id": s.id, **s.description, "bytes": s.bytes, "last_used": s.last_used} for s in shelves
+                ],
+            }
+        )
+        return
+    click.echo(f"{cache.root}: {human_bytes(sum(shelf.bytes for shelf in shelves))}")
+    rows = [
+        [
+            str(shelf.description.get("backbone", shelf.description.get("kind", "?"))),
+            str(shelf.description.get("size", "")),
+            f"{shelf.description.get('runtime', '')} {shelf.description.get('precision', '')}".strip(),
+            human_bytes(shelf.bytes),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(shelf.last_used)),
+        ]
+        for shelf in shelves
+    ]
+    if rows:
+        click.echo(table(rows, header=["backbone", "px", "runtime", "size", "last used"], right=[1, 3]))
+
+
+@command.command()
+@click.option("--keep", default="0", metavar="SIZE", help="What may stay, e.g. 2GB; the oldest goes first.")
+@click.option(
+    "--older-than", default="0s", metavar="AGE", help="Only what was last used so long ago, e.g. 30d."
+)
+@json_option
+def prune(keep: str, older_than: str, as_json: bool) -> None:
+    """Remove stored features; they are computed again when needed.
+
+    \b
+    headstart cache prune                    everything
+    headstart cache prune --keep 2GB
+    headstart cache prune --older-than 30d
+    """
+    from headstart.features import FeatureCache
+    from headstart.places import cache_folder
+
+    keep_bytes = int(
+        _measure(keep, units={"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}, option="--keep")
+    )
+    age = _measure(
+        older_than, units={"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}, option="--older-than"
+    )
+    dropped = FeatureCache(cache_folder()).prune(keep_bytes=keep_bytes, older_than=age)
+    freed = sum(shelf.bytes for shelf in dropped)
+    if as_json:
+        print_json({"dropped": [shelf.id for shelf in dropped], "bytes": freed})
+    else:
+        click.echo(f"removed {len(dropped)} of the cache's shelves, {human_bytes(freed)}")
+
+
+def _measure(text: str, *, units: dict[str, float], option: str) -> float:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if not match or match[2] not in units:
+        known = ", ".join(f"5{unit}" for unit in units if unit)
+        raise OptionError(f"{option} {text!r}: expected a number and a unit ({known})")
+    return float(match[1]) * units[match[2]]

@@ -1,0 +1,24 @@
+"""`headstart check`: what is wrong with the data?"""
+
+import click
+
+from headstart.cli.terminal import json_option, print_json, progress_bar
+
+
+@click.command()
+@click.argument("images", metavar="DIR|CSV|ZIP")
+@json_option
+def command(images: str, as_json: bool) -> None:
+    """Find unreadable files, duplicates, leaks between splits, imbalance and odd sizes.
+
+    \b
+    headstart check photos/
+    """
+    from headstart.checks import check
+
+    with progress_bar() as bar:
+        report = check(images, progress=bar)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo(report.text())

@@ -1,0 +1,95 @@
+"""`headstart fit`: the main job."""
+
+from typing import Any
+
+import click
+
+from headstart.cli.terminal import json_option, print_json, progress_bar
+
+
+@click.command()
+@click.argument("images", metavar="DIR|CSV|ZIP")
+@click.option(
+    "--backbone", default="builtin", show_default=True, metavar="NAME|FILE", help="Pre-trained network."
+)
+@click.option("--size", type=int, metavar="PX", help="Pixels a side; default: the backbone's own.")
+@click.option(
+    "--freeze", default="all", show_default=True, metavar="DEPTH", help="Stages to freeze: N, name, all."
+)
+@click.option("--head", default="ridge", show_default=True, help="ridge (closed form) or softmax (trained).")
+@click.option(
+    "--taps", default="auto", show_default=True, help="What the ridge head reads: auto, last or all."
+)
+@click.option(
+    "--views", default="1", show_default=True, help="Renderings per training image: 1, flip, or a number."
+)
+@click.option("--epochs", type=int, metavar="N", help="Of the softmax head or of thawed stages.")
+@click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
+@click.option("--learning-rate", type=float, metavar="RATE", help="Default: what suits the thing trained.")
+@click.option("--class-weights", metavar="balanced", help="Weigh rare classes up.")
+@click.option("--scratch", is_flag=True, help="The same network from random weights, for comparison.")
+@click.option("--architecture", metavar="NAME", help="timm name, for weights files that do not carry one.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
+@click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
+@click.option("--validation", default=0.15, show_default=True, help="Share held out to choose on.")
+@click.option("--test", default=0.15, show_default=True, help="Share held out to be read once.")
+@click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
+@click.option("--strict", is_flag=True, help="Unreadable files are an error.")
+@click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
+@json_option
+def command(images: str, as_json: bool, **options: Any) -> None:
+    """Train, evaluate and save a classifier.
+
+    \b
+    headstart fit photos/
+    headstart fit photos/ --backbone mobilenetv2_100 --size 96 --freeze 5 --epochs 10
+    headstart fit photos/ --scratch
+    """
+    from headstart.fitting import fit
+
+    with progress_bar() as bar:
+        _, run = fit(images, progress=bar, **options)
+    if as_json:
+        print_json(run.to_dict())
+        return
+    for line in summary(run):
+        click.echo(line)
+
+
+def summary(run: Any) -> list[str]:
+    """What a person wants to know: findings, epochs where there were any, then two lines."""
+    lines = [*run.notes, *(_epoch(entry) for entry in run.history)]
+    counts = ", ".join(
+        f"{run.images[split]} {split}" for split in ("train", "validation", "test") if run.images[split]
+    )
+    config = run.config
+    frozen = (
+        "all stages frozen"
+        if config.depth == config.stages
+        else f"{config.depth} of {config.stages} stages frozen"
+    )
+    lines.append(f"{_headline(run)} ({counts} images; {config.backbone} at {config.size} px, {frozen})")
+    seconds = run.seconds
+    spent = ", ".join(
+        f"{phase} {seconds[phase]:.2f}" for phase in ("check", "features", "train", "evaluate", "save")
+    )
+    lines.append(f"{seconds['total']:.2f} s ({spent}); saved in {run.path}")
+    return lines
+
+
+def _headline(run: Any) -> str:
+    parts = []
+    for split in ("validation", "test"):
+        found = run.evaluation.get(split)
+        if found:
+            low, high = found["interval"]
+            parts.append(f"{split} accuracy {found['accuracy']:.1%} ({low:.1%} to {high:.1%})")
+    if not parts:
+        estimate = run.head_fit.get("loo_accuracy")
+        return "no image held out" if estimate is None else f"leave-one-out accuracy {estimate:.1%}"
+    return ", ".join(parts)
+
+
+def _epoch(entry: Any) -> str:
+    measured = [f"{key} {value:.4f}" for key, value in entry.items() if isinstance(value, float)]
+    return f"epoch {entry['epoch']}: " + ", ".join(measured)

@@ -1,0 +1,83 @@
+"""`headstart runs`: what was trained so far."""
+
+import click
+
+from headstart.cli.terminal import json_option, print_json, table
+from headstart.errors import OptionError
+from headstart.runs import Run, RunStore
+
+_KEYS = {
+    "created": lambda run: run.created,
+    "accuracy": lambda run: run.accuracy.get("validation") or -1.0,
+    "seconds": lambda run: -run.seconds["total"],
+}
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[RUN]")
+@click.option(
+    "--filter", "contains", default="", metavar="TEXT", help="Only runs whose record contains TEXT."
+)
+@click.option(
+    "--sort", default="created", metavar="KEY", help="created, accuracy or seconds; the best first."
+)
+@click.option("--limit", default=20, metavar="N", help="At most N runs.", show_default=True)
+@json_option
+def command(name: str | None, contains: str, sort: str, limit: int, as_json: bool) -> None:
+    """List runs, or show one.
+
+    \b
+    headstart runs --sort accuracy
+    headstart runs 20261123-204500
+    """
+    if name:
+        run = RunStore().find(name)
+        print_json(run.to_dict()) if as_json else click.echo(_details(run))
+        return
+    if sort not in _KEYS:
+        raise OptionError(f"--sort {sort!r}: expected one of {', '.join(_KEYS)}")
+    runs = sorted(RunStore().list(contains=contains), key=_KEYS[sort], reverse=True)[:limit]
+    if as_json:
+        print_json([run.to_dict() for run in runs])
+    elif not runs:
+        click.echo("no runs yet; headstart fit DIR makes one")
+    else:
+        click.echo(table([_row(run) for run in runs], header=_HEADER, right=[4, 5, 6]))
+
+
+_HEADER = ["run", "data", "backbone", "depth", "validation", "test", "seconds"]
+
+
+def _row(run: Run) -> list[str]:
+    config = run.config
+    depth = "all" if config.depth == config.stages else f"{config.depth} of {config.stages}"
+    name = config.data if len(config.data) <= 32 else "..." + config.data[-29:]
+    shares = [_percent(run.accuracy.get(split)) for split in ("validation", "test")]
+    return [
+        run.id,
+        name,
+        f"{config.backbone} {config.size} px",
+        depth,
+        *shares,
+        f"{run.seconds['total']:.1f}",
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _details(run: Run) -> str:
+    config = run.config
+    validation, test = (_percent(run.accuracy.get(split)) for split in ("validation", "test"))
+    lines = [
+        f"{run.id}  ({run.created})",
+        f"folder    {run.path}",
+        f"data      {config.data}: " + ", ".join(f"{count} {split}" for split, count in run.images.items()),
+        f"backbone  {config.backbone} at {config.size} px, {config.depth} of {config.stages} stages frozen, "
+        f"{config.runtime} {config.precision}",
+        f"head      {config.head}" + (f", reading {', '.join(config.taps)}" if config.taps else ""),
+        f"accuracy  validation {validation}, test {test}",
+        "seconds   " + ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in run.seconds.items()),
+    ]
+    return "\n".join([*lines, *(f"note      {note}" for note in run.notes)])

@@ -1,0 +1,93 @@
+"""What the commands share: results on stdout, progress on stderr, plain text where nobody is watching."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout."""
+    click.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str], right: Sequence[int] = ()) -> str:
+    """Columns of text; those listed in ``right`` are aligned to the right."""
+    everything = [list(header), *map(list, rows)]
+    widths = [max(len(row[i]) for row in everything) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in everything
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def human_bytes(count: float) -> str:
+    """1,234,567 -> '1.2 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+@dataclass
+class ProgressBar:
+    """A bar with rate and time left on stderr; silent where stderr is no terminal."""
+
+    shown: bool = field(default_factory=lambda: sys.stderr.isatty())
+    _phase: str = ""
+    _started: float = 0.0
+    _drawn: float = 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Draw at most ten times a second."""
+        if not self.shown:
+            return
+        now = time.perf_counter()
+        if phase != self._phase:
+            self._phase, self._started = phase, now
+        if now - self._drawn < 0.1 and done < total:
+            return
+        self._drawn = now
+        rate = done / max(now - self._started, 1e-9)
+        left = (total - done) / rate if rate else 0.0
+        filled = 24 * done // max(total, 1)
+        bar = "#" * filled + "." * (24 - filled)
+        line = f"{phase:>9} [{bar}] {done:,}/{total:,}  {rate:,.0f}/s  {left:.0f} s left"
+        sys.stderr.write("\r" + line[: _columns() - 1].ljust(_columns() - 1))
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Wipe the line, so that the result stands alone."""
+        if self.shown and self._phase:
+            sys.stderr.write("\r" + " " * (_columns() - 1) + "\r")
+            sys.stderr.flush()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 80
+
+
+@contextmanager
+def progress_bar() -> Iterator[ProgressBar]:
+    """A progress bar that is gone when the work ends, however it ends."""
+    bar = ProgressBar()
+    try:
+        yield bar
+    finally:
+        bar.clear()

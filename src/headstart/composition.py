@@ -1,0 +1,139 @@
+"""Builds `model.onnx`: preprocessing's arithmetic, a backbone's stages, the taps and the head as one graph.
+
+pixels uint8 [N, S, S, 3] -> normalise -> stages -> taps -> head -> softmax -> probabilities float32 [N, C]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from headstart.backbones import Backbone, Stage, Tap
+    from headstart.heads import LinearHead
+    from headstart.images import Preprocess
+
+_PREFIX = "headstart/"
+"""In front of every name this module adds, so that none collides with the backbone's."""
+
+
+def compose(
+    backbone: "Backbone", *, taps: Sequence["Tap"], head: "LinearHead", graph: Path | None = None
+) -> bytes:
+    """The complete model as a serialised ONNX file.
+
+    Args:
+        backbone: its preprocessing and stages go into the graph.
+        taps: what the head reads, concatenated in this order.
+        head: reads them.
+        graph: the staged ONNX file to use instead of the backbone's own (thawed stages have new weights).
+    """
+    model = onnx.load(graph or backbone.graph)
+    builder = _Builder()
+    builder.normalise(backbone.preprocess, output=model.graph.input[0].name)
+    before, builder.nodes = builder.nodes, []
+    pooled = [builder.tap(backbone, tap) for tap in taps]
+    builder.classify(pooled, head)
+    nodes = _needed([*before, *model.graph.node, *builder.nodes], output="probabilities")
+    used = {name for node in nodes for name in node.input}
+    size, classes = backbone.preprocess.size, head.weight.shape[1]
+    composed = helper.make_graph(
+        nodes,
+        "headstart",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", size, size, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes])],
+        [tensor for tensor in [*model.graph.initializer, *builder.constants] if tensor.name in used],
+    )
+    whole = helper.make_model(composed, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    return bytes(whole.SerializeToString())
+
+
+def _needed(nodes: Sequence[Any], *, output: str) -> list[Any]:
+    """The nodes that ``output`` depends on, in their order (which ONNX wants to be topological)."""
+    wanted, kept = {output}, []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def pooling_matrix(stage: "Stage", *, grid: int) -> NDArray[np.float32]:
+    """Adaptive average pooling as a matrix [positions, grid * grid], positions being H * W or tokens.
+
+    Cell i of an axis of length L covers floor(i L / grid) to ceil((i + 1) L / grid), as in PyTorch's
+    ``adaptive_avg_pool2d``. Tokens in front of the patches get weight 0.
+    """
+    patches = stage.shape[0] - stage.prefix_tokens  # where the stage gives tokens
+    height, width = stage.patch_grid or (patches, 1)
+    rows, columns = _cells(height, grid), _cells(width, grid)
+    cells = np.einsum("hi,wj->hwij", rows, columns).reshape(height * width, grid * grid)
+    return np.concatenate([np.zeros((stage.prefix_tokens, grid * grid)), cells]).astype(np.float32)
+
+
+def _cells(length: int, grid: int) -> NDArray[np.float64]:
+    weights = np.zeros((length, grid))
+    for i in range(grid):
+        start, end = i * length // grid, -(-(i + 1) * length // grid)
+        weights[start:end, i] = 1.0 / (end - start)
+    return weights
+
+
+class _Builder:
+    """Collects nodes and constants."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def normalise(self, preprocess: "Preprocess", *, output: str) -> None:
+        """``pixels`` to the backbone's input: (x / 255 - mean) / std, channels first."""
+        scale = 1.0 / (255.0 * np.array(preprocess.std, np.float32))
+        shift = -np.array(preprocess.mean, np.float32) / np.array(preprocess.std, np.float32)
+        real = self.add("Cast", ["pixels"], to=TensorProto.FLOAT)
+        scaled = self.add("Mul", [real, self.constant(scale)])
+        shifted = self.add("Add", [scaled, self.constant(shift)])
+        self.add("Transpose", [shifted], perm=[0, 3, 1, 2], output=output)
+
+    def tap(self, backbone: "Backbone", tap: "Tap") -> str:
+        """What a tap gives, [N, width]."""
+        if tap.stage == "features":
+            return tap.stage
+        return self.pool(backbone.stage(tap.stage), grid=tap.grid)
+
+    def pool(self, stage: "Stage", *, grid: int) -> str:
+        """A stage's map, averaged over a grid and flattened to [N, C * grid * grid]."""
+        matrix = self.constant(pooling_matrix(stage, grid=grid))
+        if len(stage.shape) == 3:
+            positions = self.constant(np.array([0, stage.channels, -1], np.int64))
+            flat = self.add("Reshape", [stage.name, positions])
+        else:
+            flat = self.add("Transpose", [stage.name], perm=[0, 2, 1])
+        pooled = self.add("MatMul", [flat, matrix])
+        return self.add("Reshape", [pooled, self.constant(np.array([0, stage.channels * grid**2], np.int64))])
+
+    def classify(self, pooled: Sequence[str], head: "LinearHead") -> None:
+        """Concatenated features to ``probabilities``, the head's temperature included."""
+        features = pooled[0] if len(pooled) == 1 else self.add("Concat", list(pooled), axis=1)
+        weight, bias = head.weight / head.temperature, head.bias / head.temperature
+        scores = self.add("Gemm", [features, self.constant(weight), self.constant(bias)])
+        self.add("Softmax", [scores], axis=1, output="probabilities")
+
+    def add(
+        self, operator: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any
+    ) -> str:
+        """Append a node; its output's name."""
+        name = output or f"{_PREFIX}{len(self.nodes)}-{operator.lower()}-{len(self.constants)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=_PREFIX + name, **attributes))
+        return name
+
+    def constant(self, value: NDArray[Any]) -> str:
+        """Add a constant; its name."""
+        name = f"{_PREFIX}constant{len(self.constants)}"
+        kind = np.float32 if value.dtype.kind == "f" else value.dtype
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, kind), name))
+        return name

@@ -1,0 +1,238 @@
+"""The main job: labelled images in, a classifier and the record of its run out.
+
+The steps, each of which a caller may take alone: `prepare` looks at every image once and splits the data set;
+`train` trains what is not frozen; `fit` does all of it, evaluates, saves and checks what it saved.
+"""
+
+import json
+import platform
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from headstart import __version__, metrics
+from headstart.backbones import Backbone, load_backbone
+from headstart.classifier import Classifier, load
+from headstart.dataset import read_dataset
+from headstart.errors import OptionError
+from headstart.features import Progress, Wanted
+from headstart.fitting.preparation import Prepared, prepare
+from headstart.fitting.saving import check_saved, save_model
+from headstart.fitting.training import Trained, predict_images, train
+from headstart.images import parse_views
+from headstart.runs import RUN_FILE, Run, RunConfig, RunStore, new_folder, new_id, seconds_since, timestamp
+from headstart.runtimes import select
+
+__all__ = ["Prepared", "Trained", "fit", "prepare", "train"]
+
+HEADS = ("ridge", "softmax")
+TAPS = ("auto", "last", "all")
+SPLITS = ("train", "validation", "test")
+
+_DEFAULT_EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
+
+
+def fit(
+    source: Any,
+    *,
+    backbone: str | Path = "builtin",
+    size: int | None = None,
+    freeze: int | str = "all",
+    head: str = "ridge",
+    taps: str = "auto",
+    views: int | str = 1,
+    epochs: int | None = None,
+    batch_size: int = 32,
+    learning_rate: float | None = None,
+    class_weights: str | None = None,
+    scratch: bool = False,
+    architecture: str | None = None,
+    runtime: str = "auto",
+    precision: str = "auto",
+    validation: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    strict: bool = False,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Classifier, Run]:
+    """Train, evaluate and save a classifier.
+
+    Args:
+        source: a folder of class folders (or of ``train``/``val``/``test``), a CSV or Parquet file, a zip of
+            either, a pair of arrays ``(X, y)`` with X uint8 [N, H, W, 3], or a `Dataset`.
+        backbone: a built-in's name, a timm name, or a weights file.
+        size: pixels a side that the backbone sees; None for the backbone's own.
+        freeze: how many stages to freeze: a number, a stage's name, "none" or "all".
+        head: "ridge" (closed form) or "softmax" (a dense layer trained with Adam).
+        taps: what the ridge head reads: "last", "all", or "auto" to choose by leave-one-out error.
+        views: renderings of each training image: 1, "flip", or a number.
+        epochs: of the softmax head or the thawed stages; None for a default.
+        batch_size: images per step of the softmax head or the thawed stages.
+        learning_rate: None for a default.
+        class_weights: "balanced" to weigh classes by the inverse of their share.
+        scratch: the same network from random weights, every stage trained, for comparison.
+        architecture: a timm name, for weights files that do not carry one.
+        runtime: "auto", "openvino" or "torch".
+        precision: "auto", "bf16" or "f32".
+        validation: share of the images to choose on, where the data does not say.
+        test: share of the images that is read once, at the end, where the data does not say.
+        seed: of whatever is random.
+        strict: unreadable images are an error instead of being skipped.
+        out: the run's folder; None for ``runs/ID`` in the working directory.
+        progress: called with (phase, done, total).
+
+    Raises:
+        UserError: the input or an option cannot work; the message says how to mend it.
+    """
+    started = time.perf_counter()
+    _check_options(head=head, taps=taps, class_weights=class_weights, scratch=scratch, freeze=freeze)
+    dataset = read_dataset(source)
+    listing = seconds_since(started)
+    network = load_backbone(backbone, size=size, architecture=architecture, pretrained=not scratch, seed=seed)
+    depth = 0 if scratch else network.depth(freeze)
+    wanted = Wanted(
+        depth=depth,
+        views=parse_views(views),
+        pooled=not scratch,
+        taps=head == "ridge" and taps != "last" and depth == len(network.stages),
+    )
+    engine = select(runtime, precision=precision)
+    config = RunConfig(
+        data=dataset.name,
+        backbone=str(backbone),
+        size=network.preprocess.size,
+        depth=depth,
+        stages=len(network.stages),
+        head=head,
+        taps=None,
+        views=tuple(view.name for view in wanted.views),
+        pretrained=not scratch,
+        architecture=architecture,
+        runtime=engine.name,
+        precision=engine.precision,
+        epochs=_epochs(epochs, head=head, thawed=depth < len(network.stages), scratch=scratch),
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        class_weights=class_weights,
+        validation=validation,
+        test=test,
+        seed=seed,
+    )
+    prepared = prepare(
+        dataset, network, wanted=wanted, runtime=engine, config=config, strict=strict, progress=progress
+    )
+    begun = time.perf_counter()
+    trained = train(prepared, network, config=config, taps=taps, progress=progress)
+    seconds = {
+        "check": round(listing + prepared.seconds["check"], 3),
+        "features": prepared.seconds["features"],
+        "train": seconds_since(begun),
+    }
+    config = replace(config, taps=trained.taps)
+    return _finish(prepared, network, trained, config=config, out=out, seconds=seconds, started=started)
+
+
+def _check_options(
+    *, head: str, taps: str, class_weights: str | None, scratch: bool, freeze: int | str
+) -> None:
+    for option, value, known in (
+        ("head", head, HEADS),
+        ("taps", taps, TAPS),
+        ("class_weights", class_weights, (None, "balanced")),
+    ):
+        if value not in known:
+            raise OptionError(f"{option}={value!r}: expected one of {', '.join(map(str, known))}")
+    if scratch and freeze not in ("all", "none", 0, "0"):
+        raise OptionError(
+            f"scratch trains every stage from random weights, so freeze={freeze!r} cannot be; drop one"
+        )
+
+
+def _epochs(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
+    if asked is not None and asked < 1:
+        raise OptionError(f"epochs={asked}: expected 1 or more")
+    if not thawed and head == "ridge":
+        return None
+    kind = "scratch" if scratch else "tail" if thawed else "softmax"
+    return asked or _DEFAULT_EPOCHS[kind]
+
+
+def _finish(
+    prepared: Prepared,
+    backbone: Backbone,
+    trained: Trained,
+    *,
+    config: RunConfig,
+    out: str | Path | None,
+    seconds: dict[str, float],
+    started: float,
+) -> tuple[Classifier, Run]:
+    """Evaluate, save, reload and compare, enter into the runs store."""
+    begun = time.perf_counter()
+    classes = prepared.dataset.classes
+    probabilities = {
+        split: predict_images(prepared, trained, images=prepared.images(split))
+        for split in ("validation", "test")
+    }
+    evaluations = {
+        split: metrics.evaluate(found, prepared.labels(prepared.images(split)), classes=classes)
+        for split, found in probabilities.items()
+        if len(found)
+    }
+    seconds = {**seconds, "evaluate": seconds_since(begun)}
+    run_id = new_id(config.backbone)
+    path = (Path(out) if out else Path("runs") / run_id).absolute()
+    begun = time.perf_counter()
+    with new_folder(path) as folder:
+        save_model(folder, prepared, backbone, trained, config=config)
+        difference = check_saved(folder, prepared, trained)
+        seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
+        run = _run(run_id, path, prepared, trained, config=config, evaluations=evaluations, seconds=seconds)
+        (folder / RUN_FILE).write_text(
+            json.dumps(run.to_dict() | {"parity": difference}, indent=1, default=str)
+        )
+    RunStore().add(run)
+    return load(path), run
+
+
+def _run(
+    run_id: str,
+    path: Path,
+    prepared: Prepared,
+    trained: Trained,
+    *,
+    config: RunConfig,
+    evaluations: dict[str, metrics.Evaluation],
+    seconds: dict[str, float],
+) -> Run:
+    counts = {split: len(prepared.images(split)) for split in SPLITS}
+    chosen_on = evaluations.get("validation") or evaluations.get("test")
+    use = prepared.extraction.use
+    return Run(
+        id=run_id,
+        path=path,
+        created=timestamp(),
+        config=config,
+        classes=prepared.dataset.classes,
+        images={**counts, "skipped": len(prepared.skipped)},
+        accuracy={
+            split: evaluations[split].accuracy if split in evaluations else None
+            for split in ("validation", "test")
+        },
+        macro_f1=None if chosen_on is None else chosen_on.macro_f1,
+        evaluation={split: found.to_dict() for split, found in evaluations.items()},
+        seconds=seconds,
+        cache={"hits": use.hits, "misses": use.misses, "bytes": use.bytes},
+        history=trained.history,
+        head_fit=trained.fit,
+        data=prepared.report.to_dict(),
+        notes=(*prepared.report.headline(), *prepared.extraction.backbone.notes, *trained.notes),
+        versions={
+            "headstart": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "openvino", "pillow")},
+        },
+    )

@@ -1,0 +1,97 @@
+"""Look at every image once: features cached, problems found, splits drawn."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart import checks
+from headstart.backbones import Backbone
+from headstart.dataset import Dataset, Skipped, assign_splits
+from headstart.errors import DatasetError
+from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
+from headstart.places import cache_folder
+from headstart.runs import RunConfig, seconds_since
+from headstart.runtimes import Runtime
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set whose images have been looked at once: features cached, splits drawn, problems known."""
+
+    dataset: Dataset
+    extraction: Extraction
+    splits: tuple[str | None, ...]
+    report: checks.DataReport
+    seconds: dict[str, float]
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every file that was left out, and why."""
+        return (*self.dataset.skipped, *self.extraction.skipped)
+
+    def images(self, split: str) -> NDArray[np.int64]:
+        """Indices of the split's samples."""
+        return np.flatnonzero(np.array([s == split for s in self.splits], dtype=bool))
+
+    def labels(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class indices of these samples."""
+        return self.dataset.labels[images]
+
+
+def prepare(
+    dataset: Dataset,
+    backbone: Backbone,
+    *,
+    wanted: Wanted,
+    runtime: Runtime,
+    config: RunConfig,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Look at every image once, find what is wrong with the data, and split it.
+
+    Raises:
+        DatasetError: nothing usable is left, or ``strict`` and some image is unreadable.
+    """
+    started = time.perf_counter()
+    extraction = extract(
+        dataset.samples,
+        backbone,
+        wanted=wanted,
+        runtime=runtime,
+        cache=FeatureCache(cache_folder()),
+        progress=progress,
+    )
+    features_seconds = seconds_since(started)
+    started = time.perf_counter()
+    skipped = (*dataset.skipped, *extraction.skipped)
+    if strict and skipped:
+        raise DatasetError(f"{_listed(skipped)}; mend or remove what is listed, or leave --strict out")
+    groups = checks.duplicate_groups(extraction.hashes, extraction.facts)
+    splits = assign_splits(dataset, extraction.hashes, groups, validation=config.validation, test=config.test)
+    report = checks.report(dataset, extraction.hashes, extraction.facts, splits, skipped, groups)
+    seconds = {"check": seconds_since(started), "features": features_seconds}
+    prepared = Prepared(dataset, extraction, splits, report, seconds)
+    _check_trainable(prepared)
+    return prepared
+
+
+def _listed(skipped: Sequence[Skipped], *, most: int = 3) -> str:
+    shown = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:most])
+    more = f" and {len(skipped) - most} more" if len(skipped) > most else ""
+    return f"{len(skipped)} unusable files: {shown}{more}"
+
+
+def _check_trainable(prepared: Prepared) -> None:
+    train = prepared.images("train")
+    present = set(prepared.labels(train).tolist())
+    absent = [name for index, name in enumerate(prepared.dataset.classes) if index not in present]
+    if absent:
+        unusable = f" ({_listed(prepared.extraction.skipped)})" if prepared.extraction.skipped else ""
+        raise DatasetError(
+            f"{prepared.dataset.name}: no usable training image of {', '.join(absent[:3])}{unusable}; "
+            "add images of every class, or lower --validation and --test"
+        )

@@ -1,0 +1,85 @@
+"""Writes a run's folder, and checks that what was written says what the training said."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones import Backbone, Tap
+from headstart.classifier import MODEL_FILE, Classifier, check_parity
+from headstart.composition import compose
+from headstart.fitting.preparation import Prepared
+from headstart.fitting.training import Trained, predict_images, thawed_graph
+from headstart.runs import RunConfig
+
+WEIGHTS_FILE = "model.safetensors"
+_PARITY_IMAGES = 8
+
+
+def save_model(
+    folder: Path, prepared: Prepared, backbone: Backbone, trained: Trained, *, config: RunConfig
+) -> None:
+    """Write everything of a run's folder but the record of the run itself."""
+    taps = [Tap.parse(name) for name in trained.taps or ("features",)]
+    graph = None
+    if trained.tail is not None:
+        graph = thawed_graph(backbone, trained, depth=config.depth, path=folder / "stages.onnx")
+    (folder / MODEL_FILE).write_bytes(compose(backbone, taps=taps, head=trained.head, graph=graph))
+    if graph is not None:
+        graph.unlink()
+    _save_weights(folder, trained)
+    _save_details(folder, prepared)
+    classifier = Classifier(
+        classes=prepared.dataset.classes,
+        preprocess=backbone.preprocess,
+        model=folder / MODEL_FILE,
+        precision=config.precision if trained.tail is None else "f32",
+        about={
+            "backbone": config.backbone,
+            "architecture": backbone.architecture,
+            "depth": config.depth,
+            "stages": config.stages,
+            "head": trained.head.kind,
+            "taps": [tap.name for tap in taps],
+            "temperature": trained.head.temperature,
+        },
+    )
+    classifier.save(folder)
+
+
+def _save_weights(folder: Path, trained: Trained) -> None:
+    """`model.safetensors`: what was trained, and nothing else."""
+    from safetensors.numpy import save_file
+
+    tensors = {"head.weight": trained.head.weight, "head.bias": trained.head.bias}
+    if trained.tail is not None:
+        tensors |= {f"tail.{name}": value.numpy() for name, value in trained.tail.state_dict().items()}
+    metadata = {
+        "temperature": repr(trained.head.temperature),
+        "taps": ",".join(trained.taps or ("features",)),
+    }
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in tensors.items()},
+        folder / WEIGHTS_FILE,
+        metadata,
+    )
+
+
+def _save_details(folder: Path, prepared: Prepared) -> None:
+    """What a report or a person may want later: the split of every image, the files that were left out."""
+    splits = [
+        {"path": sample.name, "label": prepared.dataset.classes[sample.label], "split": split}
+        for sample, split in zip(prepared.dataset.samples, prepared.splits, strict=True)
+    ]
+    (folder / "images.json").write_text(json.dumps(splits, ensure_ascii=False))
+    skipped = [{"path": item.name, "reason": item.reason} for item in prepared.skipped]
+    (folder / "skipped.json").write_text(json.dumps(skipped, indent=1, ensure_ascii=False))
+
+
+def check_saved(folder: Path, prepared: Prepared, trained: Trained) -> float:
+    """Reload from disk and compare the probabilities of a few images with those in memory."""
+    train_images = prepared.images("train")
+    few: NDArray[np.int64] = train_images[:: max(1, len(train_images) // _PARITY_IMAGES)][:_PARITY_IMAGES]
+    samples = [prepared.dataset.samples[i] for i in few]
+    return check_parity(samples, predict_images(prepared, trained, images=few), where=folder)

@@ -1,0 +1,261 @@
+"""Train what is not frozen: a head alone, or the thawed stages with it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart import heads
+from headstart.backbones import Backbone
+from headstart.features import Extraction, Progress
+from headstart.fitting.preparation import Prepared
+from headstart.images import CENTRE
+from headstart.places import cache_folder
+from headstart.runs import RunConfig
+
+if TYPE_CHECKING:
+    from headstart.tail import TailConfig
+
+_ARRAY_BYTES = 1 << 29
+"""Features beyond this many bytes are streamed from the cache instead of being held in memory."""
+
+_ROWS_PER_CHUNK = 1024
+_TAP_CHOICE_IMAGES = 2000
+"""Choosing taps compares kernels of images x images; more images than this change the choice rarely."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gave: a head and, where stages were thawed, the network with its new weights."""
+
+    head: heads.LinearHead
+    taps: tuple[str, ...] | None = None
+    history: tuple[dict[str, Any], ...] = ()
+    fit: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    tail: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
+
+
+def train(
+    prepared: Prepared,
+    backbone: Backbone,
+    *,
+    config: RunConfig,
+    taps: str = "last",
+    progress: Progress | None = None,
+) -> Trained:
+    """Train the head and, where the depth leaves stages thawed, those too."""
+    if config.depth < config.stages:
+        return train_thawed(prepared, backbone, config=config, progress=progress)
+    return train_head(prepared, config=config, taps=taps, progress=progress)
+
+
+def train_head(
+    prepared: Prepared, *, config: RunConfig, taps: str = "last", progress: Progress | None = None
+) -> Trained:
+    """Train a head on features of a network that is frozen whole."""
+    if config.head == "softmax":
+        return _train_softmax(prepared, config=config, progress=progress)
+    chosen, choice = _choose_taps(prepared, taps=taps)
+    data, rows = _training_features(prepared, taps=chosen)
+    widths = _widths(prepared.extraction, chosen)
+    weights = config.class_weights
+    fitted = heads.fit_ridge(
+        data, classes=len(prepared.dataset.classes), class_weights=weights, block_widths=widths
+    )
+    facts = {
+        "penalty": fitted.penalty,
+        "loo_accuracy": fitted.loo_accuracy,
+        "rows": rows,
+        "dimensions": int(fitted.head.weight.shape[0]),
+        "temperature": fitted.head.temperature,
+    }
+    if choice is not None:
+        facts["taps"] = choice.to_dict()
+    return Trained(fitted.head, taps=chosen, fit=facts, notes=() if choice is None else (choice.sentence(),))
+
+
+def _choose_taps(prepared: Prepared, *, taps: str) -> tuple[tuple[str, ...] | None, "heads.TapChoice | None"]:
+    extraction = prepared.extraction
+    if not extraction.wanted.taps:
+        return None, None
+    names = tuple(tap.name for tap in extraction.backbone.taps())
+    if taps == "all":
+        return names, None
+    images = _subset(prepared, most=_TAP_CHOICE_IMAGES)
+    features = {name: extraction.features(images, taps=[name], view=CENTRE) for name in names}
+    choice = heads.choose_taps(
+        features, prepared.labels(images), classes=len(prepared.dataset.classes), last=names[-1]
+    )
+    return (None if choice.taps == names[-1:] else choice.taps), choice
+
+
+def _subset(prepared: Prepared, *, most: int) -> NDArray[np.int64]:
+    """At most ``most`` training images, every class in proportion; the same ones each time."""
+    train = prepared.images("train")
+    if len(train) <= most:
+        return train
+    order = np.argsort(
+        [prepared.extraction.hashes[i] for i in train], kind="stable"
+    )  # content, not folder order
+    by_class = train[order][np.argsort(prepared.labels(train[order]), kind="stable")]
+    return np.sort(by_class[np.linspace(0, len(by_class) - 1, most).astype(np.int64)])
+
+
+def _widths(extraction: Extraction, taps: tuple[str, ...] | None) -> list[int] | None:
+    if taps is None:
+        return None
+    width = {tap.name: tap.width(extraction.backbone) for tap in extraction.backbone.taps()}
+    return [width[name] for name in taps]
+
+
+def _training_features(
+    prepared: Prepared, *, taps: tuple[str, ...] | None
+) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[np.int64]], int]":
+    """Every view of every training image: arrays where they fit into memory, else a stream from the cache."""
+    train, views = prepared.images("train"), prepared.extraction.wanted.views
+    width = sum(
+        _widths(prepared.extraction, taps)
+        or [prepared.extraction.backbone.taps()[-1].width(prepared.extraction.backbone)]
+    )
+    rows = len(train) * len(views)
+
+    def stream() -> Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        for view in views:
+            for start in range(0, len(train), _ROWS_PER_CHUNK):
+                images = train[start : start + _ROWS_PER_CHUNK]
+                yield prepared.extraction.features(images, taps=taps, view=view), prepared.labels(images)
+
+    if 4 * rows * width > _ARRAY_BYTES:
+        return stream, rows
+    chunks = list(stream())
+    return (np.concatenate([x for x, _ in chunks]), np.concatenate([y for _, y in chunks])), rows
+
+
+def _train_softmax(prepared: Prepared, *, config: RunConfig, progress: Progress | None) -> Trained:
+    train, held_out = prepared.images("train"), prepared.images("validation")
+    views = prepared.extraction.wanted.views
+    features = np.concatenate([prepared.extraction.features(train, view=view) for view in views])
+    validation = (prepared.extraction.features(held_out, view=CENTRE), prepared.labels(held_out))
+    fitted = heads.fit_softmax(
+        features,
+        np.tile(prepared.labels(train), len(views)),
+        classes=len(prepared.dataset.classes),
+        epochs=config.epochs or 1,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate or 1e-3,
+        seed=config.seed,
+        validation=validation if len(held_out) else None,
+        class_weights=config.class_weights,
+        progress=progress,
+    )
+    return Trained(fitted.head, history=tuple(fitted.history), fit={"rows": len(features)})
+
+
+def train_thawed(
+    prepared: Prepared, backbone: Backbone, *, config: RunConfig, progress: Progress | None = None
+) -> Trained:
+    """Train the stages behind the cut from what the prefix computed for each image, once."""
+    from headstart.tail import train_tail
+
+    _, tail = backbone.module().split(config.depth)
+    start = _initial_head(prepared, backbone, config=config)
+    result = train_tail(
+        tail,
+        start.head,
+        CutActivations(prepared, split="train"),
+        CutActivations(prepared, split="validation") if len(prepared.images("validation")) else None,
+        config=tail_config(config),
+        checkpoint=_checkpoint(prepared, config=config),
+        progress=progress,
+    )
+    return Trained(result.head, history=tuple(result.history), fit=dict(start.fit), tail=result.tail)
+
+
+def _initial_head(prepared: Prepared, backbone: Backbone, *, config: RunConfig) -> Trained:
+    """The ridge head of the frozen network, or zeros where the network knows nothing yet."""
+    if config.pretrained:
+        return train_head(prepared, config=replace(config, head="ridge"), taps="last")
+    shape = (backbone.dimensions, len(prepared.dataset.classes))
+    return Trained(
+        heads.LinearHead("softmax", np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), 1.0)
+    )
+
+
+def tail_config(config: RunConfig) -> "TailConfig":
+    """The training loop's settings for a run; what the run leaves open keeps the loop's default."""
+    from headstart.tail import TailConfig
+
+    asked = {"learning_rate": config.learning_rate} if config.learning_rate else {}
+    return TailConfig(
+        epochs=config.epochs or 1,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        scratch=not config.pretrained,
+        **asked,
+    )
+
+
+def _checkpoint(prepared: Prepared, *, config: RunConfig) -> Path:
+    """Where a killed training left off: named by everything that decides its course."""
+    content = hashlib.blake2b(digest_size=12)
+    content.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
+    content.update(prepared.extraction.backbone.weights_hash.encode())
+    for found, split in zip(prepared.extraction.hashes, prepared.splits, strict=True):
+        content.update((found or b"") + str(split).encode())
+    return cache_folder() / "checkpoints" / content.hexdigest()
+
+
+class CutActivations:
+    """What the prefix computed for a split's images, read from the feature cache by the training loop."""
+
+    def __init__(self, prepared: Prepared, *, split: str) -> None:
+        self._extraction = prepared.extraction
+        self._images = prepared.images(split)
+        self._views = prepared.extraction.wanted.views if split == "train" else (CENTRE,)
+        self.labels = prepared.labels(self._images)
+        self.views = len(self._views)
+
+    def read(self, indices: NDArray[np.int64], *, views: Sequence[int]) -> NDArray[Any]:
+        """Activations of some of the split's images, each in the view of the same position in ``views``."""
+        wanted = np.asarray(views)
+        rows: NDArray[Any] | None = None
+        for number in np.unique(wanted):
+            at = np.flatnonzero(wanted == number)
+            found = self._extraction.activations(self._images[indices[at]], view=self._views[number])
+            if rows is None:
+                rows = np.empty((len(indices), *found.shape[1:]), found.dtype)
+            rows[at] = found
+        return rows if rows is not None else np.zeros((0,), np.float32)
+
+
+# ------------------------------------------------------------------------------------------ afterwards
+
+
+def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Probabilities [n, C] of some samples, from what is cached."""
+    parts = []
+    for start in range(0, len(images), _ROWS_PER_CHUNK):
+        chunk = images[start : start + _ROWS_PER_CHUNK]
+        if trained.tail is None:
+            features = prepared.extraction.features(chunk, taps=trained.taps, view=CENTRE)
+        else:
+            from headstart.tail import run_tail
+
+            features = run_tail(trained.tail, prepared.extraction.activations(chunk, view=CENTRE))
+        parts.append(trained.head.probabilities(features))
+    return np.concatenate(parts) if parts else np.zeros((0, len(prepared.dataset.classes)), np.float32)
+
+
+def thawed_graph(backbone: Backbone, trained: Trained, *, depth: int, path: Path) -> Path:
+    """The staged ONNX file of a network whose stages behind the cut have new weights."""
+    from headstart.backbones.tracing import export_staged
+
+    module = backbone.module()
+    module.join(trained.tail, depth=depth)
+    return export_staged(module, path, size=backbone.preprocess.size)

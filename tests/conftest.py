@@ -1,0 +1,65 @@
+"""Fixtures: private folders for every test, and small labelled images that a network can tell apart."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+CLASSES = ("bars", "discs", "squares")
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The feature cache and the runs store of a test are its own; so is the working directory."""
+    root = tmp_path_factory.mktemp("headstart")
+    for variable, name in (("HEADSTART_CACHE", "cache"), ("HEADSTART_HOME", "home")):
+        monkeypatch.setenv(variable, str(root / name))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    work = root / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return root
+
+
+def draw(kind: str, *, seed: int, side: int = 72) -> Image.Image:
+    """One image of a class: a shape of random colour and place on a random background."""
+    random = np.random.default_rng([seed, CLASSES.index(kind)])
+    background, colour = random.integers(0, 110, 3), random.integers(140, 256, 3)
+    image = Image.fromarray(
+        np.clip(background + random.normal(0, 8, (side, side, 3)), 0, 255).astype(np.uint8)
+    )
+    pen = ImageDraw.Draw(image)
+    x, y = random.integers(side // 8, side // 2, 2)
+    extent = int(random.integers(side // 4, side // 2))
+    fill = tuple(int(value) for value in colour)
+    if kind == "discs":
+        pen.ellipse((x, y, x + extent, y + extent), fill=fill)
+    elif kind == "squares":
+        pen.rectangle((x, y, x + extent, y + extent), outline=fill, width=4)
+    else:
+        for offset in range(0, side, 12):
+            pen.line((0, offset + int(y) % 12, side, offset + int(y) % 12), fill=fill, width=4)
+    return image
+
+
+def write_photos(folder: Path, *, per_class: int = 16, classes: tuple[str, ...] = CLASSES, seed: int = 0) -> Path:
+    """A folder of class folders of JPEGs."""
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            draw(name, seed=1000 * seed + number).save(folder / name / f"{number:03}.jpg", quality=90)
+    return folder
+
+
+@pytest.fixture
+def make_photos() -> Callable[..., Path]:
+    """`write_photos`, for tests that want folders of their own."""
+    return write_photos
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """48 labelled photographs in three classes."""
+    return write_photos(tmp_path / "photos")

@@ -1,0 +1,142 @@
+"""The runs store: found by id from anywhere, safe under concurrent writers."""
+
+import json
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from headstart.errors import RunError
+from headstart.runs import Run, RunConfig, RunStore, new_folder, new_id, read_run, timestamp
+
+CONFIG = RunConfig(
+    data="photos",
+    backbone="builtin",
+    size=128,
+    depth=9,
+    stages=9,
+    head="ridge",
+    taps=("block5@2x2", "features"),
+    views=("centre",),
+    pretrained=True,
+    architecture=None,
+    runtime="openvino",
+    precision="bf16",
+    epochs=None,
+    batch_size=32,
+    learning_rate=None,
+    class_weights=None,
+    validation=0.15,
+    test=0.15,
+    seed=0,
+)
+
+
+def make_run(folder: Path, *, run_id: str = "20260101-000000-builtin-abcd") -> Run:
+    run = Run(
+        id=run_id,
+        path=folder,
+        created=timestamp(),
+        config=CONFIG,
+        classes=("a", "b"),
+        images={"train": 7, "validation": 2, "test": 1, "skipped": 0},
+        accuracy={"validation": 0.5, "test": None},
+        macro_f1=0.4,
+        evaluation={},
+        seconds={"total": 1.5},
+        cache={"hits": 0, "misses": 10, "bytes": 100},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(run.to_dict(), default=str))
+    return run
+
+
+def test_a_run_read_back_equals_the_one_written(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert read_run(tmp_path / "run") == run
+
+
+def test_the_record_says_depth_all_when_everything_is_frozen(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert run.to_dict()["depth"] == "all"
+    assert replace(run, config=replace(CONFIG, depth=5)).to_dict()["depth"] == 5
+
+
+def test_a_run_is_found_by_folder_id_and_beginning_of_id(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    store = RunStore()
+    store.add(run)
+    assert {store.find(name).id for name in (tmp_path / "run", run.id, run.id[:10])} == {run.id}
+
+
+def test_an_ambiguous_beginning_is_refused(tmp_path: Path) -> None:
+    for number in range(2):
+        RunStore().add(make_run(tmp_path / str(number), run_id=f"2026-{number}"))
+    with pytest.raises(RunError, match="begins 2 runs"):
+        RunStore().find("2026")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_a_name_that_is_no_run_says_where_to_look(name: str) -> None:
+    with pytest.raises(RunError, match="headstart runs"):
+        RunStore().find(name)
+
+
+def test_a_run_whose_folder_is_gone_says_where_it_was(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    RunStore().add(run)
+    (tmp_path / "run" / "run.json").unlink()
+    (tmp_path / "run").rmdir()
+    with pytest.raises(RunError, match="is gone"):
+        RunStore().find(run.id)
+
+
+def test_a_damaged_record_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        read_run(tmp_path)
+
+
+def test_a_store_that_is_no_database_is_one_clear_error(private_folders: Path) -> None:
+    (private_folders / "home").mkdir()
+    (private_folders / "home" / "runs.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(RunError, match="move the file away"):
+        RunStore().list()
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "run") as folder:
+        (folder / "half.txt").write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with new_folder(tmp_path / "run") as folder:
+        (folder / "whole.txt").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is there already"), new_folder(tmp_path):
+        raise AssertionError("the body must not run")
+
+
+def test_ids_are_unique() -> None:
+    assert len({new_id("builtin") for _ in range(50)}) > 45
+
+
+def _add_many(folder: Path, writer: int) -> None:
+    store = RunStore()
+    for number in range(10):
+        store.add(make_run(folder / f"{writer}-{number}", run_id=f"run-{writer}-{number}"))
+
+
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_add_many, args=(tmp_path, writer)) for writer in range(4)]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    assert len(RunStore().list()) == 40
+    assert len(RunStore().list(contains="run-3-")) == 10
+    assert len(RunStore().list(limit=5)) == 5
