@@ -1,0 +1,510 @@
+"""Ridge regression onto one-hot targets: a classifier in closed form, its penalty chosen by leave-one-out.
+
+Notation, everywhere below: `Z` are the standardised features [N, D], `w` the images' weights [N] with sum
+`W`, `Y` the one-hot targets less their weighted mean [N, C]. The head minimises `sum w |Y - Z B|^2 + penalty
+|B|^2` with a free intercept. With `Z'wZ = V diag(s) V'` the prediction for image i left out has the closed
+form
+
+    y_i - (y_i - fitted_i) / (1 - leverage_i),    leverage_i = w_i (1 / W + sum_k (Z V)_ik^2 / (s_k +
+    penalty))
+
+for every penalty at once. Source: Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning",
+2nd edition, equation 7.64; Golub, Heath and Wahba, Technometrics 21 (1979). It is exact for a fixed
+standardisation, that is, the left-out image still counts in the columns' mean and scale.
+
+Two forms of one answer. Primal, for more images than dimensions: a streaming D x D Gram matrix, so memory
+does not grow with the images. Dual, otherwise: the N x N kernel, so wide concatenations of taps cost no D x D
+matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from headstart.errors import OptionError
+from headstart.heads.linear import (
+    Floats,
+    Integers,
+    LinearHead,
+    calibrate_temperature,
+    checked,
+    class_weight_vector,
+)
+
+Doubles = NDArray[np.float64]
+Batch = tuple[Floats, Integers]
+Batches = Callable[[], Iterable[Batch]]
+
+# In units of the mean non-zero eigenvalue, so that one grid fits any width and number of images.
+PENALTIES: tuple[float, ...] = tuple(float(p) for p in np.logspace(-4, 2, 13))
+# A column whose deviation is below this share of its mean holds rounding noise of float32 and nothing else.
+_CONSTANT = 1e-6
+# Rows that enter one matrix product: enough for full BLAS speed, few enough to bound memory.
+_BLOCK_ROWS = 4096
+# Floats of left-out scores held at once (64 MiB), and kept for calibrating the temperature.
+_BLOCK_SCORES = 2**24
+_CALIBRATION_SCORES = 2**22
+# A leverage of one (an image that decides its own fit) would divide by zero.
+_LEAST_FREEDOM = 1e-6
+
+
+@dataclass(frozen=True)
+class PenaltyScore:
+    """What leaving each image out once says about one penalty.
+
+    Attributes:
+        penalty: In units of the mean non-zero eigenvalue of the standardised Gram matrix.
+        accuracy: Share of the images classified correctly when left out, 0 to 1.
+        error: Mean over the images (weighted by class weight) of the squared distance between target and
+            score.
+    """
+
+    penalty: float
+    accuracy: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeFit:
+    """A ridge head and how it was chosen.
+
+    Attributes:
+        head: Over raw features; its temperature is calibrated on the left-out scores.
+        penalty: The chosen one, in units of the mean non-zero eigenvalue.
+        absolute_penalty: The same as it enters the normal equations of the standardised features.
+        loo_accuracy: Leave-one-out accuracy, 0 to 1.
+        loo_error: Leave-one-out squared error, by which the penalty was chosen.
+        images: How many it was fitted on.
+        form: "primal" or "dual".
+        table: One row per penalty tried.
+    """
+
+    head: LinearHead
+    penalty: float
+    absolute_penalty: float
+    loo_accuracy: float
+    loo_error: float
+    images: int
+    form: str
+    table: tuple[PenaltyScore, ...]
+
+
+def fit_ridge(
+    data: Batches | tuple[ArrayLike, ArrayLike],
+    *,
+    classes: int,
+    class_weights: str | Mapping[int, float] | Sequence[float] | None = None,
+    penalties: Sequence[float] = PENALTIES,
+    block_widths: Sequence[int] | None = None,
+) -> RidgeFit:
+    """Fits a ridge classifier, choosing its penalty by the leave-one-out squared error.
+
+    Args:
+        data: `(features [N, D], labels [N])`, or a function that returns a fresh walk over such batches. It
+            is walked twice (three times for "balanced"), in the same order; batches may differ in length and
+            are not kept, unless there are no more than D images altogether.
+        classes: C; labels are 0 to C - 1.
+        class_weights: None, "balanced", a mapping from class to weight, or C numbers; all above zero. A
+            weight of 2 does what the class's images twice would do.
+        penalties: Candidates, above zero, in units of the mean non-zero eigenvalue.
+        block_widths: Widths of the taps that were concatenated, summing to D. Each block is divided by the
+            square root of its width, so that a wide tap does not drown a narrow one; `choose_taps` does the
+            same.
+
+    Returns:
+        The fit; its head applies to raw features.
+
+    Raises:
+        OptionError: No images, labels or shapes that do not fit, features that are not finite, bad options.
+    """
+    grid = _checked_penalties(penalties)
+    batches = _batches(data, classes)
+    in_memory = not callable(data)
+    counts = _count(batches, classes) if isinstance(class_weights, str) else np.ones(classes, dtype=np.int64)
+    weights = class_weight_vector(class_weights, counts)
+    if np.any(weights <= 0):
+        raise OptionError(
+            "class_weights: must be above zero; to leave a class out, leave its images out of the data"
+        )
+    moments = _Moments(classes, weights, keep=not in_memory)
+    for features, labels in batches():
+        moments.add(features, labels)
+    if not moments.rows:
+        raise OptionError("there are no images to fit a head on")
+    moments.finish()
+    scale = block_scale(moments.width, block_widths)
+    if moments.rows <= moments.width:
+        return _fit_dual(*moments.everything(), weights, scale, grid)
+    return _fit_primal(moments, batches, weights, scale, grid)
+
+
+def _fit_primal(
+    moments: _Moments, batches: Batches, weights: Doubles, scale: Doubles, grid: Doubles
+) -> RidgeFit:
+    """The fit from a streamed Gram matrix; the second walk projects every image onto its eigenvectors."""
+    mean, multiplier, gram, cross = moments.standardised(scale)
+    eigenvalues, vectors = np.linalg.eigh(gram)
+    total, prior = moments.total, moments.prior
+    spectrum = Spectrum.of(eigenvalues, vectors.T @ cross, total=total, width=moments.width)
+    scores = LeftOut(spectrum, prior, weights, grid, images=moments.rows)
+    projection = (multiplier[:, None] * vectors).astype(np.float32)
+    centre = mean.astype(np.float32)
+    for features, labels in batches():
+        for rows in slices(len(labels), _BLOCK_ROWS):
+            scores.add((features[rows] - centre) @ projection, labels[rows])
+    absolute = scores.absolute_penalty
+    solution = vectors @ (spectrum.targets / (spectrum.eigenvalues + absolute)[:, None])
+    return _folded(scores, multiplier[:, None] * solution, mean, prior, form="primal")
+
+
+def _fit_dual(
+    features: Floats, labels: Integers, weights: Doubles, scale: Doubles, grid: Doubles
+) -> RidgeFit:
+    """The fit from the images' kernel, for no more images than dimensions."""
+    classes = len(weights)
+    image_weights = weights[labels]
+    mean, multiplier = column_statistics(features, image_weights)
+    multiplier *= scale
+    z = (features - mean.astype(np.float32)) * multiplier.astype(np.float32)
+    prior = class_prior(labels, weights)
+    spectrum, rows, vectors = kernel_spectrum(
+        (z @ z.T).astype(np.float64), labels, image_weights=image_weights, prior=prior, width=z.shape[1]
+    )
+    scores = LeftOut(spectrum, prior, weights, grid, images=len(labels))
+    for part in slices(len(labels), _BLOCK_ROWS):
+        scores.add(rows[part], labels[part])
+    root = np.sqrt(image_weights)[:, None]
+    shrunk = 1 / (spectrum.eigenvalues + scores.absolute_penalty)
+    dual = root * (vectors @ (shrunk[:, None] * (vectors.T @ (root * (one_hot(labels, classes) - prior)))))
+    solution = (z.T @ dual.astype(np.float32)).astype(np.float64)
+    return _folded(scores, multiplier[:, None] * solution, mean, prior, form="dual")
+
+
+def _folded(scores: LeftOut, weight: Doubles, mean: Doubles, prior: Doubles, *, form: str) -> RidgeFit:
+    """Folds the centring into the bias, calibrates, and states the result."""
+    best = scores.best
+    chosen = scores.table()[best]
+    head = LinearHead(
+        kind="ridge",
+        weight=weight.astype(np.float32),
+        bias=(prior - mean @ weight).astype(np.float32),
+        temperature=scores.temperature(),
+    )
+    return RidgeFit(
+        head=head,
+        penalty=chosen.penalty,
+        absolute_penalty=scores.absolute_penalty,
+        loo_accuracy=chosen.accuracy,
+        loo_error=chosen.error,
+        images=scores.images,
+        form=form,
+        table=scores.table(),
+    )
+
+
+# --- spectra and left-out scores: shared with the choice of taps --------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """A ridge problem in its eigenbasis.
+
+    Attributes:
+        eigenvalues: float64 [K], none negative.
+        targets: float64 [K, C], the eigenvectors' share of `Z'wY`.
+        total: Sum of the images' weights.
+        unit: The mean non-zero eigenvalue, in which penalties are counted.
+    """
+
+    eigenvalues: Doubles
+    targets: Doubles
+    total: float
+    unit: float
+
+    @classmethod
+    def of(cls, eigenvalues: Doubles, targets: Doubles, *, total: float, width: int) -> Spectrum:
+        """From eigenvalues of features `width` wide; rounding may have left some below zero."""
+        clipped = np.maximum(eigenvalues, 0)
+        trace = float(clipped.sum())
+        unit = trace / min(width, total) if trace > 0 else 1.0
+        return cls(clipped, targets, total, unit)
+
+
+class LeftOut:
+    """Leave-one-out scores of every penalty, accumulated over the images."""
+
+    def __init__(
+        self, spectrum: Spectrum, prior: Doubles, weights: Doubles, grid: Doubles, *, images: int
+    ) -> None:
+        self.images = images
+        self.grid = grid
+        self._spectrum = spectrum
+        self._absolute = grid * spectrum.unit
+        self._weights = weights
+        self._prior = prior.astype(np.float32)
+        inverse = 1 / (spectrum.eigenvalues[:, None] + self._absolute)  # [K, P]
+        self._inverse = inverse.astype(np.float32)
+        self._solutions = (
+            (inverse[:, :, None] * spectrum.targets[:, None, :]).astype(np.float32).reshape(len(inverse), -1)
+        )
+        self._seen = 0
+        self._correct = np.zeros(len(grid))
+        self._error = np.zeros(len(grid))
+        self._weight = 0.0
+        self._stride = max(1, images * len(grid) * len(prior) // _CALIBRATION_SCORES)
+        self._kept: list[Batch] = []
+
+    def add(self, rows: Floats, labels: Integers) -> None:
+        """Takes images in the eigenbasis: rows [n, K] and labels [n]."""
+        step = max(1, _BLOCK_SCORES // (len(self.grid) * len(self._prior)))
+        for part in slices(len(labels), step):
+            self._add(rows[part], labels[part])
+
+    def _add(self, rows: Floats, labels: Integers) -> None:
+        scores = self.scores(rows, labels)
+        picked = labels[:, None, None] == np.arange(len(self._prior))
+        image_weights = self._weights[labels]
+        self._correct += (scores.argmax(axis=2) == labels[:, None]).sum(axis=0)
+        self._error += image_weights @ np.square(picked - scores).sum(axis=2, dtype=np.float64)
+        self._weight += float(image_weights.sum())
+        first = -self._seen % self._stride
+        self._kept.append((scores[first :: self._stride].copy(), labels[first :: self._stride]))
+        self._seen += len(labels)
+
+    def scores(self, rows: Floats, labels: Integers) -> Floats:
+        """What the head without each image says of it, float32 [n, P, C]."""
+        image_weights = self._weights[labels].astype(np.float32)
+        fitted = (rows @ self._solutions).reshape(len(rows), len(self.grid), -1)
+        leverage = image_weights[:, None] * (
+            np.float32(1 / self._spectrum.total) + np.square(rows) @ self._inverse
+        )
+        freedom = np.maximum(1 - leverage, np.float32(_LEAST_FREEDOM))
+        target = (labels[:, None] == np.arange(len(self._prior))).astype(np.float32)
+        residual = (target - self._prior)[:, None, :] - fitted
+        result: Floats = target[:, None, :] - residual / freedom[:, :, None]
+        return result
+
+    @property
+    def best(self) -> int:
+        """Index of the chosen penalty; the larger of two that are equally good."""
+        return len(self.grid) - 1 - int(np.argmin(self._error[::-1]))
+
+    @property
+    def absolute_penalty(self) -> float:
+        """The chosen penalty as it enters the normal equations."""
+        return float(self._absolute[self.best])
+
+    def table(self) -> tuple[PenaltyScore, ...]:
+        """One row per penalty."""
+        return tuple(
+            PenaltyScore(float(p), float(c / self._seen), float(e / self._weight))
+            for p, c, e in zip(self.grid, self._correct, self._error, strict=True)
+        )
+
+    def temperature(self) -> float:
+        """Calibrated on the chosen penalty's left-out scores, all of them or an even sample."""
+        kept = np.concatenate([scores[:, self.best] for scores, _ in self._kept])
+        return calibrate_temperature(kept, np.concatenate([labels for _, labels in self._kept]))
+
+
+def kernel_spectrum(
+    kernel: Doubles, labels: Integers, *, image_weights: Doubles, prior: Doubles, width: int
+) -> tuple[Spectrum, Floats, Doubles]:
+    """The eigenbasis of a problem given by its kernel.
+
+    Args:
+        kernel: `Z Z'`, float64 [N, N].
+        labels: [N].
+        image_weights: [N].
+        prior: Weighted class shares, [C].
+        width: D, which decides the unit of penalties.
+
+    Returns:
+        The spectrum, the images in its basis (float32 [N, N]) and the eigenvectors (float64 [N, N]).
+    """
+    root = np.sqrt(image_weights)[:, None]
+    # Float64 although the kernel comes from float32: LAPACK's divide and conquer measured no slower than in
+    # float32.
+    eigenvalues, vectors = np.linalg.eigh(kernel * root * root.T)
+    spread = np.sqrt(np.maximum(eigenvalues, 0))
+    targets = spread[:, None] * (vectors.T @ (root * (one_hot(labels, len(prior)) - prior)))
+    rows = (vectors * spread / root).astype(np.float32)
+    return Spectrum.of(eigenvalues, targets, total=float(image_weights.sum()), width=width), rows, vectors
+
+
+def column_statistics(features: Floats, image_weights: Doubles) -> tuple[Doubles, Doubles]:
+    """Weighted mean of each column, [D], and one over its deviation (0 for constants), [D]."""
+    total = image_weights.sum()
+    shift = features.mean(axis=0)
+    centred = features - shift
+    rest = (image_weights.astype(np.float32) @ centred).astype(np.float64) / total
+    centred -= rest.astype(np.float32)
+    variance = image_weights @ np.square(centred) / total
+    _refuse_not_finite(variance)
+    mean = shift.astype(np.float64) + rest
+    return mean, _multiplier(mean, variance)
+
+
+def _multiplier(mean: Doubles, variance: Doubles) -> Doubles:
+    """One over the deviation, and 0 where that is rounding noise: a constant column says nothing."""
+    deviation = np.sqrt(np.maximum(variance, 0))
+    live = deviation > np.maximum(_CONSTANT * np.abs(mean), np.finfo(np.float32).tiny)
+    return np.where(live, 1 / np.where(live, deviation, 1), 0.0)
+
+
+def block_scale(width: int, block_widths: Sequence[int] | None) -> Doubles:
+    """One over the square root of each column's block width, float64 [D]."""
+    if block_widths is None:
+        block_widths = (width,)
+    if sum(block_widths) != width or any(block <= 0 for block in block_widths):
+        raise OptionError(f"block_widths must be positive and sum to {width}, got {list(block_widths)}")
+    roots = np.sqrt(np.asarray(block_widths, dtype=np.float64))
+    return np.asarray(np.repeat(1 / roots, block_widths), dtype=np.float64)
+
+
+def class_prior(labels: Integers, weights: Doubles) -> Doubles:
+    """Weighted share of each class, float64 [C]."""
+    mass = np.bincount(labels, minlength=len(weights)) * weights
+    return np.asarray(mass / mass.sum(), dtype=np.float64)
+
+
+def one_hot(labels: Integers, classes: int) -> Doubles:
+    """Float64 [N, C]."""
+    return (labels[:, None] == np.arange(classes)).astype(np.float64)
+
+
+def slices(length: int, step: int) -> Iterator[slice]:
+    """Consecutive slices of at most `step`."""
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
+# --- the first walk -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Moments:
+    """Counts, class sums and the weighted Gram matrix of a stream of features.
+
+    Nothing is multiplied until more images than dimensions have come: their mean is then taken off all
+    features, so that products in float32, summed in float64, lose nothing to large means; and if no more
+    come, the images are all here for the dual form.
+    """
+
+    classes: int
+    weights: Doubles
+    keep: bool  # copy the batches, whose producer may reuse their memory
+    rows: int = 0
+    width: int = 0
+    _pending: list[Batch] = field(default_factory=list)
+    _pending_rows: int = 0
+    _shift: Floats = field(
+        default_factory=lambda: np.zeros(0, dtype=np.float32)
+    )  # [D] once there are enough images
+    _gram: Doubles = field(default_factory=lambda: np.zeros((0, 0)))
+    _sums: Doubles = field(default_factory=lambda: np.zeros((0, 0)))  # [D, C], of shifted features
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def add(self, features: Floats, labels: Integers) -> None:
+        if not len(labels):
+            return
+        if not self.rows:
+            self.width = features.shape[1]
+            self.counts = np.zeros(self.classes, dtype=np.int64)
+        if features.shape[1] != self.width:
+            raise OptionError(
+                f"every batch must have {self.width} features per image, got {features.shape[1]}"
+            )
+        self.rows += len(labels)
+        self.counts += np.bincount(labels, minlength=self.classes)
+        self._pending.append((features.copy(), labels.copy()) if self.keep else (features, labels))
+        self._pending_rows += len(labels)
+        if self._pending_rows > (self.width if not len(self._shift) else _BLOCK_ROWS):
+            self._flush()
+
+    def finish(self) -> None:
+        if len(self._shift) and self._pending:
+            self._flush()
+
+    def everything(self) -> Batch:
+        """All images, where the dual form wants them."""
+        if len(self._pending) == 1:
+            return self._pending[0]
+        features, labels = zip(*self._pending, strict=True)
+        return np.concatenate(features), np.concatenate(labels)
+
+    @property
+    def total(self) -> float:
+        return float(self.counts @ self.weights)
+
+    @property
+    def prior(self) -> Doubles:
+        return np.asarray(self.counts * self.weights / self.total, dtype=np.float64)
+
+    def _flush(self) -> None:
+        features, labels = self.everything()
+        self._pending, self._pending_rows = [], 0
+        if not len(self._shift):
+            self._shift = features.mean(axis=0)
+            self._gram = np.zeros((self.width, self.width))
+            self._sums = np.zeros((self.width, self.classes))
+        uniform = bool(np.all(self.weights == 1))
+        root = np.sqrt(self.weights).astype(np.float32)
+        for part in slices(len(labels), _BLOCK_ROWS):
+            block = features[part] - self._shift
+            self._sums += block.T @ one_hot(labels[part], self.classes).astype(np.float32)
+            if not uniform:
+                block *= root[labels[part], None]
+            self._gram += block.T @ block
+
+    def standardised(self, scale: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+        """Mean [D], multiplier [D], and of the standardised features Gram matrix [D, D] and `Z'wY` [D, C]."""
+        weighted = self._sums * self.weights  # [D, C]
+        rest = weighted.sum(axis=1) / self.total
+        gram = self._gram - self.total * np.outer(rest, rest)
+        variance = np.diag(gram) / self.total
+        _refuse_not_finite(variance)
+        mean = self._shift.astype(np.float64) + rest
+        multiplier = _multiplier(mean, variance) * scale
+        gram *= multiplier[:, None]
+        gram *= multiplier
+        cross = multiplier[:, None] * (weighted - self.total * np.outer(rest, self.prior))
+        return mean, multiplier, gram, cross
+
+
+def _batches(data: Batches | tuple[ArrayLike, ArrayLike], classes: int) -> Batches:
+    """Data of either kind as a function that walks checked batches."""
+    if classes < 1:
+        raise OptionError(f"classes must be at least 1, got {classes}")
+    if callable(data):
+        return lambda: (checked(features, labels, classes=classes) for features, labels in data())
+    whole = checked(*data, classes=classes)
+    return lambda: (whole,)
+
+
+def _count(batches: Batches, classes: int) -> NDArray[np.int64]:
+    """Images of each class, [C]: one walk of its own."""
+    counts = np.zeros(classes, dtype=np.int64)
+    for _, labels in batches():
+        counts += np.bincount(labels, minlength=classes)
+    return counts
+
+
+def _checked_penalties(penalties: Sequence[float]) -> Doubles:
+    grid = np.sort(np.asarray(penalties, dtype=np.float64).ravel())
+    if not len(grid) or not np.all(np.isfinite(grid)) or grid[0] <= 0:
+        raise OptionError(f"penalties must be finite and above zero, got {list(penalties)}")
+    return grid
+
+
+def _refuse_not_finite(variance: Doubles) -> None:
+    bad = int(np.count_nonzero(~np.isfinite(variance)))
+    if bad:
+        raise OptionError(
+            f"{bad} of {len(variance)} feature columns are not finite or overflow float32; "
+            "the backbone produced them, perhaps for want of precision: try precision f32"
+        )
