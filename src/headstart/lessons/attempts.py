@@ -415,8 +415,8 @@ def overdue(state: Challenge, now: datetime) -> tuple[Expired, ...]:
 def public_view(state: Challenge, pack: Pack, now: datetime) -> dict[str, Any]:
     """What a page may show now, as JSON-ready values.
 
-    Until an item closes there is nothing in it about which option is right, no feedback, no explanation, no hint,
-    no option key; and until it is opened no question either, since its time has not begun.
+    Until an item closes there is nothing in it about which option is right, no feedback, no explanation, no
+    hint, no option key; and until it is opened no question either, since its time has not begun.
     """
     now = max(now, state.latest)
     items = [_item_view(state, item, pack, now) for item in state.items]

@@ -1,0 +1,340 @@
+"""The append-only log in a database: what learners did, and nothing that could be derived from it.
+
+SQLite in WAL mode by default; any SQLAlchemy URL works, so that a class can share a PostgreSQL server. An
+answer is accepted when `record` returns: it is committed by then, and `kill -9` cannot take it back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from headstart.errors import InternalError, LessonError, MissingExtra
+from headstart.lessons import attempts, logbook
+from headstart.lessons.attempts import Challenge, Entry, Event, Started, Submitted
+
+try:
+    import sqlalchemy as sa
+    from sqlalchemy import exc
+
+    from headstart.lessons.migrations import Identity, Json, migrate
+except ImportError as error:
+    raise MissingExtra("keeping progress", extra="learn") from error
+
+BUSY_SECONDS = 60
+"""How long a writer waits for the others before it gives up."""
+
+RETRIES = 20
+"""How often a writer that lost a race for the next place in a log tries again (PostgreSQL; SQLite queues)."""
+
+Result = TypeVar("Result")
+
+
+class _Utc(sa.TypeDecorator[datetime]):
+    """An aware UTC datetime, also in SQLite, which forgets time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+_metadata = sa.MetaData()
+_log = sa.Table(
+    "log",
+    _metadata,
+    sa.Column("id", Identity, primary_key=True),
+    sa.Column("stream", sa.String(200)),
+    sa.Column("sequence", sa.Integer),
+    sa.Column("learner", sa.String(64)),
+    sa.Column("kind", sa.String(32)),
+    sa.Column("at", _Utc),
+    sa.Column("key", sa.String(128)),
+    sa.Column("body", Json),
+)
+_badge = sa.Table(
+    "badge",
+    _metadata,
+    sa.Column("challenge", sa.String(64), primary_key=True),
+    sa.Column("learner", sa.String(64)),
+    sa.Column("issued_at", _Utc),
+    sa.Column("credential", sa.Text),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stored line of any log."""
+
+    stream: str
+    learner: str
+    kind: str
+    at: datetime
+    body: Mapping[str, Any]
+    key: str | None = None
+
+
+class Progress:
+    """The store. Safe to share between threads; open one per process (not across a fork)."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        # SQLite lets writers wait by polling; threads of one process rather queue here, in order and at once.
+        self._turn: AbstractContextManager[object] = (
+            threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        )
+
+    @classmethod
+    def open(cls, target: str | Path) -> Progress:
+        """Opens or creates a store.
+
+        Args:
+            target: a file, or a SQLAlchemy URL such as `postgresql+psycopg://…`.
+
+        Raises LessonError where it cannot be opened or was written by a newer Headstart.
+        """
+        url = str(target) if "://" in str(target) else f"sqlite:///{Path(target)}"
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            store = cls(_engine(url))
+            with store._writing() as connection:
+                migrate(connection)
+        except exc.SQLAlchemyError as error:
+            raise LessonError(f"cannot open the progress database {target}: {_cause(error)}") from error
+        return store
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+    # Challenges
+
+    def start(self, event: Started, now: datetime) -> Challenge:
+        """Begins a challenge (see `attempts.begin`). Starting the same one twice gives the first."""
+
+        def write(connection: sa.Connection) -> Challenge:
+            entries = _entries(connection, event.challenge)
+            if entries:
+                return attempts.replay(entries)
+            state, entry = attempts.step(None, event, now)
+            _append(connection, state, 0, [entry] if entry else [])
+            return state
+
+        return self._write(write)
+
+    def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, Entry | None]:
+        """Applies an event to the challenge as it is now in the database, and stores the outcome.
+
+        Problems whose time is over are logged as expired first. The entry is None where nothing changed.
+        Raises Refused where the event is not possible, and LessonError for an unknown challenge.
+        """
+
+        def write(connection: sa.Connection) -> tuple[Challenge, Entry | None]:
+            entries = _entries(connection, challenge)
+            state = attempts.replay(entries)
+            state, expired = _expire(state, now)
+            state, entry = attempts.step(state, event, now)
+            _append(connection, state, len(entries), [*expired, *([entry] if entry else [])])
+            return state, entry
+
+        return self._write(write)
+
+    def settle(self, challenge: str, now: datetime) -> Challenge:
+        """The challenge as it is now, for a page to show; logs which problems' time is over."""
+        state = self.challenge(challenge)
+        if not attempts.overdue(state, now):
+            return state
+
+        def write(connection: sa.Connection) -> Challenge:
+            entries = _entries(connection, challenge)
+            state, expired = _expire(attempts.replay(entries), now)
+            _append(connection, state, len(entries), expired)
+            return state
+
+        return self._write(write)
+
+    def challenge(self, challenge: str) -> Challenge:
+        """A challenge, rebuilt from its log. Raises LessonError for an unknown one."""
+        return attempts.replay(self.entries(challenge))
+
+    def entries(self, challenge: str) -> list[Entry]:
+        """A challenge's log, oldest first; empty for an unknown one."""
+        with self._reading() as connection:
+            return _entries(connection, challenge)
+
+    def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
+        """Every challenge, oldest first, of one learner or all, of one lesson or all."""
+        logs: dict[str, list[Entry]] = {}
+        for line in self.lines("challenge:", learner=learner):
+            logs.setdefault(line.stream, []).append(logbook.from_dict(line.body))
+        states = [attempts.replay(entries) for entries in logs.values()]
+        return [state for state in states if pack in (None, state.pack)]
+
+    # Any other log: reading, reviews
+
+    def append(self, line: Line) -> bool:
+        """Adds a line at the end of its log. False where a line with this key is there already."""
+
+        def write(connection: sa.Connection) -> bool:
+            here = _log.c.stream == line.stream
+            if line.key is not None:
+                taken = sa.select(_log.c.id).where(here, _log.c.key == line.key)
+                if connection.execute(taken).first():
+                    return False
+            last = connection.execute(sa.select(sa.func.max(_log.c.sequence)).where(here)).scalar()
+            _insert(connection, line, 0 if last is None else last + 1)
+            return True
+
+        return self._write(write)
+
+    def lines(self, prefix: str, *, learner: str | None = None) -> list[Line]:
+        """Every line of the logs whose name begins with `prefix`, in the order of writing."""
+        query = sa.select(_log).where(_log.c.stream.startswith(prefix, autoescape=True)).order_by(_log.c.id)
+        if learner is not None:
+            query = query.where(_log.c.learner == learner)
+        with self._reading() as connection:
+            return [
+                Line(row.stream, row.learner, row.kind, row.at, row.body, row.key)
+                for row in connection.execute(query)
+            ]
+
+    def mark_read(self, learner: str, pack: str, *, mode: str, section: str, now: datetime) -> bool:
+        """Notes that a section of a mode was read. False where it had been noted before."""
+        body = {"mode": mode, "section": section}
+        key = f"{mode}/{section}"[:128]
+        return self.append(Line(f"reading:{pack}:{learner}", learner, "read", now, body, key))
+
+    def read_sections(self, learner: str, pack: str) -> dict[str, set[str]]:
+        """Per mode, the sections a learner has read."""
+        read: dict[str, set[str]] = {}
+        for line in self.lines(f"reading:{pack}:{learner}", learner=learner):
+            read.setdefault(line.body["mode"], set()).add(line.body["section"])
+        return read
+
+    # Badges
+
+    def keep_badge(self, challenge: Challenge, credential: str, now: datetime) -> str:
+        """Stores a challenge's badge and returns it; a challenge has one, so the first one stays."""
+
+        def write(connection: sa.Connection) -> str:
+            query = sa.select(_badge.c.credential).where(_badge.c.challenge == challenge.id)
+            kept = connection.execute(query).scalar()
+            if kept is not None:
+                return str(kept)
+            row = {
+                "challenge": challenge.id,
+                "learner": challenge.learner,
+                "issued_at": now,
+                "credential": credential,
+            }
+            connection.execute(_badge.insert().values(**row))
+            return credential
+
+        return self._write(write)
+
+    def badges(self, learner: str) -> list[str]:
+        """A learner's credentials, oldest first."""
+        query = sa.select(_badge.c.credential).where(_badge.c.learner == learner).order_by(_badge.c.issued_at)
+        with self._reading() as connection:
+            return [str(credential) for credential in connection.execute(query).scalars()]
+
+    # Transactions
+
+    def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        for attempt in range(RETRIES):
+            try:
+                with self._writing() as connection:
+                    return work(connection)
+            except exc.IntegrityError:
+                if attempt == RETRIES - 1:
+                    raise
+            except exc.OperationalError as error:
+                raise InternalError(f"the progress database could not be written: {_cause(error)}") from error
+        raise InternalError("the progress database could not be written")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        engine = self._engine.execution_options(headstart_write=True)
+        with self._turn, engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+
+def _engine(url: str) -> sa.Engine:
+    sqlite = url.startswith("sqlite")
+    arguments = {"timeout": BUSY_SECONDS} if sqlite else {}
+    engine = sa.create_engine(
+        url, connect_args=arguments, pool_size=8, max_overflow=0, pool_timeout=BUSY_SECONDS
+    )
+    if sqlite:
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # SQLAlchemy's recipe: were the driver to begin transactions itself, BEGIN IMMEDIATE would come too late.
+    connection.isolation_level = None
+    for pause in (0.01, 0.05, 0.2, 1.0, 5.0, 0.0):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # switching to WAL does not wait for a process that does it too
+            if not pause:
+                raise
+            time.sleep(pause)
+    # FULL: a commit is on the disk when it returns, so even a power cut takes no accepted answer.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer takes the lock before it reads, so that what it rules on cannot change under it.
+    write = connection.get_execution_options().get("headstart_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _entries(connection: sa.Connection, challenge: str) -> list[Entry]:
+    query = sa.select(_log.c.body).where(_log.c.stream == f"challenge:{challenge}").order_by(_log.c.sequence)
+    return [logbook.from_dict(body) for body in connection.execute(query).scalars()]
+
+
+def _expire(state: Challenge, now: datetime) -> tuple[Challenge, list[Entry]]:
+    entries = []
+    for event in attempts.overdue(state, now):
+        state, entry = attempts.step(state, event, now)
+        if entry is not None:
+            entries.append(entry)
+    return state, entries
+
+
+def _append(connection: sa.Connection, state: Challenge, sequence: int, entries: Sequence[Entry]) -> None:
+    for place, entry in enumerate(entries, sequence):
+        key = entry.event.key if isinstance(entry.event, Submitted) else None
+        body = logbook.to_dict(entry)
+        line = Line(f"challenge:{state.id}", state.learner, body["kind"], entry.at, body, key)
+        _insert(connection, line, place)
+
+
+def _insert(connection: sa.Connection, line: Line, sequence: int) -> None:
+    row = {"stream": line.stream, "learner": line.learner, "kind": line.kind, "at": line.at, "key": line.key}
+    connection.execute(_log.insert().values(sequence=sequence, body=dict(line.body), **row))
+
+
+def _cause(error: exc.SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
