@@ -102,7 +102,7 @@ def test_a_store_that_is_no_database_is_one_clear_error(private_folders: Path) -
     (private_folders / "home").mkdir()
     (private_folders / "home" / "runs.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(RunError, match="move the file away"):
-        RunStore().list()
+        RunStore().select()
 
 
 def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
@@ -137,6 +137,6 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
         process.start()
     for process in writers:
         process.join()
-    assert len(RunStore().list()) == 40
-    assert len(RunStore().list(contains="run-3-")) == 10
-    assert len(RunStore().list(limit=5)) == 5
+    assert len(RunStore().select()) == 40
+    assert len(RunStore().select(contains="run-3-")) == 10
+    assert len(RunStore().select(limit=5)) == 5

@@ -208,7 +208,7 @@ class RunStore:
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (run.id, str(run.path), run.created, body)
             )
 
-    def list(self, *, contains: str = "", limit: int | None = None) -> list[Run]:
+    def select(self, *, contains: str = "", limit: int | None = None) -> list[Run]:
         """Runs, the newest first; ``contains`` filters by id, data or backbone."""
         if not self.path.exists():
             return []
@@ -228,7 +228,7 @@ class RunStore:
         folder = Path(name)
         if folder.is_dir():
             return read_run(folder)
-        matches = [run for run in self.list() if run.id.startswith(str(name))]
+        matches = [run for run in self.select() if run.id.startswith(str(name))]
         exact = [run for run in matches if run.id == str(name)]
         if len(exact or matches) > 1:
             raise RunError(f"{name} begins {len(matches)} runs; give more of the id (headstart runs)")

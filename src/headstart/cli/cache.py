@@ -26,7 +26,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     from headstart.places import cache_folder
 
     cache = FeatureCache(cache_folder())
-    shelves = cache.list()
+    shelves = cache.shelves()
     if as_json:
         print_json(
             {

@@ -36,7 +36,7 @@ def command(name: str | None, contains: str, sort: str, limit: int, as_json: boo
         return
     if sort not in _KEYS:
         raise OptionError(f"--sort {sort!r}: expected one of {', '.join(_KEYS)}")
-    runs = sorted(RunStore().list(contains=contains), key=_KEYS[sort], reverse=True)[:limit]
+    runs = sorted(RunStore().select(contains=contains), key=_KEYS[sort], reverse=True)[:limit]
     if as_json:
         print_json([run.to_dict() for run in runs])
     elif not runs:

@@ -162,7 +162,7 @@ class FeatureCache:
                 shelf = _open_shelves[path] = Shelf(path, description)
             return shelf
 
-    def list(self) -> list[ShelfInfo]:
+    def shelves(self) -> list[ShelfInfo]:
         """Every shelf, the most recently used first."""
         found = []
         for about in self.root.glob("*/about.json"):
@@ -184,7 +184,7 @@ class FeatureCache:
         Returns:
             What was dropped. A process that is reading a dropped shelf keeps its mapping until it ends.
         """
-        shelves, now = self.list(), time.time()
+        shelves, now = self.shelves(), time.time()
         total, dropped = sum(info.bytes for info in shelves), []
         for info in reversed(shelves):
             if total <= keep_bytes:

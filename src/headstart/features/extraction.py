@@ -335,7 +335,7 @@ def cache_bytes(backbone: "Backbone", *, wanted: Wanted, images: int) -> int:
     per_view = 0
     for record in wanted.records(len(backbone.stages)):
         if record == "features":
-            per_view += 2 * backbone.taps()[-1].width(backbone)
+            per_view += 2 * backbone.dimensions
         elif record == "taps":
             per_view += 2 * sum(tap.width(backbone) for tap in backbone.taps()[:-1])
         elif wanted.depth == 0:

@@ -1,0 +1,159 @@
+"""The command line: what it prints, where, and how it fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headstart import cli
+
+HEADSTART = Path(sys.executable).with_name("headstart")
+
+
+def headstart(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HEADSTART, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def run(photos: Path, tmp_path: Path) -> Path:
+    done = headstart("fit", photos, "--size", 64, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "run"
+
+
+def test_fit_prints_one_object_with_everything_a_machine_needs(photos: Path, tmp_path: Path) -> None:
+    done = headstart("fit", photos, "--size", 64, "--out", tmp_path / "run", "--json")
+    found = json.loads(done.stdout)
+    assert {"run", "path", "backbone", "depth", "head", "classes", "images", "accuracy", "macro_f1"} <= set(
+        found
+    )
+    assert set(found["images"]) == {"train", "validation", "test", "skipped"}
+    assert set(found["accuracy"]) == {"validation", "test"}
+    assert {"total", "check", "features", "train", "evaluate"} <= set(found["seconds"])
+    assert set(found["cache"]) == {"hits", "misses", "bytes"}
+
+
+def test_fit_ends_with_accuracy_interval_and_time(photos: Path, tmp_path: Path) -> None:
+    done = headstart("fit", photos, "--size", 64, "--out", tmp_path / "run")
+    accuracy, seconds = done.stdout.strip().splitlines()[-2:]
+    assert "accuracy" in accuracy and " to " in accuracy and "%" in accuracy
+    assert " s (" in seconds and str(tmp_path / "run") in seconds
+    assert done.stdout.isascii() and "\r" not in done.stdout + done.stderr
+
+
+def test_predict_lists_labels_with_probabilities(run: Path, photos: Path) -> None:
+    done = headstart("predict", run, photos / "bars" / "000.jpg", photos / "discs", "--json", "--top", 2)
+    found = json.loads(done.stdout)
+    assert len(found) == 17
+    assert set(found[0]) == {"path", "label", "probability", "top"}
+    assert len(found[0]["top"]) == 2 and found[0]["top"][0] == [found[0]["label"], found[0]["probability"]]
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(run: Path, photos: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8 truncated")
+    done = headstart("predict", run, bad, photos / "bars" / "000.jpg")
+    assert done.returncode == 0 and "bad.jpg" in done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_evaluate_measures_on_other_images(run: Path, make_photos, tmp_path: Path) -> None:
+    done = headstart("evaluate", run, make_photos(tmp_path / "others", per_class=4, seed=9), "--json")
+    found = json.loads(done.stdout)
+    assert found["images"] == 12 and 0 <= found["accuracy"] <= 1
+
+
+def test_evaluate_refuses_classes_it_does_not_know(run: Path, photos: Path) -> None:
+    (photos / "discs").rename(photos / "triangles")
+    done = headstart("evaluate", run, photos)
+    assert done.returncode == 2 and "triangles" in done.stderr
+
+
+def test_check_reports_what_is_wrong(photos: Path) -> None:
+    (photos / "bars" / "000.jpg").write_bytes((photos / "discs" / "000.jpg").read_bytes())
+    (photos / "bars" / "001.jpg").write_bytes(b"nothing")
+    done = headstart("check", photos)
+    assert done.returncode == 0
+    assert "001.jpg" in done.stdout and "000.jpg" in done.stdout
+    assert json.loads(headstart("check", photos, "--json").stdout)
+
+
+def test_backbones_lists_and_shows_stages() -> None:
+    assert "builtin" in headstart("backbones").stdout
+    assert any(info["name"] == "builtin" for info in json.loads(headstart("backbones", "--json").stdout))
+    shown = json.loads(headstart("backbones", "builtin", "--size", 64, "--json").stdout)
+    assert [stage["depth"] for stage in shown["stages"]] == list(range(1, len(shown["stages"]) + 1))
+    assert all(stage["multiply_adds"] > 0 for stage in shown["stages"])
+    assert "depth" in headstart("backbones", "builtin").stdout
+
+
+def test_runs_lists_sorts_filters_and_shows(run: Path) -> None:
+    listed = json.loads(headstart("runs", "--json").stdout)
+    assert [Path(entry["path"]) for entry in listed] == [run]
+    assert listed[0]["run"] in headstart("runs", "--sort", "accuracy").stdout
+    assert json.loads(headstart("runs", "--filter", "no such thing", "--json").stdout) == []
+    assert "seconds" in headstart("runs", listed[0]["run"]).stdout
+    assert json.loads(headstart("runs", run, "--json").stdout)["run"] == listed[0]["run"]
+
+
+def test_the_cache_is_shown_and_pruned(run: Path) -> None:
+    shown = json.loads(headstart("cache", "--json").stdout)
+    assert shown["bytes"] > 0 and any(shelf.get("backbone") == "builtin" for shelf in shown["shelves"])
+    assert "builtin" in headstart("cache").stdout
+    assert json.loads(headstart("cache", "prune", "--json").stdout)["bytes"] > 0
+    assert json.loads(headstart("cache", "--json").stdout)["shelves"] == []
+    assert run.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["fit", "no/such/folder"], "no/such/folder"),
+        (["fit", ".", "--head", "forest"], "forest"),
+        (["predict", "no-such-run", "image.jpg"], "no-such-run"),
+        (["backbones", "bultin"], "builtin"),
+        (["runs", "--sort", "beauty"], "beauty"),
+        (["cache", "prune", "--keep", "much"], "much"),
+        (["fit"], "Missing argument"),
+        (["fly"], "fly"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(arguments: list[str], word: str) -> None:
+    done = headstart(*arguments)
+    assert done.returncode == 2
+    assert word in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("verb", list(cli._VERBS))
+def test_every_verb_has_help_with_an_example_and_a_page(verb: str) -> None:
+    shown = headstart(verb, "--help")
+    assert shown.returncode == 0
+    assert f"headstart {verb}" in shown.stdout
+    page = Path(__file__).parents[1] / "docs" / "cli.md"
+    assert f"## headstart {verb}" in page.read_text()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['headstart', '--help']\n"
+        "from headstart.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'torch', 'timm', 'openvino', 'PIL', 'sklearn', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_predict_and_fit_with_a_builtin_never_load_pytorch(photos: Path) -> None:
+    code = (
+        "import sys, headstart\n"
+        f"classifier, run = headstart.fit({str(photos)!r}, size=64)\n"
+        f"classifier.predict({str(photos / 'bars' / '000.jpg')!r})\n"
+        "print(sorted({'torch', 'timm', 'sklearn', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,292 @@
+"""The feature cache and the extraction that fills it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headstart.backbones import Backbone, load_backbone
+from headstart.dataset import Dataset, read_dataset
+from headstart.errors import CacheError, OptionError
+from headstart.features import FeatureCache, Wanted, cache_bytes, extract
+from headstart.features import extraction as extraction_module
+from headstart.features.cache import pack, unpack
+from headstart.images import CENTRE, parse_views
+from headstart.runtimes import select
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone("builtin", size=SIZE)
+
+
+@pytest.fixture
+def dataset(photos: Path) -> Dataset:
+    return read_dataset(photos)
+
+
+def run(dataset: Dataset, backbone: Backbone, cache: FeatureCache, **options: Any) -> Any:
+    wanted = Wanted(
+        depth=options.pop("depth", len(backbone.stages)),
+        views=options.pop("views", (CENTRE,)),
+        pooled=options.pop("pooled", True),
+        taps=options.pop("taps", False),
+    )
+    runtime = select("openvino", precision=options.pop("precision", "f32"))
+    return extract(dataset.samples, backbone, wanted=wanted, runtime=runtime, cache=cache, **options)
+
+
+# --- the store
+
+
+@given(
+    st.sampled_from(["<f2", "<f4", "u1"]),
+    st.lists(st.integers(0, 5), max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_an_array_survives_packing(dtype: str, shape: list[int], seed: int) -> None:
+    array = np.random.default_rng(seed).integers(0, 200, shape).astype(dtype)
+    back = unpack(pack(array))
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_any_part_of_the_description_makes_another_shelf(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    first = cache.shelf({"weights": "a", "size": 96})
+    first.put_many([(b"key", b"value")])
+    assert cache.shelf({"size": 96, "weights": "a"}).get_many([b"key", b"other"]) == [b"value", None]
+    for other in ({"weights": "b", "size": 96}, {"weights": "a", "size": 97}, {"weights": "a"}):
+        assert cache.shelf(other).get_many([b"key"]) == [None]
+
+
+def test_a_damaged_shelf_is_set_aside_and_started_afresh(tmp_path: Path) -> None:
+    description = {"weights": "a"}
+    path = FeatureCache(tmp_path).shelf(description).path
+    (path / "data.mdb").write_bytes(b"\x17" * 100_000)
+    shelf = FeatureCache(tmp_path).shelf(description)
+    shelf.put_many([(b"key", b"value")])
+    assert shelf.get_many([b"key"]) == [b"value"]
+
+
+def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "features").write_text("a file where a folder should be")
+    with pytest.raises(CacheError, match="HEADSTART_CACHE"):
+        FeatureCache(tmp_path).shelf({"weights": "a"})
+
+
+def test_pruning_drops_the_least_recently_used_first(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    for age, name in ((300, "old"), (200, "middle"), (100, "new")):
+        shelf = cache.shelf({"backbone": name})
+        shelf.put_many([(b"%d" % number, os.urandom(1000)) for number in range(100)])
+        when = time.time() - age
+        os.utime(shelf.path / "about.json", (when, when))
+        del shelf
+    sizes = {str(info.description["backbone"]): info.bytes for info in cache.shelves()}
+    dropped = cache.prune(keep_bytes=sizes["new"] + sizes["middle"])
+    assert [info.description["backbone"] for info in dropped] == ["old"]
+    assert [info.description["backbone"] for info in cache.prune(older_than=150)] == ["middle"]
+    assert [info.description["backbone"] for info in cache.shelves()] == ["new"]
+    assert cache.prune() and cache.shelves() == []
+
+
+def _write_forever(root: str) -> None:
+    shelf = FeatureCache(Path(root)).shelf({"weights": "a"})
+    number = shelf.entries // 8
+    while True:
+        value = number.to_bytes(8, "little") * 512
+        shelf.put_many([(f"{number}-{part}".encode(), value) for part in range(8)])
+        number += 1
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_transactions(tmp_path: Path) -> None:
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    context = multiprocessing.get_context("spawn")
+    for attempt in range(3):
+        before = shelf.entries
+        writer = context.Process(target=_write_forever, args=(str(tmp_path),))
+        writer.start()
+        while shelf.entries <= before:
+            time.sleep(0.01)
+        time.sleep(0.02 * attempt)
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+    assert shelf.entries % 8 == 0
+    for number in range(shelf.entries // 8):
+        values = shelf.get_many([f"{number}-{part}".encode() for part in range(8)])
+        assert values == [number.to_bytes(8, "little") * 512] * 8
+
+
+# --- extraction
+
+
+def test_a_second_pass_finds_everything_and_computes_nothing(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    first = run(dataset, backbone, cache, taps=True)
+    assert (first.use.hits, first.use.misses) == (0, 48) and first.use.bytes > 0
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("decoded an image that was cached")
+
+    monkeypatch.setattr(extraction_module, "open_image", never)
+    second = run(dataset, backbone, cache, taps=True)
+    assert (second.use.hits, second.use.misses, second.use.bytes) == (48, 0, 0)
+    names = [tap.name for tap in backbone.taps()]
+    np.testing.assert_array_equal(
+        first.features(range(48), taps=names, view=CENTRE),
+        second.features(range(48), taps=names, view=CENTRE),
+    )
+
+
+def test_cached_features_are_what_the_prefix_computes(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    from headstart.images import open_image, render
+
+    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), taps=True)
+    prefix = select("openvino", precision="f32").compile(
+        backbone, depth=len(backbone.stages), taps=backbone.taps(), batch_size=1
+    )
+    for number in (0, 17, 47):
+        image, _ = open_image(dataset.samples[number].source.read(), shortest_side=SIZE)
+        pixels = render(image, backbone.preprocess, CENTRE)[None]
+        (_, outputs), *_ = prefix.stream([(None, pixels)])
+        for tap in backbone.taps():
+            cached = found.features([number], taps=[tap.name], view=CENTRE)
+            np.testing.assert_allclose(cached, outputs[tap.name], rtol=2e-3, atol=2e-3 * np.abs(cached).max())
+
+
+def test_identical_images_share_an_entry_and_a_changed_one_misses(
+    dataset: Dataset, backbone: Backbone, photos: Path, tmp_path: Path
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    run(dataset, backbone, cache)
+    (photos / "bars" / "000.jpg").rename(photos / "bars" / "renamed.jpg")
+    (photos / "discs" / "000.jpg").write_bytes((photos / "discs" / "001.jpg").read_bytes() + b"\0")
+    again = run(read_dataset(photos), backbone, cache)
+    assert (again.use.hits, again.use.misses) == (47, 1)
+
+
+@pytest.mark.parametrize("change", ["size", "precision", "view", "weights"])
+def test_whatever_could_change_a_value_is_a_miss(
+    change: str, dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    import dataclasses
+
+    cache = FeatureCache(tmp_path / "cache")
+    run(dataset, backbone, cache)
+    options: dict[str, Any] = {}
+    other = backbone
+    if change == "size":
+        other = load_backbone("builtin", size=SIZE + 8)
+    elif change == "weights":
+        other = dataclasses.replace(backbone, weights_hash="0" * len(backbone.weights_hash))
+    elif change == "view":
+        options["views"] = parse_views("flip")[1:]
+    elif select("openvino").precision == "bf16":
+        options["precision"] = "bf16"
+    else:
+        pytest.skip("this processor has no bf16, so there is no other precision")
+    assert run(dataset, other, cache, **options).use.misses == 48
+
+
+def test_a_cut_in_the_middle_caches_the_activation_and_shares_the_pooled_features(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    found = run(dataset, backbone, cache, depth=4)
+    assert found.activations(range(3), view=CENTRE).shape == (3, *backbone.stages[3].shape)
+    assert run(dataset, backbone, cache).use.misses == 0  # everything frozen reads what depth 4 stored
+
+
+def test_depth_zero_without_pooling_stores_pixels_and_runs_no_network(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), depth=0, pooled=False)
+    pixels = found.activations(range(48), view=CENTRE)
+    assert pixels.shape == (48, SIZE, SIZE, 3) and pixels.dtype == np.uint8 and pixels.std() > 10
+
+
+def test_views_are_cached_apart(dataset: Dataset, backbone: Backbone, tmp_path: Path) -> None:
+    views = parse_views("flip")
+    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), views=views, depth=0, pooled=False)
+    centre, flipped = (found.activations(range(4), view=view) for view in views)
+    np.testing.assert_array_equal(flipped, centre[:, :, ::-1])
+    assert found.use.misses == 96
+
+
+def test_an_unreadable_file_is_named_and_the_rest_is_kept(
+    dataset: Dataset, backbone: Backbone, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "bars" / "003.jpg").write_bytes(b"\xff\xd8 no image")
+    found = run(read_dataset(photos), backbone, FeatureCache(tmp_path / "cache"))
+    assert [item.name for item in found.skipped] == [str(Path("bars") / "003.jpg")]
+    assert sum(content is None for content in found.hashes) == 1
+    assert found.use.misses == 47
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(extraction_module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(OptionError, match="GB free"):
+        run(dataset, backbone, FeatureCache(tmp_path / "cache"))
+
+
+def test_the_bytes_announced_bound_the_bytes_written(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    if select("openvino").precision != "bf16":
+        pytest.skip("without bf16 features are stored at four bytes a value")
+    for depth in (0, 3, len(backbone.stages)):
+        wanted = Wanted(depth=depth, views=(CENTRE,), taps=True)
+        cache = FeatureCache(tmp_path / str(depth))
+        found = run(dataset, backbone, cache, depth=depth, taps=True, precision="bf16")
+        announced = cache_bytes(backbone, wanted=wanted, images=48)
+        assert 0.8 * announced <= found.use.bytes <= announced
+
+
+def test_an_interruption_keeps_what_was_computed(backbone: Backbone, make_photos: Any, tmp_path: Path) -> None:
+    cache, dataset = FeatureCache(tmp_path / "cache"), read_dataset(make_photos(tmp_path / "many", per_class=80))
+
+    def stop(phase: str, done: int, total: int) -> None:
+        if done >= 200:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, backbone, cache, progress=stop)
+    again = run(dataset, backbone, cache)
+    assert again.use.hits >= 32 and again.use.hits + again.use.misses == 240
+
+
+def test_several_threads_extract_on_one_cache_and_agree(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    cache, found = FeatureCache(tmp_path / "cache"), []
+    threads = [threading.Thread(target=lambda: found.append(run(dataset, backbone, cache))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    features = [item.features(range(48), view=CENTRE) for item in found]
+    assert len(features) == 3
+    for other in features[1:]:
+        np.testing.assert_allclose(other, features[0], rtol=1e-5)

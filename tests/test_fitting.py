@@ -1,0 +1,194 @@
+"""The main job: what comes out, that it can be repeated, and that it survives being killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import headstart
+from headstart.errors import DatasetError, OptionError, RunError
+from headstart.runs import RunStore
+
+FAST = {"size": 64, "precision": "f32"}
+
+
+def test_fit_learns_saves_and_reports(photos: Path) -> None:
+    classifier, run = headstart.fit(photos, **FAST)
+    assert run.accuracy["validation"] is not None and run.accuracy["validation"] > 0.6
+    assert sum(run.images[split] for split in ("train", "validation", "test")) == 48
+    names = {path.name for path in run.path.iterdir()}
+    assert {
+        "model.onnx",
+        "model.safetensors",
+        "classifier.json",
+        "run.json",
+        "images.json",
+        "skipped.json",
+    } <= names
+    record = json.loads((run.path / "run.json").read_text())
+    assert {"total", "check", "features", "train", "evaluate"} <= set(record["seconds"])
+    assert record["depth"] == "all" and record["head"] == "ridge"
+    assert record["cache"]["misses"] == 48 and record["cache"]["bytes"] > 0
+    assert np.array(record["evaluation"]["validation"]["confusion"]).sum() == run.images["validation"]
+    assert RunStore().find(run.id).id == run.id
+    assert classifier.classes == ("bars", "discs", "squares")
+
+
+def test_the_same_job_twice_gives_the_same_model_and_computes_nothing_again(photos: Path) -> None:
+    first, run_1 = headstart.fit(photos, **FAST)
+    second, run_2 = headstart.fit(photos, **FAST)
+    assert run_2.cache == {"hits": 48, "misses": 0, "bytes": 0}
+    assert run_1.accuracy == run_2.accuracy
+    assert first.model.read_bytes() == second.model.read_bytes()
+
+
+def test_a_reloaded_classifier_says_what_the_one_in_memory_says(photos: Path, make_photos) -> None:
+    classifier, run = headstart.fit(photos, **FAST)
+    others = make_photos(photos.parent / "others", per_class=3, seed=7)
+    before = classifier.predict(others)
+    after = headstart.load(run.path).predict(others)
+    assert before == after and len(before) == 9
+    assert headstart.load(run.id).predict(others) == before
+
+
+def test_softmax_prints_what_a_frozen_fine_tune_prints(photos: Path) -> None:
+    _, run = headstart.fit(photos, head="softmax", epochs=5, **FAST)
+    assert [entry["epoch"] for entry in run.history] == [1, 2, 3, 4, 5]
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert run.config.head == "softmax" and run.config.epochs == 5
+
+
+@pytest.mark.parametrize("taps", ["last", "all", "auto"])
+def test_every_choice_of_taps_predicts_as_it_was_trained(photos: Path, taps: str) -> None:
+    _, run = headstart.fit(photos, taps=taps, **FAST)
+    record = json.loads((run.path / "run.json").read_text())
+    assert record["parity"] < 2e-3
+    assert (run.config.taps is None) or taps != "last"
+
+
+def test_a_given_split_is_kept(tmp_path: Path, make_photos) -> None:
+    for split, count, seed in (("train", 8, 1), ("val", 4, 2), ("test", 3, 3)):
+        make_photos(tmp_path / "data" / split, per_class=count, seed=seed)
+    _, run = headstart.fit(tmp_path / "data", **FAST)
+    assert dict(run.images) == {"train": 24, "validation": 12, "test": 9, "skipped": 0}
+
+
+def test_arrays_fit_like_files() -> None:
+    random_values = np.random.default_rng(0)
+    pixels = random_values.integers(0, 80, (30, 40, 40, 3), dtype=np.uint8)
+    labels = np.arange(30) % 2
+    pixels[labels == 1, :, 20:] += 150
+    _, run = headstart.fit((pixels, labels), **FAST)
+    assert run.images["train"] + run.images["validation"] + run.images["test"] == 30
+
+
+def test_views_multiply_the_training_rows_and_nothing_else(photos: Path) -> None:
+    _, run = headstart.fit(photos, views="flip", taps="last", **FAST)
+    assert run.head_fit["rows"] == 2 * run.images["train"]
+    assert run.config.views == ("centre", "flip")
+
+
+def test_unreadable_files_are_skipped_listed_and_with_strict_an_error(photos: Path) -> None:
+    (photos / "discs" / "002.jpg").write_bytes(b"\xff\xd8\xff")
+    _, run = headstart.fit(photos, **FAST)
+    assert run.images["skipped"] == 1
+    listed = json.loads((run.path / "skipped.json").read_text())
+    assert listed[0]["path"].endswith("002.jpg") and listed[0]["reason"]
+    with pytest.raises(DatasetError, match=r"002\.jpg"):
+        headstart.fit(photos, strict=True, **FAST)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": "forest"},
+        {"taps": "some"},
+        {"class_weights": "heavy"},
+        {"scratch": True, "freeze": 4},
+        {"epochs": 0, "head": "softmax"},
+        {"freeze": 99},
+    ],
+)
+def test_an_option_that_cannot_work_is_refused(photos: Path, options: dict) -> None:
+    with pytest.raises(OptionError):
+        headstart.fit(photos, **FAST, **options)
+
+
+def test_a_class_without_training_images_is_named(tmp_path: Path, make_photos) -> None:
+    folder = make_photos(tmp_path / "photos", per_class=6)
+    for path in (folder / "discs").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DatasetError, match="discs"):
+        headstart.fit(folder, **FAST)
+
+
+def test_the_run_folder_may_be_named_but_not_taken(photos: Path, tmp_path: Path) -> None:
+    _, run = headstart.fit(photos, out=tmp_path / "mine", **FAST)
+    assert run.path == tmp_path / "mine"
+    with pytest.raises(RunError, match="is there already"):
+        headstart.fit(photos, out=tmp_path / "mine", **FAST)
+
+
+FIT = "import sys, headstart; headstart.fit(sys.argv[1], size=64, precision='f32', out=sys.argv[2])"
+
+
+def test_two_fits_at_once_on_one_cache_both_finish_and_agree(photos: Path, tmp_path: Path) -> None:
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", FIT, str(photos), str(tmp_path / str(number))])
+        for number in range(2)
+    ]
+    assert [job.wait() for job in jobs] == [0, 0]
+    accuracies = [json.loads((tmp_path / str(n) / "run.json").read_text())["accuracy"] for n in range(2)]
+    assert accuracies[0] == accuracies[1]
+    assert len(RunStore().select()) == 2
+
+
+def test_fit_killed_at_random_moments_damages_nothing(
+    photos: Path, tmp_path: Path, private_folders: Path
+) -> None:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", FIT, str(photos), str(tmp_path / "whole")], check=True)
+    whole = time.perf_counter() - started
+    expected = json.loads((tmp_path / "whole" / "run.json").read_text())["accuracy"]
+    moments = random.Random(0)
+    for attempt in range(20):
+        if attempt % 5 == 0:  # kills must also fall on a cold cache
+            import shutil
+
+            shutil.rmtree(private_folders / "cache", ignore_errors=True)
+        job = subprocess.Popen(
+            [sys.executable, "-c", FIT, str(photos), str(tmp_path / str(attempt))], stderr=subprocess.DEVNULL
+        )
+        time.sleep(moments.uniform(0.2, 1.0) * whole)
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+        for run in RunStore().select():
+            assert (run.path / "model.onnx").stat().st_size > 0
+    _, run = headstart.fit(photos, size=64, precision="f32", out=tmp_path / "after")
+    assert dict(run.accuracy) == expected
+    leftovers = [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+    assert all(path.name.startswith(".") for path in leftovers)
+
+
+def test_interrupting_with_ctrl_c_says_what_is_kept(photos: Path, tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("headstart")
+    job = subprocess.Popen(
+        [command, "fit", photos, "--size", "160", "--out", tmp_path / "run"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    time.sleep(1.0)
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    if job.returncode == 0:
+        pytest.skip("the fit was over before the signal came")
+    assert job.returncode == 130
+    assert "kept" in errors and "Traceback" not in errors
