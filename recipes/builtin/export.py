@@ -2,9 +2,9 @@
 
     python recipes/builtin/export.py WEIGHTS.safetensors NAME OUT_DIR
 
-WEIGHTS carries ``architecture``, ``timm_kwargs``, ``mean``, ``std``, ``interpolation`` and ``input_size`` in its
-metadata. Everything is half precision; the graph has BatchNorm folded and takes images of any size. Then add NAME
-to `headstart.backbones.builtin.BUILTIN` and write the model card NAME.md.
+WEIGHTS carries ``architecture``, ``timm_kwargs``, ``mean``, ``std``, ``interpolation`` and ``input_size`` in
+its metadata. Everything is half precision; the graph has BatchNorm folded and takes images of any size. Then
+add NAME to `headstart.backbones.builtin.BUILTIN` and write the model card NAME.md.
 """
 
 import argparse
@@ -106,6 +106,11 @@ def _check(graph: Path, staged: StagedModule, *, size: int) -> None:
         )
 
 
+def _three(text: str) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in text.split(","))
+    return red, green, blue
+
+
 def main() -> None:
     """Export a file of weights."""
     import timm
@@ -129,8 +134,8 @@ def main() -> None:
         crop_fraction=options.crop_fraction,
         interpolation=metadata["interpolation"],
         crop_mode="center",
-        mean=tuple(float(value) for value in metadata["mean"].split(",")),
-        std=tuple(float(value) for value in metadata["std"].split(",")),
+        mean=_three(metadata["mean"]),
+        std=_three(metadata["std"]),
     )
     facts = export(
         module,

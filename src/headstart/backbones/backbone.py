@@ -148,8 +148,8 @@ class Backbone:
         pretrained: False for random weights.
         stages: Ordered and complete, input to output.
         dimensions: ``D``, the length of the feature vector.
-        graph: The staged ONNX file: input ``image``, float32 ``[N, 3, S, S]``, normalised; one output per stage,
-            named as the stage; ``features`` ``[N, D]``.
+        graph: The staged ONNX file: input ``image``, float32 ``[N, 3, S, S]``, normalised; one output per
+            stage, named as the stage; ``features`` ``[N, D]``.
         recipe: How to make the PyTorch module; None where only the graph is left.
         notes: What the user should know of how it was loaded, one sentence each.
         card: Where its weights come from and what they are worth, Markdown; may be empty.
@@ -179,7 +179,7 @@ class Backbone:
         raise OptionError(f"backbone {self.name}: no stage {name!r}; it has {self._stage_names()}")
 
     def depth(self, freeze: int | str) -> int:
-        """How many stages ``freeze`` means: a number, ``all``, ``none``, or the name of the last frozen stage.
+        """How many stages ``freeze`` means: a number, ``all``, ``none``, or the last frozen stage's name.
 
         Raises:
             OptionError: It means none of these for this backbone.

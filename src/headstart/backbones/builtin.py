@@ -1,6 +1,5 @@
 """The backbones whose weights are part of the package: no download, no account, no PyTorch."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +32,7 @@ def load_builtin(name: str, *, size: int | None = None) -> Backbone:
     graph = WEIGHTS / f"{name}.onnx"
     try:
         facts = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))
-        weights_hash = hashlib.blake2b(graph.read_bytes(), digest_size=16).hexdigest()
+        weights_hash = records.hash_file(graph)
     except OSError as error:
         raise BackboneError(f"built-in backbone {name}: {error}; reinstall headstart") from error
     card = WEIGHTS / f"{name}.md"
@@ -52,6 +51,12 @@ def load_builtin(name: str, *, size: int | None = None) -> Backbone:
         recipe=Recipe(facts["architecture"], facts["timm_kwargs"], WEIGHTS / f"{name}.safetensors"),
         card=card.read_text(encoding="utf-8") if card.exists() else "",
     )
+
+
+def builtin_info(name: str) -> tuple[Path, int]:
+    """The file of a built-in backbone's weights and its default size in pixels."""
+    facts = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))
+    return WEIGHTS / f"{name}.safetensors", int(facts["preprocess"]["size"])
 
 
 def _stages(facts: Mapping[str, Any], *, graph: Path, weights_hash: str, size: int) -> tuple[Stage, ...]:

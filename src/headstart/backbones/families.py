@@ -1,21 +1,25 @@
 """Cuts a timm model into ordered stages, family by family.
 
-Each family is recognised by the containers that its timm class has (``conv_stem`` and ``blocks``, ``layer1`` …
-``layer4``, ``patch_embed`` and ``blocks``, …), so that variants of a family need no list of their names. What
-is cut is checked twice: here that every weight belongs to exactly one stage, and by
+Each family is recognised by the containers that its timm class has (``conv_stem`` and ``blocks``, ``layer1``
+… ``layer4``, ``patch_embed`` and ``blocks``, …), so that variants of a family need no list of their names.
+What is cut is checked twice: here that every weight belongs to exactly one stage, and by
 [`headstart.backbones.tracing`][] that the stages compute what the model computes.
 """
 
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from headstart.errors import BackboneError
 
-SUPPORTED = "mobilenetv2, mobilenetv3, efficientnet, resnet, convnext, edgenext, regnet, repvgg, densenet, vit, deit, swin"
+SUPPORTED = (
+    "mobilenetv2, mobilenetv3, efficientnet, resnet, convnext, edgenext, "
+    "regnet, repvgg, densenet, vit, deit, swin"
+)
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,9 @@ class Partition:
 
     Attributes:
         stages: Name and module of every stage; each takes the map of the one before.
-        pool: Turns the last stage's map into the feature vector ``[N, D]``; its weights count to the last stage.
-        prefix_tokens: Class, distillation and register tokens in front of the patch tokens (0 for maps).
+        pool: Turns the last stage's map into the feature vector ``[N, D]``; its weights count to the last
+        stage. prefix_tokens: Class, distillation and register tokens in front of the patch tokens (0 for
+        maps).
     """
 
     stages: tuple[tuple[str, nn.Module], ...]
@@ -36,7 +41,7 @@ class Partition:
 class TokenStem(nn.Module):
     """A vision transformer up to its first block: patches, class token, position embedding."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         kept = ("patch_embed", "pos_drop", "patch_drop", "norm_pre")
         self.shell = _shell(
@@ -45,7 +50,7 @@ class TokenStem(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``[N, 3, S, S]`` to ``[N, tokens, C]``."""
-        shell = self.shell
+        shell: Any = self.shell
         tokens: torch.Tensor = shell.norm_pre(shell.patch_drop(shell._pos_embed(shell.patch_embed(image))))
         return tokens
 
@@ -53,14 +58,15 @@ class TokenStem(nn.Module):
 class TokenPool(nn.Module):
     """A vision transformer after its last block: norm, then the token (or mean) that its head reads."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         kept = ("norm", "fc_norm", "head_drop", "attn_pool", "head", "head_dist")
         self.shell = _shell(model, modules=kept, parameters=())
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """``[N, tokens, C]`` to ``[N, D]``."""
-        features: torch.Tensor = self.shell.forward_head(self.shell.norm(tokens), pre_logits=True)
+        shell: Any = self.shell
+        features: torch.Tensor = shell.forward_head(shell.norm(tokens), pre_logits=True)
         return features
 
 
@@ -77,7 +83,7 @@ class ChannelsFirst(nn.Module):
         return x.permute(0, 3, 1, 2) if self.gives_map else x
 
 
-def partition(model: nn.Module, *, architecture: str) -> Partition:
+def partition(model: Any, *, architecture: str) -> Partition:
     """Cut ``model`` (a timm model made with ``num_classes=0``) into stages that share its modules.
 
     Raises:
@@ -128,24 +134,24 @@ def _with_end(stages: list[tuple[str, nn.Module]], end: nn.Module) -> tuple[tupl
     return (*stages[:-1], (name, nn.Sequential(block, end)))
 
 
-def _efficientnet(model: nn.Module) -> Partition:
+def _efficientnet(model: Any) -> Partition:
     stages = [("stem", nn.Sequential(model.conv_stem, model.bn1)), *_blocks(model.blocks)]
     return Partition(_with_end(stages, nn.Sequential(model.conv_head, model.bn2)), model.global_pool)
 
 
-def _mobilenetv3(model: nn.Module) -> Partition:
+def _mobilenetv3(model: Any) -> Partition:
     stages = [("stem", nn.Sequential(model.conv_stem, model.bn1)), *_blocks(model.blocks)]
     pool = nn.Sequential(model.global_pool, model.conv_head, model.norm_head, model.act2, model.flatten)
     return Partition(tuple(stages), pool)
 
 
-def _resnet(model: nn.Module) -> Partition:
+def _resnet(model: Any) -> Partition:
     stem = nn.Sequential(model.conv1, model.bn1, model.act1, model.maxpool)
     blocks = _blocks((model.layer1, model.layer2, model.layer3, model.layer4))
     return Partition((("stem", stem), *blocks), model.global_pool)
 
 
-def _densenet(model: nn.Module) -> Partition:
+def _densenet(model: Any) -> Partition:
     groups: list[list[nn.Module]] = [[]]
     for name, module in model.features.named_children():
         if name.startswith("denseblock"):
@@ -155,32 +161,32 @@ def _densenet(model: nn.Module) -> Partition:
     return Partition((("stem", stem), *_blocks(blocks)), model.global_pool)
 
 
-def _regnet(model: nn.Module) -> Partition:
+def _regnet(model: Any) -> Partition:
     stages = [("stem", model.stem), *_blocks((model.s1, model.s2, model.s3, model.s4))]
     return Partition(_with_end(stages, model.final_conv), model.head)
 
 
-def _byobnet(model: nn.Module) -> Partition:
+def _byobnet(model: Any) -> Partition:
     return Partition(_with_end([("stem", model.stem), *_blocks(model.stages)], model.final_conv), model.head)
 
 
-def _convnext(model: nn.Module) -> Partition:
+def _convnext(model: Any) -> Partition:
     return Partition(_with_end([("stem", model.stem), *_blocks(model.stages)], model.norm_pre), model.head)
 
 
-def _vit(model: nn.Module) -> Partition:
+def _vit(model: Any) -> Partition:
     stages = (("stem", TokenStem(model)), *_blocks(model.blocks))
     return Partition(stages, TokenPool(model), prefix_tokens=int(model.num_prefix_tokens))
 
 
-def _swin(model: nn.Module) -> Partition:
+def _swin(model: Any) -> Partition:
     stem = ChannelsFirst(model.patch_embed, takes_map=False)
     blocks = _blocks(ChannelsFirst(layer) for layer in model.layers)
     pool = ChannelsFirst(nn.Sequential(model.norm, model.head), gives_map=False)
     return Partition((("stem", stem), *blocks), pool)
 
 
-_FAMILIES: tuple[tuple[tuple[str, ...], Callable[[nn.Module], Partition]], ...] = (
+_FAMILIES: tuple[tuple[tuple[str, ...], Callable[[Any], Partition]], ...] = (
     (("conv_stem", "blocks", "conv_head", "bn2", "global_pool"), _efficientnet),
     (("conv_stem", "blocks", "conv_head", "norm_head", "act2", "flatten"), _mobilenetv3),
     (("conv1", "bn1", "act1", "maxpool", "layer1", "layer4", "global_pool"), _resnet),

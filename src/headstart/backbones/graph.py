@@ -5,16 +5,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from headstart.backbones.engine import openvino
+
 
 def measure(path: Path, *, stages: Sequence[str], size: int) -> tuple[list[dict[str, Any]], int]:
     """Per stage ``{"name", "shape", "multiply_adds"}`` for one image of ``size`` pixels a side, and ``D``.
 
-    An operation belongs to the first stage whose output needs it; what comes after the last stage's map counts
-    to the last stage. Counted are convolutions and matrix products, one multiply-add per weight used.
+    An operation belongs to the first stage whose output needs it; what comes after the last stage's map
+    counts to the last stage. Counted are convolutions and matrix products, one multiply-add per weight used.
     """
-    import openvino
-
-    model = openvino.Core().read_model(path)
+    model = openvino().Core().read_model(path)
     model.reshape({"image": [1, 3, size, size]})
     outputs = {name: port for port in model.outputs for name in port.get_names()}
     seen: set[str] = set()

@@ -1,5 +1,6 @@
 """What was found out about a graph, kept as small JSON files beside it, written atomically."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -45,3 +46,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def hash_file(path: Path) -> str:
+    """Thirty-two hex digits of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

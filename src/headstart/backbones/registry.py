@@ -1,23 +1,36 @@
 """Finds a backbone by name or path."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
-from headstart.backbones.backbone import Backbone
-from headstart.backbones.builtin import BUILTIN, load_builtin
+from headstart.backbones import records
+from headstart.backbones.backbone import Backbone, Recipe
+from headstart.backbones.builtin import BUILTIN, builtin_info, load_builtin
+from headstart.backbones.exported import Origin, digest, load_exported
+from headstart.backbones.hub import cache_folder as hub_folder
+from headstart.backbones.local import SUFFIXES, load_local, origin_of
 from headstart.errors import BackboneError
 
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """One line of the list of backbones."""
+    """One line of the list of backbones.
+
+    Attributes:
+        name: What `load_backbone` takes.
+        bytes: Of its weights.
+        size: Pixels a side by default; None where only timm knows.
+        needs: The extra that must be installed, or an empty string.
+        weights: Where they are.
+    """
 
     name: str
-
-
-def available() -> list[BackboneInfo]:
-    """The backbones that load without a download."""
-    return [BackboneInfo(name) for name in BUILTIN]
+    bytes: int
+    size: int | None
+    needs: str
+    weights: Path
 
 
 def load_backbone(
@@ -28,7 +41,114 @@ def load_backbone(
     pretrained: bool = True,
     seed: int = 0,
 ) -> Backbone:
-    """Load a backbone."""
-    if str(name) in BUILTIN and pretrained:
-        return load_builtin(str(name), size=size)
-    raise BackboneError(f"unknown backbone {name!r}")
+    """A backbone by its name or its file.
+
+    Args:
+        name: A built-in one (`headstart.backbones.builtin.BUILTIN`), a timm name (``resnet152``,
+            ``vit_tiny_patch16_224.augreg_in21k``), or a path to ``.safetensors``, ``.pth``, ``.pt`` or
+            ``.bin``.
+        size: Pixels a side of its images; None for what its weights were made for.
+        architecture: For a file that does not say: timm's name of the network.
+        pretrained: False for the same network with random weights.
+        seed: For the random weights.
+
+    Raises:
+        BackboneError: Unknown name (the nearest ones are suggested), unusable file, unsupported family, or a
+            size that the network cannot take.
+        MissingWeights: The weights are not on this machine and cannot be fetched.
+        MissingExtra: The backbone needs PyTorch and timm and they are not installed.
+    """
+    text = str(name)
+    if size is not None and size < 1:
+        raise BackboneError(f"backbone {text}: size {size}: expected pixels a side, at least 1")
+    if text in BUILTIN and pretrained:
+        return load_builtin(text, size=size)
+    is_file = isinstance(name, Path) or text.endswith(SUFFIXES) or os.sep in text
+    if is_file and pretrained:
+        return load_local(Path(name).expanduser(), size=size, architecture=architecture)
+    if not pretrained:
+        return _load_random(text, is_file=is_file, size=size, architecture=architecture, seed=seed)
+    return _load_published(text, size=size)
+
+
+def available() -> list[BackboneInfo]:
+    """The backbones that load without a download: built-in ones, then timm's in the Hugging Face cache."""
+    found = []
+    for name in BUILTIN:
+        path, default_size = builtin_info(name)
+        found.append(BackboneInfo(name, path.stat().st_size, default_size, "", path))
+    for file in sorted(hub_folder().glob("models--timm--*/snapshots/*/model.safetensors")):
+        name = file.parents[2].name.removeprefix("models--timm--")
+        found.append(BackboneInfo(name, file.stat().st_size, None, "torch", file))
+    return found
+
+
+def _load_published(name: str, *, size: int | None) -> Backbone:
+    """A timm name. Where its weights are is remembered, so that timm is imported for the first use only."""
+    pointer = records.graphs_folder() / f"timm-{digest(name)}.json"
+    known = records.read_record(pointer)
+    weights = Path(known["weights"]) if known else None
+    if known is None or weights is None or _stamp(weights) != known["stamp"]:
+        weights = _find(name)
+        known = {"weights": str(weights), "stamp": _stamp(weights), "hash": records.hash_file(weights)}
+        records.write_record(pointer, known)
+    found = weights
+
+    def resolve() -> Origin:
+        from headstart.backbones.architectures import published_preprocess
+
+        return Origin(Recipe(name, {}, found), published_preprocess(name))
+
+    return load_exported(
+        name, identity=f"timm:{name}:{known['hash']}", size=size, resolve=resolve, weights=found
+    )
+
+
+def _find(name: str) -> Path:
+    from headstart.backbones.architectures import check_known
+    from headstart.backbones.building import require_timm
+    from headstart.backbones.hub import find_weights
+
+    require_timm(f"backbone {name!r} is not built in ({', '.join(BUILTIN)}); a timm name")
+    check_known(name)
+    return find_weights(name)
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _load_random(
+    name: str, *, is_file: bool, size: int | None, architecture: str | None, seed: int
+) -> Backbone:
+    from headstart.backbones.building import require_timm
+
+    require_timm(f"backbone {name} with random weights")
+
+    def resolve() -> Origin:
+        origin = _untrained_origin(name, is_file=is_file, architecture=architecture)
+        return replace(origin, recipe=replace(origin.recipe, weights=None, seed=seed), pretrained=False)
+
+    # Which random numbers a seed gives depends on the versions of what draws them.
+    versions = ":".join(f"{package}={metadata.version(package)}" for package in ("torch", "timm"))
+    content = records.hash_file(Path(name)) if is_file and Path(name).is_file() else ""
+    identity = f"random:{name}:{content}:{architecture}:{seed}:{versions}"
+    return load_exported(name, identity=identity, size=size, resolve=resolve, weights=None)
+
+
+def _untrained_origin(name: str, *, is_file: bool, architecture: str | None) -> Origin:
+    from headstart.backbones.architectures import check_known, published_preprocess
+
+    if name in BUILTIN:
+        pretrained = load_builtin(name)
+        if pretrained.recipe is None:
+            raise BackboneError(f"backbone {name}: its architecture is unknown")
+        return Origin(pretrained.recipe, pretrained.preprocess)
+    if is_file:
+        return origin_of(Path(name).expanduser(), architecture=architecture)
+    check_known(name)
+    return Origin(Recipe(name, {}, None), published_preprocess(name))

@@ -64,11 +64,11 @@ class StagedModule(nn.Module):
         ]
 
     def split(self, depth: int) -> tuple[nn.Module, nn.Module]:
-        """Two new modules, the frozen prefix and the tail, that share no weight with each other or with this one.
+        """Two new modules, the frozen prefix and the tail; neither shares a weight with anything.
 
-        Below full depth ``prefix(x)`` is the map of stage ``depth`` and ``tail(map)`` the features ``[N, D]``; at
-        full depth ``prefix(x)`` is the features and the tail passes them on. The children of both are named as
-        the stages (then ``pool``), so a training loop can set each group explicitly.
+        Below full depth ``prefix(x)`` is the map of stage ``depth`` and ``tail(map)`` the features ``[N,
+        D]``; at full depth ``prefix(x)`` is the features and the tail passes them on. The children of both
+        are named as the stages (then ``pool``), so a training loop can set each group explicitly.
 
         Raises:
             OptionError: ``depth`` is not between 0 and the number of stages.

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,6 @@ from headstart.errors import BackboneError
 Array = npt.NDArray[np.float64]
 
 OPSET = 17  # has LayerNormalization as one node; every current runtime reads it
-_TOLERANCE = 1e-4  # of the largest feature: what folding BatchNorm in float32 may change
 
 
 class _AllStages(nn.Module):
@@ -66,10 +66,10 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
     same = _replace_same_convolutions(traced)
     names = [*traced.names, "features"]
     free = {0: "N", 2: "H", 3: "W"} if any_size else {0: "N"}
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        # The tracer warns about itself being the older exporter and about Python values that tracing fixes; both
-        # are meant here (sizes are fixed on purpose) and the result is checked against the module.
+        # The tracer warns about itself being the older exporter and about Python values that tracing fixes;
+        # both are meant here (sizes are fixed on purpose) and the result is checked against the module.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
@@ -92,9 +92,10 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
 def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> set[str]:
     """Swap timm's "same" convolutions for plain ones, in place; return the names of their weights.
 
-    The padding given here is symmetric and only right in the size of its result; `_set_same_padding` mends it.
+    The padding given here is symmetric and only right in the size of its result; `_set_same_padding` mends
+    it.
     """
-    from timm.layers import Conv2dSame
+    from timm.layers.conv2d_same import Conv2dSame
 
     same: set[str] = set()
     for parent_name, parent in module.named_modules():
@@ -141,8 +142,8 @@ def _set_same_padding(graph: onnx.GraphProto, weights: set[str]) -> None:
 def _fold_batch_norms(graph: onnx.GraphProto) -> None:
     """Turn Conv -> BatchNormalization into one Conv: weights scaled per output channel, a bias added.
 
-    The scaling is a node of the graph that every runtime folds into a constant when it compiles. So the weights
-    themselves are stored as they are, and halving them loses nothing more.
+    The scaling is a node of the graph that every runtime folds into a constant when it compiles. So the
+    weights themselves are stored as they are, and halving them loses nothing more.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}

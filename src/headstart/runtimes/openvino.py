@@ -10,7 +10,7 @@ import numpy as np
 
 from headstart.backbones.backbone import Backbone, Tap
 from headstart.errors import InternalError, OptionError
-from headstart.runtimes.protocol import ACTIVATION, Arrays, Pixels, Ticket, check_batch, check_request
+from headstart.runtimes.protocol import Arrays, Pixels, Ticket, check_batch, check_request
 
 PRECISIONS = ("bf16", "f32")
 
@@ -121,7 +121,7 @@ def _prefix_model(
 
 
 def _pooled(port: Any, backbone: Backbone, *, tap: Tap) -> Any:
-    """Average a map, or the patch tokens, over ``tap.grid`` x ``tap.grid`` cells: ``[N, C * grid * grid]``."""
+    """A map, or the patch tokens, averaged over ``tap.grid`` x ``tap.grid`` cells: ``[N, C * cells]``."""
     from openvino import opset13 as ops
 
     if tap.stage == "features":

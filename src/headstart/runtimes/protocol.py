@@ -29,8 +29,8 @@ class CompiledPrefix(Protocol):
         """Run batches of at most the compiled size, in order, several in flight.
 
         Args:
-            batches: What the caller wants handed back, and uint8 ``[n, S, S, 3]``; ``n`` may vary. The arrays may
-                be reused by the caller as soon as the next batch is asked for.
+            batches: What the caller wants handed back, and uint8 ``[n, S, S, 3]``; ``n`` may vary. The
+                arrays may be reused by the caller as soon as the next batch is asked for.
 
         Yields:
             What the caller gave, and per output a float32 array ``[n, …]`` that is the caller's to keep.

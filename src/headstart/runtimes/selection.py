@@ -11,7 +11,8 @@ def select(name: str = "auto", *, precision: str = "auto") -> Runtime:
 
     Args:
         name: ``auto``, ``openvino`` or ``torch``.
-        precision: ``auto``, ``bf16`` or ``f32``; ``auto`` is what the runtime is fastest with on this machine.
+        precision: ``auto``, ``bf16`` or ``f32``; ``auto`` is what the runtime is fastest with on this
+            machine.
 
     Raises:
         OptionError: Unknown runtime, or a precision that it does not have here.
