@@ -1,0 +1,401 @@
+"""Checks: what is wrong with the data, before anything is trained on it.
+
+`inspect` looks at every image once, `report` turns what was seen into findings, each with the files behind
+it. `fit` gathers the same facts while it extracts features and calls `report` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, read_dataset
+from headstart.duplicates import near_duplicate_groups
+from headstart.errors import ImageError
+from headstart.images import NO_HASH, ImageFacts, open_image
+
+__all__ = [
+    "DataReport",
+    "DuplicateGroup",
+    "File",
+    "OddSize",
+    "check",
+    "duplicate_groups",
+    "inspect",
+    "near_duplicate_groups",
+    "report",
+]
+
+IMBALANCE_WORTH_SAYING = 5.0
+"""Largest class over smallest; below, class weights or nothing at all do."""
+
+SMALL_AGAINST_THE_OTHERS = 0.25
+"""Of the median shorter side: such an image is a thumbnail among photographs."""
+
+EXTREME_ASPECT = 4.0
+"""Longer over shorter side, where the data set's median is below half of it: the centre crop loses most."""
+
+INSPECTION_SIDE = 64
+"""Pixels of the shorter side that are enough for the perceptual hash."""
+
+_IMAGES_PER_TASK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One image of a finding."""
+
+    name: str
+    label: str
+    split: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Images with the same content, or nearly."""
+
+    files: tuple[File, ...]
+    exact: bool  # all of them byte for byte
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The different labels, sorted."""
+        return tuple(sorted({file.label for file in self.files}))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The different sides, from train to test."""
+        present = {file.split for file in self.files}
+        return tuple(side for side in SPLITS if side in present)
+
+
+@dataclass(frozen=True, slots=True)
+class OddSize:
+    """An image whose size is unlike the others'."""
+
+    name: str
+    width: int  # pixels
+    height: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was found in a data set; every finding names its files."""
+
+    name: str
+    images: int  # readable ones
+    classes: dict[str, dict[str, int]]  # per class: images on each side ("unassigned" where there is none)
+    skipped: tuple[Skipped, ...]
+    exact_duplicates: tuple[DuplicateGroup, ...]
+    near_duplicates: tuple[DuplicateGroup, ...]
+    odd_sizes: tuple[OddSize, ...]
+
+    @property
+    def contradictions(self) -> tuple[DuplicateGroup, ...]:
+        """Exact duplicates under two and more labels: at least one of the labels is wrong."""
+        return tuple(group for group in self.exact_duplicates if len(group.labels) > 1)
+
+    @property
+    def leaks(self) -> tuple[DuplicateGroup, ...]:
+        """Duplicates, exact or near, on both sides of a split: the score on the held-out side is flattered."""
+        return tuple(
+            group for group in (*self.exact_duplicates, *self.near_duplicates) if len(group.splits) > 1
+        )
+
+    @property
+    def imbalance(self) -> float:
+        """Images of the largest class over those of the smallest; infinite where one has none."""
+        counts = [sum(sides.values()) for sides in self.classes.values()]
+        return max(counts) / min(counts) if min(counts, default=0) else float("inf")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON-ready values; no list is cut short."""
+        return {
+            "name": self.name,
+            "images": self.images,
+            "classes": {name: dict(sides) for name, sides in self.classes.items()},
+            "skipped": [asdict(item) for item in self.skipped],
+            "contradictions": [_group_dict(group) for group in self.contradictions],
+            "leaks": [_group_dict(group) for group in self.leaks],
+            "exact_duplicates": [_group_dict(group) for group in self.exact_duplicates],
+            "near_duplicates": [_group_dict(group) for group in self.near_duplicates],
+            "imbalance": self.imbalance if np.isfinite(self.imbalance) else None,
+            "odd_sizes": [asdict(item) for item in self.odd_sizes],
+        }
+
+    def headline(self) -> list[str]:
+        """At most two lines: what there is, and what matters most about it."""
+        first = f"{self.images:,} images in {len(self.classes)} classes{self._sides()}"
+        if self.skipped:
+            first += f"; {_count(len(self.skipped), 'file')} left out"
+        problems = [text for text, _ in self._problems()]
+        return [first, "found: " + "; ".join(problems[:4])] if problems else [first]
+
+    def text(self, *, most: int = 5) -> str:
+        """The report in plain words; each finding shows at most so many of its entries."""
+        lines = self.headline()[:1]
+        findings = [*self._problems()]
+        if self.skipped:
+            left_out = [f"{item.name}: {item.reason}" for item in self.skipped]
+            findings.insert(0, (f"{_count(len(self.skipped), 'file')} left out", left_out))
+        for title, entries in findings:
+            lines += [f"- {title}", *(f"    {entry}" for entry in entries[:most])]
+            if len(entries) > most:
+                lines.append(f"    and {len(entries) - most:,} more (--json lists all)")
+        if not findings:
+            lines.append("nothing wrong was found")
+        return "\n".join(lines)
+
+    def _sides(self) -> str:
+        totals = {side: sum(sides.get(side, 0) for sides in self.classes.values()) for side in SPLITS}
+        shown = ", ".join(f"{total:,} {side}" for side, total in totals.items() if total)
+        return f" ({shown})" if shown else ""
+
+    def _problems(self) -> Iterator[tuple[str, list[str]]]:
+        """Findings in the order of how much they spoil, each with the lines behind it."""
+        if groups := self.contradictions:
+            yield f"{_count(len(groups), 'image')} under more than one label", _lines(groups)
+        if groups := self.leaks:
+            yield f"{_count(len(groups), 'image')} on both sides of a split", _lines(groups)
+        if groups := self.exact_duplicates:
+            copies = sum(len(group.files) - 1 for group in groups)
+            yield f"{_count(copies, 'exact copy', 'exact copies')}", _lines(groups)
+        if groups := self.near_duplicates:
+            yield f"{_count(len(groups), 'group')} of near-duplicates", _lines(groups)
+        if self.imbalance >= IMBALANCE_WORTH_SAYING:
+            yield self._imbalance_in_words(), []
+        if odd := self.odd_sizes:
+            shown = [f"{item.name}: {item.width} x {item.height}, {item.reason}" for item in odd]
+            yield f"{_count(len(odd), 'image')} of odd size", shown
+
+    def _imbalance_in_words(self) -> str:
+        counts = {name: sum(sides.values()) for name, sides in self.classes.items()}
+        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        return f"classes are uneven: {counts[most]:,} of {most}, {counts[least]:,} of {least}"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _lines(groups: Iterable[DuplicateGroup]) -> list[str]:
+    return [" = ".join(_described(file, group) for file in group.files) for group in groups]
+
+
+def _described(file: File, group: DuplicateGroup) -> str:
+    differs = [file.label] if len(group.labels) > 1 else []
+    if len(group.splits) > 1 and file.split:
+        differs.append(file.split)
+    return f"{file.name} ({', '.join(differs)})" if differs else file.name
+
+
+def _group_dict(group: DuplicateGroup) -> dict[str, Any]:
+    return {"exact": group.exact, "files": [asdict(file) for file in group.files]}
+
+
+# ---------------------------------------------------------------------------------------------------------
+# From facts to findings
+# ---------------------------------------------------------------------------------------------------------
+
+
+def report(
+    dataset: Dataset,
+    hashes: Sequence[bytes | None],
+    facts: Sequence[ImageFacts | None],
+    splits: Sequence[str | None],
+    skipped: Sequence[Skipped],
+    groups: Sequence[Sequence[int]] | None = None,
+) -> DataReport:
+    """Turn what was seen of a data set's images into findings.
+
+    Args:
+        dataset: The labelled images.
+        hashes: Each sample's `content_hash`; None where it could not be read or decoded.
+        facts: Each sample's facts, or None likewise.
+        splits: Each sample's side, or None where there is none.
+        skipped: Every file that was left out, while listing and while decoding.
+        groups: What `duplicate_groups` said, where the caller has asked it already.
+    """
+    if groups is None:
+        groups = duplicate_groups(hashes, facts)
+    readable = [index for index, digest in enumerate(hashes) if digest is not None]
+    classes: dict[str, dict[str, int]] = {name: {} for name in dataset.classes}
+    for index in readable:
+        sides = classes[dataset.classes[dataset.samples[index].label]]
+        side = splits[index] or "unassigned"
+        sides[side] = sides.get(side, 0) + 1
+    files = _Files(dataset, splits)
+    return DataReport(
+        name=dataset.name,
+        images=len(readable),
+        classes=classes,
+        skipped=tuple(skipped),
+        exact_duplicates=tuple(files.group(group, exact=True) for group in _exact_groups(hashes)),
+        near_duplicates=tuple(
+            files.group(group, exact=False)
+            for group in groups
+            if len({hashes[index] for index in group} - {None}) > 1
+        ),
+        odd_sizes=_odd_sizes(dataset.samples, facts),
+    )
+
+
+@dataclass(frozen=True)
+class _Files:
+    dataset: Dataset
+    splits: Sequence[str | None]
+
+    def group(self, indices: Iterable[int], *, exact: bool) -> DuplicateGroup:
+        samples = self.dataset.samples
+        files = tuple(
+            File(samples[index].name, self.dataset.classes[samples[index].label], self.splits[index])
+            for index in indices
+        )
+        return DuplicateGroup(files, exact)
+
+
+def _exact_groups(hashes: Sequence[bytes | None]) -> list[list[int]]:
+    by_hash: dict[bytes, list[int]] = defaultdict(list)
+    for index, digest in enumerate(hashes):
+        if digest is not None:
+            by_hash[digest].append(index)
+    return [group for group in by_hash.values() if len(group) > 1]
+
+
+def duplicate_groups(hashes: Sequence[bytes | None], facts: Sequence[ImageFacts | None]) -> list[list[int]]:
+    """Disjoint groups of images with equal content or matching perceptual hashes, for `assign_splits`.
+
+    Args:
+        hashes: Each sample's `content_hash`, or None.
+        facts: Each sample's facts, or None.
+
+    Returns:
+        Lists of two and more ascending indices, ordered by their first.
+    """
+    unreadable = [digest is None or fact is None for digest, fact in zip(hashes, facts, strict=True)]
+    perceptual = b"".join(
+        NO_HASH if out or fact is None else fact.perceptual_hash
+        for out, fact in zip(unreadable, facts, strict=True)
+    )
+    near = near_duplicate_groups(np.frombuffer(perceptual, dtype=np.uint8).reshape(-1, len(NO_HASH)))
+    leaders = list(range(len(hashes)))
+    for group in (*near, *_exact_groups(hashes)):
+        found = [_leader(leaders, index) for index in group]
+        for index in found:
+            leaders[index] = min(found)
+    merged: dict[int, list[int]] = defaultdict(list)
+    for index in range(len(hashes)):
+        merged[_leader(leaders, index)].append(index)
+    return [group for group in merged.values() if len(group) > 1]
+
+
+def _leader(leaders: list[int], index: int) -> int:
+    while leaders[index] != index:
+        leaders[index] = leaders[leaders[index]]
+        index = leaders[index]
+    return index
+
+
+def _odd_sizes(samples: Sequence[Sample], facts: Sequence[ImageFacts | None]) -> tuple[OddSize, ...]:
+    known = [(sample, fact) for sample, fact in zip(samples, facts, strict=True) if fact is not None]
+    if not known:
+        return ()
+    usual_side = statistics.median(min(fact.width, fact.height) for _, fact in known)
+    usual_aspect = statistics.median(_aspect(fact) for _, fact in known)
+    odd = []
+    for sample, fact in known:
+        side, aspect = min(fact.width, fact.height), _aspect(fact)
+        if side < SMALL_AGAINST_THE_OTHERS * usual_side:
+            reason = f"the others have about {usual_side:.0f} pixels on the shorter side"
+        elif aspect > EXTREME_ASPECT and aspect > 2 * usual_aspect:
+            reason = f"{aspect:.1f} times longer than wide; the crop keeps only its middle"
+        else:
+            continue
+        odd.append(OddSize(sample.name, fact.width, fact.height, reason))
+    return tuple(odd)
+
+
+def _aspect(fact: ImageFacts) -> float:
+    return max(fact.width, fact.height) / min(fact.width, fact.height)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Looking at every image
+# ---------------------------------------------------------------------------------------------------------
+
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, done, total)."""
+
+_Seen = tuple[bytes | None, ImageFacts | None, Skipped | None]
+
+
+def check(
+    source: str | Path | tuple[Any, Any] | Dataset,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> DataReport:
+    """Read a data set, look at every image and report; leaks are sought between the splits it gives.
+
+    Raises:
+        DatasetError: The labelled images do not form a data set (see `read_dataset`).
+    """
+    dataset = read_dataset(source)
+    hashes, facts, skipped = inspect(dataset, workers=workers, progress=progress)
+    splits = [
+        sample.split if digest is not None else None
+        for sample, digest in zip(dataset.samples, hashes, strict=True)
+    ]
+    return report(dataset, hashes, facts, splits, (*dataset.skipped, *skipped))
+
+
+def inspect(
+    dataset: Dataset, *, workers: int | None = None, progress: Progress | None = None
+) -> tuple[list[bytes | None], list[ImageFacts | None], tuple[Skipped, ...]]:
+    """Decode every image, with threads.
+
+    Args:
+        dataset: The labelled images.
+        workers: Threads; one per core where None.
+        progress: Told now and then how far it is.
+
+    Returns:
+        Content hashes and facts in the samples' order (None where a file is no usable image), and those
+        files with the reasons.
+    """
+    total = len(dataset.samples)
+    tasks = [dataset.samples[start : start + _IMAGES_PER_TASK] for start in range(0, total, _IMAGES_PER_TASK)]
+    seen: list[_Seen] = []
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="inspect") as pool:
+        try:
+            for part in pool.map(_look_at_all, tasks):
+                seen += part
+                if progress is not None:
+                    progress("checking", len(seen), total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else Ctrl-C would wait for the whole queue
+            raise
+    skipped = tuple(reason for _, _, reason in seen if reason is not None)
+    return [digest for digest, _, _ in seen], [fact for _, fact, _ in seen], skipped
+
+
+def _look_at_all(samples: Sequence[Sample]) -> list[_Seen]:
+    return [_look_at(sample) for sample in samples]
+
+
+def _look_at(sample: Sample) -> _Seen:
+    try:
+        data = sample.source.read()
+        _, facts = open_image(data, shortest_side=INSPECTION_SIDE)
+    except ImageError as error:
+        return None, None, Skipped(sample.name, str(error))
+    return content_hash(data), facts, None
