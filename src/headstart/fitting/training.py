@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
 
 _ROWS_PER_CHUNK = 1024
-_TAP_CHOICE_IMAGES = 2000
+_TAP_CHOICE_IMAGES = 1024
 """Choosing taps compares kernels of images x images; more images than this change the choice rarely."""
 
 
@@ -61,7 +61,7 @@ def train_head(
     """Train a head on features of a network that is frozen whole."""
     if config.head == "softmax":
         return _train_softmax(prepared, config=config, progress=progress)
-    chosen, choice = _choose_taps(prepared, taps=taps)
+    chosen, choice = _choose_taps(prepared, taps=taps, class_weights=config.class_weights)
     data, rows = _training_features(prepared, taps=chosen)
     widths = _widths(prepared.extraction, chosen)
     weights = config.class_weights
@@ -76,11 +76,14 @@ def train_head(
         "temperature": fitted.head.temperature,
     }
     if choice is not None:
-        facts["taps"] = choice.to_dict()
-    return Trained(fitted.head, taps=chosen, fit=facts, notes=() if choice is None else (choice.sentence(),))
+        facts["taps"] = asdict(choice)
+    notes = () if choice is None else (_sentence(choice),)
+    return Trained(fitted.head, taps=chosen, fit=facts, notes=notes)
 
 
-def _choose_taps(prepared: Prepared, *, taps: str) -> tuple[tuple[str, ...] | None, "heads.TapChoice | None"]:
+def _choose_taps(
+    prepared: Prepared, *, taps: str, class_weights: str | None
+) -> tuple[tuple[str, ...] | None, "heads.TapChoice | None"]:
     extraction = prepared.extraction
     if not extraction.wanted.taps:
         return None, None
@@ -90,9 +93,25 @@ def _choose_taps(prepared: Prepared, *, taps: str) -> tuple[tuple[str, ...] | No
     images = _subset(prepared, most=_TAP_CHOICE_IMAGES)
     features = {name: extraction.features(images, taps=[name], view=CENTRE) for name in names}
     choice = heads.choose_taps(
-        features, prepared.labels(images), classes=len(prepared.dataset.classes), last=names[-1]
+        features,
+        prepared.labels(images),
+        classes=len(prepared.dataset.classes),
+        last=names[-1],
+        class_weights=class_weights,
     )
     return (None if choice.taps == names[-1:] else choice.taps), choice
+
+
+def _sentence(choice: heads.TapChoice) -> str:
+    """The choice of taps and its margin, for people."""
+    last = f"the last layer ({choice.last_loo_accuracy:.1%} leave-one-out)"
+    if len(choice.taps) == 1 and choice.loo_accuracy == choice.last_loo_accuracy:
+        best = max(choice.table, key=lambda row: row.accuracy)
+        return f"the head reads {last}; no tap is better by more than noise (best {best.accuracy:.1%})"
+    names = ", ".join(choice.taps)
+    margin = choice.loo_accuracy - choice.last_loo_accuracy
+    gain = f"{choice.loo_accuracy:.1%} leave-one-out, {100 * margin:+.1f} points on {last}"
+    return f"the head reads {names}: {gain}"
 
 
 def _subset(prepared: Prepared, *, most: int) -> NDArray[np.int64]:
