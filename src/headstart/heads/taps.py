@@ -14,14 +14,19 @@ from headstart.heads.ridge import (
     PENALTIES,
     Doubles,
     LeftOut,
-    block_scale,
     class_prior,
     column_statistics,
     kernel_spectrum,
+    multipliers,
+    one_hot,
 )
 
-# Standard errors of the paired difference by which a candidate must beat the last tap.
-_MARGIN = 1.0
+# Concatenations of so many of the best single taps are tried.
+_CONCATENATIONS = (2, 3, 4, 6, 8)
+# Standard errors by which a simpler candidate may trail the best one and still be preferred: the "one
+# standard error rule" of Breiman et al., "Classification and Regression Trees" (1984), on the images' paired
+# differences.
+_TOLERANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -31,15 +36,18 @@ class TapCandidate:
     Attributes:
         taps: Names, in the order in which their features are concatenated.
         accuracy: Leave-one-out accuracy, 0 to 1.
-        error: Leave-one-out squared error at the best penalty.
+        error: Leave-one-out squared error at the best penalty, which ranks the candidates: it tells them
+            apart with a fraction of the images that accuracy needs.
         gain: Accuracy above the last tap's.
-        noise: Standard error of that gain, from the images' paired differences.
+        trails: Error above the best candidate's.
+        noise: Standard error of `trails`, from the images' paired differences.
     """
 
     taps: tuple[str, ...]
     accuracy: float
     error: float
     gain: float
+    trails: float
     noise: float
 
 
@@ -65,8 +73,8 @@ class TapChoice:
 @dataclass(frozen=True, eq=False)
 class _Trial:
     taps: tuple[str, ...]
-    error: float
-    correct: NDArray[np.bool_]  # [N], by image left out
+    errors: Doubles  # [N], squared distance of each image's left-out score from its target
+    correct: NDArray[np.bool_]  # [N]
 
 
 def choose_taps(
@@ -76,88 +84,97 @@ def choose_taps(
     classes: int,
     last: str,
     class_weights: str | Mapping[int, float] | Sequence[float] | None = None,
-    images: int = 1024,
+    images: int = 512,
+    widest: int = 4096,
     seed: int = 0,
 ) -> TapChoice:
     """Chooses between the last tap, any other one, and concatenations of the best.
+
+    The simplest candidate wins that trails the one of least error by no more than noise: the last tap alone
+    if it does, else the fewest taps.
 
     Args:
         features: Tap name to features [N, D_t], all of the same N images.
         labels: [N].
         classes: C.
-        last: Name of the tap to keep unless another choice is better by more than noise.
+        last: Name of the tap to keep unless others are better by more than noise.
         class_weights: As for `fit_ridge`.
-        images: Compare on at most so many, drawn evenly over the classes' images; cost grows with their cube.
-        seed: Of that draw.
+        images: Compare on at most so many, drawn evenly from the classes; the time grows with their cube.
+        widest: Try no concatenation of more dimensions: the head's fit costs their square.
+        seed: Of the draw.
 
     Raises:
-        OptionError: `last` is not among the taps, or shapes do not fit.
+        OptionError: `last` is not among the taps, there are no images, or shapes do not fit.
     """
     if last not in features:
         raise OptionError(f"there is no tap {last!r}; there are {', '.join(features)}")
     rows = stratified(np.asarray(labels), images, seed=seed)
-    checked_taps = {name: checked(x[rows], labels[rows], classes=classes) for name, x in features.items()}
-    y = checked_taps[last][1]
-    if not len(y):
+    if not len(rows):
         raise OptionError("there are no images to choose taps on")
+    y = np.asarray(labels)[rows]
+    subsets = {name: checked(x[rows], y, classes=classes)[0] for name, x in features.items()}
     weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes))
-    kernels = {name: tap_kernel(x, weights[y]) for name, (x, _) in checked_taps.items()}
-    widths = {name: x.shape[1] for name, (x, _) in checked_taps.items()}
+    kernels = {name: tap_kernel(x, weights[y]) for name, x in subsets.items()}
+    widths = {name: x.shape[1] for name, x in subsets.items()}
 
-    def trial(taps: tuple[str, ...]) -> _Trial:
+    def trial(*taps: str) -> _Trial:
         kernel = np.sum([kernels[name] for name in taps], axis=0)
         return _try(taps, kernel, y, weights, width=sum(widths[name] for name in taps))
 
-    trials = [trial((name,)) for name in features]
-    ranked = [t.taps[0] for t in sorted(trials, key=lambda t: t.error)]
-    trials += [trial(tuple(ranked[:count])) for count in range(2, len(ranked) + 1)]
+    trials = [trial(name) for name in features]
+    ranked = [t.taps[0] for t in sorted(trials, key=lambda t: t.errors.mean())]
+    concatenations = [ranked[:count] for count in _CONCATENATIONS if count <= len(ranked)]
+    trials += [trial(*taps) for taps in concatenations if sum(widths[name] for name in taps) <= widest]
     return _choose(trials, last)
 
 
 def _try(taps: tuple[str, ...], kernel: Doubles, labels: Integers, weights: Doubles, *, width: int) -> _Trial:
     """Leaves every image out once under each penalty and keeps the best penalty's verdicts."""
     prior = class_prior(labels, weights)
-    grid = np.asarray(PENALTIES)
-    spectrum, rows, _ = kernel_spectrum(
-        kernel, labels, image_weights=weights[labels], prior=prior, width=width
-    )
-    left_out = LeftOut(spectrum, prior, weights, grid, images=len(labels))
+    image_weights = weights[labels]
+    spectrum, rows, _ = kernel_spectrum(kernel, labels, image_weights=image_weights, prior=prior, width=width)
+    left_out = LeftOut(spectrum, prior, weights, np.asarray(PENALTIES), images=len(labels))
     left_out.add(rows, labels)
     scores = left_out.scores(rows, labels)[:, left_out.best]
-    return _Trial(taps, left_out.table()[left_out.best].error, scores.argmax(axis=1) == labels)
+    errors = (
+        np.square(one_hot(labels, len(prior)) - scores).sum(axis=1) * image_weights / image_weights.mean()
+    )
+    return _Trial(taps, errors, scores.argmax(axis=1) == labels)
 
 
 def _choose(trials: Sequence[_Trial], last: str) -> TapChoice:
-    """The candidate of least error, if it is more accurate than the last tap alone by more than noise."""
+    """The simplest of the candidates that trail the best by no more than noise."""
     reference = next(t for t in trials if t.taps == (last,))
-    table = sorted((_against(t, reference) for t in trials), key=lambda c: c.error)
-    best = table[0]
-    unchanged = next(c for c in table if c.taps == (last,))
-    chosen = best if best.gain > _MARGIN * best.noise else unchanged
+    best = min(trials, key=lambda t: float(t.errors.mean()))
+    table = sorted((_candidate(t, best, reference) for t in trials), key=lambda c: c.error)
+    contenders = [c for c in table if c.trails <= _TOLERANCE * c.noise]
+    chosen = min(contenders, key=lambda c: (c.taps != (last,), len(c.taps), c.error))
     return TapChoice(
         taps=chosen.taps,
         loo_accuracy=chosen.accuracy,
-        last_loo_accuracy=unchanged.accuracy,
+        last_loo_accuracy=float(reference.correct.mean()),
         images=len(reference.correct),
         table=tuple(table),
     )
 
 
-def _against(trial: _Trial, reference: _Trial) -> TapCandidate:
-    difference = trial.correct.astype(np.float64) - reference.correct
+def _candidate(trial: _Trial, best: _Trial, reference: _Trial) -> TapCandidate:
+    difference = trial.errors - best.errors
+    accuracy = float(trial.correct.mean())
     return TapCandidate(
         taps=trial.taps,
-        accuracy=float(trial.correct.mean()),
-        error=trial.error,
-        gain=float(difference.mean()),
+        accuracy=accuracy,
+        error=float(trial.errors.mean()),
+        gain=accuracy - float(reference.correct.mean()),
+        trails=float(difference.mean()),
         noise=float(difference.std() / np.sqrt(len(difference))),
     )
 
 
 def tap_kernel(features: Floats, image_weights: Doubles) -> Doubles:
     """`Z Z'` of one tap, standardised and divided by its width, float64 [N, N]; kernels of taps add up."""
-    mean, multiplier = column_statistics(features, image_weights)
-    multiplier *= block_scale(features.shape[1], None)
+    mean, variance = column_statistics(features, image_weights)
+    multiplier = multipliers(mean, variance, widths=(features.shape[1],))
     z = (features - mean.astype(np.float32)) * multiplier.astype(np.float32)
     return (z @ z.T).astype(np.float64)
 
