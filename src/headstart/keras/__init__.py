@@ -1,0 +1,1 @@
+"""The same speed for a Keras model that you already have."""
