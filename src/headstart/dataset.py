@@ -123,13 +123,16 @@ def content_hash(data: bytes | npt.NDArray[Any]) -> bytes:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def read_dataset(source: str | Path | tuple[Any, Any] | Dataset, *, split_by_folder: bool = True) -> Dataset:
+def read_dataset(
+    source: str | Path | tuple[Any, Any] | Dataset, *, split_by_folder: bool = True, for_training: bool = True
+) -> Dataset:
     """List labelled images; the module's docstring says which layouts.
 
     Args:
         source: A folder, CSV, Parquet or zip; `(X, y)` with X uint8 [N, H, W] or [N, H, W, 1|3|4] (or a list
             of such images) and y of N labels; or a data set, which comes back as it is.
         split_by_folder: Whether top folders named train, val and test are splits (else they are classes).
+        for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
 
     Raises:
         DatasetError: One line: what is wrong, where, and the way out.
@@ -137,6 +140,13 @@ def read_dataset(source: str | Path | tuple[Any, Any] | Dataset, *, split_by_fol
     """
     if isinstance(source, Dataset):
         return source
+    dataset = _read(source, split_by_folder=split_by_folder)
+    if for_training:
+        _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
+    return dataset
+
+
+def _read(source: str | Path | tuple[Any, Any], *, split_by_folder: bool) -> Dataset:
     if isinstance(source, tuple):
         if len(source) != 2:
             raise DatasetError(f"arrays come as a pair (X, y), got a tuple of {len(source)}")
@@ -227,7 +237,7 @@ def _from_folders(name: str, listing: Listing, *, where: str, split_by_folder: b
         )
     classes = _class_folders(listing.folders, by_split=by_split)
     _refuse_empty_classes(where, classes, {label for _, label, _, _ in rows}, skipped)
-    return _build(name, rows, skipped, where=where)
+    return _build(name, rows, skipped)
 
 
 def _are_splits(tops: Sequence[str]) -> bool:
@@ -357,7 +367,7 @@ def _from_table(name: str, table: _Table, files: _Files, *, where: Path) -> Data
         rows.append((path, label, _SPLIT_NAMES.get(side.lower()), source))
     if not rows:
         raise DatasetError(f"{shown}: no rows below its header")
-    return _build(name, rows, skipped, where=shown)
+    return _build(name, rows, skipped)
 
 
 def _refuse_contradiction(
@@ -399,7 +409,7 @@ def _from_arrays(images: Any, labels: Any) -> Dataset:
         Sample(f"image {index}", int(code), None, ArraySource(image))
         for index, (code, image) in enumerate(zip(codes.ravel(), images, strict=True))
     )
-    return _checked(Dataset("arrays", tuple(str(value) for value in values), samples), where="y")
+    return Dataset("arrays", tuple(str(value) for value in values), samples)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -407,19 +417,16 @@ def _from_arrays(images: Any, labels: Any) -> Dataset:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _build(
-    name: str, rows: list[tuple[str, str, str | None, Source]], skipped: list[Skipped], *, where: str
-) -> Dataset:
+def _build(name: str, rows: list[tuple[str, str, str | None, Source]], skipped: list[Skipped]) -> Dataset:
     classes = sorted({label for _, label, _, _ in rows})
     index = {label: number for number, label in enumerate(classes)}
     samples = tuple(
         Sample(printable(path), index[label], split, source) for path, label, split, source in rows
     )
-    dataset = Dataset(name, tuple(map(printable, classes)), samples, tuple(skipped))
-    return _checked(dataset, where=where)
+    return Dataset(name, tuple(map(printable, classes)), samples, tuple(skipped))
 
 
-def _checked(dataset: Dataset, *, where: str) -> Dataset:
+def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
     if len(dataset.classes) < 2:
         raise DatasetError(f"{where}: only one class ({dataset.classes[0]}); a classifier needs two or more")
     sides: list[set[str | None]] = [set() for _ in dataset.classes]
@@ -431,7 +438,6 @@ def _checked(dataset: Dataset, *, where: str) -> Dataset:
             raise DatasetError(
                 f"{where}: class {name} is in {held_out} but not in training; add it or remove it there"
             )
-    return dataset
 
 
 # ---------------------------------------------------------------------------------------------------------

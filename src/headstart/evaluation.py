@@ -25,7 +25,7 @@ def evaluate(
     Raises:
         DatasetError: the data has a class that the classifier does not know, or no readable image.
     """
-    dataset = read_dataset(source, at_least=1)
+    dataset = read_dataset(source, for_training=False)
     unknown = sorted(set(dataset.classes) - set(classifier.classes))
     if unknown:
         raise DatasetError(
