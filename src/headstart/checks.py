@@ -106,7 +106,7 @@ class DataReport:
 
     @property
     def leaks(self) -> tuple[DuplicateGroup, ...]:
-        """Duplicates, exact or near, on both sides of a split: the score on the held-out side is flattered."""
+        """Duplicates, exact or near, on both sides of a split: they flatter the held-out score."""
         return tuple(
             group for group in (*self.exact_duplicates, *self.near_duplicates) if len(group.splits) > 1
         )
@@ -317,7 +317,7 @@ def _odd_sizes(samples: Sequence[Sample], facts: Sequence[ImageFacts | None]) ->
         if side < SMALL_AGAINST_THE_OTHERS * usual_side:
             reason = f"the others have about {usual_side:.0f} pixels on the shorter side"
         elif aspect > EXTREME_ASPECT and aspect > 2 * usual_aspect:
-            reason = f"{aspect:.1f} times longer than wide; the crop keeps only its middle"
+            reason = f"sides of {aspect:.1f} to 1; the centre crop keeps only its middle"
         else:
             continue
         odd.append(OddSize(sample.name, fact.width, fact.height, reason))

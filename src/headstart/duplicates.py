@@ -13,16 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 DISTANCE = 32
-"""Bits of 256 that may differ between two pictures full of detail. Measured on 200 photographs of flowers:
-halving, thirding or recompressing (JPEG quality 25) one changes 4 bits on average and 27 at most, while two
-different ones among 1,000 differ by 60 and more."""
+"""Bits of 256 that may differ between two pictures full of detail. Measured on 1,000 photographs of flowers:
+halving, thirding or recompressing (JPEG quality 50) one keeps it within reach in 99 % of the cases, cropping
+2 % off each side in a third; the only match between two files is a burst of three, and other pairs are 60 and
+more bits apart."""
 
 LEAST_DETAIL = 100
-"""Neighbouring bits that differ, of 480, in a hash that says anything. Photographs have 80 to 230 (median
-190); enlarged 8 x 8 digits 30 to 160."""
+"""Neighbouring bits that differ, of 480, below which a hash says nothing. 98 % of the photographs have more,
+half of them more than 190; handwritten digits of 8 x 8 pixels, smoothly enlarged, have about 80 to 100."""
 
 FULL_DETAIL = 200
-"""Neighbouring bits that differ from which on the whole distance is allowed; linear in between."""
+"""Neighbouring bits that differ from which on the whole distance is allowed; it grows linearly in between."""
 
 _BITS = 256
 _SIDE = 16
