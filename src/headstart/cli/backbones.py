@@ -1,5 +1,6 @@
 """`headstart backbones`: which pre-trained networks are there."""
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
     if name is None:
         infos = available()
         if as_json:
-            print_json([info.to_dict() for info in infos])
+            print_json([asdict(info) for info in infos])
         else:
             click.echo(_listing(infos))
         return
@@ -55,10 +56,12 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
 
 def _listing(infos: Any) -> str:
     rows = [
-        [info.name, human_bytes(info.bytes) if info.bytes else "-", f"{info.size}", info.needs, info.where]
+        [info.name, human_bytes(info.bytes), str(info.size or ""), info.needs or "-", str(info.weights)]
         for info in infos
     ]
-    return table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])
+    lines = [table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])]
+    lines.append("with headstart[torch] also every timm name, and local .safetensors and .pth files")
+    return "\n".join(lines)
 
 
 def _stages(backbone: Any) -> str:
