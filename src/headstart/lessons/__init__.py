@@ -10,7 +10,8 @@ Import the module you need; this package imports nothing by itself, so a lesson 
     placeholders  `{{ experiment:name.field }}`: where a measured number will stand
     attempts      the challenge as a function of (state, event, now)
     scores        points, streaks and item statistics, from the log
-    badges        Open Badges 3.0 credentials; `pictures` bakes them into PNG and SVG
+    badges        Open Badges 3.0 credentials, signed and verified
+    pictures      the badge as PNG and SVG, with the credential baked in
     review        when to see a card again (FSRS)
     progress      the append-only log in a database
     interchange   Moodle XML, GIFT, xAPI

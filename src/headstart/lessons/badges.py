@@ -1,0 +1,364 @@
+"""Badges: Open Badges 3.0 credentials, signed here and verified anywhere, offline.
+
+The proof is a VC-JWT, one of the two formats of Open Badges 3.0 (https://www.imsglobal.org/spec/ob/v3p0/,
+"JSON Web Token Proof Format"), with `alg` EdDSA over Ed25519 and the public key in the header. The other
+format, an embedded proof, would have to use `eddsa-rdfc-2022`, whose canonical form needs the JSON-LD
+contexts and an RDF library; `eddsa-jcs-2022` is not among the proofs that Open Badges certifies. The
+specification asks every verifier for RS256 and permits EdDSA, so a verifier that knows RSA alone cannot check
+our badges.
+
+The issuer is this installation: its id is a `did:jwk`, which contains the public key. A valid badge therefore
+says "unchanged since this key signed it"; whether the key deserves trust is for the reader to decide.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import LessonError, MissingExtra
+from headstart.lessons import scores
+from headstart.lessons.attempts import Challenge
+from headstart.lessons.pack import Pack
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+CONTEXTS = (
+    "https://www.w3.org/ns/credentials/v2",
+    "https://purl.imsglobal.org/spec/ob/v3p0/context-3.0.3.json",
+)
+TYPES = ("VerifiableCredential", "OpenBadgeCredential")
+KEY_FILE = Path("keys", "badge-issuer.pem")
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far ahead the issuer's clock may have been."""
+
+_NAMESPACE = uuid.UUID("0e1c3f0a-7f0e-5c43-9c0f-6f2a0c8f2f11")
+
+
+class BadgeError(LessonError):
+    """A badge is damaged, changed, or no badge."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a valid badge says. `trusted` is whether its issuer is among those the caller trusts."""
+
+    name: str
+    holder: str
+    issuer: str
+    issued_at: datetime
+    trusted: bool
+    credential: Mapping[str, Any]
+
+
+# The issuer's key -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """Who signs. `name` is shown; `id` follows from the key."""
+
+    key: Ed25519PrivateKey
+    name: str = "Headstart"
+
+    @property
+    def jwk(self) -> dict[str, str]:
+        """The public key as a JSON Web Key (RFC 8037)."""
+        return {"crv": "Ed25519", "kty": "OKP", "x": _encode(self.key.public_key().public_bytes_raw())}
+
+    @property
+    def id(self) -> str:
+        """The key as a `did:jwk`."""
+        return _did(self.jwk)
+
+
+def load_issuer(home: Path, *, name: str = "Headstart") -> Issuer:
+    """The installation's issuer; makes its key on first use.
+
+    Args:
+        home: HEADSTART_HOME. The key is `keys/badge-issuer.pem` below it, readable by its owner alone (0600).
+        name: shown as the issuer's name.
+
+    Raises:
+        LessonError: the key file is unusable, or others may read it.
+        MissingExtra: the `cryptography` package is not installed.
+    """
+    path = home / KEY_FILE
+    serialization, ed25519 = _cryptography()
+    if not path.exists():
+        _create_key(path)
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise LessonError(f"{path}: others may read the badge key; run: chmod 600 {path}")
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise LessonError(
+            f"{path} holds no usable key ({error}); move it away to have a new one made"
+        ) from None
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise LessonError(f"{path}: expected an Ed25519 key, got {type(key).__name__}")
+    return Issuer(key, name)
+
+
+def _create_key(path: Path) -> None:
+    """Writes a new key so that nobody ever sees half of it, and two processes agree on one."""
+    serialization, ed25519 = _cryptography()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename, a link never replaces the other process's key
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+
+
+# Issuing --------------------------------------------------------------------------------------------------
+
+
+def issue(
+    challenge: Challenge,
+    pack: Pack,
+    *,
+    name: str,
+    issuer: Issuer,
+    results: Mapping[str, Mapping[str, object]] | None = None,
+) -> str:
+    """The badge of a challenge as a compact JWS, which is also what a `.jwt` file holds.
+
+    The same challenge always gives the same credential: ids and times come from the challenge.
+
+    Args:
+        challenge: with all problems correct.
+        pack: its lesson.
+        name: the learner's name, as it shall stand on the badge.
+        issuer: see `load_issuer`.
+        results: experiments that have run, as evidence; per experiment the fields of its result.
+
+    Raises LessonError where a problem is not correct, or the mode gives no badge.
+    """
+    finished = challenge.finished_at
+    if not challenge.earns_badge or finished is None:
+        raise LessonError(
+            f"the badge needs all {len(challenge.items)} problems correct; this challenge has "
+            f"{challenge.correct}"
+        )
+    subject = _subject(challenge, pack, _printable(name))
+    credential = {
+        "@context": list(CONTEXTS),
+        "id": f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'credential/{challenge.id}')}",
+        "type": list(TYPES),
+        "name": pack.badge.title,
+        "issuer": {"id": issuer.id, "type": ["Profile"], "name": issuer.name},
+        "validFrom": _timestamp(finished),
+        "credentialSubject": subject,
+        "evidence": [*_attempt_evidence(challenge, pack), *_experiment_evidence(pack, results or {})],
+    }
+    claims = {
+        "iss": issuer.id,
+        "jti": credential["id"],
+        "nbf": int(finished.timestamp()),
+        "sub": subject["id"],
+    }
+    header = {"alg": "EdDSA", "jwk": issuer.jwk, "typ": "JWT"}
+    signed = f"{_encode(_json(header))}.{_encode(_json({**credential, **claims}))}"
+    return f"{signed}.{_encode(issuer.key.sign(signed.encode()))}"
+
+
+def _printable(name: str) -> str:
+    """A name fit for a badge: one line, no control characters, at most 80 characters."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+    return line[:80] or "a learner"
+
+
+def _subject(challenge: Challenge, pack: Pack, name: str) -> dict[str, Any]:
+    score = scores.score(challenge)
+    achievement = f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'achievement/{pack.slug}')}"
+    points = f"{achievement}#points"
+    return {
+        "id": f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'learner/{challenge.learner}')}",
+        "type": ["AchievementSubject"],
+        "identifier": [
+            {"type": "IdentityObject", "hashed": False, "identityHash": name, "identityType": "name"},
+        ],
+        "achievement": {
+            "id": achievement,
+            "type": ["Achievement"],
+            "achievementType": "Badge",
+            "name": pack.badge.title,
+            "description": pack.badge.description.strip(),
+            "criteria": {"narrative": pack.badge.criteria.strip()},
+            "resultDescription": [
+                {
+                    "id": points,
+                    "type": ["ResultDescription"],
+                    "name": "Points",
+                    "resultType": "RawScore",
+                    "valueMin": "0",
+                    "valueMax": str(score.possible),
+                }
+            ],
+        },
+        "result": [{"type": ["Result"], "resultDescription": points, "value": str(score.points)}],
+    }
+
+
+def _attempt_evidence(challenge: Challenge, pack: Pack) -> Iterable[dict[str, Any]]:
+    for item in challenge.items:
+        attempt = "first" if len(item.tried) == 1 else "second"
+        hint = "with the hint" if item.hint_taken else "without a hint"
+        late = ", after the time" if item.late else ""
+        title = pack.problem(challenge.mode, item.problem).title
+        yield {
+            "type": ["Evidence"],
+            "name": title,
+            "genre": "Attempt",
+            "narrative": f"Correct at the {attempt} attempt, {hint}{late}; {item.points} points.",
+        }
+
+
+def _experiment_evidence(pack: Pack, results: Mapping[str, Mapping[str, object]]) -> Iterable[dict[str, Any]]:
+    for name, result in sorted(results.items()):
+        shows = pack.experiments[name].shows if name in pack.experiments else name
+        values = "; ".join(f"{key}: {value}" for key, value in result.items())
+        yield {
+            "type": ["Evidence"],
+            "name": name,
+            "genre": "Experiment",
+            "description": shows,
+            "narrative": f"Measured on the learner's machine. {values}",
+        }
+
+
+# Verifying ------------------------------------------------------------------------------------------------
+
+
+def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified:
+    """Checks a badge without any network.
+
+    Args:
+        text: the compact JWS (see `pictures.extract` for one baked into a picture).
+        now: the current time; a badge from the future is refused.
+        trusted: issuers' ids, for instance this installation's own.
+
+    Raises BadgeError, saying why, where the badge is damaged, changed, or none of ours.
+    """
+    parts = text.strip().split(".")
+    if len(parts) != 3:
+        raise BadgeError("this is no badge: expected three parts separated by dots")
+    header, payload = _object(parts[0], "header"), _object(parts[1], "credential")
+    key = _public_key(header)
+    _check_signature(key, f"{parts[0]}.{parts[1]}", parts[2])
+    claims = {name: payload.pop(name, None) for name in ("iss", "jti", "nbf", "sub")}
+    try:
+        issuer, subject = payload["issuer"], payload["credentialSubject"]
+        issued_at = datetime.fromisoformat(payload["validFrom"])
+        name, achievement = subject["identifier"][0]["identityHash"], subject["achievement"]["name"]
+        expected = {
+            "iss": issuer["id"],
+            "jti": payload["id"],
+            "nbf": int(issued_at.timestamp()),
+            "sub": subject["id"],
+        }
+        kinds = set(payload["type"])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise BadgeError(
+            "the signature is valid, but this is no Headstart badge: a field is missing"
+        ) from None
+    if not set(TYPES) <= kinds:
+        raise BadgeError(f"the signature is valid, but this is no badge: expected {TYPES[1]}")
+    if claims != expected:
+        raise BadgeError("the badge contradicts itself: its claims and its credential differ")
+    if issuer["id"] != _did(header["jwk"]):
+        raise BadgeError("the badge was signed by another key than its issuer's")
+    if issued_at > now + CLOCK_SKEW:
+        raise BadgeError(f"the badge is dated {issued_at:%Y-%m-%d}, which is in the future")
+    return Verified(
+        str(achievement), str(name), issuer["id"], issued_at, issuer["id"] in set(trusted), payload
+    )
+
+
+def _public_key(header: Mapping[str, Any]) -> Ed25519PublicKey:
+    _, ed25519 = _cryptography()
+    jwk = header.get("jwk")
+    # The algorithm is ours to demand: a badge must not choose a weaker one, or none, for itself.
+    if header.get("alg") != "EdDSA" or not isinstance(jwk, dict):
+        raise BadgeError(f"unsupported signature {header.get('alg')!r}: expected EdDSA with its public key")
+    if (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519") or set(jwk) != {"kty", "crv", "x"}:
+        raise BadgeError("unsupported key: expected an Ed25519 public key")
+    try:
+        key: Ed25519PublicKey = ed25519.Ed25519PublicKey.from_public_bytes(_decode(jwk["x"]))
+    except (ValueError, TypeError):
+        raise BadgeError("the badge's public key is damaged") from None
+    return key
+
+
+def _check_signature(key: Ed25519PublicKey, signed: str, signature: str) -> None:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(_decode(signature), signed.encode())
+    except (InvalidSignature, ValueError):
+        raise BadgeError("the badge was changed after it was signed, or is damaged") from None
+
+
+# Encodings ------------------------------------------------------------------------------------------------
+
+
+def _did(jwk: Mapping[str, str]) -> str:
+    return f"did:jwk:{_encode(_json({key: jwk[key] for key in sorted(jwk)}))}"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    """Strict base64url: exactly one text per value, so that no character can change unnoticed."""
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if _encode(data) != text:
+        raise ValueError("not canonical base64url")
+    return data
+
+
+def _object(part: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_decode(part))
+    except ValueError:
+        raise BadgeError(f"the badge's {what} is damaged") from None
+    if not isinstance(value, dict):
+        raise BadgeError(f"the badge's {what} is damaged")
+    return value
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def _cryptography() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise MissingExtra("signing and verifying badges", extra="learn") from error
+    return serialization, ed25519
