@@ -44,7 +44,9 @@ def draw(kind: str, *, seed: int, side: int = 72) -> Image.Image:
     return image
 
 
-def write_photos(folder: Path, *, per_class: int = 16, classes: tuple[str, ...] = CLASSES, seed: int = 0) -> Path:
+def write_photos(
+    folder: Path, *, per_class: int = 16, classes: tuple[str, ...] = CLASSES, seed: int = 0
+) -> Path:
     """A folder of class folders of JPEGs."""
     for name in classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
