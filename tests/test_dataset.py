@@ -1,0 +1,445 @@
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headstart import sources
+from headstart.dataset import (
+    SPLITS,
+    ArraySource,
+    Dataset,
+    Sample,
+    assign_splits,
+    content_hash,
+    list_images,
+    read_dataset,
+)
+from headstart.errors import DatasetError, ImageError, MissingExtra, OptionError
+
+PIXEL = b"\xff\xd8\xff and so on: listing does not decode"
+
+
+def fill(root, *names, content=PIXEL):
+    for name in names:
+        path = Path(root) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return Path(root)
+
+
+def described(dataset):
+    return [(sample.name, dataset.classes[sample.label], sample.split) for sample in dataset.samples]
+
+
+def zipped(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+# --- folders ----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_class_folders(tmp_path):
+    root = fill(tmp_path / "pets", "dog/b.jpg", "cat/deep/er/a.PNG", "cat/c.webp")
+    dataset = read_dataset(root)
+    assert (dataset.name, dataset.classes) == ("pets", ("cat", "dog"))
+    assert described(dataset) == [
+        ("cat/c.webp", "cat", None),
+        ("cat/deep/er/a.PNG", "cat", None),
+        ("dog/b.jpg", "dog", None),
+    ]
+    assert dataset.labels.tolist() == [0, 0, 1]
+    assert dataset.labels.dtype == np.int64
+    assert dataset.samples[0].source.read() == PIXEL
+    assert read_dataset(dataset) is dataset
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "Val"])
+def test_split_folders(tmp_path, validation):
+    root = fill(tmp_path, "train/a/1.jpg", "train/b/2.jpg", f"{validation}/a/3.jpg", "test/b/x/4.jpg")
+    dataset = read_dataset(root)
+    assert dataset.classes == ("a", "b")
+    assert sorted((Path(name).name, label, split) for name, label, split in described(dataset)) == [
+        ("1.jpg", "a", "train"),
+        ("2.jpg", "b", "train"),
+        ("3.jpg", "a", "validation"),
+        ("4.jpg", "b", "test"),
+    ]
+
+
+def test_split_folders_are_classes_on_request_and_where_train_is_a_vehicle(tmp_path):
+    splits = fill(tmp_path / "splits", "train/a/1.jpg", "val/a/2.jpg")
+    assert read_dataset(splits, split_by_folder=False).classes == ("train", "val")
+    vehicles = fill(tmp_path / "vehicles", "train/1.jpg", "car/2.jpg")
+    assert read_dataset(vehicles).classes == ("car", "train")
+
+
+def test_litter_is_ignored_and_other_files_are_counted(tmp_path):
+    root = fill(
+        tmp_path, "a/1.jpg", "b/2.jpg", ".git/x.jpg", "a/.DS_Store", "b/Thumbs.db", "__MACOSX/a/._1.jpg"
+    )
+    fill(root, "a/notes.txt", "b/phone.heic", "loose.jpg", "b/README", content=b"plain words")
+    fill(root, "b/photograph")
+    dataset = read_dataset(root)
+    assert [sample.name for sample in dataset.samples] == ["a/1.jpg", "b/2.jpg", "b/photograph"]
+    reasons = {skipped.name: skipped.reason for skipped in dataset.skipped}
+    assert reasons.keys() == {"a/notes.txt", "b/phone.heic", "loose.jpg", "b/README"}
+    assert "no class folder" in reasons["loose.jpg"]
+    assert ".heic" in reasons["b/phone.heic"]
+
+
+def test_a_link_back_to_a_parent_ends(tmp_path):
+    root = fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    (root / "a" / "loop").symlink_to(root, target_is_directory=True)
+    assert len(read_dataset(root).samples) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_names_that_are_no_utf8_are_printable_and_open(tmp_path):
+    fill(tmp_path, "b/2.jpg")
+    os.makedirs(os.fsencode(tmp_path) + b"/caf\xe9")
+    with open(os.fsencode(tmp_path) + b"/caf\xe9/\xff.jpg", "wb") as file:
+        file.write(PIXEL)
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes == ("b", "caf\\xe9")
+    name = dataset.samples[1].name
+    assert name == "caf\\xe9/\\xff.jpg"
+    name.encode("utf-8")
+    assert dataset.samples[1].source.read() == PIXEL
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a/1.jpg"], r"only one class \(a\)"),
+        (["a/notes.txt"], r"no images \(1 other files\)"),
+        ([], "no images"),
+        (["1.jpg", "2.jpg"], "2 images but no class folders"),
+        (["a/1.jpg", "b/2.jpg", "c/notes.txt"], "no images in class folder c; add images or remove"),
+        (["train/a/1.jpg", "train/b/2.jpg", "val/c/3.jpg"], "class c is in validation but not in training"),
+        (["train/a/1.jpg", "train/b/x.txt", "test/b/3.jpg"], "class b is in test but not in training"),
+        (["train/a/1.jpg", "val/a/3.jpg"], r"only one class \(a\)"),
+    ],
+)
+def test_folders_that_form_no_data_set_are_one_clear_line(tmp_path, files, message):
+    with pytest.raises(DatasetError, match=message) as caught:
+        read_dataset(fill(tmp_path, *files))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "ghost").mkdir()
+    with pytest.raises(DatasetError, match="class folder ghost"):
+        read_dataset(tmp_path)
+
+
+def test_a_path_that_does_not_exist_or_is_something_else(tmp_path):
+    with pytest.raises(DatasetError, match="nowhere: no such folder or file"):
+        read_dataset(tmp_path / "nowhere")
+    fill(tmp_path, "song.mp3")
+    with pytest.raises(DatasetError, match=r"expected a folder, a \.csv"):
+        read_dataset(tmp_path / "song.mp3")
+
+
+def test_a_file_that_vanishes_after_listing_is_an_image_error(tmp_path):
+    dataset = read_dataset(fill(tmp_path, "a/1.jpg", "b/2.jpg"))
+    (tmp_path / "a/1.jpg").unlink()
+    with pytest.raises(ImageError, match="No such file"):
+        dataset.samples[0].source.read()
+
+
+def test_a_file_of_absurd_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10)
+    dataset = read_dataset(fill(tmp_path, "a/1.jpg", "b/2.jpg"))
+    with pytest.raises(ImageError, match="larger than"):
+        dataset.samples[0].source.read()
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+def table(tmp_path, text, *, encoding="utf-8"):
+    path = fill(tmp_path, "i/1.jpg", "i/2.jpg", "i/3.jpg") / "labels.csv"
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+def test_a_csv_of_paths_labels_and_splits(tmp_path):
+    text = "Path,label,extra,split\ni/1.jpg,b,,train\ni/2.jpg,a,,\n\ni/3.jpg,a,,val\n"
+    dataset = read_dataset(table(tmp_path, text, encoding="utf-8-sig"))
+    assert described(dataset) == [
+        ("i/1.jpg", "b", "train"),
+        ("i/2.jpg", "a", None),
+        ("i/3.jpg", "a", "validation"),
+    ]
+    assert dataset.samples[0].source.read() == PIXEL
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\ni/1.jpg,a\ni/9.jpg,b\n", r"row 3: no such file: i/9\.jpg"),
+        (
+            "path,label\ni/1.jpg,a\ni/2.jpg,b\ni/1.jpg,b\n",
+            r"row 4: i/1\.jpg has label 'b' here and 'a' in row 2",
+        ),
+        ("path,label,split\ni/1.jpg,a,train\ni/2.jpg,b,\ni/1.jpg,a,test\n", "row 4: .* has split 'test'"),
+        ("path,label\ni/1.jpg,\n", "row 2: label is empty"),
+        ("path,label,split\ni/1.jpg,a,dev\n", "row 2: split is 'dev'; expected train"),
+        ("file,class\ni/1.jpg,a\n", r"expected the columns path,label\[,split\].* got file, class"),
+        ("", "got nothing"),
+        ("path,label\n", "no rows"),
+        ("path,label\ni/1.jpg,a\n", "only one class"),
+        ("path,label,split\ni/1.jpg,a,train\ni/2.jpg,b,test\n", "class b is in test but not in training"),
+    ],
+)
+def test_tables_that_form_no_data_set_say_the_row(tmp_path, text, message):
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(table(tmp_path, text))
+
+
+def test_a_repeated_row_counts_once(tmp_path):
+    dataset = read_dataset(table(tmp_path, "path,label\ni/1.jpg,a\ni/2.jpg,b\ni/1.jpg,a\n"))
+    assert len(dataset.samples) == 2
+    assert dataset.skipped[0].reason == "row 4 repeats row 2"
+
+
+def test_a_parquet_table(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    fill(tmp_path, "1.jpg", "2.jpg")
+    columns = {"path": ["1.jpg", "2.jpg"], "label": [7, 8], "split": ["train", None]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert described(read_dataset(tmp_path / "t.parquet")) == [("1.jpg", "7", "train"), ("2.jpg", "8", None)]
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DatasetError, match="not readable as Parquet"):
+        read_dataset(tmp_path / "bad.parquet")
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "t.parquet").write_bytes(b"")
+    with pytest.raises(MissingExtra, match=r"headstart\[parquet\]"):
+        read_dataset(tmp_path / "t.parquet")
+
+
+# --- zips -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("top", ["", "photos/"])
+def test_a_zip_with_and_without_a_top_folder(tmp_path, top):
+    names = ("a/1.jpg", "b/deep/2.jpg", "__MACOSX/x.jpg", "a/.hidden.jpg", "b/notes.txt")
+    path = zipped(tmp_path / "pets.zip", **{top + name: PIXEL for name in names})
+    dataset = read_dataset(path)
+    assert dataset.name == "pets"
+    assert described(dataset) == [("a/1.jpg", "a", None), ("b/deep/2.jpg", "b", None)]
+    assert [skipped.name for skipped in dataset.skipped] == ["b/notes.txt"]
+    assert dataset.samples[1].source.read() == PIXEL
+
+
+def test_a_zip_of_split_folders_and_a_zip_with_a_table(tmp_path):
+    names = ("train/a/1.jpg", "train/b/2.jpg", "val/b/3.jpg")
+    splits = read_dataset(zipped(tmp_path / "s.zip", **dict.fromkeys(names, PIXEL)))
+    assert [sample.split for sample in splits.samples] == ["train", "train", "validation"]
+    csv = b"path,label\n./img/1.jpg,x\nimg/2.jpg,y\n"
+    members = {"top/labels.csv": csv, "top/img/1.jpg": PIXEL, "top/img/2.jpg": PIXEL}
+    dataset = read_dataset(zipped(tmp_path / "t.zip", **members))
+    assert [label for _, label, _ in described(dataset)] == ["x", "y"]
+    assert dataset.samples[0].source.read() == PIXEL
+
+
+def test_a_zip_with_an_empty_class_folder_and_a_file_that_is_no_zip(tmp_path):
+    path = zipped(tmp_path / "e.zip", **{"a/1.jpg": PIXEL, "b/2.jpg": PIXEL, "ghost/": b""})
+    with pytest.raises(DatasetError, match="class folder ghost"):
+        read_dataset(path)
+    (tmp_path / "no.zip").write_bytes(b"not at all")
+    with pytest.raises(DatasetError, match="not a readable zip"):
+        read_dataset(tmp_path / "no.zip")
+
+
+def test_zip_members_that_expand_absurdly_or_are_damaged_are_image_errors(tmp_path):
+    members = {"a/bomb.bmp": bytes(20 * 2**20), "b/2.jpg": os.urandom(3000)}
+    path = zipped(tmp_path / "z.zip", **members)
+    bomb, _ = read_dataset(path).samples
+    with pytest.raises(ImageError, match="bomb"):
+        bomb.source.read()
+    raw = bytearray(path.read_bytes())
+    raw[-1500] ^= 0xFF
+    path.write_bytes(raw)
+    _, damaged = read_dataset(path).samples
+    with pytest.raises(ImageError, match="cannot be read from the zip"):
+        damaged.source.read()
+
+
+def test_a_zip_is_read_by_many_threads(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    members = {f"{'ab'[k % 2]}/{k:03}.jpg": os.urandom(5000) for k in range(100)}
+    dataset = read_dataset(zipped(tmp_path / "m.zip", **members))
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(lambda sample: sample.source.read(), dataset.samples))
+    assert dict(zip([sample.name for sample in dataset.samples], contents, strict=True)) == members
+
+
+# --- arrays -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (4, 8, 8, 1), (4, 8, 8, 3)])
+def test_arrays_with_labels(shape):
+    images = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    dataset = read_dataset((images, [10, 9, 10, 2]))
+    assert dataset.classes == ("2", "9", "10")
+    assert dataset.labels.tolist() == [2, 1, 2, 0]
+    np.testing.assert_array_equal(dataset.samples[3].source.read(), images[3])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 8, 8), np.float32), [0, 1], r"expected uint8 .* got float32; .*\* 255"),
+        (np.zeros((2, 3, 8, 8), np.uint8), [0, 1], r"expected the shape .* got \[2, 3, 8, 8\]"),
+        (np.zeros((2, 8, 8), np.uint8), [0], "got 1 labels for 2 images"),
+        (np.zeros((0, 8, 8), np.uint8), [], "no images"),
+        (np.zeros((2, 8, 8), np.uint8), [1, 1], "only one class"),
+    ],
+)
+def test_arrays_that_form_no_data_set(images, labels, message):
+    with pytest.raises(DatasetError, match=message):
+        read_dataset((images, labels))
+
+
+# --- images to predict ------------------------------------------------------------------------------------
+
+
+def test_images_to_predict_come_from_files_folders_and_zips(tmp_path):
+    fill(tmp_path, "folder/x/1.jpg", "folder/notes.txt", "single.dat")
+    path = zipped(tmp_path / "z.zip", **{"a.jpg": PIXEL})
+    samples = list_images([tmp_path / "single.dat", tmp_path / "folder", path])
+    assert [Path(sample.name).name for sample in samples] == ["single.dat", "1.jpg", "a.jpg"]
+    assert {sample.label for sample in samples} == {-1}
+    with pytest.raises(DatasetError, match="no such"):
+        list_images([tmp_path / "nowhere.jpg"])
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DatasetError, match="no image in it"):
+        list_images([tmp_path / "bare"])
+
+
+# --- hashes and splits ------------------------------------------------------------------------------------
+
+
+def test_a_content_hash_follows_content_shape_and_kind():
+    array = np.arange(12, dtype=np.uint8)
+    hashes = [
+        content_hash(b"a"),
+        content_hash(b"b"),
+        content_hash(array),
+        content_hash(array.tobytes()),
+        content_hash(array.reshape(3, 4)),
+        content_hash(array.reshape(4, 3)),
+    ]
+    assert len(set(hashes)) == 6
+    assert {len(digest) for digest in hashes} == {16}
+    picture = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    assert content_hash(picture[:, ::2]) == content_hash(picture[:, ::2].copy())
+
+
+def made(given_splits, classes=1):
+    """A data set of samples with these given splits; one class per sample modulo `classes`."""
+    source = ArraySource(np.zeros((1, 1), np.uint8))
+    samples = tuple(Sample(str(i), i % classes, split, source) for i, split in enumerate(given_splits))
+    return Dataset("made", tuple(f"c{k}" for k in range(classes)), samples)
+
+
+def digest_at(position):
+    """A content hash that reads as this number from 0 to 1."""
+    return int(position * 2**64).to_bytes(8, "big") + bytes(8)
+
+
+TRAINS = digest_at(0.99)
+
+
+def test_shares_come_out_as_asked_in_every_class():
+    count = 20_000
+    hashes = [content_hash(str(index).encode()) for index in range(count)]
+    dataset = made([None] * count, classes=4)
+    sides = np.array(assign_splits(dataset, hashes, [], validation=0.2, test=0.1))
+    for label in range(4):
+        inside = sides[dataset.labels == label]
+        assert abs((inside == "test").mean() - 0.1) < 0.02
+        assert abs((inside == "validation").mean() - 0.2) < 0.02
+
+
+HELD_OUT = {side: rank for rank, side in enumerate(SPLITS)}
+positions = st.floats(0, 1, exclude_max=True)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(positions, st.integers(0, 5)), min_size=1, max_size=30),
+    positions,
+    st.sets(st.integers(0, 5)),
+)
+def test_adding_an_image_moves_only_its_near_duplicates_and_only_away_from_training(images, new, joined):
+    """Images come with the number of their group; the new one joins (and so merges) some of the groups."""
+    hashes = [TRAINS, *(digest_at(position) for position, _ in images)]
+    groups = [[i + 1 for i, (_, group) in enumerate(images) if group == number] for number in range(6)]
+    before = assign_splits(made([None] * len(hashes)), hashes, [group for group in groups if len(group) > 1])
+    merged = [sum((groups[number] for number in joined), [len(hashes)])]
+    merged += [groups[number] for number in range(6) if number not in joined]
+    after = assign_splits(made([None] * (len(hashes) + 1)), [*hashes, digest_at(new)], merged)
+    for index in range(len(hashes)):
+        if index not in merged[0]:
+            assert after[index] == before[index]
+        else:
+            assert HELD_OUT[after[index]] >= HELD_OUT[before[index]]
+    for group in merged:
+        assert len({after[index] for index in group}) <= 1
+
+
+@settings(deadline=None)
+@given(st.lists(positions, min_size=1, max_size=20), st.randoms())
+def test_an_images_side_does_not_depend_on_order_or_company(images, random):
+    hashes = [TRAINS, *map(digest_at, images)]
+    sides = dict(zip(hashes, assign_splits(made([None] * len(hashes)), hashes, []), strict=True))
+    some = [TRAINS, *random.sample(hashes, len(hashes) // 2)]
+    for digest, side in zip(some, assign_splits(made([None] * len(some)), some, []), strict=True):
+        assert sides[digest] == side
+
+
+def test_given_splits_win():
+    given_splits = ["train", "test", "validation", "train", "test"]
+    hashes = [digest_at(0.0)] * 5
+    assert assign_splits(made(given_splits), hashes, [[0, 1, 2, 3, 4]]) == tuple(given_splits)
+
+
+def test_validation_is_carved_from_training_where_none_is_given():
+    given_splits = ["train", "train", "train", "test"]
+    hashes = [digest_at(0.1), digest_at(0.2), digest_at(0.9), digest_at(0.5)]
+    assert assign_splits(made(given_splits), hashes, []) == ("validation", "train", "train", "test")
+    grouped = assign_splits(made(given_splits), hashes, [[0, 1]])
+    assert grouped == ("validation", "validation", "train", "test")
+    with_test = assign_splits(made(given_splits), hashes, [[2, 3]])
+    assert with_test == ("validation", "train", "train", "test")
+
+
+def test_unreadable_images_are_on_no_side():
+    assert assign_splits(made([None, None]), [None, TRAINS], [[0, 1]]) == (None, "train")
+
+
+def test_a_class_without_a_training_image_is_named():
+    with pytest.raises(DatasetError, match="class c1 has no training image"):
+        assign_splits(made([None, None], classes=2), [TRAINS, digest_at(0.0)], [])
+
+
+@pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0)])
+def test_shares_that_leave_nothing_to_train_on_are_refused(validation, test):
+    with pytest.raises(OptionError):
+        assign_splits(made([None]), [TRAINS], [], validation=validation, test=test)
