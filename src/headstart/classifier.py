@@ -208,7 +208,7 @@ def _samples(images: Any) -> Sequence[Sample]:
         stack = images[None] if images.ndim == 3 else images
         return [Sample(f"array {i}", -1, None, ArraySource(image)) for i, image in enumerate(stack)]
     if isinstance(images, str | os.PathLike):
-        return list_images([images])
+        return list_images([Path(images)])
     items: Iterable[Any] = images
     return list_images(items)
 

@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 32)
 """Address space asked of LMDB, in bytes: the largest that the platform grants. Not disk space."""
 
-_DTYPES = {b"e": np.dtype("<f2"), b"f": np.dtype("<f4"), b"B": np.dtype("u1")}
+_DTYPES: dict[bytes, np.dtype[Any]] = {b"e": np.dtype("<f2"), b"f": np.dtype("<f4"), b"B": np.dtype("u1")}
 
 
 class Shelf:
@@ -208,10 +208,12 @@ def pack(array: NDArray[Any]) -> bytes:
     return b"".join([dtype, b"\0\0\0", shape, np.ascontiguousarray(array).tobytes()])
 
 
-def unpack(value: "bytes | memoryview[int]") -> NDArray[Any]:
+def unpack(value: "bytes | memoryview") -> NDArray[Any]:
     """The array that `pack` made ``value`` from; a view of its memory."""
-    dtype = _DTYPES[bytes(value[:1])]
-    dimensions = int.from_bytes(value[4:8], "little")
+    data = memoryview(value)
+    dtype = _DTYPES[bytes(data[:1])]
+    dimensions = int.from_bytes(data[4:8], "little")
     end = 8 + 4 * dimensions
-    shape = tuple(np.frombuffer(value[8:end], "<u4").tolist())
-    return np.frombuffer(value[end:], dtype).reshape(shape)
+    shape = tuple(np.frombuffer(data[8:end], "<u4").tolist())
+    array: NDArray[Any] = np.frombuffer(data[end:], dtype)
+    return array.reshape(shape)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 
+Images = Sequence[int] | NDArray[np.int64]
+"""Indices into a data set's samples."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -94,7 +97,7 @@ class Extraction:
     wanted: Wanted
 
     def features(
-        self, images: Sequence[int], *, taps: Sequence[str] | None = None, view: View
+        self, images: Images, *, taps: Sequence[str] | None = None, view: View
     ) -> NDArray[np.float32]:
         """Pooled features of some images.
 
@@ -127,11 +130,11 @@ class Extraction:
             start += width
         return spans
 
-    def activations(self, images: Sequence[int], *, view: View) -> NDArray[Any]:
+    def activations(self, images: Images, *, view: View) -> NDArray[Any]:
         """Maps at the cut, [n, …] float16 or float32; at depth 0 the rendered pixels, uint8 [n, S, S, 3]."""
         return self._rows(images, view=view, record=f"activation-{self.wanted.depth}")
 
-    def _rows(self, images: Sequence[int], *, view: View, record: str) -> NDArray[Any]:
+    def _rows(self, images: Images, *, view: View, record: str) -> NDArray[Any]:
         keys = [record_key(self._hash(image), view, record) for image in images]
         if not keys:
             return np.zeros((0, 0), np.float32)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
 
 _ROWS_PER_CHUNK = 1024
-_TAP_CHOICE_IMAGES = 1024
+_TAP_CHOICE_IMAGES = 512
 """Choosing taps compares kernels of images x images; more images than this change the choice rarely."""
 
 
@@ -68,7 +68,7 @@ def train_head(
     fitted = heads.fit_ridge(
         data, classes=len(prepared.dataset.classes), class_weights=weights, block_widths=widths
     )
-    facts = {
+    facts: dict[str, Any] = {
         "penalty": fitted.penalty,
         "loo_accuracy": fitted.loo_accuracy,
         "rows": rows,
@@ -171,9 +171,15 @@ def _train_softmax(prepared: Prepared, *, config: RunConfig, progress: Progress 
         seed=config.seed,
         validation=validation if len(held_out) else None,
         class_weights=config.class_weights,
-        progress=progress,
+        progress=_by_epoch(progress, epochs=config.epochs or 1),
     )
     return Trained(fitted.head, history=tuple(fitted.history), fit={"rows": len(features)})
+
+
+def _by_epoch(progress: Progress | None, *, epochs: int) -> Callable[[Mapping[str, Any]], None] | None:
+    if progress is None:
+        return None
+    return lambda entry: progress("epochs", int(entry["epoch"]), epochs)
 
 
 def train_thawed(
@@ -275,6 +281,6 @@ def thawed_graph(backbone: Backbone, trained: Trained, *, depth: int, path: Path
     """The staged ONNX file of a network whose stages behind the cut have new weights."""
     from headstart.backbones.tracing import export_staged
 
-    module = backbone.module()
-    module.join(trained.tail, depth=depth)
-    return export_staged(module, path, size=backbone.preprocess.size)
+    module = backbone.module().joined(trained.tail, depth=depth)
+    export_staged(module, path, size=backbone.preprocess.size)
+    return path
