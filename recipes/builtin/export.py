@@ -22,8 +22,8 @@ from torch import nn
 
 from headstart.backbones.graph import measure
 from headstart.backbones.staged import StagedModule
-from headstart.backbones.tracing import write_graph
-from headstart.images import Preprocess
+from headstart.backbones.tracing import export_staged
+from headstart.preprocess import Preprocess
 
 _TOLERANCE = 1e-4  # of the largest feature; both sides compute in float32 with the same weights
 
@@ -72,7 +72,7 @@ def export(
 
     staged = StagedModule.of(rounded, architecture=architecture)
     graph = out_dir / f"{name}.onnx"
-    write_graph(staged, graph, size=preprocess.size, any_size=True, half=True)
+    export_staged(staged, graph, size=preprocess.size, any_size=True, half=True)
     _check(graph, staged, size=preprocess.size)
     _check(graph, staged, size=preprocess.size + 29)  # an odd size pads differently on its two sides
 

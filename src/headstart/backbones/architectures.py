@@ -5,7 +5,7 @@ from typing import Any
 
 from headstart.backbones.builtin import BUILTIN
 from headstart.errors import BackboneError
-from headstart.images import Preprocess
+from headstart.preprocess import Preprocess
 
 _SUGGESTIONS = 3
 

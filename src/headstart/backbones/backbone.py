@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import BackboneError, OptionError
-from headstart.images import Preprocess
+from headstart.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from headstart.backbones.staged import StagedModule

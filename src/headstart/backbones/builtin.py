@@ -8,7 +8,7 @@ from typing import Any
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Recipe, Stage
 from headstart.errors import BackboneError, OptionError
-from headstart.images import Preprocess
+from headstart.preprocess import Preprocess
 
 WEIGHTS = Path(__file__).parent / "weights"
 

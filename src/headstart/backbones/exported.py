@@ -9,7 +9,7 @@ from typing import Any
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Recipe, Stage
 from headstart.errors import BackboneError, ParityError
-from headstart.images import Preprocess
+from headstart.preprocess import Preprocess
 
 _TOLERANCE = 1e-3  # of the largest feature: float32 in another order, through up to a hundred layers
 
@@ -127,9 +127,9 @@ def _write_checked_graph(staged: Any, path: Path, *, name: str, size: int) -> No
     import torch
 
     from headstart.backbones.engine import openvino
-    from headstart.backbones.tracing import write_graph
+    from headstart.backbones.tracing import export_staged
 
-    write_graph(staged, path, size=size)
+    export_staged(staged, path, size=size)
     core = openvino().Core()
     model = core.read_model(path.read_bytes())
     model.reshape({"image": [2, 3, size, size]})

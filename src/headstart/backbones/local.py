@@ -9,7 +9,7 @@ from headstart.backbones.backbone import Backbone, Recipe
 from headstart.backbones.exported import Origin, load_exported
 from headstart.backbones.records import hash_file
 from headstart.errors import BackboneError
-from headstart.images import Preprocess
+from headstart.preprocess import Preprocess
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 

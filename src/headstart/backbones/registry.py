@@ -1,7 +1,7 @@
 """Finds a backbone by name or path."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -23,14 +23,18 @@ class BackboneInfo:
         bytes: Of its weights.
         size: Pixels a side by default; None where only timm knows.
         needs: The extra that must be installed, or an empty string.
-        weights: Where they are.
+        where: The file they are in.
     """
 
     name: str
     bytes: int
     size: int | None
     needs: str
-    weights: Path
+    where: Path
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """Fields as JSON-ready values."""
+        return {**asdict(self), "where": str(self.where)}
 
 
 def load_backbone(

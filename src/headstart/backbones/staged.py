@@ -2,6 +2,7 @@
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, Self
 
 import torch
@@ -18,6 +19,11 @@ class Prefix(nn.Sequential):
         super().__init__(modules)
         self.requires_grad_(False)
         self.train(False)
+
+    @classmethod
+    def of(cls, modules: Iterable[nn.Module]) -> Self:
+        """Freeze modules that are run one after another (they are taken over, not copied)."""
+        return cls(OrderedDict((str(position), module) for position, module in enumerate(modules)))
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, whatever is asked: a container may call this on all that it holds."""
@@ -62,6 +68,21 @@ class StagedModule(nn.Module):
             {"name": name, "parameters": count, "prefix_tokens": self.prefix_tokens}
             for name, count in zip(self.names, counts, strict=True)
         ]
+
+    def join(self, tail: nn.Module, *, depth: int) -> None:
+        """Copy back the weights of the tail that ``split(depth)`` gave and that was trained since.
+
+        Raises:
+            OptionError: The tail is of another depth.
+        """
+        thawed = [*self.names[depth:], "pool"] if depth < len(self.names) else []
+        if [name for name, _ in tail.named_children()] != thawed:
+            raise OptionError(
+                f"the tail does not start after stage {depth}; expected its parts to be {thawed}"
+            )
+        groups = OrderedDict([*zip(self.names, self.stages, strict=True), ("pool", self.pool)])
+        for name, trained in tail.named_children():
+            groups[name].load_state_dict(trained.state_dict())
 
     def split(self, depth: int) -> tuple[nn.Module, nn.Module]:
         """Two new modules, the frozen prefix and the tail; neither shares a weight with anything.

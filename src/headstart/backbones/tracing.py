@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
+from timm.utils.model import reparameterize_model
 from torch import nn
 
 from headstart.backbones.staged import StagedModule
@@ -40,10 +41,10 @@ class _AllStages(nn.Module):
         return (*maps, self.staged.pool(image))
 
 
-def write_graph(
+def export_staged(
     staged: StagedModule, path: Path, *, size: int, any_size: bool = False, half: bool = False
-) -> None:
-    """Write the staged ONNX file.
+) -> Path:
+    """Write the staged ONNX file and return its path.
 
     Args:
         staged: The backbone; it is not changed.
@@ -59,10 +60,12 @@ def write_graph(
     _drop_unused(model.graph)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
+    return path
 
 
 def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProto:
     traced = copy.deepcopy(staged).eval().requires_grad_(False)
+    reparameterize_model(traced, inplace=True)  # parallel branches, as in repvgg, become one convolution
     same = _replace_same_convolutions(traced)
     names = [*traced.names, "features"]
     free = {0: "N", 2: "H", 3: "W"} if any_size else {0: "N"}

@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 
 from headstart.backbones.backbone import Backbone, Tap
-from headstart.errors import InternalError, OptionError
-from headstart.runtimes.protocol import Arrays, Pixels, Ticket, check_batch, check_request
-
-PRECISIONS = ("bf16", "f32")
+from headstart.errors import OptionError
+from headstart.runtimes.protocol import (
+    PRECISIONS,
+    Arrays,
+    Pixels,
+    Ticket,
+    check_batch,
+    check_finite,
+    check_request,
+)
 
 
 class OpenVinoRuntime:
@@ -21,13 +27,12 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, *, precision: str = "auto") -> None:
-        import openvino
+        from headstart.backbones.engine import openvino
 
-        self._core = openvino.Core()
-        self._core.set_property({"ENABLE_MMAP": True})
-        native = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision not in ("auto", *PRECISIONS):
             raise OptionError(f"precision {precision!r}: expected auto, {' or '.join(PRECISIONS)}")
+        self._core = openvino().Core()
+        native = has_bf16(self._core)
         if precision == "bf16" and not native:
             raise OptionError("precision bf16: this processor has no bfloat16 arithmetic; take f32 or auto")
         self.precision = ("bf16" if native else "f32") if precision == "auto" else precision
@@ -35,15 +40,25 @@ class OpenVinoRuntime:
     def compile(
         self, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int = 32
     ) -> OpenVinoPrefix:
-        """Cut, pool and compile; see `Runtime.compile`."""
+        """Cut, pool and compile, or load what was compiled before; see `Runtime.compile`."""
+        from headstart.runtimes.compiling import compile_cached
+
         outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size)
-        model = _prefix_model(self._core, backbone, depth=depth, taps=taps, batch_size=batch_size)
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY" if batch_size == 1 else "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": self.precision,
+        preprocess = backbone.preprocess
+        identity = {
+            "weights": backbone.weights_hash,
+            "stages": [stage.name for stage in backbone.stages],
+            "pixels": [batch_size, preprocess.size, *preprocess.mean, *preprocess.std],
+            "depth": depth,
+            "outputs": outputs,
         }
-        compiled = self._core.compile_model(model, "CPU", settings)
-        return OpenVinoPrefix(compiled, outputs=outputs, size=backbone.preprocess.size, batch_size=batch_size)
+
+        def make() -> Any:
+            return _prefix_model(self._core, backbone, depth=depth, taps=taps, batch_size=batch_size)
+
+        settings = settings_for(batch_size=batch_size, precision=self.precision)
+        compiled = compile_cached(self._core, settings, identity=identity, make=make)
+        return OpenVinoPrefix(compiled, outputs=outputs, size=preprocess.size, batch_size=batch_size)
 
 
 class OpenVinoPrefix:
@@ -66,6 +81,7 @@ class OpenVinoPrefix:
                     yield self._finish(running)
                 request = self._idle.pop()
                 running.append((ticket, len(pixels), request))
+                # A short batch leaves older pixels behind it: their results are computed and not handed out.
                 request.get_input_tensor().data[: len(pixels)] = pixels
                 request.start_async()
             while running:
@@ -84,46 +100,51 @@ class OpenVinoPrefix:
         }
         running.popleft()
         self._idle.append(request)
-        for name, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise InternalError(f"output {name}: the network's numbers overflowed; try precision f32")
+        check_finite(arrays)
         return ticket, arrays
+
+
+def has_bf16(core: Any) -> bool:
+    """Whether this processor computes with bfloat16 natively."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def settings_for(*, batch_size: int, precision: str) -> dict[str, Any]:
+    """OpenVINO's settings: the least delay for single images, else the most images a second."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY" if batch_size == 1 else "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
 
 
 def _prefix_model(
     core: Any, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int
 ) -> Any:
     """The staged graph from pixels, uint8 ``[batch, S, S, 3]``, to the activation and the pooled taps."""
-    import openvino
-    from openvino.preprocess import PrePostProcessor
+    from headstart.backbones.engine import openvino
 
+    ov = openvino()
     size = backbone.preprocess.size
     staged = core.read_model(backbone.graph)
-    image = staged.input("image")
     ports = {name: port.get_node().input_value(0) for port in staged.outputs for name in port.get_names()}
+    staged.reshape({"image": [batch_size, 3, size, size]})
     wanted = []
     if depth < len(backbone.stages):
-        wanted.append(ports[backbone.stages[depth - 1].name] if depth else image)
-    staged.reshape({"image": [batch_size, 3, size, size]})
-    wanted.extend(_pooled(ports[tap.stage], backbone, tap=tap) for tap in taps)
-    model = openvino.Model(
-        [openvino.opset13.result(port) for port in wanted], staged.get_parameters(), "prefix"
-    )
+        wanted.append(ports[backbone.stages[depth - 1].name] if depth else staged.input("image"))
+    wanted.extend(_pooled(ov.opset13, ports[tap.stage], backbone, tap=tap) for tap in taps)
+    model = ov.Model([ov.opset13.result(port) for port in wanted], staged.get_parameters(), "prefix")
 
-    pixels = PrePostProcessor(model)
-    tensor, steps = pixels.input().tensor(), pixels.input().preprocess()
-    tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    pixels.input().model().set_layout(openvino.Layout("NCHW"))
-    steps.convert_element_type(openvino.Type.f32)
+    pixels = ov.preprocess.PrePostProcessor(model)
+    pixels.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    pixels.input().model().set_layout(ov.Layout("NCHW"))
+    steps = pixels.input().preprocess().convert_element_type(ov.Type.f32)
     steps.mean([255 * value for value in backbone.preprocess.mean])
     steps.scale([255 * value for value in backbone.preprocess.std])
     return pixels.build()
 
 
-def _pooled(port: Any, backbone: Backbone, *, tap: Tap) -> Any:
+def _pooled(ops: Any, port: Any, backbone: Backbone, *, tap: Tap) -> Any:
     """A map, or the patch tokens, averaged over ``tap.grid`` x ``tap.grid`` cells: ``[N, C * cells]``."""
-    from openvino import opset13 as ops
-
     if tap.stage == "features":
         return port
     stage = backbone.stage(tap.stage)
@@ -131,9 +152,8 @@ def _pooled(port: Any, backbone: Backbone, *, tap: Tap) -> Any:
         port = ops.slice(port, [stage.prefix_tokens], [stage.shape[0]], [1], [1]).output(0)
         if tap.grid == 1:
             return ops.reduce_mean(port, [1]).output(0)
-        rows, columns = stage.patch_grid or (0, 0)
         port = ops.transpose(port, [0, 2, 1]).output(0)
-        port = ops.reshape(port, [0, 0, rows, columns], True).output(0)
+        port = ops.reshape(port, [0, 0, *(stage.patch_grid or ())], True).output(0)
     if tap.grid == 1:
         return ops.reduce_mean(port, [2, 3]).output(0)
     cells = ops.adaptive_avg_pool(port, [tap.grid, tap.grid])

@@ -7,10 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.backbones.backbone import Backbone, Tap
+from headstart.errors import InternalError, OptionError
 
 Pixels = npt.NDArray[np.uint8]
 Arrays = dict[str, npt.NDArray[np.float32]]
 Ticket = TypeVar("Ticket")
+
+PRECISIONS = ("bf16", "f32")
 
 ACTIVATION = "activation"
 """The output that carries the map of the last frozen stage."""
@@ -68,8 +71,6 @@ def check_request(
     Raises:
         OptionError: The backbone has no such depth or tap, nothing is asked for, or the batch is empty.
     """
-    from headstart.errors import OptionError
-
     backbone.depth(depth)
     for tap in taps:
         tap.width(backbone)
@@ -87,10 +88,20 @@ def check_batch(pixels: Any, *, size: int, batch_size: int) -> None:
     Raises:
         OptionError: Wrong type, wrong shape, or too many images.
     """
-    from headstart.errors import OptionError
-
     shape, kind = getattr(pixels, "shape", None), getattr(pixels, "dtype", None)
     if kind != np.uint8 or shape is None or len(shape) != 4 or shape[1:] != (size, size, 3):
         raise OptionError(f"batch: expected uint8 [n, {size}, {size}, 3], got {kind} {shape}")
     if not 1 <= shape[0] <= batch_size:
         raise OptionError(f"batch: expected 1 to {batch_size} images, got {shape[0]}")
+
+
+def check_finite(arrays: Arrays) -> None:
+    """Refuse results with infinities or NaN in them.
+
+    Raises:
+        InternalError: There are some.
+    """
+    for name, values in arrays.items():
+        # The extremes carry any NaN or infinity, and finding them is cheaper than testing every value.
+        if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+            raise InternalError(f"output {name}: the network's numbers overflowed; try precision f32")

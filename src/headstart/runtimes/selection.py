@@ -1,5 +1,6 @@
 """Chooses the runtime."""
 
+from headstart.backbones.building import require_timm
 from headstart.errors import OptionError
 from headstart.runtimes.protocol import Runtime
 
@@ -22,4 +23,9 @@ def select(name: str = "auto", *, precision: str = "auto") -> Runtime:
         from headstart.runtimes.openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(precision=precision)
+    if name == "torch":
+        require_timm("runtime torch")
+        from headstart.runtimes.torch import TorchRuntime
+
+        return TorchRuntime(precision=precision)
     raise OptionError(f"runtime {name!r}: expected auto, {' or '.join(RUNTIMES)}")

@@ -1,0 +1,153 @@
+"""Runs a prefix with PyTorch: on an NVIDIA GPU where there is one, else on the CPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+
+from headstart.backbones.backbone import Backbone, Stage, Tap
+from headstart.backbones.staged import Prefix, StagedModule
+from headstart.errors import OptionError
+from headstart.runtimes.protocol import (
+    PRECISIONS,
+    Arrays,
+    Pixels,
+    Ticket,
+    check_batch,
+    check_finite,
+    check_request,
+)
+
+_IN_FLIGHT_ON_GPU = 2  # batches queued before the oldest is read back
+
+
+class TorchRuntime:
+    """PyTorch; bfloat16 autocast by default on GPUs that have it, float32 on the CPU."""
+
+    name = "torch"
+
+    def __init__(self, *, precision: str = "auto", device: str | None = None) -> None:
+        if precision not in ("auto", *PRECISIONS):
+            raise OptionError(f"precision {precision!r}: expected auto, {' or '.join(PRECISIONS)}")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        fast = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.precision = ("bf16" if fast else "f32") if precision == "auto" else precision
+
+    def compile(
+        self, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int = 32
+    ) -> TorchPrefix:
+        """Move the stages that are needed to the device; see `Runtime.compile`."""
+        outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size)
+        network = _Outputs(backbone, backbone.module(), depth=depth, taps=taps).to(self.device)
+        if self.device.type == "cpu" or self.precision == "bf16":
+            network = network.to(memory_format=torch.channels_last)
+        return TorchPrefix(
+            network,
+            outputs=outputs,
+            size=backbone.preprocess.size,
+            batch_size=batch_size,
+            precision=self.precision,
+            device=self.device,
+        )
+
+
+class TorchPrefix:
+    """A prefix on a device; see `CompiledPrefix`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        outputs: tuple[str, ...],
+        size: int,
+        batch_size: int,
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        self.outputs = outputs
+        self._network, self._device = network, device
+        self._size, self._batch_size = size, batch_size
+        self._bf16 = precision == "bf16"
+
+    def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
+        """Run batches in order; see `CompiledPrefix.stream`."""
+        running: deque[tuple[Ticket, tuple[torch.Tensor, ...]]] = deque()
+        most = _IN_FLIGHT_ON_GPU if self._device.type == "cuda" else 1
+        for ticket, pixels in batches:
+            check_batch(pixels, size=self._size, batch_size=self._batch_size)
+            running.append((ticket, self._run(pixels)))
+            if len(running) == most:
+                yield self._finish(running)
+        while running:
+            yield self._finish(running)
+
+    def _run(self, pixels: Pixels) -> tuple[torch.Tensor, ...]:
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            # A copy, since the caller may refill the array while a GPU still reads it.
+            image = torch.tensor(pixels).to(self._device).permute(0, 3, 1, 2)
+            results: tuple[torch.Tensor, ...] = self._network(image)
+        return results
+
+    def _finish(self, running: deque[tuple[Ticket, tuple[torch.Tensor, ...]]]) -> tuple[Ticket, Arrays]:
+        ticket, results = running.popleft()
+        arrays: Arrays = {
+            name: result.float().contiguous().cpu().numpy()
+            for name, result in zip(self.outputs, results, strict=True)
+        }
+        check_finite(arrays)
+        return ticket, arrays
+
+
+class _Outputs(nn.Module):
+    """Pixels, uint8 ``[N, 3, S, S]``, to the activation (below full depth) and the pooled taps."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, backbone: Backbone, staged: StagedModule, *, depth: int, taps: tuple[Tap, ...]
+    ) -> None:
+        super().__init__()
+        count = len(backbone.stages)
+        names = [stage.name for stage in backbone.stages]
+        positions = [names.index(tap.stage) + 1 for tap in taps if tap.stage != "features"]
+        reads_features = any(tap.stage == "features" for tap in taps)
+        self.depth, self.taps, self.stages = depth, taps, backbone.stages
+        self.reaches_features = reads_features
+        deepest = count if reads_features else max(depth, *positions, 0)
+        self.prefix = Prefix.of(staged.stages[:deepest])
+        self.pool = Prefix.of([staged.pool])
+        for name, values in (("mean", backbone.preprocess.mean), ("std", backbone.preprocess.std)):
+            self.register_buffer(name, 255 * torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = (pixels.float() - self.mean) / self.std
+        maps = {"": x}
+        for stage, layers in zip(self.stages, self.prefix, strict=False):
+            x = layers(x)
+            maps[stage.name] = x
+        results = []
+        if self.depth < len(self.stages):
+            results.append(maps[self.stages[self.depth - 1].name if self.depth else ""])
+        features = self.pool(x) if self.reaches_features else x
+        by_name = {stage.name: stage for stage in self.stages}
+        for tap in self.taps:
+            is_last = tap.stage == "features"
+            results.append(
+                features if is_last else pooled(maps[tap.stage], by_name[tap.stage], grid=tap.grid)
+            )
+        return tuple(results)
+
+
+def pooled(values: torch.Tensor, stage: Stage, *, grid: int) -> torch.Tensor:
+    """A stage's map, or its patch tokens, averaged over ``grid`` x ``grid`` cells: ``[N, C * cells]``."""
+    if len(stage.shape) == 2:
+        values = values[:, stage.prefix_tokens :]
+        if grid == 1:
+            return values.mean(1)
+        rows, columns = stage.patch_grid or (1, -1)
+        values = values.transpose(1, 2).reshape(len(values), -1, rows, columns)
+    return nn.functional.adaptive_avg_pool2d(values, grid).flatten(1)
