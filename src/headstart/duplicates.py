@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 DISTANCE = 32
-"""Bits of 256 that may differ between two pictures full of detail. Chosen on photographs of flowers, so its
-figures are those of the data it was tuned on: of 334, a copy at half or a third of the size or at JPEG quality
-50 is found in 99 %, one cropped by 2 % a side in 35 %. Among 1,000 of them the only match is a group of three;
-the next nearest pairs are about 60 bits apart."""
+"""Bits of 256 that may differ between two pictures full of detail. Chosen on photographs of flowers, so
+its figures are those of the data it was tuned on: of 334, a copy at half or a third of the size or at JPEG
+quality 50 is found in 99 %, one cropped by 2 % a side in 35 %. Among 1,000 the only match is a group of
+three; the next nearest pairs are about 60 bits apart."""
 
 LEAST_DETAIL = 100
 """Neighbouring bits that differ, of 480, below which a hash says nothing. Of 1,000 photographs 99 % have more
