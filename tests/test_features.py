@@ -41,6 +41,7 @@ def run(dataset: Dataset, backbone: Backbone, cache: FeatureCache, **options: An
         views=options.pop("views", (CENTRE,)),
         pooled=options.pop("pooled", True),
         taps=options.pop("taps", False),
+        also=options.pop("also", ()),
     )
     runtime = select("openvino", precision=options.pop("precision", "f32"))
     return extract(dataset.samples, backbone, wanted=wanted, runtime=runtime, cache=cache, **options)
@@ -214,6 +215,21 @@ def test_a_cut_in_the_middle_caches_the_activation_and_shares_the_pooled_feature
     assert run(dataset, backbone, cache).use.misses == 0  # everything frozen reads what depth 4 stored
 
 
+def test_one_pass_stores_several_cuts_and_each_is_what_a_pass_of_its_own_stores(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    together = run(dataset, backbone, FeatureCache(tmp_path / "together"), also=(5, 0, 2))
+    assert together.use.misses == 48
+    for depth in (0, 2, 5):
+        alone = run(dataset, backbone, FeatureCache(tmp_path / str(depth)), depth=depth)
+        expected = alone.activations(range(48), view=CENTRE)
+        found = together.at(depth).activations(range(48), view=CENTRE)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(OptionError, match="depth 3"):
+        together.at(3)
+
+
 def test_depth_zero_without_pooling_stores_pixels_and_runs_no_network(
     dataset: Dataset, backbone: Backbone, tmp_path: Path
 ) -> None:
@@ -264,8 +280,13 @@ def test_the_bytes_announced_bound_the_bytes_written(
         assert 0.8 * announced <= found.use.bytes <= announced
 
 
-def test_an_interruption_keeps_what_was_computed(backbone: Backbone, make_photos: Any, tmp_path: Path) -> None:
-    cache, dataset = FeatureCache(tmp_path / "cache"), read_dataset(make_photos(tmp_path / "many", per_class=80))
+def test_an_interruption_keeps_what_was_computed(
+    backbone: Backbone, make_photos: Any, tmp_path: Path
+) -> None:
+    cache, dataset = (
+        FeatureCache(tmp_path / "cache"),
+        read_dataset(make_photos(tmp_path / "many", per_class=80)),
+    )
 
     def stop(phase: str, done: int, total: int) -> None:
         if done >= 200:

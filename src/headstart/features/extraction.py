@@ -9,7 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -54,17 +54,23 @@ class Wanted:
         views: the renderings of each image.
         pooled: the last layer's vector is wanted.
         taps: the pooled maps of every stage are wanted too.
+        also: further depths whose activations the same pass shall store, for jobs that share it.
     """
 
     depth: int
     views: tuple[View, ...]
     pooled: bool = True
     taps: bool = False
+    also: tuple[int, ...] = ()
+
+    def cuts(self, stages: int) -> tuple[int, ...]:
+        """The depths whose activations are stored, rising; `all` has none beside the pooled vector."""
+        return tuple(sorted({depth for depth in (self.depth, *self.also) if depth < stages}))
 
     def records(self, stages: int) -> tuple[str, ...]:
         """Names of the records that one view of one image has in the cache."""
-        activation = (f"activation-{self.depth}",) if self.depth < stages else ()
-        return activation + (("features",) if self.pooled else ()) + (("taps",) if self.taps else ())
+        activations = tuple(f"activation-{depth}" for depth in self.cuts(stages))
+        return activations + (("features",) if self.pooled else ()) + (("taps",) if self.taps else ())
 
 
 def record_key(content: bytes, view: View, record: str) -> bytes:
@@ -129,6 +135,18 @@ class Extraction:
             spans[tap.name] = slice(start, start + width)
             start += width
         return spans
+
+    def at(self, depth: int) -> "Extraction":
+        """The same pass seen by a job that freezes ``depth`` stages, which must be among those wanted.
+
+        Raises:
+            OptionError: the pass did not store that depth.
+        """
+        stages = len(self.backbone.stages)
+        if depth != stages and depth not in self.wanted.cuts(stages):
+            raise OptionError(f"depth {depth} was not extracted; this pass has {self.wanted.cuts(stages)}")
+        also = tuple(cut for cut in self.wanted.cuts(stages) if cut != depth)
+        return replace(self, wanted=replace(self.wanted, depth=depth, also=also))
 
     def activations(self, images: Images, *, view: View) -> NDArray[Any]:
         """Maps at the cut, [n, …] float16 or float32; at depth 0 the rendered pixels, uint8 [n, S, S, 3]."""
@@ -335,17 +353,14 @@ def cache_bytes(backbone: "Backbone", *, wanted: Wanted, images: int) -> int:
 
     Values: [C, H, W] at the cut, D pooled, and the sum of the taps' widths; 64 bytes of key and header each.
     """
-    per_view = 0
-    for record in wanted.records(len(backbone.stages)):
-        if record == "features":
-            per_view += 2 * backbone.dimensions
-        elif record == "taps":
-            per_view += 2 * sum(tap.width(backbone) for tap in backbone.taps()[:-1])
-        elif wanted.depth == 0:
-            per_view += 3 * backbone.preprocess.size**2
-        else:
-            per_view += backbone.stages[wanted.depth - 1].bytes_per_image
-        per_view += 64
+    per_view = 64 * len(wanted.records(len(backbone.stages)))
+    for depth in wanted.cuts(len(backbone.stages)):
+        pixels = 3 * backbone.preprocess.size**2
+        per_view += backbone.stages[depth - 1].bytes_per_image if depth else pixels
+    if wanted.pooled:
+        per_view += 2 * backbone.dimensions
+    if wanted.taps:
+        per_view += 2 * sum(tap.width(backbone) for tap in backbone.taps()[:-1])
     return per_view * images * len(wanted.views)
 
 
@@ -362,27 +377,28 @@ def _compute(
     if first is None:
         return
     rendered = chain([first], rendered)
-    pixels_only = wanted.depth == 0
-    if pixels_only:
-        rendered = _store_pixels(rendered, wanted=wanted, writer=writer)
-        if not wanted.pooled:
+    cuts = wanted.cuts(len(backbone.stages))
+    if 0 in cuts:
+        rendered = _store_pixels(rendered, writer=writer)
+        cuts = cuts[1:]
+        if not wanted.pooled and not cuts:
             deque(rendered, maxlen=0)
             return
     taps = backbone.taps() if wanted.taps else backbone.taps()[-1:]
     prefix = runtime.compile(
         backbone,
-        depth=len(backbone.stages) if pixels_only else wanted.depth,
+        depth=cuts[-1] if cuts else len(backbone.stages),
         taps=taps if wanted.pooled else (),
         batch_size=BATCH_SIZE,
+        also=cuts[:-1],
     )
+    maps = dict(zip(prefix.outputs, reversed(cuts), strict=False))  # the deepest cut's map comes first
     dtype = np.dtype(np.float16 if runtime.precision == "bf16" else np.float32)
     last = backbone.taps()[-1].name
     for token, outputs in prefix.stream(_batches(rendered)):
         for row, (content, view) in enumerate(token):
-            if "activation" in outputs:
-                writer.put(
-                    content, view, f"activation-{wanted.depth}", _narrow(outputs["activation"][row], dtype)
-                )
+            for output, depth in maps.items():
+                writer.put(content, view, f"activation-{depth}", _narrow(outputs[output][row], dtype))
             if wanted.pooled:
                 writer.put(content, view, "features", _narrow(outputs[last][row], dtype))
             if wanted.taps:
@@ -397,7 +413,7 @@ def _narrow(array: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     return array.astype(dtype)
 
 
-def _store_pixels(rendered: Iterator[_Rendered], *, wanted: Wanted, writer: "_Writer") -> Iterator[_Rendered]:
+def _store_pixels(rendered: Iterator[_Rendered], *, writer: "_Writer") -> Iterator[_Rendered]:
     for item in rendered:
         for view, pixels in zip(item.missing, item.pixels, strict=True):
             if item.content is not None:

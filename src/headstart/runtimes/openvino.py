@@ -38,12 +38,18 @@ class OpenVinoRuntime:
         self.precision = ("bf16" if native else "f32") if precision == "auto" else precision
 
     def compile(
-        self, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int = 32
+        self,
+        backbone: Backbone,
+        *,
+        depth: int,
+        taps: tuple[Tap, ...],
+        batch_size: int = 32,
+        also: tuple[int, ...] = (),
     ) -> OpenVinoPrefix:
         """Cut, pool and compile, or load what was compiled before; see `Runtime.compile`."""
         from headstart.runtimes.compiling import compile_cached
 
-        outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size)
+        outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size, also=also)
         preprocess = backbone.preprocess
         identity = {
             "weights": backbone.weights_hash,
@@ -54,7 +60,8 @@ class OpenVinoRuntime:
         }
 
         def make() -> Any:
-            return _prefix_model(self._core, backbone, depth=depth, taps=taps, batch_size=batch_size)
+            cuts = (depth, *sorted(also, reverse=True))
+            return _prefix_model(self._core, backbone, cuts=cuts, taps=taps, batch_size=batch_size)
 
         settings = settings_for(batch_size=batch_size, precision=self.precision)
         compiled = compile_cached(self._core, settings, identity=identity, make=make)
@@ -118,9 +125,9 @@ def settings_for(*, batch_size: int, precision: str) -> dict[str, Any]:
 
 
 def _prefix_model(
-    core: Any, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int
+    core: Any, backbone: Backbone, *, cuts: tuple[int, ...], taps: tuple[Tap, ...], batch_size: int
 ) -> Any:
-    """The staged graph from pixels, uint8 ``[batch, S, S, 3]``, to the activation and the pooled taps."""
+    """The staged graph from pixels, uint8 ``[batch, S, S, 3]``, to the maps at the cuts and the taps."""
     from headstart.backbones.engine import openvino
 
     ov = openvino()
@@ -128,9 +135,11 @@ def _prefix_model(
     staged = core.read_model(backbone.graph)
     ports = {name: port.get_node().input_value(0) for port in staged.outputs for name in port.get_names()}
     staged.reshape({"image": [batch_size, 3, size, size]})
-    wanted = []
-    if depth < len(backbone.stages):
-        wanted.append(ports[backbone.stages[depth - 1].name] if depth else staged.input("image"))
+    wanted = [
+        ports[backbone.stages[cut - 1].name] if cut else staged.input("image")
+        for cut in cuts
+        if cut < len(backbone.stages)
+    ]
     wanted.extend(_pooled(ov.opset13, ports[tap.stage], backbone, tap=tap) for tap in taps)
     model = ov.Model([ov.opset13.result(port) for port in wanted], staged.get_parameters(), "prefix")
 

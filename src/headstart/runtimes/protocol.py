@@ -23,7 +23,8 @@ class CompiledPrefix(Protocol):
     """A prefix ready to run.
 
     Attributes:
-        outputs: ``activation`` where the depth is below full, then the taps' names.
+        outputs: ``activation`` where the depth is below full, then the maps at further cuts, the deepest
+            first, then the taps' names.
     """
 
     outputs: tuple[str, ...]
@@ -57,24 +58,44 @@ class Runtime(Protocol):
     precision: str
 
     def compile(
-        self, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int = 32
+        self,
+        backbone: Backbone,
+        *,
+        depth: int,
+        taps: tuple[Tap, ...],
+        batch_size: int = 32,
+        also: tuple[int, ...] = (),
     ) -> CompiledPrefix:
-        """Make the first ``depth`` stages ready to run on up to ``batch_size`` images at once."""
+        """Make the first ``depth`` stages ready to run on up to ``batch_size`` images at once.
+
+        The maps at the shallower cuts ``also`` come out of the same pass, named ``activation-3`` and so on.
+        """
         ...
 
 
 def check_request(
-    backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int
+    backbone: Backbone,
+    *,
+    depth: int,
+    taps: tuple[Tap, ...],
+    batch_size: int,
+    also: tuple[int, ...] = (),
 ) -> tuple[str, ...]:
     """The outputs of a prefix, in order.
 
     Raises:
-        OptionError: The backbone has no such depth or tap, nothing is asked for, or the batch is empty.
+        OptionError: The backbone has no such depth or tap, a further cut is not between the pixels and the
+            depth, nothing is asked for, or the batch is empty.
     """
     backbone.depth(depth)
+    for cut in also:
+        if not 0 < cut < depth or depth == len(backbone.stages):
+            raise OptionError(f"backbone {backbone.name}: cut {cut} is not between 1 and depth {depth}")
     for tap in taps:
         tap.width(backbone)
-    outputs = (*((ACTIVATION,) if depth < len(backbone.stages) else ()), *(tap.name for tap in taps))
+    deepest = (ACTIVATION,) if depth < len(backbone.stages) else ()
+    cuts = (f"{ACTIVATION}-{cut}" for cut in sorted(also, reverse=True))
+    outputs = (*deepest, *cuts, *(tap.name for tap in taps))
     if not outputs:
         raise OptionError(f"backbone {backbone.name}: everything is frozen and no tap is asked for; give one")
     if batch_size < 1:

@@ -37,11 +37,18 @@ class TorchRuntime:
         self.precision = ("bf16" if fast else "f32") if precision == "auto" else precision
 
     def compile(
-        self, backbone: Backbone, *, depth: int, taps: tuple[Tap, ...], batch_size: int = 32
+        self,
+        backbone: Backbone,
+        *,
+        depth: int,
+        taps: tuple[Tap, ...],
+        batch_size: int = 32,
+        also: tuple[int, ...] = (),
     ) -> TorchPrefix:
         """Move the stages that are needed to the device; see `Runtime.compile`."""
-        outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size)
-        network = _Outputs(backbone, backbone.module(), depth=depth, taps=taps).to(self.device)
+        outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size, also=also)
+        cuts = (depth, *sorted(also, reverse=True))
+        network = _Outputs(backbone, backbone.module(), cuts=cuts, taps=taps).to(self.device)
         if self.device.type == "cpu" or self.precision == "bf16":
             network = network.to(memory_format=torch.channels_last)
         return TorchPrefix(
@@ -108,16 +115,16 @@ class _Outputs(nn.Module):
     std: torch.Tensor
 
     def __init__(
-        self, backbone: Backbone, staged: StagedModule, *, depth: int, taps: tuple[Tap, ...]
+        self, backbone: Backbone, staged: StagedModule, *, cuts: tuple[int, ...], taps: tuple[Tap, ...]
     ) -> None:
         super().__init__()
         count = len(backbone.stages)
         names = [stage.name for stage in backbone.stages]
         positions = [names.index(tap.stage) + 1 for tap in taps if tap.stage != "features"]
         reads_features = any(tap.stage == "features" for tap in taps)
-        self.depth, self.taps, self.stages = depth, taps, backbone.stages
+        self.cuts, self.taps, self.stages = cuts, taps, backbone.stages
         self.reaches_features = reads_features
-        deepest = count if reads_features else max(depth, *positions, 0)
+        deepest = count if reads_features else max(*cuts, *positions, 0)
         self.prefix = Prefix.of(staged.stages[:deepest])
         self.pool = Prefix.of([staged.pool])
         for name, values in (("mean", backbone.preprocess.mean), ("std", backbone.preprocess.std)):
@@ -129,9 +136,9 @@ class _Outputs(nn.Module):
         for stage, layers in zip(self.stages, self.prefix, strict=False):
             x = layers(x)
             maps[stage.name] = x
-        results = []
-        if self.depth < len(self.stages):
-            results.append(maps[self.stages[self.depth - 1].name if self.depth else ""])
+        results = [
+            maps[self.stages[cut - 1].name if cut else ""] for cut in self.cuts if cut < len(self.stages)
+        ]
         features = self.pool(x) if self.reaches_features else x
         by_name = {stage.name: stage for stage in self.stages}
         for tap in self.taps:
