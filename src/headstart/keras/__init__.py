@@ -1,1 +1,15 @@
-"""The same speed for a Keras model that you already have."""
+"""The same speed for a Keras model that you already have.
+
+`fit` does what ``model.fit`` does, and runs the frozen part of the model once per image.
+"""
+
+from headstart.errors import MissingExtra
+
+try:
+    import keras  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingExtra("headstart.keras", extra="keras") from error
+
+from headstart.keras.training import Saving, fit
+
+__all__ = ["Saving", "fit"]

@@ -151,7 +151,7 @@ def why_not(call: Call) -> str | None:
 
 def _why_not_layer(layer: Any, *, training: bool) -> str | None:
     kind = type(layer).__name__
-    own_code = _own_code(layer)
+    own_code = _own_layer(layer)
     if not own_code and kind in _NOISE:
         return "it is random in training" if training and getattr(layer, _NOISE[kind]) > 0 else None
     if isinstance(layer, keras.layers.BatchNormalization) or kind in _UPDATES:
@@ -175,7 +175,16 @@ def _why_not_layer(layer: Any, *, training: bool) -> str | None:
 
 def _own_code(operation: Any) -> bool:
     """Whether what an operation does is written outside Keras."""
-    return isinstance(operation, keras.layers.Lambda) or not type(operation).__module__.startswith("keras.")
+    if isinstance(operation, keras.layers.Layer):
+        return any(map(_own_layer, operation._flatten_layers()))
+    return not type(operation).__module__.startswith("keras.")
+
+
+def _own_layer(layer: Any) -> bool:
+    activation = getattr(layer, "activation", None)
+    foreign = callable(activation) and not str(getattr(activation, "__module__", "keras.")).startswith("keras.")
+    lambdas = isinstance(layer, keras.layers.Lambda)
+    return foreign or lambdas or not type(layer).__module__.startswith("keras.")
 
 
 def is_augmentation(layer: Any) -> bool:

@@ -1,0 +1,289 @@
+"""`fit`: what ``model.fit`` does, with the frozen part computed once per image.
+
+The tail is a Keras model of its own that runs the user's layers from the cut on, and shares the user's optimizer,
+loss, metrics and variables, in the user's order. Callbacks see the user's model. So everything Keras does,
+Keras still does; only the part that would give the same numbers again is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from headstart.keras.caching import Features, fingerprint
+from headstart.keras.cutting import Cut
+from headstart.keras.execution import Array
+from headstart.keras.graph import functional_of
+from headstart.keras.inputs import flat_arrays, number_of_steps, one_or_list, wrap_source
+from headstart.keras.worth import judge
+
+_SHARED = ("_compile_loss", "_compile_metrics", "_loss_tracker")
+"""What ``compile`` made of the user's loss and metrics."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What `fit` did: ``history.headstart``.
+
+    Attributes:
+        cached: whether the frozen part was computed once per image; if not, ``model.fit`` was called.
+        reason: why, or why not.
+        reused: images whose features the cache held.
+        computed: images whose features were computed now.
+        bytes_per_image: what the cache holds for one image.
+        runtime: what computed the features.
+    """
+
+    cached: bool
+    reason: str
+    reused: int = 0
+    computed: int = 0
+    bytes_per_image: int = 0
+    runtime: str = ""
+
+
+def fit(
+    model: Any, x: Any = None, y: Any = None, *arguments: Any, cache: bool | str = "auto", **named: Any
+) -> Any:
+    """Train a compiled Keras model as ``model.fit`` does, running its frozen part once per image.
+
+    The same seed, data and settings give the same losses and metrics as ``model.fit``, to float tolerance.
+    Where caching would not pay, it says so and calls ``model.fit``.
+
+    Args:
+        model: a compiled Functional or Sequential model; its own layers are trained.
+        x: as for ``model.fit``: arrays, a ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a PyTorch
+            ``DataLoader``.
+        y: as for ``model.fit``.
+        *arguments: as for ``model.fit``, in its order.
+        cache: "auto" decides what pays; True caches wherever possible; False calls ``model.fit``.
+        **named: as for ``model.fit``.
+
+    Returns:
+        Keras's ``History``; its attribute ``headstart`` is a `Saving`.
+
+    Raises:
+        OptionError: random augmentation stands in front of the frozen layers, or comes with the data.
+    """
+    bound = inspect.signature(keras.Model.fit).bind(model, x, y, *arguments, **named)
+    bound.apply_defaults()
+    settings = dict(bound.arguments)
+    settings.pop("self", None)
+    _build(model, settings["x"])
+    verdict = judge(model, settings, cache=cache)
+    if verdict.cut is None:
+        return _uncached(model, settings, verdict.reason)
+    return _cached(model, settings, verdict.cut, reason=verdict.reason)
+
+
+def _build(model: Any, x: Any) -> None:
+    """Build a Sequential model that waits for its first input, as ``model.fit`` would."""
+    if isinstance(model, keras.Sequential) and not model.built and hasattr(x, "shape"):
+        model.build((None, *x.shape[1:]))
+
+
+def _uncached(model: Any, settings: dict[str, Any], reason: str) -> Any:
+    if settings["verbose"] != 0:
+        print(f"headstart: not cached: {reason}; training with model.fit", file=sys.stderr)
+    history = model.fit(**settings)
+    history.headstart = Saving(cached=False, reason=reason)
+    return history
+
+
+def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, reason: str) -> Any:
+    session = _session(model, cut)
+    before = replace(session.features.counts)
+    steps = number_of_steps(settings)
+    settings = {
+        **settings,
+        "x": session.swap(model, settings["x"]),
+        "validation_data": session.swap_validation(model, settings["validation_data"]),
+        "callbacks": _callbacks(model, settings, steps=steps),
+    }
+    with _in_step(session.tail, model):
+        session.tail.fit(**settings)
+    counts, history = session.features.counts, model.history
+    history.headstart = Saving(
+        cached=True,
+        reason=reason,
+        reused=counts.reused - before.reused,
+        computed=counts.computed - before.computed,
+        bytes_per_image=counts.bytes_per_image,
+        runtime=counts.runtime,
+    )
+    return history
+
+
+def _callbacks(model: Any, settings: dict[str, Any], *, steps: int | None) -> Any:
+    """The container that Keras would make, for the user's model."""
+    if isinstance(settings["callbacks"], keras.callbacks.CallbackList):
+        return settings["callbacks"]
+    verbose = settings["verbose"]
+    return keras.callbacks.CallbackList(
+        settings["callbacks"],
+        add_history=True,
+        add_progbar=verbose != 0,
+        verbose=verbose,
+        epochs=settings["epochs"],
+        steps=steps,
+        model=model,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Session:
+    """What one model's calls of `fit` share while nothing about the model changes."""
+
+    cut: Cut
+    fingerprint: str | None
+    features: Features
+    tail: Any
+    compiled: tuple[Any, ...]
+
+    def swap(self, model: Any, x: Any) -> Any:
+        """The tail's inputs in place of the model's."""
+        arrays = flat_arrays(model, x)
+        if arrays is not None:
+            return one_or_list(self._tail_inputs(arrays))
+        return wrap_source(x, self._tail_inputs, model=model, outputs=self._outputs())
+
+    def swap_validation(self, model: Any, data: Any) -> Any:
+        """As `swap`, for ``validation_data``."""
+        if isinstance(data, tuple | list):
+            return (self.swap(model, data[0]), *data[1:])
+        return None if data is None else self.swap(model, data)
+
+    def _tail_inputs(self, arrays: list[Array]) -> list[Array]:
+        return [*self.features.of(arrays), *(arrays[i] for i in self.cut.raw)]
+
+    def _outputs(self) -> list[tuple[str, tuple[int | None, ...]]]:
+        specs = [self.cut.graph.specs[key] for key in self.cut.tail.inputs]
+        return [(spec.dtype, tuple(spec.shape[1:])) for spec in specs]
+
+
+_sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
+
+
+def _session(model: Any, cut: Cut) -> _Session:
+    """A session for the model as it is now; the last one where it still holds."""
+    identity = fingerprint(cut.prefix)
+    compiled = _compiled(model)
+    last = _sessions.get(model)
+    if last is not None and _same(last.cut, cut):
+        same_weights = identity is not None and identity == last.fingerprint
+        features = last.features if same_weights else Features(cut, model.dtype_policy)
+        same_compile = all(a is b for a, b in zip(compiled, last.compiled, strict=True))
+        tail = last.tail if same_compile else _tail_model(model, cut)
+    else:
+        features, tail = Features(cut, model.dtype_policy), _tail_model(model, cut)
+    _sessions[model] = _Session(cut, identity, features, tail, compiled)
+    return _sessions[model]
+
+
+def _same(one: Cut, other: Cut) -> bool:
+    """Whether two cuts of one model are at the same place, and the same variables train."""
+
+    def identity(cut: Cut) -> list[Any]:
+        trained = [v for call in cut.tail.calls for v in getattr(call.operation, "trainable_variables", ())]
+        return [[id(call.arguments) for call in cut.tail.calls], list(map(id, trained)), cut.cached]
+
+    return identity(one) == identity(other)
+
+
+def _compiled(model: Any) -> tuple[Any, ...]:
+    settings = (model.optimizer, model.run_eagerly, model.steps_per_execution, model.jit_compile)
+    return (*settings, *(getattr(model, name) for name in _SHARED))
+
+
+def _tail_model(model: Any, cut: Cut) -> Any:
+    """A model of the layers from the cut on, which trains the user's variables with the user's optimizer."""
+    owner = weakref.ref(model)  # sessions are kept by model: they must not keep it alive
+
+    def delegate(name: str, default: Any = None) -> property:
+        def get(self: Any) -> Any:
+            found = owner()
+            return default if found is None else getattr(found, name, default)
+
+        def put(self: Any, value: Any) -> None:
+            found = owner()
+            if found is not None and getattr(self, "_connected", False):
+                setattr(found, name, value)
+
+        return property(get, put)
+
+    class Tail(keras.Model):  # type: ignore[misc]
+        # Callbacks set these on the user's model.
+        stop_training = delegate("stop_training", False)
+        stop_evaluating = delegate("stop_evaluating", False)
+        history = delegate("history")
+        _initial_epoch = delegate("_initial_epoch")
+        # In the user's order, which the optimizer's state is in.
+        trainable_variables = delegate("trainable_variables", [])
+        trainable_weights = delegate("trainable_variables", [])
+        metrics = delegate("metrics", [])
+
+        def __init__(self) -> None:
+            super().__init__(name="headstart_tail", dtype=model.dtype_policy)
+            layers = dict.fromkeys(call.operation for call in cut.tail.calls)
+            self.parts = [layer for layer in layers if isinstance(layer, keras.layers.Layer)]
+            self._convert_input_args = False  # each layer casts its own inputs, as in the user's model
+            self.output_names = model.output_names
+            self.built = True
+
+        def call(self, inputs: Any, training: bool | None = None) -> Any:
+            values = _standard(keras.tree.flatten(inputs), cut)
+            found = cut.tail.run(values, training=training)
+            packed = keras.tree.pack_sequence_as(structure, found)
+            return packed[0] if isinstance(packed, list | tuple) and len(packed) == 1 else packed
+
+    structure = functional_of(model).output  # type: ignore[union-attr]
+    tail = Tail()
+    _share_compiled(tail, model)
+    tail._connected = True
+    return tail
+
+
+def _standard(values: Sequence[Any], cut: Cut) -> list[Any]:
+    """Inputs that the tail reads directly, in the dtype and rank that the user's model turns them to."""
+    found = list(values[: len(cut.cached)])
+    for value, key in zip(values[len(cut.cached) :], cut.tail.inputs[len(cut.cached) :], strict=True):
+        spec = cut.graph.specs[key]
+        tensor = keras.ops.convert_to_tensor(value, dtype=spec.dtype)
+        if len(tensor.shape) == len(spec.shape) - 1 and spec.shape[-1] == 1:
+            tensor = keras.ops.expand_dims(tensor, -1)
+        elif len(tensor.shape) == len(spec.shape) + 1 and tensor.shape[-1] == 1:
+            tensor = keras.ops.squeeze(tensor, -1)
+        found.append(tensor)
+    return found
+
+
+def _share_compiled(tail: Any, model: Any) -> None:
+    """Let ``tail`` be compiled with the very objects that ``model`` is compiled with."""
+    tail.compile(
+        optimizer=model.optimizer,
+        run_eagerly=model.run_eagerly,
+        steps_per_execution=model.steps_per_execution,
+        jit_compile=model.jit_compile,
+    )
+    for name in _SHARED:
+        setattr(tail, name, getattr(model, name))
+
+
+@contextlib.contextmanager
+def _in_step(tail: Any, model: Any) -> Iterator[None]:
+    """On JAX, a model's variables are stale during an epoch until synchronised; let callbacks' access do so."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    object.__setattr__(model, "jax_state_sync", tail.jax_state_sync)
+    try:
+        yield
+    finally:
+        object.__delattr__(model, "jax_state_sync")

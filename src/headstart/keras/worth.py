@@ -1,0 +1,145 @@
+"""Decides whether caching a model's frozen part pays, and says why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from headstart.keras.caching import Features
+from headstart.keras.cutting import Cut, cut_model
+from headstart.keras.execution import PROBE, check_inputs, without_surprises
+from headstart.keras.graph import functional_of
+from headstart.keras.inputs import flat_arrays, refuse_random, why_not_source
+from headstart.places import cache_folder
+
+BACKWARD = 2
+"""Multiply-adds of a trained layer's backward pass, in forward passes: one for the inputs, one for the weights."""
+
+_WORTH = 1.1
+"""Predicted speed-up from which caching is taken."""
+
+_MEMORY_SHARE = 0.4
+"""Of the available memory, what features in memory may take (Keras holds a second copy)."""
+
+_OWN_METHODS = (
+    "train_step",
+    "test_step",
+    "compute_loss",
+    "compute_metrics",
+    "get_metrics_result",
+    "reset_metrics",
+    "fit",
+    "evaluate",
+    "make_train_function",
+)
+"""Methods that, written by the user, may look at the images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """``cut`` is None where ``model.fit`` is called instead."""
+
+    cut: Cut | None
+    reason: str
+
+
+def speed_up(cut: Cut, *, epochs: int, cached: bool = False) -> float:
+    """Predicted time of ``model.fit`` over ours, counting multiply-adds.
+
+    Args:
+        cut: the model, divided.
+        epochs: passes over the data.
+        cached: whether the features are there already.
+    """
+    prefix, whole = cut.multiply_adds
+    tail = max(1, (whole - prefix) * (1 + BACKWARD))
+    ours = epochs * tail + (0 if cached else prefix)
+    return epochs * (prefix + tail) / ours
+
+
+def judge(model: Any, settings: dict[str, Any], *, cache: bool | str) -> Verdict:
+    """Whether, and where, to cut.
+
+    Raises:
+        OptionError: random augmentation stands in front of the frozen layers, or comes with the data.
+    """
+    if cache is False:
+        return Verdict(None, "cache=False")
+    reason = _cannot(model)
+    if reason is not None:
+        return Verdict(None, reason)
+    cut = cut_model(model)
+    arrays = flat_arrays(model, settings["x"])
+    if cut.own_code and arrays is not None:
+        cut = without_surprises(cut, check_inputs([array[:PROBE] for array in arrays], cut.prefix))
+    if not cut.multiply_adds[0]:
+        return Verdict(None, f"nothing is frozen that computes anything{_first_stop(cut)}")
+    for source in (settings["x"], _validation_source(settings)):
+        if source is not None and flat_arrays(model, source) is None:
+            reason = why_not_source(source)
+            if reason or cut.own_code:
+                return Verdict(None, reason or f"layer '{cut.own_code[0]}' has code that is not Keras's")
+            refuse_random(source)
+    return _pays(model, settings, cut, cache=cache)
+
+
+def _validation_source(settings: dict[str, Any]) -> Any:
+    data = settings["validation_data"]
+    return data[0] if isinstance(data, tuple | list) and data else data
+
+
+def _pays(model: Any, settings: dict[str, Any], cut: Cut, *, cache: bool | str) -> Verdict:
+    epochs = int(settings["epochs"]) - int(settings["initial_epoch"])
+    arrays = flat_arrays(model, settings["x"])
+    ratio = speed_up(cut, epochs=epochs)
+    if cache != True and epochs == 1 and arrays is not None:  # noqa: E712 ("auto" is true too)
+        if Features(cut, model.dtype_policy).missing(arrays) == 0:
+            ratio = speed_up(cut, epochs=1, cached=True)
+    if cache != True and ratio < _WORTH:  # noqa: E712
+        why = "one epoch reuses nothing" if epochs == 1 else f"predicted {ratio:.2f} times as fast"
+        return Verdict(None, f"{why}{_first_stop(cut)}")
+    size = cut.bytes_per_image
+    if arrays is not None and size is not None:
+        need, memory, disk = size * len(arrays[0]), _available_memory(), _free_disk()
+        if need > _MEMORY_SHARE * memory:
+            return Verdict(None, f"features of {need / 1e9:.1f} GB do not fit {memory / 1e9:.1f} GB of memory")
+        if need > disk:
+            return Verdict(None, f"features of {need / 1e9:.1f} GB do not fit {disk / 1e9:.1f} GB of free disk")
+    return Verdict(cut, f"predicted {ratio:.1f} times as fast")
+
+
+def _first_stop(cut: Cut) -> str:
+    return f" (the frozen part ends at '{cut.stops[0].layer}': {cut.stops[0].reason})" if cut.stops else ""
+
+
+def _cannot(model: Any) -> str | None:
+    if functional_of(model) is None:
+        return f"{type(model).__name__} is no built Functional or Sequential model"
+    for name in _OWN_METHODS:
+        owner = next((base for base in type(model).__mro__ if name in vars(base)), None)
+        if name in vars(model) or (owner is not None and not owner.__module__.startswith("keras.")):
+            return f"the model has its own {name}"
+    if getattr(model, "_distribute_strategy", None) or keras.distribution.distribution() is not None:
+        return "the model is distributed"
+    return None
+
+
+def _available_memory() -> int:
+    """Bytes, or a cautious guess where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30
+
+
+def _free_disk() -> int:
+    folder = cache_folder()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
