@@ -91,5 +91,5 @@ def _headline(run: Any) -> str:
 
 
 def _epoch(entry: Any) -> str:
-    measured = [f"{key} {value:.4f}" for key, value in entry.items() if isinstance(value, float)]
-    return f"epoch {entry['epoch']}: " + ", ".join(measured)
+    measured = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in entry.items() if name != "epoch"]
+    return f"epoch {int(entry['epoch'])}: " + ", ".join(measured)
