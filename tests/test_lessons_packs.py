@@ -83,6 +83,13 @@ def test_the_lessons_programs_compile() -> None:
             compile(face.text, problem.slug, "exec")
 
 
+def test_headstarts_face_of_the_program_runs_as_copied(capsys: pytest.CaptureFixture[str]) -> None:
+    program = library.load_pack().problem("challenge", "what-does-it-print").code[1].text
+    assert "mobilenetv2_100" in program
+    exec(compile(program.replace("mobilenetv2_100", "builtin"), "program", "exec"), {})
+    assert capsys.readouterr().out.strip() in {"0.00", "0.20", "0.40", "0.60", "0.80", "1.00"}
+
+
 def test_a_new_pack_passes_the_check_and_loads(folder: Path) -> None:
     assert library.check_pack(folder) == []
     assert library.load_pack(folder).problems("challenge")[0].answer.key == "right"

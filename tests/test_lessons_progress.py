@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import LessonError
-from headstart.lessons import attempts, migrations
+from headstart.lessons import attempts, migrations, review
 from headstart.lessons import progress as progress_module
 from headstart.lessons.attempts import Challenge, Chose, Closed, HintTaken, Opened, Refused, Submitted
 from headstart.lessons.progress import Progress
@@ -43,7 +43,7 @@ def begin(store: Progress, challenge: str = "c1", learner: str = "ada", **option
 
 
 def take(store: Progress, challenge: str, *, right: int = 5) -> Challenge:
-    """A learner takes the whole challenge; every answer is sent twice, as a double click would."""
+    """A learner takes the whole challenge; the first problem's answers are sent twice, by a double click."""
     for number, slug in enumerate(SLUGS):
         state, _ = store.record(challenge, Opened(slug), NOW)
         layout = state.item(slug).layout
@@ -53,7 +53,7 @@ def take(store: Progress, challenge: str, *, right: int = 5) -> Challenge:
         if number == 0:
             store.record(challenge, Chose(slug, options[0]), NOW)
         for attempt, option in enumerate(options):
-            for _ in range(2):
+            for _ in range(2 if number == 0 else 1):
                 store.record(challenge, Submitted(slug, option, f"{slug}-{attempt}"), NOW)
     return store.challenge(challenge)
 
@@ -231,6 +231,16 @@ def test_reading_is_noted_once_per_section_and_per_learner(store: Progress) -> N
     assert not store.mark_read("ada", "lesson", mode="learn", section="The idea", now=NOW)
     assert store.mark_read("ada2", "lesson", mode="why", section="Before", now=NOW)
     assert store.read_sections("ada", "lesson") == {"learn": {"The idea"}}
+
+
+def test_the_review_schedule_is_rebuilt_from_the_store(store: Progress) -> None:
+    memory, now = review.new("card", NOW), NOW
+    for rating in ("good", "again", "easy"):
+        now += timedelta(days=2)
+        memory, line = review.review(memory, rating, now)
+        store.log_review("ada", "lesson", line)
+    assert review.replay(store.reviews("ada", "lesson")) == {"card": memory}
+    assert store.reviews("bob", "lesson") == []
 
 
 def test_a_challenge_keeps_its_first_badge(store: Progress) -> None:

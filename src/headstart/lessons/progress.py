@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from headstart.errors import InternalError, LessonError, MissingExtra
 from headstart.lessons import attempts, logbook
 from headstart.lessons.attempts import Challenge, Entry, Event, Started, Submitted
+from headstart.lessons.review import Reviewed
 
 try:
     import sqlalchemy as sa
@@ -222,6 +223,16 @@ class Progress:
         for line in self.lines(f"reading:{pack}:{learner}", learner=learner):
             read.setdefault(line.body["mode"], set()).add(line.body["section"])
         return read
+
+    def log_review(self, learner: str, pack: str, reviewed: Reviewed) -> None:
+        """Adds a reviewed card to the learner's log (see `review.review`)."""
+        line = Line(f"review:{pack}:{learner}", learner, "reviewed", reviewed.at, reviewed.to_dict())
+        self.append(line)
+
+    def reviews(self, learner: str, pack: str) -> list[Reviewed]:
+        """What a learner reviewed, oldest first; `review.replay` makes the schedule of it."""
+        lines = self.lines(f"review:{pack}:{learner}", learner=learner)
+        return [Reviewed.from_dict(line.body) for line in lines]
 
     # Badges
 
