@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import headstart
+from headstart.dataset import content_hash
 from headstart.errors import DatasetError, OptionError, RunError
-from headstart.runs import RunStore
+from headstart.runs import RunStore, read_predictions
 
 FAST = {"size": 64, "precision": "f32"}
 
@@ -31,6 +32,7 @@ def test_fit_learns_saves_and_reports(photos: Path) -> None:
         "run.json",
         "images.json",
         "skipped.json",
+        "predictions.json",
     } <= names
     record = json.loads((run.path / "run.json").read_text())
     assert {"total", "check", "features", "train", "evaluate"} <= set(record["seconds"])
@@ -78,6 +80,21 @@ def test_a_given_split_is_kept(tmp_path: Path, make_photos) -> None:
         make_photos(tmp_path / "data" / split, per_class=count, seed=seed)
     _, run = headstart.fit(tmp_path / "data", **FAST)
     assert dict(run.images) == {"train": 24, "validation": 12, "test": 9, "skipped": 0}
+
+
+def test_every_held_out_image_is_listed_with_what_was_said_of_it(photos: Path) -> None:
+    _, run = headstart.fit(photos, **FAST)
+    found = read_predictions(run.path)
+    for split in ("validation", "test"):
+        entries = [entry for entry in found["images"] if entry["split"] == split]
+        right = sum(entry["label"] == entry["predicted"] for entry in entries)
+        assert len(entries) == run.images[split] and right / len(entries) == run.accuracy[split]
+    first = found["images"][0]
+    assert content_hash(Path(first["file"]).read_bytes()).hex() == first["content"]
+    assert first["top"][0] == [first["predicted"], first["probability"]] and len(first["top"]) == 3
+    (photos / "bars" / "new.png").write_bytes((photos / "discs" / "000.jpg").read_bytes())
+    _, other = headstart.fit(photos, **FAST)
+    assert read_predictions(other.path)["split"] != found["split"]
 
 
 def test_arrays_fit_like_files() -> None:

@@ -20,6 +20,7 @@ from headstart.errors import RunError
 from headstart.places import home_folder
 
 RUN_FILE = "run.json"
+PREDICTIONS_FILE = "predictions.json"
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,27 @@ def read_run(folder: Path) -> Run:
     except FileNotFoundError:
         raise RunError(f"{folder} is no run: it has no {RUN_FILE}; headstart runs lists the runs") from None
     except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is damaged ({error!r}); fit again or restore the folder") from error
+
+
+def read_predictions(folder: Path) -> dict[str, Any]:
+    """What the run in ``folder`` said of each held-out image.
+
+    Returns:
+        ``split``: the fingerprint of the split, hex; ``images``: one entry per validation and test image with
+        ``path``, ``content`` (hash, hex), ``split``, ``label``, ``predicted``, ``probability``, ``top`` and,
+        where the image lies in a file, ``file`` (and ``member`` of a zip).
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    file = folder / PREDICTIONS_FILE
+    try:
+        found = json.loads(file.read_text())
+        return {"split": str(found["split"]), "images": list(found["images"])}
+    except FileNotFoundError:
+        raise RunError(f"{folder} has no {PREDICTIONS_FILE}; fit again to have one") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} is damaged ({error!r}); fit again or restore the folder") from error
 
 

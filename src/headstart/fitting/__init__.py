@@ -18,6 +18,7 @@ from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import OptionError
 from headstart.features import Progress, Wanted
+from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
 from headstart.fitting.saving import check_saved, save_model
 from headstart.fitting.training import Trained, predict_images, train
@@ -188,6 +189,7 @@ def _finish(
     begun = time.perf_counter()
     with new_folder(path) as folder:
         save_model(folder, prepared, backbone, trained, config=config)
+        save_predictions(folder, prepared, probabilities)
         difference = check_saved(folder, prepared, trained)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         run = _run(run_id, path, prepared, trained, config=config, evaluations=evaluations, seconds=seconds)

@@ -1,8 +1,10 @@
 """Look at every image once: features cached, problems found, splits drawn."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,17 @@ class Prepared:
     def skipped(self) -> tuple[Skipped, ...]:
         """Every file that was left out, and why."""
         return (*self.dataset.skipped, *self.extraction.skipped)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digits that change with any image's content, label or side: results on it can be compared."""
+        classes, samples = self.dataset.classes, self.dataset.samples
+        lines = [
+            f"{found.hex()} {split} {classes[sample.label]}"
+            for found, split, sample in zip(self.extraction.hashes, self.splits, samples, strict=True)
+            if found is not None
+        ]
+        return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=12).hexdigest()
 
     def images(self, split: str) -> NDArray[np.int64]:
         """Indices of the split's samples."""
