@@ -1,0 +1,511 @@
+"""Trains the thawed stages and the head from what the frozen stages computed: the only training loop.
+
+The prefix ran once per image; its activations come from the cache, so an epoch costs the tail and nothing
+else. The same loop trains a whole network from scratch (`TailConfig(scratch=True)`), where the activations
+are pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.errors import OptionError
+from headstart.heads import LinearHead, calibrate_temperature
+
+Epoch = dict[str, float]
+InputTransform = Callable[[torch.Tensor], torch.Tensor]
+
+_PRECISIONS = ("auto", "f32", "bf16")
+# Written into every checkpoint; one of another layout is ignored.
+_CHECKPOINT_VERSION = 1
+
+
+class Activations(Protocol):
+    """What a prefix computed for the images of one split, cached.
+
+    Attributes:
+        labels: int64 [N].
+        views: How many renderings of each image there are.
+    """
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
+
+    @property
+    def views(self) -> int: ...  # noqa: D102
+
+    def read(self, indices: NDArray[np.int64], *, views: Sequence[int]) -> NDArray[Any]:
+        """Activations [n, ...] of some images, each in its view: float16 or float32, or pixels in uint8."""
+
+
+@dataclass(frozen=True)
+class TailConfig:
+    """How to train.
+
+    Attributes:
+        epochs: At most so many.
+        batch_size: Images per step; the last batch of an epoch may be smaller.
+        learning_rate: The head's, at its highest. None is 0.01 for thawed stages and 0.1 from scratch.
+        stage_factor: Each stage further from the head learns at this factor of the one after it, as general
+            features need less change (Howard and Ruder, ACL 2018); ignored from scratch.
+        momentum: Of Nesterov's SGD.
+        weight_decay: On matrices and kernels; biases and norms are spared.
+        warm_up: Share of all steps over which the rate rises linearly, before a cosine takes it to zero.
+        clip_norm: Gradients longer than this, all parameters together, are shortened to it: a head that
+            starts from ridge on features of small scale has large weights, whose first gradients would throw
+            the tail far.
+        label_smoothing: Share of the target spread evenly over the classes (Szegedy et al., CVPR 2016).
+        class_weights: One per class, multiplying the images' losses; None is all 1.
+        patience: Epochs without a better validation before stopping; None never stops early.
+        train_norms: Let BatchNorm see the batches and update its statistics. None is no for thawed stages,
+            whose statistics are better than a small data set's, and yes from scratch.
+        precision: "f32", "bf16" (autocast) or "auto": bf16 where the hardware multiplies matrices in it (AMX
+            tiles, CUDA), since processors that only have vector instructions for it trained no faster.
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        scratch: The network knows nothing yet: one rate for all stages, norms train.
+        seed: Of the orders of images and of dropout.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float | None = None
+    stage_factor: float = 0.5
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warm_up: float = 0.1
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.1
+    class_weights: tuple[float, ...] | None = None
+    patience: int | None = 5
+    train_norms: bool | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    scratch: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise OptionError(
+                f"epochs and batch_size must be at least 1, got {self.epochs} and {self.batch_size}"
+            )
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise OptionError(f"learning_rate must be above zero, got {self.learning_rate}")
+        if not 0 <= self.warm_up < 1 or not 0 <= self.label_smoothing < 1:
+            raise OptionError(
+                "warm_up and label_smoothing must be from 0 to below 1, "
+                f"got {self.warm_up} and {self.label_smoothing}"
+            )
+        if self.precision not in _PRECISIONS:
+            raise OptionError(f"precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class TailResult:
+    """A trained tail and head.
+
+    Attributes:
+        tail: In eval mode, without gradients, on the CPU; a new module, the one given is untouched.
+        head: Over the tail's features; its temperature is calibrated on the validation images, 1 without any.
+        history: One row per epoch: `epoch`, `loss`, `accuracy`, `learning_rate` and, given validation images,
+            `validation_loss` and `validation_accuracy`.
+        best_epoch: The epoch whose weights these are; 0 if training never beat the start.
+        precision: What it ran in, "f32" or "bf16".
+    """
+
+    tail: nn.Module
+    head: LinearHead
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    precision: str
+
+
+@dataclass
+class _State:
+    """All that changes from epoch to epoch; what a checkpoint holds."""
+
+    model: nn.Sequential  # tail, head
+    optimizer: torch.optim.SGD
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, minus loss
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def keep_if_best(self, *, epoch: int, score: tuple[float, float]) -> None:
+        if score > self.best_score:
+            self.best_epoch, self.best_score = epoch, score
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+
+def train_tail(
+    tail: nn.Module,
+    head: LinearHead,
+    train: Activations,
+    validation: Activations | None,
+    *,
+    config: TailConfig,
+    input_transform: InputTransform | None = None,
+    checkpoint: Path | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> TailResult:
+    """Trains the tail and the head together.
+
+    Args:
+        tail: Maps activations [n, ...] to features [n, D]; its children are the stages, in order.
+        head: Where the head starts, normally a ridge fit on the tail's features; its temperature is folded
+            in.
+        train: Images to learn from. Image i is seen in view `(epoch + i) mod views`.
+        validation: Images that decide when to stop and which epoch's weights to keep; seen in their first
+            view.
+        config: How.
+        input_transform: Applied to each batch before the tail; pixels need one, see `normalise_pixels`.
+        checkpoint: A file, written whole after every epoch. If it is there, left by a training that was
+            stopped,
+        progress: Called with the history's row after each epoch, the checkpoint already written.
+
+    Returns:
+        The best epoch's weights on validation (the start included, so training never makes it worse there);
+        the last epoch's without validation images.
+
+    Raises:
+        OptionError: No images, a head that does not fit the labels, or a training that diverges.
+    """
+    _check_images(head, train, validation)
+    device, precision = _device(config.device), _precision(config)
+    run = _Run(config, device, precision, input_transform)
+    state = _start(tail, head, config=config, device=device)
+    fingerprint = _fingerprint(config, state.model, len(train.labels), precision)
+    resumed = checkpoint is not None and _resume(state, checkpoint, fingerprint=fingerprint)
+    if validation is not None and not resumed and not config.scratch:
+        state.keep_if_best(epoch=0, score=run.validate(state.model, validation)[1])
+    while len(state.history) < config.epochs and not _exhausted(state, config):
+        epoch = len(state.history) + 1
+        row = {"epoch": float(epoch), **run.epoch(state, train, epoch=epoch)}
+        score = (float(epoch), 0.0)  # without validation images the latest is the best
+        if validation is not None:
+            scores, score = run.validate(state.model, validation)
+            row |= scores
+        state.keep_if_best(epoch=epoch, score=score)
+        state.history.append(row)
+        if checkpoint is not None:
+            _write_checkpoint(state, checkpoint, fingerprint=fingerprint)
+        if progress is not None:
+            progress(row)
+    return _result(state, run, validation)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training's settings, and the two things done with them: an epoch and a validation."""
+
+    config: TailConfig
+    device: torch.device
+    precision: str
+    input_transform: InputTransform | None
+
+    def epoch(self, state: _State, train: Activations, *, epoch: int) -> Epoch:
+        """One pass over the images in a new order; returns the loss and accuracy seen on the way."""
+        config, model = self.config, state.model
+        _set_modes(model, train_norms=config.scratch if config.train_norms is None else config.train_norms)
+        order = np.random.default_rng((config.seed, epoch)).permutation(len(train.labels))
+        per_epoch = len(_chunks(order, config.batch_size))
+        criterion = nn.CrossEntropyLoss(self._class_weights(), label_smoothing=config.label_smoothing)
+        loss_sum, correct, rate = 0.0, 0, 0.0
+        batches = self._batches(train, order, epoch)
+        with torch.random.fork_rng():  # dropout draws this epoch's own numbers, resumed or not
+            torch.manual_seed(config.seed * 1_000_003 + epoch)
+            for step, (inputs, labels) in enumerate(batches, (epoch - 1) * per_epoch):
+                rate = schedule(step, steps=config.epochs * per_epoch, warm_up=config.warm_up)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = group["peak"] * rate
+                logits = self._logits(model, inputs)
+                loss = criterion(logits, labels)
+                state.optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+                state.optimizer.step()
+                loss_sum += float(loss.detach()) * len(labels)
+                correct += int((logits.argmax(dim=1) == labels).sum())
+        if not math.isfinite(loss_sum):
+            raise OptionError(
+                f"training diverged in epoch {epoch}: its loss is {loss_sum}; "
+                f"try a lower learning rate than {_peak(config):g}"
+            )
+        return {
+            "loss": loss_sum / len(order),
+            "accuracy": correct / len(order),
+            "learning_rate": rate * _peak(config),
+        }
+
+    def validate(self, model: nn.Module, images: Activations) -> tuple[Epoch, tuple[float, float]]:
+        """Validation scores, and what to rank epochs by: accuracy, then the smaller loss."""
+        logits = self.logits(model, images)
+        labels = torch.from_numpy(np.asarray(images.labels))
+        loss = float(nn.functional.cross_entropy(logits, labels))
+        accuracy = float((logits.argmax(dim=1) == labels).float().mean())
+        return {"validation_loss": loss, "validation_accuracy": accuracy}, (accuracy, -loss)
+
+    def logits(self, model: nn.Module, images: Activations) -> torch.Tensor:
+        """Logits of every image in its first view, float32 [N, C] on the CPU."""
+        model.eval()
+        order = np.arange(len(images.labels))
+        with torch.inference_mode():
+            return torch.cat(
+                [self._logits(model, inputs).cpu() for inputs, _ in self._batches(images, order, None)]
+            )
+
+    def _logits(self, model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits: torch.Tensor = model(inputs)
+        return logits.float()
+
+    def _batches(
+        self, images: Activations, order: NDArray[np.int64], epoch: int | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches in this order, each read while the one before is being worked on."""
+        chunks = _chunks(order, self.config.batch_size)
+        all_labels = np.asarray(images.labels)
+
+        def read(chunk: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+            views = np.zeros_like(chunk) if epoch is None else (chunk + epoch) % images.views
+            inputs = torch.from_numpy(np.ascontiguousarray(images.read(chunk, views=views.tolist())))
+            return inputs.to(self.device), torch.from_numpy(all_labels[chunk]).to(self.device)
+
+        with ThreadPoolExecutor(1) as reader:
+            following = reader.submit(read, chunks[0])
+            for chunk in [*chunks[1:], None]:
+                inputs, labels = following.result()
+                if chunk is not None:
+                    following = reader.submit(read, chunk)
+                yield _transformed(inputs, self.input_transform), labels
+
+    def _class_weights(self) -> torch.Tensor | None:
+        weights = self.config.class_weights
+        return None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+
+def run_tail(
+    tail: nn.Module,
+    activations: NDArray[Any],
+    *,
+    batch_size: int = 64,
+    input_transform: InputTransform | None = None,
+) -> NDArray[np.float32]:
+    """Features [N, D] that a trained tail computes from activations [N, ...], in float32."""
+    device = next((parameter.device for parameter in tail.parameters()), torch.device("cpu"))
+    tail.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(activations), batch_size):
+            batch = np.ascontiguousarray(activations[start : start + batch_size])
+            inputs = _transformed(torch.from_numpy(batch).to(device), input_transform)
+            parts.append(tail(inputs).float().cpu().numpy())
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def normalise_pixels(mean: Sequence[float], std: Sequence[float]) -> InputTransform:
+    """The input transform for depth 0: `(pixel / 255 - mean) / std`.
+
+    Its argument is uint8 [n, S, S, 3], its result float32 [n, 3, S, S].
+    """
+    scale = 1 / (255 * torch.tensor(std))
+    shift = -torch.tensor(mean) / torch.tensor(std)
+
+    def transform(pixels: torch.Tensor) -> torch.Tensor:
+        device = pixels.device
+        return torch.addcmul(shift.to(device), pixels.float(), scale.to(device)).permute(0, 3, 1, 2)
+
+    return transform
+
+
+def schedule(step: int, *, steps: int, warm_up: float) -> float:
+    """The learning rate at a step, as a share of its peak: linear warm-up, then half a cosine down to zero.
+
+    Source: Loshchilov and Hutter, "SGDR", ICLR 2017 (without restarts); Goyal et al., arXiv 1706.02677.
+    """
+    rise = round(warm_up * steps)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def parameter_groups(tail: nn.Module, head: nn.Module, *, config: TailConfig) -> list[dict[str, Any]]:
+    """Every trainable parameter with its peak rate and weight decay: the head's, then stage by stage down.
+
+    A stage's rate is the head's times `stage_factor` per stage that lies between them, so the last stage
+    learns like the head.
+    """
+    peak = _peak(config)
+    factor = 1.0 if config.scratch else config.stage_factor
+    stages = [stage for stage in tail.children() if any(True for _ in stage.parameters())]
+    if sum(1 for _ in tail.parameters()) != sum(1 for stage in stages for _ in stage.parameters()):
+        stages = [tail]  # parameters of its own, or shared between children: one stage
+    groups = _decayed(head, peak, config.weight_decay)
+    for distance, stage in enumerate(reversed(stages)):
+        groups += _decayed(stage, peak * factor**distance, config.weight_decay)
+    return groups
+
+
+def _decayed(module: nn.Module, peak: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: what decays (matrices and kernels) and what does not (biases, norms)."""
+    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    both = ((matrices, weight_decay), (vectors, 0.0))
+    return [{"params": p, "lr": peak, "peak": peak, "weight_decay": decay} for p, decay in both if p]
+
+
+def _start(tail: nn.Module, head: LinearHead, *, config: TailConfig, device: torch.device) -> _State:
+    """Copies of the tail and the head, ready to train."""
+    thawed = copy.deepcopy(tail).requires_grad_(True)
+    # The ridge's scores only become logits once divided by its temperature; from then on it is 1.
+    dense = nn.Linear(*head.weight.shape)
+    with torch.no_grad():
+        dense.weight.copy_(torch.from_numpy(head.weight.T / head.temperature))
+        dense.bias.copy_(torch.from_numpy(head.bias / head.temperature))
+    model = nn.Sequential(thawed, dense).to(device)
+    model.to(memory_format=torch.channels_last)
+    groups = parameter_groups(thawed, dense, config=config)
+    return _State(model, torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.momentum > 0))
+
+
+def _result(state: _State, run: _Run, validation: Activations | None) -> TailResult:
+    """The best weights, calibrated."""
+    state.model.load_state_dict(state.best_weights)
+    temperature = 1.0
+    if validation is not None:
+        logits = run.logits(state.model, validation).numpy()
+        temperature = calibrate_temperature(logits, np.asarray(validation.labels))
+    tail, dense = state.model.to("cpu").eval().requires_grad_(False)
+    head = LinearHead(
+        kind="softmax",
+        weight=np.ascontiguousarray(dense.get_parameter("weight").numpy().T),
+        bias=dense.get_parameter("bias").numpy().copy(),
+        temperature=temperature,
+    )
+    return TailResult(tail, head, tuple(state.history), state.best_epoch, run.precision)
+
+
+def _check_images(head: LinearHead, *splits: Activations | None) -> None:
+    classes = len(head.bias)
+    for labels in (np.asarray(split.labels) for split in splits if split is not None):
+        if not len(labels):
+            raise OptionError("there are no images to train or validate on; give None for no validation")
+        if labels.min() < 0 or labels.max() >= classes:
+            raise OptionError(
+                f"labels must be 0 to {classes - 1} for the head's {classes} classes, "
+                f"got {labels.min()} to {labels.max()}"
+            )
+
+
+def _exhausted(state: _State, config: TailConfig) -> bool:
+    """Whether validation has not improved for too long."""
+    return config.patience is not None and len(state.history) - state.best_epoch >= config.patience
+
+
+def _set_modes(model: nn.Module, *, train_norms: bool) -> None:
+    """Dropout trains; BatchNorm keeps the statistics it was pre-trained with unless told otherwise."""
+    model.train()
+    if not train_norms:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _chunks(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Consecutive batches; a single image left over joins the one before, as BatchNorm cannot learn from one."""
+    starts = [i for i in range(0, len(order), size) if i == 0 or size == 1 or i + 1 < len(order)]
+    return np.split(order, starts[1:])
+
+
+def _transformed(inputs: torch.Tensor, transform: InputTransform | None) -> torch.Tensor:
+    """What the tail takes: float32, maps with their channels last in memory."""
+    if transform is None and not inputs.is_floating_point():
+        raise OptionError("activations that are pixels need an input_transform; see normalise_pixels")
+    values = inputs.float() if transform is None else transform(inputs)
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+
+def _peak(config: TailConfig) -> float:
+    return config.learning_rate or (0.1 if config.scratch else 0.01)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise OptionError(f"device {name!r} is not here; use auto or cpu")
+    return torch.device(name)
+
+
+def _precision(config: TailConfig) -> str:
+    """What "auto" means here."""
+    if config.precision != "auto":
+        return config.precision
+    if _device(config.device).type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "f32"
+    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16" if has_tiles() else "f32"
+
+
+# --- checkpoints -------------------------------------------------------------------------------------
+
+
+def _fingerprint(config: TailConfig, model: nn.Module, images: int, precision: str) -> str:
+    """What a checkpoint must agree in to be continued."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return repr((_CHECKPOINT_VERSION, sorted(asdict(config).items()), precision, images, shapes))
+
+
+def _write_checkpoint(state: _State, path: Path, *, fingerprint: str) -> None:
+    """Whole or not at all: a temporary file in the same folder, flushed to the disk, then renamed."""
+    content = {
+        "fingerprint": fingerprint,
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "history": state.history,
+        "best_epoch": state.best_epoch,
+        "best_score": state.best_score,
+        "best_weights": state.best_weights,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _resume(state: _State, path: Path, *, fingerprint: str) -> bool:
+    """Takes up a checkpoint of this same training; another training's, or a damaged one, counts as none."""
+    if not path.is_file():
+        return False
+    try:
+        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if content["fingerprint"] != fingerprint:
+            return False
+    except Exception:  # torch names no common class for what a damaged file raises
+        return False
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.history = [dict(row) for row in content["history"]]
+    state.best_epoch = content["best_epoch"]
+    accuracy, loss = content["best_score"]
+    state.best_score, state.best_weights = (accuracy, loss), dict(content["best_weights"])
+    return True
