@@ -26,7 +26,7 @@ from headstart.images import parse_views
 from headstart.runs import RUN_FILE, Run, RunConfig, RunStore, new_folder, new_id, seconds_since, timestamp
 from headstart.runtimes import select
 
-__all__ = ["Prepared", "Trained", "fit", "prepare", "train"]
+__all__ = ["HEADS", "TAPS", "Prepared", "Trained", "epochs_for", "fit", "predict_images", "prepare", "train"]
 
 HEADS = ("ridge", "softmax")
 TAPS = ("auto", "last", "all")
@@ -114,7 +114,7 @@ def fit(
         architecture=architecture,
         runtime=engine.name,
         precision=engine.precision,
-        epochs=_epochs(epochs, head=head, thawed=depth < len(network.stages), scratch=scratch),
+        epochs=epochs_for(epochs, head=head, thawed=depth < len(network.stages), scratch=scratch),
         batch_size=batch_size,
         learning_rate=learning_rate,
         class_weights=class_weights,
@@ -152,7 +152,12 @@ def _check_options(
         )
 
 
-def _epochs(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
+def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
+    """How many epochs a run trains: what was asked for or the default; None where nothing has epochs.
+
+    Raises:
+        OptionError: fewer than one.
+    """
     if asked is not None and asked < 1:
         raise OptionError(f"epochs={asked}: expected 1 or more")
     if not thawed and head == "ridge":
