@@ -424,7 +424,7 @@ def _set_modes(model: nn.Module, *, train_norms: bool) -> None:
 
 
 def _chunks(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Consecutive batches; a single image left over joins the one before, as BatchNorm cannot learn from one."""
+    """Consecutive batches; a single image left over joins the one before: BatchNorm cannot learn from one."""
     starts = [i for i in range(0, len(order), size) if i == 0 or size == 1 or i + 1 < len(order)]
     return np.split(order, starts[1:])
 

@@ -1,0 +1,441 @@
+"""Heads: ridge against brute force, softmax against torch, the choice of taps, calibration."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headstart.errors import OptionError
+from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_ridge, fit_softmax
+from headstart.heads.linear import class_weight_vector, log_losses
+from headstart.heads.ridge import multipliers
+from headstart.heads.softmax import Adam, glorot_uniform
+
+
+def blobs(images=60, width=12, classes=3, *, seed=0, distance=1.5):
+    """Features whose classes are blobs, in columns of different mean and scale."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(images) % classes)
+    centres = random.standard_normal((classes, width)) * distance
+    features = (random.standard_normal((images, width)) + centres[labels]) * random.uniform(0.2, 5, width)
+    return (features + random.uniform(-20, 20, width)).astype(np.float32), labels
+
+
+def in_batches(features, labels, size):
+    """A walk that reuses its memory, as a reader of a cache may."""
+
+    def walk():
+        room = np.empty((size, features.shape[1]), np.float32)
+        for start in range(0, len(labels), size):
+            part = features[start : start + size]
+            room[: len(part)] = part
+            yield room[: len(part)], labels[start : start + size]
+
+    return walk
+
+
+def reference(features, labels, weights, penalty, *, classes, scale):
+    """Weighted ridge with a free intercept, by the normal equations, on raw features."""
+    x = features.astype(np.float64) * scale
+    extended = np.hstack([x, np.ones((len(x), 1))])
+    shrink = np.diag([penalty] * x.shape[1] + [0.0])
+    gram = (extended * weights[:, None]).T @ extended + shrink
+    solution = np.linalg.solve(gram, (extended * weights[:, None]).T @ np.eye(classes)[labels])
+    return scale[:, None] * solution[:-1], solution[-1]
+
+
+def scale_of(features, weights=None):
+    """What `fit_ridge` multiplies raw columns by, computed apart from it."""
+    x = features.astype(np.float64)
+    deviation = np.sqrt(np.cov(x.T, aweights=weights, bias=True).diagonal())
+    return 1 / (np.maximum(deviation, np.median(deviation)) * np.sqrt(x.shape[1]))
+
+
+@pytest.mark.parametrize("width", [12, 90], ids=["primal", "dual"])
+@pytest.mark.parametrize("class_weights", [None, {0: 3.0, 2: 0.5}])
+def test_leave_one_out_equals_refitting_without_each_image(width, class_weights):
+    features, labels = blobs(width=width, distance=0.5)
+    weights = class_weight_vector(class_weights, np.bincount(labels))[labels]
+    scale = scale_of(features, weights)
+    for penalty in (0.01, 1.0):
+        fit = fit_ridge((features, labels), classes=3, class_weights=class_weights, penalties=[penalty])
+        scores = np.empty((len(labels), 3))
+        for left_out in range(len(labels)):
+            rest = np.arange(len(labels)) != left_out
+            weight, bias = reference(
+                features[rest], labels[rest], weights[rest], fit.absolute_penalty, classes=3, scale=scale
+            )
+            scores[left_out] = features[left_out] @ weight + bias
+        errors = np.square(np.eye(3)[labels] - scores).sum(axis=1)
+        assert fit.loo_accuracy == pytest.approx((scores.argmax(axis=1) == labels).mean())
+        assert fit.loo_error == pytest.approx((weights @ errors) / weights.sum(), rel=1e-3)
+        assert fit.form == ("dual" if width == 90 else "primal")
+
+
+@pytest.mark.parametrize("width", [12, 90], ids=["primal", "dual"])
+def test_the_head_is_the_ridge_solution_on_raw_features(width):
+    features, labels = blobs(width=width)
+    fit = fit_ridge((features, labels), classes=3, penalties=[0.1])
+    weight, bias = reference(
+        features, labels, np.ones(60), fit.absolute_penalty, classes=3, scale=scale_of(features)
+    )
+    np.testing.assert_allclose(fit.head.logits(features), features @ weight + bias, atol=2e-4)
+
+
+def test_it_agrees_with_scikit_learn():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    features, labels = blobs()
+    fit = fit_ridge((features, labels), classes=3)
+    z = features.astype(np.float64) * scale_of(features)
+    theirs = linear_model.Ridge(alpha=fit.absolute_penalty).fit(z, np.eye(3)[labels])
+    np.testing.assert_allclose(fit.head.logits(features), theirs.predict(z), atol=2e-4)
+    absolute = [row.penalty * fit.absolute_penalty / fit.penalty for row in fit.table]
+    chosen = linear_model.RidgeCV(alphas=absolute).fit(z, np.eye(3)[labels])
+    assert chosen.alpha_ == pytest.approx(fit.absolute_penalty)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)  # a tie of two penalties may go either way
+@given(st.integers(1, 70), st.integers(0, 1000))
+def test_streaming_equals_in_memory(size, seed):
+    features, labels = blobs(seed=seed)
+    whole = fit_ridge((features, labels), classes=3)
+    streamed = fit_ridge(in_batches(features, labels, size), classes=3)
+    assert streamed.penalty == whole.penalty
+    assert streamed.loo_accuracy == whole.loo_accuracy
+    np.testing.assert_allclose(streamed.head.logits(features), whole.head.logits(features), atol=2e-4)
+    assert streamed.head.temperature == pytest.approx(whole.head.temperature, rel=0.01)
+
+
+def test_primal_and_dual_meet():
+    features, labels = blobs(images=40, width=39)
+    # A column that says nothing makes the same problem dual.
+    padded = np.hstack([features, np.zeros((40, 1), np.float32)])
+    primal = fit_ridge((features, labels), classes=3)
+    dual = fit_ridge((padded, labels), classes=3, block_widths=[39, 1])
+    assert (primal.form, dual.form) == ("primal", "dual")
+    assert dual.loo_accuracy == primal.loo_accuracy
+    same = fit_ridge((padded, labels), classes=3, block_widths=[39, 1], penalties=[primal.penalty * 39 / 40])
+    np.testing.assert_allclose(same.head.logits(padded), primal.head.logits(features), atol=0.05)
+
+
+def test_a_class_weight_of_two_does_what_its_images_twice_would():
+    for width in (12, 150):
+        features, labels = blobs(width=width)
+        twice = np.concatenate([np.arange(60), np.flatnonzero(labels == 1)])
+        weighted = fit_ridge((features, labels), classes=3, class_weights={1: 2.0}, penalties=[0.3])
+        doubled = fit_ridge((features[twice], labels[twice]), classes=3, penalties=[0.3])
+        assert weighted.absolute_penalty == pytest.approx(doubled.absolute_penalty, rel=1e-4)
+        np.testing.assert_allclose(weighted.head.weight, doubled.head.weight, atol=1e-4)
+        np.testing.assert_allclose(weighted.head.bias, doubled.head.bias, atol=2e-3)
+
+
+def test_balanced_weights_raise_the_recall_of_a_rare_class():
+    features, labels = blobs(images=600, distance=0.35)
+    kept = (labels != 2) | (np.arange(600) % 10 == 0)
+    features, labels = features[kept], labels[kept]
+
+    def recall(class_weights):
+        head = fit_ridge(in_batches(features, labels, 64), classes=3, class_weights=class_weights).head
+        return (head.logits(features).argmax(axis=1) == labels)[labels == 2].mean()
+
+    assert recall("balanced") > recall(None) + 0.2
+
+
+def test_the_penalty_of_least_left_out_error_is_chosen_and_noise_wants_more_of_it():
+    features, labels = blobs()
+    fit = fit_ridge((features, labels), classes=3)
+    assert fit.loo_error == min(row.error for row in fit.table)
+    noise = fit_ridge((features, np.random.default_rng(1).permutation(labels)), classes=3)
+    assert noise.penalty > fit.penalty
+
+
+def test_large_means_cost_no_accuracy():
+    features, labels = blobs(images=300)
+    shifted = features + np.float32(1000)
+    expected = fit_ridge((shifted - np.float32(1000), labels), classes=3)  # rounded alike
+    fit = fit_ridge(in_batches(shifted, labels, 32), classes=3)
+    assert fit.loo_error == pytest.approx(expected.loo_error, rel=1e-3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_odd_data_never_gives_nan(images, width, classes, seed):
+    """Constant, duplicate and nearly constant columns, classes with one image or none, one image in all."""
+    random = np.random.default_rng(seed)
+    features = random.standard_normal((images, width)).astype(np.float32)
+    kind = random.integers(0, 4, width)
+    features[:, kind == 0] = 7.5
+    features[:, kind == 1] = features[:, :1]
+    features[:, kind == 2] = 1000 + 1e-4 * features[:, kind == 2]
+    labels = random.integers(0, classes, images)
+    fit = fit_ridge(in_batches(features, labels, 5), classes=classes)
+    assert np.all(np.isfinite(fit.head.weight)) and np.all(np.isfinite(fit.head.bias))
+    assert 0 <= fit.loo_accuracy <= 1 and np.isfinite(fit.loo_error)
+    probabilities = fit.head.probabilities(features)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_column_that_is_almost_always_off_does_not_outshout_the_rest():
+    features, labels = blobs(images=200)
+    features[:, 0] = 0
+    features[7, 0] = 1e-4
+    weight = fit_ridge((features, labels), classes=3).head.weight
+    scale = np.median(features.std(axis=0))
+    assert np.abs(weight[0]).max() < 1 / scale
+    factors = multipliers(features.mean(axis=0), features.var(axis=0), widths=(12,))
+    assert factors[0] == pytest.approx(1 / (scale * np.sqrt(12)), rel=1e-3)
+
+
+def test_a_wide_block_does_not_drown_a_narrow_one():
+    random = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    narrow = random.standard_normal((200, 2)) + 1.5 * (2 * labels[:, None] - 1)
+    features = np.hstack([narrow, random.standard_normal((200, 150))]).astype(np.float32)
+    blocked = fit_ridge((features, labels), classes=2, block_widths=[2, 150])
+    plain = fit_ridge((features, labels), classes=2)
+    assert blocked.loo_error < plain.loo_error
+
+
+def test_left_out_scores_are_calibrated():
+    features, labels = blobs(images=400, distance=0.6)
+    held_out, truth = blobs(images=400, distance=0.6)
+    random = np.random.default_rng(5)
+    held_out = held_out + random.normal(0, held_out.std(axis=0) * 0.1, held_out.shape).astype(np.float32)
+    head = fit_ridge((features, labels), classes=3).head
+    probabilities = head.probabilities(held_out)
+    confidence = probabilities.max(axis=1).mean()
+    accuracy = (probabilities.argmax(axis=1) == truth).mean()
+    assert confidence == pytest.approx(accuracy, abs=0.06)
+
+
+def test_the_temperature_is_the_one_of_least_log_loss():
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((500, 4)).astype(np.float32)
+    labels = np.array(
+        [random.choice(4, p=p) for p in np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)]
+    )
+    found = calibrate_temperature(logits, labels)
+    assert found == pytest.approx(1 / 3, rel=0.15)
+    loss = log_losses(logits / np.float32(found), labels).mean()
+    for other in (0.9 * found, 1.1 * found):
+        assert loss < log_losses(logits / np.float32(other), labels).mean()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"penalties": [0.0]}, "penalties"),
+        ({"penalties": []}, "penalties"),
+        ({"class_weights": "even"}, "'balanced'"),
+        ({"class_weights": {9: 1.0}}, "no class 9"),
+        ({"class_weights": {0: 0.0}}, "above zero"),
+        ({"class_weights": [1.0, 2.0]}, "expected 3"),
+        ({"block_widths": [5, 5]}, "sum to 12"),
+        ({"classes": 2}, "labels must be 0 to 1"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(change, message):
+    with pytest.raises(OptionError, match=message):
+        fit_ridge(blobs(), **({"classes": 3} | change))
+
+
+def test_features_that_are_not_finite_are_refused():
+    for width in (12, 90):
+        features, labels = blobs(width=width)
+        features[3, 4] = np.nan
+        with pytest.raises(OptionError, match=r"1 of .* not finite"), np.errstate(invalid="ignore"):
+            fit_ridge((features, labels), classes=3)
+
+
+def test_no_images_and_ragged_batches_are_refused():
+    with pytest.raises(OptionError, match="no images"):
+        fit_ridge((np.zeros((0, 3)), np.zeros(0, int)), classes=2)
+    with pytest.raises(OptionError, match="every batch must have 3"):
+        fit_ridge(lambda: [(np.zeros((1, 3)), [0]), (np.zeros((1, 4)), [0])], classes=2)
+
+
+def test_a_head_refuses_features_of_another_width():
+    head = LinearHead("ridge", np.zeros((4, 2), np.float32), np.zeros(2, np.float32))
+    with pytest.raises(OptionError, match=r"reads features \[N, 4\], got \[3, 5\]"):
+        head.logits(np.zeros((3, 5)))
+
+
+# --- softmax -----------------------------------------------------------------------------------------
+
+
+def test_adam_steps_equal_torchs():
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    ours = [random.standard_normal((5, 3)).astype(np.float32), np.zeros(3, np.float32)]
+    theirs = [torch.nn.Parameter(torch.tensor(p)) for p in ours]
+    adam, reference_adam = Adam(0.01), torch.optim.Adam(theirs, lr=0.01, eps=1e-7)
+    for _ in range(50):
+        gradients = [random.standard_normal(p.shape).astype(np.float32) for p in ours]
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = torch.tensor(gradient)
+        adam.update(ours, gradients)
+        reference_adam.step()
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine, other.detach().numpy(), atol=2e-5)
+
+
+def test_epochs_of_one_full_batch_equal_torchs():
+    torch = pytest.importorskip("torch")
+    features, labels = blobs(images=64)
+    features = (features - features.mean(axis=0)) / features.std(axis=0)
+    fit = fit_softmax(features, labels, classes=3, epochs=11, batch_size=64, seed=4)
+    layer = torch.nn.Linear(12, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(glorot_uniform(12, 3, generator=np.random.default_rng(4)).T))
+        layer.bias.zero_()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3, eps=1e-7)
+    x, y = torch.tensor(features), torch.tensor(labels)
+    for row in fit.history:
+        logits = layer(x)
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        assert row["loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
+        assert row["accuracy"] == pytest.approx(float((logits.argmax(1) == y).float().mean()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def test_the_running_accuracy_is_over_batches_as_they_were_seen():
+    features, labels = blobs(images=5, classes=5)
+    fit = fit_softmax(features, labels, classes=5, epochs=1)  # one batch of five: nothing learned before it
+    assert fit.history[0]["accuracy"] * 5 == pytest.approx(round(fit.history[0]["accuracy"] * 5))
+    easy, truth = blobs(images=2000, distance=4)
+    fit = fit_softmax(easy, truth, classes=3, epochs=1, standardise=True, learning_rate=0.01)
+    final = (fit.head.logits(easy).argmax(axis=1) == truth).mean()
+    assert fit.history[0]["accuracy"] < final
+
+
+def test_the_seed_decides_everything():
+    features, labels = blobs()
+    one, same, other = (fit_softmax(features, labels, classes=3, epochs=2, seed=s) for s in (1, 1, 2))
+    np.testing.assert_array_equal(one.head.weight, same.head.weight)
+    assert one.history == same.history
+    assert not np.array_equal(one.head.weight, other.head.weight)
+
+
+def test_validation_is_reported_and_progress_called_each_epoch():
+    features, labels = blobs(images=300)
+    seen = []
+    fit = fit_softmax(
+        features[:200], labels[:200], classes=3, epochs=4, validation=(features[200:], labels[200:]),
+        standardise=True, calibrate=True, progress=seen.append,
+    )  # fmt: skip
+    assert tuple(seen) == fit.history
+    assert [row["epoch"] for row in seen] == [1, 2, 3, 4]
+    accuracy = (fit.head.logits(features[200:]).argmax(axis=1) == labels[200:]).mean()
+    assert fit.history[-1]["validation_accuracy"] == pytest.approx(accuracy)
+    calibrated = log_losses(
+        fit.head.logits(features[200:]) / np.float32(fit.head.temperature), labels[200:]
+    ).mean()
+    assert calibrated < fit.history[-1]["validation_loss"]
+
+
+def test_a_class_weight_multiplies_the_losses():
+    features, labels = blobs(images=30)
+    plain = fit_softmax(features, labels, classes=3, epochs=1)
+    weighted = fit_softmax(features, labels, classes=3, epochs=1, class_weights=[2.0, 2.0, 2.0])
+    assert weighted.history[0]["loss"] == pytest.approx(2 * plain.history[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"calibrate": True}]
+)
+def test_softmax_options_that_cannot_work_are_refused(change):
+    with pytest.raises(OptionError, match=next(iter(change)).replace("calibrate", "calibrating")):
+        fit_softmax(*blobs(), classes=3, **change)
+
+
+# --- taps --------------------------------------------------------------------------------------------
+
+
+def taps_where(informative, *, images=200, seed=0):
+    """Three taps, of which the informative ones see the classes."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(images) % 4
+    taps = {}
+    for name, width in (("early", 20), ("middle", 60), ("last", 40)):
+        centres = random.standard_normal((4, width)) * (0.5 if name in informative else 0)
+        noise = random.standard_normal((images, width))
+        taps[name] = ((centres[labels] + noise) * random.uniform(0.1, 10)).astype(np.float32)
+    return taps, labels
+
+
+def test_the_last_tap_is_kept_where_it_is_as_good_as_any():
+    taps, labels = taps_where({"last"})
+    choice = choose_taps(taps, labels, classes=4, last="last")
+    assert choice.taps == ("last",)
+    assert choice.loo_accuracy == choice.last_loo_accuracy > 0.5
+
+
+def test_another_tap_is_chosen_where_only_it_sees_the_classes():
+    taps, labels = taps_where({"early"})
+    choice = choose_taps(taps, labels, classes=4, last="last")
+    assert choice.taps == ("early",)
+    assert choice.loo_accuracy > choice.last_loo_accuracy + 0.2
+
+
+def test_taps_that_see_different_things_are_concatenated():
+    random = np.random.default_rng(0)
+    labels = np.arange(300) % 4
+    taps = {
+        "early": (2 * (labels % 2)[:, None] + random.standard_normal((300, 10))).astype(np.float32),
+        "last": (2 * (labels // 2)[:, None] + random.standard_normal((300, 200))).astype(np.float32),
+        "noise": random.standard_normal((300, 30)).astype(np.float32),
+    }
+    choice = choose_taps(taps, labels, classes=4, last="last")
+    assert set(choice.taps) == {"early", "last"}
+    fit = fit_ridge(
+        (np.hstack([taps[name] for name in choice.taps]), labels),
+        classes=4,
+        block_widths=[taps[name].shape[1] for name in choice.taps],
+    )
+    assert fit.loo_accuracy == pytest.approx(choice.loo_accuracy)
+    assert fit.loo_error == pytest.approx(choice.table[0].error, rel=1e-3)
+
+
+def test_concatenations_wider_than_allowed_are_not_tried():
+    taps, labels = taps_where({"early", "last"})
+    tried = [row.taps for row in choose_taps(taps, labels, classes=4, last="last", widest=70).table]
+    assert {taps for taps in tried if len(taps) == 1} == {("early",), ("middle",), ("last",)}
+    assert all(sum({"early": 20, "middle": 60, "last": 40}[t] for t in taps) <= 70 for taps in tried)
+
+
+def test_candidates_are_compared_on_an_even_draw_of_the_classes():
+    taps, labels = taps_where({"last"}, images=400)
+    seen = {name: _Recording(x) for name, x in taps.items()}
+    choice = choose_taps(seen, labels, classes=4, last="last", images=100)
+    assert choice.images == 100
+    assert Counter(labels[seen["last"].rows]) == {0: 25, 1: 25, 2: 25, 3: 25}
+
+
+class _Recording:
+    """Features that note which rows were read."""
+
+    def __init__(self, values):
+        self.values, self.rows = values, None
+
+    def __getitem__(self, rows):
+        self.rows = rows
+        return self.values[rows]
+
+
+def test_an_unknown_last_tap_is_refused():
+    taps, labels = taps_where({"last"})
+    with pytest.raises(OptionError, match="no tap 'final'; there are early, middle, last"):
+        choose_taps(taps, labels, classes=4, last="final")
+
+
+def test_importing_heads_loads_nothing_heavy():
+    heavy = "{'torch', 'scipy', 'sklearn', 'openvino', 'timm', 'pandas'}"
+    code = f"import sys, headstart.heads, headstart.metrics; print(sorted({heavy} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
