@@ -10,6 +10,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("headstart.keras", extra="keras") from error
 
+from headstart.keras.overview import Prefix, prefix
 from headstart.keras.training import Saving, fit
 
-__all__ = ["Saving", "fit"]
+__all__ = ["Prefix", "Saving", "fit", "prefix"]

@@ -52,10 +52,18 @@ class Counts:
 
 @dataclass(eq=False)
 class Features:
-    """Computes a prefix's features, each image's once."""
+    """Computes a prefix's features, each image's once.
+
+    Attributes:
+        cut: whose prefix.
+        dtype_policy: the user's model's.
+        runtime: "openvino", which gives way to Keras where the two differ, or "keras".
+        counts: what the cache did so far.
+    """
 
     cut: Cut
     dtype_policy: Any
+    runtime: str
     counts: Counts = field(default_factory=Counts)
     _stores: dict[tuple[Any, ...], _Store] = field(default_factory=dict)
     _fingerprint: str | None = None
@@ -79,8 +87,11 @@ class Features:
 
     def missing(self, arrays: Sequence[Array]) -> int:
         """How many different images the cache does not hold."""
-        keys = set(content_keys(arrays))
-        return len(keys - self._store(arrays).read(list(keys)).keys())
+        keys = list(set(content_keys(arrays)))
+        shelf = self._shelf(tuple(array.shape[1:] for array in arrays))
+        if shelf is None or shelf.get_many([_LAYOUT]) == [None]:
+            return len(keys)
+        return sum(value is None for value in shelf.get_many(keys))
 
     def _store(self, arrays: Sequence[Array]) -> _Store:
         """What keeps records for images of this shape."""
@@ -101,7 +112,7 @@ class Features:
             "inputs": repr(shapes),
             "precision": "f32",
             "keras": f"{keras.__version__} {keras.backend.backend()}",
-            "runtime": openvino_name(),
+            "runtime": openvino_name() if self.runtime == "openvino" else "keras",
         }
         return FeatureCache(cache_folder()).shelf(description)
 
@@ -121,36 +132,29 @@ class _Store:
             self.record, self.runtime = _record(facts["tensors"]), str(facts["runtime"])
 
     def _choose(self, arrays: Sequence[Array]) -> None:
-        """Probe, and write down what a record holds."""
-        prefix = self._features.cut.prefix
-        probe = check_inputs([array[:PROBE] for array in arrays], prefix)
-        expected = reference(prefix, probe)
-        self._runner = choose_runner(
-            prefix,
-            probe,
-            expected=expected,
-            dtype_policy=self._features.dtype_policy,
-            batch=min(BATCH, len(arrays[0])),
-        )
+        """Try a few images, and write down what a record holds."""
+        self._runner, expected = self._probe(arrays)
         tensors = [[str(array.dtype), list(array.shape[1:])] for array in expected]
         self.record, self.runtime = _record(tensors), self._runner.name
         if self._shelf:
             facts = {"tensors": tensors, "runtime": self.runtime}
             self._shelf.put_many([(_LAYOUT, json.dumps(facts).encode())])
 
+    def _probe(self, arrays: Sequence[Array]) -> tuple[Runner, list[Array]]:
+        """A runner, and what Keras computes for the first few images."""
+        prefix, policy = self._features.cut.prefix, self._features.dtype_policy
+        probe = check_inputs([array[:PROBE] for array in arrays], prefix)
+        expected = reference(prefix, probe)
+        if self._features.runtime == "keras":
+            return KerasRunner(prefix, dtype_policy=policy), expected
+        batch = min(BATCH, len(arrays[0]))
+        return choose_runner(prefix, probe, expected=expected, dtype_policy=policy, batch=batch), expected
+
     def compute(self, arrays: Sequence[Array]) -> Array:
         """Records for images the cache does not hold."""
-        prefix = self._features.cut.prefix
-        inputs = check_inputs(arrays, prefix)
-        if self._runner is None:  # the shelf knew which one serves
-            probe = [array[:PROBE] for array in inputs]
-            policy = self._features.dtype_policy
-            if self.runtime == openvino_name():
-                self._runner = choose_runner(
-                    prefix, probe, expected=reference(prefix, probe), dtype_policy=policy
-                )
-            else:
-                self._runner = KerasRunner(prefix, dtype_policy=policy)
+        inputs = check_inputs(arrays, self._features.cut.prefix)
+        if self._runner is None:  # the shelf knew what a record holds
+            self._runner, _ = self._probe(inputs)
         outputs = self._runner.run(inputs)
         records = np.empty(len(inputs[0]), self.record)
         for name, output in zip(self.record.names or (), outputs, strict=True):
@@ -164,7 +168,9 @@ class _Store:
         found = zip(keys, self._shelf.get_many(keys), strict=True)
         return {key: value for key, value in found if value is not None}
 
-    def write(self, keys: Sequence[bytes], rows: Sequence[int], records: Array, found: dict[bytes, bytes]) -> None:
+    def write(
+        self, keys: Sequence[bytes], rows: Sequence[int], records: Array, found: dict[bytes, bytes]
+    ) -> None:
         """Keep new records, all or none, and add them to ``found``."""
         new = {keys[row]: records[i].tobytes() for i, row in enumerate(rows)}
         found.update(new)

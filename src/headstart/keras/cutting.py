@@ -1,8 +1,8 @@
 """Finds the prefix: the largest part of a model, from its inputs, that computes the same in every epoch.
 
-A layer is judged by what it does in training mode: whether its weights train, whether it draws random numbers,
-whether it updates statistics, whether it adds to the loss. A frozen BatchNormalization does none of these; one
-whose ``trainable`` is true does, even if it has no weights to train.
+A layer is judged by what it does in training mode: whether its weights train, whether it draws random
+numbers, whether it updates statistics, whether it adds to the loss. A frozen BatchNormalization does none of
+these; one whose ``trainable`` is true does, even if it has no weights to train.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Cut:
     """A model in two: the prefix runs once per image, the tail is trained.
 
     The two graphs share the user's layers. ``cached`` are the tensors that cross the cut, in the order of the
-    prefix's outputs; the tail's inputs are these, then the model's inputs (by position) that it reads directly.
+    prefix's outputs; the tail's inputs are these, then the inputs of the model (``raw``, by position) that it reads
+    directly.
     """
 
     graph: Graph
@@ -182,7 +183,9 @@ def _own_code(operation: Any) -> bool:
 
 def _own_layer(layer: Any) -> bool:
     activation = getattr(layer, "activation", None)
-    foreign = callable(activation) and not str(getattr(activation, "__module__", "keras.")).startswith("keras.")
+    foreign = callable(activation) and not str(getattr(activation, "__module__", "keras.")).startswith(
+        "keras."
+    )
     lambdas = isinstance(layer, keras.layers.Lambda)
     return foreign or lambdas or not type(layer).__module__.startswith("keras.")
 
@@ -211,10 +214,10 @@ def _refuse_augmentation(graph: Graph, fixed: set[Key]) -> None:
             continue
         if getattr(layer, "weights", None) and not is_augmentation(layer) and why_not(call) is None:
             raise OptionError(
-                f"layer '{blame}' augments at random in front of the frozen layer '{call.name}', so what that "
-                "computes differs in every epoch and cannot be cached; put fixed views into x instead (for a "
-                "flip: np.concatenate([x, x[:, :, ::-1]])), or move the augmentation behind the frozen layers, "
-                "or train uncached: headstart.keras.fit(..., cache=False)"
+                f"layer '{blame}' augments at random in front of the frozen layer '{call.name}', so what "
+                "that computes differs in every epoch and cannot be cached; put fixed views into x instead "
+                "(for a flip: np.concatenate([x, x[:, :, ::-1]])), or move the augmentation behind the frozen "
+                "layers, or train uncached: headstart.keras.fit(..., cache=False)"
             )
         if why_not(call) is None or is_augmentation(layer):
             after.update(dict.fromkeys(call.outputs, blame))
@@ -227,7 +230,9 @@ def multiply_adds(graph: Graph) -> int:
     """
     total = 0
     for call in graph.calls:
-        kernels = [prod(weight.shape) for weight in getattr(call.operation, "weights", ()) if len(weight.shape) > 1]
+        kernels = [
+            prod(weight.shape) for weight in getattr(call.operation, "weights", ()) if len(weight.shape) > 1
+        ]
         shape = graph.specs[call.outputs[0]].shape if call.outputs else ()
         total += sum(kernels) * prod(size or 1 for size in shape[1:-1])
     return total

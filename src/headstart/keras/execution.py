@@ -75,7 +75,9 @@ class OpenVinoRunner:
 
         self.name = openvino_name()
         self._batch = batch
-        model.reshape({i: [batch, *list(port.get_partial_shape())[1:]] for i, port in enumerate(model.inputs)})
+        model.reshape(
+            {i: [batch, *list(port.get_partial_shape())[1:]] for i, port in enumerate(model.inputs)}
+        )
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
         self._compiled = openvino.Core().compile_model(model, "CPU", settings)
 
@@ -157,7 +159,7 @@ def _agree(found: Sequence[Array], expected: Sequence[Array]) -> bool:
 
 
 def without_surprises(cut: Cut, arrays: Sequence[Array]) -> Cut:
-    """Watch layers whose code is not Keras's at work, and move the cut in front of those that cannot be cached.
+    """Watch layers whose code is not Keras's, and move the cut in front of those that cannot be cached.
 
     What they do in training cannot be read, so it is tried: twice in training mode and once in inference, on
     a few images. A layer that gives three times the same is taken at its word.

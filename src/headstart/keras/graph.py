@@ -4,7 +4,8 @@ Functional and Sequential models nest. Here every nested model is opened up, so 
 inside a base model, between branches, through several tensors at once.
 
 The layers are the user's own objects: nothing is cloned and no layer is called symbolically, so the model in
-the user's hands keeps its graph (a symbolic call would add nodes to it) and its weights are the ones that train.
+the user's hands keeps its graph (a symbolic call would add nodes to it) and its weights are the ones that
+train.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def open_model(model: Any) -> Graph:
     functional = functional_of(model)
     if functional is None:
         raise OptionError(
-            f"model '{model.name}' ({type(model).__name__}): expected a built Functional or Sequential model, "
-            "whose graph can be read; build it, or call model.fit"
+            f"model '{model.name}' ({type(model).__name__}): expected a built Functional or Sequential "
+            "model, whose graph can be read; build it, or call model.fit"
         )
     opening = _Opening()
     inputs = tuple(opening.key(tensor, scope=0) for tensor in functional.inputs)

@@ -77,9 +77,9 @@ def number_of_steps(settings: dict[str, Any]) -> int | None:
         count = leaves[0].shape[0]
         if settings["validation_split"] and settings["validation_data"] is None:
             count = int(np.floor(count * (1.0 - settings["validation_split"])))
-        return ceil(count / (settings["batch_size"] or 32))
+        return int(ceil(count / (settings["batch_size"] or 32)))
     if isinstance(x, keras.utils.PyDataset):
-        return x.num_batches
+        return None if x.num_batches is None else int(x.num_batches)
     if is_tf_dataset(x):
         count = int(x.cardinality())
         return count if count >= 0 else None
@@ -97,7 +97,8 @@ def is_tf_dataset(source: Any) -> bool:
 def is_torch_loader(source: Any) -> bool:
     """Whether it is a PyTorch ``DataLoader``, found out without importing PyTorch."""
     return any(
-        base.__name__ == "DataLoader" and base.__module__.startswith("torch.") for base in type(source).__mro__
+        base.__name__ == "DataLoader" and base.__module__.startswith("torch.")
+        for base in type(source).__mro__
     )
 
 
@@ -128,7 +129,7 @@ def refuse_random(source: Any) -> None:
         if name is not None:
             raise OptionError(f"the data set's step '{name}' is random, {_WAYS_OUT}")
         return
-    items = getattr(source, "dataset", None) if is_torch_loader(source) else source
+    items: Any = getattr(source, "dataset", None) if is_torch_loader(source) else source
     if isinstance(source, keras.utils.PyDataset):
         count = min(2, source.num_batches or 1)
     elif items is not None and hasattr(items, "__getitem__") and hasattr(items, "__len__"):
@@ -138,7 +139,9 @@ def refuse_random(source: Any) -> None:
     for i in range(count):
         once, again = (keras.tree.flatten(items[i]) for _ in range(2))
         if not all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(once, again, strict=True)):
-            raise OptionError(f"{type(items).__name__} gives different images for item {i} each time, {_WAYS_OUT}")
+            raise OptionError(
+                f"{type(items).__name__} gives different images for item {i} each time, {_WAYS_OUT}"
+            )
 
 
 def _random_operation(dataset: Any) -> str | None:
@@ -234,11 +237,11 @@ def _wrap_py_dataset(dataset: Any, transform: Transform, *, model: Any) -> Any:
 def _wrap_loader(loader: Any, transform: Transform, *, model: Any) -> Any:
     import torch
 
-    class Features(torch.utils.data.DataLoader):  # type: ignore[misc, type-arg]
+    class Features(torch.utils.data.DataLoader):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
             self.__dict__.update(loader.__dict__)
 
-        def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        def __iter__(self) -> Iterator[Any]:
             for batch in loader:
                 x, *rest = _wrap_batch(batch, transform, model=model)
                 yield keras.tree.map_structure(torch.from_numpy, x), *rest

@@ -1,8 +1,8 @@
 """`fit`: what ``model.fit`` does, with the frozen part computed once per image.
 
-The tail is a Keras model of its own that runs the user's layers from the cut on, and shares the user's optimizer,
-loss, metrics and variables, in the user's order. Callbacks see the user's model. So everything Keras does,
-Keras still does; only the part that would give the same numbers again is left out.
+The tail is a Keras model of its own that runs the user's layers from the cut on, and shares the user's
+optimizer, loss, metrics and variables, in the user's order. Callbacks see the user's model. So what Keras
+does, Keras still does; only the part that would give the same numbers again is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from headstart.keras.cutting import Cut
 from headstart.keras.execution import Array
 from headstart.keras.graph import functional_of
 from headstart.keras.inputs import flat_arrays, number_of_steps, one_or_list, wrap_source
-from headstart.keras.worth import judge
+from headstart.keras.worth import Verdict, judge
 
 _SHARED = ("_compile_loss", "_compile_metrics", "_loss_tracker")
 """What ``compile`` made of the user's loss and metrics."""
@@ -50,7 +50,13 @@ class Saving:
 
 
 def fit(
-    model: Any, x: Any = None, y: Any = None, *arguments: Any, cache: bool | str = "auto", **named: Any
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *arguments: Any,
+    cache: bool | str = "auto",
+    runtime: str = "auto",
+    **named: Any,
 ) -> Any:
     """Train a compiled Keras model as ``model.fit`` does, running its frozen part once per image.
 
@@ -64,6 +70,9 @@ def fit(
         y: as for ``model.fit``.
         *arguments: as for ``model.fit``, in its order.
         cache: "auto" decides what pays; True caches wherever possible; False calls ``model.fit``.
+        runtime: what computes the features: "openvino", "keras", or "auto", which takes Keras where a deep
+            tail would amplify differences in the last digit, else OpenVINO. OpenVINO gives way to Keras
+            wherever it does not compute the same.
         **named: as for ``model.fit``.
 
     Returns:
@@ -77,10 +86,10 @@ def fit(
     settings = dict(bound.arguments)
     settings.pop("self", None)
     _build(model, settings["x"])
-    verdict = judge(model, settings, cache=cache)
+    verdict = judge(model, settings, cache=cache, runtime=runtime)
     if verdict.cut is None:
         return _uncached(model, settings, verdict.reason)
-    return _cached(model, settings, verdict.cut, reason=verdict.reason)
+    return _cached(model, settings, verdict.cut, verdict=verdict)
 
 
 def _build(model: Any, x: Any) -> None:
@@ -97,8 +106,8 @@ def _uncached(model: Any, settings: dict[str, Any], reason: str) -> Any:
     return history
 
 
-def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, reason: str) -> Any:
-    session = _session(model, cut)
+def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, verdict: Verdict) -> Any:
+    session = _session(model, cut, runtime=verdict.runtime)
     before = replace(session.features.counts)
     steps = number_of_steps(settings)
     settings = {
@@ -112,7 +121,7 @@ def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, reason: str) -> A
     counts, history = session.features.counts, model.history
     history.headstart = Saving(
         cached=True,
-        reason=reason,
+        reason=verdict.reason,
         reused=counts.reused - before.reused,
         computed=counts.computed - before.computed,
         bytes_per_image=counts.bytes_per_image,
@@ -171,18 +180,19 @@ class _Session:
 _sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
 
 
-def _session(model: Any, cut: Cut) -> _Session:
+def _session(model: Any, cut: Cut, *, runtime: str) -> _Session:
     """A session for the model as it is now; the last one where it still holds."""
     identity = fingerprint(cut.prefix)
     compiled = _compiled(model)
     last = _sessions.get(model)
     if last is not None and _same(last.cut, cut):
         same_weights = identity is not None and identity == last.fingerprint
-        features = last.features if same_weights else Features(cut, model.dtype_policy)
+        kept = same_weights and runtime == last.features.runtime
+        features = last.features if kept else Features(cut, model.dtype_policy, runtime)
         same_compile = all(a is b for a, b in zip(compiled, last.compiled, strict=True))
         tail = last.tail if same_compile else _tail_model(model, cut)
     else:
-        features, tail = Features(cut, model.dtype_policy), _tail_model(model, cut)
+        features, tail = Features(cut, model.dtype_policy, runtime), _tail_model(model, cut)
     _sessions[model] = _Session(cut, identity, features, tail, compiled)
     return _sessions[model]
 
@@ -278,7 +288,7 @@ def _share_compiled(tail: Any, model: Any) -> None:
 
 @contextlib.contextmanager
 def _in_step(tail: Any, model: Any) -> Iterator[None]:
-    """On JAX, a model's variables are stale during an epoch until synchronised; let callbacks' access do so."""
+    """On JAX a model's variables are stale during an epoch until synchronised; let callbacks do that."""
     if keras.backend.backend() != "jax":
         yield
         return

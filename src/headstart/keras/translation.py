@@ -280,7 +280,9 @@ def _layer_normalization(layer: Any, inputs: list[Value]) -> Value:
     node = ops.mvn(_last(inputs[0]), [-1], True, float(layer.epsilon), "inside_sqrt")
     value = Value(node.output(0), first=False)
     if layer.scale:
-        value = Value(ops.multiply(value.port, _channels(_numbers(layer.gamma), value)).output(0), first=False)
+        value = Value(
+            ops.multiply(value.port, _channels(_numbers(layer.gamma), value)).output(0), first=False
+        )
     if layer.center:
         value = Value(ops.add(value.port, _channels(_numbers(layer.beta), value)).output(0), first=False)
     return value
@@ -360,9 +362,7 @@ def _zero_padding2d(layer: Any, inputs: list[Value]) -> Value:
 def _cropping2d(layer: Any, inputs: list[Value]) -> Value:
     (top, bottom), (left, right) = layer.cropping
     far = np.iinfo(np.int32).max
-    node = ops.slice(
-        _first(_image(inputs[0])), [top, left], [-bottom or far, -right or far], [1, 1], [2, 3]
-    )
+    node = ops.slice(_first(_image(inputs[0])), [top, left], [-bottom or far, -right or far], [1, 1], [2, 3])
     return Value(node.output(0), first=True)
 
 

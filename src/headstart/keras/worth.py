@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from headstart.errors import OptionError
 from headstart.keras.caching import Features
 from headstart.keras.cutting import Cut, cut_model
 from headstart.keras.execution import PROBE, check_inputs, without_surprises
@@ -17,10 +18,13 @@ from headstart.keras.inputs import flat_arrays, refuse_random, why_not_source
 from headstart.places import cache_folder
 
 BACKWARD = 2
-"""Multiply-adds of a trained layer's backward pass, in forward passes: one for the inputs, one for the weights."""
+"""Multiply-adds of a trained layer's backward pass, in forward passes: for the inputs and for the weights."""
 
 _WORTH = 1.1
 """Predicted speed-up from which caching is taken."""
+
+_LIGHT_TAIL = 0.05
+"""Of the multiply-adds: what a tail may have at most for OpenVINO to be the better runtime."""
 
 _MEMORY_SHARE = 0.4
 """Of the available memory, what features in memory may take (Keras holds a second copy)."""
@@ -45,6 +49,7 @@ class Verdict:
 
     cut: Cut | None
     reason: str
+    runtime: str = ""  # "openvino" or "keras"
 
 
 def speed_up(cut: Cut, *, epochs: int, cached: bool = False) -> float:
@@ -61,15 +66,31 @@ def speed_up(cut: Cut, *, epochs: int, cached: bool = False) -> float:
     return epochs * (prefix + tail) / ours
 
 
-def judge(model: Any, settings: dict[str, Any], *, cache: bool | str) -> Verdict:
+def wants_keras(cut: Cut) -> bool:
+    """Whether Keras itself should compute the features, though OpenVINO is faster.
+
+    A tail that is deep, or normalises by batch statistics, amplifies differences in the last digit from step
+    to step; and it takes so long itself that a faster prefix would not be noticed. Keras's own features are
+    the very numbers that ``model.fit`` would see.
+    """
+    prefix, whole = cut.multiply_adds
+    layers = [call.operation for call in cut.tail.calls]
+    statistics = any(
+        isinstance(layer, keras.layers.BatchNormalization) and layer.trainable for layer in layers
+    )
+    return statistics or whole - prefix > _LIGHT_TAIL * whole
+
+
+def judge(model: Any, settings: dict[str, Any], *, cache: bool | str, runtime: str) -> Verdict:
     """Whether, and where, to cut.
 
     Raises:
-        OptionError: random augmentation stands in front of the frozen layers, or comes with the data.
+        OptionError: random augmentation stands in front of the frozen layers, or comes with the data; or
+            ``runtime`` is unknown.
     """
     if cache is False:
         return Verdict(None, "cache=False")
-    reason = _cannot(model)
+    reason = cannot(model)
     if reason is not None:
         return Verdict(None, reason)
     cut = cut_model(model)
@@ -84,7 +105,15 @@ def judge(model: Any, settings: dict[str, Any], *, cache: bool | str) -> Verdict
             if reason or cut.own_code:
                 return Verdict(None, reason or f"layer '{cut.own_code[0]}' has code that is not Keras's")
             refuse_random(source)
-    return _pays(model, settings, cut, cache=cache)
+    return _pays(model, settings, cut, cache=cache, runtime=_settle(cut, runtime))
+
+
+def _settle(cut: Cut, runtime: str) -> str:
+    if runtime not in ("auto", "openvino", "keras"):
+        raise OptionError(f"runtime: expected auto, openvino or keras; got {runtime!r}")
+    if runtime == "auto":
+        return "keras" if wants_keras(cut) else "openvino"
+    return runtime
 
 
 def _validation_source(settings: dict[str, Any]) -> Any:
@@ -92,31 +121,35 @@ def _validation_source(settings: dict[str, Any]) -> Any:
     return data[0] if isinstance(data, tuple | list) and data else data
 
 
-def _pays(model: Any, settings: dict[str, Any], cut: Cut, *, cache: bool | str) -> Verdict:
+def _pays(model: Any, settings: dict[str, Any], cut: Cut, *, cache: bool | str, runtime: str) -> Verdict:
     epochs = int(settings["epochs"]) - int(settings["initial_epoch"])
     arrays = flat_arrays(model, settings["x"])
     ratio = speed_up(cut, epochs=epochs)
-    if cache != True and epochs == 1 and arrays is not None:  # noqa: E712 ("auto" is true too)
-        if Features(cut, model.dtype_policy).missing(arrays) == 0:
-            ratio = speed_up(cut, epochs=1, cached=True)
-    if cache != True and ratio < _WORTH:  # noqa: E712
+    if epochs == 1 and arrays is not None and Features(cut, model.dtype_policy, runtime).missing(arrays) == 0:
+        ratio = speed_up(cut, epochs=1, cached=True)
+    if cache is not True and ratio < _WORTH:
         why = "one epoch reuses nothing" if epochs == 1 else f"predicted {ratio:.2f} times as fast"
         return Verdict(None, f"{why}{_first_stop(cut)}")
     size = cut.bytes_per_image
     if arrays is not None and size is not None:
         need, memory, disk = size * len(arrays[0]), _available_memory(), _free_disk()
         if need > _MEMORY_SHARE * memory:
-            return Verdict(None, f"features of {need / 1e9:.1f} GB do not fit {memory / 1e9:.1f} GB of memory")
+            return Verdict(
+                None, f"features of {need / 1e9:.1f} GB do not fit {memory / 1e9:.1f} GB of memory"
+            )
         if need > disk:
-            return Verdict(None, f"features of {need / 1e9:.1f} GB do not fit {disk / 1e9:.1f} GB of free disk")
-    return Verdict(cut, f"predicted {ratio:.1f} times as fast")
+            return Verdict(
+                None, f"features of {need / 1e9:.1f} GB do not fit {disk / 1e9:.1f} GB of free disk"
+            )
+    return Verdict(cut, f"predicted {ratio:.1f} times as fast", runtime)
 
 
 def _first_stop(cut: Cut) -> str:
     return f" (the frozen part ends at '{cut.stops[0].layer}': {cut.stops[0].reason})" if cut.stops else ""
 
 
-def _cannot(model: Any) -> str | None:
+def cannot(model: Any) -> str | None:
+    """Why a model cannot be divided at all; None if it can."""
     if functional_of(model) is None:
         return f"{type(model).__name__} is no built Functional or Sequential model"
     for name in _OWN_METHODS:
@@ -141,5 +174,3 @@ def _free_disk() -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
