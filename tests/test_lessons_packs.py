@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headstart.errors import LessonError
-from headstart.lessons import library, placeholders
+from headstart.lessons import library, packlint, placeholders
 from headstart.lessons.pack import Goal, prose_lines
+from headstart.lessons.sources import YamlFile, read_sources
 
 HEAD, PAGE, ASKED = "pack.yaml", "modes/learn.md", "problems/challenge.yaml"
 RIGHT = "Why it is right."
@@ -88,6 +95,32 @@ def test_headstarts_face_of_the_program_runs_as_copied(capsys: pytest.CaptureFix
     assert "mobilenetv2_100" in program
     exec(compile(program.replace("mobilenetv2_100", "builtin"), "program", "exec"), {})
     assert capsys.readouterr().out.strip() in {"0.00", "0.20", "0.40", "0.60", "0.80", "1.00"}
+
+
+def test_the_learn_pages_example_runs_as_copied(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = library.load_pack().mode("learn").body
+    (program,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
+    exec(compile(program.replace("photos/", str(photos)), "learn.md", "exec"), {})
+    accuracy, *predictions = capsys.readouterr().out.splitlines()
+    assert 0.0 <= float(accuracy) <= 1.0 and len(predictions) == 48
+    assert {line.split()[0] for line in predictions} <= {"bars", "discs", "squares"}
+
+
+def test_a_task_gives_its_hints_one_by_one_and_its_solution_at_the_end() -> None:
+    task = library.load_pack().tasks[0]
+    for taken in range(3):
+        text = json.dumps(task.public_view(hints_taken=taken))
+        assert [hint in text for hint in task.hints] == [number < taken for number in range(2)]
+        assert task.solution not in text and task.mistakes[0] not in text
+    done = task.public_view(done=True)
+    assert done["solution"] == task.solution and done["hints"] == list(task.hints)
+
+
+def test_controls_take_only_their_own_values() -> None:
+    pack = library.load_pack()
+    choice, slider = pack.tasks[0].controls
+    assert choice.accepts("random weights") and not choice.accepts("other") and not choice.accepts(3)
+    assert slider.accepts(1) and slider.accepts(20) and not slider.accepts(21) and not slider.accepts("5")
 
 
 def test_a_new_pack_passes_the_check_and_loads(folder: Path) -> None:
@@ -177,7 +210,41 @@ def test_the_fingerprint_follows_the_content(folder: Path, tmp_path: Path) -> No
     assert library.load_pack(copy).fingerprint != before
 
 
-def test_a_yaml_bomb_or_object_is_not_executed(folder: Path) -> None:
+VALUES = st.sampled_from([None, True, -1, 10**9, 0.5, "", "x", "Option B", [], {}, [{}], [1], {"a": 1}])
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_whatever_a_pack_holds_the_check_answers_with_findings(data: st.DataObject) -> None:
+    """Any value is replaced or removed: the check must neither crash nor pass what cannot be loaded."""
+    original = BUNDLED_SOURCES
+    name = data.draw(st.sampled_from(sorted(original.yaml)))
+    content = copy.deepcopy(original.yaml[name].data)
+    place = content
+    while True:
+        key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
+        if not isinstance(place[key], (dict, list)) or not place[key] or data.draw(st.integers(0, 2)) == 0:
+            break
+        place = place[key]
+    if data.draw(st.booleans()):
+        place[key] = data.draw(VALUES)
+    else:
+        del place[key]
+    changed = dataclasses.replace(original, yaml={**original.yaml, name: YamlFile(name, content)})
+    if not packlint.check(changed):
+        library._build(changed)
+
+
+BUNDLED_SOURCES = read_sources(library.BUNDLED / library.DEFAULT)
+
+
+@pytest.mark.parametrize("text", ["a: &a [x, x]\nb: [*a, *a]\n", "[" * 5000, "a: &a [*a]\n"])
+def test_a_yaml_bomb_is_refused_and_not_unfolded(folder: Path, text: str) -> None:
+    (folder / "cards.yaml").write_text(text)
+    assert [finding.file for finding in library.check_pack(folder)] == ["cards.yaml"]
+
+
+def test_an_object_in_yaml_is_not_made(folder: Path) -> None:
     edit(folder, "pack.yaml", "track: ML", "track: !!python/object/apply:os.getcwd []")
     assert "not valid YAML" in str(library.check_pack(folder)[0])
 

@@ -6,7 +6,8 @@ A pack is a folder (see `library`); these are its contents as values that never 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from headstart.errors import LessonError
 
@@ -166,6 +167,21 @@ class Task:
     def reached(self, result: Mapping[str, float]) -> bool:
         """Whether a result reaches every goal."""
         return all(goal.met(result) for goal in self.goals)
+
+    def public_view(self, *, hints_taken: int = 0, done: bool = False) -> dict[str, Any]:
+        """What a page may show: the hints asked for so far, and the rest once the task is done."""
+        view: dict[str, Any] = {
+            "slug": self.slug,
+            "title": self.title,
+            "text": self.text,
+            "experiment": self.experiment,
+            "controls": [asdict(control) for control in self.controls],
+            "goals": [asdict(goal) for goal in self.goals],
+            "tries": self.tries,
+            "hints": list(self.hints if done else self.hints[: max(0, hints_taken)]),
+            "hints_left": 0 if done else max(0, len(self.hints) - max(0, hints_taken)),
+        }
+        return view | {"mistakes": list(self.mistakes), "solution": self.solution} if done else view
 
 
 @dataclass(frozen=True)

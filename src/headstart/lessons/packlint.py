@@ -64,6 +64,8 @@ def check(sources: Sources) -> list[Finding]:
         return findings
     experiments = head.data["experiments"]
     findings += _check_modes(head, sources)
+    if any(finding.key.startswith("experiments") for finding in findings):
+        return findings
     for name, file in sources.yaml.items():
         findings += _check_yaml(name, file, experiments)
     for name, text in sources.markdown.items():
@@ -325,7 +327,7 @@ def _check_task(
         if ("value" in goal) == ("of" in goal):
             yield file.finding(here, "expected either 'value' or 'of'")
         for key in ("field", "of"):
-            if goal.get(key, next(iter(fields), "")) not in fields:
+            if key in goal and goal[key] not in fields:
                 yield file.finding((*here, key), f"the experiment declares no field {goal[key]!r}")
     yield from _check_texts(file, path, entry, experiments)
 

@@ -11,7 +11,7 @@ project.yaml          the project's task    (optional)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ KeyPath = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 """Bytes; a pack is prose, and a larger file is a mistake."""
+
+DEEPEST = 20
+"""Levels of YAML; the deepest value of a pack lies at eight."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def read_yaml(name: str, text: str) -> YamlFile:
     except ImportError as error:
         raise MissingExtra("reading lesson packs", extra="learn") from error
     try:
+        _refuse_bombs(name, yaml.parse(text, Loader=yaml.SafeLoader))
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -138,6 +142,20 @@ def read_yaml(name: str, text: str) -> YamlFile:
             raise _Broken(Finding(name, at, dotted(path), "written twice; keep one"))
         lines[path] = at
     return YamlFile(name, data, lines)
+
+
+def _refuse_bombs(name: str, events: Iterable[Any]) -> None:
+    """Refuses, while reading, what a few bytes blow up: aliases (billions of values) and deep nesting."""
+    depth = 0
+    for event in events:
+        line = event.start_mark.line + 1 if event.start_mark else None
+        kind = type(event).__name__
+        depth += kind.endswith(("SequenceStartEvent", "MappingStartEvent"))
+        depth -= kind.endswith(("SequenceEndEvent", "MappingEndEvent"))
+        if kind == "AliasEvent":
+            raise _Broken(Finding(name, line, "", "aliases are not accepted"))
+        if depth > DEEPEST:
+            raise _Broken(Finding(name, line, "", f"nested more than {DEEPEST} deep"))
 
 
 def _walk(node: Any, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
