@@ -238,6 +238,15 @@ def test_whatever_a_pack_holds_the_check_answers_with_findings(data: st.DataObje
 BUNDLED_SOURCES = read_sources(library.BUNDLED / library.DEFAULT)
 
 
+def test_yaml_without_its_c_part_is_read_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit(folder, ASKED, "correct: true, ", "")
+    found = library.check_pack(folder)
+    monkeypatch.delattr("yaml.CSafeLoader", raising=False)
+    assert library.check_pack(folder) == found != []
+    (folder / "cards.yaml").write_text("a: &a [x]\nb: [*a]\n")
+    assert str(library.check_pack(folder)[0]) == "cards.yaml:2: aliases are not accepted"
+
+
 @pytest.mark.parametrize("text", ["a: &a [x, x]\nb: [*a, *a]\n", "[" * 5000, "a: &a [*a]\n"])
 def test_a_yaml_bomb_is_refused_and_not_unfolded(folder: Path, text: str) -> None:
     (folder / "cards.yaml").write_text(text)
