@@ -18,14 +18,11 @@ def check_known(name: str) -> None:
     """
     import timm
 
-    if timm.is_model(name):
-        return
     base = name.split(".")[0]
-    known = (
-        [*BUILTIN, *timm.list_models()]
-        if base == name or not timm.is_model(base)
-        else timm.list_pretrained(f"{base}.*")
-    )
+    if timm.is_model(base) and (base == name or name in timm.list_pretrained(f"{base}.*")):
+        return
+    wrong_tag = base != name and timm.is_model(base)
+    known = timm.list_pretrained(f"{base}.*") if wrong_tag else [*BUILTIN, *timm.list_models()]
     near = difflib.get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `headstart backbones` lists what there is"
     raise BackboneError(f"unknown backbone {name!r}{hint}")

@@ -1,6 +1,7 @@
 """Makes the PyTorch module of a backbone: timm's architecture with the weights of a file, or random ones."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,7 +83,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], str | None]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path), None
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it cannot read it refuses; its doubts before that say less
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
         raise BackboneError(f"{path}: no readable file of weights: {_one_line(error)}") from error
     except Exception as error:

@@ -69,21 +69,6 @@ class StagedModule(nn.Module):
             for name, count in zip(self.names, counts, strict=True)
         ]
 
-    def join(self, tail: nn.Module, *, depth: int) -> None:
-        """Copy back the weights of the tail that ``split(depth)`` gave and that was trained since.
-
-        Raises:
-            OptionError: The tail is of another depth.
-        """
-        thawed = [*self.names[depth:], "pool"] if depth < len(self.names) else []
-        if [name for name, _ in tail.named_children()] != thawed:
-            raise OptionError(
-                f"the tail does not start after stage {depth}; expected its parts to be {thawed}"
-            )
-        groups = OrderedDict([*zip(self.names, self.stages, strict=True), ("pool", self.pool)])
-        for name, trained in tail.named_children():
-            groups[name].load_state_dict(trained.state_dict())
-
     def split(self, depth: int) -> tuple[nn.Module, nn.Module]:
         """Two new modules, the frozen prefix and the tail; neither shares a weight with anything.
 
@@ -102,3 +87,20 @@ class StagedModule(nn.Module):
         frozen, thawed = (OrderedDict(copy.deepcopy(part)) for part in (groups[:cut], groups[cut:]))
         tail = nn.Sequential(thawed) if thawed else nn.Identity()
         return Prefix(frozen), tail.requires_grad_(True).eval()
+
+    def joined(self, tail: nn.Module, *, depth: int) -> "StagedModule":
+        """A new backbone: copies of the first ``depth`` stages, then of a tail that ``split(depth)`` gave.
+
+        Raises:
+            OptionError: The tail is of another depth.
+        """
+        expected = [*self.names[depth:], "pool"] if depth < len(self.names) else []
+        thawed = dict(tail.named_children())
+        if list(thawed) != expected:
+            raise OptionError(f"the tail is not of depth {depth}: expected the parts {', '.join(expected)}")
+        whole = copy.deepcopy(self)
+        for position, name in enumerate(self.names):
+            if name in thawed:
+                whole.stages[position] = copy.deepcopy(thawed[name])
+        whole.pool = copy.deepcopy(thawed.get("pool", self.pool))
+        return whole.requires_grad_(False).eval()

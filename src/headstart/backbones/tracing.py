@@ -116,6 +116,7 @@ def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> se
                 dilation=_pair(child.dilation),
                 groups=child.groups,
                 bias=child.bias is not None,
+                device="meta",  # no weights of its own, so no random numbers are drawn for them
             )
             plain.weight, plain.bias = child.weight, child.bias
             setattr(parent, name, plain.eval())

@@ -73,7 +73,7 @@ def _save(compiled: Any, path: Path) -> None:
 def _prune(folder: Path) -> None:
     found = sorted(((file.stat().st_mtime_ns, file) for file in folder.glob("*.blob")), reverse=True)
     total = 0
-    for _, file in found:
+    for place, (_, file) in enumerate(found):
         total += file.stat().st_size
-        if total > _MOST_BYTES:
+        if place > 0 and total > _MOST_BYTES:
             file.unlink(missing_ok=True)
