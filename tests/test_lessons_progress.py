@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headstart.errors import LessonError
+from headstart.errors import InternalError, LessonError
 from headstart.lessons import attempts, migrations, review
 from headstart.lessons import progress as progress_module
 from headstart.lessons.attempts import Challenge, Chose, Closed, HintTaken, Opened, Refused, Submitted
@@ -117,6 +117,40 @@ def test_two_tabs_agree(store: Progress) -> None:
     item = store.challenge("c1").item(SLUGS[0])
     assert outcomes.count("accepted") == len(item.tried) <= attempts.ATTEMPTS
     assert set(outcomes) <= {"accepted", "closed"} and item.closed_at is not None
+
+
+def test_a_writer_that_lost_the_race_for_a_place_looks_again(
+    store: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL would have it: between reading and writing another tab was quicker."""
+    begin(store)
+    insert, intruded = progress_module._insert, []
+
+    def late(connection: sa.Connection, line: progress_module.Line, sequence: int) -> None:
+        if not intruded:
+            intruded.append(line)
+            insert(connection, line, sequence)
+        insert(connection, line, sequence)
+
+    monkeypatch.setattr(progress_module, "_insert", late)
+    state, _ = store.record("c1", Opened(SLUGS[0]), NOW)
+    assert intruded and store.challenge("c1") == state and len(store.entries("c1")) == 2
+
+    def never(*_: object) -> None:
+        raise sa.exc.IntegrityError("insert", {}, Exception("UNIQUE constraint failed"))
+
+    monkeypatch.setattr(progress_module, "_insert", never)
+    with pytest.raises(InternalError, match="too busy"):
+        store.record("c1", HintTaken(SLUGS[0]), NOW)
+
+
+def test_the_database_itself_refuses_a_doubled_answer(store: Progress) -> None:
+    begin(store)
+    take(store, "c1", right=5)
+    with store._writing() as connection, pytest.raises(sa.exc.IntegrityError, match="UNIQUE"):
+        key = f"{SLUGS[0]}-0"
+        line = progress_module.Line("challenge:c1", "ada", "submitted", NOW, {}, key)
+        progress_module._insert(connection, line, 1000)
 
 
 def test_200_learners_at_once_lose_and_double_nothing(tmp_path: Path) -> None:

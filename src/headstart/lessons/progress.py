@@ -264,16 +264,17 @@ class Progress:
     # Transactions
 
     def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
-        for attempt in range(RETRIES):
+        for _ in range(RETRIES):
             try:
                 with self._writing() as connection:
                     return work(connection)
-            except exc.IntegrityError:
-                if attempt == RETRIES - 1:
-                    raise
+            except exc.IntegrityError as error:  # another writer took this place in the log: look again
+                lost = error
             except exc.OperationalError as error:
                 raise InternalError(f"the progress database could not be written: {_cause(error)}") from error
-        raise InternalError("the progress database could not be written")
+        raise InternalError(
+            f"the progress database is too busy, {RETRIES} tries failed: {_cause(lost)}"
+        ) from lost
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
