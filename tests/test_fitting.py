@@ -209,3 +209,66 @@ def test_interrupting_with_ctrl_c_says_what_is_kept(photos: Path, tmp_path: Path
         pytest.skip("the fit was over before the signal came")
     assert job.returncode == 130
     assert "kept" in errors and "Traceback" not in errors
+
+
+# --- thawed stages and training from scratch
+
+
+def test_thawing_stages_trains_them_and_saves_a_model_that_predicts_the_same(photos: Path) -> None:
+    _, run = headstart.fit(photos, freeze=7, epochs=2, **FAST)
+    assert [entry["epoch"] for entry in run.history] == [1, 2]
+    record = json.loads((run.path / "run.json").read_text())
+    assert record["depth"] == 7 and record["parity"] < 2e-3
+    assert run.accuracy["validation"] is not None and run.accuracy["validation"] > 0.5
+
+
+def test_frozen_stages_and_their_norm_buffers_stay_bit_identical(photos: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from headstart.backbones import load_backbone
+
+    _, run = headstart.fit(photos, freeze=8, epochs=1, **FAST)
+    before = load_backbone("builtin", size=64).module()
+    frozen, tail = before.split(8)
+    saved = {
+        name.removeprefix("tail."): value
+        for name, value in load_file(run.path / "model.safetensors").items()
+        if name.startswith("tail.")
+    }
+    assert set(saved) == set(tail.state_dict())  # what is frozen is not even written
+    assert any(not torch.equal(saved[name], value) for name, value in tail.state_dict().items())
+    joined = before.joined(tail, depth=8)
+    for name, value in frozen.state_dict().items():
+        assert torch.equal(value, joined.split(8)[0].state_dict()[name])
+
+
+def test_scratch_trains_every_stage_from_random_weights(photos: Path) -> None:
+    _, run = headstart.fit(photos, scratch=True, epochs=2, size=32, precision="f32")
+    assert run.config.depth == 0 and not run.config.pretrained
+    assert len(run.history) == 2
+    assert json.loads((run.path / "run.json").read_text())["parity"] < 2e-3
+
+
+THAW = (
+    "import sys, headstart\n"
+    "headstart.fit(sys.argv[1], freeze=7, epochs=4, size=64, precision='f32', out=sys.argv[2])"
+)
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch_with_the_same_result(
+    photos: Path, tmp_path: Path, private_folders: Path
+) -> None:
+    subprocess.run([sys.executable, "-c", THAW, str(photos), str(tmp_path / "whole")], check=True)
+    job = subprocess.Popen([sys.executable, "-c", THAW, str(photos), str(tmp_path / "killed")])
+    checkpoints = private_folders / "cache" / "checkpoints"
+    while job.poll() is None and not (checkpoints.exists() and any(checkpoints.iterdir())):
+        time.sleep(0.01)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    assert any(checkpoints.iterdir()), "the training was over before it could be killed"
+    subprocess.run([sys.executable, "-c", THAW, str(photos), str(tmp_path / "resumed")], check=True)
+    whole, resumed = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("whole", "resumed"))
+    assert resumed["history"] == whole["history"]
+    assert resumed["accuracy"] == whole["accuracy"]
+    assert not any(checkpoints.iterdir())

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from headstart import __version__, metrics
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import load_backbone
 from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import OptionError
 from headstart.features import Progress, Wanted
+from headstart.fitting.foresight import Foresight, Request, foresee
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
 from headstart.fitting.saving import check_saved, save_model
 from headstart.fitting.training import Trained, predict_images, train
 from headstart.images import parse_views
+from headstart.plans import parse_budget
 from headstart.runs import RUN_FILE, Run, RunConfig, RunStore, new_folder, new_id, seconds_since, timestamp
 from headstart.runtimes import select
 
@@ -57,6 +59,8 @@ def fit(
     seed: int = 0,
     strict: bool = False,
     out: str | Path | None = None,
+    budget: float | str | None = None,
+    spent: float = 0.0,
     progress: Progress | None = None,
 ) -> tuple[Classifier, Run]:
     """Train, evaluate and save a classifier.
@@ -83,15 +87,19 @@ def fit(
         seed: of whatever is random.
         strict: unreadable images are an error instead of being skipped.
         out: the run's folder; None for ``runs/ID`` in the working directory.
+        budget: seconds, or "30s", "2m", of the whole job: epochs, views and at last images are cut to keep
+            it; a cut is a note of the run.
+        spent: seconds that the caller's process ran before this call, where they count as part of the job.
         progress: called with (phase, done, total).
 
     Raises:
         UserError: the input or an option cannot work; the message says how to mend it.
     """
-    started = time.perf_counter()
+    called = time.perf_counter()
+    started = called - spent
     _check_options(head=head, taps=taps, class_weights=class_weights, scratch=scratch, freeze=freeze)
     dataset = read_dataset(source)
-    listing = seconds_since(started)
+    listing = seconds_since(called)
     network = load_backbone(backbone, size=size, architecture=architecture, pretrained=not scratch, seed=seed)
     depth = 0 if scratch else network.depth(freeze)
     wanted = Wanted(
@@ -122,18 +130,24 @@ def fit(
         test=test,
         seed=seed,
     )
-    prepared = prepare(
-        dataset, network, wanted=wanted, runtime=engine, config=config, strict=strict, progress=progress
-    )
+    request = Request(dataset, network, wanted, engine, config, taps)
+    foresight = foresee(request, budget=parse_budget(budget), started=started, progress=progress)
+    prepared = foresight.prepare(strict=strict)
+    config = foresight.begin_training(prepared)
     begun = time.perf_counter()
-    trained = train(prepared, network, config=config, taps=taps, progress=progress)
+    trained = train(prepared, network, config=config, taps=foresight.request.taps, progress=foresight.watch)
     seconds = {
+        **({"startup": round(spent, 3)} if spent else {}),
         "check": round(listing + prepared.seconds["check"], 3),
         "features": prepared.seconds["features"],
         "train": seconds_since(begun),
     }
     config = replace(config, taps=trained.taps)
-    return _finish(prepared, network, trained, config=config, out=out, seconds=seconds, started=started)
+    classifier, run = _finish(
+        prepared, foresight, trained, config=config, out=out, seconds=seconds, started=started
+    )
+    foresight.learn({**run.seconds, "check": prepared.seconds["check"]}, prepared.extraction.use)
+    return classifier, run
 
 
 def _check_options(
@@ -168,7 +182,7 @@ def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> 
 
 def _finish(
     prepared: Prepared,
-    backbone: Backbone,
+    foresight: Foresight,
     trained: Trained,
     *,
     config: RunConfig,
@@ -193,11 +207,14 @@ def _finish(
     path = (Path(out) if out else Path("runs") / run_id).absolute()
     begun = time.perf_counter()
     with new_folder(path) as folder:
-        save_model(folder, prepared, backbone, trained, config=config)
+        save_model(folder, prepared, foresight.request.backbone, trained, config=config)
         save_predictions(folder, prepared, probabilities)
         difference = check_saved(folder, prepared, trained)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         run = _run(run_id, path, prepared, trained, config=config, evaluations=evaluations, seconds=seconds)
+        run = replace(
+            run, predicted_seconds=foresight.predicted.to_dict(), notes=(*foresight.notes, *run.notes)
+        )
         (folder / RUN_FILE).write_text(
             json.dumps(run.to_dict() | {"parity": difference}, indent=1, default=str)
         )

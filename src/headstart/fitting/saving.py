@@ -34,7 +34,7 @@ def save_model(
         classes=prepared.dataset.classes,
         preprocess=backbone.preprocess,
         model=folder / MODEL_FILE,
-        precision=config.precision if trained.tail is None else "f32",
+        precision=config.precision,
         about={
             "backbone": config.backbone,
             "architecture": backbone.architecture,

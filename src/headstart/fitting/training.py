@@ -19,7 +19,7 @@ from headstart.places import cache_folder
 from headstart.runs import RunConfig
 
 if TYPE_CHECKING:
-    from headstart.tail import TailConfig
+    from headstart.tail import InputTransform, TailConfig
 
 _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
@@ -190,16 +190,30 @@ def train_thawed(
 
     _, tail = backbone.module().split(config.depth)
     start = _initial_head(prepared, backbone, config=config)
+    checkpoint = _checkpoint(prepared, config=config)
     result = train_tail(
         tail,
         start.head,
         CutActivations(prepared, split="train"),
         CutActivations(prepared, split="validation") if len(prepared.images("validation")) else None,
-        config=tail_config(config),
-        checkpoint=_checkpoint(prepared, config=config),
-        progress=progress,
+        config=tail_config(config, prepared),
+        input_transform=_input_transform(prepared, config.depth),
+        checkpoint=checkpoint,
+        progress=_by_epoch(progress, epochs=config.epochs or 1),
     )
-    return Trained(result.head, history=tuple(result.history), fit=dict(start.fit), tail=result.tail)
+    checkpoint.unlink(missing_ok=True)
+    facts = {**start.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}
+    return Trained(result.head, history=result.history, fit=facts, tail=result.tail)
+
+
+def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
+    """At depth 0 what is cached are pixels, which the tail wants normalised."""
+    if depth:
+        return None
+    from headstart.tail import normalise_pixels
+
+    preprocess = prepared.extraction.backbone.preprocess
+    return normalise_pixels(preprocess.mean, preprocess.std)
 
 
 def _initial_head(prepared: Prepared, backbone: Backbone, *, config: RunConfig) -> Trained:
@@ -212,17 +226,23 @@ def _initial_head(prepared: Prepared, backbone: Backbone, *, config: RunConfig) 
     )
 
 
-def tail_config(config: RunConfig) -> "TailConfig":
+def tail_config(config: RunConfig, prepared: Prepared) -> "TailConfig":
     """The training loop's settings for a run; what the run leaves open keeps the loop's default."""
     from headstart.tail import TailConfig
 
-    asked = {"learning_rate": config.learning_rate} if config.learning_rate else {}
+    weights = None
+    if config.class_weights == "balanced":
+        counts = np.bincount(
+            prepared.labels(prepared.images("train")), minlength=len(prepared.dataset.classes)
+        )
+        weights = tuple(float(share) for share in counts.sum() / (len(counts) * counts))
     return TailConfig(
         epochs=config.epochs or 1,
         batch_size=config.batch_size,
-        seed=config.seed,
+        learning_rate=config.learning_rate,
+        class_weights=weights,
         scratch=not config.pretrained,
-        **asked,
+        seed=config.seed,
     )
 
 
@@ -272,7 +292,11 @@ def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.i
         else:
             from headstart.tail import run_tail
 
-            features = run_tail(trained.tail, prepared.extraction.activations(chunk, view=CENTRE))
+            features = run_tail(
+                trained.tail,
+                prepared.extraction.activations(chunk, view=CENTRE),
+                input_transform=_input_transform(prepared, prepared.extraction.wanted.depth),
+            )
         parts.append(trained.head.probabilities(features))
     return np.concatenate(parts) if parts else np.zeros((0, len(prepared.dataset.classes)), np.float32)
 
