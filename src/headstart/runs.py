@@ -85,6 +85,9 @@ class Run:
     data: Mapping[str, Any] = field(default_factory=dict)  # the DataReport
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    predicted_seconds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # low, median, high of the whole command, set before the work; empty in runs of earlier versions
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart fit --json` prints and `run.json` holds."""

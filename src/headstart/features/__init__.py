@@ -15,6 +15,7 @@ from headstart.features.extraction import (
     extract,
     record_key,
 )
+from headstart.features.lookup import missing_share
 
 __all__ = [
     "CacheUse",
@@ -26,5 +27,6 @@ __all__ = [
     "Wanted",
     "cache_bytes",
     "extract",
+    "missing_share",
     "record_key",
 ]

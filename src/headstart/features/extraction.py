@@ -213,7 +213,7 @@ def extract(
         CacheError: the cache cannot be written.
         OptionError: the disk has less room than the features need.
     """
-    shelf = cache.shelf(_identity(backbone, runtime))
+    shelf = cache.shelf(shelf_identity(backbone, runtime))
     facts_shelf = cache.shelf({"kind": "facts"})
     ledger = _Ledger([None] * len(samples), [None] * len(samples), views=len(wanted.views))
     writer = _Writer(shelf, facts_shelf)
@@ -247,7 +247,8 @@ def extract(
     )
 
 
-def _identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, str | int]:
+def shelf_identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, str | int]:
+    """Everything that could change a feature's value, but for the image, the view and the depth."""
     return {
         "kind": "features",
         "backbone": backbone.name,

@@ -1,0 +1,316 @@
+"""What a fit will have to do, as steps with formulas for their seconds.
+
+The constants are those of one small machine, a laptop with two cores. They only have to be right in
+proportion: what this machine took before (`headstart.plans.memory`) scales them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from headstart.backbones import Backbone
+from headstart.dataset import Dataset
+from headstart.features import Wanted, cache_bytes
+from headstart.plans.estimates import Estimate, Range, add, to_range
+from headstart.plans.memory import Rates
+from headstart.runs import RunConfig
+
+PREFIX_RATE = {"bf16": 6e10, "f32": 3e10}
+"""Multiply-adds a second of a prefix."""
+
+TRAIN_RATE = 1.2e10
+"""Multiply-adds a second of a training loop on small batches."""
+
+FORWARD_AND_BACKWARD = 3
+"""A training step costs three forward passes: one forward, one for each of the two gradients."""
+
+DECODE = 1.2e-3
+"""Seconds to read, hash and decode one photograph, over all cores."""
+
+RENDER = 0.4e-3
+"""Seconds to render one view of it."""
+
+_STORE = 3e8
+"""Bytes of activations a second that are written to the cache."""
+
+_LINEAR_ALGEBRA = 2e10
+"""Floating-point operations a second of matrix products."""
+
+_EIGEN_OPERATIONS = 12
+"""Operations of an eigendecomposition of n x n, over n cubed."""
+
+_TAP_IMAGES = 512
+_PENALTIES = 13
+_CANDIDATES_BEYOND_TAPS = 5  # concatenations that are tried besides the single taps
+UNSEEN_SPREAD = 0.35
+"""How far a formula may be off for a machine that has been seen with nothing of the kind: a factor 1.4."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What decides how long the rest of a fit takes, once the images are listed and the network is known."""
+
+    data: str  # what names the images: a decoding speed belongs to it
+    images: int
+    missing: float  # images of which features have to be computed; the others are in the cache
+    training: int  # images
+    held_out: int
+    classes: int
+    views: int
+    network: str  # what names the network as it is run: weights, size, depth, taps, runtime, precision
+    prefix_macs: int  # multiply-adds per view
+    tail_macs: int  # of the thawed stages, per image
+    stored_bytes: int  # of the cut's activations per view; 0 where everything is frozen
+    dimensions: int
+    tap_width: int  # summed over all taps; 0 where only the last vector is read
+    tap_count: int
+    head: str
+    choosing_taps: bool
+    epochs: int
+    batch_size: int
+    pretrained: bool
+    precision: str
+    compiled: bool = True  # the runtime has compiled this network on this machine before
+
+    @property
+    def thawed(self) -> bool:
+        """Whether stages are trained."""
+        return self.tail_macs > 0
+
+    @property
+    def rows(self) -> int:
+        """Feature vectors that a head is trained on."""
+        return self.training * self.views
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of a job: its base seconds by the formula, and how far those may be off unseen."""
+
+    phase: str
+    quantity: str
+    key: str
+    base: float
+    spread: float = UNSEEN_SPREAD
+
+
+def describe(
+    dataset: Dataset,
+    backbone: Backbone,
+    *,
+    wanted: Wanted,
+    config: RunConfig,
+    taps: str,
+    missing: float = 1.0,
+    compiled: bool = True,
+) -> Job:
+    """The job that a fit with these settings is.
+
+    Args:
+        dataset: the labelled images.
+        backbone: the network.
+        wanted: which features.
+        config: the settings of the run.
+        taps: as asked for: "auto", "last" or "all".
+        missing: share of the images whose features are not in the cache.
+        compiled: whether the runtime has compiled the network before.
+    """
+    depth, stages = wanted.depth, backbone.stages
+    training, held_out = split_sizes(dataset, validation=config.validation, test=config.test)
+    runs_everything = depth == len(stages) or wanted.pooled
+    macs = sum(stage.multiply_adds for stage in (stages if runs_everything else stages[:depth]))
+    widths = [tap.width(backbone) for tap in backbone.taps()]
+    return Job(
+        data=f"{config.data} {backbone.preprocess.resized_side}",
+        images=len(dataset),
+        missing=missing * len(dataset),
+        training=training,
+        held_out=held_out,
+        classes=len(dataset.classes),
+        views=len(wanted.views),
+        network=network_key(backbone, wanted=wanted, runtime=config.runtime, precision=config.precision),
+        prefix_macs=macs if depth or wanted.pooled else 0,
+        tail_macs=sum(stage.multiply_adds for stage in stages[depth:]),
+        stored_bytes=_stored(backbone, wanted),
+        dimensions=sum(widths) if taps == "all" and wanted.taps else backbone.dimensions,
+        tap_width=sum(widths) if wanted.taps else 0,
+        tap_count=len(widths),
+        head=config.head,
+        choosing_taps=wanted.taps and taps == "auto",
+        epochs=config.epochs or 0,
+        batch_size=config.batch_size,
+        pretrained=config.pretrained,
+        precision=config.precision,
+        compiled=compiled,
+    )
+
+
+def _stored(backbone: Backbone, wanted: Wanted) -> int:
+    if wanted.depth == len(backbone.stages):
+        return 0
+    return cache_bytes(backbone, wanted=wanted, images=1) // len(wanted.views)
+
+
+def network_key(backbone: Backbone, *, wanted: Wanted, runtime: str, precision: str) -> str:
+    """Names a network as extraction runs it."""
+    outputs = "+".join((*(["pooled"] if wanted.pooled else []), *(["taps"] if wanted.taps else [])))
+    size = backbone.preprocess.size
+    return f"{backbone.weights_hash[:16]} {size} {wanted.depth} {outputs} {runtime} {precision}"
+
+
+def split_sizes(dataset: Dataset, *, validation: float, test: float) -> tuple[int, int]:
+    """Images to train on and images held out, as expected before any is read."""
+    given = [sample.split for sample in dataset.samples]
+    if not any(given):
+        training = round(len(given) * (1 - validation - test))
+        return training, len(given) - training
+    free = sum(split is None for split in given)
+    marked = sum(split == "train" for split in given)
+    carved = validation if "validation" not in given else 0.0
+    training = round(marked * (1 - carved) + free * (1 - validation - test))
+    return training, len(given) - training
+
+
+def steps(job: Job, rates: Rates) -> tuple[Step, ...]:
+    """What the job consists of, in order."""
+    return (
+        *_feature_steps(job, rates),
+        Step("check", "check", "", 0.02 + 4e-5 * job.images),
+        *_training_steps(job),
+        Step("evaluate", "evaluate", "thawed" if job.thawed else "", _evaluating(job)),
+        Step("save", "save", job.network, 2.5 if job.thawed else 0.25),
+    )
+
+
+def _feature_steps(job: Job, rates: Rates) -> list[Step]:
+    found = []
+    if job.missing:
+        if job.prefix_macs:
+            found.append(open_step(job))
+        pair = pass_key(job)
+        if rates.known("pass", pair):
+            found.append(Step("features", "pass", pair, job.missing * pass_base(job)))
+        else:
+            found.append(Step("features", "decode", job.data, job.missing * decode_base(job), 0.5))
+            found.append(Step("features", "prefix", job.network, job.missing * prefix_base(job), 0.5))
+        if job.stored_bytes:
+            stored = job.missing * job.views * job.stored_bytes / _STORE
+            found.append(Step("features", "store", "", stored, 0.7))
+    found.append(Step("features", "hit", job.data, 0.01 + hit_base(job) * (job.images - job.missing)))
+    return found
+
+
+def open_step(job: Job) -> Step:
+    """Compiling the network, or loading what was compiled before."""
+    kind, base = ("loaded", 0.12) if job.compiled else ("compiled", 0.5)
+    return Step("features", "open", f"{job.network} {kind}", base, 0.5)
+
+
+def pass_key(job: Job) -> str:
+    """Names the pair of images and network that one pass brings together."""
+    return f"{job.network} {job.data} {job.views}"
+
+
+def decode_base(job: Job) -> float:
+    """Seconds to read, decode and render one image."""
+    return DECODE + RENDER * job.views
+
+
+def prefix_base(job: Job) -> float:
+    """Seconds to run the frozen stages over all views of one image."""
+    return job.views * job.prefix_macs / PREFIX_RATE.get(job.precision, 3e10)
+
+
+def pass_base(job: Job) -> float:
+    """Seconds for one image: decoding and the network share the cores, so that they add up."""
+    return decode_base(job) + prefix_base(job)
+
+
+def hit_base(job: Job) -> float:
+    """Seconds to find one image in the cache: read the file, hash it, look it up."""
+    return 1.5e-4 + 1e-5 * job.views
+
+
+def _training_steps(job: Job) -> list[Step]:
+    if job.thawed:
+        return [
+            Step("train", "torch", "", 2.0, 0.4),  # importing PyTorch, building the network, the first step
+            Step("train", "epoch", tail_key(job), job.epochs * epoch_base(job), 0.6),
+            *([Step("train", "ridge", "start", _ridge_base(job))] if job.pretrained else []),
+        ]
+    if job.head == "softmax":
+        return [Step("train", "softmax", "", softmax_base(job))]
+    return [Step("train", "ridge", ridge_key(job), _ridge_base(job))]
+
+
+def tail_key(job: Job) -> str:
+    """Names the thawed stages as a loop trains them."""
+    return f"{job.network} {job.batch_size}"
+
+
+def epoch_base(job: Job) -> float:
+    """Seconds of one epoch over the thawed stages, its validation included."""
+    forward = job.tail_macs / TRAIN_RATE
+    return job.training * forward * FORWARD_AND_BACKWARD + 0.5 * job.held_out * forward
+
+
+def softmax_base(job: Job) -> float:
+    """Seconds of a dense layer trained with Adam: products, and a fixed cost per step."""
+    weights = job.dimensions * job.classes
+    steps_per_epoch = -(-job.rows // job.batch_size)
+    products = 6 * (job.rows + job.held_out / 6) * weights / _LINEAR_ALGEBRA
+    return 0.01 + job.epochs * (products + steps_per_epoch * (1.2e-4 + 8e-9 * weights))
+
+
+def ridge_key(job: Job) -> str:
+    """Names a ridge fit: its form, its width, and whether taps are chosen."""
+    form = "primal" if job.rows > job.dimensions else "dual"
+    return f"{form} {job.dimensions} {'taps' if job.choosing_taps else ''}"
+
+
+def _ridge_base(job: Job) -> float:
+    rows, width = job.rows, job.dimensions
+    if rows > width:
+        scores = 2 * rows * width * (2 * width + _PENALTIES * (job.classes + 1))
+        operations = float(scores + _EIGEN_OPERATIONS * width**3)
+    else:
+        scores = 2 * rows * rows * _PENALTIES * (job.classes + 1)
+        operations = float(scores + _EIGEN_OPERATIONS * rows**3 + 4 * rows * rows * width)
+    if job.choosing_taps:
+        images = min(_TAP_IMAGES, job.training)
+        tried = job.tap_count + _CANDIDATES_BEYOND_TAPS
+        operations += tried * _EIGEN_OPERATIONS * images**3 + 2.0 * images * images * job.tap_width
+    return 0.02 + operations / _LINEAR_ALGEBRA
+
+
+def _evaluating(job: Job) -> float:
+    forward = job.tail_macs / TRAIN_RATE
+    return 0.01 + job.held_out * (2e-5 + forward)
+
+
+def predict(job: Job, rates: Rates, *, spent: float = 0.0) -> Range:
+    """Seconds of the whole command, ``spent`` ones (which are certain) included."""
+    return to_range(remaining(job, rates), spent=spent)
+
+
+def remaining(job: Job, rates: Rates) -> Estimate:
+    """Seconds of all steps, corrected by how predictions on this machine have erred."""
+    rest, correction = add(estimates(job, rates)), rates.correction()
+    return Estimate(rest.seconds * correction.factor, rest.spread * correction.widening)
+
+
+def estimates(job: Job, rates: Rates, *, phases: Sequence[str] | None = None) -> list[Estimate]:
+    """The steps' seconds, of all phases or of some."""
+    return [
+        rates.estimate(step.quantity, step.key, base=step.base, spread=step.spread)
+        for step in steps(job, rates)
+        if phases is None or step.phase in phases
+    ]
+
+
+def phase_seconds(job: Job, rates: Rates) -> Mapping[str, float]:
+    """Median seconds by phase, for people."""
+    found: dict[str, float] = {}
+    for step in steps(job, rates):
+        estimate = rates.estimate(step.quantity, step.key, base=step.base, spread=step.spread)
+        found[step.phase] = found.get(step.phase, 0.0) + estimate.seconds
+    return found

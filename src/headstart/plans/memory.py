@@ -1,0 +1,193 @@
+"""What earlier work on this machine took, remembered in the home folder.
+
+Every step of a job has a base: seconds by a formula with fixed constants. What is remembered is the ratio of
+measured seconds to that base, so that one observation of a network at 128 px also says something about it at
+160 px, and about another network, where nothing better is known.
+"""
+
+import math
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.errors import RunError
+from headstart.places import home_folder
+from headstart.plans.estimates import Estimate
+
+_NEWEST = 12
+"""Observations of one key that count; older ones tell of an older machine."""
+
+_FADING = 0.8
+"""Weight of an observation relative to the next newer one."""
+
+_OWN_TRUST = 0.3
+"""How many observations of its own the estimate from other keys is worth."""
+
+_GENERAL_TRUST = 1.0
+"""How many observations the constants of the formulas are worth."""
+
+_LEAST_SPREAD = 0.06
+"""The same work timed twice differs by so much, as the standard deviation of a logarithm."""
+
+_OUTLIER = 100.0
+"""A ratio beyond this, or below one over it, is a suspended laptop or a broken clock."""
+
+
+_DOUBT = 8.0
+"""How many whole commands it takes before their errors count for half."""
+
+_MOST_SURPRISE = 2.9
+"""Prediction errors, in their own standard deviations, are counted up to here."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How whole predictions on this machine have erred: a factor on seconds, and one on their spread."""
+
+    factor: float = 1.0
+    widening: float = 1.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One measured step: ``ratio`` is seconds over the seconds that the formula gives."""
+
+    quantity: str
+    key: str
+    ratio: float
+
+
+def machine() -> str:
+    """What a speed belongs to; a home folder may be shared between machines."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.node()} {platform.machine()} {cores}"
+
+
+class Rates:
+    """Remembered ratios, loaded once; asking takes no time."""
+
+    def __init__(self, observations: Iterable[Observation] = ()) -> None:
+        """From observations, the newest first."""
+        self._logs: dict[tuple[str, str], list[float]] = {}
+        for seen in observations:
+            if 1 / _OUTLIER <= seen.ratio <= _OUTLIER:
+                self._logs.setdefault((seen.quantity, seen.key), []).append(math.log(seen.ratio))
+
+    def known(self, quantity: str, key: str) -> bool:
+        """Whether this very thing has been measured."""
+        return (quantity, key) in self._logs
+
+    def estimate(self, quantity: str, key: str, *, base: float, spread: float) -> Estimate:
+        """Seconds of a step.
+
+        Args:
+            quantity: which kind of step.
+            key: which one of the kind.
+            base: seconds by the formula.
+            spread: how far the formula may be off where nothing is remembered.
+        """
+        general, general_spread = self._general(quantity, but=key, spread=spread)
+        own = self._logs.get((quantity, key), [])[:_NEWEST]
+        if not own:
+            return Estimate(base * math.exp(general), general_spread)
+        weights = [_FADING**age for age in range(len(own))]
+        total = sum(weights)
+        mean = (sum(w * x for w, x in zip(weights, own, strict=True)) + _OWN_TRUST * general) / (
+            total + _OWN_TRUST
+        )
+        variance = (
+            sum(w * (x - mean) ** 2 for w, x in zip(weights, own, strict=True))
+            + _OWN_TRUST * (spread / 2) ** 2
+        )
+        return Estimate(base * math.exp(mean), max(_LEAST_SPREAD, math.sqrt(variance / (total + _OWN_TRUST))))
+
+    def correction(self) -> Correction:
+        """What past errors say about the next prediction; no correction while there are none.
+
+        Both factors are shrunk toward one, as if `_DOUBT` perfectly calibrated predictions had been seen too.
+        """
+        errors = self._logs.get(("command", ""), [])
+        surprises = self._logs.get(("surprise", ""), [])
+        factor = math.exp(sum(errors) / (len(errors) + _DOUBT))
+        variance = (sum(x**2 for x in surprises) + _DOUBT) / (len(surprises) + _DOUBT)
+        return Correction(factor, math.sqrt(variance))
+
+    def _general(self, quantity: str, *, but: str, spread: float) -> tuple[float, float]:
+        """The logarithm of the ratio that other keys of this kind suggest, and its standard deviation."""
+        others = [
+            sum(logs[:_NEWEST]) / len(logs[:_NEWEST])
+            for (kind, key), logs in self._logs.items()
+            if kind == quantity and key != but
+        ]
+        mean = sum(others) / (len(others) + _GENERAL_TRUST)
+        variance = sum((x - mean) ** 2 for x in others) + _GENERAL_TRUST * spread**2
+        return mean, max(_LEAST_SPREAD, math.sqrt(variance / (len(others) + _GENERAL_TRUST)))
+
+
+def verdict(predicted: float, actual: float, *, spread: float) -> list[Observation]:
+    """How a prediction of what was to come turned out, for `Rates.correction`."""
+    if predicted <= 0 or actual <= 0 or spread <= 0:
+        return []
+    error = math.log(actual / predicted)
+    surprise = max(-_MOST_SURPRISE, min(_MOST_SURPRISE, error / spread))
+    return [
+        Observation("command", "", math.exp(error)),
+        Observation("surprise", "", math.exp(surprise)),
+    ]
+
+
+class RateStore:
+    """Where observations are kept: ``home/rates.sqlite``."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.path = (home or home_folder()) / "rates.sqlite"
+
+    def load(self) -> Rates:
+        """This machine's ratios. A store that cannot be read is as good as none: predictions get wider."""
+        if not self.path.exists():
+            return Rates()
+        query = "SELECT quantity, key, ratio FROM observations WHERE machine = ? ORDER BY at DESC LIMIT 4000"
+        try:
+            with self._connection() as connection:
+                rows = connection.execute(query, (machine(),)).fetchall()
+        except RunError:
+            return Rates()
+        return Rates(Observation(*row) for row in rows)
+
+    def add(self, observations: Iterable[Observation]) -> None:
+        """Remember; a read-only home costs later predictions their sharpness and nothing else."""
+        now, name = time.time(), machine()
+        rows = [(name, seen.quantity, seen.key, seen.ratio, now) for seen in observations if seen.ratio > 0]
+        if not rows:
+            return
+        try:
+            with self._connection() as connection:
+                connection.executemany("INSERT INTO observations VALUES (?, ?, ?, ?, ?)", rows)
+        except RunError:
+            return
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=5.0)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(f"rates store {self.path}: {error}") from error
+        try:
+            with connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS observations "
+                    "(machine TEXT, quantity TEXT, key TEXT, ratio REAL, at REAL)"
+                )
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"rates store {self.path}: {error}") from error
+        finally:
+            connection.close()

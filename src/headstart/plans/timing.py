@@ -1,0 +1,186 @@
+"""Times decoding, a prefix, the cache and a few training steps on this machine, with this data."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.dataset import Sample, content_hash
+from headstart.errors import ImageError
+from headstart.features import FeatureCache
+from headstart.images import View, open_image, render, shortest_side_needed
+from headstart.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from headstart.backbones import Backbone
+    from headstart.runtimes import Runtime
+
+Clock = Callable[[], float]
+
+_WARM_UP_BATCHES = 1
+_RECORDS = 32
+
+
+def time_decoding(
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    *,
+    views: tuple[View, ...],
+    clock: Clock = time.perf_counter,
+) -> tuple[float, NDArray[np.uint8]]:
+    """Seconds per image to read, hash, decode and render, over all cores; and the first view's pixels.
+
+    Returns:
+        The seconds, and uint8 [n, S, S, 3] of the samples that could be read (n may be 0).
+    """
+    side = shortest_side_needed(preprocess, views)
+
+    def work(sample: Sample) -> NDArray[np.uint8] | None:
+        try:
+            data = sample.source.read()
+            content_hash(data)
+            image, _ = open_image(data, shortest_side=side)
+            rendered = [render(image, preprocess, view) for view in views]
+            return rendered[0]
+        except ImageError:
+            return None
+
+    workers = max(2, os.cpu_count() or 1)
+    started = clock()
+    with ThreadPoolExecutor(workers) as pool:
+        found = [pixels for pixels in pool.map(work, samples) if pixels is not None]
+    seconds = (clock() - started) / max(1, len(samples))
+    shape = (0, preprocess.size, preprocess.size, 3)
+    return seconds, np.stack(found) if found else np.zeros(shape, np.uint8)
+
+
+@dataclass(frozen=True)
+class PrefixTiming:
+    """What a prefix took: to be made ready, and per image in batches of ``batch_size``."""
+
+    depth: int
+    batch_size: int
+    open_seconds: float
+    seconds_per_image: float
+
+
+def time_prefix(
+    backbone: "Backbone",
+    pixels: NDArray[np.uint8],
+    *,
+    runtime: "Runtime",
+    depth: int,
+    taps: bool,
+    batch_size: int,
+    batches: int = 3,
+    clock: Clock = time.perf_counter,
+) -> PrefixTiming:
+    """Make the first ``depth`` stages ready and run some batches of rendered images through them.
+
+    One batch goes first, untimed. ``pixels``, uint8 [n, S, S, 3], are repeated as needed.
+    """
+    begun = clock()
+    wanted = backbone.taps() if taps else backbone.taps()[-1:]
+    prefix = runtime.compile(
+        backbone,
+        depth=depth,
+        taps=wanted if depth == len(backbone.stages) else (),
+        batch_size=batch_size,
+    )
+    batch = np.resize(pixels, (batch_size, *pixels.shape[1:]))
+
+    def feed(count: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        for number in range(count):
+            yield number, batch
+
+    for _ in prefix.stream(feed(_WARM_UP_BATCHES)):
+        pass
+    opened = clock() - begun
+    started = clock()
+    for _ in prefix.stream(feed(batches)):
+        pass
+    return PrefixTiming(depth, batch_size, opened, (clock() - started) / (batches * batch_size))
+
+
+@dataclass(frozen=True)
+class StorageTiming:
+    """Seconds to write and to read one record of the cache."""
+
+    write: float
+    read: float
+
+
+def time_storage(
+    bytes_per_record: int, *, folder: Path | None = None, clock: Clock = time.perf_counter
+) -> StorageTiming:
+    """Write and read some records of that size in a cache of their own, which is removed again."""
+    values = np.random.default_rng(0).integers(0, 256, bytes_per_record, dtype=np.uint8).tobytes()
+    with tempfile.TemporaryDirectory(dir=folder, prefix="headstart-timing-") as place:
+        shelf = FeatureCache(Path(place)).shelf({"kind": "timing"})
+        keys = [number.to_bytes(8, "big") for number in range(_RECORDS)]
+        started = clock()
+        shelf.put_many((key, values) for key in keys)
+        written = clock()
+        shelf.get_many(keys)
+        read = clock()
+        del shelf
+    return StorageTiming((written - started) / _RECORDS, (read - written) / _RECORDS)
+
+
+def time_training(
+    backbone: "Backbone",
+    *,
+    depth: int,
+    classes: int,
+    batch_size: int,
+    steps: int = 3,
+    clock: Clock = time.perf_counter,
+) -> tuple[float, float]:
+    """Seconds to get the thawed stages ready and through a first step; seconds per image of later steps.
+
+    The activations are noise: how long a step takes does not depend on what is in them. The very loop that
+    will train them is timed, a first epoch (which pays for warming up) apart from the others.
+
+    Raises:
+        MissingExtra: PyTorch is not installed.
+    """
+    begun = clock()
+    module = backbone.module()
+    from headstart.heads import LinearHead
+    from headstart.tail import TailConfig, train_tail
+
+    _, tail = module.split(depth)
+    size = backbone.preprocess.size
+    shape = backbone.stages[depth - 1].shape if depth else (3, size, size)
+    noise = _Noise((steps * batch_size, *shape), classes)
+    head = LinearHead(
+        "ridge", np.zeros((backbone.dimensions, classes), np.float32), np.zeros(classes, np.float32)
+    )
+    ends: list[float] = []
+    config = TailConfig(epochs=3, batch_size=batch_size, learning_rate=1e-6, patience=None)
+    train_tail(tail, head, noise, None, config=config, progress=lambda _: ends.append(clock()))
+    later = statistics.median(b - a for a, b in pairwise(ends))
+    return ends[0] - begun - later, later / len(noise.labels)
+
+
+class _Noise:
+    """Activations without images behind them."""
+
+    views = 1
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        self.labels = np.arange(shape[0], dtype=np.int64) % classes
+        self._one = np.random.default_rng(0).normal(size=shape[1:]).astype(np.float16)
+
+    def read(self, indices: NDArray[np.int64], *, views: Sequence[int]) -> NDArray[Any]:
+        """The same noise for every image."""
+        return np.repeat(self._one[None], len(indices), axis=0)
