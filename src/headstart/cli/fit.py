@@ -36,6 +36,7 @@ from headstart.cli.terminal import json_option, print_json, progress_bar
 @click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
 @click.option("--strict", is_flag=True, help="Unreadable files are an error.")
 @click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
+@click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
 @json_option
 def command(images: str, as_json: bool, **options: Any) -> None:
     """Train, evaluate and save a classifier.
@@ -44,11 +45,13 @@ def command(images: str, as_json: bool, **options: Any) -> None:
     headstart fit photos/
     headstart fit photos/ --backbone mobilenetv2_100 --size 96 --freeze 5 --epochs 10
     headstart fit photos/ --scratch
+    headstart fit photos/ --head softmax --views 8 --budget 30s
     """
     from headstart.fitting import fit
+    from headstart.plans.clock import process_age
 
     with progress_bar() as bar:
-        _, run = fit(images, progress=bar, **options)
+        _, run = fit(images, progress=bar, spent=process_age(), **options)
     if as_json:
         print_json(run.to_dict())
         return
@@ -73,7 +76,9 @@ def summary(run: Any) -> list[str]:
     spent = ", ".join(
         f"{phase} {seconds[phase]:.2f}" for phase in ("check", "features", "train", "evaluate", "save")
     )
-    lines.append(f"{seconds['total']:.2f} s ({spent}); saved in {run.path}")
+    expected = run.predicted_seconds
+    predicted = f", predicted {expected['low']:.1f} to {expected['high']:.1f}" if expected else ""
+    lines.append(f"{seconds['total']:.2f} s ({spent}){predicted}; saved in {run.path}")
     return lines
 
 

@@ -1,0 +1,317 @@
+"""The main job's view of the time: predicts what is to come, keeps to a budget, learns from what it took."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from headstart.backbones import Backbone
+from headstart.dataset import Dataset
+from headstart.features import CacheUse, FeatureCache, Progress, Wanted, extract, missing_share
+from headstart.features.lookup import spread
+from headstart.fitting.preparation import Prepared, prepare
+from headstart.places import cache_folder
+from headstart.plans import jobs
+from headstart.plans.budgets import (
+    CAREFUL,
+    IMAGES_PER_CLASS,
+    OutOfTime,
+    Settings,
+    beginning,
+    fit_into,
+    interleaved,
+)
+from headstart.plans.estimates import Range, add, human_seconds, to_range
+from headstart.plans.memory import Observation, Rates, RateStore, verdict
+from headstart.plans.observing import Outcome, Watch, observations
+from headstart.runs import RunConfig
+from headstart.runtimes import Runtime
+
+_PROBE_FROM = 2.0
+"""Seconds of computing features from which a network that was never timed here is timed first."""
+
+_PROBE_IMAGES = 72
+_RESERVE = 0.15
+"""Share by which what is still to come may take longer than predicted without breaking the budget."""
+
+_FEATURE_PHASES = ("features",)
+_AFTER_FEATURES = ("train", "evaluate", "save")
+_CLOSING_PHASES = ("evaluate", "save")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A fit whose data and network are known and of which nothing has been computed."""
+
+    dataset: Dataset
+    backbone: Backbone
+    wanted: Wanted
+    runtime: Runtime
+    config: RunConfig
+    taps: str
+
+    def job(self, *, missing: float, rates: Rates) -> jobs.Job:
+        """What the formulas need."""
+        job = jobs.describe(
+            self.dataset,
+            self.backbone,
+            wanted=self.wanted,
+            config=self.config,
+            taps=self.taps,
+            missing=missing,
+        )
+        return replace(job, compiled=_is_compiled(job, rates))
+
+    def with_settings(self, settings: Settings) -> "Request":
+        """The same fit with what a budget leaves of it."""
+        views = self.wanted.views[: settings.views]
+        config = replace(
+            self.config, epochs=settings.epochs or None, views=tuple(view.name for view in views)
+        )
+        return replace(
+            self,
+            dataset=beginning(self.dataset, settings.images),
+            wanted=replace(self.wanted, views=views, taps=self.wanted.taps and settings.taps != "last"),
+            config=config,
+            taps=settings.taps,
+        )
+
+
+def _is_compiled(job: jobs.Job, rates: Rates) -> bool:
+    """Whether the runtime has this network ready from an earlier run."""
+    seen = any(rates.known("open", f"{job.network} {kind}") for kind in ("compiled", "loaded"))
+    return seen and (cache_folder() / "compiled").is_dir()
+
+
+@dataclass
+class Foresight:
+    """One fit's prediction, deadline and notes.
+
+    Attributes:
+        request: what will be done, after the cuts of the budget.
+        predicted: seconds of the whole command.
+        notes: what was cut, one sentence each.
+        watch: the progress callback to use; it notes times and keeps to the budget.
+    """
+
+    request: Request
+    job: jobs.Job
+    rates: Rates
+    predicted: Range
+    spent: float
+    watch: Watch
+    budget: float | None
+    started: float
+    notes: tuple[str, ...] = ()
+    cut_short: bool = False
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the command so far."""
+        return self.watch.clock() - self.started
+
+    def prepare(self, *, strict: bool) -> Prepared:
+        """Look at every image, or at as many as the budget allows."""
+        self.watch.begin("features")
+        try:
+            if self.budget is not None:
+                self.watch.alarm = self._features_alarm
+            return self._prepare(strict=strict)
+        except OutOfTime as stop:
+            images = len(self.request.dataset)
+            kept = beginning(self.request.dataset, stop.done)
+            self.request = replace(self.request, dataset=kept)
+            self.notes += (
+                f"budget {human_seconds(self.budget or 0)}: reading images took longer than predicted, "
+                f"{len(kept):,} of {images:,} images used",
+            )
+            self.watch.alarm, self.cut_short = None, True
+            return self._prepare(strict=strict)
+        finally:
+            self.watch.alarm = None
+
+    def _prepare(self, *, strict: bool) -> Prepared:
+        request = self.request
+        return prepare(
+            request.dataset,
+            request.backbone,
+            wanted=request.wanted,
+            runtime=request.runtime,
+            config=request.config,
+            strict=strict,
+            progress=self.watch,
+        )
+
+    def _features_alarm(self, phase: str, done: int, total: int) -> None:
+        """Stop reading images when what must follow would no longer fit."""
+        needed = IMAGES_PER_CLASS * len(self.request.dataset.classes)
+        if phase != "features" or self.budget is None or done >= total or done < needed:
+            return
+        shrunk = replace(self.job, epochs=min(1, self.job.epochs), images=done, training=done, missing=0)
+        rest = add(jobs.estimates(shrunk, self.rates)).seconds
+        if self.elapsed + (1 + _RESERVE) * rest > self.budget:
+            raise OutOfTime(done)
+
+    def begin_training(self, prepared: Prepared) -> RunConfig:
+        """The config to train with: fewer epochs where features took longer than predicted."""
+        config = self.request.config
+        self.watch.begin("train")
+        if self.budget is None or not config.epochs:
+            return config
+        job = replace(
+            self.job,
+            training=len(prepared.images("train")),
+            held_out=len(prepared.images("validation")) + len(prepared.images("test")),
+        )
+
+        def seconds(epochs: int) -> float:
+            parts = jobs.estimates(replace(job, epochs=epochs), self.rates, phases=_AFTER_FEATURES)
+            return self.elapsed + add(parts).seconds
+
+        epochs = config.epochs
+        while epochs > 1 and seconds(epochs) > CAREFUL * self.budget:
+            epochs -= 1
+        if epochs < config.epochs:
+            self.cut_short = True
+            self.notes += (
+                f"budget {human_seconds(self.budget)}: features took longer than predicted, "
+                f"{epochs} of {config.epochs} epochs",
+            )
+        self.request = replace(self.request, config=replace(config, epochs=epochs))
+        return self.request.config
+
+    def stop_training(self, done: int, total: int) -> bool:
+        """Asked after each epoch: whether another one would break the budget."""
+        mark = self.watch.marks.get("train")
+        if self.budget is None or mark is None or mark.first is None or done >= total:
+            return False
+        now = self.watch.clock()
+        first, first_done = mark.first
+        each = (now - first) / (done - first_done) if done > first_done else now - mark.begun
+        closing = add(jobs.estimates(self.job, self.rates, phases=_CLOSING_PHASES)).seconds
+        if self.elapsed + (1 + _RESERVE) * (each + closing) <= self.budget:
+            return False
+        self.cut_short = True
+        self.notes += (f"budget {human_seconds(self.budget)}: stopped after {done} of {total} epochs",)
+        return True
+
+    def learn(self, seconds: dict[str, float], use: CacheUse) -> None:
+        """Remember what the steps took, and how the prediction turned out."""
+        outcome = Outcome(seconds, hits=use.hits, misses=use.misses)
+        job = replace(self.job, images=len(self.request.dataset), epochs=self.request.config.epochs or 0)
+        RateStore().add(
+            [
+                *observations(job, outcome, self.watch, rates=self.rates),
+                *self._verdict(seconds["total"]),
+            ]
+        )
+
+    def _verdict(self, total: float) -> list[Observation]:
+        """Measured against the prediction before its correction, or corrections would correct themselves."""
+        if self.cut_short:
+            return []  # less was done than was predicted
+        rest = add(jobs.estimates(self.job, self.rates))
+        return verdict(rest.seconds, total - self.spent, spread=rest.spread)
+
+
+def foresee(
+    request: Request,
+    *,
+    budget: float | None,
+    started: float,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Foresight:
+    """Predict a fit and cut it down to its budget. Costs milliseconds where the network was timed before.
+
+    Args:
+        request: what was asked for.
+        budget: seconds of the whole command; None for no limit.
+        started: when the command began, on ``clock``.
+        progress: the caller's callback.
+        clock: seconds; a test passes its own.
+
+    Raises:
+        OptionError: The smallest job does not fit into the budget.
+    """
+    watch = Watch(progress, clock)
+    if budget is not None:
+        request = replace(request, dataset=interleaved(request.dataset))
+    rates = RateStore().load()
+    missing = _missing(request)
+    job = request.job(missing=missing, rates=rates)
+    if missing and _worth_a_probe(job, rates):
+        rates = _probe(request, job, rates=rates, progress=progress, clock=clock)
+        job = request.job(missing=missing * (1 - _PROBE_IMAGES / job.images), rates=rates)
+    notes: tuple[str, ...] = ()
+    spent = clock() - started
+    if budget is not None:
+        request, notes = _within(request, budget, missing=missing, rates=rates, spent=spent)
+        job = request.job(missing=missing, rates=rates)
+    rest = jobs.remaining(job, rates)
+    return Foresight(request, job, rates, to_range(rest, spent=spent), spent, watch, budget, started, notes)
+
+
+def _missing(request: Request) -> float:
+    return missing_share(
+        request.dataset.samples,
+        request.backbone,
+        wanted=request.wanted,
+        runtime=request.runtime,
+        cache=FeatureCache(cache_folder()),
+    )
+
+
+def _worth_a_probe(job: jobs.Job, rates: Rates) -> bool:
+    known = rates.known("prefix", job.network) or rates.known("pass", jobs.pass_key(job))
+    if known or not job.prefix_macs or job.images < 4 * _PROBE_IMAGES:
+        return False
+    return add(jobs.estimates(job, rates, phases=_FEATURE_PHASES)).seconds > _PROBE_FROM
+
+
+def _probe(
+    request: Request,
+    job: jobs.Job,
+    *,
+    rates: Rates,
+    progress: Progress | None,
+    clock: Callable[[], float],
+) -> Rates:
+    """Time the first images: they go into the cache, so that the fit finds them done."""
+    few = spread(request.dataset.samples, _PROBE_IMAGES)
+    watch = Watch(progress, clock)
+    watch.begin("features")
+    begun = clock()
+    found = extract(
+        few,
+        request.backbone,
+        wanted=request.wanted,
+        runtime=request.runtime,
+        cache=FeatureCache(cache_folder()),
+        progress=watch,
+    )
+    outcome = Outcome({"features": clock() - begun}, hits=found.use.hits, misses=found.use.misses)
+    part = replace(job, images=len(few), missing=float(len(few)))
+    store = RateStore()
+    store.add(observations(part, outcome, watch, rates=rates))
+    return store.load()
+
+
+def _within(
+    request: Request, budget: float, *, missing: float, rates: Rates, spent: float
+) -> tuple[Request, tuple[str, ...]]:
+    asked = Settings(
+        epochs=request.config.epochs or 0,
+        views=len(request.wanted.views),
+        taps=request.taps if request.wanted.taps else "last",
+        images=len(request.dataset),
+    )
+
+    def predict(settings: Settings) -> Range:
+        job = request.with_settings(settings).job(missing=missing, rates=rates)
+        return jobs.predict(job, rates, spent=spent)
+
+    cut = fit_into(budget, asked, predict=predict, classes=len(request.dataset.classes))
+    sentence = cut.sentence(budget)
+    if not sentence:
+        return request, ()
+    return request.with_settings(cut.settings), (sentence,)
