@@ -13,6 +13,7 @@ _VERBS = {
     "fit": "train, evaluate and save a classifier",
     "evaluate": "a saved classifier on other labelled images",
     "predict": "label images with a saved classifier",
+    "compare": "which model, how deep, is scratch worth it?",
     "backbones": "which pre-trained networks are there",
     "runs": "what was trained so far",
     "cache": "what is stored, and pruning it",

@@ -1,0 +1,126 @@
+"""`headstart compare`: which model, how deep to freeze, and is training from scratch worth it?"""
+
+from typing import Any
+
+import click
+
+from headstart.cli.terminal import json_option, print_json, progress_bar, table
+from headstart.errors import OptionError
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="DIR|CSV|ZIP|RUN RUN...")
+@click.option(
+    "--backbones", default="builtin", show_default=True, metavar="A,B", help="Pre-trained networks."
+)
+@click.option(
+    "--depths", default="all", show_default=True, metavar="all,5", help="Stages to freeze: N, name, all."
+)
+@click.option("--heads", default="ridge", show_default=True, metavar="A,B", help="ridge, softmax or both.")
+@click.option("--seeds", default=3, show_default=True, metavar="N", help="Trainings of each candidate.")
+@click.option("--scratch", is_flag=True, help="Every backbone from random weights too.")
+@click.option(
+    "--images", default="all", show_default=True, metavar="10,30,all", help="Training images of each class."
+)
+@click.option("--size", type=int, metavar="PX", help="Pixels a side; default: each backbone's own.")
+@click.option("--taps", default="auto", show_default=True, help="What a ridge head reads: auto, last or all.")
+@click.option("--views", default="1", show_default=True, help="Renderings per training image.")
+@click.option("--epochs", type=int, metavar="N", help="Of whatever is trained in epochs.")
+@click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
+@click.option("--architecture", metavar="NAME", help="timm name, for weights files that do not carry one.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
+@click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
+@click.option("--validation", default=0.15, show_default=True, help="Share held out to compare on.")
+@click.option("--test", default=0.15, show_default=True, help="Share read once, for the choice.")
+@click.option("--out", metavar="PATH", help="The comparison's folder; default: comparisons/ID.")
+@json_option
+def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Train candidates on one split and weigh accuracy against seconds; or weigh saved runs.
+
+    \b
+    headstart compare photos/ --depths all,5 --heads ridge,softmax
+    headstart compare photos/ --scratch --images 10,30,100,all
+    headstart compare RUN RUN
+    """
+    from headstart.comparisons import compare, compare_runs
+    from headstart.comparisons.training import grid
+
+    if len(sources) > 1:
+        from headstart.runs import RunStore
+
+        found = compare_runs([RunStore().find(name) for name in sources])
+    else:
+        candidates = grid(
+            backbones=_listed(options.pop("backbones")),
+            depths=_listed(options.pop("depths")),
+            heads=_listed(options.pop("heads")),
+            images=[_count(word) for word in _listed(options.pop("images"))],
+            **{name: options.pop(name) for name in _OF_GRID},
+        )
+        with progress_bar() as bar:
+            found = compare(sources[0], candidates, progress=bar, **options)
+    if as_json:
+        print_json(_facts(found))
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+_OF_GRID = ("scratch", "size", "taps", "views", "epochs", "architecture")
+
+
+def _listed(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _count(word: str) -> int | None:
+    if word == "all":
+        return None
+    if not word.isdecimal():
+        raise OptionError(f"--images {word!r}: expected numbers from 1 up, or all")
+    return int(word)
+
+
+def _facts(comparison: Any) -> dict[str, Any]:
+    """The comparison, with what is computed from it."""
+    from headstart.comparisons import summaries
+
+    return {
+        **comparison.to_dict(),
+        "summaries": [summary.to_dict() for summary in summaries(comparison)],
+    }
+
+
+def lines(comparison: Any) -> list[str]:
+    """The table, the choice and its reasons, and what could not be told apart."""
+    from headstart.comparisons import summaries
+
+    rows = [
+        [
+            summary.candidate.name,
+            f"{summary.accuracy:.1%}",
+            f"{summary.interval[0]:.1%} to {summary.interval[1]:.1%}",
+            "-" if summary.trials == 1 else f"{summary.spread[0]:.1%} to {summary.spread[1]:.1%}",
+            f"{summary.images:,}",
+            f"{summary.seconds:.2f}",
+            "front" if summary.on_front else "",
+        ]
+        for summary in summaries(comparison)
+    ]
+    header = ["candidate", "validation", "95 % interval", "over seeds", "images", "seconds", "Pareto"]
+    shown = [*comparison.notes, table(rows, header=header, right=[1, 4, 5])]
+    if comparison.choice:
+        choice = comparison.choice
+        shown += ["", f"take {choice.candidate.name}:", *(f"  {reason}" for reason in choice.reasons)]
+        if choice.test:
+            low, high = choice.test["interval"]
+            shown.append(
+                f"  on {choice.test['images']} test images, read once: {choice.test['accuracy']:.1%} "
+                f"({low:.1%} to {high:.1%})"
+            )
+        if choice.not_significant:
+            shown += ["not told apart by these images:", *(f"  {line}" for line in choice.not_significant)]
+        shown.append(f"to have it: {choice.command}")
+    if comparison.path:
+        shown.append(f"{comparison.seconds:.1f} s in all; saved in {comparison.path}")
+    return shown

@@ -1,0 +1,64 @@
+"""Comparisons: candidates trained on one and the same split, what each got right and what it cost.
+
+Reading and analysing a comparison is light; names that train are resolved on first use.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from headstart.comparisons.analysis import (
+    Difference,
+    Summary,
+    accuracy_by_depth,
+    accuracy_by_images,
+    choose,
+    paired_difference,
+    pareto_front,
+    summaries,
+    time_to_accuracy,
+)
+from headstart.comparisons.storage import find_comparison, read_comparison
+from headstart.comparisons.values import Candidate, Comparison, Trial, same_split
+
+_TRAINING = {
+    "compare": "headstart.comparisons.training",
+    "grid": "headstart.comparisons.training",
+    "compare_runs": "headstart.comparisons.runs",
+    "fast_against_accurate": "headstart.comparisons.shapes",
+    "freeze_depth": "headstart.comparisons.shapes",
+    "model_choice": "headstart.comparisons.shapes",
+    "Network": "headstart.comparisons.shapes",
+    "pretrained_against_scratch": "headstart.comparisons.shapes",
+}
+
+__all__ = [
+    "Candidate",
+    "Comparison",
+    "Difference",
+    "Network",
+    "Summary",
+    "Trial",
+    "accuracy_by_depth",
+    "accuracy_by_images",
+    "choose",
+    "compare",
+    "compare_runs",
+    "fast_against_accurate",
+    "find_comparison",
+    "freeze_depth",
+    "grid",
+    "model_choice",
+    "paired_difference",
+    "pareto_front",
+    "pretrained_against_scratch",
+    "read_comparison",
+    "same_split",
+    "summaries",
+    "time_to_accuracy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _TRAINING:
+        raise AttributeError(f"module 'headstart.comparisons' has no attribute {name!r}")
+    return getattr(import_module(_TRAINING[name]), name)

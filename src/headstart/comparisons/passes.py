@@ -1,0 +1,137 @@
+"""The prefix pass that candidates share, and what it costs from an empty cache."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones import Backbone, load_backbone
+from headstart.comparisons.values import Candidate
+from headstart.dataset import Dataset, Sample
+from headstart.errors import DatasetError
+from headstart.features import FeatureCache, Progress, Wanted, extract
+from headstart.fitting import Prepared, prepare
+from headstart.images import View
+from headstart.runs import RunConfig, seconds_since
+from headstart.runtimes import Runtime
+
+_FEW, _MORE = 16, 80
+"""Images timed where the cache was warm: the difference of the two is free of what starting up costs."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One look at every image for all candidates of a backbone.
+
+    ``cold`` and ``cold_pixels`` are seconds from an empty cache, with the network and without it (which is
+    all that training from scratch needs).
+    """
+
+    network: Backbone
+    prepared: Prepared
+    cold: float
+    cold_pixels: float
+    measured: bool  # whether this pass itself was cold; else the seconds are projected from a sample
+
+    def at(self, candidate: Candidate) -> Prepared:
+        """The data set as the candidate's training reads it."""
+        extraction = self.prepared.extraction.at(candidate.depth)
+        wanted = replace(
+            extraction.wanted,
+            pooled=candidate.pretrained,
+            taps=candidate.taps != "last" and candidate.pretrained,
+        )
+        return replace(self.prepared, extraction=replace(extraction, wanted=wanted))
+
+    def cold_seconds(self, candidate: Candidate) -> float:
+        """What the look alone would have cost this candidate."""
+        return self.cold if candidate.pretrained else self.cold_pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        use = self.prepared.extraction.use
+        return {
+            "backbone": self.network.name,
+            "size": self.network.preprocess.size,
+            "seconds": self.prepared.seconds["features"],
+            "cold_seconds": self.cold,
+            "cold_pixels_seconds": self.cold_pixels,
+            "measured": self.measured,
+            "hits": use.hits,
+            "misses": use.misses,
+            "bytes": use.bytes,
+        }
+
+
+def look(
+    dataset: Dataset,
+    group: Sequence[Candidate],
+    *,
+    config: RunConfig,
+    runtime: Runtime,
+    progress: Progress | None = None,
+) -> Pass:
+    """Look at every image once, for all candidates of the group.
+
+    Raises:
+        DatasetError: no image is held out to compare on.
+    """
+    first = group[0]
+    pretrained = any(candidate.pretrained for candidate in group)
+    network = load_backbone(
+        first.backbone, size=first.size, architecture=first.architecture, pretrained=pretrained
+    )
+    wanted = union(group, views=first.views)
+    prepared = prepare(dataset, network, wanted=wanted, runtime=runtime, config=config, progress=progress)
+    if not len(prepared.images("validation")):
+        raise DatasetError(
+            f"{dataset.name}: no validation images, so nothing to compare on; raise --validation above 0"
+        )
+    pixels = replace(wanted, depth=0, also=(), pooled=False, taps=False)
+    measured = prepared.extraction.use.hits == 0
+    cold = prepared.seconds["features"]
+    cold_pixels = 0.0
+    if not measured:
+        cold = project(dataset.samples, network, wanted=wanted, runtime=runtime)
+    if any(not candidate.pretrained for candidate in group):
+        cold_pixels = (
+            project(dataset.samples, network, wanted=pixels, runtime=runtime) if pretrained else cold
+        )
+    return Pass(network, prepared, cold, cold_pixels, measured)
+
+
+def union(group: Sequence[Candidate], *, views: Sequence[str]) -> Wanted:
+    """What every candidate of the group needs, from one pass."""
+    depths = sorted({candidate.depth for candidate in group}, reverse=True)
+    return Wanted(
+        depth=depths[0],
+        also=tuple(depths[1:]),
+        views=tuple(View(name) for name in views),
+        pooled=any(candidate.pretrained for candidate in group),
+        taps=any(candidate.taps != "last" for candidate in group),
+    )
+
+
+def project(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runtime: Runtime) -> float:
+    """Seconds of a pass over all samples from an empty cache, from timing a few of them, evenly spread."""
+    few, more = (_spread(samples, count) for count in (_FEW, _MORE))
+    if len(samples) <= _FEW + _MORE:
+        return _time(samples, network, wanted=wanted, runtime=runtime)
+    start = _time(few, network, wanted=wanted, runtime=runtime)
+    rest = _time(more, network, wanted=wanted, runtime=runtime)
+    each = max(0.0, rest - start) / (_MORE - _FEW)
+    return round(start + each * (len(samples) - _FEW), 3)
+
+
+def _time(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runtime: Runtime) -> float:
+    with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
+        started = time.perf_counter()
+        extract(samples, network, wanted=wanted, runtime=runtime, cache=FeatureCache(Path(folder)))
+        return seconds_since(started)
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    step = max(1, len(samples) // count)
+    return list(samples[::step][:count])

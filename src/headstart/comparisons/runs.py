@@ -1,0 +1,90 @@
+"""Compares runs that were made one by one, where they were measured on the same split."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from headstart.comparisons.analysis import choose
+from headstart.comparisons.values import Candidate, Comparison, Trial, same_split
+from headstart.errors import OptionError, RunError
+from headstart.runs import Run, new_id, read_predictions, timestamp
+
+
+def compare_runs(runs: Sequence[Run]) -> Comparison:
+    """A comparison made of saved runs; nothing is trained and nothing is saved.
+
+    Runs that differ in their seed alone are trials of one candidate. A run's seconds are what it took, which
+    is less where its features were in the cache; a note says so.
+
+    Raises:
+        OptionError: fewer than two runs.
+        RunError: they were measured on different splits, or have no predictions.
+    """
+    if len(runs) < 2:
+        raise OptionError("a comparison needs two runs or more")
+    predictions = [read_predictions(run.path) for run in runs]
+    same_split([(run.id, found["split"]) for run, found in zip(runs, predictions, strict=True)])
+    order, labels = _validation(runs[0], predictions[0]["images"])
+    trials = [_trial(run, found["images"], order=order) for run, found in zip(runs, predictions, strict=True)]
+    once = {
+        (trial.candidate, trial.seed): trial for trial in trials
+    }  # the same training again is no evidence
+    warm = [run.id for run in runs if run.cache.get("hits")]
+    notes = [f"features were in the cache already, so fewer seconds: {', '.join(warm)}"] if warm else []
+    comparison = Comparison(
+        id=new_id("comparison"),
+        path=None,
+        created=timestamp(),
+        data=runs[0].config.data,
+        classes=runs[0].classes,
+        images=dict(runs[0].images),
+        split=predictions[0]["split"],
+        labels=tuple(labels),
+        trials=tuple(once.values()),
+        seconds=sum(trial.total for trial in once.values()),
+        notes=tuple(notes),
+        versions=dict(runs[0].versions),
+    )
+    return replace(comparison, choice=choose(comparison))
+
+
+def _validation(run: Run, images: Sequence[dict[str, str]]) -> tuple[list[str], list[int]]:
+    """Names and labels of the validation images, in the order that all trials are put into."""
+    held_out = [entry for entry in images if entry["split"] == "validation"]
+    if not held_out:
+        raise RunError(f"run {run.id} has no validation images to compare on; fit with --validation above 0")
+    place = {name: index for index, name in enumerate(run.classes)}
+    return [entry["path"] for entry in held_out], [place[entry["label"]] for entry in held_out]
+
+
+def _trial(run: Run, images: Sequence[dict[str, str]], *, order: Sequence[str]) -> Trial:
+    place = {name: index for index, name in enumerate(run.classes)}
+    said = {entry["path"]: entry["predicted"] for entry in images if entry["split"] == "validation"}
+    missing = [path for path in order if path not in said]
+    if missing:
+        raise RunError(f"run {run.id} says nothing of {missing[0]}, which other runs were measured on")
+    scores = run.evaluation["validation"]
+    config = run.config
+    candidate = Candidate(
+        backbone=config.backbone,
+        size=config.size,
+        depth=config.depth,
+        stages=config.stages,
+        head=config.head,
+        taps="auto" if config.taps else "last",
+        views=config.views,
+        pretrained=config.pretrained,
+        epochs=config.epochs,
+        architecture=config.architecture,
+    )
+    return Trial(
+        candidate=candidate,
+        seed=config.seed,
+        images=run.images["train"],
+        predicted=tuple(place[said[path]] for path in order),
+        accuracy=scores["accuracy"],
+        macro_f1=scores["macro_f1"],
+        log_loss=scores["log_loss"],
+        calibration_error=scores["calibration_error"],
+        seconds={phase: run.seconds.get(phase, 0.0) for phase in ("features", "train", "evaluate")},
+        history=run.history,
+    )

@@ -1,0 +1,63 @@
+"""Where comparisons lie: a folder with `comparison.json` each, and a pointer by id in the home folder."""
+
+import json
+from pathlib import Path
+
+from headstart.comparisons.values import Comparison
+from headstart.errors import RunError
+from headstart.places import home_folder
+from headstart.runs import new_folder
+
+COMPARISON_FILE = "comparison.json"
+
+
+def save_comparison(comparison: Comparison, *, path: Path) -> None:
+    """Write the folder, whole or not at all, and remember where it is.
+
+    Raises:
+        RunError: the place is taken or cannot be written.
+    """
+    text = json.dumps(comparison.to_dict(), ensure_ascii=False, default=str)
+    with new_folder(path) as folder:
+        (folder / COMPARISON_FILE).write_text(text)
+    pointers = _pointers()
+    pointers.mkdir(parents=True, exist_ok=True)
+    (pointers / comparison.id).write_text(str(path))
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """The comparison that lies in ``folder``.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    file = folder / COMPARISON_FILE
+    try:
+        return Comparison.from_dict(json.loads(file.read_text()), path=folder)
+    except FileNotFoundError:
+        raise RunError(f"{folder} is no comparison: it has no {COMPARISON_FILE}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is damaged ({error!r}); compare again or restore the folder") from error
+
+
+def find_comparison(name: str | Path) -> Comparison:
+    """A comparison by its folder, its id, or the beginning of an id that is unique.
+
+    Raises:
+        RunError: there is none, several begin so, or its folder is gone.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return read_comparison(folder)
+    pointers = sorted(_pointers().glob("*")) if _pointers().is_dir() else []
+    matches = [pointer for pointer in pointers if pointer.name.startswith(str(name))]
+    exact = [pointer for pointer in matches if pointer.name == str(name)]
+    if len(exact or matches) > 1:
+        raise RunError(f"{name} begins {len(matches)} comparisons; give more of the id")
+    if not matches:
+        raise RunError(f"no comparison {name}: neither a folder nor an id; headstart compare makes one")
+    return read_comparison(Path((exact or matches)[0].read_text()))
+
+
+def _pointers() -> Path:
+    return home_folder() / "comparisons"

@@ -1,0 +1,353 @@
+"""Trains candidates on one split; one prefix pass per backbone feeds every depth, head and seed."""
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from headstart import __version__, metrics
+from headstart.backbones import Backbone, load_backbone
+from headstart.comparisons.analysis import choose
+from headstart.comparisons.passes import Pass, look
+from headstart.comparisons.storage import save_comparison
+from headstart.comparisons.subsets import limit_images
+from headstart.comparisons.values import Candidate, Comparison, Trial, same_split
+from headstart.dataset import Dataset, read_dataset
+from headstart.errors import OptionError
+from headstart.features import Progress
+from headstart.fitting import HEADS, TAPS, Prepared, epochs_for, predict_images, train
+from headstart.images import parse_views
+from headstart.runs import RunConfig, new_id, seconds_since, timestamp
+from headstart.runtimes import Runtime, select
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all candidates of a comparison have in common."""
+
+    data: str
+    runtime: Runtime
+    seeds: int
+    validation: float
+    test: float
+    batch_size: int
+    learning_rate: float | None
+    class_weights: str | None
+
+    def config(self, candidate: Candidate, *, seed: int) -> RunConfig:
+        """What `fit` would be told for the same training."""
+        thawed = candidate.depth < candidate.stages
+        return RunConfig(
+            data=self.data,
+            backbone=candidate.backbone,
+            size=candidate.size,
+            depth=candidate.depth,
+            stages=candidate.stages,
+            head=candidate.head,
+            taps=None,
+            views=candidate.views,
+            pretrained=candidate.pretrained,
+            architecture=candidate.architecture,
+            runtime=self.runtime.name,
+            precision=self.runtime.precision,
+            epochs=epochs_for(
+                candidate.epochs, head=candidate.head, thawed=thawed, scratch=not candidate.pretrained
+            ),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            class_weights=self.class_weights,
+            validation=self.validation,
+            test=self.test,
+            seed=seed,
+        )
+
+
+def grid(
+    *,
+    backbones: Sequence[str] = ("builtin",),
+    depths: Sequence[int | str] = ("all",),
+    heads: Sequence[str] = ("ridge",),
+    scratch: bool = False,
+    images: Sequence[int | None] = (None,),
+    size: int | None = None,
+    taps: str = "auto",
+    views: int | str = 1,
+    epochs: int | None = None,
+    architecture: str | None = None,
+) -> tuple[Candidate, ...]:
+    """Every combination that differs: heads matter only where everything is frozen.
+
+    Args:
+        backbones: names or weights files.
+        depths: what `fit` takes for ``freeze``; each must mean something for every backbone.
+        heads: "ridge", "softmax" or both.
+        scratch: every backbone from random weights too.
+        images: training images of each class, at most; None for all.
+        size: pixels a side; None for each backbone's own.
+        taps: what a ridge head reads: "auto", "last" or "all".
+        views: renderings of each training image.
+        epochs: of whatever is trained in epochs; None for the defaults of `fit`.
+        architecture: for weights files that do not say.
+
+    Raises:
+        OptionError: a value that cannot be, or nothing to compare.
+        BackboneError: a backbone that is not there.
+    """
+    _check_choices("heads", heads, known=HEADS)
+    _check_choices("taps", [taps], known=TAPS)
+    if not backbones or not depths or not heads or not images:
+        raise OptionError("nothing to compare: give at least one backbone, depth, head and number of images")
+    if any(count is not None and count < 1 for count in images):
+        raise OptionError(f"images {list(images)}: expected numbers from 1 up, or all")
+    names = tuple(view.name for view in parse_views(views))
+    found = []
+    for backbone in backbones:
+        network = load_backbone(backbone, size=size, architecture=architecture)
+        stages = len(network.stages)
+        basis = Candidate(str(backbone), network.preprocess.size, stages, stages, taps=taps, views=names)
+        basis = replace(basis, epochs=epochs, architecture=architecture)
+        for depth in (network.depth(freeze) for freeze in depths):
+            if depth < stages:
+                found.append(replace(basis, depth=depth, taps="last"))
+            else:
+                found += [_headed(basis, head) for head in heads]
+        if scratch:
+            found.append(replace(basis, depth=0, taps="last", pretrained=False))
+    return tuple(dict.fromkeys(replace(candidate, images=count) for candidate in found for count in images))
+
+
+def _headed(basis: Candidate, head: str) -> Candidate:
+    """A candidate with everything frozen; what its head has no use for is left out."""
+    if head == "ridge":
+        return replace(basis, head=head, epochs=None)
+    return replace(basis, head=head, taps="last")
+
+
+def _check_choices(option: str, values: Iterable[str], *, known: Sequence[str]) -> None:
+    for value in values:
+        if value not in known:
+            raise OptionError(f"{option} {value!r}: expected one of {', '.join(known)}")
+
+
+def compare(
+    source: Any,
+    candidates: Sequence[Candidate],
+    *,
+    seeds: int = 3,
+    runtime: str = "auto",
+    precision: str = "auto",
+    validation: float = 0.15,
+    test: float = 0.15,
+    batch_size: int = 32,
+    learning_rate: float | None = None,
+    class_weights: str | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Train every candidate with every seed on one split, and save what came of it.
+
+    The split is fixed by the images' contents and the same for all. A seed decides which training images a
+    limited number is (the fewer are always among the more), the order in which images are seen, and the first
+    weights of what starts from random ones. Candidates with nothing random in them are trained once.
+
+    Args:
+        source: what `fit` takes.
+        candidates: see `grid`.
+        seeds: trainings of each candidate, from seed 0 up.
+        runtime: "auto", "openvino" or "torch".
+        precision: "auto", "bf16" or "f32".
+        validation: share of the images that the candidates are compared on, where the data does not say.
+        test: share that is read once, for the candidate that was chosen.
+        batch_size: images per training step.
+        learning_rate: None for the defaults of `fit`.
+        class_weights: "balanced" or None.
+        out: the comparison's folder; None for ``comparisons/ID`` in the working directory.
+        progress: called with (phase, done, total).
+
+    Raises:
+        UserError: the input or an option cannot work.
+    """
+    started = time.perf_counter()
+    if not candidates:
+        raise OptionError("nothing to compare: no candidate")
+    if seeds < 1:
+        raise OptionError(f"seeds {seeds}: expected 1 or more")
+    dataset = read_dataset(source)
+    settings = Settings(
+        dataset.name,
+        select(runtime, precision=precision),
+        seeds,
+        validation,
+        test,
+        batch_size,
+        learning_rate,
+        class_weights,
+    )
+    passes: list[Pass] = []
+    results: list[_Result] = []
+    for group in _groups(candidates):
+        passes.append(
+            look(
+                dataset,
+                group,
+                config=settings.config(group[0], seed=0),
+                runtime=settings.runtime,
+                progress=progress,
+            )
+        )
+        same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
+        count = _counter(progress, done=len(results), total=_trials(candidates, seeds=seeds))
+        results += _train_group(group, passes[-1], settings=settings, count=count)
+    comparison = _comparison(dataset, passes, results, out=out, started=started)
+    comparison = _chosen(comparison, results, source=source)
+    comparison = replace(comparison, seconds=seconds_since(started))
+    if comparison.path is not None:
+        save_comparison(comparison, path=comparison.path)
+    return comparison
+
+
+def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Candidates that share a prefix pass, in the order of their first."""
+    groups: dict[tuple[Any, ...], list[Candidate]] = {}
+    for candidate in dict.fromkeys(candidates):
+        key = (candidate.backbone, candidate.size, candidate.architecture, candidate.views)
+        groups.setdefault(key, []).append(candidate)
+    return list(groups.values())
+
+
+def _trials(candidates: Sequence[Candidate], *, seeds: int) -> int:
+    return sum(seeds if candidate.random else 1 for candidate in dict.fromkeys(candidates))
+
+
+def _counter(progress: Progress | None, *, done: int, total: int) -> Callable[[int], None]:
+    def count(more: int) -> None:
+        if progress is not None:
+            progress("trials", done + more, total)
+
+    return count
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A trial, and what it says of the test images, which only the choice will show."""
+
+    trial: Trial
+    test: metrics.Evaluation | None
+
+
+def _train_group(
+    group: Sequence[Candidate], shared: Pass, *, settings: Settings, count: Callable[[int], None]
+) -> list[_Result]:
+    results: list[_Result] = []
+    for candidate in group:
+        if candidate.images is not None and candidate.whole in group and _is_all(shared.prepared, candidate):
+            continue  # no class has that many: the same training as on all images
+        for seed in range(settings.seeds if candidate.random else 1):
+            results.append(_train_one(candidate, shared, settings=settings, seed=seed))
+            count(len(results))
+    return results
+
+
+def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
+    limited = limit_images(prepared, per_class=candidate.images, seed=0)
+    return len(limited.images("train")) == len(prepared.images("train"))
+
+
+def _train_one(candidate: Candidate, shared: Pass, *, settings: Settings, seed: int) -> _Result:
+    config = settings.config(candidate, seed=seed)
+    prepared = limit_images(shared.at(candidate), per_class=candidate.images, seed=seed)
+    network = _network(candidate, shared, seed=seed)
+    begun = time.perf_counter()
+    trained = train(prepared, network, config=config, taps=candidate.taps)
+    seconds = {"features": shared.cold_seconds(candidate), "train": seconds_since(begun)}
+    begun = time.perf_counter()
+    evaluations = dict(_evaluations(prepared, trained))
+    found, predicted, evaluate_seconds = evaluations["validation"]
+    trial = Trial(
+        candidate=candidate,
+        seed=seed,
+        images=len(prepared.images("train")),
+        predicted=predicted,
+        accuracy=found.accuracy,
+        macro_f1=found.macro_f1,
+        log_loss=found.log_loss,
+        calibration_error=found.calibration_error,
+        seconds=seconds | {"evaluate": evaluate_seconds},
+        history=tuple(dict(entry) for entry in trained.history),
+    )
+    return _Result(trial, evaluations["test"][0] if "test" in evaluations else None)
+
+
+def _evaluations(
+    prepared: Prepared, trained: Any
+) -> Iterator[tuple[str, tuple[metrics.Evaluation, tuple[int, ...], float]]]:
+    for split in ("validation", "test"):
+        images = prepared.images(split)
+        if len(images):
+            begun = time.perf_counter()
+            probabilities = predict_images(prepared, trained, images=images)
+            found = metrics.evaluate(probabilities, prepared.labels(images), classes=prepared.dataset.classes)
+            predicted = tuple(int(label) for label in probabilities.argmax(axis=1))
+            yield split, (found, predicted, seconds_since(begun))
+
+
+def _network(candidate: Candidate, shared: Pass, *, seed: int) -> Backbone:
+    """The network to thaw: from scratch each seed has weights of its own; the pixels are still shared."""
+    if candidate.pretrained or (seed == 0 and not shared.network.pretrained):
+        return shared.network
+    return load_backbone(
+        candidate.backbone,
+        size=candidate.size,
+        architecture=candidate.architecture,
+        pretrained=False,
+        seed=seed,
+    )
+
+
+def _comparison(
+    dataset: Dataset,
+    passes: Sequence[Pass],
+    results: Sequence[_Result],
+    *,
+    out: str | Path | None,
+    started: float,
+) -> Comparison:
+    prepared = passes[0].prepared
+    comparison_id = new_id("comparison")
+    path = Path(out) if out else Path("comparisons") / comparison_id
+    sides = {split: len(prepared.images(split)) for split in ("train", "validation", "test")}
+    labels = prepared.labels(prepared.images("validation"))
+    return Comparison(
+        id=comparison_id,
+        path=path.absolute(),
+        created=timestamp(),
+        data=dataset.name,
+        classes=dataset.classes,
+        images={**sides, "skipped": len(prepared.skipped)},
+        split=prepared.fingerprint,
+        labels=tuple(int(label) for label in labels),
+        trials=tuple(result.trial for result in results),
+        passes=tuple(p.to_dict() for p in passes),
+        seconds=seconds_since(started),
+        notes=tuple(prepared.report.headline()),
+        versions={
+            "headstart": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "openvino", "pillow")},
+        },
+    )
+
+
+def _chosen(comparison: Comparison, results: Sequence[_Result], *, source: Any) -> Comparison:
+    """With its choice, and the test images read for that candidate alone."""
+    if all(candidate.images is not None for candidate in comparison.candidates):
+        return comparison
+    choice = choose(comparison, source=str(source) if isinstance(source, (str, Path)) else None)
+    read = next((r.test for r in results if r.trial.candidate == choice.candidate and r.test), None)
+    if read is not None:
+        test = {"images": read.images, "accuracy": read.accuracy, "interval": list(read.interval)}
+        choice = replace(choice, test=test)
+    return replace(comparison, choice=choice)

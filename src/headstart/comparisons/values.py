@@ -1,0 +1,234 @@
+"""The values of a comparison: plain data that is stored as JSON and read back the same."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import OptionError, RunError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to train. Depths count frozen stages from the input; ``depth == stages`` freezes everything."""
+
+    backbone: str  # name or path, as asked for
+    size: int  # pixels a side
+    depth: int
+    stages: int
+    head: str = "ridge"
+    taps: str = "last"  # what the ridge head reads: "last", "all", or "auto" for a choice
+    views: tuple[str, ...] = ("centre",)
+    pretrained: bool = True
+    epochs: int | None = None
+    images: int | None = None  # training images of each class, at most; None for all of them
+    architecture: str | None = None
+    label: str | None = None  # what a lesson or a person calls it; None for a name made of the rest
+
+    @property
+    def frozen(self) -> str:
+        """``all``, ``none`` or the number of frozen stages."""
+        return {self.stages: "all", 0: "none"}.get(self.depth, str(self.depth))
+
+    @property
+    def name(self) -> str:
+        """What tables and plots call it."""
+        network = self.label or f"{Path(self.backbone).stem} {self.size} px"
+        if self.label is None:
+            network += f", {self._training()}"
+        return network if self.images is None else f"{network}, {self.images} images a class"
+
+    def _training(self) -> str:
+        if not self.pretrained:
+            return "from scratch"
+        if self.depth == self.stages:
+            return f"all frozen, {self.head}"
+        return "nothing frozen" if self.depth == 0 else f"{self.depth} of {self.stages} frozen"
+
+    @property
+    def whole(self) -> "Candidate":
+        """The same on all training images."""
+        return replace(self, images=None)
+
+    @property
+    def random(self) -> bool:
+        """Whether a seed changes the result: a ridge head on all images has nothing random in it."""
+        return self.depth < self.stages or self.head != "ridge" or self.images is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "name": self.name, "frozen": self.frozen}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Candidate":
+        """The inverse of `to_dict`; unknown keys are left aside."""
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        return cls(**{**known, "views": tuple(known["views"])})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of one candidate, measured on the comparison's validation images.
+
+    ``predicted`` has a class index for each validation image, in the comparison's order. ``seconds`` are
+    wall-clock: ``features`` (the pass over the images, shared by all trials of a backbone and counted in full
+    for each, from an empty cache), ``train`` and ``evaluate``.
+    """
+
+    candidate: Candidate
+    seed: int
+    images: int  # training images
+    predicted: tuple[int, ...]
+    accuracy: float
+    macro_f1: float
+    log_loss: float
+    calibration_error: float
+    seconds: Mapping[str, float]
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def total(self) -> float:
+        """Seconds from the images to the evaluation."""
+        return float(sum(self.seconds.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            **{f.name: getattr(self, f.name) for f in fields(self)},
+            "candidate": self.candidate.to_dict(),
+            "total": round(self.total, 3),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Trial":
+        """The inverse of `to_dict`."""
+        known = {f.name: data[f.name] for f in fields(cls)}
+        return cls(
+            **{
+                **known,
+                "candidate": Candidate.from_dict(data["candidate"]),
+                "predicted": tuple(data["predicted"]),
+                "history": tuple(data["history"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to take, and why, in plain words; ``test`` is its accuracy on images read once, at the end."""
+
+    candidate: Candidate
+    reasons: tuple[str, ...]
+    not_significant: tuple[str, ...]
+    command: str
+    test: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "candidate": self.candidate.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Choice":
+        """The inverse of `to_dict`."""
+        return cls(
+            candidate=Candidate.from_dict(data["candidate"]),
+            reasons=tuple(data["reasons"]),
+            not_significant=tuple(data["not_significant"]),
+            command=data["command"],
+            test=data["test"],
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidates trained on one split; ``labels`` are the validation images' classes, as indices."""
+
+    id: str
+    path: Path | None
+    created: str
+    data: str
+    classes: tuple[str, ...]
+    images: Mapping[str, int]  # by split, and "skipped"
+    split: str  # fingerprint: contents, labels and sides
+    labels: tuple[int, ...]
+    trials: tuple[Trial, ...]
+    choice: Choice | None = None
+    passes: tuple[Mapping[str, Any], ...] = ()  # one per prefix pass: backbone, seconds, hits, misses, bytes
+    seconds: float = 0.0  # wall-clock of the whole comparison
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Each once, in the order of training."""
+        return tuple(dict.fromkeys(trial.candidate for trial in self.trials))
+
+    def of(self, candidate: Candidate) -> tuple[Trial, ...]:
+        """The candidate's trials, one per seed.
+
+        Raises:
+            OptionError: the comparison has none.
+        """
+        found = tuple(trial for trial in self.trials if trial.candidate == candidate)
+        if not found:
+            raise OptionError(f"comparison {self.id} has no candidate {candidate.name}")
+        return found
+
+    def correct(self, candidate: Candidate) -> NDArray[np.bool_]:
+        """Which validation images each trial got right, [trials, images]."""
+        predicted = np.array([trial.predicted for trial in self.of(candidate)])
+        right: NDArray[np.bool_] = predicted == self._labels
+        return right
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int64]:
+        return np.array(self.labels, np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "comparison": self.id,
+            **{f.name: getattr(self, f.name) for f in fields(self)},
+            "path": str(self.path) if self.path else None,
+            "trials": [trial.to_dict() for trial in self.trials],
+            "choice": self.choice.to_dict() if self.choice else None,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, path: Path | None = None) -> "Comparison":
+        """The inverse of `to_dict`; ``path`` is where the folder lies now."""
+        known = {f.name: data[f.name] for f in fields(cls)}
+        return cls(
+            **{
+                **known,
+                "path": path or (Path(data["path"]) if data["path"] else None),
+                "classes": tuple(data["classes"]),
+                "labels": tuple(data["labels"]),
+                "trials": tuple(Trial.from_dict(trial) for trial in data["trials"]),
+                "choice": Choice.from_dict(data["choice"]) if data["choice"] else None,
+                "passes": tuple(data["passes"]),
+                "notes": tuple(data["notes"]),
+            }
+        )
+
+
+def same_split(named: Sequence[tuple[str, str]]) -> None:
+    """Refuse to compare what was measured on different images.
+
+    Args:
+        named: (name, fingerprint of its split) of each.
+
+    Raises:
+        RunError: two differ.
+    """
+    for name, fingerprint in named[1:]:
+        if fingerprint != named[0][1]:
+            raise RunError(
+                f"{name} and {named[0][0]} were measured on different splits ({fingerprint[:8]} and "
+                f"{named[0][1][:8]}), so their accuracies cannot be compared; fit both on the same images "
+                "with the same --validation and --test"
+            )

@@ -1,0 +1,335 @@
+"""Comparisons: what is shared, what is refused, and what the numbers mean."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import headstart
+from headstart.comparisons import (
+    Candidate,
+    Comparison,
+    Trial,
+    accuracy_by_depth,
+    accuracy_by_images,
+    choose,
+    compare,
+    compare_runs,
+    fast_against_accurate,
+    find_comparison,
+    grid,
+    paired_difference,
+    pareto_front,
+    pretrained_against_scratch,
+    summaries,
+    time_to_accuracy,
+)
+from headstart.comparisons.analysis import seconds_to
+from headstart.errors import DatasetError, OptionError, RunError
+from headstart.features import extraction
+
+FAST = {"precision": "f32"}
+
+
+def candidate(name: str = "net", **changes: Any) -> Candidate:
+    return Candidate(name, 64, changes.pop("depth", 4), 4, **changes)
+
+
+def trial(of: Candidate, right: list[bool], *, seconds: float = 1.0, seed: int = 0, **changes: Any) -> Trial:
+    """A trial that is right (label 0) or wrong on each validation image."""
+    values = {
+        "candidate": of,
+        "seed": seed,
+        "images": 40,
+        "predicted": tuple(int(not r) for r in right),
+        "accuracy": sum(right) / len(right),
+        "macro_f1": 0.5,
+        "log_loss": 0.5,
+        "calibration_error": 0.1,
+        "seconds": {"features": 0.5, "train": seconds - 0.5, "evaluate": 0.0},
+    }
+    return Trial(**{**values, **changes})
+
+
+def comparison(*trials: Trial) -> Comparison:
+    images = len(trials[0].predicted)
+    return Comparison(
+        id="c",
+        path=None,
+        created="now",
+        data="photos",
+        classes=("yes", "no"),
+        images={"train": 40, "validation": images, "test": 0, "skipped": 0},
+        split="abc",
+        labels=(0,) * images,
+        trials=trials,
+    )
+
+
+# --- the numbers
+
+
+def test_a_clear_difference_on_the_same_images_is_significant_and_a_coin_flip_is_not() -> None:
+    a, b, c = (candidate(name) for name in "abc")
+    found = comparison(
+        trial(a, [True] * 90 + [False] * 10),
+        trial(b, [True] * 60 + [False] * 40),
+        trial(c, [True] * 89 + [False] * 10 + [True]),
+    )
+    clear = paired_difference(found, a, b)
+    assert clear.difference == pytest.approx(0.3) and clear.significant
+    assert clear.interval[0] < 0.3 < clear.interval[1]
+    assert not paired_difference(found, a, c).significant
+    assert paired_difference(found, a, a).interval[0] < 0 < paired_difference(found, a, a).interval[1]
+
+
+def test_the_interval_is_the_published_one_for_two_trials() -> None:
+    # n12 = 12 images that only the first got right, n21 = 3 that only the second did, n = 50.
+    a, b = candidate("a"), candidate("b")
+    right_a = [True] * 12 + [False] * 3 + [True] * 35
+    right_b = [False] * 12 + [True] * 3 + [True] * 35
+    found = paired_difference(comparison(trial(a, right_a), trial(b, right_b)), a, b)
+    p12, p21 = 13 / 52, 4 / 52
+    half = 1.959964 * math.sqrt((p12 + p21 - (p12 - p21) ** 2) / 52)
+    assert found.interval == pytest.approx((p12 - p21 - half, p12 - p21 + half), abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
+@settings(deadline=None)
+def test_swapping_the_two_sides_swaps_the_sign(pairs: list[tuple[bool, bool]]) -> None:
+    a, b = candidate("a"), candidate("b")
+    found = comparison(trial(a, [x for x, _ in pairs]), trial(b, [y for _, y in pairs]))
+    one, other = paired_difference(found, a, b), paired_difference(found, b, a)
+    assert one.difference == pytest.approx(-other.difference)
+    assert one.interval == pytest.approx((-other.interval[1], -other.interval[0]))
+
+
+def test_seeds_that_disagree_widen_the_difference() -> None:
+    a, b = candidate("a", head="softmax"), candidate("b", head="softmax")
+
+    def of(shares: tuple[int, ...]) -> Comparison:
+        seeds = [trial(a, [True] * n + [False] * (100 - n), seed=i) for i, n in enumerate(shares)]
+        return comparison(*seeds, *(trial(b, [True] * 60 + [False] * 40, seed=i) for i in range(3)))
+
+    steady, shaky = (paired_difference(of(shares), a, b) for shares in ((80, 80, 80), (60, 80, 100)))
+    assert steady.difference == pytest.approx(shaky.difference)
+    assert shaky.interval[1] - shaky.interval[0] > 1.5 * (steady.interval[1] - steady.interval[0])
+    assert summaries(of((60, 80, 100)))[0].spread == (0.6, 1.0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10)), min_size=1, max_size=8))
+@settings(deadline=None)
+def test_nothing_outside_the_front_is_better_in_both(points: list[tuple[int, int]]) -> None:
+    trials = [
+        trial(candidate(str(i)), [True] * right + [False] * (10 - right), seconds=float(seconds))
+        for i, (seconds, right) in enumerate(points)
+    ]
+    rows = summaries(comparison(*trials))
+    front = pareto_front(rows)
+    assert front and {row.candidate for row in rows if row.on_front} == {row.candidate for row in front}
+    for row in rows:
+        better = [f for f in front if f.accuracy >= row.accuracy and f.seconds <= row.seconds]
+        assert better
+
+
+def test_the_choice_is_the_fastest_within_one_standard_error_and_says_so() -> None:
+    best, close, far = candidate("best"), candidate("close"), candidate("far")
+    found = comparison(
+        trial(best, [True] * 90 + [False] * 10, seconds=100.0),
+        trial(close, [True] * 89 + [False] * 11, seconds=10.0),
+        trial(far, [True] * 50 + [False] * 50, seconds=1.0),
+    )
+    choice = choose(found, source="my photos")
+    assert choice.candidate == close
+    assert "10.0 times less" in " ".join(choice.reasons)
+    assert any("best" in line for line in choice.not_significant)
+    assert not any("far" in line for line in choice.not_significant)
+    assert choice.command.startswith("headstart fit 'my photos' --backbone close")
+
+
+def test_fewer_images_take_no_part_in_the_front_or_the_choice() -> None:
+    few, whole = candidate(images=5), candidate()
+    found = comparison(trial(few, [True] * 10, seconds=0.6), trial(whole, [True] * 9 + [False], seconds=1.0))
+    assert choose(found).candidate == whole
+    assert [row.candidate for row in pareto_front(summaries(found))] == [whole]
+    with pytest.raises(OptionError, match="all"):
+        choose(comparison(trial(few, [True] * 10)))
+
+
+def test_a_curve_says_when_an_accuracy_was_reached() -> None:
+    history = tuple({"epoch": e, "validation_accuracy": 0.2 * e} for e in (1, 2, 3, 4))
+    tail = candidate(depth=2)
+    points = time_to_accuracy(comparison(trial(tail, [True] * 8 + [False] * 2, seconds=4.5, history=history)))
+    assert points[tail] == ((1.5, 0.2), (2.5, 0.4), (3.5, pytest.approx(0.6)), (4.5, 0.8))
+    assert seconds_to(points[tail], accuracy=0.5) == 3.5
+    assert seconds_to(points[tail], accuracy=0.9) is None
+
+
+def test_curves_by_depth_and_by_images_are_in_order() -> None:
+    right = [True] * 5 + [False] * 5
+    found = comparison(
+        *(trial(candidate(depth=depth), right) for depth in (4, 0, 2)),
+        *(trial(candidate(images=n), right, images=2 * n) for n in (10, 3)),
+    )
+    assert [row.candidate.depth for row in next(iter(accuracy_by_depth(found).values()))] == [0, 2, 4]
+    assert [row.images for row in accuracy_by_images(found)[candidate()]] == [6, 20, 40]
+
+
+def test_a_comparison_survives_json() -> None:
+    found = comparison(trial(candidate(images=3, views=("centre", "flip")), [True, False]))
+    found = replace(found, choice=choose(comparison(trial(candidate(), [True, False]))))
+    assert Comparison.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+# --- training
+
+
+def test_one_pass_feeds_every_head_seed_and_number_of_images(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+    compute = extraction._compute
+    monkeypatch.setattr(
+        extraction, "_compute", lambda rendered, *a, **k: (passes.append(1), compute(rendered, *a, **k))
+    )
+    candidates = grid(size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2)
+    found = compare(photos, candidates, seeds=2, **FAST)
+    assert len(passes) == 1
+    assert len(found.trials) == 2 + 2 + 1 + 2  # ridge on all images has nothing random in it
+    assert {t.images for t in found.trials if t.candidate.images == 4} == {12}
+    assert found.choice is not None and found.choice.candidate.images is None
+    assert found.choice.test is not None and found.choice.test["images"] == found.images["test"]
+    assert find_comparison(found.id) == found == find_comparison(found.path or "")
+
+
+def test_shared_features_give_what_single_fits_give(photos: Path) -> None:
+    candidates = grid(size=64, heads=("ridge", "softmax"), epochs=3)
+    found = compare(photos, candidates, seeds=1, **FAST)
+    for one in candidates:
+        _, run = headstart.fit(photos, size=64, head=one.head, taps=one.taps, epochs=one.epochs, **FAST)
+        (shared,) = found.of(one)
+        assert shared.accuracy == run.accuracy["validation"]
+        assert shared.log_loss == pytest.approx(run.evaluation["validation"]["log_loss"], abs=1e-6)
+
+
+def test_fewer_images_are_among_more_and_a_seed_changes_which(photos: Path) -> None:
+    from headstart.backbones import load_backbone
+    from headstart.comparisons.passes import look
+    from headstart.comparisons.subsets import limit_images
+    from headstart.comparisons.training import Settings
+    from headstart.dataset import read_dataset
+    from headstart.runtimes import select
+
+    candidates = grid(size=64)
+    config = Settings("photos", select(precision="f32"), 1, 0.15, 0.15, 32, None, None)
+    prepared = look(
+        read_dataset(photos), candidates, config=config.config(candidates[0], seed=0), runtime=config.runtime
+    ).prepared
+    assert load_backbone("builtin", size=64).weights_hash == prepared.extraction.backbone.weights_hash
+    two, five, other = (
+        set(limit_images(prepared, per_class=count, seed=seed).images("train").tolist())
+        for count, seed in ((2, 0), (5, 0), (5, 1))
+    )
+    assert len(two) == 6 and len(five) == 15 and two < five and five != other
+    whole = limit_images(prepared, per_class=None, seed=0)
+    np.testing.assert_array_equal(whole.images("validation"), prepared.images("validation"))
+
+
+def test_more_images_than_there_are_is_not_trained_twice(photos: Path) -> None:
+    found = compare(photos, grid(size=64, images=(1000, None)), seeds=3, **FAST)
+    assert len(found.trials) == 1
+
+
+def test_a_second_comparison_computes_nothing_and_still_counts_cold_seconds(photos: Path) -> None:
+    candidates = grid(size=64)
+    first, second = (compare(photos, candidates, seeds=1, **FAST) for _ in range(2))
+    assert second.passes[0]["misses"] == 0 and not second.passes[0]["measured"]
+    assert second.trials[0].predicted == first.trials[0].predicted
+    assert second.trials[0].seconds["features"] > 2 * second.passes[0]["seconds"]
+
+
+def test_thawed_depths_and_scratch_share_the_pass_of_the_frozen_one(photos: Path) -> None:
+    pytest.importorskip("timm")
+    candidates = grid(size=64, depths=("all", 5), scratch=True, epochs=1)
+    found = compare(photos, candidates, seeds=1, **FAST)
+    assert len(found.passes) == 1 and len(found.trials) == 3
+    names = [row.candidate.name for row in summaries(found)]
+    assert any("from scratch" in name for name in names) and any("5 of" in name for name in names)
+
+
+def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: Path) -> None:
+    _, one = headstart.fit(photos, size=64, **FAST)
+    _, two = headstart.fit(photos, size=64, head="softmax", epochs=2, **FAST)
+    found = compare_runs([one, two])
+    assert [row.accuracy for row in summaries(found)] == sorted(
+        (run.accuracy["validation"] for run in (one, two)), reverse=True
+    )
+    (photos / "bars" / "003.jpg").unlink()
+    _, other = headstart.fit(photos, size=64, **FAST)
+    with pytest.raises(RunError, match="different splits"):
+        compare_runs([one, other])
+    with pytest.raises(OptionError, match="two runs"):
+        compare_runs([one])
+
+
+def test_shapes_name_what_they_compare(photos: Path) -> None:
+    from headstart.comparisons import Network
+
+    found = fast_against_accurate(
+        photos, fast=Network("builtin", 64), accurate=Network("builtin", 96), seeds=1, **FAST
+    )
+    assert {trial.candidate.size for trial in found.trials} == {64, 96}
+    with pytest.raises(OptionError, match="different"):
+        fast_against_accurate(photos, fast="builtin", accurate="builtin", **FAST)
+
+
+def test_scratch_against_pretrained_has_a_point_for_each_number_of_images(photos: Path) -> None:
+    pytest.importorskip("timm")
+    from headstart.comparisons import Network
+
+    found = pretrained_against_scratch(
+        photos, network=Network("builtin", 64), images=(3, None), epochs=1, seeds=1, **FAST
+    )
+    assert sorted(len(rows) for rows in accuracy_by_images(found).values()) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"heads": ("forest",)}, {"depths": (99,)}, {"images": (0,)}, {"backbones": ()}, {"taps": "some"}],
+)
+def test_a_grid_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        grid(**options)
+
+
+def test_without_validation_images_there_is_nothing_to_compare_on(photos: Path) -> None:
+    with pytest.raises(DatasetError, match="validation"):
+        compare(photos, grid(size=64), validation=0.0, **FAST)
+
+
+# --- the command
+
+
+def test_the_command_prints_a_table_a_choice_and_how_to_have_it(photos: Path, tmp_path: Path) -> None:
+    command = [
+        Path(sys.executable).with_name("headstart"),
+        *("compare", photos, "--size", "64", "--heads", "ridge,softmax", "--epochs", "2", "--seeds", "1"),
+    ]
+    done = subprocess.run([*command, "--out", tmp_path / "c"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "take builtin 64 px" in done.stdout and f"headstart fit {photos}" in done.stdout
+    assert done.stdout.isascii()
+    found = json.loads(
+        subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
+    )
+    assert len(found["trials"]) == len(found["summaries"]) == 2 and found["split"]
+    wrong = subprocess.run([*command[:3], "--images", "some"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "some" in wrong.stderr
