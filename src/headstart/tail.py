@@ -158,7 +158,7 @@ def train_tail(
     config: TailConfig,
     input_transform: InputTransform | None = None,
     checkpoint: Path | None = None,
-    progress: Callable[[Epoch], None] | None = None,
+    progress: Callable[[Epoch], object] | None = None,
 ) -> TailResult:
     """Trains the tail and the head together.
 
@@ -173,7 +173,8 @@ def train_tail(
         input_transform: Applied to each batch before the tail; pixels need one, see `normalise_pixels`.
         checkpoint: A file, written whole after every epoch. If it is there, left by a training that was
             stopped,
-        progress: Called with the history's row after each epoch, the checkpoint already written.
+        progress: Called with the history's row after each epoch, the checkpoint already written;
+            training ends where it returns True.
 
     Returns:
         The best epoch's weights on validation (the start included, so training never makes it worse there);
@@ -201,8 +202,8 @@ def train_tail(
         state.history.append(row)
         if checkpoint is not None:
             _write_checkpoint(state, checkpoint, fingerprint=fingerprint)
-        if progress is not None:
-            progress(row)
+        if progress is not None and progress(row) is True:
+            break
     return _result(state, run, validation)
 
 

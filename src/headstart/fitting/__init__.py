@@ -135,7 +135,14 @@ def fit(
     prepared = foresight.prepare(strict=strict)
     config = foresight.begin_training(prepared)
     begun = time.perf_counter()
-    trained = train(prepared, network, config=config, taps=foresight.request.taps, progress=foresight.watch)
+    trained = train(
+        prepared,
+        network,
+        config=config,
+        taps=foresight.request.taps,
+        progress=foresight.watch,
+        stop=foresight.stop_training,
+    )
     seconds = {
         **({"startup": round(spent, 3)} if spent else {}),
         "check": round(listing + prepared.seconds["check"], 3),

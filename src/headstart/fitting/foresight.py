@@ -154,7 +154,7 @@ class Foresight:
     def begin_training(self, prepared: Prepared) -> RunConfig:
         """The config to train with: fewer epochs where features took longer than predicted."""
         config = self.request.config
-        self.watch.begin("train")
+        self.watch.begin("epochs")
         if self.budget is None or not config.epochs:
             return config
         job = replace(
@@ -181,7 +181,7 @@ class Foresight:
 
     def stop_training(self, done: int, total: int) -> bool:
         """Asked after each epoch: whether another one would break the budget."""
-        mark = self.watch.marks.get("train")
+        mark = self.watch.marks.get("epochs")
         if self.budget is None or mark is None or mark.first is None or done >= total:
             return False
         now = self.watch.clock()

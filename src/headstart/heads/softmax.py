@@ -84,7 +84,7 @@ def fit_softmax(
     class_weights: str | Mapping[int, float] | Sequence[float] | None = None,
     standardise: bool = False,
     calibrate: bool = False,
-    progress: Callable[[Epoch], None] | None = None,
+    progress: Callable[[Epoch], object] | None = None,
 ) -> SoftmaxFit:
     """Trains a softmax head on features.
 
@@ -101,7 +101,7 @@ def fit_softmax(
         standardise: Train on standardised features (and fold that into the head). Off by default, as a dense
             layer in Keras would not; on, it converges in fewer epochs.
         calibrate: Choose the temperature on the validation images instead of leaving it at 1.
-        progress: Called with the history's row after each epoch.
+        progress: Called with the history's row after each epoch; training ends where it returns True.
 
     Returns:
         The last epoch's head and the history.
@@ -136,8 +136,8 @@ def fit_softmax(
         if held_out is not None:
             row |= _scores_on(held_out, weight, bias)
         history.append(row)
-        if progress is not None:
-            progress(row)
+        if progress is not None and progress(row) is True:
+            break
     temperature = 1.0
     if held_out is not None and calibrate:
         temperature = calibrate_temperature(held_out[0] @ weight + bias, held_out[1])

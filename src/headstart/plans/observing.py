@@ -112,7 +112,7 @@ def _of_training(job: Job, outcome: Outcome, watch: Watch, rates: Rates) -> list
     parts = {step.quantity: step for step in steps(job, rates) if step.phase == "train"}
     if not job.thawed:
         return [_ratio(step, seconds) for step in parts.values()]
-    mark = watch.marks.get("train")
+    mark = watch.marks.get("epochs")
     if mark is None or mark.first is None or mark.last is None:
         return []
     (first, first_epoch), (last, last_epoch) = mark.first, mark.last
