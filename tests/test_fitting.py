@@ -112,6 +112,13 @@ def test_views_multiply_the_training_rows_and_nothing_else(photos: Path) -> None
     assert run.config.views == ("centre", "flip")
 
 
+def test_leaving_an_image_out_leaves_all_its_views_out(photos: Path) -> None:
+    _, single = headstart.fit(photos, views=1, taps="last", **FAST)
+    _, several = headstart.fit(photos, views="4", taps="last", **FAST)
+    for name in ("loo_accuracy", "penalty", "temperature"):
+        assert several.head_fit[name] == pytest.approx(single.head_fit[name])
+
+
 def test_unreadable_files_are_skipped_listed_and_with_strict_an_error(photos: Path) -> None:
     (photos / "discs" / "002.jpg").write_bytes(b"\xff\xd8\xff")
     _, run = headstart.fit(photos, **FAST)

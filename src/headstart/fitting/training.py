@@ -14,7 +14,7 @@ from headstart import heads
 from headstart.backbones import Backbone
 from headstart.features import Extraction, Progress
 from headstart.fitting.preparation import Prepared
-from headstart.images import CENTRE
+from headstart.images import CENTRE, View
 from headstart.places import cache_folder
 from headstart.runs import RunConfig
 
@@ -74,12 +74,7 @@ def train_head(
     if config.head == "softmax":
         return _train_softmax(prepared, config=config, progress=progress, stop=stop)
     chosen, choice = _choose_taps(prepared, taps=taps, class_weights=config.class_weights)
-    data, rows = _training_features(prepared, taps=chosen)
-    widths = _widths(prepared.extraction, chosen)
-    weights = config.class_weights
-    fitted = heads.fit_ridge(
-        data, classes=len(prepared.dataset.classes), class_weights=weights, block_widths=widths
-    )
+    fitted, rows = _fit_ridge(prepared, taps=chosen, class_weights=config.class_weights)
     facts: dict[str, Any] = {
         "penalty": fitted.penalty,
         "loo_accuracy": fitted.loo_accuracy,
@@ -91,6 +86,29 @@ def train_head(
         facts["taps"] = asdict(choice)
     notes = () if choice is None else (_sentence(choice),)
     return Trained(fitted.head, taps=chosen, fit=facts, notes=notes)
+
+
+def _fit_ridge(
+    prepared: Prepared, *, taps: tuple[str, ...] | None, class_weights: str | None
+) -> tuple[heads.RidgeFit, int]:
+    """The ridge head on every view of every training image, and how many rows that were.
+
+    Leaving a row out says nothing while another view of the same image stays in, so with several views the
+    penalty, the temperature and the leave-one-out accuracy come from the first view alone.
+    """
+    views = prepared.extraction.wanted.views
+    options: dict[str, Any] = {
+        "classes": len(prepared.dataset.classes),
+        "class_weights": class_weights,
+        "block_widths": _widths(prepared.extraction, taps),
+    }
+    data, rows = _training_features(prepared, taps=taps, views=views[:1])
+    fitted = heads.fit_ridge(data, **options)
+    if len(views) == 1:
+        return fitted, rows
+    data, rows = _training_features(prepared, taps=taps, views=views)
+    widened = heads.fit_ridge(data, penalties=[fitted.penalty], **options)
+    return replace(fitted, head=replace(widened.head, temperature=fitted.head.temperature)), rows
 
 
 def _choose_taps(
@@ -146,10 +164,10 @@ def _widths(extraction: Extraction, taps: tuple[str, ...] | None) -> list[int] |
 
 
 def _training_features(
-    prepared: Prepared, *, taps: tuple[str, ...] | None
+    prepared: Prepared, *, taps: tuple[str, ...] | None, views: Sequence[View]
 ) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[np.int64]], int]":
-    """Every view of every training image: arrays where they fit into memory, else a stream from the cache."""
-    train, views = prepared.images("train"), prepared.extraction.wanted.views
+    """These views of every training image: arrays where they fit in memory, else a stream from the cache."""
+    train = prepared.images("train")
     width = sum(
         _widths(prepared.extraction, taps)
         or [prepared.extraction.backbone.taps()[-1].width(prepared.extraction.backbone)]

@@ -84,7 +84,7 @@ def choose_taps(
     classes: int,
     last: str,
     class_weights: str | Mapping[int, float] | Sequence[float] | None = None,
-    images: int = 512,
+    images: int = 320,
     widest: int = 4096,
     seed: int = 0,
 ) -> TapChoice:
