@@ -73,6 +73,10 @@ _badge = sa.Table(
     sa.Column("credential", sa.Text),
 )
 
+# Built once: every click of every learner runs these two.
+_BODIES = sa.select(_log.c.body).where(_log.c.stream == sa.bindparam("of")).order_by(_log.c.sequence)
+_INSERT = _log.insert()
+
 
 @dataclass(frozen=True)
 class Line:
@@ -322,8 +326,8 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def _entries(connection: sa.Connection, challenge: str) -> list[Entry]:
-    query = sa.select(_log.c.body).where(_log.c.stream == f"challenge:{challenge}").order_by(_log.c.sequence)
-    return [logbook.from_dict(body) for body in connection.execute(query).scalars()]
+    bodies = connection.execute(_BODIES, {"of": f"challenge:{challenge}"}).scalars()
+    return [logbook.from_dict(body) for body in bodies]
 
 
 def _expire(state: Challenge, now: datetime) -> tuple[Challenge, list[Entry]]:
@@ -345,7 +349,7 @@ def _append(connection: sa.Connection, state: Challenge, sequence: int, entries:
 
 def _insert(connection: sa.Connection, line: Line, sequence: int) -> None:
     row = {"stream": line.stream, "learner": line.learner, "kind": line.kind, "at": line.at, "key": line.key}
-    connection.execute(_log.insert().values(sequence=sequence, body=dict(line.body), **row))
+    connection.execute(_INSERT, {**row, "sequence": sequence, "body": dict(line.body)})
 
 
 def _cause(error: exc.SQLAlchemyError) -> str:
