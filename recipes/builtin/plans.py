@@ -1,0 +1,98 @@
+"""The plans: every number that decides what a run trains, as frozen values with the reason beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from losses import LossWeights
+from views import ViewConfig
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A number of images seen at one input size of the student."""
+
+    images: int
+    size: int  # pixels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training."""
+
+    architecture: str = "mobilenetv2_050"  # timm's name of the student
+    start: str | None = None  # "pilot", another plan's name, or None: random weights
+    start_architecture: str | None = None  # of the start's weights, where it is narrower than ours
+    phases: tuple[Phase, ...] = (Phase(1_000_000, 64),)
+    shipped_size: int = 128  # pixels; what the probe uses
+    teacher: str = "mobilenetv2_100"
+    teacher_weights: str = "mobilenetv2-imagenet.safetensors"  # in DATA
+    teacher_size: int = 128  # pixels: it answers far better about enlarged pictures than at 64
+    views: int = 4  # how many views of each picture exist; epoch e uses view e modulo this
+    first_view: int = 0
+    view: ViewConfig = field(default_factory=ViewConfig)
+    view_seed: int = 0
+    loss: LossWeights = field(default_factory=LossWeights)
+    batch: int = 128
+    workers: int = 2  # each takes a share of the batch on a core of its own
+    learning_rate: float = 2e-3
+    warm_up: float = 0.03  # share of all steps
+    weight_decay: float = 0.02  # on matrices alone
+    clip: float = 5.0  # gradient norm
+    average_decay: float = 0.998  # per step: averages over about 500 steps
+    bfloat16: bool = False  # autocast: slower here for depthwise networks, faster for dense ones
+    seed: int = 0  # of weights and order
+    prepare_batches: int = 16  # the adapters' least-squares start sees this many batches
+    log_every: int = 50
+    log_first: int = 0  # log every one of the first steps
+    probe_every: int = 400  # steps
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole plan."""
+        return sum(p.images for p in self.phases) // self.batch
+
+    def start_weights(self, data: Path, work: Path) -> Path | None:
+        """The file the student starts from, or None for random weights."""
+        if self.start is None:
+            return None
+        given = data / "pilot/mobilenetv2_050-pilot.safetensors"
+        if self.start == "pilot" and given.exists():
+            return given
+        return work / self.start / "best.safetensors"
+
+
+def pictures_per_epoch(plan: Plan, pictures: int) -> int:
+    """Pictures in an epoch of whole batches."""
+    return pictures // plan.batch * plan.batch
+
+
+_SHORT = Plan(
+    start="pilot", phases=(Phase(25_600, 64),), views=1, learning_rate=1e-3, probe_every=200, log_every=20
+)
+
+# A round is short enough to end within a sitting, decays its learning rate to the end, and starts from the
+# best weights of the round before: every round leaves something that can be shipped.
+_ROUND = Plan(
+    start="pilot", phases=(Phase(64_000, 64), Phase(19_200, 96)), views=1, learning_rate=3e-3, probe_every=500
+)
+
+_BUILTIN = Plan(start="pilot", phases=(Phase(1_000_000, 64), Phase(200_000, 96)), learning_rate=3e-3)
+
+PLANS: dict[str, Plan] = {
+    "pilot": Plan(phases=(Phase(700_000, 64), Phase(200_000, 96)), learning_rate=3e-3, warm_up=0.06),
+    "builtin": _BUILTIN,
+    "builtin-large": replace(
+        _BUILTIN, architecture="mobilenetv2_100", start="builtin", start_architecture="mobilenetv2_050"
+    ),
+    "round1": _ROUND,
+    "round2": replace(_ROUND, start="round1", seed=1),
+    # short runs that decided the long ones; their results are in README.md
+    "short-base": _SHORT,
+    "short-96": replace(_SHORT, phases=(Phase(12_800, 96),)),
+    "short-lr3": replace(_SHORT, learning_rate=3e-3),
+    "short-nohints": replace(_SHORT, loss=LossWeights(hints=(0.0,) * 5, last_map=0.0)),
+    "short-labels": replace(_SHORT, loss=LossWeights(labels=0.3)),
+    "short-teacher64": replace(_SHORT, teacher_size=64),
+}

@@ -1,0 +1,83 @@
+"""A small stand-in for data and teacher: the whole recipe in seconds, for tests and for trying a change.
+
+`python synthetic.py` writes first_50_steps.json, the loss curve that tests/test_recipe.py reproduces.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import networks
+import numpy as np
+import teacher
+import torch
+from pictures import Pictures
+from PIL import Image
+from plans import Phase, Plan
+from torch import nn
+from train import Sources, train
+
+PLAN = Plan(
+    architecture="mobilenetv2_035",
+    teacher="mobilenetv2_035",
+    phases=(Phase(480, 64), Phase(320, 96)),
+    shipped_size=96,
+    teacher_size=96,
+    views=2,
+    batch=16,
+    learning_rate=2e-4,
+    prepare_batches=12,
+    average_decay=0.9,
+    log_first=1_000_000,
+    probe_every=1_000_000,
+)
+_CLASSES = 10
+
+
+def some_pictures(count: int) -> Pictures:
+    """Smooth coloured noise, uint8 [count, 64, 64, 3], with labels that mean nothing."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, size=(count, 8, 8, 3), dtype=np.uint8)
+    pixels = [np.asarray(Image.fromarray(c).resize((64, 64), Image.Resampling.BILINEAR)) for c in coarse]
+    return Pictures(np.stack(pixels), random.integers(0, _CLASSES, size=count))
+
+
+def some_teacher() -> networks.Staged:
+    """A random network whose BatchNorms have seen the pictures, so that its answers differ."""
+    torch.manual_seed(1)
+    network = networks.build(PLAN.teacher)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over what it sees
+    pixels = torch.from_numpy(some_pictures(64).pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        network.train().pooled(pixels)
+    return network.eval()
+
+
+def sources(work: Path) -> Sources:
+    """Two hundred pictures, a random teacher in float32 and no probe."""
+    network = some_teacher()
+    generator = torch.Generator().manual_seed(2)
+    classifier = (torch.randn(_CLASSES, 1280, generator=generator) * 0.02, torch.zeros(_CLASSES))
+    layout = teacher.Layout(tuple(network.widths()))
+    store = teacher.TeacherStore(
+        work / "teacher", layout=layout, forward=teacher.in_torch(network), size=PLAN.teacher_size
+    )
+    return Sources(some_pictures(200), store, network, classifier, [])
+
+
+def main() -> None:
+    """Write the first 50 steps' losses beside this file."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        train(PLAN, sources(Path(folder)), out=Path(folder) / "run", weights=None)
+        lines = [json.loads(line) for line in (Path(folder) / "run/history.jsonl").read_text().splitlines()]
+    curve = {"torch": torch.__version__, "loss": [round(line["loss"], 5) for line in lines]}
+    (Path(__file__).parent / "first_50_steps.json").write_text(json.dumps(curve, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
