@@ -47,8 +47,8 @@ class Cut:
     """A model in two: the prefix runs once per image, the tail is trained.
 
     The two graphs share the user's layers. ``cached`` are the tensors that cross the cut, in the order of the
-    prefix's outputs; the tail's inputs are these, then the inputs of the model (``raw``, by position) that it reads
-    directly.
+    prefix's outputs; the tail's inputs are these, then the inputs of the model that it reads directly
+    (``raw``, by position).
     """
 
     graph: Graph
@@ -216,8 +216,8 @@ def _refuse_augmentation(graph: Graph, fixed: set[Key]) -> None:
             raise OptionError(
                 f"layer '{blame}' augments at random in front of the frozen layer '{call.name}', so what "
                 "that computes differs in every epoch and cannot be cached; put fixed views into x instead "
-                "(for a flip: np.concatenate([x, x[:, :, ::-1]])), or move the augmentation behind the frozen "
-                "layers, or train uncached: headstart.keras.fit(..., cache=False)"
+                "(for a flip: np.concatenate([x, x[:, :, ::-1]])), or move the augmentation behind the "
+                "frozen layers, or train uncached: headstart.keras.fit(..., cache=False)"
             )
         if why_not(call) is None or is_augmentation(layer):
             after.update(dict.fromkeys(call.outputs, blame))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from math import ceil
 from typing import Any
 
 import keras
@@ -74,10 +73,10 @@ def number_of_steps(settings: dict[str, Any]) -> int | None:
         return int(settings["steps_per_epoch"])
     leaves = keras.tree.flatten(x)
     if all(_is_array(leaf) for leaf in leaves):
-        count = leaves[0].shape[0]
+        count = int(leaves[0].shape[0])
         if settings["validation_split"] and settings["validation_data"] is None:
             count = int(np.floor(count * (1.0 - settings["validation_split"])))
-        return int(ceil(count / (settings["batch_size"] or 32)))
+        return -(-count // int(settings["batch_size"] or 32))
     if isinstance(x, keras.utils.PyDataset):
         return None if x.num_batches is None else int(x.num_batches)
     if is_tf_dataset(x):

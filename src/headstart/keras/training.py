@@ -244,7 +244,6 @@ def _tail_model(model: Any, cut: Cut) -> Any:
             layers = dict.fromkeys(call.operation for call in cut.tail.calls)
             self.parts = [layer for layer in layers if isinstance(layer, keras.layers.Layer)]
             self._convert_input_args = False  # each layer casts its own inputs, as in the user's model
-            self.output_names = model.output_names
             self.built = True
 
         def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -276,6 +275,8 @@ def _standard(values: Sequence[Any], cut: Cut) -> list[Any]:
 
 def _share_compiled(tail: Any, model: Any) -> None:
     """Let ``tail`` be compiled with the very objects that ``model`` is compiled with."""
+    if hasattr(model, "output_names"):
+        tail.output_names = model.output_names
     tail.compile(
         optimizer=model.optimizer,
         run_eagerly=model.run_eagerly,
