@@ -217,6 +217,22 @@ def test_normalisation_is_the_backbones_own(backbones: Make) -> None:
         np.testing.assert_allclose(found, expected.transpose(0, 3, 1, 2), atol=1e-5)
 
 
+def test_further_cuts_come_out_of_the_same_pass(backbones: Make) -> None:
+    backbone = backbones("builtin")
+    for runtime in ("openvino", "torch"):
+        chosen = select(runtime, precision="f32")
+        together = chosen.compile(backbone, depth=6, taps=FEATURES, batch_size=2, also=(2, 4))
+        found = everything(together, pixels(2), batch=2)
+        assert list(found) == ["activation", "activation-4", "activation-2", "features"]
+        for name, depth in (("activation", 6), ("activation-4", 4), ("activation-2", 2)):
+            alone = chosen.compile(backbone, depth=depth, taps=(), batch_size=2)
+            assert (
+                difference(found[name], everything(alone, pixels(2), batch=2)["activation"]) <= F32_TOLERANCE
+            )
+        with pytest.raises(OptionError, match="cut 6"):
+            chosen.compile(backbone, depth=6, taps=(), also=(6,))
+
+
 # ------------------------------------------------------------------------------------------ streaming
 
 
