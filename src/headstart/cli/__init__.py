@@ -10,6 +10,7 @@ from headstart.errors import HeadstartError
 
 _VERBS = {
     "check": "what is wrong with my images?",
+    "plan": "what would a fit cost?",
     "fit": "train, evaluate and save a classifier",
     "evaluate": "a saved classifier on other labelled images",
     "predict": "label images with a saved classifier",

@@ -22,14 +22,19 @@ _KEYS = {
     "--sort", default="created", metavar="KEY", help="created, accuracy or seconds; the best first."
 )
 @click.option("--limit", default=20, metavar="N", help="At most N runs.", show_default=True)
+@click.option("--calibration", is_flag=True, help="How good the predicted seconds have been.")
 @json_option
-def command(name: str | None, contains: str, sort: str, limit: int, as_json: bool) -> None:
+def command(name: str | None, contains: str, sort: str, limit: int, calibration: bool, as_json: bool) -> None:
     """List runs, or show one.
 
     \b
     headstart runs --sort accuracy
     headstart runs 20261123-204500
+    headstart runs --calibration
     """
+    if calibration:
+        _show_calibration(RunStore().select(contains=contains, limit=limit), as_json=as_json)
+        return
     if name:
         run = RunStore().find(name)
         print_json(run.to_dict()) if as_json else click.echo(_details(run))
@@ -46,6 +51,36 @@ def command(name: str | None, contains: str, sort: str, limit: int, as_json: boo
 
 
 _HEADER = ["run", "data", "backbone", "depth", "validation", "test", "seconds"]
+
+
+def _show_calibration(runs: list[Run], *, as_json: bool) -> None:
+    from headstart.plans.calibration import calibration
+
+    found = calibration(runs)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    if found.median_absolute_error is None or found.share_inside is None:
+        click.echo("no run with a prediction yet; headstart fit DIR makes one")
+        return
+    rows = [
+        [
+            each.run,
+            f"{each.predicted.median:.2f}",
+            f"{each.predicted.low:.2f}",
+            f"{each.predicted.high:.2f}",
+            f"{each.actual:.2f}",
+            f"{each.error:+.0%}",
+            "" if each.inside else "outside",
+        ]
+        for each in found.runs
+    ]
+    header = ["run", "predicted", "low", "high", "actual", "error", ""]
+    click.echo(table(rows, header=header, right=[1, 2, 3, 4, 5]))
+    click.echo(
+        f"median absolute error {found.median_absolute_error:.0%}; "
+        f"{found.share_inside:.0%} of {len(found.runs)} runs inside their range (meant: 90%)"
+    )
 
 
 def _row(run: Run) -> list[str]:

@@ -149,15 +149,19 @@ class RateStore:
 
     def load(self) -> Rates:
         """This machine's ratios. A store that cannot be read is as good as none: predictions get wider."""
+        return Rates(self.observations())
+
+    def observations(self) -> list[Observation]:
+        """What was measured on this machine, the newest first."""
         if not self.path.exists():
-            return Rates()
+            return []
         query = "SELECT quantity, key, ratio FROM observations WHERE machine = ? ORDER BY at DESC LIMIT 4000"
         try:
             with self._connection() as connection:
                 rows = connection.execute(query, (machine(),)).fetchall()
         except RunError:
-            return Rates()
-        return Rates(Observation(*row) for row in rows)
+            return []
+        return [Observation(*row) for row in rows]
 
     def add(self, observations: Iterable[Observation]) -> None:
         """Remember; a read-only home costs later predictions their sharpness and nothing else."""

@@ -1,0 +1,84 @@
+"""`headstart plan`: what would it cost?"""
+
+from typing import Any
+
+import click
+
+from headstart.cli.terminal import human_bytes, json_option, print_json, table
+
+
+@click.command()
+@click.argument("images", metavar="DIR|CSV|ZIP")
+@click.option(
+    "--backbones",
+    default="builtin",
+    show_default=True,
+    metavar="NAME,...",
+    help="Or files, or NAME@PX.",
+)
+@click.option("--depths", metavar="DEPTH,...", help="Stages to freeze; default: all, and two deeper cuts.")
+@click.option("--budget", metavar="TIME", help="Say what this much time allows, e.g. 30s or 2m.")
+@click.option("--head", default="ridge", show_default=True, help="ridge or softmax.")
+@click.option("--views", default="1", show_default=True, help="Renderings per training image.")
+@click.option("--epochs", type=int, metavar="N", help="Of the softmax head or of thawed stages.")
+@click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
+@click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
+@json_option
+def command(images: str, backbones: str, depths: str | None, as_json: bool, **options: Any) -> None:
+    """Predict seconds, disk and memory of fits on these images; nothing is trained.
+
+    \b
+    headstart plan photos/
+    headstart plan photos/ --backbones builtin,builtin@96 --depths all,7 --budget 2m
+    """
+    from headstart.plans.clock import process_age
+    from headstart.plans.planning import plan
+
+    found = plan(
+        images,
+        backbones=backbones.split(","),
+        depths=depths.split(",") if depths else None,
+        spent=process_age(),
+        **options,
+    )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+def lines(found: Any) -> list[str]:
+    """The table, then what is worth saying of it."""
+    header = ["backbone", "px", "depth", "seconds", "low", "high", "cache", "memory", "keep", "basis"]
+    budgeted = found.budget is not None
+    rows = [
+        [
+            row.backbone,
+            str(row.size),
+            "all" if row.depth == row.stages else f"{row.depth} of {row.stages}",
+            f"{row.seconds.median:.1f}",
+            f"{row.seconds.low:.1f}",
+            f"{row.seconds.high:.1f}",
+            human_bytes(row.cache_bytes),
+            human_bytes(row.memory_bytes),
+            row.keep,
+            row.basis,
+            *([row.allowed] if budgeted else []),
+        ]
+        for row in found.rows
+    ]
+    shown = [f"{found.images:,} images in {found.classes} classes"]
+    shown.append(
+        table(rows, header=[*header, *(["budget allows"] if budgeted else [])], right=[1, 3, 4, 5, 6, 7])
+    )
+    for row in {row.keep: row for row in reversed(found.rows)}.values():
+        depth = "all" if row.depth == row.stages else row.depth
+        shown.append(f"{row.keep}, e.g. {row.backbone} at {row.size} px, depth {depth}: {row.reason}")
+    shown += list(found.notes)
+    cached = max((1 - row.missing for row in found.rows), default=0.0)
+    if cached > 0:
+        shown.append(f"up to {cached:.0%} of the features are cached already; the seconds count on them")
+    shown.append(f"planning took {found.seconds:.1f} s")
+    return shown

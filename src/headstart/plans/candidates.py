@@ -1,0 +1,39 @@
+"""Backbones as options name them: a name or a file, and perhaps a size."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backbone to consider; size None is its own."""
+
+    name: str
+    size: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Short, for tables: a file without its folder."""
+        return Path(self.name).name
+
+
+def parse_candidates(names: Sequence[str]) -> tuple[Candidate, ...]:
+    """Candidates from ``builtin``, ``builtin@160``, ``weights.safetensors@96``; repeated ones once.
+
+    Raises:
+        OptionError: None is given.
+    """
+    found = []
+    for text in names:
+        match = re.fullmatch(r"(.+)@(\d+)", text.strip())
+        if match:
+            found.append(Candidate(match[1], int(match[2])))
+        elif text.strip():
+            found.append(Candidate(text.strip()))
+    if not found:
+        raise OptionError("no backbones are named; give some, like builtin or builtin@160")
+    return tuple(dict.fromkeys(found))

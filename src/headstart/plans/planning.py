@@ -1,0 +1,413 @@
+"""`headstart plan`: what each backbone and depth would cost here, with this data. Nothing is trained."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.backbones import Backbone, load_backbone
+from headstart.dataset import Dataset, read_dataset
+from headstart.errors import OptionError
+from headstart.features import FeatureCache, Wanted, cache_bytes, missing_share
+from headstart.features.lookup import spread
+from headstart.images import View, parse_views
+from headstart.places import cache_folder
+from headstart.plans import jobs
+from headstart.plans.budgets import parse_budget
+from headstart.plans.candidates import Candidate, parse_candidates
+from headstart.plans.estimates import add
+from headstart.plans.memory import Observation, Rates, RateStore
+from headstart.plans.rows import Plan, Row, allowance, cache_or_recompute, memory_bytes, stage_seconds
+from headstart.plans.timing import (
+    PrefixTiming,
+    StorageTiming,
+    time_decoding,
+    time_prefix,
+    time_storage,
+    time_training,
+)
+from headstart.runs import RunConfig
+from headstart.runtimes import Runtime, select
+
+LEAST_ALLOWANCE = 3.0
+"""Seconds that a plan may always take."""
+
+ALLOWED_SHARE = 0.1
+"""Share of the fit it describes that a plan may take, where that is more."""
+
+_SAMPLE = 24
+"""Images decoded to time decoding."""
+
+_EXTRACTION_BATCH = 32
+"""What a fit runs in; `headstart.features.extraction`."""
+
+_SMALL_BATCH = 8
+_MOST_LOADING = 2.0
+"""Seconds: what loading a backbone took beyond this was its export, which happens once per machine."""
+
+_DEFAULT_EPOCHS = {"softmax": 30, "thawed": 15}
+
+
+@dataclass
+class _Session:
+    """What one call of `plan` shares between its rows."""
+
+    dataset: Dataset
+    runtime: Runtime
+    rates: Rates
+    clock: Callable[[], float]
+    started: float
+    options: dict[str, Any]
+    observations: list[Observation] = field(default_factory=list)
+    pixels: dict[tuple[int, int], NDArray[np.uint8]] = field(default_factory=dict)
+    storage: dict[int, StorageTiming] = field(default_factory=dict)
+    prefixes: list[tuple[str, PrefixTiming]] = field(default_factory=list)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def elapsed(self) -> float:
+        return self.clock() - self.started
+
+    def learn(self, *seen: Observation) -> None:
+        """From now on, also for the rows still to come."""
+        self.observations += seen
+        self.rates = Rates([*reversed(self.observations), *self.options["remembered"]])
+
+
+def plan(
+    source: Any,
+    *,
+    backbones: Sequence[str] = ("builtin",),
+    depths: Sequence[str] | None = None,
+    budget: float | str | None = None,
+    head: str = "ridge",
+    taps: str = "auto",
+    views: int | str = 1,
+    epochs: int | None = None,
+    batch_size: int = 32,
+    runtime: str = "auto",
+    precision: str = "auto",
+    validation: float = 0.15,
+    test: float = 0.15,
+    spent: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Plan:
+    """Predict what fits of these backbones and depths would cost; nothing is trained.
+
+    Args:
+        source: labelled images, as for `fit`.
+        backbones: names or files, each with ``@SIZE`` for another size than its own.
+        depths: as `fit`'s freeze; None for ``all`` and, where PyTorch is installed, two deeper cuts.
+        budget: seconds, or "30s", "2m"; the rows then say what it allows.
+        head: as for `fit`, like all arguments from here to ``test``.
+        taps: see `fit`.
+        views: see `fit`.
+        epochs: see `fit`.
+        batch_size: see `fit`.
+        runtime: see `fit`.
+        precision: see `fit`.
+        validation: see `fit`.
+        test: see `fit`.
+        spent: seconds that a command of this process needs before it can call: predictions include them.
+        clock: seconds; a test passes its own.
+
+    Raises:
+        UserError: the input or an option cannot work.
+    """
+    started = clock()
+    limit = parse_budget(budget)
+    dataset = read_dataset(source)
+    engine = select(runtime, precision=precision)
+    store = RateStore()
+    remembered = store.observations()
+    options = {
+        "head": head,
+        "taps": taps,
+        "views": parse_views(views),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "validation": validation,
+        "test": test,
+        "spent": spent,
+        "remembered": remembered,
+    }
+    session = _Session(dataset, engine, Rates(remembered), clock, started, options)
+    listed = session.elapsed
+    requests: list[list[_Request]] = []
+    for candidate in parse_candidates(backbones):
+        begun = session.elapsed
+        backbone = load_backbone(candidate.name, size=candidate.size)
+        before = spent + min(listed + session.elapsed - begun, _MOST_LOADING)
+        cuts = _depths(backbone, depths)
+        requests.append([_Request(session, candidate, backbone, depth, before) for depth in cuts])
+    for each in requests:
+        _time_features(session, each)
+    every = [request for each in requests for request in each]
+    for request in every:
+        _time_training(request)
+    rows = [_row(request, budget=limit) for request in every]
+    store.add(session.observations)
+    return Plan(
+        data=dataset.name,
+        images=len(dataset),
+        classes=len(dataset.classes),
+        rows=tuple(sorted(rows, key=lambda row: row.seconds.median)),
+        prefixes=tuple(session.prefixes),
+        stages=session.stages,
+        notes=tuple(dict.fromkeys(session.notes)),
+        seconds=session.elapsed,
+        budget=limit,
+    )
+
+
+def _depths(backbone: Backbone, asked: Sequence[str] | None) -> list[int]:
+    """The cuts to plan for, the shallowest training first."""
+    count = len(backbone.stages)
+    if asked:
+        return list(dict.fromkeys(backbone.depth(each) for each in asked))
+    if find_spec("torch") is None or find_spec("timm") is None or backbone.recipe is None:
+        return [count]
+    return list(dict.fromkeys([count, max(0, count - 2), count // 2]))
+
+
+@dataclass
+class _Request:
+    """One row to be: the fit, as the formulas see it."""
+
+    session: _Session
+    candidate: Candidate
+    backbone: Backbone
+    depth: int
+    before: float  # seconds of the command until nothing is left but the work: start-up, listing, loading
+
+    @property
+    def wanted(self) -> Wanted:
+        options = self.session.options
+        frozen = self.depth == len(self.backbone.stages)
+        reads_taps = options["head"] == "ridge" and options["taps"] != "last" and frozen
+        return Wanted(depth=self.depth, views=self.views, taps=reads_taps)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        found: tuple[View, ...] = self.session.options["views"]
+        return found
+
+    @property
+    def label(self) -> str:
+        return f"{self.candidate.label} at {self.backbone.preprocess.size} px"
+
+    def config(self) -> RunConfig:
+        options, session = self.session.options, self.session
+        thawed = self.depth < len(self.backbone.stages)
+        epochs = None
+        if thawed or options["head"] == "softmax":
+            epochs = options["epochs"] or _DEFAULT_EPOCHS["thawed" if thawed else "softmax"]
+        return RunConfig(
+            data=session.dataset.name,
+            backbone=self.candidate.name,
+            size=self.backbone.preprocess.size,
+            depth=self.depth,
+            stages=len(self.backbone.stages),
+            head=options["head"],
+            taps=None,
+            views=tuple(view.name for view in self.views),
+            pretrained=True,
+            architecture=None,
+            runtime=session.runtime.name,
+            precision=session.runtime.precision,
+            epochs=epochs,
+            batch_size=options["batch_size"],
+            learning_rate=None,
+            class_weights=None,
+            validation=options["validation"],
+            test=options["test"],
+            seed=0,
+        )
+
+    def job(self, *, missing: float) -> jobs.Job:
+        session = self.session
+        job = jobs.describe(
+            session.dataset,
+            self.backbone,
+            wanted=self.wanted,
+            config=self.config(),
+            taps=session.options["taps"],
+            missing=missing,
+        )
+        return replace(job, compiled=session.rates.known("open", f"{job.network} compiled"))
+
+    def missing(self) -> float:
+        return missing_share(
+            self.session.dataset.samples,
+            self.backbone,
+            wanted=self.wanted,
+            runtime=self.session.runtime,
+            cache=FeatureCache(cache_folder()),
+        )
+
+
+# ------------------------------------------------------------------------------------------ timing
+
+
+def _time_features(session: _Session, requests: Sequence[_Request]) -> None:
+    """Time of one backbone what is not remembered, as far as the allowance goes."""
+    job = requests[0].job(missing=1.0)
+    if not session.rates.known("decode", job.data):
+        _time_decoding(requests[0], job)
+    unknown = [each for each in requests if not session.rates.known("prefix", each.job(missing=1.0).network)]
+    if unknown and _affordable(unknown[0]):
+        _time_prefix(unknown)
+
+
+def _basis(request: _Request) -> str:
+    """What a row's seconds rest on."""
+    session, job = request.session, request.job(missing=1.0)
+    needed = [("prefix", job.network), *([("epoch", jobs.tail_key(job))] if job.thawed else [])]
+    if not all(session.rates.known(*each) for each in needed):
+        session.notes.append(
+            f"{request.label}: partly estimated, because timing it would take longer than a plan may"
+        )
+        return "estimated"
+    now = {(seen.quantity, seen.key) for seen in session.observations}
+    return "timed now" if set(needed) & now else "remembered"
+
+
+def _affordable(request: _Request) -> bool:
+    """Whether the plan has taken less than it may, given what the fit is expected to take."""
+    session = request.session
+    fit = add(jobs.estimates(request.job(missing=1.0), session.rates)).seconds
+    # Half of it: the next timing takes about as long as those before.
+    return session.elapsed < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit) / 2
+
+
+def _pixels(request: _Request) -> NDArray[np.uint8]:
+    session, preprocess = request.session, request.backbone.preprocess
+    key = (preprocess.size, preprocess.resized_side)
+    if key not in session.pixels:
+        _time_decoding(request, request.job(missing=1.0))
+    return session.pixels[key]
+
+
+def _time_decoding(request: _Request, job: jobs.Job) -> None:
+    session, preprocess = request.session, request.backbone.preprocess
+    few = spread(session.dataset.samples, _SAMPLE)
+    seconds, pixels = time_decoding(few, preprocess, views=request.views, clock=session.clock)
+    if not len(pixels):
+        raise OptionError(
+            f"{session.dataset.name}: none of {len(few)} images could be read; headstart check says more"
+        )
+    session.pixels[preprocess.size, preprocess.resized_side] = pixels
+    session.learn(Observation("decode", job.data, seconds / jobs.decode_base(job)))
+
+
+def _time_prefix(requests: Sequence[_Request]) -> None:
+    """The whole network at two batch sizes, then half of it, to see how its time spreads over the stages.
+
+    Extraction runs the whole network at every depth: behind the cut for the vector that a head starts from.
+    """
+    request = requests[0]
+    session, backbone = request.session, request.backbone
+    stages, pixels = len(backbone.stages), _pixels(request)
+    trials = [(stages, _EXTRACTION_BATCH), (stages, _SMALL_BATCH), (stages // 2, _EXTRACTION_BATCH)]
+    found: list[PrefixTiming] = []
+    for depth, batch_size in trials:
+        if found and not _affordable(request):
+            break
+        timing = time_prefix(
+            backbone,
+            pixels,
+            runtime=session.runtime,
+            depth=depth,
+            taps=request.wanted.taps and depth == stages,
+            batch_size=batch_size,
+            clock=session.clock,
+        )
+        found.append(timing)
+    session.prefixes += [(request.label, timing) for timing in found]
+    session.stages[request.label] = stage_seconds(backbone, found)
+    whole = found[0]
+    for each in requests:
+        job = each.job(missing=1.0)
+        session.learn(
+            Observation("prefix", job.network, whole.seconds_per_image * job.views / jobs.prefix_base(job)),
+        )
+    job = request.job(missing=1.0)
+    session.learn(Observation("open", f"{job.network} compiled", whole.open_seconds / 0.5))
+
+
+def _time_training(request: _Request) -> None:
+    """A few steps of the thawed stages, where PyTorch is installed and they are not remembered."""
+    session, job = request.session, request.job(missing=1.0)
+    if not job.thawed or session.rates.known("epoch", jobs.tail_key(job)):
+        return
+    if find_spec("torch") is None or not _affordable(request):
+        return
+    opened, each = time_training(
+        request.backbone,
+        depth=request.depth,
+        classes=job.classes,
+        batch_size=job.batch_size,
+        clock=session.clock,
+    )
+    forward = job.tail_macs / jobs.TRAIN_RATE
+    session.learn(
+        Observation("epoch", jobs.tail_key(job), each / (forward * jobs.FORWARD_AND_BACKWARD)),
+        Observation("torch", "", max(opened, 0.05) / 2.0),
+    )
+
+
+def _row(request: _Request, *, budget: float | None) -> Row:
+    session, backbone = request.session, request.backbone
+    missing = request.missing()
+    job = request.job(missing=missing)
+    images = len(session.dataset)
+    needed = cache_bytes(backbone, wanted=request.wanted, images=images)
+    keep, reason = _keep(request, job, needed=needed)
+    allowed, fits = allowance(job, session.rates, budget=budget, spent=request.before)
+    return Row(
+        backbone=request.candidate.label,
+        size=backbone.preprocess.size,
+        depth=request.depth,
+        stages=len(backbone.stages),
+        seconds=jobs.predict(job, session.rates, spent=request.before),
+        phases=dict(jobs.phase_seconds(job, session.rates)),
+        cache_bytes=needed,
+        memory_bytes=memory_bytes(job, backbone, depth=request.depth),
+        missing=missing,
+        keep=keep,
+        reason=reason,
+        allowed=allowed,
+        fits=fits,
+        basis=_basis(request),
+    )
+
+
+def _keep(request: _Request, job: jobs.Job, *, needed: int) -> tuple[str, str]:
+    """Cache or recompute, by what reading a record and computing it anew take here."""
+    session = request.session
+    per_image = max(64, needed // max(1, len(session.dataset)))
+    magnitude = 1 << (per_image - 1).bit_length()  # one timing for all records of about this size
+    if magnitude not in session.storage:
+        session.storage[magnitude] = time_storage(magnitude, clock=session.clock)
+    computing = add(
+        [
+            session.rates.estimate("decode", job.data, base=jobs.decode_base(job), spread=0.5),
+            session.rates.estimate("prefix", job.network, base=jobs.prefix_base(job), spread=0.5),
+        ]
+    ).seconds
+    return cache_or_recompute(
+        reading=session.storage[magnitude].read, computing=computing, needed=needed, free=_free_bytes()
+    )
+
+
+def _free_bytes() -> int:
+    folder = cache_folder()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

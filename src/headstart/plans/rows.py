@@ -1,0 +1,181 @@
+"""What a plan says: its rows, and the judgements in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headstart.backbones import Backbone
+from headstart.plans import jobs
+from headstart.plans.budgets import CAREFUL
+from headstart.plans.estimates import Range, human_seconds
+from headstart.plans.memory import Rates
+from headstart.plans.timing import PrefixTiming
+
+_MEGABYTE = 1_000_000
+_PROCESS_BYTES = 220 * _MEGABYTE
+"""An interpreter with NumPy, Pillow and OpenVINO, before any network."""
+
+_TORCH_BYTES = 330 * _MEGABYTE
+_BATCH = 32
+_MAPS_PER_STAGE = 6
+"""Maps of the size of its output that a stage keeps for the gradient, about; four bytes a value."""
+
+_MOST_FEATURES_IN_MEMORY = 1 << 29
+"""Beyond this the head's fit streams features from the cache; `headstart.fitting.training`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backbone at one depth: what a fit would cost."""
+
+    backbone: str
+    size: int
+    depth: int
+    stages: int
+    seconds: Range
+    phases: dict[str, float]  # median seconds by phase
+    cache_bytes: int
+    memory_bytes: int  # about, at its peak
+    missing: float  # share of the images that are not in the cache yet
+    keep: str  # "cache" or "recompute"
+    reason: str
+    allowed: str  # what the budget allows, empty without a budget
+    fits: bool
+    basis: str  # "timed now", "remembered" or "estimated"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        depth = "all" if self.depth == self.stages else self.depth
+        return {
+            "backbone": self.backbone,
+            "size": self.size,
+            "depth": depth,
+            "stages": self.stages,
+            "predicted_seconds": self.seconds.to_dict(),
+            "phases": {name: round(value, 3) for name, value in self.phases.items()},
+            "cache_bytes": self.cache_bytes,
+            "memory_bytes": self.memory_bytes,
+            "cached_share": round(1 - self.missing, 3),
+            "keep": self.keep,
+            "reason": self.reason,
+            "allowed": self.allowed,
+            "fits": self.fits,
+            "basis": self.basis,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows, cheapest first, and what planning itself took."""
+
+    data: str
+    images: int
+    classes: int
+    rows: tuple[Row, ...]
+    prefixes: tuple[tuple[str, PrefixTiming], ...]  # (backbone and size, what was timed)
+    stages: Mapping[str, Mapping[str, float]]  # by backbone: seconds per image of each stage
+    notes: tuple[str, ...]
+    seconds: float
+    budget: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "data": self.data,
+            "images": self.images,
+            "classes": self.classes,
+            "budget": self.budget,
+            "rows": [row.to_dict() for row in self.rows],
+            "timed": [
+                {
+                    "backbone": name,
+                    "depth": timing.depth,
+                    "batch_size": timing.batch_size,
+                    "seconds_per_image": timing.seconds_per_image,
+                    "open_seconds": round(timing.open_seconds, 3),
+                }
+                for name, timing in self.prefixes
+            ],
+            "stage_seconds_per_image": {name: dict(found) for name, found in self.stages.items()},
+            "notes": list(self.notes),
+            "plan_seconds": round(self.seconds, 3),
+        }
+
+
+def stage_seconds(backbone: Backbone, timings: Sequence[PrefixTiming]) -> dict[str, float]:
+    """Seconds per image of each stage: what was timed, spread by multiply-adds.
+
+    Where a part of the network was timed too, its stages share what it took, and the others the rest.
+    """
+    whole = timings[0]
+    part = next((each for each in timings if each.depth < whole.depth), None)
+    cut = part.depth if part is not None else 0
+    early = min(part.seconds_per_image, whole.seconds_per_image) if part is not None else 0.0
+    found: dict[str, float] = {}
+    for stages, seconds in (
+        (backbone.stages[:cut], early),
+        (backbone.stages[cut:], whole.seconds_per_image - early),
+    ):
+        work = sum(stage.multiply_adds for stage in stages)
+        found |= {stage.name: seconds * stage.multiply_adds / max(1, work) for stage in stages}
+    return found
+
+
+def cache_or_recompute(*, reading: float, computing: float, needed: int, free: int) -> tuple[str, str]:
+    """Which is cheaper for every further use of an image's features, and why.
+
+    Args:
+        reading: seconds an image, from the cache.
+        computing: seconds an image, anew.
+        needed: bytes the features take.
+        free: bytes the cache's disk has.
+    """
+    measured = f"reading takes {1e3 * reading:.2g} ms an image, computing {1e3 * computing:.2g} ms"
+    if needed > free:
+        return "recompute", f"the cache's disk has {free / 1e9:.1f} GB free; {measured}"
+    return ("cache" if reading < computing else "recompute"), measured
+
+
+def memory_bytes(job: jobs.Job, backbone: Backbone, *, depth: int) -> int:
+    """About how much the fit needs at its peak: the process, the network, and what is held of the data."""
+    parameters = sum(stage.parameters for stage in backbone.stages)
+    largest = max(stage.bytes_per_image for stage in backbone.stages)
+    running = _PROCESS_BYTES + 4 * parameters + 3 * _BATCH * 2 * largest
+    if not job.thawed:
+        width = max(job.dimensions, 1)
+        held = min(4 * job.rows * width, _MOST_FEATURES_IN_MEMORY)
+        matrix = 3 * 8 * min(job.rows, width) ** 2 if job.head == "ridge" else 12 * width * job.classes
+        return int(running + 2 * held + matrix)
+    thawed = backbone.stages[depth:]
+    kept = 2 * _MAPS_PER_STAGE * sum(stage.bytes_per_image for stage in thawed)
+    # A weight, its gradient, its momentum and the best epoch's copy, four bytes each.
+    trained = 4 * 4 * sum(stage.parameters for stage in thawed)
+    return int(running + _TORCH_BYTES + trained + job.batch_size * kept)
+
+
+def allowance(job: jobs.Job, rates: Rates, *, budget: float | None, spent: float) -> tuple[str, bool]:
+    """What a budget allows of a job, in words, and whether all of it."""
+    if budget is None:
+        return "", True
+
+    def fits(candidate: jobs.Job) -> bool:
+        return jobs.predict(candidate, rates, spent=spent).median <= CAREFUL * budget
+
+    if fits(job):
+        return "all of it", True
+    for epochs in range(job.epochs - 1, 0, -1):
+        if fits(replace(job, epochs=epochs)):
+            return f"{epochs} of {job.epochs} epochs", False
+    shortest = replace(job, epochs=min(1, job.epochs))
+    for percent in range(90, 0, -10):
+        share = percent / 100
+        part = replace(
+            shortest,
+            images=round(job.images * share),
+            missing=job.missing * share,
+            training=round(job.training * share),
+            held_out=round(job.held_out * share),
+        )
+        if fits(part):
+            return f"{percent} % of the images", False
+    return f"nothing within {human_seconds(budget)}", False
