@@ -592,3 +592,32 @@ def test_prefix_shows_what_would_be_cached_before_anything_runs(tmp_path: Path) 
     assert "'head': its weights train" in str(found)
     assert not (tmp_path / "cache").exists()
     assert "nothing to cache" in str(subject.prefix(classifier(thaw=("conv1",))))
+
+
+# Classifiers
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of the ONNX writer, about NumPy
+def test_a_keras_model_becomes_a_classifier(tmp_path: Path) -> None:
+    pytest.importorskip("tf2onnx")
+    from headstart.classifier import load
+
+    model = tiny()
+    pixels = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 3)).astype(np.uint8)
+    expected = model.predict(pixels / np.float32(127.5) - 1, verbose=0)
+    nodes = len(model.layers[-1]._inbound_nodes)
+    classifier = subject.to_classifier(model, tmp_path / "saved", classes=["a", "b", "c"])
+    np.testing.assert_allclose(load(tmp_path / "saved").probabilities(pixels), expected, atol=1e-4)
+    assert classifier.predict(pixels)[0].label == "abc"[int(expected[0].argmax())]
+    assert len(model.layers[-1]._inbound_nodes) == nodes
+
+
+def test_a_model_that_is_no_image_classifier_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="expected 2 classes"):
+        subject.to_classifier(tiny(), tmp_path, classes=["a", "b"])
+    with pytest.raises(OptionError, match=r"pixels: expected 0\.\.255"):
+        subject.to_classifier(tiny(), tmp_path, classes=["a", "b", "c"], pixels="0..2")
+    inputs = keras.Input((SIDE, SIDE, 3))
+    bare = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs)))
+    with pytest.raises(OptionError, match="logits=True"):
+        subject.to_classifier(bare, tmp_path, classes=["a", "b", "c"])

@@ -10,7 +10,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("headstart.keras", extra="keras") from error
 
+from headstart.keras.conversion import to_classifier
 from headstart.keras.overview import Prefix, prefix
 from headstart.keras.training import Saving, fit
 
-__all__ = ["Prefix", "Saving", "fit", "prefix"]
+__all__ = ["Prefix", "Saving", "fit", "prefix", "to_classifier"]
