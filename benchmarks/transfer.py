@@ -1,0 +1,263 @@
+"""How far every backbone's frozen features carry, and how fast it hands them out.
+
+Each backbone, on each folder, at each input size: the features of every image, a ridge head on those of the
+training side, accuracy on the validation side, with the last vector alone and with the taps that leave-one-out
+chooses. Beside it the same network with random weights: what pre-training is worth. Speed is the network
+alone, on images in memory, all backbones in turns so that a drifting machine treats them alike.
+
+    python benchmarks/transfer.py ../shared/data/flowers --backbone ../shared/data/mobilenetv2-imagenet.safetensors
+
+writes docs/transfer.md and docs/transfer.svg. Without --backbone: the backbones that are on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headstart.backbones import Backbone, available, load_backbone
+from headstart.dataset import Dataset, assign_splits, read_dataset
+from headstart.errors import BackboneError
+from headstart.features import FeatureCache, Wanted, extract
+from headstart.heads import choose_taps, fit_ridge
+from headstart.images import CENTRE
+from headstart.runtimes import Runtime, select
+
+BATCH = 32
+TIMED_BATCHES = 12
+ROUNDS = 5  # every backbone is timed once per round; the median counts
+CONFIDENCE = 1.96  # normal deviate of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Result:
+    """One backbone at one size on one folder; accuracies from 0 to 1."""
+
+    folder: str
+    backbone: str
+    size: int
+    bytes: int
+    images: int  # validation images: how wide the interval is
+    accuracy: float  # last vector alone
+    tapped: float  # the taps that leave-one-out chose
+    taps: str
+    random: float  # the same network, random weights, last vector
+    speed: float  # images/s, network alone
+
+
+def weights_bytes(name: str) -> int:
+    """Size of the file that holds a backbone's weights."""
+    for info in available():
+        if info.name == name:
+            return info.bytes
+    path = Path(name)
+    return path.stat().st_size if path.exists() else 0
+
+
+def split(dataset: Dataset, hashes: tuple[bytes | None, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and the validation side; the folder's own split where it has one."""
+    sides = np.array([side or "" for side in assign_splits(dataset, hashes, [])])
+    return np.flatnonzero(sides == "train"), np.flatnonzero(sides == "validation")
+
+
+def accuracies(
+    backbone: Backbone, dataset: Dataset, *, runtime: Runtime, taps: bool
+) -> tuple[float, float, str, int]:
+    """Validation accuracy of the last vector and of the chosen taps, those taps, how many images."""
+    wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,), taps=taps)
+    with tempfile.TemporaryDirectory() as root:
+        cache = FeatureCache(Path(root))
+        found = extract(dataset.samples, backbone, wanted=wanted, runtime=runtime, cache=cache)
+        train, validation = split(dataset, found.hashes)
+        labels, classes = dataset.labels, len(dataset.classes)
+
+        def score(names: tuple[str, ...] | None) -> float:
+            seen = found.features(train, taps=names, view=CENTRE)
+            head = fit_ridge((seen, labels[train]), classes=classes).head
+            logits = head.logits(found.features(validation, taps=names, view=CENTRE))
+            return float((logits.argmax(1) == labels[validation]).mean())
+
+        last = backbone.taps()[-1].name
+        if not taps:
+            return score(None), math.nan, last, len(validation)
+        per_tap = {t.name: found.features(train, taps=[t.name], view=CENTRE) for t in backbone.taps()}
+        chosen = choose_taps(per_tap, labels[train], classes=classes, last=last).taps
+        return score(None), score(chosen), " + ".join(chosen), len(validation)
+
+
+def speeds(backbones: list[Backbone], *, runtime: Runtime) -> list[float]:
+    """Images per second of each, in turns; the last vector of images that are in memory."""
+    prefixes = [
+        runtime.compile(b, depth=len(b.stages), taps=b.taps()[-1:], batch_size=BATCH) for b in backbones
+    ]
+    seconds: list[list[float]] = [[] for _ in backbones]
+    for turn in range(ROUNDS + 1):  # the first turn warms up
+        for i, (backbone, prefix) in enumerate(zip(backbones, prefixes, strict=True)):
+            side = backbone.preprocess.size
+            pixels = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
+            started = time.perf_counter()
+            for _ in prefix.stream((k, pixels) for k in range(TIMED_BATCHES)):
+                pass
+            if turn:
+                seconds[i].append(time.perf_counter() - started)
+    return [BATCH * TIMED_BATCHES / statistics.median(s) for s in seconds]
+
+
+def interval(accuracy: float, images: int) -> float:
+    """Half the width of the 95 % interval of an accuracy, normal approximation."""
+    return CONFIDENCE * math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)
+
+
+def table(results: list[Result]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| folder | backbone | size | weights | images/s | accuracy | with taps | random weights |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for r in results:
+        spread = 100 * interval(r.accuracy, r.images)
+        lines.append(
+            f"| {r.folder} | {r.backbone} | {r.size} px | {r.bytes / 1e6:.1f} MB | {r.speed:,.0f} "
+            f"| {100 * r.accuracy:.1f} % ± {spread:.1f} | {100 * r.tapped:.1f} % ({r.taps}) "
+            f"| {100 * r.random:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+COLOURS = ("#0b6e99", "#c4570d", "#5a7d2a", "#7d3c98", "#8a6d00", "#555555")
+WIDTH, HEIGHT, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 760, 420, 70, 30, 480, 320
+
+
+def picture(results: list[Result]) -> str:
+    """Accuracy against speed (logarithmic) as SVG; one line per backbone, one point per size."""
+    logs = [math.log10(r.speed) for r in results]
+    values = [100 * r.accuracy for r in results]
+    low, high = math.floor(min(values) / 5) * 5, math.ceil(max(values) / 5) * 5
+    first, last = min(logs) - 0.1, max(logs) + 0.1
+
+    def x(speed: float) -> float:
+        return LEFT + PLOT_WIDTH * (math.log10(speed) - first) / (last - first)
+
+    def y(accuracy: float) -> float:
+        return TOP + PLOT_HEIGHT * (1 - (100 * accuracy - low) / max(1, high - low))
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        'font-family="sans-serif" font-size="13"><title>Accuracy of frozen features against speed</title>',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+    ]
+    for percent in range(low, high + 1, 5):
+        at = y(percent / 100)
+        parts.append(f'<path d="M{LEFT} {at:.1f}h{PLOT_WIDTH}" stroke="#ddd"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{percent} %</text>')
+    for speed in (s * 10**e for e in range(1, 6) for s in (1, 2, 5)):
+        if first <= math.log10(speed) <= last:
+            parts.append(f'<path d="M{x(speed):.1f} {TOP}v{PLOT_HEIGHT}" stroke="#eee"/>')
+            bottom = TOP + PLOT_HEIGHT + 18
+            parts.append(f'<text x="{x(speed):.1f}" y="{bottom}" text-anchor="middle">{speed:,}</text>')
+    middle = LEFT + PLOT_WIDTH / 2
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 25}" text-anchor="middle">images per second</text>')
+    lines = sorted({(r.folder, r.backbone) for r in results})
+    for i, (folder, name) in enumerate(lines):
+        colour = COLOURS[i % len(COLOURS)]
+        mine = [r for r in results if (r.folder, r.backbone) == (folder, name)]
+        points = " ".join(f"{x(r.speed):.1f},{y(r.accuracy):.1f}" for r in mine)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for r in mine:
+            cx, cy = x(r.speed), y(r.accuracy)
+            parts.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{colour}"/>')
+            parts.append(f'<text x="{cx + 7:.1f}" y="{cy - 7:.1f}" fill="{colour}">{r.size}</text>')
+        key = TOP + 20 * i
+        parts.append(
+            f'<text x="{LEFT + PLOT_WIDTH + 15}" y="{key + 10}" fill="{colour}">{name} ({folder})</text>'
+        )
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def measure(folders: list[Path], names: list[str], sizes: list[int]) -> list[Result]:
+    """Every backbone at every size on every folder."""
+    runtime = select()
+    results = []
+    for size in sizes:
+        loaded = []
+        for name in names:
+            try:
+                loaded.append((name, load_backbone(name, size=size)))
+            except BackboneError as error:
+                print(f"left out: {error}")
+        for (name, backbone), speed in zip(
+            loaded, speeds([b for _, b in loaded], runtime=runtime), strict=True
+        ):
+            blank = load_backbone(name, size=size, pretrained=False)
+            for folder in folders:
+                dataset = read_dataset(folder)
+                plain, tapped, taps, images = accuracies(backbone, dataset, runtime=runtime, taps=True)
+                random = accuracies(blank, dataset, runtime=runtime, taps=False)[0]
+                shown = Path(name).stem
+                results.append(
+                    Result(
+                        folder.name,
+                        shown,
+                        size,
+                        weights_bytes(name),
+                        images,
+                        plain,
+                        tapped,
+                        taps,
+                        random,
+                        speed,
+                    )
+                )
+                print(results[-1], flush=True)
+    return sorted(results, key=lambda r: (r.folder, r.backbone, r.size))
+
+
+def page(results: list[Result], *, note: str) -> str:
+    """docs/transfer.md."""
+    return f"""# transfer
+
+How far frozen features carry: a ridge head on the features of the training side, accuracy on the validation
+side with its 95 % interval. `images/s` is the network alone, on {os.cpu_count()} cores, all backbones measured in
+turns. *With taps*: the stages that leave-one-out chose on the training side. *Random weights*: the same network,
+untrained.
+
+{table(results)}
+
+![Accuracy against speed](transfer.svg)
+
+{note}
+
+Made by
+
+    python benchmarks/transfer.py FOLDER … --backbone NAME-OR-FILE …
+"""
+
+
+def main() -> None:
+    """Measure, print, write page and picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--backbone", action="append", help="name or file, beside those on this machine")
+    parser.add_argument("--size", type=int, action="append", help="pixels; default 96, 128, 160")
+    parser.add_argument("--note", default="", help="a paragraph for the page")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs")
+    options = parser.parse_args()
+    names = [info.name for info in available()] + (options.backbone or [])
+    results = measure(options.folders, names, options.size or [96, 128, 160])
+    print(table(results))
+    (options.out / "transfer.md").write_text(page(results, note=options.note))
+    (options.out / "transfer.svg").write_text(picture(results))
+
+
+if __name__ == "__main__":
+    main()
