@@ -9,8 +9,8 @@ DEMO := .venv-demo/bin
 demo: .venv-demo/installed ## train on real images without PyTorch
 	$(DEMO)/python examples/digits.py demo/digits
 	$(DEMO)/headstart check demo/digits
-	$(DEMO)/headstart fit demo/digits
-	$(DEMO)/headstart predict "$$($(DEMO)/headstart runs --limit 1 --json | $(DEMO)/python -c 'import json, sys; print(json.load(sys.stdin)[0]["path"])')" demo/digits/7
+	rm -rf demo/run && $(DEMO)/headstart fit demo/digits --out demo/run
+	$(DEMO)/headstart predict demo/run demo/digits/3/0003.png demo/digits/7/0007.png
 
 test: .venv/installed ## the whole test suite
 	$(DEV)/python -m pytest -n 2 --dist loadfile

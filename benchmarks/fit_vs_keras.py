@@ -5,9 +5,9 @@ cannot favour one side. *Cold* is an empty feature cache; the network's own file
 (Keras's weights converted, our graph exported), since that happens once per machine; what it costs us the
 first time is printed apart. *Warm* is the second fit on the same images.
 
-    python benchmarks/fit_vs_keras.py --data ../shared/data [--runs 3] [--tiny 5000]
+    python benchmarks/fit_vs_keras.py --data ../shared/data [--runs 3] [--tiny 5000] [--keras PYTHON]
 
-Needs the extra ``keras`` (TensorFlow) and ``torch`` (to export the graph once).
+Needs the extra ``torch`` (to export the graph once) and an interpreter that has TensorFlow and Keras.
 """
 
 import argparse
@@ -61,13 +61,19 @@ def main() -> None:
     parser.add_argument(
         "--tiny", type=int, default=5000, help="training images of the larger folder; 0 for none"
     )
+    parser.add_argument("--keras", default=sys.executable, help="interpreter that has Keras")
+    parser.add_argument("--convert", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.convert:
+        convert_weights(options.data / "mobilenetv2-imagenet.safetensors", options.convert)
+        return
     weights = options.data / "mobilenetv2-imagenet.safetensors"
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         os.environ["HEADSTART_CACHE"], os.environ["HEADSTART_HOME"] = str(work / "cache"), str(work / "home")
         (work / "job.py").write_text(KERAS_JOB)
-        keras_weights = convert_weights(weights, work / "mobilenetv2.weights.h5")
+        keras_weights = work / "mobilenetv2.weights.h5"
+        timed([options.keras, __file__, "--data", str(options.data), "--convert", str(keras_weights)])
         first = timed([headstart(), "backbones", str(weights), "--size", str(SIZE), "--json"])[0]
         print(f"exporting our graph, once per machine: {first:.1f} s")
         folders = [("flowers", options.data / "flowers")]
@@ -76,13 +82,15 @@ def main() -> None:
                 (f"tiny-{options.tiny}", tiny_folder(options.data, work / "tiny", images=options.tiny))
             )
         for name, folder in folders:
-            compare(name, folder, weights, keras_weights, work=work, runs=options.runs)
+            compare(name, folder, weights, keras_weights, work=work, runs=options.runs, keras=options.keras)
 
 
-def compare(name: str, folder: Path, weights: Path, keras_weights: Path, *, work: Path, runs: int) -> None:
+def compare(
+    name: str, folder: Path, weights: Path, keras_weights: Path, *, work: Path, runs: int, keras: str
+) -> None:
     """Time both sides in turn; refuse to print a ratio unless our accuracy is at most a point below."""
     theirs_command = [
-        sys.executable,
+        keras,
         str(work / "job.py"),
         str(folder),
         str(keras_weights),
@@ -133,7 +141,7 @@ def timed(command: list[str]) -> tuple[float, str]:
     return spent, done.stdout
 
 
-def convert_weights(source: Path, target: Path) -> Path:
+def convert_weights(source: Path, target: Path) -> None:
     """The weights in Keras's layout, so that both sides compute the same network."""
     import keras
     import numpy as np
@@ -156,7 +164,6 @@ def convert_weights(source: Path, target: Path) -> Path:
                 [gamma * np.sqrt((variance + layer.epsilon) / (variance + 1e-5)), beta, mean, variance]
             )
     model.save_weights(target)
-    return target
 
 
 def _timm_name(layer: str) -> str:
