@@ -20,10 +20,13 @@ from headstart.places import cache_folder
 from headstart.plans import jobs
 from headstart.plans.budgets import parse_budget
 from headstart.plans.candidates import Candidate, parse_candidates
-from headstart.plans.estimates import add
+from headstart.plans.estimates import Estimate, add
 from headstart.plans.memory import Observation, Rates, RateStore
 from headstart.plans.rows import Plan, Row, allowance, cache_or_recompute, memory_bytes, stage_seconds
 from headstart.plans.timing import (
+    BATCHES,
+    TRAINING_EPOCHS,
+    TRAINING_STEPS,
     PrefixTiming,
     StorageTiming,
     time_decoding,
@@ -261,7 +264,7 @@ def _time_features(session: _Session, requests: Sequence[_Request]) -> None:
     if not session.rates.known("decode", job.data):
         _time_decoding(requests[0], job)
     unknown = [each for each in requests if not session.rates.known("prefix", each.job(missing=1.0).network)]
-    if unknown and _affordable(unknown[0]):
+    if unknown and _affordable(unknown[0], _prefix_cost(unknown[0], batch_size=_EXTRACTION_BATCH)):
         _time_prefix(unknown)
 
 
@@ -278,12 +281,32 @@ def _basis(request: _Request) -> str:
     return "timed now" if set(needed) & now else "remembered"
 
 
-def _affordable(request: _Request) -> bool:
-    """Whether the plan has taken less than it may, given what the fit is expected to take."""
+def _affordable(request: _Request, cost: Sequence[Estimate]) -> bool:
+    """Whether a timing that costs about this much stays within what the plan may take."""
     session = request.session
     fit = add(jobs.estimates(request.job(missing=1.0), session.rates)).seconds
-    # Half of it: the next timing takes about as long as those before.
-    return session.elapsed < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit) / 2
+    return session.elapsed + add(cost).seconds < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
+
+
+def _prefix_cost(request: _Request, *, batch_size: int) -> list[Estimate]:
+    """What it takes to compile a network and run the batches of `time_prefix`."""
+    rates, job = request.session.rates, request.job(missing=1.0)
+    images = (BATCHES + 1) * batch_size / job.views
+    running = rates.estimate("prefix", job.network, base=images * jobs.prefix_base(job), spread=0.5)
+    opening = jobs.open_step(replace(job, compiled=False))
+    return [running, rates.estimate(opening.quantity, opening.key, base=opening.base, spread=0.5)]
+
+
+def _training_cost(request: _Request) -> list[Estimate]:
+    """What it takes to import PyTorch and run the steps of `time_training`."""
+    rates, job = request.session.rates, request.job(missing=1.0)
+    images = TRAINING_STEPS * TRAINING_EPOCHS * job.batch_size
+    forward = job.tail_macs / jobs.TRAIN_RATE
+    running = images * forward * jobs.FORWARD_AND_BACKWARD
+    return [
+        rates.estimate("epoch", jobs.tail_key(job), base=running, spread=0.6),
+        rates.estimate("torch", "", base=2.0, spread=0.4),
+    ]
 
 
 def _pixels(request: _Request) -> NDArray[np.uint8]:
@@ -317,7 +340,7 @@ def _time_prefix(requests: Sequence[_Request]) -> None:
     trials = [(stages, _EXTRACTION_BATCH), (stages, _SMALL_BATCH), (stages // 2, _EXTRACTION_BATCH)]
     found: list[PrefixTiming] = []
     for depth, batch_size in trials:
-        if found and not _affordable(request):
+        if found and not _affordable(request, _prefix_cost(request, batch_size=batch_size)):
             break
         timing = time_prefix(
             backbone,
@@ -346,7 +369,7 @@ def _time_training(request: _Request) -> None:
     session, job = request.session, request.job(missing=1.0)
     if not job.thawed or session.rates.known("epoch", jobs.tail_key(job)):
         return
-    if find_spec("torch") is None or not _affordable(request):
+    if find_spec("torch") is None or not _affordable(request, _training_cost(request)):
         return
     opened, each = time_training(
         request.backbone,

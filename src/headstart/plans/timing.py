@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]
 
+BATCHES = 3
+"""Timed by `time_prefix`, after one that is not."""
+
+TRAINING_STEPS = 3
+TRAINING_EPOCHS = 2
+"""Run by `time_training`; the first epoch pays for warming up."""
+
 _WARM_UP_BATCHES = 1
 _RECORDS = 32
 
@@ -81,7 +88,6 @@ def time_prefix(
     depth: int,
     taps: bool,
     batch_size: int,
-    batches: int = 3,
     clock: Clock = time.perf_counter,
 ) -> PrefixTiming:
     """Make the first ``depth`` stages ready and run some batches of rendered images through them.
@@ -106,9 +112,9 @@ def time_prefix(
         pass
     opened = clock() - begun
     started = clock()
-    for _ in prefix.stream(feed(batches)):
+    for _ in prefix.stream(feed(BATCHES)):
         pass
-    return PrefixTiming(depth, batch_size, opened, (clock() - started) / (batches * batch_size))
+    return PrefixTiming(depth, batch_size, opened, (clock() - started) / (BATCHES * batch_size))
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,6 @@ def time_training(
     depth: int,
     classes: int,
     batch_size: int,
-    steps: int = 3,
     clock: Clock = time.perf_counter,
 ) -> tuple[float, float]:
     """Seconds to get the thawed stages ready and through a first step; seconds per image of later steps.
@@ -161,12 +166,12 @@ def time_training(
     _, tail = module.split(depth)
     size = backbone.preprocess.size
     shape = backbone.stages[depth - 1].shape if depth else (3, size, size)
-    noise = _Noise((steps * batch_size, *shape), classes)
+    noise = _Noise((TRAINING_STEPS * batch_size, *shape), classes)
     head = LinearHead(
         "ridge", np.zeros((backbone.dimensions, classes), np.float32), np.zeros(classes, np.float32)
     )
     ends: list[float] = []
-    config = TailConfig(epochs=3, batch_size=batch_size, learning_rate=1e-6, patience=None)
+    config = TailConfig(epochs=TRAINING_EPOCHS, batch_size=batch_size, learning_rate=1e-6, patience=None)
     train_tail(tail, head, noise, None, config=config, progress=lambda _: ends.append(clock()))
     later = statistics.median(b - a for a, b in pairwise(ends))
     return ends[0] - begun - later, later / len(noise.labels)
