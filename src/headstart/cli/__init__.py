@@ -18,6 +18,9 @@ _VERBS = {
     "backbones": "which pre-trained networks are there",
     "runs": "what was trained so far",
     "cache": "what is stored, and pruning it",
+    "challenge": "five problems on why pre-trained models save time",
+    "lesson": "make and check lesson packs",
+    "badge": "check a badge offline",
 }
 
 

@@ -1,0 +1,33 @@
+"""`headstart report`: a run or a comparison as one page."""
+
+from pathlib import Path
+
+import click
+
+from headstart.cli.terminal import json_option, print_json
+
+
+@click.command()
+@click.argument("name", metavar="RUN|COMPARISON")
+@click.option(
+    "--out", metavar="FILE", help="Ends in .html, .md or .json; default: report.html in the run's folder."
+)
+@json_option
+def command(name: str, out: str | None, as_json: bool) -> None:
+    """Write a report: one self-contained page, or Markdown, or JSON.
+
+    \b
+    headstart report RUN
+    headstart report COMPARISON --out choice.md
+    """
+    from headstart.reports import find, report
+
+    made = report(find(name))
+    if as_json and out is None:
+        print_json(made.facts)
+        return
+    written = made.write(Path(out) if out else (made.folder or Path()) / "report.html")
+    if as_json:
+        print_json(made.facts)
+    else:
+        click.echo(str(written))
