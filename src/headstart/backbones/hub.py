@@ -3,8 +3,6 @@
 import os
 import threading
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from headstart.errors import BackboneError, MissingWeights
 
@@ -80,6 +78,9 @@ def _reachable(endpoint: str) -> bool:
 
     Asked in a thread that is left behind, because resolving a name cannot be given a time limit.
     """
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
     answers: list[bool] = []
 
     def ask() -> None:

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from headstart.backbones import records
@@ -129,6 +128,8 @@ def _stamp(path: Path) -> list[int] | None:
 def _load_random(
     name: str, *, is_file: bool, size: int | None, architecture: str | None, seed: int
 ) -> Backbone:
+    from importlib import metadata
+
     from headstart.backbones.building import require_timm
 
     require_timm(f"backbone {name} with random weights")
