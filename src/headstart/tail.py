@@ -58,7 +58,7 @@ class TailConfig:
     Attributes:
         epochs: At most so many.
         batch_size: Images per step; the last batch of an epoch may be smaller.
-        learning_rate: The head's, at its highest. None is 0.01 for thawed stages and 0.1 from scratch.
+        learning_rate: The head's, at its highest. None is 0.03 for thawed stages and 0.1 from scratch.
         stage_factor: Each stage further from the head learns at this factor of the one after it, as general
             features need less change (Howard and Ruder, ACL 2018); ignored from scratch.
         momentum: Of Nesterov's SGD.
@@ -439,7 +439,7 @@ def _transformed(inputs: torch.Tensor, transform: InputTransform | None) -> torc
 
 
 def _peak(config: TailConfig) -> float:
-    return config.learning_rate or (0.1 if config.scratch else 0.01)
+    return config.learning_rate or (0.1 if config.scratch else 0.03)
 
 
 def _device(name: str) -> torch.device:
