@@ -1,11 +1,11 @@
 """How far every backbone's frozen features carry, and how fast it hands them out.
 
 Each backbone, on each folder, at each input size: the features of every image, a ridge head on those of the
-training side, accuracy on the validation side, with the last vector alone and with the taps that leave-one-out
-chooses. Beside it the same network with random weights: what pre-training is worth. Speed is the network
-alone, on images in memory, all backbones in turns so that a drifting machine treats them alike.
+training side, accuracy on the validation side, with the last vector alone and with the taps that
+leave-one-out chooses. Beside it the same network with random weights: what pre-training is worth. Speed is
+the network alone, on images in memory, all backbones in turns so that a drifting machine treats them alike.
 
-    python benchmarks/transfer.py ../shared/data/flowers --backbone ../shared/data/mobilenetv2-imagenet.safetensors
+    python benchmarks/transfer.py FOLDER ... --backbone mobilenetv2-imagenet.safetensors
 
 writes docs/transfer.md and docs/transfer.svg. Without --backbone: the backbones that are on this machine.
 """
@@ -225,9 +225,9 @@ def page(results: list[Result], *, note: str) -> str:
     return f"""# transfer
 
 How far frozen features carry: a ridge head on the features of the training side, accuracy on the validation
-side with its 95 % interval. `images/s` is the network alone, on {os.cpu_count()} cores, all backbones measured in
-turns. *With taps*: the stages that leave-one-out chose on the training side. *Random weights*: the same network,
-untrained.
+side with its 95 % interval. `images/s` is the network alone, on {os.cpu_count()} cores, all backbones
+measured in turns. *With taps*: the stages that leave-one-out chose on the training side.
+*Random weights*: the same network, untrained.
 
 {table(results)}
 
