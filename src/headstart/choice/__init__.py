@@ -1,0 +1,22 @@
+"""Choice: which backbone, and whether to train deeper than the head.
+
+A prior (published accuracy over speed) narrows the candidates, a probe (closed-form ridge, each image left
+out once) halves them on growing parts of the images, and two finalists see all of them.
+"""
+
+from headstart.choice.choosing import BackboneChoice, Score, choose_backbone, default_candidates
+from headstart.choice.freezing import Verdict, judge
+from headstart.choice.probe import Probe, knn_accuracy, logme, probe
+
+__all__ = [
+    "BackboneChoice",
+    "Probe",
+    "Score",
+    "Verdict",
+    "choose_backbone",
+    "default_candidates",
+    "judge",
+    "knn_accuracy",
+    "logme",
+    "probe",
+]
