@@ -36,7 +36,7 @@ Images = Sequence[int] | NDArray[np.int64]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 _IMAGES_PER_TASK = 8
 _TASKS_IN_FLIGHT_PER_WORKER = 4
 _BYTES_PER_TRANSACTION = 8 << 20
