@@ -6,6 +6,7 @@ if no value differs by more than `TOLERANCE` of the largest. Everything is float
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -59,10 +60,12 @@ def _prefix_model(graph: Graph, *, dtype_policy: Any) -> Any:
         def __init__(self) -> None:
             super().__init__(name="headstart_prefix", dtype=dtype_policy)
             self._convert_input_args = False  # each layer casts its own inputs, as in the user's model
+            self._allow_non_tensor_positional_args = True  # they are converted below
             self.built = True
 
         def call(self, inputs: Any) -> Any:
-            return graph.run(keras.tree.flatten(inputs), training=False)
+            tensors = map(keras.ops.convert_to_tensor, keras.tree.flatten(inputs))
+            return graph.run(list(tensors), training=False)
 
     return Prefix()
 
@@ -79,26 +82,37 @@ class OpenVinoRunner:
             {i: [batch, *list(port.get_partial_shape())[1:]] for i, port in enumerate(model.inputs)}
         )
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._shapes = [tuple(port.shape)[1:] for port in compiled.outputs]
+        # One request more than run at once, so that filling the next never waits for reading the last.
+        count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+        self._requests = [compiled.create_infer_request() for _ in range(count)]
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """See `Runner.run`."""
-        import openvino
-
         count = len(arrays[0])
-        outputs = [np.empty((count, *list(port.shape)[1:]), np.float32) for port in self._compiled.outputs]
+        outputs = [np.empty((count, *shape), np.float32) for shape in self._shapes]
+        idle, running = list(self._requests), deque[tuple[int, Any]]()
 
-        def keep(request: Any, start: int) -> None:
+        def finish() -> None:
+            start, request = running.popleft()
+            request.wait()
             for i, output in enumerate(outputs):
                 rows = output[start : start + self._batch]
                 rows[:] = request.get_output_tensor(i).data[: len(rows)]
+            idle.append(request)
 
-        queue = openvino.AsyncInferQueue(self._compiled)
-        queue.set_callback(keep)
         for start in range(0, count, self._batch):
-            rows = [_padded(array[start : start + self._batch], self._batch) for array in arrays]
-            queue.start_async(dict(enumerate(rows)), start)
-        queue.wait_all()
+            if not idle:
+                finish()
+            request = idle.pop()
+            for i, array in enumerate(arrays):
+                rows = array[start : start + self._batch]
+                request.get_input_tensor(i).data[: len(rows)] = rows
+            request.start_async()
+            running.append((start, request))
+        while running:
+            finish()
         return outputs
 
 

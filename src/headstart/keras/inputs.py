@@ -7,7 +7,7 @@ the order of the batches would not be ``model.fit``'s any more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -236,11 +236,11 @@ def _wrap_py_dataset(dataset: Any, transform: Transform, *, model: Any) -> Any:
 def _wrap_loader(loader: Any, transform: Transform, *, model: Any) -> Any:
     import torch
 
-    class Features(torch.utils.data.DataLoader):  # type: ignore[misc,unused-ignore]
+    class Features(torch.utils.data.DataLoader):  # type: ignore[type-arg,misc,unused-ignore]
         def __init__(self) -> None:
             self.__dict__.update(loader.__dict__)
 
-        def __iter__(self) -> Iterator[Any]:
+        def __iter__(self) -> Any:
             for batch in loader:
                 x, *rest = _wrap_batch(batch, transform, model=model)
                 yield keras.tree.map_structure(torch.from_numpy, x), *rest

@@ -293,7 +293,12 @@ def _in_step(tail: Any, model: Any) -> Iterator[None]:
     if keras.backend.backend() != "jax":
         yield
         return
-    object.__setattr__(model, "jax_state_sync", tail.jax_state_sync)
+
+    def synchronise() -> None:
+        tail.jax_state_sync()
+        type(model).jax_state_sync(model)  # after a callback's own predict or evaluate
+
+    object.__setattr__(model, "jax_state_sync", synchronise)
     try:
         yield
     finally:
