@@ -10,11 +10,19 @@ from headstart.cli.terminal import json_option, print_json, progress_bar
 @click.command()
 @click.argument("images", metavar="DIR|CSV|ZIP")
 @click.option(
-    "--backbone", default="builtin", show_default=True, metavar="NAME|FILE", help="Pre-trained network."
+    "--backbone",
+    default="builtin",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Network, or auto.",
 )
 @click.option("--size", type=int, metavar="PX", help="Pixels a side; default: the backbone's own.")
 @click.option(
-    "--freeze", default="all", show_default=True, metavar="DEPTH", help="Stages to freeze: N, name, all."
+    "--freeze",
+    default="all",
+    show_default=True,
+    metavar="DEPTH",
+    help="Frozen stages: N, name, all, auto.",
 )
 @click.option("--head", default="ridge", show_default=True, help="ridge (closed form) or softmax (trained).")
 @click.option(
@@ -35,23 +43,26 @@ from headstart.cli.terminal import json_option, print_json, progress_bar
 @click.option("--test", default=0.15, show_default=True, help="Share held out to be read once.")
 @click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
 @click.option("--strict", is_flag=True, help="Unreadable files are an error.")
+@click.option("--candidates", metavar="NAME,...", help="What auto chooses from; default: all here.")
 @click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
 @json_option
-def command(images: str, as_json: bool, **options: Any) -> None:
+def command(images: str, as_json: bool, candidates: str | None, **options: Any) -> None:
     """Train, evaluate and save a classifier.
 
     \b
     headstart fit photos/
     headstart fit photos/ --backbone mobilenetv2_100 --size 96 --freeze 5 --epochs 10
     headstart fit photos/ --scratch
+    headstart fit photos/ --backbone auto --freeze auto --budget 2m
     headstart fit photos/ --head softmax --views 8 --budget 30s
     """
     from headstart.fitting import fit
     from headstart.plans.clock import process_age
 
+    names = candidates.split(",") if candidates else None
     with progress_bar() as bar:
-        _, run = fit(images, progress=bar, spent=process_age(), **options)
+        _, run = fit(images, candidates=names, progress=bar, spent=process_age(), **options)
     if as_json:
         print_json(run.to_dict())
         return

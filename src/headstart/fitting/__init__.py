@@ -7,6 +7,7 @@ The steps, each of which a caller may take alone: `prepare` looks at every image
 import json
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,17 +15,20 @@ from typing import Any
 
 from headstart import __version__, metrics
 from headstart.backbones import load_backbone
+from headstart.choice import choose_backbone
 from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import OptionError
 from headstart.features import Progress, Wanted
-from headstart.fitting.foresight import Foresight, Request, foresee
+from headstart.fitting.attempt import Fitted, make
+from headstart.fitting.foresight import Request
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
 from headstart.fitting.saving import check_saved, save_model
 from headstart.fitting.training import Trained, predict_images, train
 from headstart.images import parse_views
 from headstart.plans import parse_budget
+from headstart.plans.candidates import sized
 from headstart.runs import RUN_FILE, Run, RunConfig, RunStore, new_folder, new_id, seconds_since, timestamp
 from headstart.runtimes import select
 
@@ -33,6 +37,9 @@ __all__ = ["HEADS", "TAPS", "Prepared", "Trained", "epochs_for", "fit", "predict
 HEADS = ("ridge", "softmax")
 TAPS = ("auto", "last", "all")
 SPLITS = ("train", "validation", "test")
+
+_CHOICE_SHARE = 0.5
+"""Of a budget's remaining seconds, what choosing a backbone may take; the winner's features stay."""
 
 _DEFAULT_EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
 
@@ -51,6 +58,7 @@ def fit(
     learning_rate: float | None = None,
     class_weights: str | None = None,
     scratch: bool = False,
+    candidates: Sequence[str] | None = None,
     architecture: str | None = None,
     runtime: str = "auto",
     precision: str = "auto",
@@ -68,9 +76,10 @@ def fit(
     Args:
         source: a folder of class folders (or of ``train``/``val``/``test``), a CSV or Parquet file, a zip of
             either, a pair of arrays ``(X, y)`` with X uint8 [N, H, W, 3], or a `Dataset`.
-        backbone: a built-in's name, a timm name, or a weights file.
+        backbone: a built-in's name, a timm name, or a weights file; "auto" to choose among the candidates.
         size: pixels a side that the backbone sees; None for the backbone's own.
-        freeze: how many stages to freeze: a number, a stage's name, "none" or "all".
+        freeze: how many stages to freeze: a number, a stage's name, "none" or "all"; "auto" to go deeper than
+            the head where validation says so.
         head: "ridge" (closed form) or "softmax" (a dense layer trained with Adam).
         taps: what the ridge head reads: "last", "all", or "auto" to choose by leave-one-out error.
         views: renderings of each training image: 1, "flip", or a number.
@@ -79,6 +88,8 @@ def fit(
         learning_rate: None for a default.
         class_weights: "balanced" to weigh classes by the inverse of their share.
         scratch: the same network from random weights, every stage trained, for comparison.
+        candidates: what "auto" chooses from: names and files, each with ``@SIZE`` for another size; None for
+            all that are on this machine.
         architecture: a timm name, for weights files that do not carry one.
         runtime: "auto", "openvino" or "torch".
         precision: "auto", "bf16" or "f32".
@@ -97,18 +108,44 @@ def fit(
     """
     called = time.perf_counter()
     started = called - spent
-    _check_options(head=head, taps=taps, class_weights=class_weights, scratch=scratch, freeze=freeze)
+    _check_options(
+        head=head,
+        taps=taps,
+        class_weights=class_weights,
+        scratch=scratch,
+        freeze=freeze,
+        backbone=backbone,
+    )
     dataset = read_dataset(source)
     listing = seconds_since(called)
-    network = load_backbone(backbone, size=size, architecture=architecture, pretrained=not scratch, seed=seed)
-    depth = 0 if scratch else network.depth(freeze)
+    limit = parse_budget(budget)
+    engine = select(runtime, precision=precision)
+    reads_taps = head == "ridge" and taps != "last"
+    picked = None
+    if str(backbone) == "auto":
+        picked = choose_backbone(
+            dataset,
+            runtime=engine,
+            candidates=sized(candidates, size=size),
+            taps=reads_taps and freeze in ("all", "auto"),
+            views=parse_views(views),
+            validation=validation,
+            test=test,
+            allowance=None if limit is None else _CHOICE_SHARE * (limit + started - time.perf_counter()),
+            progress=progress,
+        )
+        network, backbone = picked.backbone, picked.candidate.name
+    else:
+        network = load_backbone(
+            backbone, size=size, architecture=architecture, pretrained=not scratch, seed=seed
+        )
+    depth = 0 if scratch else network.depth("all" if freeze == "auto" else freeze)
     wanted = Wanted(
         depth=depth,
         views=parse_views(views),
         pooled=not scratch,
-        taps=head == "ridge" and taps != "last" and depth == len(network.stages),
+        taps=reads_taps and depth == len(network.stages),
     )
-    engine = select(runtime, precision=precision)
     config = RunConfig(
         data=dataset.name,
         backbone=str(backbone),
@@ -130,35 +167,34 @@ def fit(
         test=test,
         seed=seed,
     )
-    request = Request(dataset, network, wanted, engine, config, taps)
-    foresight = foresee(request, budget=parse_budget(budget), started=started, progress=progress)
-    prepared = foresight.prepare(strict=strict)
-    config = foresight.begin_training(prepared)
-    begun = time.perf_counter()
-    trained = train(
-        prepared,
-        network,
-        config=config,
-        taps=foresight.request.taps,
-        progress=foresight.watch,
-        stop=foresight.stop_training,
+    fitted = make(
+        Request(dataset, network, wanted, engine, config, taps),
+        deeper_epochs=epochs_for(epochs, head=head, thawed=True, scratch=False) if freeze == "auto" else None,
+        budget=limit,
+        started=started,
+        strict=strict,
+        progress=progress,
     )
     seconds = {
         **({"startup": round(spent, 3)} if spent else {}),
-        "check": round(listing + prepared.seconds["check"], 3),
-        "features": prepared.seconds["features"],
-        "train": seconds_since(begun),
+        **({"choice": round(picked.seconds, 3)} if picked else {}),
+        **fitted.seconds,
     }
-    config = replace(config, taps=trained.taps)
-    classifier, run = _finish(
-        prepared, foresight, trained, config=config, out=out, seconds=seconds, started=started
-    )
-    foresight.learn({**run.seconds, "check": prepared.seconds["check"]}, prepared.extraction.use)
+    seconds["check"] = round(seconds["check"] + listing, 3)
+    reasons = picked.reasons if picked else ()
+    classifier, run = _finish(fitted, reasons=reasons, out=out, seconds=seconds, started=started)
+    fitted.learn(dict(run.seconds))
     return classifier, run
 
 
 def _check_options(
-    *, head: str, taps: str, class_weights: str | None, scratch: bool, freeze: int | str
+    *,
+    head: str,
+    taps: str,
+    class_weights: str | None,
+    scratch: bool,
+    freeze: int | str,
+    backbone: str | Path,
 ) -> None:
     for option, value, known in (
         ("head", head, HEADS),
@@ -167,6 +203,8 @@ def _check_options(
     ):
         if value not in known:
             raise OptionError(f"{option}={value!r}: expected one of {', '.join(map(str, known))}")
+    if scratch and str(backbone) == "auto":
+        raise OptionError("scratch and backbone='auto' exclude each other: name the network to train")
     if scratch and freeze not in ("all", "none", 0, "0"):
         raise OptionError(
             f"scratch trains every stage from random weights, so freeze={freeze!r} cannot be; drop one"
@@ -188,16 +226,15 @@ def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> 
 
 
 def _finish(
-    prepared: Prepared,
-    foresight: Foresight,
-    trained: Trained,
+    fitted: Fitted,
     *,
-    config: RunConfig,
+    reasons: tuple[str, ...],
     out: str | Path | None,
     seconds: dict[str, float],
     started: float,
 ) -> tuple[Classifier, Run]:
     """Evaluate, save, reload and compare, enter into the runs store."""
+    prepared, trained, config = fitted.kept.prepared, fitted.kept.trained, fitted.kept.config
     begun = time.perf_counter()
     classes = prepared.dataset.classes
     probabilities = {
@@ -214,13 +251,15 @@ def _finish(
     path = (Path(out) if out else Path("runs") / run_id).absolute()
     begun = time.perf_counter()
     with new_folder(path) as folder:
-        save_model(folder, prepared, foresight.request.backbone, trained, config=config)
+        save_model(folder, prepared, fitted.kept.foresight.request.backbone, trained, config=config)
         save_predictions(folder, prepared, probabilities)
         difference = check_saved(folder, prepared, trained)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         run = _run(run_id, path, prepared, trained, config=config, evaluations=evaluations, seconds=seconds)
         run = replace(
-            run, predicted_seconds=foresight.predicted.to_dict(), notes=(*foresight.notes, *run.notes)
+            run,
+            predicted_seconds=fitted.predicted.to_dict(),
+            notes=(*reasons, *fitted.notes, *run.notes),
         )
         (folder / RUN_FILE).write_text(
             json.dumps(run.to_dict() | {"parity": difference}, indent=1, default=str)

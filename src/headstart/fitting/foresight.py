@@ -20,7 +20,7 @@ from headstart.plans.budgets import (
     fit_into,
     interleaved,
 )
-from headstart.plans.estimates import Range, add, human_seconds, to_range
+from headstart.plans.estimates import Estimate, Range, add, human_seconds, to_range
 from headstart.plans.memory import Observation, Rates, RateStore, verdict
 from headstart.plans.observing import Outcome, Watch, observations
 from headstart.runs import RunConfig
@@ -89,6 +89,7 @@ class Foresight:
     Attributes:
         request: what will be done, after the cuts of the budget.
         predicted: seconds of the whole command.
+        rest: what of it was to come, before past errors correct it.
         notes: what was cut, one sentence each.
         watch: the progress callback to use; it notes times and keeps to the budget.
     """
@@ -97,6 +98,7 @@ class Foresight:
     job: jobs.Job
     rates: Rates
     predicted: Range
+    rest: Estimate
     spent: float
     watch: Watch
     budget: float | None
@@ -198,19 +200,15 @@ class Foresight:
         """Remember what the steps took, and how the prediction turned out."""
         outcome = Outcome(seconds, hits=use.hits, misses=use.misses)
         job = replace(self.job, images=len(self.request.dataset), epochs=self.request.config.epochs or 0)
-        RateStore().add(
-            [
-                *observations(job, outcome, self.watch, rates=self.rates),
-                *self._verdict(seconds["total"]),
-            ]
-        )
+        seen = observations(job, outcome, self.watch, rates=self.rates)
+        # Where less was done than was predicted, how long it took says nothing about the prediction.
+        if "total" in seconds and not self.cut_short:
+            seen += self._verdict(seconds["total"])
+        RateStore().add(seen)
 
     def _verdict(self, total: float) -> list[Observation]:
         """Measured against the prediction before its correction, or corrections would correct themselves."""
-        if self.cut_short:
-            return []  # less was done than was predicted
-        rest = add(jobs.estimates(self.job, self.rates))
-        return verdict(rest.seconds, total - self.spent, spread=rest.spread)
+        return verdict(self.rest.seconds, total - self.spent, spread=self.rest.spread)
 
 
 def foresee(
@@ -218,6 +216,7 @@ def foresee(
     *,
     budget: float | None,
     started: float,
+    also: Request | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Foresight:
@@ -227,6 +226,7 @@ def foresee(
         request: what was asked for.
         budget: seconds of the whole command; None for no limit.
         started: when the command began, on ``clock``.
+        also: what will be tried after it, which the prediction includes.
         progress: the caller's callback.
         clock: seconds; a test passes its own.
 
@@ -247,8 +247,14 @@ def foresee(
     if budget is not None:
         request, notes = _within(request, budget, missing=missing, rates=rates, spent=spent)
         job = request.job(missing=missing, rates=rates)
-    rest = jobs.remaining(job, rates)
-    return Foresight(request, job, rates, to_range(rest, spent=spent), spent, watch, budget, started, notes)
+    parts = jobs.estimates(job, rates)
+    if also is not None:
+        parts += jobs.estimates(
+            also.job(missing=_missing(also), rates=rates), rates, phases=("features", "check", "train")
+        )
+    rest = add(parts)
+    predicted = to_range(jobs.corrected(rest, rates), spent=spent)
+    return Foresight(request, job, rates, predicted, rest, spent, watch, budget, started, notes)
 
 
 def _missing(request: Request) -> float:

@@ -37,3 +37,11 @@ def parse_candidates(names: Sequence[str]) -> tuple[Candidate, ...]:
     if not found:
         raise OptionError("no backbones are named; give some, like builtin or builtin@160")
     return tuple(dict.fromkeys(found))
+
+
+def sized(names: Sequence[str] | None, *, size: int | None) -> tuple[str, ...] | None:
+    """Names as given, those without a size of their own at this one; None stays None."""
+    if names is None:
+        return None
+    found = parse_candidates(names)
+    return tuple(f"{each.name}@{each.size or size}" if each.size or size else each.name for each in found)

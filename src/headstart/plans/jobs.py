@@ -294,7 +294,12 @@ def predict(job: Job, rates: Rates, *, spent: float = 0.0) -> Range:
 
 def remaining(job: Job, rates: Rates) -> Estimate:
     """Seconds of all steps, corrected by how predictions on this machine have erred."""
-    rest, correction = add(estimates(job, rates)), rates.correction()
+    return corrected(add(estimates(job, rates)), rates)
+
+
+def corrected(rest: Estimate, rates: Rates) -> Estimate:
+    """Seconds to come, corrected by how predictions on this machine have erred."""
+    correction = rates.correction()
     return Estimate(rest.seconds * correction.factor, rest.spread * correction.widening)
 
 

@@ -1,0 +1,188 @@
+"""One attempt at a fit, from its prediction to trained weights; and whether a deeper one is worth keeping."""
+
+import time
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.choice.freezing import FEWEST_IMAGES, judge
+from headstart.errors import OptionError
+from headstart.features import Progress
+from headstart.fitting.foresight import Foresight, Request, foresee
+from headstart.fitting.preparation import Prepared
+from headstart.fitting.training import Trained, predict_images, train
+from headstart.plans.estimates import Range, human_seconds
+from headstart.plans.jobs import split_sizes
+from headstart.runs import RunConfig, seconds_since
+
+DEEPER_STAGES = 2
+"""Stages that `--freeze auto` thaws: the last ones are the least general, and most of the gain is theirs."""
+
+_PATIENCE = 600.0
+"""Seconds that a deeper training may be predicted to take where no budget says otherwise."""
+
+_FEWEST_EPOCHS = 3
+"""A deeper training of fewer epochs says little."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of one request."""
+
+    foresight: Foresight
+    prepared: Prepared
+    trained: Trained
+    config: RunConfig
+    seconds: dict[str, float]
+
+    def learn(self, seconds: dict[str, float]) -> None:
+        """Remember what this attempt took; ``seconds`` has the phases that came after it."""
+        self.foresight.learn({**self.seconds, **seconds}, self.prepared.extraction.use)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit keeps, everything it attempted (the first is what was predicted), and its notes."""
+
+    kept: Attempt
+    attempts: tuple[Attempt, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def predicted(self) -> Range:
+        """Seconds of the whole command, as said before the work."""
+        return self.attempts[0].foresight.predicted
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By phase, summed over the attempts."""
+        names = self.attempts[0].seconds
+        return {name: round(sum(each.seconds[name] for each in self.attempts), 3) for name in names}
+
+    def learn(self, seconds: dict[str, float]) -> None:
+        """Remember what everything took; ``seconds`` are the run's."""
+        for each in self.attempts:
+            closing = {name: seconds[name] for name in ("evaluate", "save")} if each is self.kept else {}
+            total = {"total": seconds["total"]} if each is self.attempts[0] else {}
+            each.learn({**closing, **total})
+
+
+def make(
+    request: Request,
+    *,
+    deeper_epochs: int | None,
+    budget: float | None,
+    started: float,
+    strict: bool,
+    progress: Progress | None,
+) -> Fitted:
+    """Train what is asked for and, given epochs for it, the last stages too where that pays."""
+    config = request.config
+    _, held_out = split_sizes(request.dataset, validation=config.validation, test=0.0)
+    worth = deeper_epochs is not None and not why_not_deeper(held_out)
+    foresight = foresee(
+        request,
+        budget=budget,
+        started=started,
+        also=deeper_request(request, epochs=deeper_epochs or 1) if worth else None,
+        progress=progress,
+    )
+    first = attempt(foresight, strict=strict)
+    if deeper_epochs is None:
+        return Fitted(first, (first,), foresight.notes)
+    second, kept_deeper, reason = try_deeper(first, epochs=deeper_epochs, budget=budget, progress=progress)
+    attempts = (first,) if second is None else (first, second)
+    notes = (*foresight.notes, *(second.foresight.notes if second else ()), reason)
+    return Fitted(second if second is not None and kept_deeper else first, attempts, notes)
+
+
+def attempt(foresight: Foresight, *, strict: bool) -> Attempt:
+    """Prepare and train what was foreseen."""
+    prepared = foresight.prepare(strict=strict)
+    config = foresight.begin_training(prepared)
+    begun = time.perf_counter()
+    trained = train(
+        prepared,
+        foresight.request.backbone,
+        config=config,
+        taps=foresight.request.taps,
+        progress=foresight.watch,
+        stop=foresight.stop_training,
+    )
+    seconds = {**prepared.seconds, "train": seconds_since(begun)}
+    config = replace(config, taps=trained.taps)
+    return Attempt(foresight, prepared, trained, config, seconds)
+
+
+def deeper_request(request: Request, *, epochs: int) -> Request:
+    """The same fit with the last stages thawed."""
+    depth = max(0, len(request.backbone.stages) - DEEPER_STAGES)
+    return replace(
+        request,
+        wanted=replace(request.wanted, depth=depth, taps=False),
+        config=replace(request.config, depth=depth, epochs=epochs),
+        taps="last",
+    )
+
+
+def try_deeper(
+    first: Attempt, *, epochs: int, budget: float | None, progress: Progress | None
+) -> tuple[Attempt | None, bool, str]:
+    """Train the last stages too: the attempt (None: not made), whether to keep it, and why."""
+    foreseen, reason = _foresee_deeper(first, epochs=epochs, budget=budget, progress=progress)
+    if foreseen is None:
+        first.foresight.cut_short = True
+        return None, False, f"the head alone is trained: {reason}"
+    second = attempt(foreseen, strict=False)
+    if len(second.prepared.dataset) != len(first.prepared.dataset):
+        return second, False, "the head alone is kept: the deeper training did not get to all images in time"
+    thawed = foreseen.request.backbone.stages[foreseen.request.wanted.depth :]
+    verdict = judge(_right(first), _right(second), name=f"thawing {', '.join(each.name for each in thawed)}")
+    return second, verdict.deeper, verdict.reason
+
+
+def _foresee_deeper(
+    first: Attempt, *, epochs: int, budget: float | None, progress: Progress | None
+) -> tuple[Foresight | None, str]:
+    """The deeper training's prediction, or why there will be none."""
+    reason = why_not_deeper(len(first.prepared.images("validation")))
+    if reason:
+        return None, reason
+    old = first.foresight
+    request = deeper_request(old.request, epochs=epochs)
+    try:
+        foresight = foresee(
+            request, budget=budget, started=old.started, progress=progress, clock=old.watch.clock
+        )
+    except OptionError:
+        return None, "nothing deeper fits into the budget"
+    taken = foresight.request
+    planned = taken.config.epochs or 0
+    if len(taken.dataset) < len(request.dataset) or planned < min(epochs, _FEWEST_EPOCHS):
+        return None, "too little of the budget is left for anything deeper"
+    expected = foresight.predicted.median - foresight.spent
+    if budget is None and expected > _PATIENCE:
+        return None, f"anything deeper would take about {human_seconds(expected)}; --budget allows it"
+    return foresight, ""
+
+
+def why_not_deeper(validation_images: int) -> str:
+    """Why a deeper training cannot be judged or made; empty where it can."""
+    if find_spec("torch") is None or find_spec("timm") is None:
+        return "training deeper needs PyTorch (pip install 'headstart[torch]')"
+    if validation_images < FEWEST_IMAGES:
+        return f"{validation_images} validation images are too few to tell whether more is better"
+    return ""
+
+
+def _right(made: Attempt) -> NDArray[np.bool_]:
+    """Which validation images an attempt got right, in the order of their content."""
+    images = made.prepared.images("validation")
+    order = np.argsort([made.prepared.extraction.hashes[i] for i in images], kind="stable")
+    images = images[order]
+    probabilities = predict_images(made.prepared, made.trained, images=images)
+    found: Any = probabilities.argmax(axis=1) == made.prepared.labels(images)
+    return np.asarray(found, dtype=bool)
