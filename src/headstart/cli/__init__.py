@@ -15,6 +15,7 @@ _VERBS = {
     "evaluate": "a saved classifier on other labelled images",
     "predict": "label images with a saved classifier",
     "compare": "which model, how deep, is scratch worth it?",
+    "report": "a run or a comparison as one page",
     "backbones": "which pre-trained networks are there",
     "runs": "what was trained so far",
     "cache": "what is stored, and pruning it",

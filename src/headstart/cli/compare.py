@@ -107,7 +107,7 @@ def lines(comparison: Any) -> list[str]:
         ]
         for summary in summaries(comparison)
     ]
-    header = ["candidate", "validation", "95 % interval", "over seeds", "images", "seconds", "Pareto"]
+    header = ["candidate", "validation", "95% interval", "over seeds", "images", "seconds", "Pareto"]
     shown = [*comparison.notes, table(rows, header=header, right=[1, 4, 5])]
     if comparison.choice:
         choice = comparison.choice

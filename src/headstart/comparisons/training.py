@@ -241,6 +241,8 @@ class _Result:
 def _train_group(
     group: Sequence[Candidate], shared: Pass, *, settings: Settings, count: Callable[[int], None]
 ) -> list[_Result]:
+    if any(candidate.depth < candidate.stages for candidate in group):
+        shared.network.module()  # starts PyTorch, which the first to be timed would pay for all
     results: list[_Result] = []
     for candidate in group:
         if candidate.images is not None and candidate.whole in group and _is_all(shared.prepared, candidate):

@@ -1,0 +1,145 @@
+"""A sweep of 3 backbones x 4 depths x 3 seeds as one comparison, against the same trainings one by one.
+
+One by one means: the cache of features is empty before each training, as it is for tools that have none. What
+is made once per machine (exported graphs, compiled networks) and the start of PyTorch are kept on both sides,
+and neither side saves classifiers. The results are checked first: the same predictions, image by image.
+
+    python benchmarks/sweep.py --data ../shared/data/flowers [--limit 400] [--size 96] [--epochs 1]
+
+Without --backbones it takes the built-in backbone and two architectures with random weights in local files,
+since speed does not depend on the weights. Needs the extra ``torch``.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+SAME_PREDICTIONS = 0.99
+"""Share of the validation images; a map computed together with others may differ in a last bit."""
+
+
+def main() -> None:
+    """Check, time both sides, print the ratio."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        os.environ["HEADSTART_CACHE"], os.environ["HEADSTART_HOME"] = str(work / "cache"), str(work / "home")
+        from headstart.backbones import load_backbone
+        from headstart.comparisons import Candidate, grid
+        from headstart.dataset import read_dataset
+
+        dataset = read_dataset(options.data)
+        if options.limit:
+            step = max(1, len(dataset) // options.limit)
+            dataset = replace(dataset, samples=dataset.samples[::step][: options.limit])
+        candidates: list[Candidate] = []
+        for backbone in options.backbones or ("builtin", *random_files(work)):
+            stages = len(load_backbone(backbone, size=options.size).stages)
+            depths = ["all", *(stages - thawed for thawed in range(1, options.depths))]
+            candidates += grid(backbones=[backbone], size=options.size, depths=depths, epochs=options.epochs)
+        for candidate in candidates:  # what is made once per machine
+            single(dataset, candidate, seed=0, precision=options.precision)
+        together_seconds, together = sweep(dataset, candidates, options=options, work=work)
+        alone_seconds, alone = one_by_one(dataset, candidates, options=options)
+    same = [float(np.mean(together[key] == alone[key])) for key in alone]
+    if min(same) < SAME_PREDICTIONS:
+        raise SystemExit(f"only {min(same):.1%} of the predictions agree: not the same job")
+    print(f"{len(dataset):,} images at {options.size} px, {len(alone)} trainings, {options.epochs} epochs")
+    print(f"equal results: {np.mean(same):.2%} of predictions agree, {min(same):.2%} in the worst training")
+    print(f"one by one {alone_seconds:8.1f} s")
+    print(f"together   {together_seconds:8.1f} s   {alone_seconds / together_seconds:.1f} times")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a folder of class folders")
+    parser.add_argument("--backbones", nargs="*", default=None)
+    parser.add_argument("--depths", type=int, default=4, help="all, and so many less one with stages thawed")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1, help="of the thawed stages")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--limit", type=int, default=0, help="images; 0 for all")
+    parser.add_argument("--precision", default="f32")
+    return parser.parse_args()
+
+
+def random_files(folder: Path) -> list[str]:
+    """Two architectures with random weights, as local files."""
+    import timm
+    from safetensors.torch import save_file
+
+    files = []
+    for name in ("mobilenetv2_100", "resnet18"):
+        file = folder / f"{name}.safetensors"
+        model = timm.create_model(name, pretrained=False)
+        save_file(model.state_dict(), file, metadata={"architecture": name})
+        files.append(str(file))
+    return files
+
+
+def sweep(dataset, candidates, *, options: argparse.Namespace, work: Path):
+    """Seconds of one comparison from an empty cache, and what it predicted by (candidate, seed)."""
+    from headstart.comparisons import compare
+
+    forget_features()
+    started = time.perf_counter()
+    found = compare(
+        dataset, candidates, seeds=options.seeds, precision=options.precision, out=work / "comparison"
+    )
+    seconds = time.perf_counter() - started
+    predictions = {}
+    for candidate in candidates:
+        trials = found.of(candidate)
+        for seed in range(options.seeds):  # a training with nothing random in it counts for every seed
+            predictions[candidate, seed] = np.array(trials[min(seed, len(trials) - 1)].predicted)
+    return seconds, predictions
+
+
+def one_by_one(dataset, candidates, *, options: argparse.Namespace):
+    """The same, each from an empty cache."""
+    predictions, seconds = {}, 0.0
+    for candidate in candidates:
+        for seed in range(options.seeds):
+            forget_features()
+            started = time.perf_counter()
+            predictions[candidate, seed] = single(dataset, candidate, seed=seed, precision=options.precision)
+            seconds += time.perf_counter() - started
+    return seconds, predictions
+
+
+def single(dataset, candidate, *, seed: int, precision: str):
+    """One training as `fit` does it, up to the evaluation; the predicted classes of the validation images."""
+    from headstart.backbones import load_backbone
+    from headstart.comparisons.passes import union
+    from headstart.comparisons.training import Settings
+    from headstart.fitting import predict_images, prepare, train
+    from headstart.runtimes import select
+
+    runtime = select(precision=precision)
+    config = Settings(dataset.name, runtime, 1, 0.15, 0.15, 32, None, None).config(candidate, seed=seed)
+    network = load_backbone(candidate.backbone, size=candidate.size)
+    wanted = union([candidate], views=candidate.views)
+    prepared = prepare(dataset, network, wanted=wanted, runtime=runtime, config=config)
+    trained = train(prepared, network, config=config, taps=candidate.taps)
+    found = {
+        split: predict_images(prepared, trained, images=prepared.images(split))
+        for split in ("validation", "test")
+    }
+    return found["validation"].argmax(axis=1)
+
+
+def forget_features() -> None:
+    """Empty the cache of features; graphs and compiled networks stay."""
+    shutil.rmtree(Path(os.environ["HEADSTART_CACHE"]) / "features", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

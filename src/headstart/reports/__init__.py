@@ -1,0 +1,93 @@
+"""Reports: a run or a comparison as one page that explains itself; also as Markdown and JSON.
+
+The facts are plain data (`Report.facts`); the page, the Markdown and the JSON are three renderings of them.
+HTML needs the extra ``report`` (matplotlib, Jinja2); the other two need nothing.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.comparisons import Comparison, find_comparison
+from headstart.comparisons.storage import COMPARISON_FILE
+from headstart.errors import OptionError, RunError
+from headstart.reports.comparison_facts import comparison_facts
+from headstart.reports.run_facts import run_facts
+from headstart.reports.text import markdown
+from headstart.runs import Run, RunStore
+
+__all__ = ["FORMATS", "Report", "find", "report"]
+
+FORMATS = (".html", ".md", ".json")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is to be said about a run or a comparison, ready to be rendered."""
+
+    facts: dict[str, Any]
+    folder: Path | None  # where the run or comparison lies
+
+    def html(self) -> str:
+        """One self-contained page: no script, no network, light and dark, printable.
+
+        Raises:
+            MissingExtra: matplotlib or Jinja2 is not installed.
+        """
+        from headstart.reports.page import page
+
+        return page(self.facts)
+
+    def markdown(self) -> str:
+        """The same as tables of Markdown."""
+        return markdown(self.facts)
+
+    def json(self) -> str:
+        """The same as data."""
+        return json.dumps(self.facts, indent=1, ensure_ascii=False, default=str)
+
+    def write(self, path: Path) -> Path:
+        """Write to ``path``; its suffix decides the format.
+
+        Raises:
+            OptionError: the suffix is none of `FORMATS`, or the file cannot be written.
+            MissingExtra: HTML was asked for and matplotlib or Jinja2 is not installed.
+        """
+        render = {".html": self.html, ".md": self.markdown, ".json": self.json}.get(path.suffix.lower())
+        if render is None:
+            raise OptionError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
+        text = render()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OptionError(
+                f"{path}: {error.strerror}; name a file that can be written with --out"
+            ) from error
+        return path
+
+
+def report(thing: Run | Comparison) -> Report:
+    """The report on a run or a comparison."""
+    if isinstance(thing, Comparison):
+        return Report(comparison_facts(thing), thing.path)
+    return Report(run_facts(thing), thing.path)
+
+
+def find(name: str | Path) -> Run | Comparison:
+    """A run or a comparison by its folder or id.
+
+    Raises:
+        RunError: there is neither.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return find_comparison(folder) if (folder / COMPARISON_FILE).exists() else RunStore().find(folder)
+    try:
+        return RunStore().find(name)
+    except RunError as not_a_run:
+        try:
+            return find_comparison(name)
+        except RunError:
+            raise not_a_run from None

@@ -1,0 +1,106 @@
+"""The page: the facts, the plots and the pictures, put into one HTML file."""
+
+from typing import Any
+
+from headstart.errors import MissingExtra
+from headstart.reports import text as words
+from headstart.reports.pictures import Album
+
+MATRIX_CLASSES = 20
+"""More classes than this make a confusion matrix that nobody can read; then the pairs are listed alone."""
+
+PAIRS = 24
+"""Pairs of mixed-up classes shown with their images."""
+
+
+def page(facts: dict[str, Any]) -> str:
+    """The HTML of a report.
+
+    Raises:
+        MissingExtra: matplotlib or Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise MissingExtra("a report as a page", extra="report") from None
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("headstart.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": words.percent, "span": words.span, "points": words.points}
+    extra = _run_parts(facts) if facts["kind"] == "run" else _comparison_parts(facts)
+    template = environment.get_template(f"{facts['kind']}.html")
+    return template.render(facts=facts, headline=words.headline(facts), **extra)
+
+
+def _run_parts(facts: dict[str, Any]) -> dict[str, Any]:
+    from headstart.reports import plots
+
+    album = Album()
+    mistakes = [{**image, "picture": album.picture(image)} for image in facts["mistakes"]]
+    confusions = [
+        {**found, "images": [{**image, "picture": album.picture(image)} for image in found["images"]]}
+        for found in facts["confusions"][:PAIRS]
+    ]
+    curve = facts["history"] and any("accuracy" in entry for entry in facts["history"])
+    return {
+        "plots": {
+            "phases": _markup(plots.phases(facts["phases"])) if facts["phases"] else None,
+            "learning": _markup(plots.learning_curve(facts["history"])) if curve else None,
+            "calibration": _markup(plots.calibration(facts["calibration"])) if facts["calibration"] else None,
+        },
+        "mistakes": mistakes,
+        "confusions": confusions,
+        "matrix": _matrix(facts, linked={found["cell"] for found in confusions}),
+        "time": words.time_sentence(facts),
+    }
+
+
+def _matrix(facts: dict[str, Any], *, linked: set[str]) -> list[list[dict[str, Any]]] | None:
+    """Cells with their count, their share of the row for shading, and where they lead."""
+    counts = facts["confusion"]
+    if not counts or len(counts) > MATRIX_CLASSES:
+        return None
+    return [
+        [
+            {
+                "count": count,
+                "shade": round(45 * count / max(sum(row), 1)),
+                "right": i == j,
+                "link": f"cell-{i}-{j}" if f"cell-{i}-{j}" in linked else None,
+            }
+            for j, count in enumerate(row)
+        ]
+        for i, row in enumerate(counts)
+    ]
+
+
+def _comparison_parts(facts: dict[str, Any]) -> dict[str, Any]:
+    from headstart.reports import plots
+
+    whole = any(row["images_per_class"] is None for row in facts["rows"])
+    named = [found["name"] for found in (*facts["time_to_accuracy"], *facts["by_images"])]
+    styles = {name: number for number, name in enumerate(dict.fromkeys(named))}
+    return {
+        "plots": {
+            "pareto": _markup(plots.pareto(facts["rows"])) if whole else None,
+            "curves": _markup(plots.curves(facts["time_to_accuracy"], styles=styles))
+            if facts["time_to_accuracy"]
+            else None,
+            "by_depth": _markup(plots.by_depth(facts["by_depth"])) if facts["by_depth"] else None,
+            "by_images": _markup(plots.by_images(facts["by_images"], styles=styles))
+            if facts["by_images"]
+            else None,
+            "differences": _markup(plots.differences(facts["differences"])) if facts["differences"] else None,
+        },
+        "test": words.test_sentence(facts) if facts["choice"] else None,
+    }
+
+
+def _markup(svg: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(svg)  # made by `plots`, which puts no text of the user's in but as escaped text nodes

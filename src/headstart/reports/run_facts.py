@@ -1,0 +1,234 @@
+"""What a report says about a run, as plain data."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import RunError
+from headstart.runs import RUN_FILE, Run, read_predictions
+
+MISTAKES = 12
+"""Most confident mistakes shown."""
+
+IMAGES_PER_CELL = 8
+_BINS = 10
+"""Of the calibration plot; fewer than the 15 of the calibration error, since each bin must show something."""
+
+_PHASES = ("check", "features", "train", "evaluate", "save")
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """Everything in the report on a run; JSON-ready, pictures by path."""
+    entries, problem = _predictions(run)
+    split = "validation" if run.evaluation.get("validation") else "test"
+    shown = [entry for entry in entries if entry["split"] == split]
+    evaluation = run.evaluation.get(split)
+    notes = list(run.notes) + ([problem] if problem else [])
+    return {
+        "kind": "run",
+        "id": run.id,
+        "created": run.created,
+        "data": run.config.data,
+        "classes": list(run.classes),
+        "images": dict(run.images),
+        "scores": [
+            _score(name, run.evaluation[name]) for name in ("validation", "test") if run.evaluation.get(name)
+        ],
+        "leave_one_out": run.head_fit.get("loo_accuracy"),
+        "split": split,
+        "setting": _setting(run),
+        "phases": [
+            {"phase": phase, "seconds": run.seconds[phase]} for phase in _PHASES if phase in run.seconds
+        ],
+        "seconds": run.seconds.get("total"),
+        "predicted_seconds": _predicted_seconds(run),
+        "cache": dict(run.cache),
+        "history": [dict(entry) for entry in run.history],
+        "confusion": evaluation["confusion"] if evaluation else None,
+        "confusions": _confusions(shown, classes=run.classes),
+        "mistakes": _mistakes(shown),
+        "per_class": evaluation["per_class"] if evaluation else [],
+        "calibration": _calibration(shown),
+        "calibration_error": evaluation["calibration_error"] if evaluation else None,
+        "notes": notes,
+        "findings": _findings(run),
+        "skipped": _skipped(run),
+        "command": _command(run, entries),
+        "versions": dict(run.versions),
+    }
+
+
+def _predictions(run: Run) -> tuple[list[dict[str, Any]], str | None]:
+    try:
+        return read_predictions(run.path)["images"], None
+    except RunError as error:
+        return [], f"no pictures and no calibration plot: {error}"
+
+
+def _score(split: str, found: Any) -> dict[str, Any]:
+    keys = ("images", "accuracy", "interval", "macro_f1", "calibration_error", "log_loss")
+    return {"split": split, **{key: found[key] for key in keys}}
+
+
+def _setting(run: Run) -> list[list[str]]:
+    """What was trained, as (word, value) for people."""
+    config = run.config
+    frozen = "all" if config.depth == config.stages else f"{config.depth} of {config.stages} stages"
+    weights = "pre-trained" if config.pretrained else "random (from scratch)"
+    rows = [
+        ["backbone", f"{config.backbone} at {config.size} px, {weights}"],
+        ["frozen", frozen],
+        ["head", config.head + (f", reading {', '.join(config.taps)}" if config.taps else "")],
+        ["views of each training image", ", ".join(config.views)],
+        ["runtime", f"{config.runtime}, {config.precision}"],
+        ["seed", str(config.seed)],
+    ]
+    if config.epochs:
+        rows.insert(3, ["epochs", f"{config.epochs}, {config.batch_size} images a step"])
+    return rows
+
+
+def _predicted_seconds(run: Run) -> dict[str, float] | None:
+    """What the plan said before the run began, where there was a plan."""
+    try:
+        found = json.loads((run.path / RUN_FILE).read_text()).get("predicted_seconds")
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or not {"low", "median", "high"} <= set(found):
+        return None
+    return {key: float(found[key]) for key in ("low", "median", "high")}
+
+
+def _confusions(entries: Sequence[dict[str, Any]], *, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Each pair that was mixed up, the most frequent first, with the images behind it."""
+    wrong = [entry for entry in entries if entry["label"] != entry["predicted"]]
+    counts = Counter((entry["label"], entry["predicted"]) for entry in wrong)
+    place = {name: index for index, name in enumerate(classes)}
+    found = []
+    for (label, predicted), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        images = [e for e in wrong if (e["label"], e["predicted"]) == (label, predicted)]
+        images.sort(key=lambda entry: -entry["probability"])
+        found.append(
+            {
+                "label": label,
+                "predicted": predicted,
+                "cell": f"cell-{place[label]}-{place[predicted]}",
+                "count": count,
+                "images": [_image(entry) for entry in images[:IMAGES_PER_CELL]],
+            }
+        )
+    return found
+
+
+def _mistakes(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    wrong = [entry for entry in entries if entry["label"] != entry["predicted"]]
+    wrong.sort(key=lambda entry: -entry["probability"])
+    return [_image(entry) for entry in wrong[:MISTAKES]]
+
+
+def _image(entry: dict[str, Any]) -> dict[str, Any]:
+    keys = ("path", "label", "predicted", "probability", "file", "member", "content")
+    return {key: entry[key] for key in keys if key in entry}
+
+
+def _calibration(entries: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Bins of equal width of the probability of the called class, the empty ones left out."""
+    bins: dict[int, list[dict[str, Any]]] = {}
+    for entry in entries:
+        bins.setdefault(min(int(entry["probability"] * _BINS), _BINS - 1), []).append(entry)
+    return [
+        {
+            "low": number / _BINS,
+            "high": (number + 1) / _BINS,
+            "images": len(members),
+            "confidence": sum(e["probability"] for e in members) / len(members),
+            "accuracy": sum(e["label"] == e["predicted"] for e in members) / len(members),
+        }
+        for number, members in sorted(bins.items())
+    ]
+
+
+def _findings(run: Run) -> list[str]:
+    """What the checks found in the data, one sentence each."""
+    data = run.data
+    counted = (
+        ("contradictions", "image content under several labels: at least one label is wrong"),
+        ("leaks", "group of duplicates on both sides of a split: the score flatters"),
+        ("exact_duplicates", "group of identical files"),
+        ("near_duplicates", "group of nearly identical images"),
+        ("odd_sizes", "image of unusual size"),
+    )
+    found: list[str] = []
+    said: list[Any] = []
+    for key, text in counted:
+        items = [item for item in data.get(key) or [] if item not in said]
+        said += items
+        if items:
+            names = [_names(item) for item in items[:3]]
+            more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+            found.append(f"{len(items)} × {text}: {'; '.join(names)}{more}")
+    imbalance = data.get("imbalance")
+    if imbalance and imbalance >= 2:
+        found.append(f"the largest class has {imbalance:.1f} times the images of the smallest")
+    return found
+
+
+def _names(item: Any) -> str:
+    files = item.get("files")
+    if not files:
+        return str(item.get("name", item))
+    return ", ".join(str(file["name"] if isinstance(file, dict) else file) for file in files[:3])
+
+
+def _skipped(run: Run) -> list[dict[str, str]]:
+    try:
+        found = json.loads((run.path / "skipped.json").read_text())
+    except (OSError, ValueError):
+        return []
+    return [{"path": str(item["path"]), "reason": str(item["reason"])} for item in found]
+
+
+def _command(run: Run, entries: Sequence[dict[str, Any]]) -> str:
+    """The command that repeats the run; every option that is not its default."""
+    config = run.config
+    words = ["headstart", "fit", _source(entries) or config.data, "--backbone", config.backbone]
+    words += ["--size", str(config.size)]
+    if config.architecture:
+        words += ["--architecture", config.architecture]
+    if not config.pretrained:
+        words += ["--scratch"]
+    elif config.depth < config.stages:
+        words += ["--freeze", str(config.depth)]
+    words += ["--head", config.head]
+    if config.head == "ridge" and config.depth == config.stages:
+        words += ["--taps", "auto" if "taps" in run.head_fit else "all" if config.taps else "last"]
+    words += ["--views", "flip" if config.views == ("centre", "flip") else str(len(config.views))]
+    for option, value in (
+        ("--epochs", config.epochs),
+        ("--learning-rate", config.learning_rate),
+        ("--class-weights", config.class_weights),
+    ):
+        words += [option, str(value)] if value is not None else []
+    words += [
+        "--runtime",
+        config.runtime,
+        "--precision",
+        config.precision,
+        "--batch-size",
+        str(config.batch_size),
+    ]
+    words += ["--validation", str(config.validation), "--test", str(config.test), "--seed", str(config.seed)]
+    return " ".join(map(shlex.quote, words))
+
+
+def _source(entries: Sequence[dict[str, Any]]) -> str | None:
+    """The folder or zip that the images came from, as far as an image's place tells."""
+    if not entries or "file" not in entries[0]:
+        return None
+    file, path = entries[0]["file"], entries[0]["path"]
+    if "member" in entries[0]:
+        return str(file)
+    return str(Path(file[: -len(path)])) if file.endswith(path) else None

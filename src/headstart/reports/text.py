@@ -1,0 +1,182 @@
+"""What a report says in words, and the whole of it as Markdown: the same facts as the page."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def markdown(facts: dict[str, Any]) -> str:
+    """The report's facts as Markdown."""
+    parts = _run(facts) if facts["kind"] == "run" else _comparison(facts)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _run(facts: dict[str, Any]) -> Iterable[str]:
+    yield f"# {facts['data']}: {headline(facts)}"
+    yield f"Run {facts['id']}, {facts['created']}"
+    yield _table(
+        ["images", "number", "accuracy", "95% interval", "macro-F1", "calibration error"],
+        [
+            [
+                s["split"],
+                s["images"],
+                percent(s["accuracy"]),
+                span(s["interval"]),
+                f"{s['macro_f1']:.3f}",
+                f"{s['calibration_error']:.3f}",
+            ]
+            for s in facts["scores"]
+        ],
+    )
+    yield _bullets([*facts["notes"], *facts["findings"]])
+    yield "## What was trained"
+    yield _table(["", ""], facts["setting"])
+    yield "## Time"
+    yield time_sentence(facts)
+    yield _table(["phase", "seconds"], [[p["phase"], f"{p['seconds']:.2f}"] for p in facts["phases"]])
+    if facts["history"]:
+        keys = list(facts["history"][0])
+        yield "## Learning curve"
+        yield _table(keys, [[_number(entry.get(key)) for key in keys] for entry in facts["history"]])
+    if facts["per_class"]:
+        yield "## Classes"
+        yield _table(
+            ["class", "images", "precision", "recall", "F1"],
+            [
+                [c["name"], c["support"], percent(c["precision"]), percent(c["recall"]), f"{c['f1']:.3f}"]
+                for c in facts["per_class"]
+            ],
+        )
+    if facts["confusions"]:
+        yield "## What was mixed up"
+        yield _table(
+            ["is", "was called", "images", "for example"],
+            [
+                [c["label"], c["predicted"], c["count"], c["images"][0]["path"]]
+                for c in facts["confusions"][:20]
+            ],
+        )
+    if facts["calibration"]:
+        yield "## Calibration"
+        yield _table(
+            ["probability", "images", "mean probability", "share right"],
+            [
+                [span([b["low"], b["high"]]), b["images"], percent(b["confidence"]), percent(b["accuracy"])]
+                for b in facts["calibration"]
+            ],
+        )
+    if facts["skipped"]:
+        yield "## Files left out"
+        yield _table(["file", "reason"], [[item["path"], item["reason"]] for item in facts["skipped"]])
+    yield "## To repeat it"
+    yield f"    {facts['command']}"
+
+
+def _comparison(facts: dict[str, Any]) -> Iterable[str]:
+    yield f"# {facts['data']}: {headline(facts)}"
+    yield f"Comparison {facts['id']}, {facts['created']}; {facts['validation_images']} validation images"
+    if facts["choice"]:
+        yield _bullets(facts["choice"]["reasons"])
+        yield test_sentence(facts)
+    yield "## Candidates"
+    yield _table(
+        ["candidate", "accuracy", "95% interval", "over seeds", "seconds", "Pareto front"],
+        [
+            [
+                row["name"],
+                percent(row["accuracy"]),
+                span(row["interval"]),
+                "-" if row["trials"] == 1 else span(row["spread"]),
+                f"{row['seconds']:.2f}",
+                "yes" if row["on_front"] else "",
+            ]
+            for row in facts["rows"]
+        ],
+    )
+    if facts["differences"]:
+        yield "## Against the choice, on the same images"
+        yield _table(
+            ["candidate", "difference in points", "95% interval", "told apart"],
+            [
+                [
+                    d["name"],
+                    points(d["difference"]),
+                    f"{points(d['interval'][0])} to {points(d['interval'][1])}",
+                    "yes" if d["significant"] else "no",
+                ]
+                for d in facts["differences"]
+            ],
+        )
+    yield _bullets(facts["notes"])
+    if facts["command"]:
+        yield "## To have it"
+        yield f"    {facts['command']}"
+
+
+def headline(facts: dict[str, Any]) -> str:
+    """The one sentence that a report begins with."""
+    if facts["kind"] == "comparison":
+        return f"take {facts['choice']['candidate']['name']}" if facts["choice"] else "no choice"
+    if facts["scores"]:
+        first = facts["scores"][0]
+        return f"{percent(first['accuracy'])} of {first['images']} {first['split']} images right"
+    found = facts["leave_one_out"]
+    return f"{percent(found)} leave-one-out accuracy" if found is not None else "no image held out"
+
+
+def time_sentence(facts: dict[str, Any]) -> str:
+    """How long it took, against what was predicted."""
+    text = f"{facts['seconds']:.1f} s in all"
+    expected = facts["predicted_seconds"]
+    if expected:
+        inside = expected["low"] <= facts["seconds"] <= expected["high"]
+        text += (
+            f"; predicted {expected['median']:.1f} s ({expected['low']:.1f} to {expected['high']:.1f}), "
+            f"which {'holds' if inside else 'was wrong'}"
+        )
+    use = facts["cache"]
+    if use.get("hits"):
+        text += f". {use['hits']:,} of {use['hits'] + use['misses']:,} renderings were in the feature cache"
+    return text + "."
+
+
+def test_sentence(facts: dict[str, Any]) -> str:
+    """What the test images said of the choice."""
+    read = facts["choice"]["test"]
+    if not read:
+        return "There are no test images, so the accuracy of the choice is flattered by having been chosen."
+    return (
+        f"On {read['images']} test images, read once and for the choice alone: {percent(read['accuracy'])} "
+        f"({span(read['interval'])})."
+    )
+
+
+def percent(share: float) -> str:
+    """0.873 -> 87.3%."""
+    return f"{share:.1%}"
+
+
+def span(interval: Sequence[float]) -> str:
+    """(0.85, 0.9) -> 85.0 to 90.0%."""
+    return f"{100 * interval[0]:.1f} to {interval[1]:.1%}"
+
+
+def points(share: float) -> str:
+    """0.031 -> +3.1."""
+    return f"{100 * share:+.1f}"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4f}"
+    return str(value)
+
+
+def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,288 @@
+"""Reports: what a page says, that it needs nothing, and that everybody can read it."""
+
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headstart
+from headstart.comparisons import Comparison, compare, grid
+from headstart.errors import MissingExtra, OptionError, RunError
+from headstart.reports import find, report
+from headstart.reports.pictures import Album, thumbnail
+from headstart.runs import Run, read_predictions
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+FAST = {"size": 64, "precision": "f32"}
+
+
+@pytest.fixture
+def run(photos: Path) -> Run:
+    """Labels that are wrong on purpose, so that there are mistakes to show."""
+    for number in range(6):
+        one, other = photos / "bars" / f"{number:03}.jpg", photos / "discs" / f"{number:03}.jpg"
+        kept = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(kept)
+    (photos / "discs" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    _, run = headstart.fit(photos, head="softmax", epochs=3, validation=0.3, **FAST)
+    assert (run.accuracy["validation"] or 0) < 1
+    return run
+
+
+@pytest.fixture
+def comparison(photos: Path) -> Comparison:
+    candidates = grid(size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2)
+    return compare(photos, candidates, seeds=2, precision="f32")
+
+
+class Page(html.parser.HTMLParser):
+    """What is in a page: elements with their attributes, and the text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_a_page_refers_to_nothing_outside_and_every_link_leads_somewhere(
+    run: Run, comparison: Comparison
+) -> None:
+    for thing in (run, comparison):
+        page = Page(report(thing).html())
+        ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+        assert len(ids) == len(set(ids))
+        for _, attributes in page.elements:
+            for name in ("src", "href", "xlink:href"):
+                value = attributes.get(name) or "data:"
+                assert value.startswith("data:") or value.removeprefix("#") in ids
+        assert not page.all("script") and not page.all("iframe")
+        assert not re.search(r"url\((?!#)", report(thing).html())
+
+
+def test_every_plot_has_a_name_and_a_table_and_every_picture_a_text(run: Run, comparison: Comparison) -> None:
+    for thing, plots in ((run, 3), (comparison, 4)):
+        page = Page(report(thing).html())
+        figures = page.all("figure")
+        assert len(figures) == plots and all(figure["aria-label"] for figure in figures)
+        assert len(page.all("table")) >= plots
+        assert all(image["alt"] for image in page.all("img"))
+        assert len(page.all("h1")) == 1
+
+
+def test_plots_take_their_colours_from_the_page(run: Run) -> None:
+    svgs = re.findall(r"<svg.*?</svg>", report(run).html(), flags=re.S)
+    assert len(svgs) == 3
+    for svg in svgs:
+        assert "var(--ink)" in svg and "<text" in svg
+        assert not re.findall(r"(?:fill|stroke): ?#", svg)
+
+
+def test_the_confusion_matrix_leads_to_the_images_behind_a_cell(run: Run) -> None:
+    facts = report(run).facts
+    wrong = [
+        e
+        for e in read_predictions(run.path)["images"]
+        if e["split"] == "validation" and e["label"] != e["predicted"]
+    ]
+    assert sum(found["count"] for found in facts["confusions"]) == len(wrong) > 0
+    page = Page(report(run).html())
+    links = {attributes["href"] for attributes in page.all("a")}
+    for found in facts["confusions"]:
+        assert f"#{found['cell']}" in links
+        assert {image["path"] for image in found["images"]} <= {entry["path"] for entry in wrong}
+    probabilities = [image["probability"] for image in facts["mistakes"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert any((image["src"] or "").startswith("data:image/jpeg") for image in page.all("img"))
+
+
+def test_the_page_of_a_run_says_what_happened_and_how_to_repeat_it(run: Run) -> None:
+    made = report(run)
+    text = Page(made.html()).text
+    for expected in (f"{run.accuracy['validation']:.1%}", "broken.jpg", "precision", "calibration error"):
+        assert expected in text
+    words = made.facts["command"].split()
+    assert words[:2] == ["headstart", "fit"] and Path(words[2]).is_dir()
+    done = subprocess.run(
+        [Path(sys.executable).with_name("headstart"), *words[1:], "--out", "again", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["accuracy"] == dict(run.accuracy)
+
+
+def test_calibration_bins_hold_every_image_once(run: Run) -> None:
+    facts = report(run).facts
+    assert sum(found["images"] for found in facts["calibration"]) == run.images["validation"]
+    mean = sum(found["images"] * found["accuracy"] for found in facts["calibration"])
+    assert mean / run.images["validation"] == pytest.approx(run.accuracy["validation"])
+
+
+def test_the_prediction_of_the_plan_is_set_against_what_it_took(run: Run) -> None:
+    record = json.loads((run.path / "run.json").read_text())
+    expected = {"low": 0.001, "median": 0.002, "high": 0.003}
+    (run.path / "run.json").write_text(json.dumps({**record, "predicted_seconds": expected}))
+    assert "which was wrong" in report(find(run.path)).markdown()
+    expected["high"] = 1e6
+    (run.path / "run.json").write_text(json.dumps({**record, "predicted_seconds": expected}))
+    assert "which holds" in report(find(run.path)).markdown()
+
+
+def test_the_page_of_a_comparison_says_what_to_take_and_what_was_not_told_apart(
+    comparison: Comparison,
+) -> None:
+    made = report(comparison)
+    choice = comparison.choice
+    assert choice is not None
+    text = Page(made.html()).text
+    assert f"Take {choice.candidate.name}" in text and choice.command in text
+    assert made.facts["by_images"] and not made.facts["by_depth"]
+    assert {row["name"] for row in made.facts["rows"]} == {c.name for c in comparison.candidates}
+    assert choice.candidate.name in made.markdown()
+
+
+def test_names_with_markup_in_them_are_shown_not_run(photos: Path) -> None:
+    (photos / "discs").rename(photos / "<script>alert(1)<")
+    _, run = headstart.fit(photos, **FAST)
+    source = report(run).html()
+    assert "<script" not in source and "&lt;script&gt;" in source
+
+
+def test_a_picture_that_changed_since_is_not_shown(run: Run) -> None:
+    entry = read_predictions(run.path)["images"][0]
+    assert (thumbnail(entry) or "").startswith("data:image/jpeg")
+    assert Album(most=0).picture(entry) is None
+    other = next(
+        path for path in Path(entry["file"]).parent.iterdir() if path.name != Path(entry["file"]).name
+    )
+    Path(entry["file"]).write_bytes(other.read_bytes())
+    assert thumbnail(entry) is None
+    Path(entry["file"]).unlink()
+    assert thumbnail(entry) is None and thumbnail({"path": "array", "content": ""}) is None
+
+
+def test_a_run_without_predictions_still_has_a_report(run: Run) -> None:
+    (run.path / "predictions.json").unlink()
+    page = Page(report(run).html())
+    assert "no pictures" in page.text and not page.all("img")
+
+
+def test_pictures_come_out_of_a_zip(photos: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    _, run = headstart.fit(archive, **FAST)
+    entry = read_predictions(run.path)["images"][0]
+    assert entry["member"] and (thumbnail(entry) or "").startswith("data:image/jpeg")
+
+
+def test_the_suffix_decides_the_format(run: Run, tmp_path: Path) -> None:
+    made = report(run)
+    assert made.write(tmp_path / "new" / "a.html").read_text().startswith("<!doctype html>")
+    assert made.write(tmp_path / "a.md").read_text().startswith("# ")
+    assert json.loads(made.write(tmp_path / "a.json").read_text())["id"] == run.id
+    with pytest.raises(OptionError, match=r"\.html, \.md, \.json"):
+        made.write(tmp_path / "a.pdf")
+
+
+def test_find_tells_runs_and_comparisons_apart(run: Run, comparison: Comparison) -> None:
+    assert isinstance(find(run.id), Run) and isinstance(find(run.path), Run)
+    assert isinstance(find(comparison.id), Comparison)
+    assert isinstance(find(comparison.path or ""), Comparison)
+    with pytest.raises(RunError, match="nothing-such"):
+        find("nothing-such")
+
+
+def test_without_the_extra_a_page_is_refused_and_markdown_is_not(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtra, match=r"headstart\[report\]"):
+        report(run).html()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtra, match=r"headstart\[report\]"):
+        report(run).html()
+    assert report(run).markdown()
+
+
+def test_the_command_writes_a_page_without_loading_a_network(run: Run) -> None:
+    code = (
+        "import sys; sys.argv = ['headstart', 'report', sys.argv[1]]\n"
+        "from headstart.cli import main\n"
+        "main()\n"
+        "print(sorted({'torch', 'timm', 'openvino', 'onnx', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, run.id], capture_output=True, text=True, check=True)
+    written, loaded = done.stdout.splitlines()
+    assert Path(written) == run.path / "report.html" and Path(written).stat().st_size > 10_000
+    assert loaded == "[]"
+
+
+# --- in a browser
+
+
+def _browser_parts() -> tuple[str, Path]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    axe = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    if not axe.is_absolute():
+        axe = Path(__file__).parents[1] / axe
+    if not axe.exists():
+        pytest.skip(f"no axe-core at {axe}: npm install axe-core, or set AXE_CORE to its axe.min.js")
+    return chromium, axe
+
+
+def test_the_pages_pass_axe_in_light_and_dark_on_a_desk_and_a_phone(
+    run: Run, comparison: Comparison, tmp_path: Path
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium, axe = _browser_parts()
+    pages = [report(thing).write(tmp_path / f"{thing.id}.html") for thing in (run, comparison)]
+    problems: list[Any] = []
+    requests: list[str] = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch_persistent_context(
+            str(tmp_path / "profile"),
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"],
+            offline=True,
+            bypass_csp=True,  # for axe, which is put into the page; the page has no script of its own
+        )
+        tab = browser.new_page()
+        tab.on("console", lambda message: problems.append(message.text))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        for path in pages:
+            for scheme, width in (("light", 1200), ("dark", 1200), ("light", 360), ("dark", 360)):
+                tab.set_viewport_size({"width": width, "height": 800})
+                tab.emulate_media(color_scheme=scheme)
+                tab.goto(path.as_uri())
+                tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+                assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+                tab.evaluate(axe.read_text())
+                found = tab.evaluate("axe.run(document)")
+                problems += [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]]
+        browser.close()
+    assert problems == []
+    outside = {url for url in requests if not url.startswith(("data:", "file:"))}
+    assert not outside
