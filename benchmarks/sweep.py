@@ -36,15 +36,16 @@ def main() -> None:
 
         dataset = read_dataset(options.data)
         if options.limit:
-            step = max(1, len(dataset) // options.limit)
-            dataset = replace(dataset, samples=dataset.samples[::step][: options.limit])
+            dataset = spread(dataset, options.limit)
         candidates: list[Candidate] = []
         for backbone in options.backbones or ("builtin", *random_files(work)):
             stages = len(load_backbone(backbone, size=options.size).stages)
             depths = ["all", *(stages - thawed for thawed in range(1, options.depths))]
             candidates += grid(backbones=[backbone], size=options.size, depths=depths, epochs=options.epochs)
-        for candidate in candidates:  # what is made once per machine
-            single(dataset, candidate, seed=0, precision=options.precision)
+        few = spread(dataset, max(64, 10 * len(dataset.classes)))
+        sweep(few, candidates, options=options, work=work)  # graphs and compiled networks, once per machine
+        for candidate in candidates:
+            single(few, candidate, seed=0, precision=options.precision)
         together_seconds, together = sweep(dataset, candidates, options=options, work=work)
         alone_seconds, alone = one_by_one(dataset, candidates, options=options)
     same = [float(np.mean(together[key] == alone[key])) for key in alone]
@@ -85,15 +86,20 @@ def random_files(folder: Path) -> list[str]:
     return files
 
 
+def spread(dataset, images: int):
+    """The data set with so many images, taken evenly."""
+    step = max(1, len(dataset) // images)
+    return replace(dataset, samples=dataset.samples[::step][:images])
+
+
 def sweep(dataset, candidates, *, options: argparse.Namespace, work: Path):
     """Seconds of one comparison from an empty cache, and what it predicted by (candidate, seed)."""
     from headstart.comparisons import compare
 
     forget_features()
+    place = Path(tempfile.mkdtemp(dir=work)) / "comparison"
     started = time.perf_counter()
-    found = compare(
-        dataset, candidates, seeds=options.seeds, precision=options.precision, out=work / "comparison"
-    )
+    found = compare(dataset, candidates, seeds=options.seeds, precision=options.precision, out=place)
     seconds = time.perf_counter() - started
     predictions = {}
     for candidate in candidates:

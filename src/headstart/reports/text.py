@@ -117,8 +117,8 @@ def headline(facts: dict[str, Any]) -> str:
     if facts["kind"] == "comparison":
         return f"take {facts['choice']['candidate']['name']}" if facts["choice"] else "no choice"
     if facts["scores"]:
-        first = facts["scores"][0]
-        return f"{percent(first['accuracy'])} of {first['images']} {first['split']} images right"
+        honest = facts["scores"][-1]  # the test images where there are any: nothing was chosen on them
+        return f"{percent(honest['accuracy'])} of {honest['images']} {honest['split']} images right"
     found = facts["leave_one_out"]
     return f"{percent(found)} leave-one-out accuracy" if found is not None else "no image held out"
 
