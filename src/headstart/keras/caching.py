@@ -83,7 +83,7 @@ class Features:
             records = store.compute([array[rows] for array in arrays])
             store.write(keys, rows, records, found)
         table = np.frombuffer(b"".join(found[key] for key in keys), store.record)
-        return [np.ascontiguousarray(table[name]) for name in store.record.names or ()]
+        return [np.array(table[name]) for name in store.record.names or ()]
 
     def missing(self, arrays: Sequence[Array]) -> int:
         """How many different images the cache does not hold."""
