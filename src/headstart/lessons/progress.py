@@ -259,6 +259,13 @@ class Progress:
 
         return self._write(write)
 
+    def badge(self, challenge: str) -> str | None:
+        """A challenge's credential, or None where no badge has been issued for it."""
+        query = sa.select(_badge.c.credential).where(_badge.c.challenge == challenge)
+        with self._reading() as connection:
+            kept = connection.execute(query).scalar()
+        return None if kept is None else str(kept)
+
     def badges(self, learner: str) -> list[str]:
         """A learner's credentials, oldest first."""
         query = sa.select(_badge.c.credential).where(_badge.c.learner == learner).order_by(_badge.c.issued_at)

@@ -1,0 +1,15 @@
+"""The lesson in the browser: a local server whose pages work without JavaScript and without a network.
+
+    app         puts the pages together (`create_app`)
+    site        what every page needs: the lesson, the store, the clock, the experiments
+    security    session cookie, CSRF tokens, Host check, access token, response headers
+    rendering   templates, and Markdown with measured numbers in it
+    home        the first page and the modes that are read
+    challenges  problems: opened, answered, explained; the badge
+    revision    review cards
+    tasks       hands-on tasks and the project
+    laboratory  experiments: run one at a time, watched live
+    jobs        the queue behind it
+
+This package imports nothing by itself.
+"""

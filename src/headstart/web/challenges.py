@@ -1,0 +1,314 @@
+"""Problems: opened, answered, explained. Every rule is the engine's; this page shows and passes on.
+
+A page gets nothing but `attempts.public_view`, so what has not closed cannot leak.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.responses import JSONResponse, Response
+
+from headstart.errors import LessonError
+from headstart.lessons import attempts, badges, pictures, scores
+from headstart.lessons.attempts import Challenge, Chose, Closed, Event, HintTaken, Opened, Refused, Submitted
+from headstart.lessons.pack import Problem
+from headstart.web.rendering import inline, leave, markdown, page, sections
+from headstart.web.security import SessionOf, SiteOf
+from headstart.web.site import Site
+
+router = APIRouter()
+
+TIMERS = {"1": 1.0, "2": 2.0, "5": 5.0, "10": 10.0, "off": None}
+_NONCE = re.compile(r"[0-9a-f]{32}")
+_LONGEST_NAME = 80
+
+
+# Starting -------------------------------------------------------------------------------------------------
+
+
+@router.get("/modes/challenge")
+def start_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+    """What awaits the learner; the choice of time; a challenge already begun; earlier ones."""
+    taken = mine(site, session.learner, "challenge")
+    mode = site.pack.mode("challenge")
+    return page(
+        request,
+        "challenge_start.html",
+        mode=mode,
+        parts=[(heading, markdown(text, site.jobs.results())) for heading, text in sections(mode.body)],
+        problems=[_outline(problem) for problem in site.pack.problems("challenge")],
+        current=unfinished(site, taken),
+        finished=[(state, scores.score(state)) for state in reversed(taken) if state.finished_at],
+        timers=TIMERS,
+    )
+
+
+def _outline(problem: Problem) -> dict[str, object]:
+    return {"title": problem.title, "kind": problem.kind, "level": problem.level}
+
+
+def mine(site: Site, learner: str, mode: str) -> list[Challenge]:
+    """A learner's challenges of this lesson and mode, oldest first."""
+    states = site.store.challenges(learner=learner, pack=site.pack.slug)
+    return [state for state in states if state.mode == mode]
+
+
+def unfinished(site: Site, states: list[Challenge]) -> Challenge | None:
+    """The latest one still open, of this very version of the lesson."""
+    begun = [s for s in states if s.finished_at is None and s.fingerprint == site.pack.fingerprint]
+    return begun[-1] if begun else None
+
+
+@router.post("/modes/{mode}/begin")
+def begin(
+    request: Request, site: SiteOf, session: SessionOf, mode: str, timer: Annotated[str, Form()] = "off"
+) -> Response:
+    """Begins a challenge, or goes on with the one that is open."""
+    if mode not in site.pack.problem_sets:
+        raise HTTPException(404)
+    if timer not in TIMERS:
+        raise HTTPException(400, f"The time {timer!r} is none of those offered.")
+    state = unfinished(site, mine(site, session.learner, mode))
+    if state is None:
+        event = attempts.begin(
+            site.pack,
+            challenge=str(uuid.uuid4()),
+            learner=session.learner,
+            seed=secrets.token_hex(16),
+            mode=mode,
+            timer=TIMERS[timer] if mode == "challenge" else None,
+        )
+        state = site.store.start(event, site.clock())
+    return leave(request, _next(state) or f"/challenges/{state.id}")
+
+
+# A problem ------------------------------------------------------------------------------------------------
+
+
+@router.get("/challenges/{identity}")
+def result_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
+    """How the challenge stands: every problem, the points, the way to the badge."""
+    state = _challenge(site, session.learner, identity)
+    return page(
+        request,
+        "result.html",
+        view=_view(site, state, site.clock()),
+        score=scores.score(state),
+        next=_next(state),
+        badge=site.store.badge(state.id) is not None,
+    )
+
+
+@router.get("/challenges/{identity}/{number:int}")
+def problem_page(
+    request: Request, site: SiteOf, session: SessionOf, identity: str, number: int, note: str = ""
+) -> Response:
+    """One problem, as much of it as may be seen now."""
+    state = _challenge(site, session.learner, identity)
+    item, view = _item(site, state, number)
+    return page(
+        request,
+        "problem.html",
+        view=view,
+        item=item,
+        number=number,
+        next=_next(state),
+        nonce=secrets.token_hex(16),
+        note=_NOTES.get(note, ""),
+        version=_version(item),
+    )
+
+
+_NOTES = {
+    "choose": "Choose an answer first.",
+    "tried": "That answer was tried already. Choose another one.",
+    "wrong": "Not that one. One attempt is left.",
+    "closed": "This problem was closed meanwhile.",
+}
+
+
+@router.get("/challenges/{identity}/{number:int}/state")
+def problem_state(site: SiteOf, session: SessionOf, identity: str, number: int) -> Response:
+    """What the page's script asks to keep the timer true and two tabs in step."""
+    state = _challenge(site, session.learner, identity)
+    now = site.clock()
+    raw = attempts.public_view(state, site.pack, now)["items"][_place(state, number)]
+    shown = ("status", "seconds_left", "worth", "chosen", "tried", "attempts_left")
+    return JSONResponse({name: raw.get(name) for name in shown} | {"version": _version(raw)})
+
+
+@router.post("/challenges/{identity}/{number:int}/{action}")
+def act(
+    request: Request,
+    site: SiteOf,
+    session: SessionOf,
+    identity: str,
+    number: int,
+    action: str,
+    option: Annotated[str, Form()] = "",
+    key: Annotated[str, Form()] = "",
+) -> Response:
+    """Opens a problem, marks a choice, takes the hint, submits, or gives up."""
+    state = _challenge(site, session.learner, identity)
+    problem = state.items[_place(state, number)].problem
+    address = f"/challenges/{state.id}/{number}"
+    if action == "submit" and not option:
+        return leave(request, f"{address}?note=choose")
+    try:
+        entry = None
+        for event in _events(action, problem, option=option, key=key):
+            state, entry = site.store.record(state.id, event, site.clock())
+    except Refused as refused:
+        known = refused.reason in _NOTES
+        if not known:
+            raise HTTPException(409, f"{str(refused).capitalize()}.") from None
+        return leave(request, f"{address}?note={refused.reason}")
+    missed = entry is not None and entry.verdict is not None and not entry.verdict.closes
+    return leave(request, f"{address}?note=wrong" if missed else address)
+
+
+def _events(action: str, problem: str, *, option: str, key: str) -> list[Event]:
+    # What was marked when the hint was asked for is kept, also without JavaScript.
+    marked: list[Event] = [Chose(problem, option)] if option else []
+    match action:
+        case "open":
+            return [Opened(problem)]
+        case "choose" if option:
+            return marked
+        case "hint":
+            return [*marked, HintTaken(problem)]
+        case "give-up":
+            return [Closed(problem)]
+        case "submit" if _NONCE.fullmatch(key):
+            # The key names this form and this answer: sent twice it counts once, yet an old form that
+            # comes back with another answer is not lost.
+            return [Submitted(problem, option, f"{key}-{option}"[:120])]
+    raise HTTPException(400, "This form is incomplete. Reload the page and try again.")
+
+
+def _challenge(site: Site, learner: str, identity: str) -> Challenge:
+    state = _own(site, learner, identity)
+    if state.fingerprint != site.pack.fingerprint:
+        raise HTTPException(410, "The lesson has changed since this challenge began; begin a new one.")
+    return state
+
+
+def _own(site: Site, learner: str, identity: str) -> Challenge:
+    try:
+        state = site.store.settle(identity, site.clock())
+    except LessonError:
+        raise HTTPException(404) from None
+    if state.learner != learner or state.pack != site.pack.slug:
+        raise HTTPException(404)
+    return state
+
+
+def _place(state: Challenge, number: int) -> int:
+    if not 1 <= number <= len(state.items):
+        raise HTTPException(404)
+    return number - 1
+
+
+def _next(state: Challenge) -> str | None:
+    for number, item in enumerate(state.items, 1):
+        if item.closed_at is None:
+            return f"/challenges/{state.id}/{number}"
+    return None
+
+
+def _view(site: Site, state: Challenge, now: datetime) -> dict[str, Any]:
+    return attempts.public_view(state, site.pack, now)
+
+
+def _item(site: Site, state: Challenge, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The item with its texts rendered, and the whole view."""
+    view = _view(site, state, site.clock())
+    item = dict(view["items"][_place(state, number)])
+    results = site.jobs.results()
+    if "prompt" in item:
+        item["prompt"] = markdown(item["prompt"], results)
+        item["options"] = [one | {"text": inline(one["text"], results)} for one in item["options"]]
+    if item.get("hint_taken") and item["status"] != "closed":
+        item["hint"] = attempts.hint(state, site.pack, item["problem"])
+    if "hint" in item:
+        item["hint"] = markdown(item["hint"], results)
+    if item["status"] == "closed":
+        item["feedback"] = {key: inline(text, results) for key, text in item["feedback"].items()}
+        item["explanation"] = markdown(item["explanation"], results)
+    return item, view
+
+
+def _version(item: dict[str, Any]) -> str:
+    """Changes when another tab has opened, tried, taken the hint or closed."""
+    return f"{item['status'] == 'unopened':d}{item.get('hint_taken', 0):d}" + (
+        f"{len(item.get('tried', ()))}{item['status'] == 'closed':d}"
+    )
+
+
+# The badge ------------------------------------------------------------------------------------------------
+
+
+@router.get("/challenges/{identity}/badge")
+def badge_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
+    """The badge, or the form that asks which name it shall bear."""
+    state = _earned(site, session.learner, identity)
+    credential = site.store.badge(state.id)
+    checked = _verified(site, credential) if credential else None
+    return page(request, "badge.html", state=state, checked=checked)
+
+
+@router.post("/challenges/{identity}/badge/issue")
+def issue_badge(
+    request: Request, site: SiteOf, session: SessionOf, identity: str, name: Annotated[str, Form()] = ""
+) -> Response:
+    """Signs the badge. A challenge has one; asking again gives the same."""
+    state = _earned(site, session.learner, identity)
+    holder = " ".join(name.split())[:_LONGEST_NAME]
+    if not holder:
+        raise HTTPException(400, "The badge needs a name.")
+    issuer = badges.load_issuer(site.home)
+    used = {problem.experiment for problem in site.pack.problems("challenge")}
+    results = {key: fields for key, fields in site.jobs.results().items() if key in used}
+    credential = badges.issue(state, site.pack, name=holder, issuer=issuer, results=results)
+    site.store.keep_badge(state, credential, site.clock())
+    return leave(request, f"/challenges/{state.id}/badge")
+
+
+@router.get("/challenges/{identity}/badge.{kind}")
+def badge_file(site: SiteOf, session: SessionOf, identity: str, kind: str, show: bool = False) -> Response:
+    """The badge to keep: a picture with the credential baked in, or the credential alone."""
+    state = _earned(site, session.learner, identity)
+    credential = site.store.badge(state.id)
+    if credential is None or kind not in _KINDS:
+        raise HTTPException(404)
+    title, holder = site.pack.badge.title, _verified(site, credential).holder
+    content: str | bytes
+    match kind:
+        case "png":
+            content = pictures.bake_png(pictures.draw_png(title, holder), credential)
+        case "svg":
+            content = pictures.bake_svg(pictures.draw_svg(title, holder), credential)
+        case _:
+            content = credential
+    headers = {} if show else {"content-disposition": f'attachment; filename="headstart-badge.{kind}"'}
+    return Response(content, media_type=_KINDS[kind], headers=headers)
+
+
+_KINDS = {"png": "image/png", "svg": "image/svg+xml", "jwt": "application/jwt"}
+
+
+def _verified(site: Site, credential: str) -> badges.Verified:
+    return badges.verify(credential, now=site.clock(), trusted=[badges.load_issuer(site.home).id])
+
+
+def _earned(site: Site, learner: str, identity: str) -> Challenge:
+    state = _own(site, learner, identity)  # a badge stays, even where the lesson has changed since
+    if not state.earns_badge:
+        raise HTTPException(404, "This challenge has not earned the badge.")
+    return state

@@ -1,0 +1,106 @@
+"""The first page, and the modes that are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.responses import Response
+
+from headstart.lessons import review, scores
+from headstart.lessons.attempts import Challenge
+from headstart.lessons.pack import Mode
+from headstart.web.challenges import unfinished
+from headstart.web.rendering import inline, leave, markdown, page, sections
+from headstart.web.security import SessionOf, SiteOf
+from headstart.web.site import Site
+
+router = APIRouter()
+
+
+@router.get("/")
+def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+    """What the lesson is, its modes, and how far the learner has come in each."""
+    states = site.store.challenges(learner=session.learner, pack=site.pack.slug)
+    read = site.store.read_sections(session.learner, site.pack.slug)
+    lines = site.store.lines("", learner=session.learner)
+    days = {line.at.astimezone().date() for line in lines}
+    return page(
+        request,
+        "home.html",
+        modes=[_standing(site, session.learner, mode, states, read) for mode in site.pack.modes],
+        minutes=sum(mode.minutes for mode in site.pack.modes),
+        streak=scores.streak(days, site.clock().astimezone().date()),
+        experiments=len(site.pack.experiments),
+        measured=len(set(site.jobs.results()) & set(site.pack.experiments)),
+    )
+
+
+def _standing(
+    site: Site, learner: str, mode: Mode, states: list[Challenge], read: dict[str, set[str]]
+) -> dict[str, Any]:
+    """How far a learner has come in a mode: done, of how many, and that in words."""
+    own = [state for state in states if state.mode == mode.name]
+    if mode.name == "challenge":
+        return {"mode": mode} | _challenge_standing(site, own)
+    if mode.name == "review":
+        memories = review.replay(site.store.reviews(learner, site.pack.slug))
+        waiting = len(review.due(site.pack.cards, memories, site.clock()))
+        done = len(site.pack.cards) - waiting
+        text = f"{waiting} cards waiting" if waiting else "nothing due"
+        return {"mode": mode, "done": done, "of": len(site.pack.cards), "text": text}
+    done, of = len(read.get(mode.name, set()) & set(mode.sections)), len(mode.sections)
+    return {"mode": mode, "done": done, "of": of, "text": f"{done} of {of} sections"}
+
+
+def _challenge_standing(site: Site, own: list[Challenge]) -> dict[str, Any]:
+    problems = len(site.pack.problems("challenge"))
+    if any(state.earns_badge for state in own):
+        return {"done": problems, "of": problems, "text": "badge earned"}
+    current = unfinished(site, own)
+    if current:
+        closed = sum(item.closed_at is not None for item in current.items)
+        return {"done": closed, "of": problems, "text": f"under way, {closed} of {problems}"}
+    best = max((state.correct for state in own), default=0)
+    return {"done": best, "of": problems, "text": f"best: {best} of {problems}" if own else "not begun"}
+
+
+@router.get("/modes/{name}")
+def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str) -> Response:
+    """A mode to read: its sections, each with a button that notes it as read."""
+    mode = _mode(site, name)
+    read = site.store.read_sections(session.learner, site.pack.slug).get(name, set())
+    results = site.jobs.results()
+    names = [one.name for one in site.pack.modes]
+    following = names[names.index(name) + 1 :]
+    return page(
+        request,
+        "reading.html",
+        mode=mode,
+        parts=[
+            {"title": inline(title, results), "text": markdown(text, results), "read": title in read}
+            for title, text in sections(mode.body)
+        ],
+        problems=len(site.pack.problem_sets.get(name, ())),
+        following=site.pack.mode(following[0]) if following else None,
+    )
+
+
+@router.post("/modes/{name}/read")
+def note_section(
+    request: Request, site: SiteOf, session: SessionOf, name: str, section: Annotated[int, Form()]
+) -> Response:
+    """Notes a section as read and goes on to the next."""
+    mode = _mode(site, name)
+    if not 1 <= section <= len(mode.sections):
+        raise HTTPException(404)
+    title = mode.sections[section - 1]
+    site.store.mark_read(session.learner, site.pack.slug, mode=name, section=title, now=site.clock())
+    target = f"section-{section + 1}" if section < len(mode.sections) else "end"
+    return leave(request, f"/modes/{name}#{target}")
+
+
+def _mode(site: Site, name: str) -> Mode:
+    if name not in {mode.name for mode in site.pack.modes}:
+        raise HTTPException(404)
+    return site.pack.mode(name)

@@ -1,0 +1,178 @@
+"""Templates, and Markdown in which measured numbers stand where the lesson's author left room for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from html import escape
+from typing import Any
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from headstart.lessons import placeholders
+from headstart.web.security import csrf_token, session_of, site_of
+
+Results = Mapping[str, Mapping[str, object]]
+
+
+# Markdown -------------------------------------------------------------------------------------------------
+
+
+@cache
+def _parser() -> MarkdownIt:
+    # Raw HTML stays text: a pack may come from anyone.
+    parser = MarkdownIt("commonmark", {"html": False})
+    parser.inline.ruler.before("link", "measured", _scan)
+    parser.core.ruler.push("plots", _lift_plots)
+    parser.add_render_rule("measured", _render_measured)
+    parser.add_render_rule("plot", _render_plot)
+    parser.add_render_rule("fence", _render_fence)
+    return parser
+
+
+def markdown(text: str, results: Results) -> Markup:
+    """Markdown as HTML. Placeholders become numbers, links or plots; see `lessons.placeholders`."""
+    return Markup(_parser().render(text, {"results": results}))
+
+
+def inline(text: str, results: Results) -> Markup:
+    """One paragraph of Markdown without the paragraph: an option, a title."""
+    return Markup(_parser().renderInline(" ".join(text.split()), {"results": results}))
+
+
+def sections(body: str) -> list[tuple[str, str]]:
+    """A mode's body as (heading, Markdown below it), split as `Mode.sections` counts."""
+    from headstart.lessons.pack import prose_lines
+
+    found: list[tuple[str, list[str]]] = []
+    for line, prose in zip(body.splitlines(), prose_lines(body), strict=True):
+        if prose.startswith("## "):
+            found.append((prose[3:].strip(), []))
+        elif found:
+            found[-1][1].append(line)
+    return [(heading, "\n".join(lines)) for heading, lines in found]
+
+
+def _scan(state: StateInline, silent: bool) -> bool:
+    if not state.src.startswith("{{", state.pos):
+        return False
+    rest = state.src[state.pos :]
+    found = placeholders.find(rest)
+    if not found or found[0].start != 0:
+        return False
+    if not silent:
+        token = state.push("measured", "", 0)
+        token.meta = {"placeholder": found[0]}
+    state.pos += found[0].end
+    return True
+
+
+def _lift_plots(state: StateCore) -> None:
+    """Moves plots out of paragraphs, as a figure may not stand in one; an emptied paragraph goes."""
+    lifted: list[Token] = []
+    waiting: list[Token] = []
+    for token in state.tokens:
+        plots = [child for child in token.children or () if _kind(child) == "plot"]
+        if plots:
+            token.children = [child for child in token.children or () if child not in plots]
+            waiting = [Token("plot", "", 0, meta=plot.meta, block=True) for plot in plots]
+        lifted.append(token)
+        if token.type == "paragraph_close" and waiting:
+            if not any(_is_visible(child) for child in lifted[-2].children or ()):
+                del lifted[-3:]
+            lifted += waiting
+            waiting = []
+    state.tokens = lifted
+
+
+def _kind(token: Token) -> str | None:
+    return token.meta["placeholder"].kind if token.type == "measured" else None
+
+
+def _is_visible(token: Token) -> bool:
+    return token.type not in ("softbreak", "text") or bool(token.content.strip())
+
+
+def _render_measured(
+    _: RendererHTML, tokens: Sequence[Token], place: int, options: object, env: dict[str, Any]
+) -> str:
+    placeholder = tokens[place].meta["placeholder"]
+    address = f"/experiments/{placeholder.experiment}"
+    if placeholder.kind == "claim":
+        return f'<a class="claim" href="{address}" title="The experiment behind this">measured</a>'
+    value = env["results"].get(placeholder.experiment, {}).get(placeholder.field or "")
+    if value is None:
+        return f'<a class="pending" href="{address}">{escape(placeholders.PENDING)}</a>'
+    return f'<a class="number" href="{address}">{escape(show(value))}</a>'
+
+
+def _render_plot(
+    _: RendererHTML, tokens: Sequence[Token], place: int, options: object, env: dict[str, Any]
+) -> str:
+    name = tokens[place].meta["placeholder"].experiment
+    drawn: str = _environment().get_template("_plot.html").render(name=name, **env["results"].get(name, {}))
+    return drawn
+
+
+def _render_fence(_: RendererHTML, tokens: Sequence[Token], place: int, options: object, env: object) -> str:
+    return f'<div class="code"><pre tabindex="0"><code>{escape(tokens[place].content)}</code></pre></div>'
+
+
+def show(value: object) -> str:
+    """A measured value as people read it: three significant digits."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+# Pages ----------------------------------------------------------------------------------------------------
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("headstart.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "clock": clock,
+        "show": show,
+        "words": lambda text: re.sub(r"[-_]", " ", text),
+    }
+    return environment
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as people read a timer: `1:05`."""
+    whole = int(seconds or 0)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page from its template; every page knows the lesson and the session's CSRF token."""
+    site, session = site_of(request), session_of(request)
+    text = (
+        _environment()
+        .get_template(template)
+        .render(pack=site.pack, csrf=csrf_token(site, session), path=request.url.path, **values)
+    )
+    return HTMLResponse(text, status)
+
+
+def leave(request: Request, address: str) -> Response:
+    """Where to go after a form: a redirect, or its address for the script that sent the form."""
+    if request.headers.get("accept") == "application/json":
+        return JSONResponse({"location": address})
+    return RedirectResponse(address, 303)

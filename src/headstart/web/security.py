@@ -1,0 +1,178 @@
+"""Who may talk to the server, and how a page proves that it is ours.
+
+A server on loopback is within reach of every page that the learner's browser opens. Hence: the Host header must
+name us (DNS rebinding), a form must carry a token bound to the session (CSRF), the session cookie is signed, and
+the content policy lets pages load nothing but our own files. Beyond loopback a browser needs an access token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from dataclasses import asdict, dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Annotated
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from fastapi import Depends, HTTPException, Request
+from itsdangerous import BadData, URLSafeSerializer
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headstart.web.site import Site
+
+COOKIE = "headstart_session"
+COOKIE_SECONDS = 365 * 24 * 3600
+LARGEST_FORM = 65_536
+"""Bytes; our largest form has a few hundred."""
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the signed cookie says. `nonce` binds forms to this browser."""
+
+    learner: str
+    nonce: str
+    admitted: bool = False
+
+
+def csrf_token(site: Site, session: Session) -> str:
+    """The token that every form of this session carries."""
+    return hmac.new(site.secret, f"csrf/{session.nonce}".encode(), hashlib.sha256).hexdigest()
+
+
+def site_of(request: Request) -> Site:
+    """The site that the application serves."""
+    site: Site = request.app.state.site
+    return site
+
+
+def session_of(request: Request) -> Session:
+    """The session that `Doorkeeper` has checked."""
+    session: Session = request.scope["headstart_session"]
+    return session
+
+
+SiteOf = Annotated[Site, Depends(site_of)]
+SessionOf = Annotated[Session, Depends(session_of)]
+
+
+async def check_csrf(request: Request) -> None:
+    """Refuses a form that does not come from a page of this session."""
+    if request.method in SAFE:
+        return
+    sent = (await request.form()).get("csrf")
+    wanted = csrf_token(site_of(request), session_of(request))
+    if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), wanted.encode()):
+        raise HTTPException(403, "This page is out of date. Go back, reload it and try again.")
+
+
+class Doorkeeper:
+    """Middleware: Host, Origin, size, session and access token, in this order; and the response's headers."""
+
+    def __init__(self, app: ASGIApp, *, site: Site) -> None:
+        self.app = app
+        self.site = site
+        self.serializer = URLSafeSerializer(site.secret, salt="headstart session")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request in, or answers it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        known = self._session(headers)
+        session = known or self._new_session()
+        refusal = self._refusal(scope, headers)
+        if refusal is None and self.site.token and not session.admitted:
+            session, refusal = self._admission(scope, session)
+        scope["headstart_session"] = session
+
+        async def dress(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._dress(MutableHeaders(scope=message), scope, session if session != known else None)
+            await send(message)
+
+        await (refusal or self.app)(scope, receive, dress)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return PlainTextResponse("This server does not answer to that name.", 421)
+        if scope["method"] in SAFE:
+            return None
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return PlainTextResponse("A form of another site.", 403)
+        length = headers.get("content-length", "")
+        if not length.isascii() or not length.isdigit():
+            return PlainTextResponse("The form's length is missing.", 411)
+        if int(length) > LARGEST_FORM:
+            return PlainTextResponse(f"The form has {length} bytes; {LARGEST_FORM} are allowed.", 413)
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if name.lower() in self.site.hosts:
+            return True
+        # A rebinding attack needs a name that its owner can point at us; a numeric address is no such name.
+        return self.site.addresses and _is_address(name.strip("[]"))
+
+    def _session(self, headers: Headers) -> Session | None:
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            return Session(**self.serializer.loads(cookie.value)) if cookie else None
+        except (BadData, CookieError, TypeError):
+            return None
+
+    def _new_session(self) -> Session:
+        return Session(self.site.learner or f"guest-{secrets.token_hex(8)}", secrets.token_hex(16))
+
+    def _admission(self, scope: Scope, session: Session) -> tuple[Session, Response | None]:
+        if scope["path"].startswith("/static/"):
+            return session, None
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
+        sent = dict(query).get("token", "")
+        if not hmac.compare_digest(sent.encode(), (self.site.token or "").encode()):
+            text = "This lesson needs the access token. Open the address that the terminal printed."
+            return session, PlainTextResponse(text, 401)
+        rest = urlencode([pair for pair in query if pair[0] != "token"])
+        target = quote("/" + scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
+        admitted = Session(session.learner, session.nonce, admitted=True)
+        return admitted, RedirectResponse(target, 303)
+
+    def _dress(self, headers: MutableHeaders, scope: Scope, session: Session | None) -> None:
+        for name, value in HEADERS.items():
+            headers[name] = value
+        # Pages hold a learner's state, so they are never kept; files may be, but are asked for again.
+        static = scope["path"].startswith("/static/")
+        headers["cache-control"] = "no-cache" if static else "no-store"
+        if session is not None and not static:
+            value = self.serializer.dumps(asdict(session))
+            headers.append(
+                "set-cookie",
+                f"{COOKIE}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax",
+            )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""Starts the server of a lesson, on loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing
+from importlib import import_module
+
+import uvicorn
+
+from headstart.errors import OptionError
+from headstart.lessons import library
+from headstart.lessons.progress import Progress
+from headstart.places import home_folder
+from headstart.web.app import create_app
+from headstart.web.jobs import Experiments, Jobs
+from headstart.web.site import Site, load_secret
+
+
+def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
+    """The site of a lesson.
+
+    Args:
+        pack: a bundled lesson's name, a folder, or None for the default.
+        host: where the server listens; beyond loopback every browser is a learner of its own and needs a token.
+        token: that token; a new one unless given.
+
+    Raises LessonError for an unusable pack or progress database.
+    """
+    lesson = library.load_pack(pack) if pack else library.load_pack()
+    home = home_folder()
+    home.mkdir(parents=True, exist_ok=True)
+    local = is_loopback(host)
+    names = {"127.0.0.1", "localhost", "[::1]"}
+    return Site(
+        pack=lesson,
+        store=Progress.open(home / "progress.db"),
+        home=home,
+        secret=load_secret(home),
+        jobs=Jobs(_experiments()),
+        learner=getpass.getuser() if local else None,
+        hosts=frozenset(names if local else {*names, host.lower(), socket.gethostname().lower()}),
+        addresses=not local,
+        token=None if local else token or secrets.token_urlsafe(16),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _experiments() -> Experiments | None:
+    try:
+        experiments: Experiments = import_module("headstart.lessons.experiments")  # type: ignore[assignment]
+        experiments.registry()
+    except (ImportError, AttributeError):
+        return None
+    return experiments
+
+
+def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serves a lesson until Ctrl-C.
+
+    Args:
+        pack: see `prepare`.
+        host: where to listen.
+        port: 0 takes any free one.
+        browser: whether to open the first page.
+        say: tells the learner the address.
+
+    Raises OptionError where the port cannot be used.
+    """
+    site = prepare(pack, host=host)
+    with closing(_listen(host, port)) as listener:
+        address = _address(host, listener.getsockname()[1], site.token)
+        say(f"{site.pack.title}: {address}  (Ctrl-C stops; nothing is lost)")
+        if browser:
+            # The browser's start must not delay the server's, and some browsers only return when they close.
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        config = uvicorn.Config(
+            create_app(site),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        raise OptionError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); try --port 0 for any free port"
+        ) from None
+    listener.listen(128)
+    return listener
+
+
+def _address(host: str, port: int, token: str | None) -> str:
+    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+    shown = f"[{name}]" if ":" in name else name
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

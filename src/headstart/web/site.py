@@ -1,0 +1,84 @@
+"""What every page needs, handed to the application once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from headstart.errors import LessonError
+from headstart.lessons.pack import Pack
+from headstart.lessons.progress import Progress
+from headstart.web.jobs import Jobs
+
+KEY_FILE = Path("keys/session.key")
+KEY_BYTES = 32
+
+
+def now() -> datetime:
+    """The server's time, the only one that counts."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One lesson, served.
+
+    Attributes:
+        pack: the lesson.
+        store: where the log is kept.
+        home: HEADSTART_HOME, for the badge's key.
+        secret: signs session cookies.
+        jobs: runs experiments and knows their results.
+        learner: whose lesson it is on a machine of one's own; None gives every browser a learner of its own.
+        hosts: names under which the server may be addressed, without port.
+        addresses: whether any numeric address is welcome too (a server beyond loopback).
+        token: what a browser must bring once, or None where no token is needed.
+        clock: the current time, with time zone.
+    """
+
+    pack: Pack
+    store: Progress
+    home: Path
+    secret: bytes = field(repr=False)
+    jobs: Jobs
+    learner: str | None = None
+    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
+    addresses: bool = False
+    token: str | None = field(default=None, repr=False)
+    clock: Callable[[], datetime] = now
+
+
+def load_secret(home: Path) -> bytes:
+    """The key that signs session cookies; made on first use, readable by its owner alone.
+
+    It outlives the server, so that a learner comes back to their own challenge after a crash.
+    Raises LessonError for a key file of the wrong size.
+    """
+    path = home / KEY_FILE
+    if not path.exists():
+        _create(path)
+    secret = path.read_bytes()
+    if len(secret) != KEY_BYTES:
+        raise LessonError(
+            f"{path}: expected {KEY_BYTES} bytes, got {len(secret)}; remove it to have one made"
+        )
+    return secret
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+        # A link never replaces a key that another process has made meanwhile, and is never seen half written.
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
