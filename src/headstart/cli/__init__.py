@@ -19,6 +19,7 @@ _VERBS = {
     "backbones": "which pre-trained networks are there",
     "runs": "what was trained so far",
     "cache": "what is stored, and pruning it",
+    "learn": "the lesson in the browser, with experiments that run here",
     "challenge": "five problems on why pre-trained models save time",
     "lesson": "make and check lesson packs",
     "badge": "check a badge offline",
@@ -65,10 +66,14 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "\nheadstart: stopped; every feature computed so far is kept: the same command goes on from here",
+            "headstart: stopped; every feature computed so far is kept: the same command goes on from here",
             err=True,
         )
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder taken away: the machine's trouble, not a defect
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"headstart: {where}{error.strerror or error}", err=True)
+        sys.exit(1)
