@@ -1,7 +1,9 @@
 """The Keras room: what `fit` gives is what ``model.fit`` gives, and the frozen part runs once per image."""
 
+import gc
 import importlib.util
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -399,6 +401,16 @@ def test_a_second_fit_computes_nothing_and_other_weights_compute_everything() ->
     assert subject.fit(model, x, y, epochs=2, verbose=0).headstart.computed == IMAGES
 
 
+def test_a_model_that_was_trained_can_be_forgotten() -> None:
+    x, y = images()
+    model = tiny()
+    subject.fit(model, x, y, epochs=2, verbose=0)
+    watch = weakref.ref(model)
+    del model
+    gc.collect()
+    assert watch() is None
+
+
 def test_thawing_between_two_fits_moves_the_cut() -> None:
     x, y = images()
 
@@ -586,6 +598,8 @@ def test_where_caching_cannot_pay_it_says_so_and_calls_model_fit(capsys: pytest.
     assert not history.headstart.cached
     assert len(history.epoch) == 2
     assert "'conv1': its weights train" in capsys.readouterr().err
+    subject.fit(tiny(), x, y, epochs=2, verbose=2)
+    assert f"caching the frozen part of {IMAGES} images" in capsys.readouterr().err
     assert "one epoch" in subject.fit(tiny(), x, y, verbose=0).headstart.reason
 
 

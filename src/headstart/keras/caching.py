@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,8 @@ from headstart.places import cache_folder
 
 _LAYOUT = b"layout"
 """The key under which a shelf says what its records hold and which runtime computed them."""
+
+_KEY_BYTES = 16
 
 _WINDOW_BYTES = 64 << 20
 """Features computed between two writes: what is lost at most when the process is killed."""
@@ -68,8 +70,13 @@ class Features:
     _stores: dict[tuple[Any, ...], _Store] = field(default_factory=dict)
     _fingerprint: str | None = None
 
-    def of(self, arrays: Sequence[Array]) -> list[Array]:
-        """The cut's tensors for n images, each [n, …], from the model's inputs, each [n, …]."""
+    def of(
+        self, arrays: Sequence[Array], *, announce: Callable[[int, int], None] | None = None
+    ) -> list[Array]:
+        """The cut's tensors for n images, each [n, …], from the model's inputs, each [n, …].
+
+        Before anything is written, ``announce`` is told of how many images and how many bytes.
+        """
         keys = content_keys(arrays)
         store = self._store(arrays)
         self.counts.bytes_per_image, self.counts.runtime = store.record.itemsize, store.runtime
@@ -77,6 +84,8 @@ class Features:
         missing = list({key: i for i, key in enumerate(keys) if key not in found}.values())
         self.counts.reused += len(keys) - len(missing)
         self.counts.computed += len(missing)
+        if announce is not None and missing:
+            announce(len(missing), len(missing) * store.record.itemsize)
         step = max(BATCH, _WINDOW_BYTES // max(1, store.record.itemsize) // BATCH * BATCH)
         for start in range(0, len(missing), step):
             rows = missing[start : start + step]
@@ -186,7 +195,11 @@ def _record(tensors: Sequence[Sequence[Any]]) -> np.dtype[Any]:
 
 
 def content_keys(arrays: Sequence[Array]) -> list[bytes]:
-    """16 bytes for each of n images, from the content of its rows in ``arrays``, each [n, …]."""
+    """16 bytes for each of n images, from the content of its rows in ``arrays``, each [n, …].
+
+    SHA-256, because processors have instructions for it: decoded images are large, and a second `fit` spends
+    much of its time here.
+    """
     count = len(arrays[0])
     solid = [np.ascontiguousarray(array) for array in arrays]
     head = repr([(array.dtype.str, array.shape[1:]) for array in solid]).encode()
@@ -194,10 +207,10 @@ def content_keys(arrays: Sequence[Array]) -> list[bytes]:
     def work(span: range) -> list[bytes]:
         keys = []
         for i in span:
-            state = hashlib.blake2b(head, digest_size=16)
+            state = hashlib.sha256(head)
             for array in solid:
                 state.update(array[i : i + 1].data)
-            keys.append(state.digest())
+            keys.append(state.digest()[:_KEY_BYTES])
         return keys
 
     threads = os.cpu_count() or 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.classifier import MODEL_FILE, Classifier
 from headstart.errors import MissingExtra, OptionError, ParityError
-from headstart.images import Preprocess
+from headstart.preprocess import Preprocess
 
 _RANGES = {
     "0..255": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),

@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,11 @@ from headstart.keras.worth import Verdict, judge
 
 _SHARED = ("_compile_loss", "_compile_metrics", "_loss_tracker")
 """What ``compile`` made of the user's loss and metrics."""
+
+_AT_ONCE = 64
+"""Steps between which Ctrl-C is noticed, where nobody else looks."""
+
+_BATCH_HOOKS = [f"on_{kind}batch_{moment}" for kind in ("", "train_", "test_") for moment in ("begin", "end")]
 
 
 @dataclass(frozen=True)
@@ -107,13 +112,13 @@ def _uncached(model: Any, settings: dict[str, Any], reason: str) -> Any:
 
 
 def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, verdict: Verdict) -> Any:
-    session = _session(model, cut, runtime=verdict.runtime)
-    before = replace(session.features.counts)
     steps = number_of_steps(settings)
+    session = _session(model, cut, runtime=verdict.runtime, at_once=_steps_at_once(model, settings, steps))
+    before, quiet = replace(session.features.counts), settings["verbose"] == 0
     settings = {
         **settings,
-        "x": session.swap(model, settings["x"]),
-        "validation_data": session.swap_validation(model, settings["validation_data"]),
+        "x": session.swap(model, settings["x"], quiet=quiet),
+        "validation_data": session.swap_validation(model, settings["validation_data"], quiet=quiet),
         "callbacks": _callbacks(model, settings, steps=steps),
     }
     with _in_step(session.tail, model):
@@ -128,6 +133,28 @@ def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, verdict: Verdict)
         runtime=counts.runtime,
     )
     return history
+
+
+def _steps_at_once(model: Any, settings: dict[str, Any], steps: int | None) -> int:
+    """Steps to hand to TensorFlow in one go (Keras's ``steps_per_execution``), with the same numbers.
+
+    A step of a small tail takes less time than starting it from Python, so they go in bunches wherever nobody
+    looks in between: no progress bar, and no callback that acts on batches.
+    """
+    own = int(model.steps_per_execution)
+    callbacks = keras.tree.flatten(settings["callbacks"] or [])
+    watched = settings["verbose"] not in (0, 2) or any(map(_acts_on_batches, callbacks))
+    if own != 1 or watched or model.run_eagerly or keras.backend.backend() != "tensorflow" or not steps:
+        return own
+    return min(steps, _AT_ONCE)
+
+
+def _acts_on_batches(callback: Any) -> bool:
+    plain = keras.callbacks.Callback
+    return not type(callback).__module__.startswith("keras.src.callbacks.history") and any(
+        getattr(type(callback), name, None) is not getattr(plain, name) or name in vars(callback)
+        for name in _BATCH_HOOKS
+    )
 
 
 def _callbacks(model: Any, settings: dict[str, Any], *, steps: int | None) -> Any:
@@ -156,43 +183,49 @@ class _Session:
     tail: Any
     compiled: tuple[Any, ...]
 
-    def swap(self, model: Any, x: Any) -> Any:
+    def swap(self, model: Any, x: Any, *, quiet: bool) -> Any:
         """The tail's inputs in place of the model's."""
         arrays = flat_arrays(model, x)
         if arrays is not None:
-            return one_or_list(self._tail_inputs(arrays))
+            return one_or_list(self._tail_inputs(arrays, announce=None if quiet else _announce))
         return wrap_source(x, self._tail_inputs, model=model, outputs=self._outputs())
 
-    def swap_validation(self, model: Any, data: Any) -> Any:
+    def swap_validation(self, model: Any, data: Any, *, quiet: bool) -> Any:
         """As `swap`, for ``validation_data``."""
         if isinstance(data, tuple | list):
-            return (self.swap(model, data[0]), *data[1:])
-        return None if data is None else self.swap(model, data)
+            return (self.swap(model, data[0], quiet=quiet), *data[1:])
+        return None if data is None else self.swap(model, data, quiet=quiet)
 
-    def _tail_inputs(self, arrays: list[Array]) -> list[Array]:
-        return [*self.features.of(arrays), *(arrays[i] for i in self.cut.raw)]
+    def _tail_inputs(
+        self, arrays: list[Array], *, announce: Callable[[int, int], None] | None = None
+    ) -> list[Array]:
+        return [*self.features.of(arrays, announce=announce), *(arrays[i] for i in self.cut.raw)]
 
     def _outputs(self) -> list[tuple[str, tuple[int | None, ...]]]:
         specs = [self.cut.graph.specs[key] for key in self.cut.tail.inputs]
         return [(spec.dtype, tuple(spec.shape[1:])) for spec in specs]
 
 
+def _announce(images: int, size: int) -> None:
+    print(f"headstart: caching the frozen part of {images:,} images, {size / 1e6:,.1f} MB", file=sys.stderr)
+
+
 _sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
 
 
-def _session(model: Any, cut: Cut, *, runtime: str) -> _Session:
+def _session(model: Any, cut: Cut, *, runtime: str, at_once: int) -> _Session:
     """A session for the model as it is now; the last one where it still holds."""
     identity = fingerprint(cut.prefix)
-    compiled = _compiled(model)
+    compiled = (*_compiled(model), at_once)
     last = _sessions.get(model)
     if last is not None and _same(last.cut, cut):
         same_weights = identity is not None and identity == last.fingerprint
         kept = same_weights and runtime == last.features.runtime
         features = last.features if kept else Features(cut, model.dtype_policy, runtime)
         same_compile = all(a is b for a, b in zip(compiled, last.compiled, strict=True))
-        tail = last.tail if same_compile else _tail_model(model, cut)
+        tail = last.tail if same_compile else _tail_model(model, cut, at_once=at_once)
     else:
-        features, tail = Features(cut, model.dtype_policy, runtime), _tail_model(model, cut)
+        features, tail = Features(cut, model.dtype_policy, runtime), _tail_model(model, cut, at_once=at_once)
     _sessions[model] = _Session(cut, identity, features, tail, compiled)
     return _sessions[model]
 
@@ -212,9 +245,10 @@ def _compiled(model: Any) -> tuple[Any, ...]:
     return (*settings, *(getattr(model, name) for name in _SHARED))
 
 
-def _tail_model(model: Any, cut: Cut) -> Any:
+def _tail_model(model: Any, cut: Cut, *, at_once: int) -> Any:
     """A model of the layers from the cut on, which trains the user's variables with the user's optimizer."""
-    owner = weakref.ref(model)  # sessions are kept by model: they must not keep it alive
+    owner = weakref.ref(model)  # sessions are kept by model: nothing in them may keep it alive
+    policy, structure = model.dtype_policy, functional_of(model).output  # type: ignore[union-attr]
 
     def delegate(name: str, default: Any = None) -> property:
         def get(self: Any) -> Any:
@@ -240,7 +274,7 @@ def _tail_model(model: Any, cut: Cut) -> Any:
         metrics = delegate("metrics", [])
 
         def __init__(self) -> None:
-            super().__init__(name="headstart_tail", dtype=model.dtype_policy)
+            super().__init__(name="headstart_tail", dtype=policy)
             layers = dict.fromkeys(call.operation for call in cut.tail.calls)
             self.parts = [layer for layer in layers if isinstance(layer, keras.layers.Layer)]
             self._convert_input_args = False  # each layer casts its own inputs, as in the user's model
@@ -252,9 +286,8 @@ def _tail_model(model: Any, cut: Cut) -> Any:
             packed = keras.tree.pack_sequence_as(structure, found)
             return packed[0] if isinstance(packed, list | tuple) and len(packed) == 1 else packed
 
-    structure = functional_of(model).output  # type: ignore[union-attr]
     tail = Tail()
-    _share_compiled(tail, model)
+    _share_compiled(tail, model, at_once=at_once)
     tail._connected = True
     return tail
 
@@ -273,14 +306,14 @@ def _standard(values: Sequence[Any], cut: Cut) -> list[Any]:
     return found
 
 
-def _share_compiled(tail: Any, model: Any) -> None:
+def _share_compiled(tail: Any, model: Any, *, at_once: int) -> None:
     """Let ``tail`` be compiled with the very objects that ``model`` is compiled with."""
     if hasattr(model, "output_names"):
         tail.output_names = model.output_names
     tail.compile(
         optimizer=model.optimizer,
         run_eagerly=model.run_eagerly,
-        steps_per_execution=model.steps_per_execution,
+        steps_per_execution=at_once,
         jit_compile=model.jit_compile,
     )
     for name in _SHARED:
