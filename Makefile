@@ -4,7 +4,7 @@ DATA ?= ../shared/data
 DEV := .venv/bin
 DEMO := .venv-demo/bin
 
-.PHONY: demo test check bench docs builtin clean
+.PHONY: demo test check bench builtin clean
 
 demo: .venv-demo/installed ## train on real images without PyTorch
 	$(DEMO)/python examples/digits.py demo/digits
@@ -25,7 +25,8 @@ bench: .venv/installed ## the long measurements; docs/benchmarks.md says what ea
 	for script in benchmarks/*.py; do echo "== $$script"; $(DEV)/python $$script || exit 1; done
 
 builtin: .venv/installed ## train the built-in backbones: make builtin DATA=folder
-	$(DEV)/python -m recipes.builtin.train --data $(DATA)
+	$(DEV)/python recipes/builtin/train.py builtin --data $(DATA)
+	$(DEV)/python recipes/builtin/export.py recipes/builtin/work/builtin/best.safetensors builtin src/headstart/backbones/weights
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -14,7 +14,7 @@ import pytest
 
 import headstart
 from headstart.dataset import content_hash
-from headstart.errors import DatasetError, OptionError, RunError
+from headstart.errors import DatasetError, OptionError, RunError, UserError
 from headstart.runs import RunStore, read_predictions
 
 FAST = {"size": 64, "precision": "f32"}
@@ -138,11 +138,45 @@ def test_unreadable_files_are_skipped_listed_and_with_strict_an_error(photos: Pa
         {"scratch": True, "freeze": 4},
         {"epochs": 0, "head": "softmax"},
         {"freeze": 99},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"seed": -1},
+        {"validation": 0.5, "test": 0.5},
     ],
 )
 def test_an_option_that_cannot_work_is_refused(photos: Path, options: dict) -> None:
     with pytest.raises(OptionError):
         headstart.fit(photos, **FAST, **options)
+
+
+@pytest.mark.parametrize("options", [{"validation": 1.0}, {"out": "taken"}, {"out": "a file/run"}])
+def test_what_cannot_end_well_is_refused_before_any_image_is_looked_at(photos: Path, options: dict) -> None:
+    Path("taken").mkdir()
+    Path("a file").write_text("")
+    seen: list[str] = []
+    with pytest.raises(UserError):
+        headstart.fit(photos, **FAST, **options, progress=lambda phase, done, total: seen.append(phase))
+    assert not seen
+
+
+def test_a_runs_store_that_cannot_be_written_costs_the_listing_and_not_the_run(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a file").write_text("")
+    monkeypatch.setenv("HEADSTART_HOME", str(Path("a file").absolute()))
+    classifier, run = headstart.fit(photos, **FAST)
+    assert any("HEADSTART_HOME" in note for note in run.notes)
+    assert headstart.load(run.path).predict(photos) == classifier.predict(photos)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_names_that_are_no_utf8_are_trained_on_listed_and_found_again(photos: Path) -> None:
+    os.rename(photos / "discs", os.fsencode(photos) + b"/d\xefscs\n")
+    _, run = headstart.fit(photos, **FAST)
+    assert "d\\xefscs\\n" in run.classes
+    held_out = read_predictions(run.path)["images"]
+    assert all(Path(image["file"]).exists() for image in held_out)
+    assert any("\udcef" in image["file"] for image in held_out)
 
 
 def test_a_class_without_training_images_is_named(tmp_path: Path, make_photos) -> None:
@@ -257,23 +291,25 @@ def test_scratch_trains_every_stage_from_random_weights(photos: Path) -> None:
     assert json.loads((run.path / "run.json").read_text())["parity"] < 2e-3
 
 
-THAW = (
-    "import sys, headstart\n"
-    "headstart.fit(sys.argv[1], freeze=7, epochs=4, size=64, precision='f32', out=sys.argv[2])"
-)
+THAW = """
+import os, signal, sys, headstart
+def progress(phase, done, total):
+    if sys.argv[3:] and phase == "epochs" and done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+headstart.fit(sys.argv[1], freeze=7, epochs=4, size=64, precision="f32", out=sys.argv[2], progress=progress)
+"""
 
 
 def test_a_killed_training_goes_on_from_its_last_epoch_with_the_same_result(
     photos: Path, tmp_path: Path, private_folders: Path
 ) -> None:
     subprocess.run([sys.executable, "-c", THAW, str(photos), str(tmp_path / "whole")], check=True)
-    job = subprocess.Popen([sys.executable, "-c", THAW, str(photos), str(tmp_path / "killed")])
+    killed = subprocess.run(
+        [sys.executable, "-c", THAW, str(photos), str(tmp_path / "killed"), "2"], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
     checkpoints = private_folders / "cache" / "checkpoints"
-    while job.poll() is None and not (checkpoints.exists() and any(checkpoints.iterdir())):
-        time.sleep(0.01)
-    job.send_signal(signal.SIGKILL)
-    job.wait()
-    assert any(checkpoints.iterdir()), "the training was over before it could be killed"
+    assert any(checkpoints.iterdir())
     subprocess.run([sys.executable, "-c", THAW, str(photos), str(tmp_path / "resumed")], check=True)
     whole, resumed = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("whole", "resumed"))
     assert resumed["history"] == whole["history"]
