@@ -56,7 +56,7 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
 
 def _listing(infos: Any) -> str:
     rows = [
-        [info.name, human_bytes(info.bytes), str(info.size or ""), info.needs or "-", str(info.weights)]
+        [info.name, human_bytes(info.bytes), str(info.size or ""), info.needs or "-", str(info.where)]
         for info in infos
     ]
     lines = [table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])]
