@@ -194,6 +194,7 @@ def test_a_csv_of_paths_labels_and_splits(tmp_path):
         ("path,label,split\ni/1.jpg,a,train\ni/2.jpg,b,\ni/1.jpg,a,test\n", "row 4: .* has split 'test'"),
         ("path,label\ni/1.jpg,\n", "row 2: label is empty"),
         ("path,label,split\ni/1.jpg,a,dev\n", "row 2: split is 'dev'; expected train"),
+        ("path,label,label\ni/1.jpg,a,b\n", "the column label is there twice"),
         ("file,class\ni/1.jpg,a\n", r"expected the columns path,label\[,split\].* got file, class"),
         ("", "got nothing"),
         ("path,label\n", "no rows"),

@@ -48,6 +48,7 @@ __all__ = [
     "Skipped",
     "Source",
     "assign_splits",
+    "check_shares",
     "content_hash",
     "list_images",
     "printable",
@@ -271,6 +272,9 @@ def _refuse_empty_classes(where: str, classes: list[str], used: set[str], skippe
 # ---------------------------------------------------------------------------------------------------------
 
 
+_COLUMNS = ("path", "label", "split")
+
+
 @dataclass(frozen=True)
 class _Table:
     columns: dict[str, list[str]]  # by lower-case name
@@ -301,11 +305,16 @@ class _ListedFiles:
 def _read_table(data: bytes, name: str) -> _Table:
     if name.lower().endswith(".parquet"):
         return _read_parquet(data, name)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DatasetError(f"{printable(name)}: is UTF-16; save it as CSV UTF-8")
     # surrogateescape keeps names that are no UTF-8 openable, as the file system's own names are
     reader = csv.reader(io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline=""))
     try:
         header = [cell.strip().lower() for cell in next(reader, [])]
         columns: dict[str, list[str]] = {column: [] for column in header}
+        for column in _COLUMNS:
+            if header.count(column) > 1:
+                raise DatasetError(f"{printable(name)}: the column {column} is there twice; keep one of them")
         rows = []
         for cells in reader:
             if any(cells):
@@ -327,7 +336,7 @@ def _read_parquet(data: bytes, name: str) -> _Table:
         raise MissingExtra("reading a Parquet file", extra="parquet") from None
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
-        wanted = [column for column in table.column_names if column.lower() in ("path", "label", "split")]
+        wanted = [column for column in table.column_names if column.lower() in _COLUMNS]
         columns = {
             column.lower(): ["" if value is None else str(value) for value in table[column].to_pylist()]
             for column in wanted
@@ -475,8 +484,7 @@ def assign_splits(
         OptionError: The shares leave nothing to train on.
         DatasetError: A class is left without any training image.
     """
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        raise OptionError(f"splits: validation + test must be below 1, got {validation} + {test}")
+    check_shares(validation=validation, test=test)
     given = [sample.split for sample in dataset.samples]
     carve = any(given) and "validation" not in given
     sides: list[str | None] = []
@@ -492,6 +500,18 @@ def assign_splits(
     _keep_groups_together(sides, given, groups, carve=carve)
     _refuse_untrained_classes(dataset, sides)
     return tuple(sides)
+
+
+def check_shares(*, validation: float, test: float) -> None:
+    """Refuse shares that leave nothing to train on, before any image is looked at.
+
+    Raises:
+        OptionError: One is not from 0 to less than 1, or both together reach 1.
+    """
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise OptionError(
+            f"splits: validation and test must be 0 or more and together below 1, got {validation} and {test}"
+        )
 
 
 def _own_side(digest: bytes, *, validation: float, test: float) -> str:
