@@ -13,7 +13,7 @@ from PIL import Image
 import headstart
 from headstart.classifier import Classifier, check_parity
 from headstart.dataset import Skipped, list_images
-from headstart.errors import ImageError, ParityError, RunError
+from headstart.errors import ImageError, OptionError, ParityError, RunError
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_saving_elsewhere_keeps_every_prediction(fitted: Classifier, photos: Pat
     assert headstart.load(copy).predict(photos) == fitted.predict(photos)
 
 
-@pytest.mark.parametrize("damage", ["missing model", "missing facts", "broken facts"])
+@pytest.mark.parametrize("damage", ["missing model", "missing facts", "broken facts", "other facts"])
 def test_a_damaged_folder_is_one_clear_error(fitted: Classifier, damage: str) -> None:
     folder = fitted.model.parent
     if damage == "missing model":
@@ -88,9 +88,20 @@ def test_a_damaged_folder_is_one_clear_error(fitted: Classifier, damage: str) ->
     elif damage == "missing facts":
         (folder / "classifier.json").unlink()
     else:
-        (folder / "classifier.json").write_text("{")
+        (folder / "classifier.json").write_text("{" if damage == "broken facts" else "[]")
     with pytest.raises(RunError):
         headstart.load(folder)
+
+
+def test_a_damaged_model_is_one_clear_error(fitted: Classifier, photos: Path) -> None:
+    fitted.model.write_bytes(fitted.model.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"model\.onnx is damaged"):
+        headstart.load(fitted.model.parent).predict(photos)
+
+
+def test_fewer_than_one_label_an_image_is_refused(fitted: Classifier, photos: Path) -> None:
+    with pytest.raises(OptionError, match="top=0"):
+        fitted.predict(photos, top=0)
 
 
 def test_a_model_that_disagrees_with_training_is_an_error(fitted: Classifier, photos: Path) -> None:

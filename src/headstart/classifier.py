@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.dataset import Sample, Skipped, list_images
-from headstart.errors import ImageError, ParityError, RunError
+from headstart.errors import ImageError, OptionError, ParityError, RunError
 from headstart.images import CENTRE, Preprocess, open_image, render, shortest_side_needed
 
 MODEL_FILE = "model.onnx"
@@ -87,7 +87,13 @@ class Classifier:
         return [result for result in results if isinstance(result, Prediction)]
 
     def predict_each(self, samples: Sequence[Sample], *, top: int = 5) -> Iterator[Prediction | Skipped]:
-        """Label images in order; one that cannot be read gives its name and the reason."""
+        """Label images in order; one that cannot be read gives its name and the reason.
+
+        Raises:
+            OptionError: ``top`` is below 1.
+        """
+        if top < 1:
+            raise OptionError(f"top={top}: expected 1 or more")
         for start in range(0, len(samples), _WINDOW):
             window = samples[start : start + _WINDOW]
             rendered = self.render(window)
@@ -150,7 +156,9 @@ class Classifier:
             "precision": self.precision,
             "about": self.about,
         }
-        (target / CLASSIFIER_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False))
+        (target / CLASSIFIER_FILE).write_text(
+            json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         return target
 
 
@@ -165,12 +173,16 @@ class _Networks(dict[int, Any]):
         from headstart.runtimes.model import compile_model
 
         classifier = self._classifier
-        self[batch_size] = compile_model(
-            classifier.model,
-            size=classifier.preprocess.size,
-            batch_size=batch_size,
-            precision=classifier.precision,
-        )
+        try:
+            self[batch_size] = compile_model(
+                classifier.model,
+                size=classifier.preprocess.size,
+                batch_size=batch_size,
+                precision=classifier.precision,
+            )
+        except (OSError, RuntimeError) as error:  # what OpenVINO raises for a file that it cannot use
+            reason = str(error).strip().splitlines()[-1]
+            raise RunError(f"{classifier.model} is damaged ({reason}); fit again or restore it") from error
         return self[batch_size]
 
 
@@ -186,7 +198,7 @@ def load(run: str | Path) -> Classifier:
 
         folder = RunStore().find(run).path
     try:
-        facts = json.loads((folder / CLASSIFIER_FILE).read_text())
+        facts = json.loads((folder / CLASSIFIER_FILE).read_text(encoding="utf-8"))
         classifier = Classifier(
             classes=tuple(facts["classes"]),
             preprocess=Preprocess.from_dict(facts["preprocess"]),
@@ -194,7 +206,7 @@ def load(run: str | Path) -> Classifier:
             precision=facts["precision"],
             about=facts["about"],
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder / CLASSIFIER_FILE} is missing or damaged ({error!r}); fit again") from error
     if not classifier.model.exists():
         raise RunError(f"{classifier.model} is missing; fit again or restore the folder")
