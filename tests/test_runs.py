@@ -1,5 +1,6 @@
 """The runs store: found by id from anywhere, safe under concurrent writers."""
 
+import errno
 import json
 import multiprocessing
 from dataclasses import replace
@@ -113,6 +114,12 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     with new_folder(tmp_path / "run") as folder:
         (folder / "whole.txt").write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_disk_that_fills_up_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="No space left"), new_folder(tmp_path / "run"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_folder_is_refused(tmp_path: Path) -> None:

@@ -135,6 +135,19 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def check_place(path: Path) -> None:
+    """Refuse a folder that a run cannot be saved in: asked before the work, or the work would be lost.
+
+    Raises:
+        RunError: the place is taken or cannot be written.
+    """
+    if path.exists():
+        raise RunError(f"{path} is there already; name another folder with --out, or remove it")
+    parent = next(folder for folder in path.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{path}: {parent} cannot be written; name another folder with --out")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears at ``path`` complete or not at all.
@@ -142,8 +155,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the place is taken or cannot be written.
     """
-    if path.exists():
-        raise RunError(f"{path} is there already; name another folder with --out, or remove it")
+    check_place(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -152,10 +164,14 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.rename(path)
-    except BaseException:
+    except BaseException as error:
         import shutil
 
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise RunError(
+                f"{path}: {error.strerror}; make room or name another folder with --out"
+            ) from error
         raise
 
 
@@ -167,7 +183,7 @@ def read_run(folder: Path) -> Run:
     """
     file = folder / RUN_FILE
     try:
-        return Run.from_dict(json.loads(file.read_text()), path=folder)
+        return Run.from_dict(json.loads(file.read_text(encoding="utf-8")), path=folder)
     except FileNotFoundError:
         raise RunError(f"{folder} is no run: it has no {RUN_FILE}; headstart runs lists the runs") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -187,7 +203,7 @@ def read_predictions(folder: Path) -> dict[str, Any]:
     """
     file = folder / PREDICTIONS_FILE
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         return {"split": str(found["split"]), "images": list(found["images"])}
     except FileNotFoundError:
         raise RunError(f"{folder} has no {PREDICTIONS_FILE}; fit again to have one") from None

@@ -17,8 +17,8 @@ from headstart import __version__, metrics
 from headstart.backbones import load_backbone
 from headstart.choice import choose_backbone
 from headstart.classifier import Classifier, load
-from headstart.dataset import read_dataset
-from headstart.errors import OptionError
+from headstart.dataset import check_shares, read_dataset
+from headstart.errors import OptionError, RunError
 from headstart.features import Progress, Wanted
 from headstart.fitting.attempt import Fitted, make
 from headstart.fitting.foresight import Request
@@ -29,7 +29,17 @@ from headstart.fitting.training import Trained, predict_images, train
 from headstart.images import parse_views
 from headstart.plans import parse_budget
 from headstart.plans.candidates import sized
-from headstart.runs import RUN_FILE, Run, RunConfig, RunStore, new_folder, new_id, seconds_since, timestamp
+from headstart.runs import (
+    RUN_FILE,
+    Run,
+    RunConfig,
+    RunStore,
+    check_place,
+    new_folder,
+    new_id,
+    seconds_since,
+    timestamp,
+)
 from headstart.runtimes import select
 
 __all__ = ["HEADS", "TAPS", "Prepared", "Trained", "epochs_for", "fit", "predict_images", "prepare", "train"]
@@ -116,6 +126,9 @@ def fit(
         freeze=freeze,
         backbone=backbone,
     )
+    _check_numbers(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    check_shares(validation=validation, test=test)
+    check_place((Path(out) if out else Path("runs") / new_id("run")).absolute())
     dataset = read_dataset(source)
     listing = seconds_since(called)
     limit = parse_budget(budget)
@@ -211,6 +224,15 @@ def _check_options(
         )
 
 
+def _check_numbers(*, batch_size: int, learning_rate: float | None, seed: int) -> None:
+    if batch_size < 1:
+        raise OptionError(f"batch_size={batch_size}: expected 1 or more")
+    if learning_rate is not None and not 0 < learning_rate < float("inf"):
+        raise OptionError(f"learning_rate={learning_rate}: expected a number above zero")
+    if seed < 0:
+        raise OptionError(f"seed={seed}: expected 0 or more")
+
+
 def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
     """How many epochs a run trains: what was asked for or the default; None where nothing has epochs.
 
@@ -264,7 +286,10 @@ def _finish(
         (folder / RUN_FILE).write_text(
             json.dumps(run.to_dict() | {"parity": difference}, indent=1, default=str)
         )
-    RunStore().add(run)
+    try:
+        RunStore().add(run)
+    except RunError as error:  # the folder is the truth and is complete; only the index lacks it
+        run = replace(run, notes=(*run.notes, f"saved, but not listed among the runs: {error}"))
     return load(path), run
 
 

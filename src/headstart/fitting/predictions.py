@@ -33,7 +33,8 @@ def save_predictions(
         for entry in _entries(prepared, split=split, probabilities=rows)
     ]
     content = {"split": prepared.fingerprint, "images": images}
-    (folder / PREDICTIONS_FILE).write_text(json.dumps(content, ensure_ascii=False))
+    # Escaped to ASCII: the name of a file that is no UTF-8 must come back as it was.
+    (folder / PREDICTIONS_FILE).write_text(json.dumps(content))
 
 
 def _entries(prepared: Prepared, *, split: str, probabilities: NDArray[np.float32]) -> list[dict[str, Any]]:

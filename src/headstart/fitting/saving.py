@@ -67,14 +67,17 @@ def _save_weights(folder: Path, trained: Trained) -> None:
 
 
 def _save_details(folder: Path, prepared: Prepared) -> None:
-    """What a report or a person may want later: the split of every image, the files that were left out."""
+    """What a report or a person may want later: the split of every image, the files that were left out.
+
+    In ASCII (`json.dumps` escapes the rest), so that a folder reads the same under every locale.
+    """
     splits = [
         {"path": sample.name, "label": prepared.dataset.classes[sample.label], "split": split}
         for sample, split in zip(prepared.dataset.samples, prepared.splits, strict=True)
     ]
-    (folder / "images.json").write_text(json.dumps(splits, ensure_ascii=False))
+    (folder / "images.json").write_text(json.dumps(splits))
     skipped = [{"path": item.name, "reason": item.reason} for item in prepared.skipped]
-    (folder / "skipped.json").write_text(json.dumps(skipped, indent=1, ensure_ascii=False))
+    (folder / "skipped.json").write_text(json.dumps(skipped, indent=1))
 
 
 def check_saved(folder: Path, prepared: Prepared, trained: Trained) -> float:
