@@ -115,6 +115,7 @@ def test_the_cache_is_shown_and_pruned(run: Path) -> None:
         (["predict", "no-such-run", "image.jpg"], "no-such-run"),
         (["backbones", "bultin"], "builtin"),
         (["runs", "--sort", "beauty"], "beauty"),
+        (["runs", "--limit", "0"], "--limit"),
         (["cache", "prune", "--keep", "much"], "much"),
         (["fit"], "Missing argument"),
         (["fly"], "fly"),

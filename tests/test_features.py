@@ -263,7 +263,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(extraction_module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(OptionError, match="GB free"):
+    with pytest.raises(OptionError, match="MB free"):
         run(dataset, backbone, FeatureCache(tmp_path / "cache"))
 
 

@@ -21,7 +21,9 @@ _KEYS = {
 @click.option(
     "--sort", default="created", metavar="KEY", help="created, accuracy or seconds; the best first."
 )
-@click.option("--limit", default=20, metavar="N", help="At most N runs.", show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N runs.", show_default=True
+)
 @click.option("--calibration", is_flag=True, help="How good the predicted seconds have been.")
 @json_option
 def command(name: str | None, contains: str, sort: str, limit: int, calibration: bool, as_json: bool) -> None:

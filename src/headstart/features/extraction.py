@@ -340,8 +340,8 @@ def _room_check(
                 free = shutil.disk_usage(root).free
                 if needed > free:
                     raise OptionError(
-                        f"the features of {images:,} images need up to {needed / 1e9:.1f} GB in {root}, "
-                        f"which has {free / 1e9:.1f} GB free; prune (headstart cache prune), "
+                        f"the features of {images - item.index:,} images need up to {needed / 1e6:,.1f} MB "
+                        f"in {root}, which has {free / 1e6:,.1f} MB free; prune (headstart cache prune), "
                         "set HEADSTART_CACHE to a larger disk, or freeze more stages"
                     )
             yield item
