@@ -11,7 +11,7 @@ from headstart.lessons import review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
 from headstart.web.challenges import unfinished
-from headstart.web.rendering import inline, leave, markdown, page, sections
+from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
 from headstart.web.site import Site
 
@@ -78,7 +78,11 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str) 
         "reading.html",
         mode=mode,
         parts=[
-            {"title": inline(title, results), "text": markdown(text, results), "read": title in read}
+            {
+                "title": inline(title, results),
+                "text": markdown(text, results, plots=plots_of(site.jobs)),
+                "read": title in read,
+            }
             for title, text in sections(mode.body)
         ],
         problems=len(site.pack.problem_sets.get(name, ())),

@@ -1,4 +1,4 @@
-"""The queue behind the laboratory: experiments run one at a time, and pages may watch, leave and come back."""
+"""The queue behind the laboratory: experiments run one at a time; pages may watch, leave and come back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from headstart.errors import HeadstartError, OptionError
@@ -26,32 +24,30 @@ FRESH_SECONDS = 2.0
 Fields = Mapping[str, object]
 
 
-class Result(Protocol):
-    """What an experiment found. Plot and table are shown as they are; the plot is SVG of ours."""
-
-    @property
-    def fields(self) -> Fields:
-        """The numbers that prose may use."""
-
-
 class Experiments(Protocol):
     """What the pages need of `headstart.lessons.experiments`."""
 
-    def registry(self) -> Mapping[str, Any]:
-        """Every experiment by name."""
+    def registry(self) -> tuple[str, ...]:
+        """The names of the experiments."""
+
+    def describe(self, name: str) -> Any:
+        """Parameters, predicted seconds and bound of one."""
 
     def run(
         self,
         name: str,
         *,
         parameters: Mapping[str, object] | None = None,
-        source: str | Path | None = None,
-        progress: Callable[..., None] | None = None,
+        source: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> Any:
         """Runs one and stores its result."""
 
-    def latest(self, name: str) -> Any | None:
+    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
         """The newest stored result, or None where it never ran on this machine."""
+
+    def results(self) -> Mapping[str, Fields]:
+        """Per experiment that has run, the fields that prose quotes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,8 @@ class Job:
     experiment: str
     parameters: Mapping[str, object]
     learner: str
+    source: str | None = None
+    purpose: str = ""
     events: list[Event] = field(default_factory=list)
     state: str = "waiting"
     result: Any = None
@@ -99,22 +97,27 @@ class Jobs:
         self._queue: deque[tuple[Job, Callable[[Job], None] | None]] = deque()
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
-        self._results: tuple[float, dict[str, Fields]] = (float("-inf"), {})
+        self._results: tuple[float, Mapping[str, Fields]] = (float("-inf"), {})
 
-    def known(self) -> Mapping[str, Any]:
-        """Every experiment that can run here, by name."""
-        return self.experiments.registry() if self.experiments else {}
+    def known(self) -> tuple[str, ...]:
+        """The names of the experiments."""
+        return self.experiments.registry() if self.experiments else ()
 
-    def latest(self, name: str) -> Any | None:
-        """The newest result of an experiment on this machine."""
-        return self.experiments.latest(name) if self.experiments and name in self.known() else None
+    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
+        """The newest result on this machine; where asked, only of a run in which nothing was varied."""
+        if self.experiments is None or name not in self.known():
+            return None
+        return self.experiments.latest(name, as_declared=as_declared)
+
+    def about(self, name: str) -> Any | None:
+        """What the experiments' room says of one: parameters, predicted seconds, bound."""
+        return self.experiments.describe(name) if self.experiments and name in self.known() else None
 
     def results(self) -> Mapping[str, Fields]:
         """The fields of every experiment that has run, for the numbers in prose."""
         at, results = self._results
         if time.monotonic() - at > FRESH_SECONDS:
-            found = {name: self.latest(name) for name in self.known()}
-            results = {name: result.fields for name, result in found.items() if result is not None}
+            results = self.experiments.results() if self.experiments else {}
             self._results = (time.monotonic(), results)
         return results
 
@@ -124,7 +127,9 @@ class Jobs:
         *,
         learner: str,
         parameters: Mapping[str, object] | None = None,
+        source: str | None = None,
         done: Callable[[Job], None] | None = None,
+        purpose: str = "",
     ) -> Job:
         """Queues a run; the same run that is already waiting or running is given instead of a second one.
 
@@ -132,7 +137,9 @@ class Jobs:
             name: the experiment.
             learner: who asked.
             parameters: what differs from the experiment's own values.
+            source: the learner's own images, or None for the experiment's.
             done: called in the worker when the run has ended well.
+            purpose: the task that it is for, or empty.
 
         Raises OptionError for an unknown experiment and where too many wait.
         """
@@ -140,12 +147,19 @@ class Jobs:
             raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
         wanted = dict(parameters or {})
         with self._changed:
+            asked = (name, wanted, learner, source, purpose)
             for job in self._jobs.values():
-                if not job.over and (job.experiment, job.parameters, job.learner) == (name, wanted, learner):
+                if not job.over and asked == (
+                    job.experiment,
+                    job.parameters,
+                    job.learner,
+                    job.source,
+                    job.purpose,
+                ):
                     return job
             if len(self._queue) >= WAITING_JOBS:
                 raise OptionError(f"{WAITING_JOBS} experiments are waiting already; try again in a while")
-            job = Job(uuid.uuid4().hex, name, wanted, learner)
+            job = Job(uuid.uuid4().hex, name, wanted, learner, source, purpose)
             job.tell("waiting", ahead=sum(not other.over for other in self._jobs.values()))
             self._jobs[job.id] = job
             self._forget()
@@ -160,10 +174,16 @@ class Jobs:
         """A job by its id, while it is remembered."""
         return self._jobs.get(identity)
 
-    def running(self, name: str, *, learner: str) -> Job | None:
-        """The learner's job of this experiment that has not ended."""
-        jobs = [j for j in list(self._jobs.values()) if (j.experiment, j.learner) == (name, learner)]
-        return next((job for job in reversed(jobs) if not job.over), None)
+    def last(self, name: str, *, learner: str, purpose: str = "") -> Job | None:
+        """The learner's newest job of this experiment and purpose, while it is remembered."""
+        wanted = (name, learner, purpose)
+        jobs = [j for j in list(self._jobs.values()) if (j.experiment, j.learner, j.purpose) == wanted]
+        return jobs[-1] if jobs else None
+
+    def running(self, name: str, *, learner: str, purpose: str = "") -> Job | None:
+        """The same, where it has not ended."""
+        job = self.last(name, learner=learner, purpose=purpose)
+        return None if job is None or job.over else job
 
     def _forget(self) -> None:
         for identity in [job.id for job in self._jobs.values() if job.over]:
@@ -186,7 +206,10 @@ class Jobs:
             if self.experiments is None:
                 raise OptionError("experiments are not part of this installation")
             job.result = self.experiments.run(
-                job.experiment, parameters=job.parameters, progress=lambda *told: _tell(job, *told)
+                job.experiment,
+                parameters=job.parameters,
+                source=job.source,
+                progress=lambda *told: _tell(job, *told),
             )
             if done:
                 done(job)
@@ -204,8 +227,3 @@ class Jobs:
 
 def _tell(job: Job, phase: str, done: int, total: int) -> None:
     job.tell("progress", text=phase.replace("-", " "), done=done, of=total)
-
-
-def moment(at: datetime) -> str:
-    """A time as pages show it."""
-    return at.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
 from typing import Any
@@ -19,9 +19,12 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from headstart.lessons import placeholders
+from headstart.web.drawing import Plot, draw
+from headstart.web.jobs import Jobs
 from headstart.web.security import csrf_token, session_of, site_of
 
 Results = Mapping[str, Mapping[str, object]]
+Plots = Callable[[str], Sequence[tuple[Plot, Markup]]]
 
 
 # Markdown -------------------------------------------------------------------------------------------------
@@ -39,9 +42,25 @@ def _parser() -> MarkdownIt:
     return parser
 
 
-def markdown(text: str, results: Results) -> Markup:
-    """Markdown as HTML. Placeholders become numbers, links or plots; see `lessons.placeholders`."""
-    return Markup(_parser().render(text, {"results": results}))
+def markdown(text: str, results: Results, *, plots: Plots | None = None) -> Markup:
+    """Markdown as HTML. Placeholders become numbers, links or plots; see `lessons.placeholders`.
+
+    Args:
+        text: the Markdown.
+        results: the fields of every experiment that has run.
+        plots: gives an experiment's plots as (plot, SVG); empty where it has not run.
+    """
+    return Markup(_parser().render(text, {"results": results, "plots": plots}))
+
+
+def plots_of(jobs: Jobs) -> Plots:
+    """Where `markdown` gets its plots from."""
+
+    def plots(name: str) -> Sequence[tuple[Plot, Markup]]:
+        result = jobs.latest(name, as_declared=True)
+        return [(plot, draw(plot)) for plot in result.plots] if result else []
+
+    return plots
 
 
 def inline(text: str, results: Results) -> Markup:
@@ -108,7 +127,7 @@ def _render_measured(
     placeholder = tokens[place].meta["placeholder"]
     address = f"/experiments/{placeholder.experiment}"
     if placeholder.kind == "claim":
-        return f'<a class="claim" href="{address}" title="The experiment behind this">measured</a>'
+        return f'<a class="claim" href="{address}" title="The experiment behind this">evidence</a>'
     value = env["results"].get(placeholder.experiment, {}).get(placeholder.field or "")
     if value is None:
         return f'<a class="pending" href="{address}">{escape(placeholders.PENDING)}</a>'
@@ -119,7 +138,10 @@ def _render_plot(
     _: RendererHTML, tokens: Sequence[Token], place: int, options: object, env: dict[str, Any]
 ) -> str:
     name = tokens[place].meta["placeholder"].experiment
-    drawn: str = _environment().get_template("_plot.html").render(name=name, **env["results"].get(name, {}))
+    plots = env.get("plots")
+    drawn: str = (
+        _environment().get_template("_plot.html").render(name=name, plots=plots(name) if plots else [])
+    )
     return drawn
 
 

@@ -28,8 +28,8 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
 
     Args:
         pack: a bundled lesson's name, a folder, or None for the default.
-        host: where the server listens; beyond loopback every browser is a learner of its own and needs a token.
-        token: that token; a new one unless given.
+        host: where the server listens; beyond loopback every browser is a learner of its own.
+        token: what such a browser must bring; a new one unless given.
 
     Raises LessonError for an unusable pack or progress database.
     """
@@ -61,7 +61,7 @@ def is_loopback(host: str) -> bool:
 
 def _experiments() -> Experiments | None:
     try:
-        experiments: Experiments = import_module("headstart.lessons.experiments")  # type: ignore[assignment]
+        experiments: Experiments = import_module("headstart.lessons.experiments")
         experiments.registry()
     except (ImportError, AttributeError):
         return None

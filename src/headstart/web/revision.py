@@ -1,0 +1,62 @@
+"""Review cards: the back comes when asked for, the learner says how it went, FSRS says when it returns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.responses import Response
+
+from headstart.lessons import review
+from headstart.web.rendering import inline, leave, markdown, page, sections
+from headstart.web.security import SessionOf, SiteOf
+
+router = APIRouter()
+
+
+@router.get("/modes/review")
+def review_page(request: Request, site: SiteOf, session: SessionOf, turn: str = "") -> Response:
+    """The next card, its front or, once turned, both sides; then the short questions."""
+    log = site.store.reviews(session.learner, site.pack.slug)
+    memories = review.replay(log)
+    now = site.clock()
+    waiting = review.due(site.pack.cards, memories, now)
+    card = next((card for card in waiting if card.slug == turn), waiting[0] if waiting else None)
+    results = site.jobs.results()
+    later = sorted(memory.due for memory in memories.values() if memory.due > now)
+    mode = site.pack.mode("review")
+    return page(
+        request,
+        "review.html",
+        mode=mode,
+        parts=[(title, markdown(text, results)) for title, text in sections(mode.body)],
+        card=card,
+        front=inline(card.front, results) if card else "",
+        back=markdown(card.back, results) if card and card.slug == turn else "",
+        waiting=len(waiting),
+        next_due=later[0] if later else None,
+        seen=sum(line.card == card.slug for line in log) if card else 0,
+        ratings=tuple(review.RATINGS),
+        problems=len(site.pack.problem_sets.get("review", ())),
+    )
+
+
+@router.post("/modes/review/rate")
+def rate(
+    request: Request,
+    site: SiteOf,
+    session: SessionOf,
+    card: Annotated[str, Form()],
+    rating: Annotated[str, Form()],
+    seen: Annotated[int, Form()],
+) -> Response:
+    """Notes how it went. `seen` is how often the card had been rated: a form sent twice counts once."""
+    if card not in {one.slug for one in site.pack.cards} or rating not in review.RATINGS:
+        raise HTTPException(400, "This card or rating does not exist. Reload the page.")
+    log = site.store.reviews(session.learner, site.pack.slug)
+    if sum(line.card == card for line in log) == seen:
+        now = site.clock()
+        memory = review.replay(log).get(card) or review.new(card, now)
+        _, line = review.review(memory, rating, now)
+        site.store.log_review(session.learner, site.pack.slug, line)
+    return leave(request, "/modes/review")

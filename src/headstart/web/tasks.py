@@ -1,0 +1,198 @@
+"""Hands-on tasks and the project: set the controls, run, and see whether the goals are reached.
+
+What a learner tried and which hints were asked for is in the log; hints, mistakes and the solution come from
+`Task.public_view`, which gives them no earlier than the learner may see them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import Response
+
+from headstart.errors import LessonError
+from headstart.lessons.pack import Control, Goal, Task
+from headstart.lessons.progress import Line
+from headstart.web.jobs import Job
+from headstart.web.rendering import inline, leave, markdown, page, sections
+from headstart.web.security import SessionOf, SiteOf
+from headstart.web.site import Site
+
+router = APIRouter()
+
+RELATIONS = {"at_least": "at least", "at_most": "at most", "above": "above", "below": "below"}
+
+
+@router.get("/modes/try")
+def try_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+    """The five tasks and how each stands."""
+    return _list_page(request, site, session.learner, "try", site.pack.tasks)
+
+
+@router.get("/modes/project")
+def project_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+    """The project and how it stands."""
+    project = (site.pack.project,) if site.pack.project else ()
+    return _list_page(request, site, session.learner, "project", project)
+
+
+def _list_page(request: Request, site: Site, learner: str, name: str, tasks: tuple[Task, ...]) -> Response:
+    if name not in {mode.name for mode in site.pack.modes}:
+        raise HTTPException(404)
+    mode, results = site.pack.mode(name), site.jobs.results()
+    return page(
+        request,
+        "tasks.html",
+        mode=mode,
+        parts=[(title, markdown(text, results)) for title, text in sections(mode.body)],
+        tasks=[{"task": task, **_standing(_log(site, learner, task), task)} for task in tasks],
+    )
+
+
+@router.get("/tasks/{slug}")
+def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+    """One task: goals, controls, what earlier tries gave, hints asked for."""
+    task = _task(site, slug)
+    log = _log(site, session.learner, task)
+    standing = _standing(log, task)
+    results = site.jobs.results()
+    view = task.public_view(hints_taken=standing["hints"], done=standing["done"])
+    last = log["try"][-1] if log["try"] else None
+    return page(
+        request,
+        "task.html",
+        task=task,
+        text=markdown(task.text, results),
+        hints=[inline(text, results) for text in view["hints"]],
+        hints_left=view["hints_left"],
+        mistakes=[inline(text, results) for text in view.get("mistakes", ())],
+        solution=markdown(view.get("solution", ""), results),
+        goals=[_goal(site, task, goal, last) for goal in task.goals],
+        controls=[_shown(control, last) for control in task.controls],
+        tries=log["try"],
+        standing=standing,
+        job=_job(site, session.learner, task),
+        last_job=_last_job(site, session.learner, task),
+        about=site.jobs.about(task.experiment),
+    )
+
+
+@router.post("/tasks/{slug}/hint")
+def hint(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+    """Shows one more hint."""
+    task = _task(site, slug)
+    taken = len(_log(site, session.learner, task)["hint"])
+    if taken < len(task.hints):
+        _write(site, session.learner, task, "hint", {"number": taken + 1}, key=f"hint-{taken + 1}")
+    return leave(request, f"/tasks/{slug}")
+
+
+@router.post("/tasks/{slug}/run")
+async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+    """Queues a run with the learner's values; it becomes a try when it has ended."""
+    task = _task(site, slug)
+    form = await request.form()
+    values = {control.name: _value(control, str(form.get(control.name, ""))) for control in task.controls}
+    log = _log(site, session.learner, task)
+    if _standing(log, task)["done"]:
+        raise HTTPException(409, "This task is done.")
+
+    def done(job: Job) -> None:
+        fields = dict(job.result.fields)
+        body = {"parameters": values, "fields": fields, "reached": _reached(task, fields)}
+        _write(site, session.learner, task, "try", body, key=job.id)
+
+    if _job(site, session.learner, task) is None:
+        site.jobs.start(
+            task.experiment, learner=session.learner, parameters=values, done=done, purpose=task.slug
+        )
+    return leave(request, f"/tasks/{slug}")
+
+
+def _task(site: Site, slug: str) -> Task:
+    tasks = [*site.pack.tasks, *([site.pack.project] if site.pack.project else [])]
+    found = next((task for task in tasks if task.slug == slug), None)
+    if found is None:
+        raise HTTPException(404)
+    return found
+
+
+def _stream(site: Site, learner: str, task: Task) -> str:
+    return f"task:{site.pack.slug}:{task.slug}:{learner}"
+
+
+def _log(site: Site, learner: str, task: Task) -> dict[str, list[dict[str, Any]]]:
+    log: dict[str, list[dict[str, Any]]] = {"hint": [], "try": []}
+    stream = _stream(site, learner, task)
+    for line in site.store.lines(stream, learner=learner):
+        if line.stream == stream:
+            log[line.kind].append(dict(line.body))
+    return log
+
+
+def _write(site: Site, learner: str, task: Task, kind: str, body: dict[str, Any], *, key: str) -> None:
+    site.store.append(Line(_stream(site, learner, task), learner, kind, site.clock(), body, key))
+
+
+def _standing(log: dict[str, list[dict[str, Any]]], task: Task) -> dict[str, Any]:
+    reached = any(one["reached"] for one in log["try"])
+    used = len(log["try"])
+    return {
+        "hints": len(log["hint"]),
+        "used": used,
+        "reached": reached,
+        "done": reached or used >= task.tries,
+    }
+
+
+def _value(control: Control, text: str) -> str | float:
+    value: str | float = text
+    if not control.choices:
+        try:
+            number = float(text)
+        except ValueError:
+            raise HTTPException(400, f"{control.label}: {text!r} is no number.") from None
+        value = int(number) if number.is_integer() else number
+    if not control.accepts(value):
+        raise HTTPException(400, f"{control.label}: {text!r} is not among what may be set.")
+    return value
+
+
+def _reached(task: Task, fields: dict[str, Any]) -> bool:
+    return all(_met(goal, fields) for goal in task.goals)
+
+
+def _met(goal: Goal, fields: dict[str, Any]) -> bool:
+    try:
+        return goal.met(fields)
+    except (LessonError, TypeError):  # a field that was not measured, such as a target never reached
+        return False
+
+
+def _goal(site: Site, task: Task, goal: Goal, last: dict[str, Any] | None) -> dict[str, Any]:
+    meaning = site.pack.experiments[task.experiment].fields
+    bound = f"{goal.value:g}" if goal.value is not None else meaning.get(goal.of or "", goal.of or "")
+    if goal.times != 1.0:
+        bound = f"{goal.times:g} × {bound}"
+    fields = last["fields"] if last else {}
+    return {
+        "text": f"{meaning.get(goal.field, goal.field)}: {RELATIONS[goal.relation]} {bound}",
+        "value": fields.get(goal.field),
+        "bound": goal.value if goal.of is None else fields.get(goal.of),
+        "times": goal.times,
+        "met": _met(goal, fields) if last else None,
+    }
+
+
+def _shown(control: Control, last: dict[str, Any] | None) -> dict[str, Any]:
+    value = (last["parameters"].get(control.name) if last else None) or control.start
+    return {"control": control, "value": value}
+
+
+def _job(site: Site, learner: str, task: Task) -> Job | None:
+    return site.jobs.running(task.experiment, learner=learner, purpose=task.slug)
+
+
+def _last_job(site: Site, learner: str, task: Task) -> Job | None:
+    return site.jobs.last(task.experiment, learner=learner, purpose=task.slug)
