@@ -195,6 +195,13 @@ def test_text_is_capped_and_json_is_not():
     assert len(found.text(most=1).splitlines()) < 12
 
 
+def test_a_group_is_listed_once_and_shows_every_label_however_many_copies_it_has():
+    found = report(made([0] * 9 + [1]), [b"x" * 16] * 10, [facts()] * 10, ["train"] * 10, [])
+    text = found.text()
+    assert text.count("0.jpg (a) = 9.jpg (b) = 1.jpg (a)") == 1
+    assert "and 4 more" in text and "9 exact copies (listed above)" in text
+
+
 # --- from files -------------------------------------------------------------------------------------------
 
 

@@ -43,8 +43,11 @@ SMALL_AGAINST_THE_OTHERS = 0.25
 EXTREME_ASPECT = 4.0
 """Longer over shorter side, where the data set's median is below half of it: the centre crop loses most."""
 
-INSPECTION_SIDE = 64
-"""Pixels of the shorter side that are enough for the perceptual hash."""
+INSPECTION_SIDE = 146
+"""Pixels of the shorter side that are decoded at least. The hash needs half of that, but then JPEGs come at a
+coarser scale and near-duplicates at the limit are missed; this is what the default backbone has decoded."""
+
+_FILES_A_LINE = 6
 
 _IMAGES_PER_TASK = 16
 
@@ -147,10 +150,14 @@ class DataReport:
         if self.skipped:
             left_out = [f"{item.name}: {item.reason}" for item in self.skipped]
             findings.insert(0, (f"{_count(len(self.skipped), 'file')} left out", left_out))
+        told: set[str] = set()  # a leak is also a copy; once is enough
         for title, entries in findings:
-            lines += [f"- {title}", *(f"    {entry}" for entry in entries[:most])]
-            if len(entries) > most:
-                lines.append(f"    and {len(entries) - most:,} more (--json lists all)")
+            new = [entry for entry in entries if entry not in told]
+            told.update(entries)
+            lines.append(f"- {title}" + (" (listed above)" if entries and not new else ""))
+            lines += [f"    {entry}" for entry in new[:most]]
+            if len(new) > most:
+                lines.append(f"    and {len(new) - most:,} more (--json lists all)")
         if not findings:
             lines.append("nothing wrong was found")
         return "\n".join(lines)
@@ -188,7 +195,19 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 
 def _lines(groups: Iterable[DuplicateGroup]) -> list[str]:
-    return [" = ".join(_described(file, group) for file in group.files) for group in groups]
+    return [_line(group) for group in groups]
+
+
+def _line(group: DuplicateGroup) -> str:
+    """The group's files, or some of very many: one of each label and side comes first."""
+    files = list(group.files)
+    if len(files) > _FILES_A_LINE:
+        kinds = {(file.label, file.split): file for file in reversed(files)}
+        firsts = [file for file in files if kinds[file.label, file.split] is file]
+        files = [*firsts, *(file for file in files if file not in firsts)]
+    more = len(files) - _FILES_A_LINE
+    line = " = ".join(_described(file, group) for file in files[:_FILES_A_LINE])
+    return f"{line} and {more:,} more" if more > 0 else line
 
 
 def _described(file: File, group: DuplicateGroup) -> str:
