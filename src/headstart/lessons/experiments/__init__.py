@@ -1,0 +1,304 @@
+"""Experiments: what backs a lesson's claims, run on the learner's own machine.
+
+    from headstart.lessons import experiments
+
+    experiments.registry()                          the names
+    experiments.describe("one-pass")                parameters, predicted seconds, bound
+    result = experiments.run("one-pass")            runs it, stores and returns the result
+    experiments.results()                           what the lesson's prose quotes
+
+Each is a function of Headstart's API declared in `declarations`; none comes from a pack. Listing, describing
+and reading results start at once; PyTorch is imported by what trains. Until one has run there is nothing to
+show.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import InternalError, MissingExtra, OptionError
+from headstart.lessons.experiments.declarations import (
+    BOUND,
+    DECLARED,
+    SIZES,
+    Declaration,
+    Parameter,
+    declaration,
+)
+from headstart.lessons.experiments.results import Outcome, Plot, Result, Series, Table, Value
+from headstart.lessons.experiments.store import ResultStore
+
+__all__ = [
+    "BOUND",
+    "SIZES",
+    "Description",
+    "Parameter",
+    "Plot",
+    "Result",
+    "ResultStore",
+    "Series",
+    "Table",
+    "describe",
+    "latest",
+    "registry",
+    "results",
+    "run",
+]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What may be said of an experiment before it runs.
+
+    Attributes:
+        name: The experiment's.
+        shows: What one will see.
+        parameters: What can be set.
+        predicted_seconds: What it will take, where nothing is varied.
+        predicted_from: "this machine" where it ran before at this size, else "two cores elsewhere".
+        bound: Seconds after which trainings are cut short.
+        own_images: Whether it can run on the learner's own folder.
+        missing: The extra to install before it can run, or empty.
+    """
+
+    name: str
+    shows: str
+    parameters: tuple[Parameter, ...]
+    predicted_seconds: float
+    predicted_from: str
+    bound: float
+    own_images: bool
+    missing: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def registry() -> tuple[str, ...]:
+    """The names of the experiments."""
+    return tuple(DECLARED)
+
+
+def describe(name: str, *, size: str = "normal") -> Description:
+    """What may be said of an experiment before it runs.
+
+    Raises:
+        OptionError: no such experiment or size.
+    """
+    declared = declaration(name)
+    declared.read(None, size=size)
+    seconds, source = _predicted(declared, size=size, store=ResultStore())
+    return Description(
+        name=name,
+        shows=declared.shows,
+        parameters=declared.parameters,
+        predicted_seconds=seconds,
+        predicted_from=source,
+        bound=BOUND,
+        own_images=declared.images,
+        missing=_missing(declared),
+    )
+
+
+def run(
+    name: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    source: Any = None,
+    size: str = "normal",
+    seed: int = 0,
+    progress: Progress | None = None,
+    store: ResultStore | None = None,
+) -> Result:
+    """Run an experiment, store its result and return it.
+
+    Args:
+        name: one of `registry`.
+        parameters: those that shall differ from what is declared.
+        source: the learner's own labelled images, as `fit` takes them; None for digits or drawings.
+        size: "normal", or "small" for one of a few seconds.
+        seed: of whatever is random.
+        progress: called with (phase, done, total); what it raises ends the experiment, and nothing is stored.
+        store: where the result goes; None for the home folder's.
+
+    Raises:
+        OptionError: an unknown name, parameter or value.
+        MissingExtra: it needs PyTorch, which is not installed.
+        UserError: the learner's images cannot be used.
+    """
+    declared = declaration(name)
+    values = declared.read(parameters, size=size)
+    if source is not None and not declared.images:
+        raise OptionError(f"experiment {name} uses random pixels and no images; leave the folder out")
+    if _missing(declared):
+        raise MissingExtra(f"experiment {name}", extra=declared.needs)
+    store = store or ResultStore()
+    predicted, _ = _predicted(declared, size=size, store=store)
+    started = time.perf_counter()
+    outcome, data = _carry_out(declared, values, source=source, seed=seed, progress=progress)
+    seconds = time.perf_counter() - started
+    plain = declared.values(size)
+    result = _result(
+        declared,
+        outcome,
+        size=size,
+        parameters=values,
+        varied=tuple(name for name in values if values[name] != plain[name]),
+        data=data,
+        own_data=source is not None,
+        seed=seed,
+        seconds=seconds,
+        predicted=predicted,
+    )
+    store.add(result)
+    return result
+
+
+def latest(name: str, *, as_declared: bool = False) -> Result | None:
+    """The newest stored result of an experiment on this machine, or None while it has not run.
+
+    Args:
+        name: the experiment's.
+        as_declared: only where no parameter was varied.
+
+    Raises:
+        OptionError: no such experiment.
+    """
+    return ResultStore().latest(declaration(name).name, as_declared=as_declared)
+
+
+def results() -> dict[str, dict[str, object]]:
+    """What `placeholders.fill` and `terminal.play` want: per experiment that has run, its fields.
+
+    Prose says what happens where everything is as declared, so results of varied parameters are left aside,
+    and a run at normal size counts before a small one, however new.
+    """
+    store = ResultStore()
+    found: dict[str, dict[str, object]] = {}
+    for name in DECLARED:
+        result = store.latest(name, size="normal", as_declared=True) or store.latest(name, as_declared=True)
+        if result is not None:
+            found[name] = dict(result.fields)
+    return found
+
+
+def _missing(declared: Declaration) -> str:
+    absent = declared.needs == "torch" and (find_spec("torch") is None or find_spec("timm") is None)
+    return declared.needs if absent else ""
+
+
+def _predicted(declared: Declaration, *, size: str, store: ResultStore) -> tuple[float, str]:
+    before = store.latest(declared.name, size=size, as_declared=True)
+    if before is not None:
+        return round(before.seconds, 1), "this machine"
+    return getattr(declared, f"{size}_seconds"), "two cores elsewhere"
+
+
+def _carry_out(
+    declared: Declaration,
+    values: Mapping[str, Value],
+    *,
+    source: Any,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Outcome, str]:
+    from headstart.lessons.experiments.work import Work
+
+    module, function = declared.function.split(":")
+    experiment = getattr(import_module(f"{__name__}.{module}"), function)
+    ends = time.perf_counter() + BOUND
+    with tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as folder:
+        work = Work(values, source, seed, Path(folder), ends, progress)
+        outcome: Outcome = experiment(work)
+    return outcome, work.data
+
+
+def _result(
+    declared: Declaration,
+    outcome: Outcome,
+    *,
+    size: str,
+    parameters: Mapping[str, Value],
+    varied: tuple[str, ...],
+    data: str,
+    own_data: bool,
+    seed: int,
+    seconds: float,
+    predicted: float,
+) -> Result:
+    from headstart.runs import new_id, timestamp
+
+    if not outcome.fields:
+        raise InternalError(f"experiment {declared.name} gave no fields")
+    return Result(
+        id=new_id(declared.name),
+        name=declared.name,
+        size=size,
+        parameters=dict(parameters),
+        varied=varied,
+        fields=dict(outcome.fields),
+        plots=outcome.plots,
+        table=outcome.table,
+        notes=outcome.notes,
+        data=data,
+        own_data=own_data,
+        machine=machine(),
+        versions=_versions(),
+        seed=seed,
+        seconds=round(seconds, 2),
+        predicted_seconds=predicted,
+        created=timestamp(),
+    )
+
+
+def machine() -> dict[str, Value]:
+    """What the experiment ran on: processor, cores that this process may use, memory, system."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # systems that do not pin processes to cores
+        cores = os.cpu_count() or 1
+    try:
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):
+        memory = None
+    return {
+        "processor": _processor(),
+        "cores": cores,
+        "memory_gigabytes": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    from headstart import __version__
+
+    found = {"headstart": __version__, "python": platform.python_version()}
+    for name in ("numpy", "openvino", "torch", "timm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

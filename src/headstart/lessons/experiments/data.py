@@ -1,0 +1,156 @@
+"""The images of an experiment: the learner's own, scikit-learn's digits, or drawings made on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from headstart.dataset import Dataset, read_dataset
+
+DRAWINGS = "drawings"
+DIGITS = "digits"
+
+SIDE = 32
+"""Pixels a side of digits (8 in the collection, each repeated) and drawings."""
+
+MOST_CLASSES = 10
+"""An experiment on a folder of many classes takes those with the most images."""
+
+_DRAWN_PER_CLASS = 180
+"""As many as there are of each digit."""
+
+SHAPES = ("bars", "checks", "cross", "disc", "frame", "ring", "stairs", "triangle")
+
+
+def images_of(source: Any, *, per_class: int, seed: int) -> Dataset:
+    """The data set of an experiment, cut to a size that keeps its bound.
+
+    Args:
+        source: what `fit` takes; "drawings" or "digits" by name; None for digits where scikit-learn is
+            installed, else drawings.
+        per_class: images of each class at most, of all splits together.
+        seed: which ones.
+
+    Raises:
+        DatasetError: the learner's own images form no data set.
+    """
+    if source is None:
+        source = DIGITS if find_spec("sklearn") else DRAWINGS
+    if isinstance(source, str) and source == DRAWINGS:
+        return replace(read_dataset(drawings(per_class=min(per_class, _DRAWN_PER_CLASS))), name=DRAWINGS)
+    if isinstance(source, str) and source == DIGITS:
+        return replace(limited(read_dataset(_digits()), per_class=per_class, seed=seed), name=DIGITS)
+    return limited(read_dataset(source), per_class=per_class, seed=seed)
+
+
+def limited(dataset: Dataset, *, per_class: int, seed: int, classes: int = MOST_CLASSES) -> Dataset:
+    """At most so many images of at most so many classes, those with the most images."""
+    labels = dataset.labels
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    kept = sorted(np.argsort(-counts, kind="stable")[:classes].tolist())
+    random = np.random.default_rng(seed)
+    samples = []
+    for new, old in enumerate(kept):
+        of_class = np.flatnonzero(labels == old)
+        chosen = np.sort(random.permutation(of_class)[:per_class])
+        samples += [replace(dataset.samples[i], label=new) for i in chosen]
+    names = tuple(dataset.classes[old] for old in kept)
+    return replace(dataset, classes=names, samples=tuple(samples))
+
+
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    """1,797 handwritten digits, dark on white, uint8 [N, 32, 32, 3]."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    grey = np.uint8(255 - 255 * found.images / 16)
+    enlarged = grey.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)
+    return np.repeat(enlarged[..., None], 3, axis=3), found.target.astype(str)
+
+
+def drawings(*, per_class: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    """Small labelled drawings: a shape of random colour, size and place on a noisy background.
+
+    Returns:
+        Pixels uint8 [N, 32, 32, 3] and names [N]; the same for the same arguments, and fewer are among more.
+    """
+    pixels, names = [], []
+    for place, shape in enumerate(SHAPES):
+        for number in range(per_class):
+            pixels.append(_draw(shape, np.random.default_rng([seed, place, number])))
+            names.append(shape)
+    return np.stack(pixels), np.array(names)
+
+
+def _draw(shape: str, random: np.random.Generator) -> NDArray[np.uint8]:
+    background, colour = random.integers(0, 120, 3), random.integers(136, 256, 3)
+    if random.random() < 0.5:  # so that brightness says nothing about the class
+        background, colour = colour, background
+    image = Image.new("RGB", (SIDE, SIDE), tuple(int(value) for value in background))
+    pen = ImageDraw.Draw(image)
+    ink = tuple(int(value) for value in colour)
+    extent = int(random.integers(13, 22))
+    left, top = (int(value) for value in random.integers(1, SIDE - extent - 1, 2))
+    _SHAPES[shape](pen, left, top, extent, ink)
+    noisy = np.asarray(image, np.float64) + random.normal(0, 14, (SIDE, SIDE, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+Ink = tuple[int, ...]
+
+
+def _bars(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    for offset in range(0, extent, 5):
+        pen.rectangle((x, y + offset, x + extent, y + offset + 1), fill=ink)
+
+
+def _checks(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    step = max(3, extent // 4)
+    for row in range(4):
+        for column in range(row % 2, 4, 2):
+            corner = (x + column * step, y + row * step)
+            pen.rectangle((*corner, corner[0] + step - 1, corner[1] + step - 1), fill=ink)
+
+
+def _cross(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    pen.line((x, y, x + extent, y + extent), fill=ink, width=3)
+    pen.line((x + extent, y, x, y + extent), fill=ink, width=3)
+
+
+def _disc(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    pen.ellipse((x, y, x + extent, y + extent), fill=ink)
+
+
+def _frame(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    pen.rectangle((x, y, x + extent, y + extent), outline=ink, width=3)
+
+
+def _ring(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    pen.ellipse((x, y, x + extent, y + extent), outline=ink, width=3)
+
+
+def _stairs(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    step = max(3, extent // 4)
+    for row in range(4):
+        pen.rectangle((x, y + row * step, x + (row + 1) * step, y + (row + 1) * step - 1), fill=ink)
+
+
+def _triangle(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
+    pen.polygon((x, y + extent, x + extent, y + extent, x + extent // 2, y), fill=ink)
+
+
+_SHAPES = {
+    "bars": _bars,
+    "checks": _checks,
+    "cross": _cross,
+    "disc": _disc,
+    "frame": _frame,
+    "ring": _ring,
+    "stairs": _stairs,
+    "triangle": _triangle,
+}

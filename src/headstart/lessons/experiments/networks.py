@@ -1,0 +1,83 @@
+"""Which networks an experiment uses, and what stands in for one that is not on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.registry import available
+from headstart.errors import BackboneError, MissingExtra
+
+BUILTIN = "builtin"
+LARGE = "resnet152"
+
+_STAND_IN_GROWTH = 2
+"""Where no large network is at hand, the built-in one at so many times the pixels a side takes its part."""
+
+_LARGEST_SIZE = 96
+"""Pixels a side for large networks that take any size."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A network, what to call it, and what must be said about it (empty where nothing)."""
+
+    network: Backbone
+    label: str
+    note: str = ""
+
+
+def load(name: str, *, size: int) -> Chosen:
+    """The network of that name at so many pixels a side, or an honest stand-in.
+
+    Names that are asked for and whose weights are not on this machine are never fetched: an experiment has
+    seconds, and a download may take minutes.
+    """
+    if name == BUILTIN:
+        return Chosen(load_backbone(BUILTIN, size=size), f"{BUILTIN} at {size} px")
+    missing = _missing(name)
+    if not missing:
+        try:
+            return Chosen(_at_moderate_size(name, size=size), name)
+        except (BackboneError, MissingExtra) as error:
+            missing = str(error)
+    other = _largest()
+    if other is not None:
+        note = f"{missing}, so {other.name}, the largest network here, takes its part"
+        return Chosen(other, other.name, note)
+    grown = size * _STAND_IN_GROWTH
+    label = f"{BUILTIN} at {grown} px"
+    note = (
+        f"{missing}, nor is any other large network, so {label} stands in: more arithmetic, no more weights"
+    )
+    return Chosen(load_backbone(BUILTIN, size=grown), label, note)
+
+
+def _at_moderate_size(name: str, *, size: int) -> Backbone:
+    """A large network on small images, where it takes them: at its own size it would not keep the bound."""
+    try:
+        return load_backbone(name, size=min(_LARGEST_SIZE, _STAND_IN_GROWTH * size))
+    except BackboneError:
+        return load_backbone(name)
+
+
+def _missing(name: str) -> str:
+    if name.endswith((".safetensors", ".pth", ".pt", ".bin")):
+        return ""
+    if find_spec("timm") is None:
+        return f"{name} needs headstart[torch]"
+    here = {info.name.split(".")[0] for info in available()} | {info.name for info in available()}
+    return "" if name in here else f"the weights of {name} are not on this machine"
+
+
+def _largest() -> Backbone | None:
+    if find_spec("timm") is None:
+        return None
+    others = sorted((info for info in available() if info.name != BUILTIN), key=lambda info: -info.bytes)
+    for info in others:
+        try:
+            return _at_moderate_size(info.name, size=_LARGEST_SIZE)
+        except (BackboneError, MissingExtra):
+            continue
+    return None

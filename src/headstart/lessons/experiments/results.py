@@ -1,0 +1,142 @@
+"""What an experiment leaves behind: plain values that are stored as JSON and read back the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from headstart.errors import RunError
+
+Value = str | int | float | None
+"""None stands where the thing did not happen, for instance a target that was never reached."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, or one group of bars or dots: (x, y) pairs; x is text where it names a thing."""
+
+    name: str
+    points: tuple[tuple[str | float, float], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot as data; a page draws it and shows the table beside it.
+
+    Attributes:
+        kind: "line", "bars" or "dots".
+        title: What it shows.
+        x: The horizontal axis with its unit.
+        y: The vertical axis with its unit.
+        series: What is drawn.
+    """
+
+    kind: str
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+
+    def table(self) -> Table:
+        """Every point of the plot, for those who read numbers better than lines."""
+        rows = [(series.name, x, round(y, 4)) for series in self.series for x, y in series.points]
+        return Table(("series", self.x, self.y), tuple(rows))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns with their unit in the heading, and rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment's own function gives: the declared fields, what to draw, and what to say."""
+
+    fields: Mapping[str, Value]
+    plots: tuple[Plot, ...]
+    table: Table
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished experiment.
+
+    Attributes:
+        id: Unique among the stored results.
+        name: The experiment's.
+        size: "small" or "normal".
+        parameters: Every parameter with the value it had.
+        varied: Names of those that were given a value other than the declared one. Prose reads only results
+            where nothing was varied.
+        fields: What the lesson's pack declares, and nothing else.
+        plots: What to draw.
+        table: The numbers, one row per thing that was compared.
+        notes: What one must know to read them: what was missing, what was cut short.
+        data: Which images.
+        own_data: Whether they were the learner's own.
+        machine: Processor, cores, memory, system.
+        versions: Of Headstart and of what computed.
+        seed: Of whatever is random.
+        seconds: Wall-clock seconds of the whole experiment.
+        predicted_seconds: What was said before it began.
+        created: When it ended, UTC, ISO 8601.
+    """
+
+    id: str
+    name: str
+    size: str
+    parameters: Mapping[str, Value]
+    varied: tuple[str, ...]
+    fields: Mapping[str, Value]
+    plots: tuple[Plot, ...]
+    table: Table
+    notes: tuple[str, ...]
+    data: str
+    own_data: bool
+    machine: Mapping[str, Value]
+    versions: Mapping[str, str]
+    seed: int
+    seconds: float
+    predicted_seconds: float
+    created: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        """The inverse of `to_dict`, also after a way through JSON; unknown keys are left aside.
+
+        Raises:
+            RunError: a part is missing.
+        """
+        try:
+            known = {field.name: data[field.name] for field in fields(cls)}
+            return cls(
+                **{
+                    **known,
+                    "varied": tuple(known["varied"]),
+                    "notes": tuple(known["notes"]),
+                    "plots": tuple(_plot(plot) for plot in known["plots"]),
+                    "table": _table(known["table"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"this is no stored result of an experiment: {error!r}; run it again") from error
+
+
+def _plot(data: Mapping[str, Any]) -> Plot:
+    series = tuple(
+        Series(entry["name"], tuple((x, y) for x, y in entry["points"])) for entry in data["series"]
+    )
+    return Plot(data["kind"], data["title"], data["x"], data["y"], series)
+
+
+def _table(data: Mapping[str, Any]) -> Table:
+    return Table(tuple(data["columns"]), tuple(tuple(row) for row in data["rows"]))

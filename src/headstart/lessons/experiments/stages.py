@@ -1,0 +1,158 @@
+"""Training of stages for experiments: the one training loop, with a clock beside it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart.heads import LinearHead
+from headstart.lessons.experiments.looking import Look, accuracy_of
+from headstart.tail import InputTransform, TailConfig, normalise_pixels, run_tail, train_tail
+
+Images = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Activations that are held in memory: what `train_tail` reads."""
+
+    rows: Images
+    labels: NDArray[np.int64]
+    views: int = 1
+
+    def read(self, indices: NDArray[np.int64], *, views: Sequence[int]) -> Images:
+        """Rows of some images; there is one view."""
+        del views
+        found: Images = self.rows[indices]
+        return found
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Activations that are computed again each time they are read: what keeping them saves."""
+
+    pixels: Images
+    labels: NDArray[np.int64]
+    compute: Callable[[Images], Images]
+    views: int = 1
+
+    def read(self, indices: NDArray[np.int64], *, views: Sequence[int]) -> Images:
+        """The prefix's answer to some images."""
+        del views
+        return self.compute(self.pixels[indices])
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A training that ended.
+
+    Attributes:
+        accuracy: On the test images, percent.
+        seconds: Of training, without the look at the images.
+        curve: (seconds, validation accuracy in percent) after each epoch.
+        epochs: How many were trained.
+        stopped: Whether it was ended before all its epochs.
+    """
+
+    accuracy: float
+    seconds: float
+    curve: tuple[tuple[float, float], ...]
+    epochs: int
+    stopped: bool
+
+    def seconds_to(self, target: float) -> float | None:
+        """Seconds until the curve first reached an accuracy in percent, or None."""
+        return next((seconds for seconds, reached in self.curve if reached >= target), None)
+
+    @property
+    def per_epoch(self) -> float:
+        """Median seconds of an epoch: the first, which warms up, says less."""
+        ends = [0.0, *(seconds for seconds, _ in self.curve)]
+        return float(np.median(np.diff(ends)[1:] if len(ends) > 2 else np.diff(ends)))
+
+
+def fit_stages(
+    found: Look,
+    tail: nn.Module,
+    *,
+    config: TailConfig,
+    ends: float,
+    target: float | None = None,
+    head: LinearHead | None = None,
+    validate: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Finished:
+    """Train a tail from what the look holds at its depth, against a clock.
+
+    Args:
+        found: a look at the tail's depth.
+        tail: the thawed stages; left as it is.
+        config: of the training loop.
+        ends: when to stop at the end of an epoch, on `time.perf_counter`'s clock.
+        target: stop where the validation accuracy, in percent, reaches it.
+        head: where the head starts; None for zeros.
+        validate: False leaves validation out, so that the seconds are those of training alone.
+        progress: called with (epochs done, epochs planned).
+    """
+    transform = pixels_to_numbers(found) if found.prepared.extraction.wanted.depth == 0 else None
+    train, held_out = found.cached("train"), found.cached("validation")
+    one = train.read(np.zeros(1, np.int64), views=[0])
+    start = head or no_head(width_of(tail, one, transform), found.classes)
+    curve: list[tuple[float, float]] = []
+    begun = time.perf_counter()
+
+    def after(row: dict[str, float]) -> bool:
+        reached = 100 * row.get("validation_accuracy", row["accuracy"])
+        curve.append((time.perf_counter() - begun, round(reached, 2)))
+        if progress is not None:
+            progress(len(curve), config.epochs)
+        return time.perf_counter() >= ends or (target is not None and reached >= target)
+
+    result = train_tail(
+        tail,
+        start,
+        train,
+        held_out if validate else None,
+        config=config,
+        input_transform=transform,
+        progress=after,
+    )
+    features = run_tail(result.tail, found.activations("test"), input_transform=transform)
+    return Finished(
+        accuracy=accuracy_of(result.head.logits(features), found.labels("test")),
+        seconds=curve[-1][0],
+        curve=tuple((round(seconds, 3), reached) for seconds, reached in curve),
+        epochs=len(curve),
+        stopped=len(curve) < config.epochs,
+    )
+
+
+def pixels_to_numbers(found: Look) -> InputTransform:
+    """What turns pixels into what the look's network wants to see."""
+    preprocess = found.network.preprocess
+    return normalise_pixels(preprocess.mean, preprocess.std)
+
+
+def no_head(width: int, classes: int) -> LinearHead:
+    """A head that knows nothing."""
+    return LinearHead("softmax", np.zeros((width, classes), np.float32), np.zeros(classes, np.float32), 1.0)
+
+
+def width_of(tail: nn.Module, rows: Images, transform: InputTransform | None) -> int:
+    """How many numbers the tail makes of an image."""
+    return int(run_tail(copy.deepcopy(tail), rows, input_transform=transform).shape[1])
+
+
+def first_stages(tail: nn.Module, count: int) -> nn.Module:
+    """The first stages of a network, pooled: a shallower one."""
+    parts = OrderedDict(list(copy.deepcopy(tail).named_children())[:count])
+    parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(parts)
