@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from headstart import sources
 from headstart.dataset import (
@@ -302,6 +303,19 @@ def test_arrays_with_labels(shape):
     np.testing.assert_array_equal(dataset.samples[3].source.read(), images[3])
 
 
+def test_a_list_of_pillow_images_is_a_data_set_of_arrays():
+    pictures = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    dataset = read_dataset((pictures, ["r", "b"]))
+    assert dataset.samples[0].source.read().shape == (6, 8, 3)
+    assert content_hash(dataset.samples[0].source.read()) != content_hash(dataset.samples[1].source.read())
+
+
+@pytest.mark.parametrize("source", [None, 5, b"photos", ["a.jpg"], np.zeros((2, 8, 8), np.uint8)])
+def test_what_is_neither_a_path_nor_a_pair_of_arrays_is_refused(source):
+    with pytest.raises(DatasetError, match=rf"got {type(source).__name__}"):
+        read_dataset(source)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
@@ -310,6 +324,11 @@ def test_arrays_with_labels(shape):
         (np.zeros((2, 8, 8), np.uint8), [0], "got 1 labels for 2 images"),
         (np.zeros((0, 8, 8), np.uint8), [], "no images"),
         (np.zeros((2, 8, 8), np.uint8), [1, 1], "only one class"),
+        (np.zeros((2, 8, 8), np.int64), [0, 1], r"got int64; pass X\.astype"),
+        (np.zeros((2, 8, 8), np.uint8), ["a", None], "1 labels are missing, the first at 1"),
+        (np.zeros((2, 8, 8), np.uint8), [0.0, np.nan], "1 labels are missing, the first at 1"),
+        (np.zeros((2, 8, 8), np.uint8), np.array([1, "a"], dtype=object), "labels are of several kinds"),
+        (5, [0, 1], "X: expected an array or a list of images, got int"),
     ],
 )
 def test_arrays_that_form_no_data_set(images, labels, message):

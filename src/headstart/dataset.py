@@ -152,6 +152,11 @@ def _read(source: str | Path | tuple[Any, Any], *, split_by_folder: bool) -> Dat
         if len(source) != 2:
             raise DatasetError(f"arrays come as a pair (X, y), got a tuple of {len(source)}")
         return _from_arrays(*source)
+    if not isinstance(source, str | os.PathLike):
+        raise DatasetError(
+            "expected a path (of a folder, CSV, Parquet or zip) or a pair of arrays (X, y), "
+            f"got {type(source).__name__}"
+        )
     path = Path(source)
     name = printable(path.resolve().stem if path.is_file() else path.resolve().name)
     if path.is_dir():
@@ -397,10 +402,15 @@ def _refuse_contradiction(
 
 def _from_arrays(images: Any, labels: Any) -> Dataset:
     """A data set of arrays; the range of floats is not guessed, so they are refused."""
-    pixels = [images] if isinstance(images, np.ndarray) else [np.asarray(image) for image in images]
-    for array in pixels:
+    if not hasattr(images, "__len__"):
+        raise DatasetError(f"X: expected an array or a list of images, got {type(images).__name__}")
+    if not isinstance(images, np.ndarray):
+        images = [np.asarray(image) for image in images]
+    for array in [images] if isinstance(images, np.ndarray) else images:
         if array.dtype != np.uint8:
             way_out = "for values from 0 to 1, pass (X * 255).round().astype('uint8')"
+            if array.dtype.kind in "iu":
+                way_out = "pass X.astype('uint8')"
             raise DatasetError(f"X: expected uint8 from 0 to 255, got {array.dtype}; {way_out}")
     if isinstance(images, np.ndarray) and not (
         images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))
@@ -413,7 +423,15 @@ def _from_arrays(images: Any, labels: Any) -> Dataset:
         )
     if len(targets) == 0:
         raise DatasetError("X: no images")
-    values, codes = np.unique(targets, return_inverse=True)  # sorts numbers as numbers
+    missing = [index for index, target in enumerate(targets) if target is None or target != target]  # NaN
+    if missing:
+        raise DatasetError(
+            f"y: {len(missing)} labels are missing, the first at {missing[0]}; leave those out"
+        )
+    try:
+        values, codes = np.unique(targets, return_inverse=True)  # sorts numbers as numbers
+    except TypeError as error:
+        raise DatasetError(f"y: labels are of several kinds ({error}); make all of them text") from error
     samples = tuple(
         Sample(f"image {index}", int(code), None, ArraySource(image))
         for index, (code, image) in enumerate(zip(codes.ravel(), images, strict=True))
