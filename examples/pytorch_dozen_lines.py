@@ -5,8 +5,8 @@
 
 The first half runs the frozen network again in every epoch. The second half, one call, runs Headstart's
 built-in backbone once per image, chooses the head's penalty, and measures accuracy on held-out images. The
-accuracies are of different networks on different images (those it trains on in the first half, held-out ones in
-the second) and are not a contest; the times show where the work goes.
+accuracies are of different networks on different images (in the first half those it trains on, in the second
+held-out ones) and are not a contest; the times show where the work goes.
 """
 
 import argparse

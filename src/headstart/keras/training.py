@@ -139,12 +139,21 @@ def _steps_at_once(model: Any, settings: dict[str, Any], steps: int | None) -> i
     """Steps to hand to TensorFlow in one go (Keras's ``steps_per_execution``), with the same numbers.
 
     A step of a small tail takes less time than starting it from Python, so they go in bunches wherever nobody
-    looks in between: no progress bar, and no callback that acts on batches.
+    looks in between: no progress bar, and no callback that acts on batches. Where the user sets a number of
+    steps, a bunch could overrun it.
     """
     own = int(model.steps_per_execution)
     callbacks = keras.tree.flatten(settings["callbacks"] or [])
     watched = settings["verbose"] not in (0, 2) or any(map(_acts_on_batches, callbacks))
-    if own != 1 or watched or model.run_eagerly or keras.backend.backend() != "tensorflow" or not steps:
+    counted = settings["steps_per_epoch"] or settings["validation_steps"]
+    if (
+        not steps
+        or own != 1
+        or watched
+        or counted
+        or model.run_eagerly
+        or keras.backend.backend() != "tensorflow"
+    ):
         return own
     return min(steps, _AT_ONCE)
 
