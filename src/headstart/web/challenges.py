@@ -18,7 +18,7 @@ from headstart.errors import LessonError
 from headstart.lessons import attempts, badges, pictures, scores
 from headstart.lessons.attempts import Challenge, Chose, Closed, Event, HintTaken, Opened, Refused, Submitted
 from headstart.lessons.pack import Problem
-from headstart.web.rendering import inline, leave, markdown, page, sections
+from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
 from headstart.web.site import Site
 
@@ -122,6 +122,7 @@ def problem_page(
         nonce=secrets.token_hex(16),
         note=_NOTES.get(note, ""),
         version=_version(item),
+        plots=plots_of(site.jobs)(item["experiment"]) if item["status"] == "closed" else [],
     )
 
 

@@ -2,8 +2,7 @@
 
 A server on loopback is within reach of every page that the learner's browser opens. Hence: the Host header
 must name us (DNS rebinding), a form must carry a token bound to the session (CSRF), the session cookie is
-signed, and the content policy lets pages load nothing but our files. Beyond loopback a browser needs an access
-token.
+signed, and the content policy lets pages load nothing but our files. Beyond loopback a browser needs a token.
 """
 
 from __future__ import annotations

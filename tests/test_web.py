@@ -1,0 +1,628 @@
+"""The lesson's pages, asked over HTTP: what they show, what they keep to themselves, whom they answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs headstart[web]")
+
+from fastapi.testclient import TestClient
+
+from headstart.errors import OptionError
+from headstart.lessons import badges, library, pictures
+from headstart.lessons.pack import Mode, Pack
+from headstart.lessons.progress import Progress
+from headstart.web import challenges, home, laboratory, revision, tasks
+from headstart.web.app import create_app
+from headstart.web.drawing import draw
+from headstart.web.jobs import Jobs
+from headstart.web.rendering import inline, markdown, sections
+from headstart.web.server import is_loopback
+from headstart.web.site import Site, load_secret
+from lesson_packs import secret_pack
+
+HOME = "http://127.0.0.1:8421"
+SECRETS = re.compile(r"SECRET\w+|secretkey-[\w-]+")
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class FakeExperiments:
+    """One experiment, which waits until it is let go."""
+
+    results_by_name: dict[str, Any] = field(default_factory=dict)
+    gate: threading.Event = field(default_factory=threading.Event)
+    asked: list[tuple[Any, Any]] = field(default_factory=list)
+    names: tuple[str, ...] = ("one-pass", "pretrained-vs-scratch")
+
+    def registry(self) -> tuple[str, ...]:
+        return self.names
+
+    def describe(self, name: str) -> Any:
+        return SimpleNamespace(
+            predicted_seconds=3.0, predicted_from="this machine", bound=60.0, own_images=True, missing=""
+        )
+
+    def latest(self, name: str, *, as_declared: bool = False) -> Any:
+        return self.results_by_name.get(name)
+
+    def results(self) -> Mapping[str, Mapping[str, object]]:
+        return {name: result.fields for name, result in self.results_by_name.items()}
+
+    def run(self, name: str, *, parameters: Any = None, source: Any = None, progress: Any = None) -> Any:
+        self.asked.append((parameters, source))
+        progress("training", 1, 2)
+        assert self.gate.wait(10)
+        fields = {"ratio": 3.5, "seconds_pretrained": 2.0, "seconds_scratch": 9.0}
+        plot = SimpleNamespace(
+            kind="line",
+            title="Seconds <both>",
+            x="epochs",
+            y="seconds",
+            series=(SimpleNamespace(name="once", points=((1, 1.0), (2, 2.0))),),
+        )
+        table = SimpleNamespace(columns=("epochs", "seconds"), rows=((1, 1.0),))
+        plot.table = lambda: table
+        result = SimpleNamespace(
+            name=name, fields=fields, plots=(plot,), table=table, notes=(), varied=(), created="now",
+            data="digits", seconds=2.0, predicted_seconds=3.0, seed=0, parameters={}, machine={}, versions={},
+        )  # fmt: skip
+        self.results_by_name[name] = result
+        return result
+
+
+@dataclass
+class World:
+    """A served lesson, and a browser in front of it."""
+
+    site: Site
+    clock: Clock
+    browser: TestClient
+    experiments: FakeExperiments
+    token: str = ""
+
+    def another(self) -> TestClient:
+        return TestClient(self.browser.app, base_url=HOME)
+
+    def csrf(self) -> str:
+        if not self.token:
+            found = re.search(r'name="csrf" value="(\w+)"', self.browser.get("/modes/challenge").text)
+            assert found
+            self.token = found[1]
+        return self.token
+
+    def post(self, address: str, **form: Any) -> Any:
+        return self.browser.post(address, data={"csrf": self.csrf(), **form})
+
+    def begin(self, timer: str = "1") -> str:
+        return str(self.post("/modes/challenge/begin", timer=timer).url.path).rsplit("/", 1)[0]
+
+    def answer(self, challenge: str, number: int, *, right: bool = True, key: str = "0" * 32) -> Any:
+        state = self.site.store.challenge(challenge.rsplit("/", 1)[1])
+        item = state.items[number - 1]
+        wrong = [i for i, _ in item.layout.options if i != item.layout.answer and i not in item.tried]
+        option = item.layout.answer if right else wrong[0]
+        return self.post(f"{challenge}/{number}/submit", option=option, key=key)
+
+    def open(self, challenge: str, number: int) -> Any:
+        return self.post(f"{challenge}/{number}/open")
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    stores = []
+
+    def make(pack: Pack | None = None, **changes: Any) -> World:
+        store = Progress.open(tmp_path / "progress.db")
+        stores.append(store)
+        clock, experiments = Clock(), FakeExperiments()
+        site = Site(
+            pack=pack or secret_pack(),
+            store=store,
+            home=tmp_path,
+            secret=load_secret(tmp_path),
+            jobs=Jobs(experiments),
+            learner="ada",
+            clock=clock,
+        )
+        site = replace(site, **changes)
+        return World(site, clock, TestClient(create_app(site), base_url=HOME), experiments)
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    return make_world()
+
+
+# Secrets --------------------------------------------------------------------------------------------------
+
+
+def test_no_response_holds_an_answer_feedback_explanation_or_hint_before_its_item_closes(
+    world: World,
+) -> None:
+    said: list[str] = []
+    world.browser.event_hooks = {
+        "response": [lambda response: (response.read(), said.append(f"{response.headers}{response.text}"))]
+    }
+    world.browser.get("/")
+    challenge = world.begin()
+    world.browser.get(challenge)
+    for number in range(1, 6):
+        world.browser.get(f"{challenge}/{number}")
+        world.open(challenge, number)
+        world.browser.get(f"{challenge}/{number}/state")
+        world.answer(challenge, number, right=False)
+        world.clock.forward(300)
+        world.browser.get(f"{challenge}/{number}")
+        world.browser.get(f"{challenge}/{number}/badge")
+    assert len(said) > 40
+    assert not SECRETS.search("\n".join(said))
+    # The same search does find what is told once an item is closed, so it can fail.
+    world.answer(challenge, 1, right=False)
+    closed = world.browser.get(f"{challenge}/1").text
+    assert set(SECRETS.findall(closed)) == {"SECRETFEEDBACK", "SECRETEXPLANATION", "SECRETHINT"}
+    assert not SECRETS.search(world.browser.get(f"{challenge}/2").text)
+
+
+def test_an_unopened_problem_shows_no_question(world: World) -> None:
+    page = world.browser.get(f"{world.begin()}/1").text
+    assert "Prompt 0?" not in page and "Text 0/" not in page
+
+
+def test_a_hint_comes_by_its_own_request_and_costs_points(world: World) -> None:
+    challenge = world.begin()
+    before = world.open(challenge, 1).text
+    after = world.post(f"{challenge}/1/hint").text
+    assert "SECRETHINT 0" not in before and "SECRETHINT 0" in after
+    assert "worth 80 points" in after
+
+
+def test_a_stranger_cannot_see_or_answer_a_challenge(make_world: Callable[..., World]) -> None:
+    world = make_world(learner=None)
+    challenge = world.begin()
+    stranger = world.another()
+    token = re.search(r'name="csrf" value="(\w+)"', stranger.get("/modes/challenge").text)
+    assert token
+    assert stranger.get(f"{challenge}/1").status_code == 404
+    assert stranger.post(f"{challenge}/1/open", data={"csrf": token[1]}).status_code == 404
+    assert world.browser.get(f"{challenge}/1").status_code == 200
+
+
+# A challenge ----------------------------------------------------------------------------------------------
+
+
+def test_a_learner_goes_from_the_first_page_to_a_badge_that_verifies(world: World) -> None:
+    assert "/modes/challenge" in world.browser.get("/").text
+    challenge = world.begin()
+    for number in range(1, 6):
+        world.open(challenge, number)
+        assert "✓ Correct" in world.answer(challenge, number).text
+    assert "All 5 correct" in world.browser.get(challenge).text
+    page = world.post(f"{challenge}/badge/issue", name="Ada <b>Lovelace</b>").text
+    assert "✓ Verified" in page and "<b>Lovelace" not in page
+    for kind in ("png", "svg"):
+        data = world.browser.get(f"{challenge}/badge.{kind}").content
+        verified = badges.verify(pictures.extract(data), now=world.clock(), trusted=())
+        assert verified.holder == "Ada <b>Lovelace</b>"
+    world.post(f"{challenge}/badge/issue", name="Someone Else")
+    assert "Someone Else" not in world.browser.get(f"{challenge}/badge").text
+
+
+def test_no_badge_without_five_correct(world: World) -> None:
+    challenge = world.begin()
+    for number in range(1, 6):
+        world.open(challenge, number)
+        world.answer(challenge, number, right=number > 1)
+    world.answer(challenge, 1, right=False)
+    assert world.browser.get(f"{challenge}/badge").status_code == 404
+    assert world.post(f"{challenge}/badge/issue", name="Ada").status_code == 404
+    assert world.browser.get(f"{challenge}/badge.png").status_code == 404
+
+
+def test_submitting_twice_costs_one_attempt(world: World) -> None:
+    challenge = world.begin()
+    world.open(challenge, 1)
+    state = world.site.store.challenge(challenge.rsplit("/", 1)[1])
+    wrong = next(i for i, _ in state.items[0].layout.options if i != state.items[0].layout.answer)
+    form = {"csrf": world.csrf(), "option": wrong, "key": "a" * 32}
+    with ThreadPoolExecutor(4) as pool:
+        tries = list(pool.map(lambda _: world.browser.post(f"{challenge}/1/submit", data=form), range(4)))
+    assert {response.status_code for response in tries} == {200}
+    assert world.browser.get(f"{challenge}/1/state").json()["attempts_left"] == 1
+
+
+def test_an_old_form_with_another_answer_is_not_lost(world: World) -> None:
+    challenge = world.begin()
+    world.open(challenge, 1)
+    world.answer(challenge, 1, right=False, key="a" * 32)
+    assert "✓ Correct" in world.answer(challenge, 1, key="a" * 32).text
+
+
+def test_a_choice_is_there_after_a_reload_and_in_a_second_tab(world: World) -> None:
+    challenge = world.begin()
+    page = world.open(challenge, 1).text
+    option = re.findall(r'name="option" value="(\w+)"', page)[2]
+    world.post(f"{challenge}/1/choose", option=option)
+    checked = re.search(r'value="(\w+)"\s+checked', world.another().get(f"{challenge}/1").text)
+    assert checked and checked[1] == option
+
+
+def test_a_second_tab_learns_that_the_problem_was_answered(world: World) -> None:
+    challenge = world.begin()
+    world.open(challenge, 1)
+    before = world.browser.get(f"{challenge}/1/state").json()["version"]
+    world.answer(challenge, 1)
+    assert world.another().get(f"{challenge}/1/state").json()["version"] != before
+    assert "closed meanwhile" in world.answer(challenge, 1, right=False, key="b" * 32).text
+    assert len(world.site.store.challenge(challenge.rsplit("/", 1)[1]).items[0].tried) == 1
+
+
+def test_time_is_the_servers_and_a_reload_gives_none_back(world: World) -> None:
+    challenge = world.begin()
+    world.open(challenge, 1)
+    world.clock.forward(50)
+    assert 'data-left="70.0"' in world.browser.get(f"{challenge}/1").text
+    world.open(challenge, 1)
+    assert world.browser.get(f"{challenge}/1/state").json()["seconds_left"] == 70
+    world.clock.forward(100)
+    assert "Time is up" in world.browser.get(f"{challenge}/1").text
+    assert "70 points, late" in world.answer(challenge, 1).text
+
+
+@pytest.mark.parametrize(("timer", "left"), [("off", None), ("10", 1200.0)])
+def test_the_time_can_be_stretched_or_switched_off(world: World, timer: str, left: float | None) -> None:
+    challenge = world.begin(timer)
+    page = world.open(challenge, 1).text
+    assert ('role="timer"' in page) == (left is not None)
+    assert world.browser.get(f"{challenge}/1/state").json()["seconds_left"] == left
+
+
+def test_what_was_accepted_is_there_when_the_server_starts_anew(make_world: Callable[..., World]) -> None:
+    first = make_world()
+    challenge = first.begin()
+    first.open(challenge, 1)
+    first.answer(challenge, 1)
+    second = make_world()
+    second.browser.cookies = first.browser.cookies
+    assert "✓ Correct" in second.browser.get(f"{challenge}/1").text
+
+
+@pytest.mark.parametrize(
+    ("action", "form", "status"),
+    [
+        ("submit", {"option": "nonsense", "key": "0" * 32}, 409),
+        ("submit", {"option": "x", "key": "../../etc"}, 400),
+        ("choose", {}, 400),
+        ("explode", {}, 400),
+    ],
+)
+def test_a_form_that_no_page_made_changes_nothing(
+    world: World, action: str, form: dict[str, str], status: int
+) -> None:
+    challenge = world.begin()
+    world.open(challenge, 1)
+    before = len(world.site.store.entries(challenge.rsplit("/", 1)[1]))
+    assert world.post(f"{challenge}/1/{action}", **form).status_code == status
+    assert len(world.site.store.entries(challenge.rsplit("/", 1)[1])) == before
+
+
+def test_submitting_nothing_asks_for_an_answer(world: World) -> None:
+    challenge = world.begin()
+    world.open(challenge, 1)
+    assert "Choose an answer first" in world.post(f"{challenge}/1/submit", key="0" * 32).text
+
+
+# Whom the server answers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "", "169.254.169.254", "localhost.evil"]
+)
+def test_another_name_in_the_host_header_is_refused(world: World, host: str) -> None:
+    assert world.browser.get("/", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8421", "localhost", "LOCALHOST:1", "[::1]:8421"])
+def test_the_names_of_this_machine_are_answered(world: World, host: str) -> None:
+    assert world.browser.get("/", headers={"host": host}).status_code == 200
+
+
+def test_every_form_needs_the_token_of_its_own_session(make_world: Callable[..., World]) -> None:
+    world = make_world(learner=None)
+    foreign = make_world(learner=None).csrf()
+    for token in ("", "x", foreign):
+        response = world.browser.post("/modes/challenge/begin", data={"csrf": token, "timer": "1"})
+        assert response.status_code == 403
+    assert world.site.store.challenges() == []
+
+
+def test_no_route_that_writes_is_left_without_the_token(world: World) -> None:
+    rooms = (challenges, home, laboratory, revision, tasks)
+    posts = [route for room in rooms for route in room.router.routes if "POST" in route.methods]  # type: ignore[attr-defined]
+    assert len(posts) >= 7
+    for route in posts:
+        address = re.sub(r"\{[^}]*int\}", "1", route.path)
+        address = re.sub(r"\{\w+\}", "x", address)
+        assert (
+            world.browser.post(
+                address, data={"section": "1", "card": "x", "rating": "x", "seen": "0"}
+            ).status_code
+            == 403
+        )
+
+
+def test_a_form_from_another_site_is_refused_by_its_origin(world: World) -> None:
+    form = {"csrf": world.csrf(), "timer": "1"}
+    refused = world.browser.post(
+        "/modes/challenge/begin", data=form, headers={"origin": "http://evil.example"}
+    )
+    assert refused.status_code == 403
+    assert (
+        world.browser.post("/modes/challenge/begin", data=form, headers={"origin": HOME}).status_code == 200
+    )
+
+
+def test_a_forged_session_is_replaced_by_a_new_one(make_world: Callable[..., World]) -> None:
+    world = make_world(learner=None)
+    challenge = world.begin()
+    cookie = world.browser.cookies["headstart_session"]
+    for forged in (cookie[:-3] + "abc", "eyJsZWFybmVyIjoiYWRhIn0.x", "", "null"):
+        stranger = world.another()
+        stranger.cookies.set("headstart_session", forged)
+        assert stranger.get(challenge).status_code == 404
+
+
+def test_beyond_loopback_a_browser_needs_the_access_token_once(make_world: Callable[..., World]) -> None:
+    world = make_world(learner=None, token="open-sesame", addresses=True)
+    assert world.browser.get("/").status_code == 401
+    assert world.browser.get("/?token=wrong").status_code == 401
+    assert world.browser.get("/experiments").status_code == 401
+    admitted = world.browser.get("/?token=open-sesame")
+    assert admitted.status_code == 200 and "token" not in str(admitted.url)
+    assert world.browser.get("/modes/challenge").status_code == 200
+    assert world.another().get("/", headers={"host": "192.168.1.5:8421"}).status_code == 401
+    assert (
+        world.another()
+        .get(f"{HOME}//evil.example/?token=open-sesame", follow_redirects=False)
+        .headers["location"]
+        == "/evil.example/"
+    )
+
+
+def test_a_form_larger_than_any_of_ours_is_refused(world: World) -> None:
+    assert world.post("/modes/challenge/begin", timer="x" * 70_000).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/modes/challenge", "/nowhere", "/static/style.css", "/experiments"]
+)
+def test_every_page_forbids_what_is_not_its_own(world: World, address: str) -> None:
+    response = world.browser.get(address)
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'") and "unsafe" not in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert not re.search(r"<script(?![^>]*src=)|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)", response.text)
+
+
+def test_the_session_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: load_secret(tmp_path), range(8)))
+    assert len(keys) == 1
+    assert (tmp_path / "keys/session.key").stat().st_mode & 0o077 == 0
+
+
+def test_loopback_is_told_from_the_rest() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost", "127.9.9.9")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.2", "example.org")))
+
+
+# Reading --------------------------------------------------------------------------------------------------
+
+
+def test_every_page_of_the_bundled_lesson_opens(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    pack = world.site.pack
+    addresses = [f"/modes/{mode.name}" for mode in pack.modes] + [
+        f"/experiments/{name}" for name in pack.experiments
+    ]
+    addresses += [f"/tasks/{task.slug}" for task in (*pack.tasks, pack.project) if task]
+    for address in ["/", "/experiments", *addresses]:
+        response = world.browser.get(address)
+        assert response.status_code == 200, address
+        assert "{{" not in response.text and "{%" not in response.text, address
+        links = set(re.findall(r'href="(/[^"#?]*)', response.text))
+        assert all(world.browser.get(link).status_code == 200 for link in links - set(addresses)), address
+
+
+def test_numbers_are_measured_or_said_to_be_missing() -> None:
+    text = "It took {{ experiment:one-pass.ratio }}. {{ claim:one-pass }}\n\n{{ plot:one-pass }}\n"
+    pending = markdown(text, {})
+    assert "not measured yet" in pending and "has not run yet on this machine" in pending
+    assert ">3.46<" in markdown(text, {"one-pass": {"ratio": 3.4567}})
+    assert "<p></p>" not in pending and "<p><div" not in pending
+
+
+def test_a_pack_cannot_smuggle_markup() -> None:
+    text = (
+        "<script>alert(1)</script> [x](javascript:alert(1)) <img src=x onerror=alert(1)> {{ experiment:a.b }}"
+    )
+    html = markdown(text, {"a": {"b": "<b>"}}) + inline(text, {})
+    assert (
+        "<script" not in html and "<img" not in html and 'href="javascript' not in html and "<b>" not in html
+    )
+
+
+def test_a_heading_inside_code_begins_no_section() -> None:
+    body = "## One\n\n```\n## not a heading\n```\n\n## Two\n\ntext"
+    assert [title for title, _ in sections(body)] == ["One", "Two"]
+    assert [title for title, _ in sections(body)] == list(Mode("learn", "t", 1, body).sections)
+
+
+def test_reading_a_section_is_remembered(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    page = world.post("/modes/learn/read", section=1)
+    assert page.url.path == "/modes/learn" and "1 of 4 sections read" in page.text
+    assert "1 of 4 sections" in world.browser.get("/").text
+    assert world.post("/modes/learn/read", section=99).status_code == 404
+
+
+# Review ---------------------------------------------------------------------------------------------------
+
+
+def test_a_card_shows_its_back_only_when_turned_and_returns_later(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    card = world.site.pack.cards[0]
+    assert card.back[:20] not in world.browser.get("/modes/review").text
+    assert card.back[:20] in world.browser.get(f"/modes/review?turn={card.slug}").text
+    for _ in range(2):  # a double click
+        world.post("/modes/review/rate", card=card.slug, rating="easy", seen=0)
+    assert len(world.site.store.reviews("ada", world.site.pack.slug)) == 1
+    assert card.front[:30] not in world.browser.get("/modes/review").text
+    world.clock.forward(60 * 86_400)
+    assert "12 cards waiting" in world.browser.get("/modes/review").text
+
+
+def test_short_questions_have_no_clock(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    challenge = str(world.post("/modes/review/begin").url.path).rsplit("/", 1)[0]
+    assert 'role="timer"' not in world.open(challenge, 1).text
+
+
+# Experiments ----------------------------------------------------------------------------------------------
+
+
+def finished(world: World) -> None:
+    world.experiments.gate.set()
+    job = next(reversed(world.site.jobs._jobs.values()))
+    for _ in range(1000):
+        if job.over:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("the experiment did not end")
+
+
+def test_an_experiment_is_watched_live_and_replayed_after_a_broken_connection(world: World) -> None:
+    page = world.post("/experiments/one-pass/run").text
+    stream = re.search(r'data-events="([^"]+)"', page)
+    assert stream
+    assert world.post("/experiments/one-pass/run").text.count("data-events") == 1
+    finished(world)
+    assert len(world.experiments.asked) == 1
+    whole = world.browser.get(stream[1]).text
+    ids = re.findall(r"^id: (\d+)$", whole, re.M)
+    assert ids == [str(number) for number in range(1, len(ids) + 1)]
+    assert "event: progress" in whole and "event: done" in whole
+    rest = world.browser.get(stream[1], headers={"last-event-id": ids[1]}).text
+    assert re.findall(r"^id: (\d+)$", rest, re.M) == ids[2:]
+    told = re.search(r"event: progress\ndata: (.*)", whole)
+    assert told and json.loads(told[1]) == {"text": "training", "done": 1, "of": 2}
+    page = world.browser.get("/experiments/one-pass").text
+    assert "<svg" in page and "3.5" in page and "Seconds &lt;both&gt;" in page
+
+
+def test_another_learner_cannot_watch(make_world: Callable[..., World]) -> None:
+    world = make_world(learner=None)
+    page = world.post("/experiments/one-pass/run").text
+    stream = re.search(r'data-events="([^"]+)"', page)
+    finished(world)
+    assert stream and world.another().get(stream[1]).status_code == 404
+
+
+def test_an_experiment_that_breaks_says_so(world: World) -> None:
+    def breaks(name: str, **rest: Any) -> Any:
+        raise OptionError("no such backbone")
+
+    world.experiments.run = breaks  # type: ignore[method-assign]
+    world.post("/experiments/one-pass/run")
+    finished(world)
+    page = world.browser.get("/experiments/one-pass").text
+    assert "The last run failed: no such backbone" in page and "has not run yet" in page
+
+
+def test_own_folders_are_for_a_machine_of_ones_own(make_world: Callable[..., World], tmp_path: Path) -> None:
+    alone, shared = make_world(), make_world(learner=None)
+    assert alone.post("/experiments/one-pass/run", folder=str(tmp_path)).status_code == 200
+    finished(alone)
+    assert alone.experiments.asked == [({}, str(tmp_path))]
+    assert alone.post("/experiments/one-pass/run", folder="/no/such/folder").status_code == 400
+    assert shared.post("/experiments/one-pass/run", folder=str(tmp_path)).status_code == 403
+
+
+def test_a_task_counts_tries_gives_hints_one_at_a_time_and_its_solution_at_the_end(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(library.load_pack())
+    task = world.site.pack.tasks[0]
+    address = f"/tasks/{task.slug}"
+    page = world.browser.get(address).text
+    assert task.hints[0][:20] not in page and task.solution[:20] not in page
+    page = world.post(f"{address}/hint").text
+    assert task.hints[0][:20] in page and task.hints[1][:20] not in page
+    values = {"start": "pre-trained weights", "epochs": "3"}
+    assert world.post(f"{address}/run", **{**values, "epochs": "999"}).status_code == 400
+    assert world.post(f"{address}/run", **{**values, "start": "magic"}).status_code == 400
+    assert "data-events" in world.post(f"{address}/run", **values).text
+    finished(world)
+    page = world.browser.get(address).text
+    assert world.experiments.asked == [({"start": "pre-trained weights", "epochs": 3}, None)]
+    assert "1 of 3 tries used" in page and "✓ reached" in page and task.solution[:20] in page
+    assert world.post(f"{address}/run", **values).status_code == 409
+
+
+@pytest.mark.parametrize("kind", ["line", "bars", "dots"])
+def test_a_plot_is_drawn_within_its_frame(kind: str) -> None:
+    points = (("a<", 3.0), ("b", float("nan"))) if kind == "bars" else ((1, 3.0), (1000, -4.5))
+    plot = SimpleNamespace(
+        kind=kind, title="t", x="x<", y="y", series=(SimpleNamespace(name="s&", points=points),) * 2
+    )
+    svg = draw(plot)
+    numbers = [float(n) for n in re.findall(r' (?:x|y|cx|cy|x1|y1)="([^"]+)"', svg)]
+    assert numbers and all(-1 <= number <= 641 for number in numbers)
+    assert "nan" not in svg and "x&lt;" in svg and 'role="img"' in svg
+
+
+def test_learners_at_once_lose_and_double_nothing(make_world: Callable[..., World]) -> None:
+    world = make_world(learner=None)
+
+    def play(number: int) -> int:
+        browser = world.another()
+        token = re.search(r'name="csrf" value="(\w+)"', browser.get("/modes/challenge").text)
+        assert token
+        form = {"csrf": token[1]}
+        challenge = str(browser.post("/modes/challenge/begin", data={**form, "timer": "off"}).url.path)[:-2]
+        for place in (1, 2):
+            page = browser.post(f"{challenge}/{place}/open", data=form).text
+            option = re.findall(r'name="option" value="(\w+)"', page)[number % 4]
+            browser.post(f"{challenge}/{place}/submit", data={**form, "option": option, "key": "c" * 32})
+        return len(world.site.store.challenge(challenge.rsplit("/", 1)[1]).answered)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(play, range(24))) == [2] * 24
+    assert len({state.learner for state in world.site.store.challenges()}) == 24
