@@ -454,9 +454,23 @@ def test_unreadable_images_are_on_no_side():
     assert assign_splits(made([None, None]), [None, TRAINS], [[0, 1]]) == (None, "train")
 
 
+def test_a_class_of_few_images_keeps_one_for_training_with_its_near_duplicates():
+    hashes = [TRAINS, digest_at(0.0), TRAINS, digest_at(0.29), TRAINS, digest_at(0.2)]
+    dataset = made([None] * 6, classes=2)
+    assert assign_splits(dataset, hashes, []) == ("train", "test", "train", "train", "train", "validation")
+    carved = assign_splits(
+        made(["train"] * 4, classes=2), [TRAINS, digest_at(0.0), TRAINS, digest_at(0.1)], []
+    )
+    assert carved == ("train", "validation", "train", "train")
+    grouped = assign_splits(dataset, hashes, [[3, 5]])
+    assert grouped == ("train", "test", "train", "train", "train", "train")
+
+
 def test_a_class_without_a_training_image_is_named():
     with pytest.raises(DatasetError, match="class c1 has no training image"):
-        assign_splits(made([None, None], classes=2), [TRAINS, digest_at(0.0)], [])
+        assign_splits(made([None, "test"], classes=2), [TRAINS, digest_at(0.0)], [])
+    with pytest.raises(DatasetError, match="class c1 has no training image"):
+        assign_splits(made([None, None], classes=2), [TRAINS, None], [])
 
 
 @pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0)])

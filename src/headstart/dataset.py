@@ -486,7 +486,8 @@ def assign_splits(
     `test`, below `test + validation`, or above both. So each class is split in these shares in expectation,
     and adding or removing other images changes nothing. A group of near-duplicates goes whole to the most
     held-out side of any of its members (test before validation before train): adding an image can move
-    another one only away from training, and only if the two are in one group.
+    another one only away from training, and only if the two are in one group. A class of so few images that
+    all would be held out keeps the one nearest to training, until it has grown, rather than fail.
 
     Splits that the data set gives win. Where it gives some but no validation, that is carved out of its
     training images by the same rule, and its test images stay as they are.
@@ -516,6 +517,7 @@ def assign_splits(
         else:
             sides.append(split)
     _keep_groups_together(sides, given, groups, carve=carve)
+    _train_every_class(dataset, sides, hashes, groups)
     _refuse_untrained_classes(dataset, sides)
     return tuple(sides)
 
@@ -553,6 +555,29 @@ def _keep_groups_together(
                 sides[index] = side
             elif sides[index] is not None and given[index] == "train" and carve and "validation" in present:
                 sides[index] = "validation"
+
+
+def _train_every_class(
+    dataset: Dataset,
+    sides: list[str | None],
+    hashes: Sequence[bytes | None],
+    groups: Sequence[Sequence[int]],
+) -> None:
+    """Give each class without a training image one of its own, with that one's near-duplicates."""
+    trained = {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    if len(trained) == len(dataset.classes):
+        return
+    together = {index: group for group in groups for index in group}
+    nearest = sorted(range(len(sides)), key=lambda index: hashes[index] or b"", reverse=True)
+    for index in nearest:
+        label, moving = dataset.samples[index].label, together.get(index, [index])
+        given = {dataset.samples[member].split for member in moving}
+        if label in trained or sides[index] is None or not given <= {"train", None}:
+            continue
+        for member in moving:
+            if sides[member] is not None:
+                sides[member] = "train"
+                trained.add(dataset.samples[member].label)
 
 
 def _refuse_untrained_classes(dataset: Dataset, sides: Sequence[str | None]) -> None:
