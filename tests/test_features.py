@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.dataset import Dataset, read_dataset
-from headstart.errors import CacheError, OptionError
+from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, cache_bytes, extract
 from headstart.features import extraction as extraction_module
-from headstart.features.cache import pack, unpack
+from headstart.features.cache import _MAP_SIZES, pack, unpack
 from headstart.images import CENTRE, parse_views
 from headstart.runtimes import select
 
@@ -79,11 +79,12 @@ def test_a_damaged_shelf_is_set_aside_and_started_afresh(tmp_path: Path) -> None
     shelf = FeatureCache(tmp_path).shelf(description)
     shelf.put_many([(b"key", b"value")])
     assert shelf.get_many([b"key"]) == [b"value"]
+    assert shelf._environment.info()["map_size"] == max(_MAP_SIZES)
 
 
 def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("a file where a folder should be")
-    with pytest.raises(CacheError, match="HEADSTART_CACHE"):
+    with pytest.raises(OptionError, match="HEADSTART_CACHE"):
         FeatureCache(tmp_path).shelf({"weights": "a"})
 
 

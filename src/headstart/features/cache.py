@@ -21,7 +21,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import CacheError
+from headstart.errors import CacheError, OptionError
 
 FORMAT_VERSION = 1
 """Part of every fingerprint: raise it when the meaning of stored values changes."""
@@ -115,11 +115,11 @@ def _open_environment(path: Path) -> lmdb.Environment:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CacheError(
+        raise OptionError(
             f"feature cache {path}: {error.strerror}; set HEADSTART_CACHE to a folder that can be written"
         ) from error
     problem: Exception | None = None
-    for map_size in _MAP_SIZES:
+    for map_size in (_MAP_SIZES[0], *_MAP_SIZES):  # the first twice, for after damage was set aside
         try:
             return lmdb.open(str(path), map_size=map_size, metasync=False, max_readers=512)
         except lmdb.MemoryError as error:  # the platform limits address space
