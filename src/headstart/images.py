@@ -20,6 +20,7 @@ import io
 import math
 import re
 import struct
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ _Box = tuple[float, float, float, float]
 _FACTS = struct.Struct("<IIB32s")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """What the checks need to know of an image, gathered while it is decoded."""
 
@@ -113,7 +114,7 @@ class ImageFacts:
     def from_bytes(cls, data: bytes) -> ImageFacts:
         """The inverse of `to_bytes`; a ValueError or struct.error means damaged data."""
         width, height, frames, digest = _FACTS.unpack_from(data)
-        file_format, mode = data[_FACTS.size :].decode().split("\0")
+        file_format, mode = map(sys.intern, data[_FACTS.size :].decode().split("\0"))
         return cls(width, height, file_format, mode, frames, digest)
 
 
