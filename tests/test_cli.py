@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and how it fails."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,15 @@ def test_predict_names_what_it_cannot_read_and_goes_on(run: Path, photos: Path, 
     done = headstart("predict", run, bad, photos / "bars" / "000.jpg")
     assert done.returncode == 0 and "bad.jpg" in done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_a_run_whose_folder_is_no_utf8_is_printed_and_parsed(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    done = headstart("fit", photos, "--size", 64, "--out", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["path"] == str(folder)
+    assert "Traceback" not in headstart("runs", folder).stderr
 
 
 def test_evaluate_measures_on_other_images(run: Path, make_photos, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import errno
 import json
 import multiprocessing
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +71,16 @@ def test_a_run_is_found_by_folder_id_and_beginning_of_id(tmp_path: Path) -> None
     store = RunStore()
     store.add(run)
     assert {store.find(name).id for name in (tmp_path / "run", run.id, run.id[:10])} == {run.id}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_a_folder_whose_name_is_no_utf8_is_found_and_text_beyond_ascii_is_filtered_by(tmp_path: Path) -> None:
+    run = make_run(tmp_path / os.fsdecode(b"r\xff"))
+    run = replace(run, config=replace(run.config, data="café"))
+    store = RunStore()
+    store.add(run)
+    assert [found.path for found in store.select(contains="café")] == [run.path]
+    assert store.select(contains="cafe") == []
 
 
 def test_an_ambiguous_beginning_is_refused(tmp_path: Path) -> None:

@@ -245,20 +245,19 @@ class RunStore:
         """Enter a run; entering it again replaces the entry."""
         body = json.dumps(run.to_dict(), default=str)
         with self._connection() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (run.id, str(run.path), run.created, body)
-            )
+            entry = (run.id, os.fsencode(run.path), run.created, body)  # a path need not be text
+            connection.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", entry)
 
     def select(self, *, contains: str = "", limit: int | None = None) -> list[Run]:
-        """Runs, the newest first; ``contains`` filters by id, data or backbone."""
+        """Runs, the newest first; ``contains`` must be somewhere in a run's record."""
         if not self.path.exists():
             return []
         query = "SELECT path, body FROM runs WHERE body LIKE ? ORDER BY created DESC, id DESC"
         if limit is not None:
             query += f" LIMIT {limit:d}"
         with self._connection() as connection:
-            rows = connection.execute(query, (f"%{contains}%",)).fetchall()
-        return [Run.from_dict(json.loads(body), path=Path(path)) for path, body in rows]
+            rows = connection.execute(query, (f"%{json.dumps(contains)[1:-1]}%",)).fetchall()
+        return [Run.from_dict(json.loads(body), path=Path(os.fsdecode(path))) for path, body in rows]
 
     def find(self, name: str | Path) -> Run:
         """A run by its folder, its id, or the beginning of an id that is unique.

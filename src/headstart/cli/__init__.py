@@ -1,5 +1,6 @@
 """The `headstart` command. Each verb lives in a module of its own and is imported when it is called."""
 
+import io
 import sys
 from importlib import import_module
 
@@ -56,6 +57,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors of Headstart become one line and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text; JSON stays valid
     try:
         cli.main(standalone_mode=False)
     except HeadstartError as error:
