@@ -22,6 +22,7 @@ _VERBS = {
     "cache": "what is stored, and pruning it",
     "learn": "the lesson in the browser, with experiments that run here",
     "challenge": "five problems on why pre-trained models save time",
+    "experiment": "run what backs the lesson's claims on this machine",
     "lesson": "make and check lesson packs",
     "badge": "check a badge offline",
 }

@@ -28,6 +28,9 @@ from headstart.lessons.experiments.work import Work
 from headstart.runtimes import select
 from headstart.tail import TailConfig, TailResult, run_tail, train_tail
 
+_THAWED = 2
+"""Last stages that the slower, more accurate model trains: where thawing pays most for its time."""
+
 
 def freeze_depth(work: Work) -> Outcome:
     """Seconds per epoch and test accuracy against the number of frozen stages."""
@@ -317,7 +320,7 @@ def _tuned(
 ) -> _Model:
     """The stages behind the cut trained, from the closed-form head on."""
     network = chosen.network
-    cut = len(network.stages) // 2 if depth is None else depth
+    cut = len(network.stages) - _THAWED if depth is None else depth
     found = look(work, dataset, network, depths=(cut,), views=views)
     config = TailConfig(epochs=epochs, patience=None, seed=work.seed)
     started = time.perf_counter()

@@ -1,0 +1,389 @@
+"""Experiments: every one runs at its smallest size, and what the lesson claims is what it shows."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headstart.cli.experiment import command
+from headstart.dataset import read_dataset
+from headstart.errors import MissingExtra, OptionError, RunError
+from headstart.lessons import experiments, library, placeholders
+from headstart.lessons.experiments import data, declarations
+from headstart.lessons.experiments.results import Plot, Result, Series, Table
+
+POINTS = 5.0
+"""Percentage points by which a comparison of accuracies on some hundred images may go the wrong way."""
+
+QUICK = "five-images-one-epoch"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two cores are shared with other tests."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def a_result(name: str = QUICK, **changes: Any) -> Result:
+    plot = Plot("line", "t", "x", "y", (Series("a", ((1.0, 2.0), ("b", 3.0))),))
+    result = Result(
+        id="one",
+        name=name,
+        size="small",
+        parameters={"runs": 60},
+        varied=(),
+        fields={"runs": 60, "missing": None},
+        plots=(plot,),
+        table=Table(("a", "b"), (("x", 1),)),
+        notes=("note",),
+        data="digits",
+        own_data=False,
+        machine={"cores": 2},
+        versions={"headstart": "0"},
+        seed=0,
+        seconds=1.5,
+        predicted_seconds=2.0,
+        created="now",
+    )
+    return replace(result, **changes)
+
+
+# ------------------------------------------------------------------------ the claims, each with its tolerance
+
+
+def claim_pretrained(fields: dict[str, Any]) -> None:
+    """The same accuracy in less time, and a better one in the end."""
+    assert fields["ratio"] >= 1.0, "seconds: tolerance none, as scratch is stopped late or never there"
+    assert fields["accuracy_pretrained"] > fields["accuracy_scratch"] - POINTS
+
+
+def claim_images(fields: dict[str, Any]) -> None:
+    assert fields["few"] < fields["many"]
+    assert fields["accuracy_pretrained_few"] > fields["accuracy_scratch_few"] - POINTS
+    assert fields["accuracy_pretrained_few"] > 50
+
+
+def claim_five(fields: dict[str, Any]) -> None:
+    assert fields["likeliest"] == "0.00"
+    assert 40 < fields["likeliest_share"] < 80, "0.9 to the fifth is 59 %; three standard errors at 60 runs"
+    assert 2 <= fields["distinct"] <= 6
+
+
+def claim_choice(fields: dict[str, Any]) -> None:
+    assert fields["accuracy_small"] > fields["accuracy_scratch"] - POINTS
+    assert fields["accuracy_small"] > fields["accuracy_shallow"] - POINTS
+    assert fields["accuracy_small"] > 50
+
+
+def claim_depth(fields: dict[str, Any]) -> None:
+    assert fields["seconds_all"] < 0.5 * fields["seconds_none"], "measured: a tenth and less"
+    assert fields["seconds_half"] < 1.1 * fields["seconds_none"]
+    assert 0 <= fields["best_depth"] <= fields["stages"]
+
+
+def claim_trade(fields: dict[str, Any]) -> None:
+    assert fields["fast_seconds"] <= fields["slow_seconds"]
+    assert fields["fast_accuracy"] <= fields["slow_accuracy"]
+    assert "scratch" in fields["beaten_name"], "time alone buys nothing"
+    assert fields["beaten_by"] != fields["beaten_name"]
+
+
+def claim_one_pass(fields: dict[str, Any]) -> None:
+    assert fields["ratio"] > 1.0
+    assert fields["difference"] < 1e-3
+
+
+def claim_batchnorm(fields: dict[str, Any]) -> None:
+    assert fields["drift"] > 0
+    assert fields["accuracy_fixed"] > fields["accuracy_drifting"] - POINTS
+
+
+def claim_taps(fields: dict[str, Any]) -> None:
+    assert fields["best_stage"] != "last", "on digits an earlier stage says more"
+    assert fields["accuracy_best"] > fields["accuracy_last"]
+
+
+def claim_calibration(fields: dict[str, Any]) -> None:
+    assert fields["error_after"] < fields["error_before"]
+    assert fields["temperature"] > 1, "too sure of itself before"
+
+
+CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "pretrained-vs-scratch": claim_pretrained,
+    "images-needed": claim_images,
+    QUICK: claim_five,
+    "model-choice": claim_choice,
+    "freeze-depth": claim_depth,
+    "accuracy-against-time": claim_trade,
+    "one-pass": claim_one_pass,
+    "batchnorm": claim_batchnorm,
+    "taps": claim_taps,
+    "calibration": claim_calibration,
+}
+
+
+@pytest.mark.parametrize("name", experiments.registry())
+def test_every_claim_holds_at_the_smallest_size(name: str) -> None:
+    told: list[tuple[str, int, int]] = []
+    result = experiments.run(name, size="small", progress=lambda *at: told.append(at))
+    CLAIMS[name](dict(result.fields))
+    assert set(result.fields) == set(library.load_pack().experiments[name].fields)
+    assert told and all(0 <= done <= total for _, done, total in told)
+    assert result.plots and all(series.points for plot in result.plots for series in plot.series)
+    assert all(len(row) == len(result.table.columns) for row in result.table.rows)
+    assert not result.varied and result.machine["cores"] and result.versions["headstart"]
+    assert experiments.latest(name) == result, "stored, and read back the same"
+    assert experiments.results() == {name: result.fields}
+
+
+def test_the_pack_and_the_registry_name_the_same_experiments() -> None:
+    assert set(library.load_pack().experiments) == set(experiments.registry())
+
+
+def test_every_control_of_the_tasks_is_a_parameter_of_its_experiment() -> None:
+    pack = library.load_pack()
+    for task in (*pack.tasks, pack.project):
+        assert task is not None
+        declared = declarations.declaration(task.experiment)
+        for control in task.controls:
+            values = control.choices or (control.minimum, control.maximum)
+            for value in values:
+                assert control.name in declared.read({control.name: value}, size="normal")
+
+
+# --------------------------------------------------------------------------------- before anything has run
+
+
+def test_until_one_has_run_there_is_nothing_to_show(private_folders: Path) -> None:
+    assert experiments.results() == {}
+    assert all(experiments.latest(name) is None for name in experiments.registry())
+    text = "It took {{ experiment:one-pass.seconds_once }} seconds."
+    assert placeholders.fill(text, experiments.results()) == "It took not measured yet seconds."
+    assert not (private_folders / "home").exists(), "reading makes no file"
+
+
+def test_listing_and_describing_load_neither_pytorch_nor_openvino() -> None:
+    code = (
+        "import sys; from headstart.lessons import experiments as e; "
+        "[e.describe(n) for n in e.registry()]; e.results(); "
+        "print([m for m in ('torch', 'timm', 'openvino', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_prediction_comes_from_this_machine_once_it_has_run() -> None:
+    before = experiments.describe(QUICK, size="small")
+    assert before.predicted_from == "two cores elsewhere" and before.bound == 60
+    result = experiments.run(QUICK, size="small")
+    after = experiments.describe(QUICK, size="small")
+    assert after.predicted_from == "this machine"
+    assert after.predicted_seconds == pytest.approx(result.seconds, abs=0.06)
+
+
+def test_without_pytorch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "find_spec", lambda name: None)
+    assert experiments.describe("one-pass").missing == "torch"
+    with pytest.raises(MissingExtra, match=r"one-pass.*headstart\[torch\]"):
+        experiments.run("one-pass", size="small")
+    assert experiments.run(QUICK, size="small").fields["runs"] == 60, "this one needs no PyTorch"
+
+
+# -------------------------------------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("no-such", {}, "no experiment 'no-such'"),
+        (QUICK, {"size": "huge"}, "expected one of small, normal"),
+        (QUICK, {"parameters": {"depth": 3}}, "has no parameter 'depth'"),
+        (QUICK, {"parameters": {"runs": 0}}, "whole number from 1 to 1000"),
+        (QUICK, {"parameters": {"runs": "1.5"}}, "whole number"),
+        (QUICK, {"parameters": {"runs": float("inf")}}, "whole number"),
+        (QUICK, {"source": "photos"}, "leave the folder out"),
+        ("one-pass", {"parameters": {"keep": "maybe"}}, "expected one of no, yes"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(name: str, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        experiments.run(name, **{"size": "small", **changes})
+    assert experiments.results() == {}
+
+
+@settings(deadline=None)
+@given(st.integers(-1000, 1000))
+def test_a_number_is_taken_within_its_limits_and_refused_outside(value: int) -> None:
+    parameter = declarations.Parameter("epochs", "…", 1, 1, minimum=1, maximum=50)
+    for given_as in (value, str(value), float(value)):
+        if 1 <= value <= 50:
+            assert parameter.read(given_as) == value
+        else:
+            with pytest.raises(OptionError, match="1 to 50"):
+                parameter.read(given_as)
+
+
+def test_a_random_start_has_no_head_start() -> None:
+    result = experiments.run(
+        "pretrained-vs-scratch",
+        parameters={"start": "random weights", "epochs": 1, "patience": 1, "images_per_class": 4},
+        size="small",
+        source="drawings",
+    )
+    assert result.varied == ("start", "epochs", "patience", "images_per_class")
+    assert "from other random weights" in [row[0] for row in result.table.rows]
+    assert (
+        abs(float(result.fields["accuracy_pretrained"] or 0) - float(result.fields["accuracy_scratch"] or 0))
+        < 30
+    )
+
+
+def test_features_that_are_not_kept_save_nothing() -> None:
+    values = {"keep": "no", "epochs": 2, "images_per_class": 4}
+    result = experiments.run("one-pass", parameters=values, size="small", source="drawings")
+    assert result.fields["ratio"] == 1 and result.fields["difference"] == 0
+
+
+def test_a_varied_result_is_kept_and_never_quoted() -> None:
+    experiments.run(QUICK, size="small", parameters={"runs": 5})
+    assert experiments.results() == {}
+    kept = experiments.latest(QUICK)
+    assert kept is not None and kept.varied == ("runs",) and kept.fields["runs"] == 5
+    assert experiments.latest(QUICK, as_declared=True) is None
+
+
+# ------------------------------------------------------------------------------------------------- images
+
+
+def test_an_experiment_runs_on_the_learners_own_folder(photos: Path) -> None:
+    result = experiments.run("taps", size="small", source=str(photos))
+    assert result.own_data and result.data == "photos"
+    assert 0 <= float(result.fields["accuracy_last"] or 0) <= 100
+
+
+def test_too_few_images_of_ones_own_are_an_error_that_says_how_many(make_photos: Any, tmp_path: Path) -> None:
+    from headstart.errors import DatasetError
+
+    with pytest.raises(DatasetError, match="at least ten images of each class"):
+        experiments.run("taps", size="small", source=str(make_photos(tmp_path / "few", per_class=2)))
+    assert experiments.latest("taps") is None
+
+
+def test_without_scikit_learn_drawings_take_the_digits_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "find_spec", lambda name: None)
+    result = experiments.run("taps", size="small")
+    assert result.data == "drawings" and not result.own_data
+    assert float(result.fields["accuracy_best"] or 0) > 2 * 100 / len(data.SHAPES), "better than chance"
+
+
+def test_fewer_drawings_are_among_more_and_all_differ() -> None:
+    few, _ = data.drawings(per_class=2)
+    more, names = data.drawings(per_class=5)
+    kept = [shape * 5 + number for shape in range(len(data.SHAPES)) for number in range(2)]
+    assert np.array_equal(few, more[kept])
+    assert len({image.tobytes() for image in more}) == len(more)
+    assert sorted(set(names)) == list(data.SHAPES)
+
+
+def test_a_large_folder_is_cut_to_its_largest_classes() -> None:
+    labels = np.repeat(np.arange(12), [*range(3, 15)])
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8)
+    whole = read_dataset((pixels, np.array([f"class{label:02}" for label in labels])))
+    cut = data.limited(whole, per_class=6, seed=0)
+    assert cut.classes == tuple(f"class{label:02}" for label in range(2, 12))
+    assert np.bincount(cut.labels).tolist() == [5] + [6] * 9
+    assert cut == data.limited(whole, per_class=6, seed=0)
+
+
+# ---------------------------------------------------------------------------------------------- in the end
+
+
+def test_the_bound_cuts_training_short_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "BOUND", 0.5)
+    result = experiments.run(
+        "images-needed",
+        size="small",
+        source="drawings",
+        parameters={"epochs": 50, "images_per_class": 2, "most_images_per_class": 4},
+    )
+    assert any("cut short" in note for note in result.notes)
+    assert all(row[-1] < 50 for row in result.table.rows if isinstance(row[-1], int))
+
+
+def test_a_stopped_experiment_stores_nothing() -> None:
+    def stop(phase: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run(QUICK, size="small", progress=stop)
+    assert experiments.latest(QUICK) is None
+
+
+def test_the_same_seed_prints_the_same_and_another_one_does_not() -> None:
+    first, again, other = (experiments.run(QUICK, size="small", seed=seed) for seed in (1, 1, 2))
+    assert first.table == again.table != other.table
+
+
+def test_a_normal_result_is_quoted_before_a_newer_small_one() -> None:
+    store = experiments.ResultStore()
+    store.add(a_result(id="1", size="normal", fields={"runs": 200}))
+    store.add(a_result(id="2", size="small", fields={"runs": 60}))
+    assert experiments.results() == {QUICK: {"runs": 200}}
+    assert [found.id for found in store.history(QUICK)] == ["2", "1"]
+
+
+def test_a_result_survives_json_and_a_damaged_one_is_refused() -> None:
+    result = a_result()
+    written = json.loads(json.dumps(result.to_dict()))
+    assert Result.from_dict(written) == result
+    del written["table"]
+    with pytest.raises(RunError, match="run it again"):
+        Result.from_dict(written)
+
+
+def test_results_written_at_once_are_all_there(tmp_path: Path) -> None:
+    store = experiments.ResultStore(tmp_path / "new" / "experiments.db")
+
+    def add(number: int) -> None:
+        store.add(a_result(id=str(number)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert {found.id for found in store.history()} == {str(number) for number in range(40)}
+    assert store.get("7").id == "7"
+    with pytest.raises(RunError, match="no result nobody"):
+        store.get("nobody")
+
+
+# ------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_lists_runs_and_prints_json() -> None:
+    listing = CliRunner().invoke(command, ["--size", "small"])
+    assert listing.exit_code == 0 and all(name in listing.stdout for name in experiments.registry())
+    run = CliRunner().invoke(command, [QUICK, "--size", "small", "--set", "runs=10", "--json"])
+    assert run.exit_code == 0
+    printed = json.loads(run.stdout)
+    assert printed["fields"]["runs"] == 10 and printed["varied"] == ["runs"]
+    text = CliRunner().invoke(command, [QUICK, "--size", "small"]).stdout
+    assert "likeliest_share" in text and "printed" in text
+
+
+def test_the_command_refuses_a_parameter_without_a_value() -> None:
+    done = CliRunner().invoke(command, [QUICK, "--set", "runs"])
+    assert isinstance(done.exception, OptionError) and "NAME=VALUE" in str(done.exception)
