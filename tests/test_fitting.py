@@ -15,6 +15,7 @@ import pytest
 import headstart
 from headstart.dataset import content_hash
 from headstart.errors import DatasetError, OptionError, RunError, UserError
+from headstart.fitting import foresight
 from headstart.runs import RunStore, read_predictions
 
 FAST = {"size": 64, "precision": "f32"}
@@ -49,6 +50,19 @@ def test_the_same_job_twice_gives_the_same_model_and_computes_nothing_again(phot
     assert run_2.cache == {"hits": 48, "misses": 0, "bytes": 0}
     assert run_1.accuracy == run_2.accuracy
     assert first.model.read_bytes() == second.model.read_bytes()
+
+
+def test_images_that_were_timed_first_count_as_computed_by_this_run(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foresight, "_PROBE_FROM", -1.0)
+    monkeypatch.setattr(foresight, "_PROBE_IMAGES", 8)
+    phases: list[int] = []
+    _, run = headstart.fit(photos, **FAST, progress=lambda phase, done, total: phases.append(total))
+    assert 8 in phases and 48 in phases
+    assert (run.cache["hits"], run.cache["misses"]) == (0, 48)
+    _, again = headstart.fit(photos, **FAST)
+    assert (again.cache["hits"], again.cache["misses"]) == (48, 0)
 
 
 def test_a_reloaded_classifier_says_what_the_one_in_memory_says(photos: Path, make_photos) -> None:

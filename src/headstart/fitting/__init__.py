@@ -19,7 +19,7 @@ from headstart.choice import choose_backbone
 from headstart.classifier import Classifier, load
 from headstart.dataset import check_shares, read_dataset
 from headstart.errors import OptionError, RunError
-from headstart.features import Progress, Wanted
+from headstart.features import CacheUse, Progress, Wanted
 from headstart.fitting.attempt import Fitted, make
 from headstart.fitting.foresight import Request
 from headstart.fitting.predictions import save_predictions
@@ -277,7 +277,16 @@ def _finish(
         save_predictions(folder, prepared, probabilities)
         difference = check_saved(folder, prepared, trained)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
-        run = _run(run_id, path, prepared, trained, config=config, evaluations=evaluations, seconds=seconds)
+        run = _run(
+            run_id,
+            path,
+            prepared,
+            trained,
+            config=config,
+            evaluations=evaluations,
+            seconds=seconds,
+            use=fitted.use,
+        )
         run = replace(
             run,
             predicted_seconds=fitted.predicted.to_dict(),
@@ -302,10 +311,10 @@ def _run(
     config: RunConfig,
     evaluations: dict[str, metrics.Evaluation],
     seconds: dict[str, float],
+    use: CacheUse,
 ) -> Run:
     counts = {split: len(prepared.images(split)) for split in SPLITS}
     chosen_on = evaluations.get("validation") or evaluations.get("test")
-    use = prepared.extraction.use
     return Run(
         id=run_id,
         path=path,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headstart.choice.freezing import FEWEST_IMAGES, judge
 from headstart.errors import OptionError
-from headstart.features import Progress
+from headstart.features import CacheUse, Progress
 from headstart.fitting.foresight import Foresight, Request, foresee
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, train
@@ -58,9 +58,17 @@ class Fitted:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """By phase, summed over the attempts."""
+        """By phase, summed over the attempts; timing the first images is part of computing features."""
         names = self.attempts[0].seconds
-        return {name: round(sum(each.seconds[name] for each in self.attempts), 3) for name in names}
+        found = {name: sum(each.seconds[name] for each in self.attempts) for name in names}
+        found["features"] += sum(each.foresight.probe_seconds for each in self.attempts)
+        return {name: round(seconds, 3) for name, seconds in found.items()}
+
+    @property
+    def use(self) -> CacheUse:
+        """How what is kept used the cache; what this very command had put there before is no hit."""
+        use, probed = self.kept.prepared.extraction.use, self.kept.foresight.probed
+        return CacheUse(use.hits - probed.misses, use.misses + probed.misses, use.bytes + probed.bytes)
 
     def learn(self, seconds: dict[str, float]) -> None:
         """Remember what everything took; ``seconds`` are the run's."""

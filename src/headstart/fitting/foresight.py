@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from headstart.backbones import Backbone
 from headstart.dataset import Dataset
@@ -92,6 +92,8 @@ class Foresight:
         rest: what of it was to come, before past errors correct it.
         notes: what was cut, one sentence each.
         watch: the progress callback to use; it notes times and keeps to the budget.
+        probed: what timing the first images put into the cache, which the fit then finds there.
+        probe_seconds: what that took.
     """
 
     request: Request
@@ -105,6 +107,8 @@ class Foresight:
     started: float
     notes: tuple[str, ...] = ()
     cut_short: bool = False
+    probed: CacheUse = field(default_factory=CacheUse)
+    probe_seconds: float = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -239,8 +243,10 @@ def foresee(
     rates = RateStore().load()
     missing = _missing(request)
     job = request.job(missing=missing, rates=rates)
+    probed, probe_seconds, before = CacheUse(), 0.0, clock()
     if missing and _worth_a_probe(job, rates):
-        rates = _probe(request, job, rates=rates, progress=progress, clock=clock)
+        rates, probed = _probe(request, job, rates=rates, progress=progress, clock=clock)
+        probe_seconds = round(clock() - before, 3)
         job = request.job(missing=missing * (1 - _PROBE_IMAGES / job.images), rates=rates)
     notes: tuple[str, ...] = ()
     spent = clock() - started
@@ -254,7 +260,20 @@ def foresee(
         )
     rest = add(parts)
     predicted = to_range(jobs.corrected(rest, rates), spent=spent)
-    return Foresight(request, job, rates, predicted, rest, spent, watch, budget, started, notes)
+    return Foresight(
+        request,
+        job,
+        rates,
+        predicted,
+        rest,
+        spent,
+        watch,
+        budget,
+        started,
+        notes,
+        probed=probed,
+        probe_seconds=probe_seconds,
+    )
 
 
 def _missing(request: Request) -> float:
@@ -281,7 +300,7 @@ def _probe(
     rates: Rates,
     progress: Progress | None,
     clock: Callable[[], float],
-) -> Rates:
+) -> tuple[Rates, CacheUse]:
     """Time the first images: they go into the cache, so that the fit finds them done."""
     few = spread(request.dataset.samples, _PROBE_IMAGES)
     watch = Watch(progress, clock)
@@ -299,7 +318,7 @@ def _probe(
     part = replace(job, images=len(few), missing=float(len(few)))
     store = RateStore()
     store.add(observations(part, outcome, watch, rates=rates))
-    return store.load()
+    return store.load(), found.use
 
 
 def _within(
