@@ -163,6 +163,13 @@ def test_an_option_that_cannot_work_is_refused(photos: Path, options: dict) -> N
         headstart.fit(photos, **FAST, **options)
 
 
+def test_an_option_without_effect_is_noted(photos: Path) -> None:
+    _, run = headstart.fit(photos, epochs=5, **FAST)
+    assert any("epochs=5 has no effect" in note for note in run.notes)
+    _, run = headstart.fit(photos, head="softmax", epochs=5, **FAST)
+    assert not any("no effect" in note for note in run.notes)
+
+
 @pytest.mark.parametrize("options", [{"validation": 1.0}, {"out": "taken"}, {"out": "a file/run"}])
 def test_what_cannot_end_well_is_refused_before_any_image_is_looked_at(photos: Path, options: dict) -> None:
     Path("taken").mkdir()

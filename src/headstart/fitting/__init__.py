@@ -195,6 +195,8 @@ def fit(
     }
     seconds["check"] = round(seconds["check"] + listing, 3)
     reasons = picked.reasons if picked else ()
+    if config.epochs is None and freeze != "auto":
+        reasons += _idle(epochs=epochs, learning_rate=learning_rate)
     classifier, run = _finish(fitted, reasons=reasons, out=out, seconds=seconds, started=started)
     fitted.learn(dict(run.seconds))
     return classifier, run
@@ -231,6 +233,15 @@ def _check_numbers(*, batch_size: int, learning_rate: float | None, seed: int) -
         raise OptionError(f"learning_rate={learning_rate}: expected a number above zero")
     if seed < 0:
         raise OptionError(f"seed={seed}: expected 0 or more")
+
+
+def _idle(**asked: float | None) -> tuple[str, ...]:
+    """A note on each option that was given to a job without epochs; nothing is dropped in silence."""
+    return tuple(
+        f"{option}={value} has no effect on a ridge head, which is solved at once; take --head softmax"
+        for option, value in asked.items()
+        if value is not None
+    )
 
 
 def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
