@@ -23,7 +23,7 @@ from headstart.errors import OptionError
 from headstart.lessons import badges, library, pictures
 from headstart.lessons.pack import Mode, Pack
 from headstart.lessons.progress import Progress
-from headstart.web import challenges, home, laboratory, revision, tasks
+from headstart.web import challenges, home, journey, laboratory, revision, tasks
 from headstart.web.app import create_app
 from headstart.web.drawing import draw
 from headstart.web.jobs import Jobs
@@ -364,7 +364,7 @@ def test_every_form_needs_the_token_of_its_own_session(make_world: Callable[...,
 
 
 def test_no_route_that_writes_is_left_without_the_token(world: World) -> None:
-    rooms = (challenges, home, laboratory, revision, tasks)
+    rooms = (challenges, home, journey, laboratory, revision, tasks)
     posts = [route for room in rooms for route in room.router.routes if "POST" in route.methods]  # type: ignore[attr-defined]
     assert len(posts) >= 7
     for route in posts:
@@ -545,6 +545,22 @@ def test_an_experiment_is_watched_live_and_replayed_after_a_broken_connection(wo
     assert told and json.loads(told[1]) == {"text": "training", "done": 1, "of": 2}
     page = world.browser.get("/experiments/one-pass").text
     assert "<svg" in page and "3.5" in page and "Seconds &lt;both&gt;" in page
+
+
+def test_a_picture_is_followed_through_every_stage(make_world: Callable[..., World], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    world = make_world(library.load_pack())
+    assert world.browser.get("/journey/seen.png").status_code == 404
+    page = world.post("/journey").text
+    pictures_shown = re.findall(r'src="(/journey/\w+\.png)"', page)
+    assert len(pictures_shown) >= 5
+    assert all(world.browser.get(address).content.startswith(b"\x89PNG") for address in pictures_shown)
+    grids = [int(side) for side in re.findall(r"<span>\d+ × (\d+) × \d+</span>", page)]
+    assert grids[0] == 96 and grids == sorted(grids, reverse=True) and grids[-1] < 10
+    assert world.post("/journey", file=str(tmp_path / "no.jpg")).status_code == 400
+    (tmp_path / "text.jpg").write_text("no picture")
+    assert world.post("/journey", file=str(tmp_path / "text.jpg")).status_code == 400
+    assert make_world(learner=None).post("/journey", file="/etc/hostname").status_code == 403
 
 
 def test_another_learner_cannot_watch(make_world: Callable[..., World]) -> None:

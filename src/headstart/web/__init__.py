@@ -9,7 +9,10 @@
     revision    review cards
     tasks       hands-on tasks and the project
     laboratory  experiments: run one at a time, watched live
-    jobs        the queue behind it
+    journey     one picture followed through the stages
+    drawing     plots as SVG
+    server      listens, and opens the browser
+    jobs        the queue behind the laboratory
 
 This package imports nothing by itself.
 """

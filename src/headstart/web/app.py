@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from headstart.errors import HeadstartError, InternalError
-from headstart.web import challenges, home, laboratory, revision, tasks
+from headstart.web import challenges, home, journey, laboratory, revision, tasks
 from headstart.web.rendering import page
 from headstart.web.security import Doorkeeper, check_csrf
 from headstart.web.site import Site
@@ -28,7 +28,7 @@ def create_app(site: Site) -> FastAPI:
     app.state.site = site
     app.add_middleware(Doorkeeper, site=site)
     # Home comes last: it shows every mode that no other room shows in its own way.
-    for room in (challenges, revision, tasks, laboratory, home):
+    for room in (challenges, revision, tasks, laboratory, journey, home):
         app.include_router(room.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(HTTPException, _on_refusal)

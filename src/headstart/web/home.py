@@ -10,6 +10,7 @@ from starlette.responses import Response
 from headstart.lessons import review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
+from headstart.web import journey
 from headstart.web.challenges import unfinished
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
@@ -86,6 +87,8 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str) 
             for title, text in sections(mode.body)
         ],
         problems=len(site.pack.problem_sets.get(name, ())),
+        journey=journey.of(session.learner),
+        local=site.learner is not None,
         following=site.pack.mode(following[0]) if following else None,
     )
 

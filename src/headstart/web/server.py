@@ -22,6 +22,9 @@ from headstart.web.app import create_app
 from headstart.web.jobs import Experiments, Jobs
 from headstart.web.site import Site, load_secret
 
+KEEP_ALIVE_SECONDS = 180
+"""Longer than a problem lasts: an answer must not meet a connection that is just being closed."""
+
 
 def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
     """The site of a lesson.
@@ -93,6 +96,7 @@ def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callabl
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         uvicorn.Server(config).run(sockets=[listener])
 
