@@ -21,8 +21,13 @@ check: .venv/installed ## lint, types, floors
 	$(DEV)/mypy
 	$(DEV)/lint-imports
 
-bench: .venv/installed ## the long measurements; docs/benchmarks.md says what each one needs
-	for script in benchmarks/*.py; do echo "== $$script"; $(DEV)/python $$script || exit 1; done
+bench: .venv/installed ## the long measurements, by hand and in a quiet moment; docs/benchmarks.md records them
+	$(DEV)/python benchmarks/floor.py $(DATA)/flowers --size 128
+	$(DEV)/python benchmarks/growing.py
+	$(DEV)/python benchmarks/million.py
+	$(DEV)/python benchmarks/depth.py $(DATA)/flowers
+	$(DEV)/python benchmarks/fit_vs_keras.py --data $(DATA)
+	$(DEV)/python benchmarks/keras_fit.py
 
 builtin: .venv/installed ## train the built-in backbones: make builtin DATA=folder
 	$(DEV)/python recipes/builtin/train.py builtin --data $(DATA)
