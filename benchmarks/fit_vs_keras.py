@@ -76,7 +76,7 @@ def main() -> None:
         timed([options.keras, __file__, "--data", str(options.data), "--convert", str(keras_weights)])
         first = timed([headstart(), "backbones", str(weights), "--size", str(SIZE), "--json"])[0]
         print(f"exporting our graph, once per machine: {first:.1f} s")
-        folders = [("flowers", options.data / "flowers")]
+        folders = [] if options.only_tiny else [("flowers", options.data / "flowers")]
         if options.tiny:
             folders.append(
                 (f"tiny-{options.tiny}", tiny_folder(options.data, work / "tiny", images=options.tiny))
