@@ -28,6 +28,7 @@ from headstart.lessons.experiments.work import Work
 from headstart.runtimes import select
 from headstart.tail import TailConfig, TailResult, run_tail, train_tail
 
+_MOST_VIEWS = 4
 _THAWED = 2
 """Last stages that the slower, more accurate model trains: where thawing pays most for its time."""
 
@@ -235,8 +236,9 @@ def accuracy_against_time(work: Work) -> Outcome:
     jobs: list[Callable[[float], _Model]] = [
         lambda ends: _frozen(work, dataset, size=size // 2),
         lambda ends: _frozen(work, dataset, size=size),
+        lambda ends: _frozen(work, dataset, size=size, taps="all", views=_MOST_VIEWS),
         lambda ends: _thawed(work, dataset, size=size, epochs=epochs, ends=ends),
-        lambda ends: _from_scratch(work, dataset, size=size, epochs=2 * epochs, ends=ends),
+        lambda ends: _from_scratch(work, dataset, size=size, epochs=epochs, ends=ends),
     ]
     models = []
     for number, job in enumerate(jobs):
@@ -297,10 +299,15 @@ def _beaten(models: list[_Model]) -> tuple[_Model | None, _Model | None]:
     return None, None
 
 
-def _frozen(work: Work, dataset: Dataset, *, size: int) -> _Model:
-    found = look(work, dataset, load_backbone(networks.BUILTIN, size=size))
-    head = train_head(found, seed=work.seed)
-    return _Model(f"built-in at {size} px, all frozen", head.accuracy, round(found.seconds + head.seconds, 3))
+def _frozen(work: Work, dataset: Dataset, *, size: int, taps: str = "last", views: int = 1) -> _Model:
+    """A head on the last vector, or on what every stage says of several views: more work, richer features."""
+    network = load_backbone(networks.BUILTIN, size=size)
+    found = look(work, dataset, network, taps=taps != "last", views=views)
+    head = train_head(found, taps=taps, seed=work.seed)
+    name = f"built-in at {size} px, all frozen"
+    if taps == "all":
+        name += f", every stage read, {views} views"
+    return _Model(name, head.accuracy, round(found.seconds + head.seconds, 3))
 
 
 def _thawed(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> _Model:

@@ -70,7 +70,7 @@ class Declaration:
         shows: What one will see, in a line.
         function: "module:function" below this package.
         parameters: What can be set.
-        small_seconds: What the smallest size took on two cores, measured once.
+        small_seconds: What the smallest size takes on two cores, estimated from the processor time it took.
         normal_seconds: Likewise the normal size.
         needs: The extra that must be installed, or empty.
         images: Whether it uses images, so that it can run on the learner's own.
