@@ -58,6 +58,7 @@ def main() -> None:
         "--data", type=Path, required=True, help="holds flowers/, the weights and Tiny ImageNet"
     )
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only-tiny", action="store_true", help="leave the flowers out")
     parser.add_argument(
         "--tiny", type=int, default=5000, help="training images of the larger folder; 0 for none"
     )
