@@ -258,6 +258,14 @@ def test_submitting_twice_costs_one_attempt(world: World) -> None:
     assert world.browser.get(f"{challenge}/1/state").json()["attempts_left"] == 1
 
 
+def test_beginning_twice_at_once_begins_one_challenge(world: World) -> None:
+    form = {"csrf": world.csrf(), "timer": "1"}
+    with ThreadPoolExecutor(4) as pool:
+        pages = pool.map(lambda _: world.browser.post("/modes/challenge/begin", data=form), range(4))
+        assert len({str(page.url) for page in pages}) == 1
+    assert len(world.site.store.challenges()) == 1
+
+
 def test_an_old_form_with_another_answer_is_not_lost(world: World) -> None:
     challenge = world.begin()
     world.open(challenge, 1)

@@ -5,6 +5,7 @@ A page gets nothing but `attempts.public_view`, so what has not closed cannot le
 
 from __future__ import annotations
 
+import hmac
 import re
 import secrets
 import uuid
@@ -74,11 +75,12 @@ def begin(
         raise HTTPException(404)
     if timer not in TIMERS:
         raise HTTPException(400, f"The time {timer!r} is none of those offered.")
-    state = unfinished(site, mine(site, session.learner, mode))
+    taken = mine(site, session.learner, mode)
+    state = unfinished(site, taken)
     if state is None:
         event = attempts.begin(
             site.pack,
-            challenge=str(uuid.uuid4()),
+            challenge=_identity(site, session.learner, mode, len(taken)),
             learner=session.learner,
             seed=secrets.token_hex(16),
             mode=mode,
@@ -86,6 +88,12 @@ def begin(
         )
         state = site.store.start(event, site.clock())
     return leave(request, _next(state) or f"/challenges/{state.id}")
+
+
+def _identity(site: Site, learner: str, mode: str, count: int) -> str:
+    """The id of a learner's next challenge: a double click names it twice, and the store keeps the first."""
+    name = f"challenge/{learner}/{site.pack.slug}/{mode}/{count}".encode()
+    return str(uuid.UUID(bytes=hmac.digest(site.secret, name, "sha256")[:16], version=4))
 
 
 # A problem ------------------------------------------------------------------------------------------------
@@ -122,6 +130,7 @@ def problem_page(
         nonce=secrets.token_hex(16),
         note=_NOTES.get(note, ""),
         version=_version(item),
+        hint_cost=attempts.HINT_COST,
         plots=plots_of(site.jobs)(item["experiment"]) if item["status"] == "closed" else [],
     )
 
