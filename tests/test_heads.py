@@ -439,3 +439,13 @@ def test_importing_heads_loads_nothing_heavy():
     code = f"import sys, headstart.heads, headstart.metrics; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_taps_wider_than_allowed_are_not_tried_but_the_last_one_is() -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    wide = np.eye(3)[labels].repeat(20, axis=1) + random.normal(0, 0.1, (60, 60))
+    noise = random.normal(size=(60, 40))
+    features = {"wide": wide.astype(np.float32), "last": noise.astype(np.float32)}
+    assert choose_taps(features, labels, classes=3, last="last", widest=60).taps == ("wide",)
+    assert choose_taps(features, labels, classes=3, last="last", widest=30).taps == ("last",)

@@ -100,7 +100,8 @@ def choose_taps(
         last: Name of the tap to keep unless others are better by more than noise.
         class_weights: As for `fit_ridge`.
         images: Compare on at most so many, drawn evenly from the classes; the time grows with their cube.
-        widest: Try no concatenation of more dimensions: the head's fit costs their square.
+        widest: Try nothing of more dimensions but the last tap: fitting the head costs their cube, or the
+            images' where those are fewer.
         seed: Of the draw.
 
     Raises:
@@ -121,7 +122,7 @@ def choose_taps(
         kernel = np.sum([kernels[name] for name in taps], axis=0)
         return _try(taps, kernel, y, weights, width=sum(widths[name] for name in taps))
 
-    trials = [trial(name) for name in features]
+    trials = [trial(name) for name in features if name == last or widths[name] <= widest]
     ranked = [t.taps[0] for t in sorted(trials, key=lambda t: t.errors.mean())]
     concatenations = [ranked[:count] for count in _CONCATENATIONS if count <= len(ranked)]
     trials += [trial(*taps) for taps in concatenations if sum(widths[name] for name in taps) <= widest]
