@@ -280,7 +280,7 @@ def test_thawing_stages_trains_them_and_saves_a_model_that_predicts_the_same(pho
     _, run = headstart.fit(photos, freeze=7, epochs=2, **FAST)
     assert [entry["epoch"] for entry in run.history] == [1, 2]
     record = json.loads((run.path / "run.json").read_text())
-    assert record["depth"] == 7 and record["parity"] < 2e-3
+    assert record["depth"] == 7 and record["head"] == "softmax" and record["parity"] < 2e-3
     assert run.accuracy["validation"] is not None and run.accuracy["validation"] > 0.5
 
 

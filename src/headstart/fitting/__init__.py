@@ -330,7 +330,9 @@ def _run(
         id=run_id,
         path=path,
         created=timestamp(),
-        config=config,
+        config=replace(
+            config, head=trained.head.kind
+        ),  # thawed training starts from ridge and ends in softmax
         classes=prepared.dataset.classes,
         images={**counts, "skipped": len(prepared.skipped)},
         accuracy={

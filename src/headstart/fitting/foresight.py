@@ -126,10 +126,7 @@ class Foresight:
             images = len(self.request.dataset)
             kept = beginning(self.request.dataset, stop.done)
             self.request = replace(self.request, dataset=kept)
-            self.notes += (
-                f"budget {human_seconds(self.budget or 0)}: reading images took longer than predicted, "
-                f"{len(kept):,} of {images:,} images used",
-            )
+            self._say(f"reading took longer than predicted, {len(kept):,} of {images:,} images used")
             self.watch.alarm, self.cut_short = None, True
             return self._prepare(strict=strict)
         finally:
@@ -173,15 +170,18 @@ class Foresight:
             parts = jobs.estimates(replace(job, epochs=epochs), self.rates, phases=_AFTER_FEATURES)
             return self.elapsed + add(parts).seconds
 
-        epochs = config.epochs
-        while epochs > 1 and seconds(epochs) > CAREFUL * self.budget:
-            epochs -= 1
+        epochs, too_many = config.epochs, config.epochs
+        if seconds(epochs) > CAREFUL * self.budget:
+            epochs = 1
+            while too_many - epochs > 1:
+                middle = (epochs + too_many) // 2
+                if seconds(middle) > CAREFUL * self.budget:
+                    too_many = middle
+                else:
+                    epochs = middle
         if epochs < config.epochs:
             self.cut_short = True
-            self.notes += (
-                f"budget {human_seconds(self.budget)}: features took longer than predicted, "
-                f"{epochs} of {config.epochs} epochs",
-            )
+            self._say(f"the work so far took longer than predicted, {epochs:,} of {config.epochs:,} epochs")
         self.request = replace(self.request, config=replace(config, epochs=epochs))
         return self.request.config
 
@@ -197,8 +197,17 @@ class Foresight:
         if self.elapsed + (1 + _RESERVE) * (each + closing) <= self.budget:
             return False
         self.cut_short = True
-        self.notes += (f"budget {human_seconds(self.budget)}: stopped after {done} of {total} epochs",)
+        self._say(f"stopped after {done:,} of {total:,} epochs")
+        config = replace(self.request.config, epochs=done)
+        self.request = replace(self.request, config=config)  # what is learnt is about these
         return True
+
+    def _say(self, cut: str) -> None:
+        """Note what the budget cut; however often it cuts, it says so in one line."""
+        if self.notes and self.notes[-1].startswith("budget "):
+            self.notes = (*self.notes[:-1], f"{self.notes[-1]}; {cut}")
+        else:
+            self.notes += (f"budget {human_seconds(self.budget or 0)}: {cut}",)
 
     def learn(self, seconds: dict[str, float], use: CacheUse) -> None:
         """Remember what the steps took, and how the prediction turned out."""
