@@ -45,24 +45,6 @@ def cross_validated(features: np.ndarray, labels: np.ndarray, *, folds: int = 5,
     return max(accuracies)
 
 
-def held_out(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
-    """Accuracy on `test`, the penalty chosen by cross-validation on `train`."""
-    features, labels = train
-    scored = [(_accuracy_at(features, labels, penalty), penalty) for penalty in PENALTIES]
-    scores = ridge_logits(features, labels, test[0], penalty=max(scored)[1])
-    return float((scores.argmax(1) == test[1]).mean())
-
-
-def _accuracy_at(features: np.ndarray, labels: np.ndarray, penalty: float) -> float:
-    split = np.array_split(np.random.default_rng(0).permutation(len(labels)), 5)
-    right = 0
-    for k, test in enumerate(split):
-        train = np.concatenate([s for j, s in enumerate(split) if j != k])
-        scores = ridge_logits(features[train], labels[train], features[test], penalty=penalty)
-        right += int((scores.argmax(1) == labels[test]).sum())
-    return right / len(labels)
-
-
 def features_of(forward: Callable[[Tensor], Tensor], pixels: np.ndarray) -> np.ndarray:
     """Pooled features float32 [N, D] of uint8 [N, S, S, 3], 50 images at a time."""
     with torch.inference_mode():
