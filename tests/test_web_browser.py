@@ -154,6 +154,7 @@ def begin(page: Page, address: str, *, timer: str = "2 minutes") -> None:
 def open_problem(page: Page) -> None:
     page.get_by_role("button", name="Open the problem").click()
     expect(page.get_by_role("group", name="Your answer")).to_be_visible()
+    page.wait_for_load_state()  # the script has run by then
 
 
 def choose(page: Page, option: str) -> None:
