@@ -70,7 +70,7 @@ class Declaration:
         shows: What one will see, in a line.
         function: "module:function" below this package.
         parameters: What can be set.
-        small_seconds: What the smallest size takes on two cores, estimated from the processor time it took.
+        small_seconds: What the smallest size took on two quiet cores, measured once.
         normal_seconds: Likewise the normal size.
         needs: The extra that must be installed, or empty.
         images: Whether it uses images, so that it can run on the learner's own.
@@ -140,8 +140,8 @@ _TABLE = (
             _images(12, 25),
             _side(48, 64),
         ),
-        10.0,
-        30.0,
+        14.0,
+        54.0,
     ),
     Declaration(
         "images-needed",
@@ -153,8 +153,8 @@ _TABLE = (
             _epochs(3, 10),
             _side(48, 64),
         ),
-        6.0,
-        35.0,
+        6.5,
+        48.0,
     ),
     Declaration(
         "five-images-one-epoch",
@@ -164,8 +164,8 @@ _TABLE = (
             _number("runs", "how often the program runs", 60, 200, 1, 1000),
             Parameter("backbone", "the frozen network", "builtin", "builtin"),
         ),
-        2.0,
-        5.0,
+        0.5,
+        1.0,
         needs="",
         images=False,
     ),
@@ -180,8 +180,8 @@ _TABLE = (
             _images(12, 25),
             _side(48, 64),
         ),
-        8.0,
-        40.0,
+        4.0,
+        30.0,
     ),
     Declaration(
         "freeze-depth",
@@ -196,8 +196,8 @@ _TABLE = (
             _images(10, 25),
             _side(48, 64),
         ),
-        6.0,
-        25.0,
+        2.0,
+        12.0,
     ),
     Declaration(
         "accuracy-against-time",
@@ -211,8 +211,8 @@ _TABLE = (
             _images(12, 25),
             _side(64, 64),
         ),
-        8.0,
-        40.0,
+        5.5,
+        21.0,
     ),
     Declaration(
         "one-pass",
@@ -224,8 +224,8 @@ _TABLE = (
             _images(10, 30),
             _side(64, 96),
         ),
-        4.0,
-        20.0,
+        0.5,
+        9.0,
     ),
     Declaration(
         "batchnorm",
@@ -237,16 +237,16 @@ _TABLE = (
             _images(10, 25),
             _side(48, 64),
         ),
-        5.0,
-        25.0,
+        1.5,
+        15.0,
     ),
     Declaration(
         "taps",
         "Accuracy of the same head on the pooled output of each stage.",
         "insides:taps",
         (_images(12, 30), _side(64, 64)),
-        3.0,
-        6.0,
+        0.5,
+        1.0,
         needs="",
     ),
     Declaration(
@@ -259,8 +259,8 @@ _TABLE = (
             _number("all_images_per_class", "images of each class in all splits together", 80, 180, 10, 400),
             _side(48, 64),
         ),
-        5.0,
-        12.0,
+        0.6,
+        1.2,
         needs="",
     ),
 )
