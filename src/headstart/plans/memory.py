@@ -25,8 +25,11 @@ _NEWEST = 12
 _FADING = 0.8
 """Weight of an observation relative to the next newer one."""
 
-_OWN_TRUST = 0.3
-"""How many observations of its own the estimate from other keys is worth."""
+_OWN_TRUST = 0.05
+"""How many observations of its own the estimate from other keys is worth: timing it beats a guess."""
+
+_USUAL_NOISE = 0.1
+"""Standard deviation of a logarithm that is expected of repeated work; counts as one observation."""
 
 _GENERAL_TRUST = 1.0
 """How many observations the constants of the formulas are worth."""
@@ -97,14 +100,12 @@ class Rates:
             return Estimate(base * math.exp(general), general_spread)
         weights = [_FADING**age for age in range(len(own))]
         total = sum(weights)
-        mean = (sum(w * x for w, x in zip(weights, own, strict=True)) + _OWN_TRUST * general) / (
-            total + _OWN_TRUST
-        )
-        variance = (
-            sum(w * (x - mean) ** 2 for w, x in zip(weights, own, strict=True))
-            + _OWN_TRUST * (spread / 2) ** 2
-        )
-        return Estimate(base * math.exp(mean), max(_LEAST_SPREAD, math.sqrt(variance / (total + _OWN_TRUST))))
+        trusted = total + _OWN_TRUST
+        mean = (sum(w * x for w, x in zip(weights, own, strict=True)) + _OWN_TRUST * general) / trusted
+        scatter = sum(w * (x - mean) ** 2 for w, x in zip(weights, own, strict=True))
+        variance = (scatter + _USUAL_NOISE**2) / (total + 1)
+        # The next outcome scatters as these did, about a mean that is itself known only so well.
+        return Estimate(base * math.exp(mean), max(_LEAST_SPREAD, math.sqrt(variance * (1 + 1 / trusted))))
 
     def correction(self) -> Correction:
         """What past errors say about the next prediction; no correction while there are none.
