@@ -1,0 +1,247 @@
+"""Choosing a backbone and a depth: what wins, what is left out, and that the reasons are said."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import headstart
+from headstart.backbones import load_backbone
+from headstart.choice import choose_backbone, default_candidates, judge, knn_accuracy, logme, probe
+from headstart.choice.prior import POINTS_PER_HALVING, published_accuracy, undominated
+from headstart.dataset import read_dataset
+from headstart.errors import BackboneError, OptionError
+from headstart.runtimes import select
+
+
+def blobs(*, apart: float, images: int = 90, width: int = 20, seed: int = 0) -> tuple[Any, Any]:
+    """Three classes of Gaussian features whose means are so far apart."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(images) % 3
+    means = apart * random.normal(size=(3, width))
+    return (means[labels] + random.normal(size=(images, width))).astype(np.float32), labels.astype(np.int64)
+
+
+# ---------------------------------------------------------------------------------------- the probe
+
+
+def test_every_measure_prefers_features_that_separate() -> None:
+    good, bad = (probe(*blobs(apart=apart), classes=3) for apart in (1.0, 0.1))
+    assert good.loo_accuracy > 0.95 > 0.7 > bad.loo_accuracy
+    assert good.loo_error < bad.loo_error
+    assert good.knn_accuracy > bad.knn_accuracy
+    assert good.logme > bad.logme
+    assert 0 < good.standard_error < bad.standard_error < 0.1
+
+
+def test_nearest_neighbours_leave_the_image_itself_out() -> None:
+    features = np.eye(6, dtype=np.float32)  # nobody is near anybody: voting for oneself would be all right
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    assert knn_accuracy(features, labels, classes=2) < 0.6
+    doubled = np.concatenate([features, features])
+    assert knn_accuracy(doubled, np.concatenate([labels, labels]), classes=2) == 1.0
+
+
+def test_logme_is_the_evidence_that_the_definition_gives() -> None:
+    """Against the paper's formula, evaluated densely over a grid of alpha and beta."""
+    features, labels = blobs(apart=0.5, images=30, width=4)
+    x = features.astype(np.float64)
+    count, width = x.shape
+    expected = []
+    for label in range(3):
+        y = (labels == label).astype(np.float64)
+        best = -np.inf
+        for alpha in np.logspace(-3, 5, 81):
+            for beta in np.logspace(-2, 4, 61):
+                a = alpha * np.eye(width) + beta * x.T @ x
+                m = beta * np.linalg.solve(a, x.T @ y)
+                evidence = (
+                    width / 2 * np.log(alpha)
+                    + count / 2 * np.log(beta)
+                    - count / 2 * np.log(2 * np.pi)
+                    - beta / 2 * np.sum((x @ m - y) ** 2)
+                    - alpha / 2 * m @ m
+                    - np.linalg.slogdet(a)[1] / 2
+                )
+                best = max(best, evidence / count)
+        expected.append(best)
+    assert logme(features, labels, classes=3) == pytest.approx(np.mean(expected), abs=0.01)
+
+
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=15)
+def test_measures_do_not_depend_on_the_order_of_images(seed: int) -> None:
+    features, labels = blobs(apart=0.4, seed=seed)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    first, second = probe(features, labels, classes=3), probe(features[order], labels[order], classes=3)
+    assert first.loo_accuracy == pytest.approx(second.loo_accuracy, abs=0.012)  # one image on the fence
+    assert first.logme == pytest.approx(second.logme, rel=1e-3)
+
+
+# ---------------------------------------------------------------------------------------- the prior
+
+
+def test_what_is_slower_and_worse_is_dominated_and_the_unknown_never() -> None:
+    assert undominated([1.0, 2.0, 3.0], [70.0, 60.0, 80.0]) == [0, 2]
+    assert undominated([1.0, 9.0], [70.0, None]) == [0, 1]
+    assert undominated([1.0, 1.0], [70.0, 70.0]) == [0, 1]
+
+
+def test_published_accuracy_belongs_to_an_architecture_and_a_size() -> None:
+    backbone = replace(load_backbone("builtin"), name="mobilenetv2_100", architecture="mobilenetv2_100")
+
+    def at(size: int) -> float | None:
+        return published_accuracy(replace(backbone, preprocess=replace(backbone.preprocess, size=size)))
+
+    assert at(224) == pytest.approx(72.976)
+    assert at(112) == pytest.approx(72.976 - POINTS_PER_HALVING)
+    assert at(448) == at(224)
+    assert published_accuracy(replace(backbone, architecture="nobody_knows")) is None
+    assert published_accuracy(replace(backbone, pretrained=False)) is None
+
+
+# ---------------------------------------------------------------------------------------- the choice
+
+
+def choose(photos: Path, *candidates: str, **options: Any) -> Any:
+    return choose_backbone(
+        read_dataset(photos), runtime=select(precision="f32"), candidates=candidates, **options
+    )
+
+
+def test_halving_ends_with_two_finalists_on_all_images(photos: Path) -> None:
+    found = choose(photos, "builtin@32", "builtin@48", "builtin@64", "builtin@96")
+    left = {score.size: score.left for score in found.table}
+    assert sorted(left.values()) == ["", "final", "probe", "probe"]
+    assert left[found.backbone.preprocess.size] == ""
+    finalists = [score for score in found.table if score.left in ("", "final")]
+    assert len({score.probe.images for score in finalists}) == 1
+    assert all(score.validation_accuracy is not None for score in finalists)
+    assert all(np.isfinite(score.probe.logme) and score.probe.knn_accuracy > 0 for score in found.table)
+    assert any(f"at {found.backbone.preprocess.size} px" in reason for reason in found.reasons)
+    assert any("dropped after a look" in reason for reason in found.reasons)
+
+
+def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an accuracy that grows with the size of the images, the largest is chosen."""
+    from headstart.choice import choosing
+
+    def accuracy(session: Any, entrant: Any, **_: Any) -> None:
+        size = entrant.backbone.preprocess.size
+        entrant.probe = probe(*blobs(apart=size / 100), classes=3)
+        entrant.held_out = entrant.validation_accuracy = size / 100
+
+    monkeypatch.setattr(choosing, "_look", accuracy)
+    monkeypatch.setattr(choosing, "_run_in_full", accuracy)
+    assert choose(photos, "builtin@32", "builtin@96", "builtin@48").candidate.size == 96
+
+
+def test_of_two_that_are_equally_good_the_faster_is_taken(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.choice import choosing
+
+    def same(session: Any, entrant: Any, **_: Any) -> None:
+        entrant.probe = probe(*blobs(apart=0.5), classes=3)
+        entrant.held_out = entrant.validation_accuracy = 0.8
+
+    monkeypatch.setattr(choosing, "_look", same)
+    monkeypatch.setattr(choosing, "_run_in_full", same)
+    assert choose(photos, "builtin@96", "builtin@32").candidate.size == 32
+
+
+def test_a_tight_allowance_leaves_out_what_is_too_slow_and_says_so(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.choice import choosing
+
+    def slow(session: Any, entrant: Any, **_: Any) -> None:
+        entrant.probe = probe(*blobs(apart=0.5), classes=3)
+        entrant.seconds_per_image = 10.0 if entrant.backbone.preprocess.size == 96 else 0.001
+
+    monkeypatch.setattr(choosing, "_look", slow)
+    found = choose(photos, "builtin@96", "builtin@32", allowance=20.0)
+    assert found.candidate.size == 32
+    assert {score.size: score.left for score in found.table}[96] == "budget"
+    assert any("all images would take" in reason for reason in found.reasons)
+
+
+def test_a_candidate_that_cannot_be_loaded_is_named_and_passed_over(photos: Path) -> None:
+    found = choose(photos, "nowhere/weights.safetensors", "builtin@32")
+    assert found.candidate.name == "builtin"
+    assert any("weights.safetensors is left out" in reason for reason in found.reasons)
+    with pytest.raises(BackboneError, match="left out"):
+        choose(photos, "nowhere/weights.safetensors")
+
+
+def test_a_choice_never_looks_at_given_test_images(tmp_path: Path, make_photos: Any) -> None:
+    for split, count, seed in (("train", 8, 1), ("val", 4, 2), ("test", 3, 3)):
+        make_photos(tmp_path / "data" / split, per_class=count, seed=seed)
+    for path in (tmp_path / "data" / "test").rglob("*.jpg"):
+        path.write_bytes(b"")  # whoever reads one has nothing to decode
+    found = choose(tmp_path / "data", "builtin@32", "builtin@48")
+    chosen = next(score for score in found.table if not score.left)
+    assert chosen.probe.images == 24 and chosen.validation_accuracy is not None
+
+
+def test_what_is_here_are_the_builtins_at_two_sizes() -> None:
+    assert {("builtin", 128), ("builtin", 192)} <= {(each.name, each.size) for each in default_candidates()}
+
+
+# ---------------------------------------------------------------------------------------- the depth
+
+
+def test_deeper_is_kept_only_beyond_one_standard_error() -> None:
+    head = np.arange(100) < 70
+    much = np.arange(100) < 80
+    assert judge(head, much, name="thawing").deeper
+    mixed = np.roll(head, 20) | (np.arange(100) == 99)  # 40 images differ, for a gain of one
+    verdict = judge(head, mixed, name="thawing")
+    assert (
+        not verdict.deeper and verdict.gain == pytest.approx(0.01, abs=1e-9) and verdict.standard_error > 0.05
+    )
+    assert "the head alone is kept" in verdict.reason and "+1.0 points" in verdict.reason
+    assert not judge(head, head, name="thawing").deeper
+
+
+# ---------------------------------------------------------------------------------------- in the main job
+
+
+def test_fit_with_backbone_auto_says_why_and_computes_nothing_twice(photos: Path) -> None:
+    _, run = headstart.fit(photos, backbone="auto", candidates=["builtin@32", "builtin@64"], precision="f32")
+    assert run.config.backbone == "builtin" and run.config.size in (32, 64)
+    assert any(note.startswith("backbone builtin at") for note in run.notes)
+    assert run.cache["misses"] == 0 and run.cache["hits"] == 48
+    assert run.seconds["choice"] > 0
+
+
+def test_scratch_has_no_backbone_to_choose(photos: Path) -> None:
+    with pytest.raises(OptionError, match="exclude"):
+        headstart.fit(photos, backbone="auto", scratch=True)
+
+
+def test_too_few_validation_images_leave_the_head_alone_and_say_so(photos: Path) -> None:
+    _, run = headstart.fit(photos, freeze="auto", size=64, precision="f32")
+    assert run.config.depth == run.config.stages
+    assert any("too few to tell" in note for note in run.notes)
+
+
+def test_freeze_auto_compares_on_validation_and_gives_its_verdict(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from headstart.fitting import attempt
+
+    monkeypatch.setattr(attempt, "FEWEST_IMAGES", 5)
+    _, run = headstart.fit(
+        photos, freeze="auto", epochs=1, size=64, precision="f32", validation=0.3, test=0.1
+    )
+    said = [note for note in run.notes if "standard error" in note]
+    assert len(said) == 1 and "validation images" in said[0]
+    kept_deeper = "is kept" in said[0] and "head alone" not in said[0]
+    assert (run.config.depth < run.config.stages) == kept_deeper
+    assert run.path.joinpath("model.onnx").exists()
