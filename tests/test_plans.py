@@ -26,7 +26,7 @@ from headstart.plans import jobs
 from headstart.plans.budgets import IMAGES_PER_CLASS, Settings, beginning, fit_into, interleaved, parse_budget
 from headstart.plans.calibration import calibration
 from headstart.plans.candidates import parse_candidates, sized
-from headstart.plans.clock import process_age
+from headstart.plans.clock import ending, process_age
 from headstart.plans.estimates import Estimate, Range, add, from_dict, to_range
 from headstart.plans.memory import Observation, Rates, RateStore, machine, verdict
 from headstart.plans.observing import Outcome, Watch, observations
@@ -374,7 +374,7 @@ def test_every_beginning_has_all_classes_in_proportion(sizes: list[int], share: 
 def test_a_process_knows_its_age_start_up_included() -> None:
     code = (
         "import time; time.sleep(0.4)\n"
-        "from headstart.plans.clock import process_age, _age_on_linux\n"
+        "from headstart.plans.clock import ending, process_age, _age_on_linux\n"
         "print(process_age())"
     )
     started = time.perf_counter()
@@ -570,7 +570,9 @@ def test_runs_without_a_prediction_still_load_and_are_left_out(photos: Path) -> 
 def test_start_up_that_the_caller_reports_is_part_of_the_total(photos: Path) -> None:
     _, run = headstart.fit(photos, spent=50.0, **FAST)
     assert run.seconds["startup"] == 50.0 and run.seconds["total"] > 50.0
-    assert run.predicted_seconds["low"] > 50.0
+    assert run.predicted_seconds["low"] > 50.0 + ending(50.0)
+    (compared,) = calibration([run]).runs
+    assert compared.actual == pytest.approx(run.seconds["total"] + ending(50.0))
 
 
 def test_runs_calibration_shows_how_good_predictions_were(photos: Path) -> None:

@@ -29,6 +29,7 @@ from headstart.fitting.training import Trained, predict_images, train
 from headstart.images import parse_views
 from headstart.plans import parse_budget
 from headstart.plans.candidates import sized
+from headstart.plans.clock import ending
 from headstart.runs import (
     RUN_FILE,
     Run,
@@ -184,7 +185,7 @@ def fit(
         Request(dataset, network, wanted, engine, config, taps),
         deeper_epochs=epochs_for(epochs, head=head, thawed=True, scratch=False) if freeze == "auto" else None,
         budget=limit,
-        started=started,
+        started=started - ending(spent),  # the end of the process counts as spent
         strict=strict,
         progress=progress,
     )

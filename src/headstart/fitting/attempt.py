@@ -14,6 +14,7 @@ from headstart.features import CacheUse, Progress
 from headstart.fitting.foresight import Foresight, Request, foresee
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, train
+from headstart.plans.clock import ending
 from headstart.plans.estimates import Range, human_seconds
 from headstart.plans.jobs import split_sizes
 from headstart.runs import RunConfig, seconds_since
@@ -74,7 +75,8 @@ class Fitted:
         """Remember what everything took; ``seconds`` are the run's."""
         for each in self.attempts:
             closing = {name: seconds[name] for name in ("evaluate", "save")} if each is self.kept else {}
-            total = {"total": seconds["total"]} if each is self.attempts[0] else {}
+            whole = seconds["total"] + ending(seconds.get("startup", 0.0))
+            total = {"total": whole} if each is self.attempts[0] else {}
             each.learn({**closing, **total})
 
 

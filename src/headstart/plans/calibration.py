@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.plans.clock import ending
 from headstart.plans.estimates import Range, from_dict
 from headstart.runs import Run
 
@@ -63,10 +64,11 @@ class Calibration:
 
 
 def calibration(runs: Iterable[Run]) -> Calibration:
-    """Of those runs that stored a prediction."""
+    """Of those runs that stored a prediction; the actual seconds include the end of the process."""
     found = []
     for run in runs:
         predicted = from_dict(run.predicted_seconds)
         if predicted is not None and predicted.median > 0:
-            found.append(Comparison(run.id, predicted, run.seconds["total"]))
+            actual = run.seconds["total"] + ending(run.seconds.get("startup", 0.0))
+            found.append(Comparison(run.id, predicted, round(actual, 3)))
     return Calibration(tuple(found))

@@ -20,6 +20,7 @@ from headstart.places import cache_folder
 from headstart.plans import jobs
 from headstart.plans.budgets import parse_budget
 from headstart.plans.candidates import Candidate, parse_candidates
+from headstart.plans.clock import ending
 from headstart.plans.estimates import Estimate, add
 from headstart.plans.memory import Observation, Rates, RateStore
 from headstart.plans.rows import Plan, Row, allowance, cache_or_recompute, memory_bytes, stage_seconds
@@ -146,7 +147,7 @@ def plan(
     for candidate in parse_candidates(backbones):
         begun = session.elapsed
         backbone = load_backbone(candidate.name, size=candidate.size)
-        before = spent + min(listed + session.elapsed - begun, _MOST_LOADING)
+        before = spent + ending(spent) + min(listed + session.elapsed - begun, _MOST_LOADING)
         cuts = _depths(backbone, depths)
         requests.append([_Request(session, candidate, backbone, depth, before) for depth in cuts])
     for each in requests:
