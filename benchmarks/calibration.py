@@ -1,0 +1,164 @@
+"""How good predictions are: whole `headstart fit` processes, predicted against the clock on the wall.
+
+Runs of several backbones, depths, heads and folders, in an order that mixes them, with a cache and a home of
+their own. What is compared is the range that each run stored before its work began, with the seconds from the
+start of the process to its end, measured from outside. The last part sets budgets and measures overruns.
+
+    python benchmarks/calibration.py --data ../shared/data [--rounds 2] [--no-thawed]
+
+The target: a median absolute error of at most 15 %, nine in ten runs inside their range, and no budget
+exceeded by more than 10 %. Run it while nothing else runs.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+TINY_CLASSES = 10
+TINY_PER_CLASS = 60
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fit to predict."""
+
+    folder: str
+    backbone: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was predicted, and what it took from outside."""
+
+    case: Case
+    low: float
+    median: float
+    high: float
+    wall: float
+
+    @property
+    def error(self) -> float:
+        """Actual over predicted, less one."""
+        return self.wall / self.median - 1
+
+    @property
+    def inside(self) -> bool:
+        """Whether the range holds it."""
+        return self.low <= self.wall <= self.high
+
+
+def main() -> None:
+    """Run the cases, print a line for each, then the figures of merit."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="holds flowers/, weights and Tiny ImageNet")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each case runs; the first cold")
+    parser.add_argument("--no-thawed", action="store_true", help="leave out depths that need PyTorch")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        os.environ["HEADSTART_CACHE"], os.environ["HEADSTART_HOME"] = str(work / "cache"), str(work / "home")
+        folders = make_folders(options.data, work)
+        cases = make_cases(folders, options.data, thawed=not options.no_thawed)
+        outcomes = []
+        for number in range(options.rounds):
+            random.Random(number).shuffle(cases)
+            for case in cases:
+                outcomes.append(run(case, folders, out=work / "runs" / str(len(outcomes))))
+                print(line(outcomes[-1]), flush=True)
+        report(outcomes, first=len(cases))
+        budgets(folders, work=work)
+
+
+def make_folders(data: Path, work: Path) -> dict[str, Path]:
+    """Flowers as they are, digits as files, ten classes of Tiny ImageNet's training images."""
+    example = Path(__file__).parents[1] / "examples" / "digits.py"
+    subprocess.run([sys.executable, str(example), str(work / "digits")], check=True, capture_output=True)
+    with zipfile.ZipFile(data / "tiny-imagenet-64.zip") as archive:
+        members = sorted(name for name in archive.namelist() if name.startswith("train/"))
+        classes = sorted({name.split("/")[1] for name in members if name.endswith(".webp")})[:TINY_CLASSES]
+        for label in classes:
+            chosen = [name for name in members if name.split("/")[1] == label][:TINY_PER_CLASS]
+            for name in chosen:
+                target = work / "tiny" / label / Path(name).name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(name))
+    return {"flowers": data / "flowers", "digits": work / "digits", "tiny": work / "tiny"}
+
+
+def make_cases(folders: dict[str, Path], data: Path, *, thawed: bool) -> list[Case]:
+    """Backbones x heads on every folder; thawed stages where PyTorch is installed."""
+    weights = str(data / "mobilenetv2-imagenet.safetensors")
+    torch = find_spec("torch") is not None and find_spec("timm") is not None
+    cases = []
+    for folder in folders:
+        for backbone, size in (("builtin", 96), ("builtin", 128), *([(weights, 96)] if torch else [])):
+            frozen = ("--size", str(size))
+            cases.append(Case(folder, backbone, (*frozen, "--head", "ridge")))
+            cases.append(Case(folder, backbone, (*frozen, "--head", "softmax", "--epochs", "10")))
+        if thawed and torch:
+            cases.append(Case(folder, "builtin", ("--size", "96", "--freeze", "7", "--epochs", "3")))
+    cases.append(Case("flowers", "builtin", ("--size", "128", "--views", "4")))
+    return cases
+
+
+def run(case: Case, folders: dict[str, Path], *, out: Path, budget: float | None = None) -> Outcome:
+    """One whole process."""
+    command = [str(Path(sys.executable).with_name("headstart")), "fit", str(folders[case.folder])]
+    command += ["--backbone", case.backbone, *case.options, "--out", str(out), "--json"]
+    if budget is not None:
+        command += ["--budget", f"{budget}s"]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    predicted = json.loads(done.stdout)["predicted_seconds"]
+    return Outcome(case, predicted["low"], predicted["median"], predicted["high"], wall)
+
+
+def line(outcome: Outcome) -> str:
+    """One row of the table."""
+    case = outcome.case
+    what = f"{case.folder:8} {Path(case.backbone).stem[:16]:16} {' '.join(case.options):44}"
+    verdict = "" if outcome.inside else "outside"
+    expected = f"{outcome.median:6.2f} s ({outcome.low:6.2f} to {outcome.high:6.2f})"
+    return f"{what} {expected}  took {outcome.wall:6.2f} s  {outcome.error:+5.0%} {verdict}"
+
+
+def report(outcomes: list[Outcome], *, first: int) -> None:
+    """Median absolute error and share inside the range: all runs, first ones, later ones."""
+    parts = {"all runs": outcomes, "first of a kind": outcomes[:first], "repeated": outcomes[first:]}
+    for name, part in parts.items():
+        if part:
+            error = statistics.median(abs(each.error) for each in part)
+            inside = sum(each.inside for each in part) / len(part)
+            print(f"{name}: {len(part)} runs, median absolute error {error:.1%}, {inside:.0%} inside")
+
+
+def budgets(folders: dict[str, Path], *, work: Path) -> None:
+    """Jobs that would take far longer than their budget, on features that are not cached."""
+    worst = 0.0
+    for number, (folder, seconds) in enumerate((("flowers", 6.0), ("digits", 6.0), ("flowers", 12.0))):
+        case = Case(folder, "builtin", ("--size", "160", "--head", "softmax", "--epochs", "3000"))
+        os.environ["HEADSTART_CACHE"] = str(work / f"cache-{number}")
+        outcome = run(case, folders, out=work / "budgets" / str(number), budget=seconds)
+        worst = max(worst, outcome.wall / seconds - 1)
+        print(f"budget {seconds:.0f} s on {folder}: took {outcome.wall:.2f} s")
+    print(f"largest overrun of a budget: {worst:+.1%}")
+
+
+if __name__ == "__main__":
+    main()
