@@ -6,7 +6,7 @@ out once) halves them on growing parts of the images, and two finalists see all 
 
 from headstart.choice.choosing import BackboneChoice, Score, choose_backbone, default_candidates
 from headstart.choice.freezing import Verdict, judge
-from headstart.choice.probe import Probe, knn_accuracy, logme, probe
+from headstart.choice.probing import Probe, knn_accuracy, logme, probe
 
 __all__ = [
     "BackboneChoice",

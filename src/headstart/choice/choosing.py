@@ -13,7 +13,7 @@ from headstart import checks, heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.choice.prior import published_accuracy, undominated
-from headstart.choice.probe import Probe, probe
+from headstart.choice.probing import Probe, probe
 from headstart.dataset import Dataset, assign_splits
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
