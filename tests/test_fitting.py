@@ -336,3 +336,20 @@ def test_a_killed_training_goes_on_from_its_last_epoch_with_the_same_result(
     assert resumed["history"] == whole["history"]
     assert resumed["accuracy"] == whole["accuracy"]
     assert not any(checkpoints.iterdir())
+
+
+def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: Path) -> None:
+    from headstart.backbones import load_backbone
+    from headstart.dataset import read_dataset
+    from headstart.features import Wanted
+    from headstart.fitting import prepare, train
+    from headstart.images import CENTRE
+    from headstart.runtimes import select
+
+    _, run = headstart.fit(photos, taps="all", **FAST)
+    backbone = load_backbone("builtin", size=64)
+    wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,), taps=True)
+    runtime = select("openvino", precision="f32")
+    prepared = prepare(read_dataset(photos), backbone, wanted=wanted, runtime=runtime, config=run.config)
+    trained = train(prepared, backbone, config=run.config, taps="last")
+    assert trained.taps is None and trained.head.weight.shape[0] == backbone.dimensions

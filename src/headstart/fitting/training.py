@@ -120,7 +120,7 @@ def _choose_taps(
     prepared: Prepared, *, taps: str, class_weights: str | None
 ) -> tuple[tuple[str, ...] | None, "heads.TapChoice | None"]:
     extraction = prepared.extraction
-    if not extraction.wanted.taps:
+    if not extraction.wanted.taps or taps == "last":
         return None, None
     names = tuple(tap.name for tap in extraction.backbone.taps())
     if taps == "all":
