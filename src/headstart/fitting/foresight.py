@@ -269,6 +269,7 @@ def foresee(
         )
     rest = add(parts)
     predicted = to_range(jobs.corrected(rest, rates), spent=spent)
+    watch.expect(predicted)
     return Foresight(
         request,
         job,

@@ -16,6 +16,7 @@ from headstart.features import Extraction, Progress
 from headstart.fitting.preparation import Prepared
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
+from headstart.plans.observing import Audience
 from headstart.runs import RunConfig
 
 if TYPE_CHECKING:
@@ -223,6 +224,8 @@ def _by_epoch(
 
     def after(entry: Mapping[str, Any]) -> bool:
         done = int(entry["epoch"])
+        if isinstance(progress, Audience):
+            progress.epoch(entry)
         if progress is not None:
             progress("epochs", done, epochs)
         return stop is not None and stop(done, epochs)

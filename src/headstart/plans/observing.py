@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
+from headstart.plans.estimates import Range
 from headstart.plans.jobs import (
     Job,
     Step,
@@ -26,6 +28,20 @@ _FEWEST_IMAGES = 64
 
 _LEAST_SHARE = 0.1
 """What is left for the network once decoding is taken off must be at least this share of the pass."""
+
+
+@runtime_checkable
+class Audience(Protocol):
+    """A progress callback that also wants to know what was predicted and how each epoch went."""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """So much of the phase is done."""
+
+    def expect(self, seconds: Range) -> None:
+        """What the whole job is predicted to take; said before the work, and again if more is added to it."""
+
+    def epoch(self, entry: Mapping[str, Any]) -> None:
+        """What one epoch measured: its number, losses and accuracies."""
 
 
 @dataclass
@@ -60,6 +76,16 @@ class Watch:
             self.inner(phase, done, total)
         if self.alarm is not None:
             self.alarm(phase, done, total)
+
+    def expect(self, seconds: Range) -> None:
+        """Passed on to an audience."""
+        if isinstance(self.inner, Audience):
+            self.inner.expect(seconds)
+
+    def epoch(self, entry: Mapping[str, Any]) -> None:
+        """Passed on to an audience."""
+        if isinstance(self.inner, Audience):
+            self.inner.epoch(entry)
 
 
 @dataclass(frozen=True)

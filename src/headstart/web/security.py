@@ -11,9 +11,10 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Annotated
+from typing import Annotated, Protocol
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi import Depends, HTTPException, Request
@@ -27,7 +28,10 @@ from headstart.web.site import Site
 COOKIE = "headstart_session"
 COOKIE_SECONDS = 365 * 24 * 3600
 LARGEST_FORM = 65_536
-"""Bytes; our largest form has a few hundred."""
+"""Bytes; the lesson's largest form has a few hundred."""
+
+MOST_FILES = 5_000
+"""How many files one form may bring; their bytes are limited before they are read."""
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
@@ -42,6 +46,30 @@ HEADERS = {
 }
 
 
+class Guarded(Protocol):
+    """What guarding an application takes; `Site` says what each means."""
+
+    @property
+    def secret(self) -> bytes:
+        """Signs cookies and forms."""
+
+    @property
+    def learner(self) -> str | None:
+        """Whose pages these are on a machine of one's own."""
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names under which the server may be addressed."""
+
+    @property
+    def addresses(self) -> bool:
+        """Whether any numeric address is welcome too."""
+
+    @property
+    def token(self) -> str | None:
+        """What a browser must bring once."""
+
+
 @dataclass(frozen=True)
 class Session:
     """What the signed cookie says. `nonce` binds forms to this browser."""
@@ -51,7 +79,7 @@ class Session:
     admitted: bool = False
 
 
-def csrf_token(site: Site, session: Session) -> str:
+def csrf_token(site: Guarded, session: Session) -> str:
     """The token that every form of this session carries."""
     return hmac.new(site.secret, f"csrf/{session.nonce}".encode(), hashlib.sha256).hexdigest()
 
@@ -59,6 +87,12 @@ def csrf_token(site: Site, session: Session) -> str:
 def site_of(request: Request) -> Site:
     """The site that the application serves."""
     site: Site = request.app.state.site
+    return site
+
+
+def guarded_of(request: Request) -> Guarded:
+    """The same, as far as any of our applications has it."""
+    site: Guarded = request.app.state.site
     return site
 
 
@@ -76,18 +110,24 @@ async def check_csrf(request: Request) -> None:
     """Refuses a form that does not come from a page of this session."""
     if request.method in SAFE:
         return
-    sent = (await request.form()).get("csrf")
-    wanted = csrf_token(site_of(request), session_of(request))
+    sent = (await request.form(max_files=MOST_FILES)).get("csrf")
+    wanted = csrf_token(guarded_of(request), session_of(request))
     if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), wanted.encode()):
         raise HTTPException(403, "This page is out of date. Go back, reload it and try again.")
 
 
 class Doorkeeper:
-    """Middleware: Host, Origin, size, session and access token, in this order; and the response's headers."""
+    """Middleware: Host, Origin, size, session and access token, in this order; and the response's headers.
 
-    def __init__(self, app: ASGIApp, *, site: Site) -> None:
+    ``largest`` says how many bytes a form sent to a path may have.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, site: Guarded, largest: Callable[[str], int] = lambda path: LARGEST_FORM
+    ) -> None:
         self.app = app
         self.site = site
+        self.largest = largest
         self.serializer = URLSafeSerializer(site.secret, salt="headstart session")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,8 +162,9 @@ class Doorkeeper:
         length = headers.get("content-length", "")
         if not length.isascii() or not length.isdigit():
             return PlainTextResponse("The form's length is missing.", 411)
-        if int(length) > LARGEST_FORM:
-            return PlainTextResponse(f"The form has {length} bytes; {LARGEST_FORM} are allowed.", 413)
+        allowed = self.largest(scope["path"])
+        if int(length) > allowed:
+            return PlainTextResponse(f"The form has {length} bytes; {allowed} are allowed.", 413)
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -149,7 +190,7 @@ class Doorkeeper:
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         sent = dict(query).get("token", "")
         if not hmac.compare_digest(sent.encode(), (self.site.token or "").encode()):
-            text = "This lesson needs the access token. Open the address that the terminal printed."
+            text = "This page needs the access token. Open the address that the terminal printed."
             return session, PlainTextResponse(text, 401)
         rest = urlencode([pair for pair in query if pair[0] != "token"])
         target = quote("/" + scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
@@ -158,7 +199,7 @@ class Doorkeeper:
 
     def _dress(self, headers: MutableHeaders, scope: Scope, session: Session | None) -> None:
         for name, value in HEADERS.items():
-            headers[name] = value
+            headers.setdefault(name, value)  # a sandboxed page has a stricter policy of its own
         # Pages hold a learner's state, so they are never kept; files may be, but are asked for again.
         static = scope["path"].startswith("/static/")
         headers["cache-control"] = "no-cache" if static else "no-store"
