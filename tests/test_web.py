@@ -26,6 +26,7 @@ from headstart.lessons.progress import Progress
 from headstart.web import challenges, home, journey, laboratory, revision, tasks
 from headstart.web.app import create_app
 from headstart.web.drawing import draw
+from headstart.web.evidence import Evidence
 from headstart.web.jobs import Jobs
 from headstart.web.rendering import inline, markdown, sections
 from headstart.web.server import is_loopback
@@ -133,18 +134,22 @@ class World:
 
 @pytest.fixture
 def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    stores = []
+    stores: list[Progress] = []
+    worlds: list[tuple[Jobs, FakeExperiments]] = []
 
     def make(pack: Pack | None = None, **changes: Any) -> World:
         store = Progress.open(tmp_path / "progress.db")
         stores.append(store)
         clock, experiments = Clock(), FakeExperiments()
+        jobs = Jobs(tmp_path / "jobs.db")
+        worlds.append((jobs, experiments))
         site = Site(
             pack=pack or secret_pack(),
             store=store,
             home=tmp_path,
             secret=load_secret(tmp_path),
-            jobs=Jobs(experiments),
+            jobs=jobs,
+            evidence=Evidence(experiments),
             learner="ada",
             clock=clock,
         )
@@ -152,6 +157,9 @@ def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
         return World(site, clock, TestClient(create_app(site), base_url=HOME), experiments)
 
     yield make
+    for jobs, experiments in worlds:
+        experiments.gate.set()
+        jobs.close()
     for store in stores:
         store.close()
 
@@ -528,9 +536,9 @@ def test_short_questions_have_no_clock(make_world: Callable[..., World]) -> None
 
 def finished(world: World) -> None:
     world.experiments.gate.set()
-    job = next(reversed(world.site.jobs._jobs.values()))
     for _ in range(1000):
-        if job.over:
+        jobs = [*world.site.jobs.unfinished()]
+        if not jobs:
             return
         threading.Event().wait(0.01)
     raise AssertionError("the experiment did not end")

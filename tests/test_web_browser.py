@@ -78,7 +78,15 @@ def served(tmp_path: Path) -> Iterator[Served]:
     store = Progress.open(tmp_path / "progress.db")
     secret = load_secret(tmp_path)
     pack = library.load_pack()
-    site = Site(pack=pack, store=store, home=tmp_path, secret=secret, jobs=Jobs(), learner="ada", clock=clock)
+    site = Site(
+        pack=pack,
+        store=store,
+        home=tmp_path,
+        secret=secret,
+        jobs=Jobs(tmp_path / "jobs.db"),
+        learner="ada",
+        clock=clock,
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(site), log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -12,7 +12,8 @@
     journey     one picture followed through the stages
     drawing     plots as SVG
     server      listens, and opens the browser
-    jobs        the queue behind the laboratory
+    evidence    what is known of experiments
+    jobs        the queue, on disk, of whatever takes longer than a page
 
 This package imports nothing by itself.
 """

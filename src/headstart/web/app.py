@@ -30,6 +30,8 @@ def create_app(site: Site) -> FastAPI:
     # Home comes last: it shows every mode that no other room shows in its own way.
     for room in (challenges, revision, tasks, laboratory, journey, home):
         app.include_router(room.router)
+    for worker in (laboratory, tasks):
+        worker.serve(site)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(HTTPException, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_malformed)

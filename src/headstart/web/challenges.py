@@ -42,7 +42,7 @@ def start_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
         request,
         "challenge_start.html",
         mode=mode,
-        parts=[(heading, markdown(text, site.jobs.results())) for heading, text in sections(mode.body)],
+        parts=[(heading, markdown(text, site.evidence.results())) for heading, text in sections(mode.body)],
         problems=[_outline(problem) for problem in site.pack.problems("challenge")],
         current=unfinished(site, taken),
         finished=[(state, scores.score(state)) for state in reversed(taken) if state.finished_at],
@@ -131,7 +131,7 @@ def problem_page(
         note=_NOTES.get(note, ""),
         version=_version(item),
         hint_cost=attempts.HINT_COST,
-        plots=plots_of(site.jobs)(item["experiment"]) if item["status"] == "closed" else [],
+        plots=plots_of(site.evidence)(item["experiment"]) if item["status"] == "closed" else [],
     )
 
 
@@ -240,7 +240,7 @@ def _item(site: Site, state: Challenge, number: int) -> tuple[dict[str, Any], di
     """The item with its texts rendered, and the whole view."""
     view = _view(site, state, site.clock())
     item = dict(view["items"][_place(state, number)])
-    results = site.jobs.results()
+    results = site.evidence.results()
     if "prompt" in item:
         item["prompt"] = markdown(item["prompt"], results)
         item["options"] = [one | {"text": inline(one["text"], results)} for one in item["options"]]
@@ -284,7 +284,7 @@ def issue_badge(
         raise HTTPException(400, "The badge needs a name.")
     issuer = badges.load_issuer(site.home)
     used = {problem.experiment for problem in site.pack.problems("challenge")}
-    results = {key: fields for key, fields in site.jobs.results().items() if key in used}
+    results = {key: fields for key, fields in site.evidence.results().items() if key in used}
     credential = badges.issue(state, site.pack, name=holder, issuer=issuer, results=results)
     site.store.keep_badge(state, credential, site.clock())
     return leave(request, f"/challenges/{state.id}/badge")

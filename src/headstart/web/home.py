@@ -33,7 +33,7 @@ def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
         minutes=sum(mode.minutes for mode in site.pack.modes),
         streak=scores.streak(days, site.clock().astimezone().date()),
         experiments=len(site.pack.experiments),
-        measured=len(set(site.jobs.results()) & set(site.pack.experiments)),
+        measured=len(set(site.evidence.results()) & set(site.pack.experiments)),
     )
 
 
@@ -71,7 +71,7 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str) 
     """A mode to read: its sections, each with a button that notes it as read."""
     mode = _mode(site, name)
     read = site.store.read_sections(session.learner, site.pack.slug).get(name, set())
-    results = site.jobs.results()
+    results = site.evidence.results()
     names = [one.name for one in site.pack.modes]
     following = names[names.index(name) + 1 :]
     return page(
@@ -81,7 +81,7 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str) 
         parts=[
             {
                 "title": inline(title, results),
-                "text": markdown(text, results, plots=plots_of(site.jobs)),
+                "text": markdown(text, results, plots=plots_of(site.evidence)),
                 "read": title in read,
             }
             for title, text in sections(mode.body)

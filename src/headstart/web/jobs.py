@@ -1,53 +1,63 @@
-"""The queue behind the laboratory: experiments run one at a time; pages may watch, leave and come back."""
+"""Work that takes longer than a page: a queue on disk, done one at a time, watched, left and come back to.
+
+    jobs = Jobs(home / "jobs.db")
+    jobs.serve("experiment", run_experiment)      # run_experiment(job, tell) -> what to keep as its result
+    job = jobs.add("experiment", name="one-pass", learner="ada", body={"source": None})
+    jobs.get(job.id).state                        # waiting, running, done, failed, stopped
+    jobs.events(job.id, after=3)                  # what a page has not seen yet
+
+A job is accepted when `add` returns: it waits on disk. One that ran while its server was killed runs again
+from its beginning when a server is there; one that saw two servers die is given up. Several servers of one
+home share the queue and take turns, so that what is measured is not measured side by side.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
 import threading
 import time
 import uuid
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from headstart.errors import HeadstartError, OptionError
+from headstart.errors import HeadstartError, OptionError, RunError
 
-KEPT_JOBS = 50
-"""How many past jobs may still be watched."""
+KEPT_JOBS = 200
+"""How many ended jobs are remembered; their results are kept elsewhere."""
 
 WAITING_JOBS = 20
 """How many may queue; on two cores the last of them would wait for twenty minutes."""
 
-FRESH_SECONDS = 2.0
-"""How long results are taken from memory before the store is asked again."""
+MOST_STARTS = 2
+"""How often a job is begun: what has seen two servers die is likely to be what killed them."""
 
-Fields = Mapping[str, object]
+TURN_SECONDS = 0.5
+"""How often a worker asks whether another server's worker has let go."""
 
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process."""
 
-class Experiments(Protocol):
-    """What the pages need of `headstart.lessons.experiments`."""
+OVER = ("done", "failed", "stopped")
 
-    def registry(self) -> tuple[str, ...]:
-        """The names of the experiments."""
-
-    def describe(self, name: str) -> Any:
-        """Parameters, predicted seconds and bound of one."""
-
-    def run(
-        self,
-        name: str,
-        *,
-        parameters: Mapping[str, object] | None = None,
-        source: str | None = None,
-        progress: Callable[[str, int, int], None] | None = None,
-    ) -> Any:
-        """Runs one and stores its result."""
-
-    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
-        """The newest stored result, or None where it never ran on this machine."""
-
-    def results(self) -> Mapping[str, Fields]:
-        """Per experiment that has run, the fields that prose quotes."""
+_SCHEMA = """
+create table if not exists jobs (
+    number integer primary key, id text unique not null, kind text not null, name text not null,
+    learner text not null, body text not null, state text not null, message text not null default '',
+    result text not null default '{}', starts integer not null default 0, stopping integer not null default 0,
+    created real not null
+);
+create index if not exists jobs_by_owner on jobs (learner, kind, name, number);
+create index if not exists jobs_by_state on jobs (state, number);
+create table if not exists events (
+    job text not null, number integer not null, kind text not null, data text not null,
+    primary key (job, number)
+) without rowid;
+"""
+_COLUMNS = "number, id, kind, name, learner, body, state, message, result, created"
 
 
 @dataclass(frozen=True)
@@ -56,174 +66,338 @@ class Event:
 
     number: int
     kind: str
-    data: dict[str, Any]
+    data: Mapping[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
-    """One run of an experiment, from the queue to its end."""
+    """One piece of work as it stands.
 
+    Attributes:
+        number: its place in the queue's whole history.
+        id: unguessable, for addresses.
+        kind: who does it, see `Jobs.serve`.
+        name: what it is about: an experiment, a task, a data set.
+        learner: who asked.
+        body: what the worker must know, JSON.
+        state: "waiting", "running", "done", "failed" or "stopped".
+        message: why it failed, for people.
+        result: what the worker gave, JSON.
+        created: seconds since the epoch.
+    """
+
+    number: int
     id: str
-    experiment: str
-    parameters: Mapping[str, object]
+    kind: str
+    name: str
     learner: str
-    source: str | None = None
-    purpose: str = ""
-    events: list[Event] = field(default_factory=list)
-    state: str = "waiting"
-    result: Any = None
-    message: str = ""
-
-    def tell(self, kind: str, **data: Any) -> None:
-        """Adds an event. Only the worker and the queue write, so a plain list is enough."""
-        self.events.append(Event(len(self.events) + 1, kind, data))
+    body: Mapping[str, Any]
+    state: str
+    message: str
+    result: Mapping[str, Any]
+    created: float
 
     @property
     def over(self) -> bool:
         """Whether nothing more will happen."""
-        return self.state in ("done", "failed")
+        return self.state in OVER
+
+
+class Tell(Protocol):
+    """How work reports its progress. It raises `Stopped` once somebody has asked for the end."""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Says that `done` of `total` steps of a phase are over."""
+
+
+Worker = Callable[[Job, Tell], Mapping[str, Any] | None]
+
+
+class Stopped(Exception):
+    """Raised in the work of a job that is to be stopped."""
 
 
 class Jobs:
-    """Runs experiments one after the other in a thread of its own.
+    """The queue, and the thread that works it off. Safe to share between threads; one per process and file.
 
     Args:
-        experiments: the room that knows them, or None where it is not installed.
+        path: the SQLite file; its folder is made where it is missing.
+
+    Raises RunError where the file cannot be used.
     """
 
-    def __init__(self, experiments: Experiments | None = None) -> None:
-        self.experiments = experiments
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._queue: deque[tuple[Job, Callable[[Job], None] | None]] = deque()
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._workers: dict[str, Worker] = {}
         self._changed = threading.Condition()
-        self._worker: threading.Thread | None = None
-        self._results: tuple[float, Mapping[str, Fields]] = (float("-inf"), {})
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._turn = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # One connection behind one lock: every statement here takes less than a millisecond.
+            self._database = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+            )
+            self._database.execute("pragma journal_mode = wal")
+            self._database.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(f"{path}: cannot keep waiting work: {error}") from error
 
-    def known(self) -> tuple[str, ...]:
-        """The names of the experiments."""
-        return self.experiments.registry() if self.experiments else ()
-
-    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
-        """The newest result on this machine; where asked, only of a run in which nothing was varied."""
-        if self.experiments is None or name not in self.known():
-            return None
-        return self.experiments.latest(name, as_declared=as_declared)
-
-    def about(self, name: str) -> Any | None:
-        """What the experiments' room says of one: parameters, predicted seconds, bound."""
-        return self.experiments.describe(name) if self.experiments and name in self.known() else None
-
-    def results(self) -> Mapping[str, Fields]:
-        """The fields of every experiment that has run, for the numbers in prose."""
-        at, results = self._results
-        if time.monotonic() - at > FRESH_SECONDS:
-            results = self.experiments.results() if self.experiments else {}
-            self._results = (time.monotonic(), results)
-        return results
-
-    def start(
-        self,
-        name: str,
-        *,
-        learner: str,
-        parameters: Mapping[str, object] | None = None,
-        source: str | None = None,
-        done: Callable[[Job], None] | None = None,
-        purpose: str = "",
-    ) -> Job:
-        """Queues a run; the same run that is already waiting or running is given instead of a second one.
-
-        Args:
-            name: the experiment.
-            learner: who asked.
-            parameters: what differs from the experiment's own values.
-            source: the learner's own images, or None for the experiment's.
-            done: called in the worker when the run has ended well.
-            purpose: the task that it is for, or empty.
-
-        Raises OptionError for an unknown experiment and where too many wait.
-        """
-        if name not in self.known():
-            raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
-        wanted = dict(parameters or {})
+    def serve(self, kind: str, worker: Worker) -> None:
+        """Names who does a kind of work, and begins with what waits for it on disk."""
         with self._changed:
-            asked = (name, wanted, learner, source, purpose)
-            for job in self._jobs.values():
-                if not job.over and asked == (
-                    job.experiment,
-                    job.parameters,
-                    job.learner,
-                    job.source,
-                    job.purpose,
-                ):
-                    return job
-            if len(self._queue) >= WAITING_JOBS:
-                raise OptionError(f"{WAITING_JOBS} experiments are waiting already; try again in a while")
-            job = Job(uuid.uuid4().hex, name, wanted, learner, source, purpose)
-            job.tell("waiting", ahead=sum(not other.over for other in self._jobs.values()))
-            self._jobs[job.id] = job
-            self._forget()
-            self._queue.append((job, done))
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="experiments", daemon=True)
-                self._worker.start()
-            self._changed.notify()
-        return job
+            self._workers[kind] = worker
+        if self._has_work():
+            self._wake()
+
+    def add(self, kind: str, *, name: str, learner: str, body: Mapping[str, Any] | None = None) -> Job:
+        """Queues work; the same work that is already waiting or running is given instead of a second one.
+
+        Raises OptionError where too many wait.
+        """
+        text = json.dumps(dict(body or {}), sort_keys=True)
+        with self._writing() as database:
+            same = database.execute(
+                f"select {_COLUMNS} from jobs where learner = ? and kind = ? and name = ? and body = ? "
+                "and state in ('waiting', 'running') and not stopping",
+                (learner, kind, name, text),
+            ).fetchone()
+            if same:
+                return _job(same)
+            ahead, waiting = database.execute(
+                "select count(*), coalesce(sum(state = 'waiting'), 0) from jobs "
+                "where state in ('waiting', 'running')"
+            ).fetchone()
+            if waiting >= WAITING_JOBS:
+                raise OptionError(f"{WAITING_JOBS} jobs are waiting already; try again in a while")
+            identity = uuid.uuid4().hex
+            database.execute(
+                "insert into jobs (id, kind, name, learner, body, state, created) "
+                "values (?, ?, ?, ?, ?, 'waiting', ?)",
+                (identity, kind, name, learner, text, time.time()),
+            )
+            _note(database, identity, "waiting", {"ahead": ahead})
+            _forget(database)
+            new = database.execute(f"select {_COLUMNS} from jobs where id = ?", (identity,)).fetchone()
+        self._wake()
+        return _job(new)
 
     def get(self, identity: str) -> Job | None:
         """A job by its id, while it is remembered."""
-        return self._jobs.get(identity)
+        return self._one("where id = ?", identity)
 
-    def last(self, name: str, *, learner: str, purpose: str = "") -> Job | None:
-        """The learner's newest job of this experiment and purpose, while it is remembered."""
-        wanted = (name, learner, purpose)
-        jobs = [j for j in list(self._jobs.values()) if (j.experiment, j.learner, j.purpose) == wanted]
-        return jobs[-1] if jobs else None
+    def last(self, kind: str, *, name: str, learner: str) -> Job | None:
+        """The learner's newest job of this kind and name, while it is remembered."""
+        return self._one(
+            "where learner = ? and kind = ? and name = ? order by number desc limit 1", learner, kind, name
+        )
 
-    def running(self, name: str, *, learner: str, purpose: str = "") -> Job | None:
+    def running(self, kind: str, *, name: str, learner: str) -> Job | None:
         """The same, where it has not ended."""
-        job = self.last(name, learner=learner, purpose=purpose)
+        job = self.last(kind, name=name, learner=learner)
         return None if job is None or job.over else job
 
-    def _forget(self) -> None:
-        for identity in [job.id for job in self._jobs.values() if job.over]:
-            if len(self._jobs) <= KEPT_JOBS:
-                return
-            del self._jobs[identity]
+    def history(self, kind: str, *, learner: str, limit: int = 50) -> list[Job]:
+        """The learner's jobs of a kind, the newest first."""
+        return self._all("where learner = ? and kind = ? order by number desc limit ?", learner, kind, limit)
+
+    def unfinished(self) -> list[Job]:
+        """Everything that waits or runs, whoever asked, in the order in which it will be done."""
+        return self._all("where state in ('waiting', 'running') order by number")
+
+    def events(self, identity: str, *, after: int = 0) -> list[Event]:
+        """What happened to a job, but for the first `after` events."""
+        with self._turn:
+            rows = self._database.execute(
+                "select number, kind, data from events where job = ? and number > ? order by number",
+                (identity, after),
+            ).fetchall()
+        return [Event(number, kind, json.loads(data)) for number, kind, data in rows]
+
+    def stop(self, identity: str) -> None:
+        """Asks for the end of a job: at once where it waits, at its next sign of progress where it runs."""
+        with self._writing() as database:
+            database.execute("update jobs set stopping = 1 where id = ? and state = 'running'", (identity,))
+            ended = database.execute(
+                "update jobs set state = 'stopped' where id = ? and state = 'waiting'", (identity,)
+            )
+            if ended.rowcount:
+                _note(database, identity, "stopped", {})
+
+    def close(self) -> None:
+        """Lets the worker end after the job that it is at, and closes the file. What waits stays on disk."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        with self._turn:
+            self._database.close()
+
+    # The worker
+
+    def _wake(self) -> None:
+        with self._changed:
+            alive = self._thread is not None and self._thread.is_alive()
+            if not alive and self._workers and not self._closed:
+                self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _has_work(self) -> bool:
+        kinds = tuple(self._workers)
+        marks = ",".join("?" * len(kinds))
+        with self._turn:
+            row = self._database.execute(
+                f"select 1 from jobs where state in ('waiting', 'running') and kind in ({marks}) limit 1",
+                kinds,
+            ).fetchone()
+        return row is not None
 
     def _work(self) -> None:
-        while True:
+        while not self._closed:
             with self._changed:
-                while not self._queue:
+                while not self._closed and not self._has_work():
                     self._changed.wait()
-                job, done = self._queue.popleft()
-            self._run(job, done)
+            with _alone(self.path.with_suffix(".lock")) as alone:
+                if alone:
+                    self._recover()
+                    while not self._closed and (job := self._claim()):
+                        self._run(job)
+            if not alone:
+                with self._changed:
+                    self._changed.wait(TURN_SECONDS)
 
-    def _run(self, job: Job, done: Callable[[Job], None] | None) -> None:
-        job.state = "running"
-        job.tell("running")
+    def _recover(self) -> None:
+        """Takes back what ran while its server died: nobody else works now, so nothing can be running."""
+        with self._writing() as database:
+            for identity, starts in database.execute(
+                "select id, starts from jobs where state = 'running'"
+            ).fetchall():
+                if starts < MOST_STARTS:
+                    database.execute("update jobs set state = 'waiting' where id = ?", (identity,))
+                    _note(database, identity, "waiting", {"ahead": 0})
+                else:
+                    _end(
+                        database, identity, "failed", message=f"the server ended {starts} times while it ran"
+                    )
+
+    def _claim(self) -> Job | None:
+        kinds = tuple(self._workers)
+        marks = ",".join("?" * len(kinds))
+        with self._writing() as database:
+            row = database.execute(
+                f"select {_COLUMNS} from jobs where state = 'waiting' and kind in ({marks}) "
+                "order by number limit 1",
+                kinds,
+            ).fetchone()
+            if row is None:
+                return None
+            job = _job(row)
+            database.execute("update jobs set state = 'running', starts = starts + 1 where id = ?", (job.id,))
+            _note(database, job.id, "running", {})
+        return job
+
+    def _run(self, job: Job) -> None:
         try:
-            if self.experiments is None:
-                raise OptionError("experiments are not part of this installation")
-            job.result = self.experiments.run(
-                job.experiment,
-                parameters=job.parameters,
-                source=job.source,
-                progress=lambda *told: _tell(job, *told),
-            )
-            if done:
-                done(job)
-            self._results = (float("-inf"), {})
-            job.state = "done"
-            job.tell("done")
+            result = self._workers[job.kind](job, lambda *told: self._tell(job, *told))
+            ending: tuple[str, str] = ("done", "")
+        except Stopped:
+            result, ending = None, ("stopped", "")
         except HeadstartError as error:
-            job.state, job.message = "failed", str(error)
-            job.tell("failed", message=str(error))
+            result, ending = None, ("failed", str(error))
         except Exception as error:
             # A thread has nobody above it: unless it is told here, the page would wait for ever.
-            job.state, job.message = "failed", f"our failure: {type(error).__name__}: {error}"
-            job.tell("failed", message=job.message)
+            result, ending = None, ("failed", f"our failure: {type(error).__name__}: {error}")
+        with self._writing() as database:
+            _end(database, job.id, ending[0], message=ending[1], result=result)
+
+    def _tell(self, job: Job, phase: str, done: int, total: int) -> None:
+        with self._writing() as database:
+            (stopping,) = database.execute("select stopping from jobs where id = ?", (job.id,)).fetchone()
+            if not stopping:
+                told = {"text": phase.replace("-", " "), "done": done, "of": total}
+                _note(database, job.id, "progress", told)
+        if stopping:
+            raise Stopped
+
+    # The file
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._turn:
+            self._database.execute("begin immediate")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("rollback")
+                raise
+            self._database.execute("commit")
+
+    def _one(self, where: str, *values: str) -> Job | None:
+        found = self._all(where, *values)
+        return found[0] if found else None
+
+    def _all(self, where: str, *values: str | int) -> list[Job]:
+        with self._turn:
+            rows = self._database.execute(f"select {_COLUMNS} from jobs {where}", values).fetchall()
+        return [_job(row) for row in rows]
 
 
-def _tell(job: Job, phase: str, done: int, total: int) -> None:
-    job.tell("progress", text=phase.replace("-", " "), done=done, of=total)
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Whether this process may work: a lock that the system takes back from whoever dies.
+
+    SQLite's own lock on a file of its own does it on every system, and needs no package.
+    """
+    database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        try:
+            database.execute("begin exclusive")
+        except sqlite3.OperationalError:
+            yield False
+        else:
+            yield True
+    finally:
+        database.close()
+
+
+def _note(database: sqlite3.Connection, job: str, kind: str, data: Mapping[str, Any]) -> None:
+    database.execute(
+        "insert into events (job, number, kind, data) "
+        "select ?, coalesce(max(number), 0) + 1, ?, ? from events where job = ?",
+        (job, kind, json.dumps(data), job),
+    )
+
+
+def _end(
+    database: sqlite3.Connection,
+    identity: str,
+    state: str,
+    *,
+    message: str = "",
+    result: Mapping[str, Any] | None = None,
+) -> None:
+    database.execute(
+        "update jobs set state = ?, message = ?, result = ? where id = ?",
+        (state, message, json.dumps(dict(result or {})), identity),
+    )
+    _note(database, identity, state, {"message": message} if message else {})
+
+
+def _forget(database: sqlite3.Connection) -> None:
+    old = database.execute(
+        "select id from jobs where state not in ('waiting', 'running') order by number desc "
+        "limit -1 offset ?",
+        (KEPT_JOBS,),
+    ).fetchall()
+    database.executemany("delete from events where job = ?", old)
+    database.executemany("delete from jobs where id = ?", old)
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    number, identity, kind, name, learner, body, state, message, result, created = row
+    return Job(
+        number, identity, kind, name, learner, json.loads(body), state, message, json.loads(result), created
+    )

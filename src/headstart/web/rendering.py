@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from headstart.lessons import placeholders
 from headstart.web.drawing import Plot, draw
-from headstart.web.jobs import Jobs
+from headstart.web.evidence import Evidence
 from headstart.web.security import csrf_token, session_of, site_of
 
 Results = Mapping[str, Mapping[str, object]]
@@ -53,11 +53,11 @@ def markdown(text: str, results: Results, *, plots: Plots | None = None) -> Mark
     return Markup(_parser().render(text, {"results": results, "plots": plots}))
 
 
-def plots_of(jobs: Jobs) -> Plots:
+def plots_of(evidence: Evidence) -> Plots:
     """Where `markdown` gets its plots from."""
 
     def plots(name: str) -> Sequence[tuple[Plot, Markup]]:
-        result = jobs.latest(name, as_declared=True)
+        result = evidence.latest(name, as_declared=True)
         return [(plot, draw(plot)) for plot in result.plots] if result else []
 
     return plots

@@ -22,7 +22,7 @@ def review_page(request: Request, site: SiteOf, session: SessionOf, turn: str = 
     now = site.clock()
     waiting = review.due(site.pack.cards, memories, now)
     card = next((card for card in waiting if card.slug == turn), waiting[0] if waiting else None)
-    results = site.jobs.results()
+    results = site.evidence.results()
     later = sorted(memory.due for memory in memories.values() if memory.due > now)
     mode = site.pack.mode("review")
     return page(

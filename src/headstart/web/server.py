@@ -19,7 +19,8 @@ from headstart.lessons import library
 from headstart.lessons.progress import Progress
 from headstart.places import home_folder
 from headstart.web.app import create_app
-from headstart.web.jobs import Experiments, Jobs
+from headstart.web.evidence import Evidence, Experiments
+from headstart.web.jobs import Jobs
 from headstart.web.site import Site, load_secret
 
 KEEP_ALIVE_SECONDS = 180
@@ -46,7 +47,8 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
         store=Progress.open(home / "progress.db"),
         home=home,
         secret=load_secret(home),
-        jobs=Jobs(_experiments()),
+        jobs=Jobs(home / "jobs.db"),
+        evidence=Evidence(_experiments()),
         learner=getpass.getuser() if local else None,
         hosts=frozenset(names if local else {*names, host.lower(), socket.gethostname().lower()}),
         addresses=not local,

@@ -12,6 +12,7 @@ from pathlib import Path
 from headstart.errors import LessonError
 from headstart.lessons.pack import Pack
 from headstart.lessons.progress import Progress
+from headstart.web.evidence import Evidence
 from headstart.web.jobs import Jobs
 
 KEY_FILE = Path("keys/session.key")
@@ -32,7 +33,8 @@ class Site:
         store: where the log is kept.
         home: HEADSTART_HOME, for the badge's key.
         secret: signs session cookies.
-        jobs: runs experiments and knows their results.
+        jobs: the queue of whatever takes longer than a page.
+        evidence: what is known of experiments.
         learner: whose lesson it is on a machine of one's own; None gives every browser a learner of its own.
         hosts: names under which the server may be addressed, without port.
         addresses: whether any numeric address is welcome too (a server beyond loopback).
@@ -45,6 +47,7 @@ class Site:
     home: Path
     secret: bytes = field(repr=False)
     jobs: Jobs
+    evidence: Evidence = field(default_factory=Evidence)
     learner: str | None = None
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
     addresses: bool = False

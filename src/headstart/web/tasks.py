@@ -14,12 +14,15 @@ from starlette.responses import Response
 from headstart.errors import LessonError
 from headstart.lessons.pack import Control, Goal, Task
 from headstart.lessons.progress import Line
-from headstart.web.jobs import Job
+from headstart.web.jobs import Job, Tell
 from headstart.web.rendering import inline, leave, markdown, page, sections
 from headstart.web.security import SessionOf, SiteOf
 from headstart.web.site import Site
 
 router = APIRouter()
+
+KIND = "try"
+"""This room's jobs."""
 
 RELATIONS = {"at_least": "at least", "at_most": "at most", "above": "above", "below": "below"}
 
@@ -40,7 +43,7 @@ def project_page(request: Request, site: SiteOf, session: SessionOf) -> Response
 def _list_page(request: Request, site: Site, learner: str, name: str, tasks: tuple[Task, ...]) -> Response:
     if name not in {mode.name for mode in site.pack.modes}:
         raise HTTPException(404)
-    mode, results = site.pack.mode(name), site.jobs.results()
+    mode, results = site.pack.mode(name), site.evidence.results()
     return page(
         request,
         "tasks.html",
@@ -56,7 +59,7 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
     task = _task(site, slug)
     log = _log(site, session.learner, task)
     standing = _standing(log, task)
-    results = site.jobs.results()
+    results = site.evidence.results()
     view = task.public_view(hints_taken=standing["hints"], done=standing["done"])
     last = log["try"][-1] if log["try"] else None
     return page(
@@ -74,7 +77,7 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
         standing=standing,
         job=_job(site, session.learner, task),
         last_job=_last_job(site, session.learner, task),
-        about=site.jobs.about(task.experiment),
+        about=site.evidence.about(task.experiment),
     )
 
 
@@ -97,17 +100,25 @@ async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
     log = _log(site, session.learner, task)
     if _standing(log, task)["done"]:
         raise HTTPException(409, "This task is done.")
-
-    def done(job: Job) -> None:
-        fields = dict(job.result.fields)
-        body = {"parameters": values, "fields": fields, "reached": _reached(task, fields)}
-        _write(site, session.learner, task, "try", body, key=job.id)
-
+    if task.experiment not in site.evidence.known():
+        raise HTTPException(409, f"Experiment {task.experiment} is not part of this installation.")
     if _job(site, session.learner, task) is None:
-        site.jobs.start(
-            task.experiment, learner=session.learner, parameters=values, done=done, purpose=task.slug
-        )
+        site.jobs.add(KIND, name=task.slug, learner=session.learner, body={"parameters": values})
     return leave(request, f"/tasks/{slug}")
+
+
+def serve(site: Site) -> None:
+    """Lets the queue of a site run tasks; what has run becomes a try in the learner's log, once."""
+
+    def work(job: Job, tell: Tell) -> None:
+        task = _task(site, job.name)
+        values = job.body["parameters"]
+        result = site.evidence.run(task.experiment, parameters=values, progress=tell)
+        fields = dict(result.fields)
+        body = {"parameters": values, "fields": fields, "reached": _reached(task, fields)}
+        _write(site, job.learner, task, "try", body, key=job.id)
+
+    site.jobs.serve(KIND, work)
 
 
 def _task(site: Site, slug: str) -> Task:
@@ -191,8 +202,8 @@ def _shown(control: Control, last: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _job(site: Site, learner: str, task: Task) -> Job | None:
-    return site.jobs.running(task.experiment, learner=learner, purpose=task.slug)
+    return site.jobs.running(KIND, name=task.slug, learner=learner)
 
 
 def _last_job(site: Site, learner: str, task: Task) -> Job | None:
-    return site.jobs.last(task.experiment, learner=learner, purpose=task.slug)
+    return site.jobs.last(KIND, name=task.slug, learner=learner)

@@ -1,0 +1,106 @@
+"""What the pages know of experiments: which there are, what they will cost, what they have found."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from headstart.errors import OptionError
+
+FRESH_SECONDS = 2.0
+"""How long results are taken from memory before the store is asked again: a terminal may run some, too."""
+
+Fields = Mapping[str, object]
+Answer = TypeVar("Answer")
+
+
+class Experiments(Protocol):
+    """What the pages need of `headstart.lessons.experiments`."""
+
+    def registry(self) -> tuple[str, ...]:
+        """The names of the experiments."""
+
+    def describe(self, name: str) -> Any:
+        """Parameters, predicted seconds and bound of one."""
+
+    def run(
+        self,
+        name: str,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        source: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Any:
+        """Runs one and stores its result."""
+
+    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
+        """The newest stored result, or None where it never ran on this machine."""
+
+    def results(self) -> Mapping[str, Fields]:
+        """Per experiment that has run, the fields that prose quotes."""
+
+
+class Evidence:
+    """The experiments' room as pages see it: absent where not installed, and asked at most every two seconds.
+
+    Args:
+        experiments: the room, or None where it is not installed.
+    """
+
+    def __init__(self, experiments: Experiments | None = None) -> None:
+        self.experiments = experiments
+        self._kept: dict[tuple[str, object], tuple[float, Any]] = {}
+        self._turn = threading.Lock()
+
+    def known(self) -> tuple[str, ...]:
+        """The names of the experiments."""
+        return self.experiments.registry() if self.experiments else ()
+
+    def about(self, name: str) -> Any | None:
+        """What the experiments' room says of one: parameters, predicted seconds, bound."""
+        room = self.experiments
+        return self._fresh(("about", name), lambda: room.describe(name)) if room and self._has(name) else None
+
+    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
+        """The newest result on this machine; where asked, only of a run in which nothing was varied."""
+        room = self.experiments
+        if room is None or not self._has(name):
+            return None
+        return self._fresh((name, as_declared), lambda: room.latest(name, as_declared=as_declared))
+
+    def results(self) -> Mapping[str, Fields]:
+        """The fields of every experiment that has run, for the numbers in prose."""
+        room = self.experiments
+        return self._fresh(("results", None), room.results) if room else {}
+
+    def run(
+        self,
+        name: str,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        source: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Any:
+        """Runs one here and now, and stores its result.
+
+        Raises OptionError for one that is not part of this installation.
+        """
+        if self.experiments is None or not self._has(name):
+            raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
+        result = self.experiments.run(name, parameters=parameters, source=source, progress=progress)
+        with self._turn:
+            self._kept.clear()
+        return result
+
+    def _has(self, name: str) -> bool:
+        return name in self.known()
+
+    def _fresh(self, key: tuple[str, object], ask: Callable[[], Answer]) -> Answer:
+        at, answer = self._kept.get(key, (float("-inf"), None))
+        if time.monotonic() - at > FRESH_SECONDS:
+            answer = ask()
+            with self._turn:
+                self._kept[key] = (time.monotonic(), answer)
+        return answer

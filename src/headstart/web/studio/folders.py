@@ -1,0 +1,113 @@
+"""What may be chosen: folders, tables and zips below one allowed root."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.errors import OptionError
+from headstart.sources import IMAGE_SUFFIXES, TABLE_SUFFIXES, printable
+
+MOST_SHOWN = 400
+"""Entries of one folder on a page; whoever has more types the path."""
+
+_MOST_COUNTED = 2_000
+"""Entries looked at to say how many pictures a folder holds."""
+
+_CHOOSABLE = (".zip", *TABLE_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in a folder that may be opened or chosen.
+
+    Attributes:
+        name: as shown.
+        path: below the root, with slashes.
+        kind: "folder" or "file" (a zip or a table).
+        folders: folders inside it, which would be classes.
+        pictures: image files directly inside it; as many as were counted.
+    """
+
+    name: str
+    path: str
+    kind: str
+    folders: int = 0
+    pictures: int = 0
+
+
+def inside(root: Path, text: str) -> Path:
+    """The place that ``text`` names, absolute or below the root.
+
+    Raises:
+        OptionError: it lies outside the root, links followed, or is not there.
+    """
+    shown = printable(text.strip())
+    try:
+        base = root.resolve()
+        found = (base / Path(text.strip()).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise OptionError(f"{shown}: no usable path") from None
+    if found != base and base not in found.parents:
+        raise OptionError(
+            f"{shown} lies outside {printable(base)}, where this studio may look; "
+            "start it with --root on a folder that holds both"
+        )
+    if not found.exists():
+        raise OptionError(f"{shown}: no such folder or file")
+    return found
+
+
+def below(root: Path, path: Path) -> str:
+    """A path as addresses carry it: below the root, with slashes."""
+    relative = path.resolve().relative_to(root.resolve()).as_posix()
+    return "" if relative == "." else relative
+
+
+def browse(root: Path, folder: Path) -> tuple[Entry, ...]:
+    """What can be opened or chosen in a folder, by name; hidden things and ways out of the root are left out.
+
+    Raises:
+        OptionError: the folder cannot be read.
+    """
+    base = root.resolve()
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted((each for each in entries if not each.name.startswith(".")), key=lambda e: e.name)
+    except OSError as error:
+        raise OptionError(f"{printable(folder)}: {error.strerror or error}") from None
+    for each in names:
+        place = Path(each.path)
+        if len(found) >= MOST_SHOWN:
+            break
+        try:
+            if base not in place.resolve().parents:
+                continue
+            if each.is_dir():
+                found.append(Entry(printable(each.name), below(root, place), "folder", *count(place)))
+            elif place.suffix.lower() in _CHOOSABLE:
+                found.append(Entry(printable(each.name), below(root, place), "file"))
+        except (OSError, RuntimeError, ValueError):
+            continue  # vanished, unreadable, or a link that leads in circles
+    return tuple(found)
+
+
+def count(folder: Path) -> tuple[int, int]:
+    """How many folders and image files lie directly in a folder, as far as a quick look says."""
+    folders = pictures = 0
+    try:
+        with os.scandir(folder) as entries:
+            for number, each in enumerate(entries):
+                if number >= _MOST_COUNTED:
+                    break
+                if each.name.startswith("."):
+                    continue
+                if os.path.splitext(each.name)[1].lower() in IMAGE_SUFFIXES:
+                    pictures += 1
+                elif each.is_dir():
+                    folders += 1
+    except OSError:
+        return 0, 0
+    return folders, pictures

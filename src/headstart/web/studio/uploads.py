@@ -1,0 +1,153 @@
+"""Photographs and zips that a browser sent, stored where nothing of their names is trusted.
+
+A photograph is decoded before it is kept and is named by us; of its own name a readable rest stays, so that
+people recognise it. A zip is kept as it is and never extracted: `headstart.sources` reads its members in place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import unicodedata
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from headstart.dataset import Skipped, content_hash, read_dataset
+from headstart.errors import DatasetError, ImageError, OptionError
+from headstart.images import open_image
+from headstart.sources import MAX_FILE_BYTES, printable
+
+LARGEST_UPLOAD = 4 * 2**30
+"""Bytes of everything that one form brings."""
+
+LARGEST_PICTURE = 64 * 2**20
+"""Bytes of one photograph to classify."""
+
+MOST_MEMBERS = 200_000
+"""Entries of a zip: listing more takes longer than a page may."""
+
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+_SUFFIXES |= {"TIFF": ".tif", "AVIF": ".avif"}
+_LONGEST = 60
+_UNSAFE = re.compile(r"[^\w .()+&,'-]")
+_MOST_FOLDERS = 3
+
+
+class Sent(Protocol):
+    """One file of a form."""
+
+    @property
+    def filename(self) -> str | None:
+        """What the browser calls it; it may hold a path, and may be anything."""
+
+    @property
+    def file(self) -> BinaryIO:
+        """Its content."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of the files of one form."""
+
+    kept: int
+    classes: tuple[str, ...]
+    refused: tuple[Skipped, ...]
+
+
+def is_zip(sent: Sequence[Sent]) -> bool:
+    """Whether the form brings one zip, by its content."""
+    if len(sent) != 1:
+        return False
+    head = sent[0].file.read(4)
+    sent[0].file.seek(0)
+    return head in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def store_zip(sent: Sent, folder: Path) -> Path:
+    """Keeps a zip under a name of ours, once it has been seen to hold a data set.
+
+    Raises:
+        DatasetError: it is no zip, holds too many entries, or no labelled images.
+    """
+    target = folder / "sent.zip"
+    with _create(target) as file:
+        shutil.copyfileobj(sent.file, file)
+    name = printable(sent.filename or "the zip")
+    try:
+        with zipfile.ZipFile(target) as archive:
+            entries = len(archive.infolist())
+        if entries > MOST_MEMBERS:
+            raise DatasetError(f"{name}: {entries:,} entries; at most {MOST_MEMBERS:,} are read here")
+        read_dataset(target, for_training=False)
+    except (DatasetError, zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        target.unlink(missing_ok=True)
+        text = str(error).replace(printable(target), name)
+        raise DatasetError(text if name in text else f"{name}: not a readable zip: {text}") from None
+    return target
+
+
+def store_photographs(sent: Iterable[Sent], folder: Path, *, label: str = "") -> Stored:
+    """Keeps photographs below a folder, in a folder per class.
+
+    Args:
+        sent: the files; a class is read from the last folder in a file's name where it has one.
+        folder: where to; made if need be.
+        label: the class of those without a folder; empty for none.
+
+    Raises:
+        OptionError: not one of them is a usable image.
+    """
+    named = [(_parts(each.filename or ""), each) for each in sent]
+    tops = {parts[0] for parts, _ in named if len(parts) > 1}
+    shared = len(tops) == 1 and all(len(parts) > 1 for parts, _ in named)
+    wrapped = shared and any(len(parts) > 2 for parts, _ in named)
+    refused, classes, kept = [], set(), 0
+    for parts, each in named:
+        folders = parts[1:-1] if wrapped else parts[:-1]
+        place = [clean(part) for part in folders[-_MOST_FOLDERS:]] or ([clean(label)] if label.strip() else [])
+        shown = printable("/".join(parts[-2:])) or "a file without a name"
+        try:
+            _keep(each, folder.joinpath(*place), stem=Path(parts[-1]).stem if parts else "")
+        except ImageError as error:
+            refused.append(Skipped(shown, str(error)))
+            continue
+        kept += 1
+        classes.update(place[-1:])
+    if not kept:
+        reason = f"{refused[0].name}: {refused[0].reason}" if refused else "no file was chosen"
+        raise OptionError(f"{reason}; expected photographs (JPEG, PNG, WebP, …) or one zip of them")
+    return Stored(kept, tuple(sorted(classes)), tuple(refused))
+
+
+def clean(text: str) -> str:
+    """A name for a folder or file made of what is left of ``text``; never empty, hidden, or a way up."""
+    plain = unicodedata.normalize("NFC", text)
+    plain = _UNSAFE.sub("-", plain)[:_LONGEST].strip(" .-_")
+    return plain or "unnamed"
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+
+
+def _keep(sent: Sent, folder: Path, *, stem: str) -> None:
+    data = sent.file.read(min(MAX_FILE_BYTES, LARGEST_UPLOAD) + 1)
+    _, facts = open_image(data)  # refuses what is no image, is too large to decode, or breaks off
+    suffix = _SUFFIXES.get(facts.format)
+    if suffix is None:
+        raise ImageError(f"{facts.format} is no image format that is kept here")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The content's hash makes names unique, and the same photograph sent twice one file.
+    target = folder / f"{clean(stem)[:40]}-{content_hash(data).hex()[:10]}{suffix}"
+    if not target.exists():
+        with _create(target) as file:
+            file.write(data)
+
+
+def _create(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")

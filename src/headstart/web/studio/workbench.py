@@ -1,0 +1,165 @@
+"""What every page of the studio needs, handed to the application once."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Request
+
+from headstart.comparisons import Comparison
+from headstart.errors import RunError
+from headstart.plans.estimates import Range
+from headstart.runs import RUN_FILE, Run, RunStore, read_run
+from headstart.web.jobs import Job, Jobs
+from headstart.web.studio.collections import Collection, Collections
+
+OWNER = "studio"
+"""Whose jobs these are in the queue that the lesson shares."""
+
+_KEPT_ANSWERS = 32
+_RUNS_SHOWN = 200
+
+
+@dataclass
+class Live:
+    """What a running job has said that the queue does not keep; its run keeps it in the end."""
+
+    begun: float = field(default_factory=time.monotonic)
+    expected: Range | None = None
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Recent:
+    """Values made for one page and shown by the next, the oldest dropped; gone with the server."""
+
+    def __init__(self, most: int = _KEPT_ANSWERS) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, Any] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def keep(self, value: Any) -> str:
+        """Keeps a value; gives its unguessable name."""
+        name = secrets.token_hex(12)
+        with self._turn:
+            self._kept[name] = value
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> Any:
+        """What was kept, or 404."""
+        with self._turn:
+            if name not in self._kept:
+                raise HTTPException(404, "This is no longer kept. Go back and do it again.")
+            return self._kept[name]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """One studio, served.
+
+    Attributes:
+        home: HEADSTART_HOME.
+        root: what may be chosen lies below it.
+        folder: the working directory: runs and comparisons made here lie in it.
+        secret: signs session cookies.
+        work: plans, trainings, comparisons and exports, one at a time.
+        looks: checks, which need not wait for a training.
+        learner: None gives every browser a session of its own; what they see is the same.
+        hosts: names under which the server may be addressed, without port.
+        addresses: whether any numeric address is welcome too (a server beyond loopback).
+        token: what a browser must bring once, or None where no token is needed.
+    """
+
+    home: Path
+    root: Path
+    folder: Path
+    secret: bytes = field(repr=False)
+    work: Jobs
+    looks: Jobs
+    learner: str | None = None
+    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
+    addresses: bool = False
+    token: str | None = field(default=None, repr=False)
+    live: dict[str, Live] = field(default_factory=dict)
+    recent: Recent = field(default_factory=Recent)
+    turn: threading.Lock = field(default_factory=threading.Lock)  # models and plots, one at a time
+
+    @property
+    def collections(self) -> Collections:
+        """The data sets that were opened."""
+        found: Collections = self.__dict__.setdefault(
+            "_collections", Collections(self.home / "studio" / "data")
+        )
+        return found
+
+    def collection(self, identity: str) -> Collection:
+        """One of them, or 404."""
+        found = self.collections.get(identity)
+        if found is None:
+            raise HTTPException(404, "This data set is not open here.")
+        return found
+
+    def queue(self, kind: str) -> Jobs:
+        """Which of the two queues does a kind of work."""
+        return self.looks if kind == "check" else self.work
+
+    def add(self, kind: str, *, name: str, body: Mapping[str, Any]) -> Job:
+        """Queues work; it is on disk when this returns."""
+        return self.queue(kind).add(kind, name=name, learner=OWNER, body=body)
+
+    def job(self, identity: str) -> Job:
+        """A job, or 404."""
+        found = self.work.get(identity) or self.looks.get(identity)
+        if found is None or found.learner != OWNER:
+            raise HTTPException(404, "There is no such job.")
+        return found
+
+    def runs(self) -> list[Run]:
+        """Every run that still lies where it was saved, wherever it was started; the newest first."""
+        found = {run.id: run for run in RunStore().select(limit=_RUNS_SHOWN) if run.path.is_dir()}
+        # The folder is the truth: what was copied or unpacked here is shown although no index knows it.
+        for file in (self.folder / "runs").glob(f"*/{RUN_FILE}"):
+            try:
+                run = read_run(file.parent)
+            except RunError:
+                continue
+            found.setdefault(run.id, run)
+        return sorted(found.values(), key=lambda run: (run.created, run.id), reverse=True)
+
+    def run(self, identity: str) -> Run:
+        """A run by its whole id, or 404."""
+        for run in self.runs():
+            if run.id == identity:
+                return read_run(run.path)
+        raise HTTPException(404, "There is no such run.")
+
+    def comparisons(self) -> list[Comparison]:
+        """Saved comparisons, the newest first."""
+        from headstart.comparisons import find_comparison
+
+        pointers = self.home / "comparisons"
+        names = sorted((each.name for each in pointers.glob("*")), reverse=True) if pointers.is_dir() else []
+        found = []
+        for name in names[:50]:
+            try:
+                found.append(find_comparison(name))
+            except (RunError, OSError):
+                continue
+        return found
+
+
+def studio_of(request: Request) -> Studio:
+    """The studio that the application serves."""
+    studio: Studio = request.app.state.site
+    return studio
+
+
+StudioOf = Annotated[Studio, Depends(studio_of)]

@@ -1,0 +1,233 @@
+"""The queue on disk: nothing accepted is lost, one thing at a time, also after a server was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from headstart.errors import OptionError
+from headstart.web.jobs import KEPT_JOBS, WAITING_JOBS, Job, Jobs, Tell
+
+
+@pytest.fixture
+def open_jobs(tmp_path: Path) -> Iterator[Callable[[], Jobs]]:
+    opened: list[Jobs] = []
+
+    def make() -> Jobs:
+        opened.append(Jobs(tmp_path / "jobs.db"))
+        return opened[-1]
+
+    yield make
+    for jobs in opened:
+        jobs.close()
+
+
+def settled(jobs: Jobs, *, seconds: float = 10.0) -> None:
+    ends = time.monotonic() + seconds
+    while jobs.unfinished():
+        assert time.monotonic() < ends, jobs.unfinished()
+        time.sleep(0.01)
+
+
+def double(job: Job, tell: Tell) -> dict[str, int]:
+    tell("half-way", 1, 2)
+    return {"twice": 2 * job.body["number"]}
+
+
+def test_work_is_done_in_order_and_its_result_and_events_are_kept(open_jobs: Callable[[], Jobs]) -> None:
+    jobs, order = open_jobs(), []
+    made = [jobs.add("double", name="n", learner="ada", body={"number": n}) for n in range(3)]
+
+    def work(job: Job, tell: Tell) -> dict[str, int]:
+        order.append(job.body["number"])
+        return double(job, tell)
+
+    jobs.serve("double", work)
+    settled(jobs)
+    assert order == [0, 1, 2]
+    ended = jobs.get(made[2].id)
+    assert ended is not None and ended.state == "done" and ended.result == {"twice": 4}
+    events = jobs.events(made[2].id)
+    assert [event.number for event in events] == [1, 2, 3, 4]
+    assert [event.kind for event in events] == ["waiting", "running", "progress", "done"]
+    assert events[0].data == {"ahead": 2}
+    assert events[2].data == {"text": "half way", "done": 1, "of": 2}
+    assert jobs.events(made[2].id, after=2) == events[2:]
+    assert [job.id for job in jobs.history("double", learner="ada")] == [job.id for job in reversed(made)]
+
+
+def test_what_waits_is_there_when_the_server_starts_anew(open_jobs: Callable[[], Jobs]) -> None:
+    job = open_jobs().add("double", name="n", learner="ada", body={"number": 21})
+    later = open_jobs()
+    later.serve("double", double)
+    settled(later)
+    ended = later.get(job.id)
+    assert ended is not None and ended.result == {"twice": 42}
+
+
+def test_the_same_unfinished_work_is_queued_once_and_again_when_it_has_ended(
+    open_jobs: Callable[[], Jobs],
+) -> None:
+    jobs = open_jobs()
+    with ThreadPoolExecutor(4) as pool:
+        asked = pool.map(lambda _: jobs.add("double", name="n", learner="ada", body={"number": 1}), range(8))
+        first = {job.id for job in asked}
+    assert len(first) == 1
+    other = jobs.add("double", name="n", learner="eve", body={"number": 1})
+    assert other.id not in first
+    jobs.serve("double", double)
+    settled(jobs)
+    assert jobs.add("double", name="n", learner="ada", body={"number": 1}).id not in first
+    settled(jobs)
+
+
+def test_too_much_waiting_work_is_refused_by_name(open_jobs: Callable[[], Jobs]) -> None:
+    jobs = open_jobs()
+    for number in range(WAITING_JOBS):
+        jobs.add("nobody", name=str(number), learner="ada")
+    with pytest.raises(OptionError, match="20 jobs are waiting already"):
+        jobs.add("nobody", name="one more", learner="ada")
+
+
+def test_work_that_fails_says_why_and_the_next_is_done(open_jobs: Callable[[], Jobs]) -> None:
+    jobs = open_jobs()
+
+    def work(job: Job, tell: Tell) -> None:
+        if job.name == "ours":
+            raise ZeroDivisionError("oh")
+        if job.name == "theirs":
+            raise OptionError("no such folder")
+
+    for name in ("theirs", "ours", "well"):
+        jobs.add("mixed", name=name, learner="ada")
+    jobs.serve("mixed", work)
+    settled(jobs)
+    states = {job.name: (job.state, job.message) for job in jobs.history("mixed", learner="ada")}
+    assert states == {
+        "theirs": ("failed", "no such folder"),
+        "ours": ("failed", "our failure: ZeroDivisionError: oh"),
+        "well": ("done", ""),
+    }
+
+
+def test_running_work_stops_at_its_next_sign_of_progress_and_waiting_work_at_once(
+    open_jobs: Callable[[], Jobs],
+) -> None:
+    jobs, begun, steps = open_jobs(), threading.Event(), []
+
+    def work(job: Job, tell: Tell) -> None:
+        for step in range(10_000):
+            tell("steps", step, 10_000)
+            steps.append(step)
+            begun.set()
+            time.sleep(0.001)
+
+    running = jobs.add("long", name="running", learner="ada")
+    waiting = jobs.add("long", name="waiting", learner="ada")
+    jobs.serve("long", work)
+    assert begun.wait(10)
+    jobs.stop(waiting.id)
+    ended = jobs.get(waiting.id)
+    assert ended is not None and ended.state == "stopped"
+    jobs.stop(running.id)
+    settled(jobs)
+    ended = jobs.get(running.id)
+    assert ended is not None and ended.state == "stopped" and len(steps) < 10_000
+    assert jobs.events(running.id)[-1].kind == "stopped"
+
+
+def test_two_servers_of_one_home_take_turns(open_jobs: Callable[[], Jobs]) -> None:
+    at_once, most = [0], [0]
+    turn = threading.Lock()
+
+    def work(job: Job, tell: Tell) -> None:
+        with turn:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.05)
+        with turn:
+            at_once[0] -= 1
+
+    servers = [open_jobs(), open_jobs()]
+    for number in range(6):
+        servers[number % 2].add("slow", name=str(number), learner="ada")
+    for server in servers:
+        server.serve("slow", work)
+    settled(servers[0])
+    assert most[0] == 1
+    assert [job.state for job in servers[1].history("slow", learner="ada")] == ["done"] * 6
+
+
+def test_old_ended_work_is_forgotten(open_jobs: Callable[[], Jobs]) -> None:
+    jobs = open_jobs()
+    jobs.serve("quick", lambda job, tell: None)
+    first = jobs.add("quick", name="first", learner="ada")
+    for number in range(KEPT_JOBS + 5):
+        jobs.add("quick", name=str(number), learner="ada")
+        settled(jobs)
+    assert jobs.get(first.id) is None and jobs.events(first.id) == []
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from headstart.web.jobs import Jobs
+
+def work(job, tell):
+    Path(sys.argv[2]).write_text("running")
+    time.sleep(60)
+
+jobs = Jobs(Path(sys.argv[1]))
+jobs.serve("long", work)
+time.sleep(60)
+"""
+
+
+def killed_while_running(folder: Path) -> None:
+    mark = folder / "mark"
+    mark.unlink(missing_ok=True)
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(folder / "jobs.db"), str(mark)])
+    try:
+        ends = time.monotonic() + 30
+        while not mark.exists():
+            assert server.poll() is None and time.monotonic() < ends
+            time.sleep(0.02)
+    finally:
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_work_of_a_killed_server_is_begun_again_once_and_then_given_up(
+    open_jobs: Callable[[], Jobs], tmp_path: Path
+) -> None:
+    jobs = open_jobs()
+    job = jobs.add("long", name="n", learner="ada", body={"number": 4})
+    killed_while_running(tmp_path)
+    stuck = jobs.get(job.id)
+    assert stuck is not None and stuck.state == "running"
+    jobs.serve("long", double)
+    settled(jobs)
+    ended = jobs.get(job.id)
+    assert ended is not None and ended.state == "done" and ended.result == {"twice": 8}
+    assert [event.kind for event in jobs.events(job.id)].count("running") == 2
+
+
+def test_work_that_saw_two_servers_die_is_given_up(open_jobs: Callable[[], Jobs], tmp_path: Path) -> None:
+    jobs = open_jobs()
+    job = jobs.add("long", name="poison", learner="ada")
+    killed_while_running(tmp_path)
+    killed_while_running(tmp_path)
+    jobs.serve("long", double)
+    settled(jobs)
+    ended = jobs.get(job.id)
+    assert ended is not None and ended.state == "failed"
+    assert ended.message == "the server ended 2 times while it ran"
