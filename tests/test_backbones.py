@@ -279,13 +279,21 @@ def test_taps_end_in_the_features_and_have_the_width_of_their_grid() -> None:
     assert Tap("features", 1).width(backbone) == 1280
 
 
+def test_the_finest_grid_is_for_narrow_maps_that_it_divides() -> None:
+    fine = [tap.name for tap in load_backbone("builtin", size=128).taps() if tap.grid == 4]
+    assert fine == ["block3@4x4", "block4@4x4", "block5@4x4"]  # 16, 8 and 8 cells a side; block 6 is too wide
+    assert not [tap for tap in load_backbone("builtin", size=72).taps() if tap.grid == 4]  # 9, 5, 5 cells
+
+
 def test_tokens_are_pooled_on_their_patch_grid_only() -> None:
     square = backbone_of((17, 8), (17, 8), prefix_tokens=1)
     assert [tap.name for tap in square.taps()] == [
         "block1@1x1",
         "block1@2x2",
+        "block1@4x4",
         "block2@1x1",
         "block2@2x2",
+        "block2@4x4",
         "features",
     ]
     assert [tap.name for tap in backbone_of((18, 8), (18, 8), prefix_tokens=1).taps()] == [

@@ -204,6 +204,18 @@ def test_a_grid_averages_overlapping_cells_where_the_side_is_odd(backbones: Make
     assert difference(found["block4@1x1"], image.mean((2, 3))) <= 1e-5
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_the_finest_grid_averages_whole_cells(backbones: Make, runtime: str) -> None:
+    backbone = load_backbone("builtin", size=128)  # block 4 gives 8 x 8 cells
+    prefix = select(runtime, precision="f32").compile(
+        backbone, depth=5, taps=(Tap("block4", 4),), batch_size=1
+    )
+    found = everything(prefix, pixels(1, size=128), batch=1)
+    image = found["activation"]
+    cells = image.reshape(1, image.shape[1], 4, 2, 4, 2).mean((3, 5))
+    assert difference(found["block4@4x4"], cells.reshape(1, -1)) <= 1e-5
+
+
 def test_normalisation_is_the_backbones_own(backbones: Make) -> None:
     backbone = backbones("builtin")
     other = replace(

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 BYTES_PER_VALUE = 2
 """Cached maps are half precision."""
 
-TAP_GRIDS = (1, 2)
-"""Cells a side that a stage's map may be averaged over."""
+TAP_GRIDS = (1, 2, 4)
+"""Cells a side that a stage's map may be averaged over; see `Backbone.taps` for which."""
+
+_FINE_WIDTH = 1024
+"""Numbers that a tap of the finest grid may have; wider ones cost more than they say."""
+
+_FINE_SIDE = 16
+"""Rows and columns of a map that the finest grid may average; larger maps hold edges rather than parts."""
 
 
 @dataclass(frozen=True)
@@ -204,15 +210,14 @@ class Backbone:
     def taps(self) -> tuple[Tap, ...]:
         """Every tap, input to output; the last one is ``features``.
 
-        The mean of the last map is left out where it is what ``features`` already says.
+        The mean of the last map is left out where it is what ``features`` already says. The finest grid is for
+        middle stages: where things stand is worth most there, and their taps stay narrow.
         """
         found = []
         for position, stage in enumerate(self.stages, start=1):
-            cells = stage.patch_grid
             for grid in TAP_GRIDS:
                 repeats = position == len(self.stages) and grid == 1 and len(stage.shape) == 3
-                coarse = grid > 1 and (cells is None or min(cells) < grid)
-                if not repeats and not coarse:
+                if not repeats and _offers(stage, grid):
                     found.append(Tap(stage.name, grid))
         return (*found, Tap("features", 1))
 
@@ -233,3 +238,16 @@ class Backbone:
 
     def _stage_names(self) -> str:
         return ", ".join(stage.name for stage in self.stages)
+
+
+def _offers(stage: Stage, grid: int) -> bool:
+    """Whether a stage's map has the cells for a grid and, for the finest, is worth it."""
+    if grid == 1:
+        return True
+    cells = stage.patch_grid
+    if cells is None or min(cells) < grid:
+        return False
+    if grid < TAP_GRIDS[-1]:
+        return True
+    whole = not any(side % grid for side in cells)
+    return whole and max(cells) <= _FINE_SIDE and stage.channels * grid**2 <= _FINE_WIDTH

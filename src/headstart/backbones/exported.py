@@ -1,13 +1,17 @@
 """Backbones from timm and from files: exported once to a staged graph, then loaded without PyTorch."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Recipe, Stage
+from headstart.backbones.engine import openvino
 from headstart.errors import BackboneError, ParityError
 from headstart.preprocess import Preprocess
 
@@ -46,25 +50,49 @@ def load_exported(
     Raises:
         BackboneError: The backbone cannot be made, cut or exported.
     """
+    return from_record(
+        name,
+        identity=identity,
+        size=size,
+        export=lambda key: _export(name, key=key, size=size, origin=resolve()),
+        weights=weights,
+    )
+
+
+def from_record(
+    name: str,
+    *,
+    identity: str,
+    size: int | None,
+    export: Callable[[str], dict[str, Any]],
+    weights: Path | None,
+) -> Backbone:
+    """The backbone that a record beside its graph describes; ``export`` makes both from a key if need be."""
     key = digest(identity, str(records.FORMAT))
     path = records.graphs_folder() / f"{key}-{size or 'default'}.json"
     record = records.read_record(path)
     if record is None or not (path.parent / record["graph"]).exists():
-        record = _export(name, key=key, size=size, origin=resolve())
+        record = export(key)
         records.write_record(path, record)
-    recipe = record["recipe"]
     return Backbone(
         name=name,
-        architecture=recipe["architecture"].split(".")[0],
+        architecture=record["recipe"]["architecture"].split(".")[0] if record["recipe"] else record["family"],
         preprocess=Preprocess.from_dict(record["preprocess"]),
         weights_hash=key,
         pretrained=record["pretrained"],
         stages=tuple(map(Stage.from_dict, record["stages"])),
         dimensions=record["dimensions"],
         graph=path.parent / record["graph"],
-        recipe=Recipe(recipe["architecture"], recipe["timm_kwargs"], weights, recipe["seed"]),
+        recipe=_recipe(record["recipe"], weights),
         notes=tuple(record["notes"]),
     )
+
+
+def _recipe(fields: Mapping[str, Any] | None, weights: Path | None) -> Recipe | None:
+    """None where no PyTorch module can be made, as of a Keras file."""
+    if fields is None:
+        return None
+    return Recipe(fields["architecture"], fields["timm_kwargs"], weights, fields["seed"])
 
 
 def digest(*parts: str) -> str:
@@ -123,22 +151,33 @@ def _checked_module(name: str, recipe: Recipe, *, size: int) -> Any:
 
 
 def _write_checked_graph(staged: Any, path: Path, *, name: str, size: int) -> None:
-    import numpy as np
     import torch
 
-    from headstart.backbones.engine import openvino
     from headstart.backbones.tracing import export_staged
 
     export_staged(staged, path, size=size)
-    core = openvino().Core()
-    model = core.read_model(path.read_bytes())
-    model.reshape({"image": [2, 3, size, size]})
     image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = staged(image).numpy()
-    found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image.numpy())["features"]
-    error = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-12)
-    if not error <= _TOLERANCE:
-        raise ParityError(
-            f"backbone {name}: its exported graph differs by {error:.1e}, allowed {_TOLERANCE:.0e}"
-        )
+        expected = {"features": staged(image).numpy()}
+    check_graph(path, image.numpy(), expected, name=name)
+
+
+def check_graph(
+    path: Path, images: NDArray[np.float32], expected: Mapping[str, NDArray[np.float32]], *, name: str
+) -> None:
+    """Compare what the staged ONNX file gives for a few images, [n, 3, S, S], with what its network gave.
+
+    Raises:
+        ParityError: An output differs by more than `_TOLERANCE` of its largest value.
+    """
+    core = openvino().Core()
+    model = core.read_model(path.read_bytes())
+    model.reshape({"image": list(images.shape)})
+    found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)
+    for output, values in expected.items():
+        error = float(np.abs(found[output] - values).max()) / max(float(np.abs(values).max()), 1e-12)
+        if not error <= _TOLERANCE:
+            raise ParityError(
+                f"backbone {name}: its exported graph's {output} differ by {error:.1e}, "
+                f"allowed {_TOLERANCE:.0e}"
+            )

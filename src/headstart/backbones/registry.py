@@ -9,6 +9,8 @@ from headstart.backbones.backbone import Backbone, Recipe
 from headstart.backbones.builtin import BUILTIN, builtin_info, load_builtin
 from headstart.backbones.exported import Origin, digest, load_exported
 from headstart.backbones.hub import cache_folder as hub_folder
+from headstart.backbones.keras_file import SUFFIXES as KERAS_SUFFIXES
+from headstart.backbones.keras_file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
 from headstart.errors import BackboneError
 
@@ -48,10 +50,11 @@ def load_backbone(
 
     Args:
         name: A built-in one (`headstart.backbones.builtin.BUILTIN`), a timm name (``resnet152``,
-            ``vit_tiny_patch16_224.augreg_in21k``), or a path to ``.safetensors``, ``.pth``, ``.pt`` or
-            ``.bin``.
+            ``vit_tiny_patch16_224.augreg_in21k``), or a path to ``.safetensors``, ``.pth``, ``.pt``, ``.bin``
+            or ``.keras``.
         size: Pixels a side of its images; None for what its weights were made for.
-        architecture: For a file that does not say: timm's name of the network.
+        architecture: For a file that does not say: timm's name of the network; for a ``.keras`` file what its
+            pixels are (see `headstart.backbones.keras_file`).
         pretrained: False for the same network with random weights.
         seed: For the random weights.
 
@@ -59,13 +62,20 @@ def load_backbone(
         BackboneError: Unknown name (the nearest ones are suggested), unusable file, unsupported family, or a
             size that the network cannot take.
         MissingWeights: The weights are not on this machine and cannot be fetched.
-        MissingExtra: The backbone needs PyTorch and timm and they are not installed.
+        MissingExtra: The backbone needs PyTorch and timm, or Keras, and they are not installed.
     """
     text = str(name)
     if size is not None and size < 1:
         raise BackboneError(f"backbone {text}: size {size}: expected pixels a side, at least 1")
     if text in BUILTIN and pretrained:
         return load_builtin(text, size=size)
+    if text.endswith(KERAS_SUFFIXES):
+        if not pretrained:
+            raise BackboneError(
+                f"backbone {text}: a Keras model has no random twin here, so it cannot be trained from scratch; "
+                "take a timm name"
+            )
+        return load_keras_file(Path(name).expanduser(), size=size, architecture=architecture)
     is_file = isinstance(name, Path) or text.endswith(SUFFIXES) or os.sep in text
     if is_file and pretrained:
         return load_local(Path(name).expanduser(), size=size, architecture=architecture)
