@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.dataset import Dataset, read_dataset
-from headstart.errors import OptionError
+from headstart.errors import CacheError, OptionError
 from headstart.features import FeatureCache, Wanted, cache_bytes, extract
 from headstart.features import extraction as extraction_module
 from headstart.features.cache import _MAP_SIZES, pack, unpack
+from headstart.features.turns import writing
 from headstart.images import CENTRE, parse_views
 from headstart.runtimes import select
 
@@ -130,6 +132,70 @@ def test_a_writer_killed_at_any_moment_leaves_whole_transactions(tmp_path: Path)
     for number in range(shelf.entries // 8):
         values = shelf.get_many([f"{number}-{part}".encode() for part in range(8)])
         assert values == [number.to_bytes(8, "little") * 512] * 8
+
+
+def _hold_the_turn(root: str, ready: Any) -> None:
+    with writing(FeatureCache(Path(root)).shelf({"weights": "a"}).path):
+        ready.set()
+        time.sleep(600)
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[int]:
+    """A process that was stopped in the middle of writing to the shelf "a"."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_hold_the_turn, args=(str(tmp_path), ready))
+    process.start()
+    assert ready.wait(60) and process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    yield process.pid
+    process.kill()
+    process.join()
+
+
+def test_a_stopped_writer_is_named_and_writing_goes_on_when_it_is_gone(
+    tmp_path: Path, sleeper: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.features.turns.PATIENCE", 0.05)
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    writer = threading.Thread(target=lambda: shelf.put_many([(b"key", b"value")]))
+    writer.start()
+    writer.join(0.5)
+    assert writer.is_alive() and shelf.get_many([b"key"]) == [None]
+    assert f"waiting for process {sleeper} (stopped; kill -CONT {sleeper}" in caplog.text
+    os.kill(sleeper, signal.SIGKILL)
+    writer.join(10)
+    assert shelf.get_many([b"key"]) == [b"value"]
+
+
+def test_a_writer_in_a_hurry_does_not_wait_for_a_stopped_one(
+    tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.features.turns.LAST_PATIENCE", 0.05)
+    hurry = threading.Event()
+    hurry.set()
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    with pytest.raises(CacheError, match=f"process {sleeper} .*is writing to it and does not end"):
+        shelf.put_many([(b"key", b"value")], hurry=hurry)
+
+
+def test_threads_may_open_and_leave_the_same_shelf_at_once(tmp_path: Path) -> None:
+    problems: list[Exception] = []
+
+    def come_and_go() -> None:
+        try:
+            for _ in range(400):
+                FeatureCache(tmp_path).shelf({"weights": "a"}).get_many([b"key"])
+        except CacheError as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
 
 
 # --- extraction

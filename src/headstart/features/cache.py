@@ -22,12 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import CacheError, OptionError
+from headstart.features.turns import writing
 
 FORMAT_VERSION = 1
 """Part of every fingerprint: raise it when the meaning of stored values changes."""
 
 _MAP_SIZES = (1 << 40, 1 << 36, 1 << 32)
 """Address space asked of LMDB, in bytes: the largest that the platform grants. Not disk space."""
+
+_CLOSING = 2.0
+"""Seconds to wait for another thread that is just closing the environment that this one wants to open."""
 
 _DTYPES: dict[bytes, np.dtype[Any]] = {b"e": np.dtype("<f2"), b"f": np.dtype("<f4"), b"B": np.dtype("u1")}
 
@@ -60,17 +64,22 @@ class Shelf:
         with self._environment.begin(buffers=True) as transaction:
             return all(transaction.get(key) is not None for key in keys)
 
-    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def put_many(self, items: Iterable[tuple[bytes, bytes]], *, hurry: threading.Event | None = None) -> None:
         """Store all of ``items`` or, if the process dies, none of them.
 
+        Whoever waits for another process's turn for seconds says so; once ``hurry`` is set that ends soon.
+
         Raises:
-            CacheError: the disk is full or the folder cannot be written.
+            CacheError: the disk is full, the folder cannot be written, or another process kept the turn.
         """
+        ready = list(items)  # before the turn begins: others wait for its end
+        if not ready:
+            return
         try:
-            with self._environment.begin(write=True) as transaction:
-                for key, value in items:
+            with writing(self.path, hurry=hurry), self._environment.begin(write=True) as transaction:
+                for key, value in ready:
                     transaction.put(key, value)
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             raise CacheError(
                 f"feature cache {self.path}: {error}; free some space (headstart cache prune) "
                 "or set HEADSTART_CACHE to a folder on another disk"
@@ -121,7 +130,9 @@ def _open_environment(path: Path) -> lmdb.Environment:
     problem: Exception | None = None
     for map_size in (_MAP_SIZES[0], *_MAP_SIZES):  # the first twice, for after damage was set aside
         try:
-            return lmdb.open(str(path), map_size=map_size, metasync=False, max_readers=512)
+            environment = _open(path, map_size=map_size)
+            environment.reader_check()  # readers that were killed keep their places, of which there are 512
+            return environment
         except lmdb.MemoryError as error:  # the platform limits address space
             problem = error
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError):
@@ -133,6 +144,18 @@ def _open_environment(path: Path) -> lmdb.Environment:
     raise CacheError(
         f"feature cache {path}: {problem}; set HEADSTART_CACHE to a folder that can be written"
     ) from problem
+
+
+def _open(path: Path, *, map_size: int) -> lmdb.Environment:
+    """LMDB's, once no other thread is still closing the same one: a process may have it open only once."""
+    until = time.monotonic() + _CLOSING
+    while True:
+        try:
+            return lmdb.open(str(path), map_size=map_size, metasync=False, max_readers=512)
+        except lmdb.Error as error:
+            if "already open" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.001)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Decoding threads and inference overlap, and what is in the cache already is neit
 import hashlib
 import os
 import shutil
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -233,6 +234,9 @@ def extract(
         rendered = _account(tasks, samples=samples, ledger=ledger, writer=writer, progress=progress)
         rendered = fitting_room(rendered)
         _compute(rendered, backbone, wanted=wanted, runtime=runtime, writer=writer)
+    except BaseException:
+        writer.hurry.set()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         writer.close()
@@ -451,6 +455,7 @@ class _Writer:
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache-writer")
         self._commit: Future[None] | None = None
+        self.hurry = threading.Event()  # set when the pass was interrupted: wait for nobody for long
 
     def put(self, content: bytes, view: View, record: str, array: NDArray[Any]) -> None:
         value = pack(array)
@@ -470,8 +475,8 @@ class _Writer:
         self._records, self._facts, self._waiting = [], [], 0
 
         def commit() -> None:
-            self._shelf.put_many(records)
-            self._facts_shelf.put_many(facts)
+            self._shelf.put_many(records, hurry=self.hurry)
+            self._facts_shelf.put_many(facts, hurry=self.hurry)
 
         self._commit = self._thread.submit(commit)
 
