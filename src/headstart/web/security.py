@@ -102,8 +102,17 @@ def session_of(request: Request) -> Session:
     return session
 
 
-SiteOf = Annotated[Site, Depends(site_of)]
-SessionOf = Annotated[Session, Depends(session_of)]
+# FastAPI hands a plain function to a thread, which costs more than these two take.
+async def _site(request: Request) -> Site:
+    return site_of(request)
+
+
+async def _session(request: Request) -> Session:
+    return session_of(request)
+
+
+SiteOf = Annotated[Site, Depends(_site)]
+SessionOf = Annotated[Session, Depends(_session)]
 
 
 async def check_csrf(request: Request) -> None:
