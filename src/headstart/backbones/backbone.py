@@ -210,8 +210,8 @@ class Backbone:
     def taps(self) -> tuple[Tap, ...]:
         """Every tap, input to output; the last one is ``features``.
 
-        The mean of the last map is left out where it is what ``features`` already says. The finest grid is for
-        middle stages: where things stand is worth most there, and their taps stay narrow.
+        The mean of the last map is left out where it is what ``features`` already says. The finest grid is
+        for middle stages: where things stand is worth most there, and their taps stay narrow.
         """
         found = []
         for position, stage in enumerate(self.stages, start=1):

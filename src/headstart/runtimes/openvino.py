@@ -163,9 +163,9 @@ def _pooled(ops: Any, port: Any, backbone: Backbone, *, tap: Tap) -> Any:
             return ops.reduce_mean(port, [1]).output(0)
         port = ops.transpose(port, [0, 2, 1]).output(0)
         port = ops.reshape(port, [0, 0, *(stage.patch_grid or ())], True).output(0)
-    # Adaptive pooling is plain pooling, with windows that overlap by one where a side is odd, on grids of 1 and
-    # 2 and wherever the grid divides the side; no other tap is offered. The plain operation keeps the layout
-    # that convolutions leave: all taps cost 11 %, were 38 %.
+    # Adaptive pooling is plain pooling, with windows that overlap by one where a side is odd, on grids of 1
+    # and 2 and wherever the grid divides the side; no other tap is offered. The plain operation keeps the
+    # layout that convolutions leave: all taps cost 11 %, were 38 %.
     sides = stage.patch_grid or ()
     window, stride = [-(-side // tap.grid) for side in sides], [side // tap.grid for side in sides]
     cells = ops.avg_pool(port, stride, [0, 0], [0, 0], window, True)
