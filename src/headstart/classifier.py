@@ -103,7 +103,7 @@ class Classifier:
                 if isinstance(pixels, str):
                     yield Skipped(sample.name, pixels)
                 else:
-                    yield self._prediction(sample.name, next(rows), top=top)
+                    yield self.prediction(sample.name, next(rows), top=top)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C]."""
@@ -112,7 +112,8 @@ class Classifier:
         parts = [outputs["probabilities"] for _, outputs in self._network(len(pixels)).stream(batches)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
 
-    def _prediction(self, name: str, probabilities: NDArray[np.float32], *, top: int) -> Prediction:
+    def prediction(self, name: str, probabilities: NDArray[np.float32], *, top: int) -> Prediction:
+        """What probabilities, float32 [C], say of the image called ``name``."""
         best = np.argsort(-probabilities, kind="stable")[:top]
         pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
         return Prediction(name, pairs[0][0], pairs[0][1], pairs)
@@ -132,6 +133,14 @@ class Classifier:
             return [work(samples[0])]
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
             return list(pool.map(work, samples))
+
+    def compiled(self, batch_size: int) -> Any:
+        """The network made ready for up to so many images at once, a `CompiledPrefix`; kept for the next time.
+
+        Raises:
+            RunError: the model's file is damaged.
+        """
+        return self._networks[batch_size]
 
     def _batch_size(self, images: int) -> int:
         return 1 if images == 1 else _BATCH

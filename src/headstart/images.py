@@ -128,7 +128,7 @@ _FULL_SIZE = "headstart full size"
 
 
 def open_image(
-    data: bytes | npt.NDArray[np.uint8], *, shortest_side: int | None = None
+    data: bytes | npt.NDArray[np.uint8], *, shortest_side: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, ImageFacts]:
     """Decode an image file's bytes, or take an array, as an oriented RGB picture.
 
@@ -136,6 +136,7 @@ def open_image(
         data: A file's content, or a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
         shortest_side: Where given, a JPEG may be decoded at a reduced scale that leaves both sides at least
             this many pixels (or at full scale, if the file has fewer). None decodes every pixel.
+        max_pixels: Larger files are refused before they are decoded; at most `MAX_PIXELS`.
 
     Raises:
         ImageError: The reason in a few words: empty, truncated, not an image, too large, damaged.
@@ -144,7 +145,7 @@ def open_image(
         return _from_array(data)
     _hush_pillow()
     try:
-        return _decode(data, shortest_side)
+        return _decode(data, shortest_side, min(max_pixels, MAX_PIXELS))
     except ImageError:
         raise
     except MemoryError:
@@ -153,15 +154,15 @@ def open_image(
         raise ImageError(_reason(error)) from error
 
 
-def _decode(data: bytes, shortest_side: int | None) -> tuple[Image.Image, ImageFacts]:
+def _decode(data: bytes, shortest_side: int | None, most: int) -> tuple[Image.Image, ImageFacts]:
     file_format = _sniff(data)
     image = _plugin(file_format)(io.BytesIO(data))
     width, height = image.size
-    _refuse_bombs(width, height)
+    _refuse_bombs(width, height, most)
     mode, frames = image.mode, _frames(image, data)
     scale = _draft(image, shortest_side) if file_format == "JPEG" else 1
     image.load()
-    _refuse_bombs(*image.size)  # a GIF's first frame may be larger than its header says
+    _refuse_bombs(*image.size, most)  # a GIF's first frame may be larger than its header says
     picture = _to_rgb(image)
     if file_format == "GIF":
         width, height = picture.size
@@ -256,11 +257,11 @@ def _plugin(file_format: str) -> Callable[[io.BytesIO], Any]:
     return reader
 
 
-def _refuse_bombs(width: int, height: int) -> None:
+def _refuse_bombs(width: int, height: int, most: int = MAX_PIXELS) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"damaged: the header says {width} x {height} pixels")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        limit = f"the limit is {MAX_PIXELS // 1_000_000} megapixels, {MAX_SIDE} a side"
+    if width * height > most or max(width, height) > MAX_SIDE:
+        limit = f"the limit is {most / 1e6:g} megapixels, {MAX_SIDE} a side"
         raise ImageError(f"too large: {width} x {height} pixels; {limit}")
 
 

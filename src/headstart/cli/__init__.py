@@ -17,6 +17,7 @@ _VERBS = {
     "predict": "label images with a saved classifier",
     "compare": "which model, how deep, is scratch worth it?",
     "report": "a run or a comparison as one page",
+    "serve": "predictions over HTTP",
     "backbones": "which pre-trained networks are there",
     "runs": "what was trained so far",
     "cache": "what is stored, and pruning it",

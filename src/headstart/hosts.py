@@ -1,0 +1,91 @@
+"""Where a server of ours listens, and under which names it answers.
+
+A server on loopback is within reach of every page that the user's browser opens. A page whose name its owner
+points at 127.0.0.1 (DNS rebinding) would be of the same origin as we are; so a Host header must name us.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headstart.errors import OptionError
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a Host header may say.
+
+    Attributes:
+        hosts: names without port, in lower case.
+        addresses: whether any numeric address is welcome too (a server beyond loopback).
+    """
+
+    hosts: frozenset[str] = LOOPBACK_NAMES
+    addresses: bool = False
+
+    def admit(self, host: str) -> bool:
+        """Whether a Host header, with or without a port, is one of ours."""
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if name.lower() in self.hosts:
+            return True
+        # A rebinding attack needs a name that its owner can point at us; a numeric address is no such name.
+        return self.addresses and _is_address(name.strip("[]"))
+
+
+def names_for(host: str, *, also: Iterable[str] = ()) -> Names:
+    """What a server that listens on ``host`` answers to.
+
+    Args:
+        host: a name or an address.
+        also: further names, such as that of a proxy in front.
+    """
+    more = {name.lower() for name in also}
+    if is_loopback(host):
+        return Names(LOOPBACK_NAMES | more)
+    return Names(LOOPBACK_NAMES | more | {host.lower(), socket.gethostname().lower()}, addresses=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
+    """A listening socket; port 0 takes any free one.
+
+    Raises:
+        OptionError: the port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        raise OptionError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); try --port 0 for any free port"
+        ) from None
+    listener.listen(backlog)
+    return listener
+
+
+def address_of(host: str, port: int) -> str:
+    """The address to give to people, such as ``http://127.0.0.1:8421/``."""
+    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+    shown = f"[{name}]" if ":" in name else name
+    return f"http://{shown}:{port}/"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""Collects images of many requests into batches: decoded in threads, run in one, bounded in number.
+
+Everything that counts is touched by the event loop's thread alone; the others hand their results over to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import ImageError
+from headstart.serving.limits import Limits
+from headstart.serving.measures import Measures
+from headstart.serving.models import Served
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_RETRY = 60
+"""Seconds; what a client is told at most."""
+
+_MEMORY = 0.2
+"""Share of the newest batch in the running pace."""
+
+Result = NDArray[np.float32] | ImageError
+
+
+class Overloaded(Exception):
+    """There is no place in the queue; ``retry_after`` seconds are likely to make one."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the server is busy; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One request: its images come back one by one, its answer all at once."""
+
+    served: Served
+    results: list[Result | None]
+    left: int
+    done: asyncio.Future[list[Result]]
+
+
+@dataclass(slots=True, eq=False)
+class _Image:
+    job: _Job
+    index: int
+    pixels: NDArray[np.uint8]
+
+
+class Batcher:
+    """Runs images through the classifier, many at a time."""
+
+    def __init__(self, limits: Limits, measures: Measures) -> None:
+        self._limits, self._measures = limits, measures
+        self._waiting = 0
+        self._pace, self._settled = 0.0, 0.0
+        self._decoded: SimpleQueue[_Image | None] = SimpleQueue()
+        self._decoders = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "headstart-decode")
+        self._runner = Thread(target=self._run, name="headstart-forward", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begin to run; called by the event loop that will call `predict`."""
+        self._loop = asyncio.get_running_loop()
+        self._runner.start()
+
+    def close(self) -> None:
+        """Finish what was accepted, then end the threads."""
+        self._decoders.shutdown(wait=True)
+        self._decoded.put(None)
+        self._runner.join()
+
+    @property
+    def waiting(self) -> int:
+        """Images accepted and not yet answered."""
+        return self._waiting
+
+    def retry_after(self) -> int:
+        """Seconds after which there should be room again, from how fast images were answered lately."""
+        return min(_LONGEST_RETRY, max(1, math.ceil(self._waiting * self._pace)))
+
+    def check_room(self, images: int = 1) -> None:
+        """Refuse what has no place in the queue.
+
+        Raises:
+            Overloaded: so many images do not fit in now.
+        """
+        if self._waiting + images > self._limits.queue:
+            raise Overloaded(self.retry_after())
+
+    async def predict(self, served: Served, images: Sequence[bytes]) -> list[Result]:
+        """Probabilities, float32 [C], of each image file, or why there are none.
+
+        Raises:
+            Overloaded: there is no room for so many.
+            TimeoutError: it took longer than a request may; whatever was not begun is dropped.
+        """
+        self.check_room(len(images))
+        loop = asyncio.get_running_loop()
+        job = _Job(served, [None] * len(images), len(images), loop.create_future())
+        if not self._waiting:
+            self._settled = time.perf_counter()
+        self._count(len(images))
+        for index, data in enumerate(images):
+            self._decoders.submit(self._decode, job, index, data)
+        return await asyncio.wait_for(job.done, self._limits.answer_seconds)
+
+    def _count(self, images: int) -> None:
+        self._waiting += images
+        self._measures.waiting.set(self._waiting)
+
+    def _decode(self, job: _Job, index: int, data: bytes) -> None:
+        if job.done.done():  # nobody waits for it any more
+            self._hand_over([(job, index, ImageError("the request is over"))])
+            return
+        try:
+            self._decoded.put(_Image(job, index, job.served.pixels(data, most=self._limits.pixels)))
+        except ImageError as error:
+            self._hand_over([(job, index, error)])
+        except Exception as error:
+            _log.exception("decoding failed")
+            self._hand_over([(job, index, error)])
+
+    def _run(self) -> None:
+        held: _Image | None = None
+        while (first := held or self._decoded.get()) is not None:
+            batch, held = self._collect(first)
+            try:
+                rows = first.job.served.probabilities([image.pixels for image in batch])
+                self._measures.batches.observe(len(batch))
+                self._measures.images.inc(len(batch))
+                self._hand_over(
+                    [(image.job, image.index, row) for image, row in zip(batch, rows, strict=True)]
+                )
+            except Exception as error:  # the thread must outlive it: requests to come depend on it
+                _log.exception("the network failed")
+                self._hand_over([(image.job, image.index, error) for image in batch])
+
+    def _collect(self, first: _Image) -> tuple[list[_Image], _Image | None]:
+        """A batch that begins with ``first``, and an image for the next one where the classifier changes."""
+        batch = [first]
+        deadline = time.perf_counter() + self._limits.wait_seconds
+        while len(batch) < self._limits.batch and self._waiting > len(batch):
+            try:
+                image = self._decoded.get(timeout=max(0.0, deadline - time.perf_counter()))
+            except Empty:
+                break
+            if image is None:
+                self._decoded.put(None)  # for `_run`, which ends after this batch
+                break
+            if image.job.served is not first.job.served:
+                return batch, image
+            batch.append(image)
+        return batch, None
+
+    def _hand_over(self, results: Sequence[tuple[_Job, int, Result | Exception]]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._settle, results)
+
+    def _settle(self, results: Sequence[tuple[_Job, int, Result | Exception]]) -> None:
+        now = time.perf_counter()
+        self._pace += _MEMORY * ((now - self._settled) / len(results) - self._pace)
+        self._settled = now
+        self._count(-len(results))
+        for job, index, result in results:
+            job.left -= 1
+            if job.done.done():
+                continue
+            if isinstance(result, Exception) and not isinstance(result, ImageError):
+                job.done.set_exception(result)
+                continue
+            job.results[index] = result
+            if job.left == 0:
+                job.done.set_result([found for found in job.results if found is not None])

@@ -1,0 +1,200 @@
+"""Which classifier is served, and its exchange for a newer one while requests are under way."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.classifier import CLASSIFIER_FILE, MODEL_FILE, Classifier, load
+from headstart.errors import HeadstartError, RunError
+from headstart.images import CENTRE, open_image, render, shortest_side_needed
+from headstart.runs import RUN_FILE, RunStore, timestamp
+
+_log = logging.getLogger(__name__)
+
+_BATCHES = (1, 4, 16)
+"""Sizes that a network is compiled for; a batch is cut into those, and the last piece may be padded."""
+
+Signature = tuple[tuple[int, int, int], ...]
+Place = Callable[[], Path]
+"""Says which run's folder is to be served now."""
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A classifier that is ready to answer.
+
+    Attributes:
+        classifier: as loaded.
+        run: the name of its folder.
+        since: when it was loaded, UTC.
+        networks: compiled for so many images at once.
+    """
+
+    classifier: Classifier
+    run: str
+    since: str
+    networks: Mapping[int, Any] = field(repr=False)
+
+    def pixels(self, data: bytes, *, most: int) -> NDArray[np.uint8]:
+        """A file's bytes as the network's pixels, uint8 [S, S, 3].
+
+        Args:
+            data: an image file.
+            most: pixels that the image may have.
+
+        Raises:
+            ImageError: it is no usable image, or a larger one.
+        """
+        preprocess = self.classifier.preprocess
+        side = shortest_side_needed(preprocess, (CENTRE,))
+        image, _ = open_image(data, shortest_side=side, max_pixels=most)
+        return render(image, preprocess, CENTRE)
+
+    def probabilities(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Rendered images, each uint8 [S, S, 3], to probabilities, float32 [N, C]; for one thread."""
+        rows = []
+        start = 0
+        while start < len(pixels):
+            left = len(pixels) - start
+            size = next((size for size in sorted(self.networks) if size >= left), max(self.networks))
+            fitting = [size for size in self.networks if size <= left]
+            if fitting and left - max(fitting) < size - left:  # fewer are left over than would be padding
+                size = max(fitting)
+            part = np.stack(pixels[start : start + size])
+            rows += [found["probabilities"] for _, found in self.networks[size].stream([(0, part)])]
+            start += size
+        return np.concatenate(rows)
+
+
+def ready(folder: Path, *, batch: int) -> Served:
+    """Load a run and compile it for every batch that may come, so that no request pays for it.
+
+    Args:
+        folder: the run's.
+        batch: the most images that run at once.
+
+    Raises:
+        RunError: the folder is incomplete, or its model does not give one probability per class.
+    """
+    classifier = load(folder)
+    size = classifier.preprocess.size
+    networks = {count: classifier.compiled(count) for count in {*(b for b in _BATCHES if b < batch), batch}}
+    blank = np.zeros((1, size, size, 3), np.uint8)
+    for network in networks.values():
+        found = next(iter(network.stream([(0, blank)])))[1]["probabilities"]
+        if found.shape[1] != len(classifier.classes):
+            raise RunError(
+                f"{folder}: the model gives {found.shape[1]} probabilities for {len(classifier.classes)} "
+                "classes: its files are of different runs; restore the folder"
+            )
+    return Served(classifier, folder.name, timestamp(), networks)
+
+
+class Models:
+    """The classifier that is served, exchanged when another one lies in its place."""
+
+    def __init__(self, place: Place, *, batch: int) -> None:
+        """Load the first one; see `ready` for what it raises."""
+        self._place, self._batch = place, batch
+        folder = place()
+        self._seen = self._loaded = signature(folder)
+        self.current = ready(folder, batch=batch)
+        self.trouble: str | None = None
+        """Why the latest exchange failed; None where it did not."""
+
+    def refresh(self) -> bool | None:
+        """Look, and exchange the classifier where there is another one that has stopped changing.
+
+        A folder that is being copied changes between two looks; what looks the same twice is complete. What
+        cannot be loaded is tried again once it has changed, and the old classifier goes on serving.
+
+        Returns:
+            True where it was exchanged, False where that failed, None where there was nothing to do.
+        """
+        try:
+            folder = self._place()
+            found = signature(folder)
+            settled, self._seen = found == self._seen, found
+            if not settled or found == self._loaded:
+                return None
+            self._loaded = found
+            served = ready(folder, batch=self._batch)
+            if signature(folder) != found:
+                self._loaded = ()
+                return None
+        except (HeadstartError, OSError) as error:
+            if str(error) != self.trouble:
+                _log.warning("the classifier stays: %s", error)
+            self.trouble = str(error)
+            return False
+        self.current, self.trouble = served, None
+        _log.warning("now serving %s", served.run)
+        return True
+
+
+def signature(folder: Path) -> Signature:
+    """What changes when a run's folder is replaced: inode, time and size of its files.
+
+    Raises:
+        RunError: one of them is missing.
+    """
+    found = []
+    for name in (CLASSIFIER_FILE, MODEL_FILE):
+        try:
+            status = (folder / name).stat()
+        except OSError as error:
+            raise RunError(f"{folder / name}: {error.strerror}; fit again or restore the folder") from error
+        found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
+
+
+def fixed(run: str | Path) -> Place:
+    """Always the same folder, given by itself or by the run's id.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    folder = Path(run)
+    if not (folder / CLASSIFIER_FILE).exists():
+        folder = RunStore().find(run).path
+    return lambda: folder
+
+
+def latest(runs: str | Path) -> Place:
+    """The newest of the runs in a folder, by the time at which each says that it was made."""
+    root = Path(runs)
+    known: dict[tuple[Path, int], str] = {}
+
+    def made(folder: Path) -> str:
+        file = folder / RUN_FILE
+        key = (file, file.stat().st_mtime_ns)
+        if key not in known:
+            known[key] = str(json.loads(file.read_text(encoding="utf-8"))["created"])
+        return known[key]
+
+    def newest() -> Path:
+        found: list[tuple[str, Path]] = []
+        try:
+            folders = [folder for folder in root.iterdir() if not folder.name.startswith(".")]
+        except OSError as error:
+            raise RunError(f"{root}: {error.strerror}; expected a folder with runs in it") from error
+        for folder in folders:
+            if not (folder / CLASSIFIER_FILE).exists():
+                continue
+            try:
+                found.append((made(folder), folder))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # not a whole run, or not yet
+        if not found:
+            raise RunError(f"{root}: no run in it; headstart fit PHOTOS --out {root}/NAME makes one")
+        return max(found)[1]
+
+    return newest

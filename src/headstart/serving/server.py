@@ -1,0 +1,78 @@
+"""Runs the application: listens, stops gracefully, says where it is."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import closing
+
+import uvicorn
+
+from headstart.hosts import address_of, is_loopback, listen, names_for
+from headstart.serving.app import create_app
+from headstart.serving.connections import BoundedProtocol
+from headstart.serving.limits import Limits
+from headstart.serving.models import Models, Place
+
+KEEP_ALIVE_SECONDS = 30
+BACKLOG = 512
+"""Connections that the system holds until they are taken."""
+
+STOP_SECONDS = 30
+"""For requests under way to be answered after SIGTERM; then they are dropped."""
+
+
+def serve(
+    place: Place,
+    *,
+    host: str,
+    port: int,
+    token: str | None,
+    also: tuple[str, ...],
+    limits: Limits,
+    watch_seconds: float,
+    say: Callable[[str, str, str | None], None],
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
+
+    Args:
+        place: where the classifier lies.
+        host: where to listen.
+        port: 0 takes any free one.
+        token: what clients must bring; beyond loopback one is made up where this is None.
+        also: further names that the Host header may say.
+        limits: what is taken on.
+        watch_seconds: between looks for a newer classifier; 0 never looks.
+        say: is told address, run and token once connections are taken.
+
+    Raises:
+        OptionError: the port cannot be used.
+        RunError: there is no usable classifier.
+    """
+    logging.basicConfig(format="headstart: %(message)s", level=logging.WARNING)
+    if token is None and not is_loopback(host):
+        token = secrets.token_urlsafe(24)
+    models = Models(place, batch=limits.batch)
+    app = create_app(
+        models,
+        limits=limits,
+        names=names_for(host, also=also),
+        token=token,
+        watch_seconds=watch_seconds,
+    )
+    with closing(listen(host, port, backlog=BACKLOG)) as listener:
+        say(address_of(host, listener.getsockname()[1]), models.current.run, token)
+        config = uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
