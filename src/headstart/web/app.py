@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -13,17 +16,33 @@ from starlette.staticfiles import StaticFiles
 
 from headstart.errors import HeadstartError, InternalError
 from headstart.web import challenges, home, journey, laboratory, revision, tasks
-from headstart.web.rendering import page
+from headstart.web.rendering import compile_templates, page
 from headstart.web.security import Doorkeeper, check_csrf
 from headstart.web.site import Site
 
 STATIC = Path(__file__).parent / "static"
 
 
+THREADS = 12
+"""How many pages are made at once. Python computes one at a time anyway, and each that waits makes all slower."""
+
+
+@asynccontextmanager
+async def _with_few_threads(app: FastAPI) -> AsyncIterator[None]:
+    current_default_thread_limiter().total_tokens = THREADS
+    compile_templates()
+    yield
+
+
 def create_app(site: Site) -> FastAPI:
     """The application that serves one lesson."""
     app = FastAPI(
-        title="Headstart", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_csrf)]
+        title="Headstart",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(check_csrf)],
+        lifespan=_with_few_threads,
     )
     app.state.site = site
     app.add_middleware(Doorkeeper, site=site)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from typing import Any
 
@@ -50,7 +50,19 @@ def markdown(text: str, results: Results, *, plots: Plots | None = None) -> Mark
         results: the fields of every experiment that has run.
         plots: gives an experiment's plots as (plot, SVG); empty where it has not run.
     """
-    return Markup(_parser().render(text, {"results": results, "plots": plots}))
+    env = {"results": results, "plots": plots}
+    return Markup(_parser().renderer.render(_parsed(text), _parser().options, env))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Sequence[Token]:
+    # Parsing is what costs; the numbers come in when it is rendered.
+    return _parser().parse(text)
+
+
+@lru_cache(maxsize=1024)
+def _parsed_inline(text: str) -> Sequence[Token]:
+    return _parser().parseInline(" ".join(text.split()))
 
 
 def plots_of(evidence: Evidence) -> Plots:
@@ -65,10 +77,11 @@ def plots_of(evidence: Evidence) -> Plots:
 
 def inline(text: str, results: Results) -> Markup:
     """One paragraph of Markdown without the paragraph: an option, a title."""
-    return Markup(_parser().renderInline(" ".join(text.split()), {"results": results}))
+    return Markup(_parser().renderer.render(_parsed_inline(text), _parser().options, {"results": results}))
 
 
-def sections(body: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=256)
+def sections(body: str) -> Sequence[tuple[str, str]]:
     """A mode's body as (heading, Markdown below it), split as `Mode.sections` counts."""
     from headstart.lessons.pack import prose_lines
 
@@ -174,6 +187,13 @@ def _environment() -> Environment:
         "words": lambda text: re.sub(r"[-_]", " ", text),
     }
     return environment
+
+
+def compile_templates() -> None:
+    """Compiles every template now, so that the first learners do not wait for it."""
+    environment = _environment()
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
 
 
 def clock(seconds: float | None) -> str:

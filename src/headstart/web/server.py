@@ -13,6 +13,7 @@ from contextlib import closing
 from importlib import import_module
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from headstart.errors import OptionError
 from headstart.lessons import library
@@ -86,14 +87,38 @@ def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callabl
     Raises OptionError where the port cannot be used.
     """
     site = prepare(pack, host=host)
-    with closing(_listen(host, port)) as listener:
-        address = _address(host, listener.getsockname()[1], site.token)
+
+    def listening(address: str) -> None:
         say(f"{site.pack.title}: {address}  (Ctrl-C stops; nothing is lost)")
         if browser:
-            # The browser's start must not delay the server's, and some browsers only return when they close.
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            open_browser(address)
+
+    run(create_app(site), host=host, port=port, token=site.token, listening=listening)
+
+
+def open_browser(address: str) -> None:
+    """Opens a page. In a thread: it must not delay the server, and some browsers return only when they close."""
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def run(
+    app: ASGIApp, *, host: str, port: int, token: str | None = None, listening: Callable[[str], None]
+) -> None:
+    """Serves an application until Ctrl-C.
+
+    Args:
+        app: the application.
+        host: where to listen.
+        port: 0 takes any free one.
+        token: part of the address, where one is needed.
+        listening: told the address once connections are taken.
+
+    Raises OptionError where the port cannot be used.
+    """
+    with closing(_listen(host, port)) as listener:
+        listening(_address(host, listener.getsockname()[1], token))
         config = uvicorn.Config(
-            create_app(site),
+            app,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -114,7 +139,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OptionError(
             f"cannot listen on {host}:{port} ({error.strerror or error}); try --port 0 for any free port"
         ) from None
-    listener.listen(128)
+    listener.listen(1024)  # a whole class opens the first page in the same second
     return listener
 
 

@@ -1,0 +1,229 @@
+"""Many learners at once, each taking the whole challenge over HTTP: is any answer lost or doubled, how long is a page?
+
+    python benchmarks/learners.py [--learners 200] [--think 5] [--json FILE]
+
+A server in a process of its own, with an empty home; the learners are coroutines here, each with its own
+connection and cookie. A learner opens the first page, begins, and for every problem marks and submits random
+answers until it closes, sometimes twice over, as impatient people do. They begin within one think time of one
+another and pause before every action, for half to one and a half think times.
+
+First the log is compared with what each learner was told: every submitted answer is there, once, in its place.
+Only then are the times printed. No experiment runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode
+
+from headstart.lessons.attempts import Submitted
+from headstart.lessons.progress import Progress
+
+TARGET_SECONDS = 0.1
+"""95 in 100 pages shall come within."""
+
+SERVER = """
+import sys
+from dataclasses import replace
+from headstart.web import app, server
+site = replace(server.prepare(None, host="127.0.0.1"), learner=None)
+server.run(app.create_app(site), host="127.0.0.1", port=int(sys.argv[1]), listening=lambda address: None)
+"""
+
+
+@dataclass
+class Browser:
+    """One keep-alive connection with a cookie; notes how long every answer took."""
+
+    port: int
+    times: dict[str, list[float]]
+    cookie: str = ""
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[str, str]:
+        """The body, and where a redirect leads."""
+        body = urlencode(form or {})
+        lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", f"Cookie: {self.cookie}"]
+        if form is not None:
+            lines += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}"]
+        started = time.perf_counter()
+        if self.reader is None or self.writer is None:
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writer.write(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"(?i)^content-length: (\d+)", head, re.M)
+        text = (await self.reader.readexactly(int(length[1]) if length else 0)).decode()
+        kind = re.sub(r"[0-9a-f-]{36}", "ID", re.sub(r"/\d(?=$|/)", "/N", path))
+        self.times[f"{method} {kind}"].append(time.perf_counter() - started)
+        if not head.split(" ", 2)[1].startswith(("2", "3")):
+            raise SystemExit(f"{method} {path}: {head.splitlines()[0]}\n{text[:400]}")
+        if cookie := re.search(r"(?i)^set-cookie: ([^;]+)", head, re.M):
+            self.cookie = cookie[1]
+        location = re.search(r"(?i)^location: (\S+)", head, re.M)
+        return text, location[1] if location else ""
+
+
+@dataclass
+class Learner:
+    """What one learner did, to be found again in the log."""
+
+    challenge: str = ""
+    submitted: list[tuple[int, str]] = field(default_factory=list)
+
+
+async def take(learner: Learner, browser: Browser, *, dice: random.Random, think: float) -> None:
+    """The whole challenge."""
+    await asyncio.sleep(dice.random() * think)
+    await browser.ask("GET", "/")
+    start, _ = await browser.ask("GET", "/modes/challenge")
+    form = {"csrf": re.findall(r'name="csrf" value="(\w+)"', start)[0]}
+    _, first = await browser.ask("POST", "/modes/challenge/begin", {**form, "timer": "1"})
+    challenge = first.rsplit("/", 1)[0]
+    learner.challenge = challenge.rsplit("/", 1)[1]
+    for number in range(1, 6):
+        place = f"{challenge}/{number}"
+        await asyncio.sleep(dice.uniform(0.5, 1.5) * think)
+        await browser.ask("GET", place)
+        await browser.ask("POST", f"{place}/open", form)
+        page, _ = await browser.ask("GET", place)
+        options = re.findall(r'name="option" value="(\w+)"', page)
+        for option in dice.sample(options, 2):
+            await asyncio.sleep(dice.uniform(0.5, 1.5) * think)
+            await browser.ask("POST", f"{place}/choose", {**form, "option": option})
+            answer = {**form, "option": option, "key": f"{dice.getrandbits(128):032x}"}
+            await browser.ask("POST", f"{place}/submit", answer)
+            if dice.random() < 0.2:  # a double click
+                await browser.ask("POST", f"{place}/submit", answer)
+            learner.submitted.append((number - 1, option))
+            page, _ = await browser.ask("GET", place)
+            if 'class="options answered"' in page:
+                break
+    await browser.ask("GET", challenge)
+
+
+def check(learners: Iterable[Learner], database: Path) -> int:
+    """Compares the log with what the learners did; the number of answers. Exits where one is lost or doubled."""
+    store = Progress.open(database)
+    answers = 0
+    for learner in learners:
+        entries = store.entries(learner.challenge)
+        state = store.challenge(learner.challenge)
+        logged = [
+            (place, entry.event.option)
+            for entry in entries
+            if isinstance(entry.event, Submitted)
+            for place, item in enumerate(state.items)
+            if item.problem == entry.event.problem
+        ]
+        if logged != learner.submitted:
+            raise SystemExit(f"challenge {learner.challenge}: did {learner.submitted}, the log has {logged}")
+        if state.finished_at is None:
+            raise SystemExit(f"challenge {learner.challenge} was not finished")
+        answers += len(logged)
+    states = store.challenges()
+    store.close()
+    if len({state.learner for state in states}) != len(states):
+        raise SystemExit("a learner has two challenges")
+    return answers
+
+
+async def run(count: int, *, port: int, think: float) -> tuple[list[Learner], dict[str, list[float]], float]:
+    """Every learner at once."""
+    times: dict[str, list[float]] = defaultdict(list)
+    learners = [Learner() for _ in range(count)]
+    started = time.perf_counter()
+    await asyncio.gather(
+        *(
+            take(learner, Browser(port, times), dice=random.Random(seed), think=think)
+            for seed, learner in enumerate(learners)
+        )
+    )
+    return learners, times, time.perf_counter() - started
+
+
+def wait_until_up(port: int) -> None:
+    """Until the server answers."""
+    import socket
+
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit("the server did not start within a minute")
+
+
+def quantile(times: list[float], share: float) -> float:
+    """In milliseconds."""
+    return round(1000 * sorted(times)[min(len(times) - 1, int(share * len(times)))], 1)
+
+
+def _server_seconds() -> float:
+    """Processor time of the server, which has ended; unlike the times above it hardly depends on others."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    """Runs, checks, prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--learners", type=int, default=200)
+    parser.add_argument("--think", type=float, default=5.0, help="seconds")
+    parser.add_argument("--port", type=int, default=8439)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        environment = os.environ | {"HEADSTART_HOME": home}
+        server = subprocess.Popen([sys.executable, "-c", SERVER, str(options.port)], env=environment)
+        try:
+            wait_until_up(options.port)
+            learners, times, seconds = asyncio.run(
+                run(options.learners, port=options.port, think=options.think)
+            )
+        finally:
+            server.terminate()
+            server.wait()
+        answers = check(learners, Path(home) / "progress.db")
+    pages = [seconds for kind, each in times.items() if kind.startswith("GET") for seconds in each]
+    writes = [seconds for kind, each in times.items() if kind.startswith("POST") for seconds in each]
+    found = {
+        "learners": options.learners,
+        "think_seconds": options.think,
+        "answers_submitted_and_logged_once": answers,
+        "seconds": round(seconds, 1),
+        "requests": len(pages) + len(writes),
+        "server_cpu_ms_per_request": round(1000 * _server_seconds() / (len(pages) + len(writes)), 2),
+        "load_average": os.getloadavg()[0],
+        "page_ms": {f"p{round(100 * share)}": quantile(pages, share) for share in (0.5, 0.95, 0.99, 1.0)},
+        "answer_ms": {f"p{round(100 * share)}": quantile(writes, share) for share in (0.5, 0.95, 0.99, 1.0)},
+        "p95_of_a_page_below_100_ms": quantile(pages, 0.95) < 1000 * TARGET_SECONDS,
+    }
+    for kind, each in sorted(times.items()):
+        print(
+            f"{kind:28s} {len(each):6d}  p50 {quantile(each, 0.5):7.1f} ms  p95 {quantile(each, 0.95):7.1f} ms"
+        )
+    print(json.dumps(found, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
