@@ -33,8 +33,11 @@ from headstart.comparisons import (
     time_to_accuracy,
 )
 from headstart.comparisons.analysis import seconds_to
+from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink
 from headstart.errors import DatasetError, OptionError, RunError
 from headstart.features import extraction
+from headstart.plans import Rates
+from headstart.plans.estimates import Estimate
 
 FAST = {"precision": "f32"}
 
@@ -333,3 +336,64 @@ def test_the_command_prints_a_table_a_choice_and_how_to_have_it(photos: Path, tm
     assert len(found["trials"]) == len(found["summaries"]) == 2 and found["split"]
     wrong = subprocess.run([*command[:3], "--images", "some"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "some" in wrong.stderr
+
+
+# --- budgets
+
+
+def foreseen(cost: dict[Candidate, float], *, passes: float = 2.0) -> Forecast:
+    """A forecast in round seconds."""
+    return Forecast(
+        passes=dict.fromkeys(cost, Estimate(passes, 0.1)),
+        trainings={each: Estimate(seconds, 0.1) for each, seconds in cost.items()},
+        torch=Estimate(1.0, 0.1),
+        rates=Rates(),
+    )
+
+
+def test_a_budget_takes_seeds_before_candidates_and_names_what_is_left_out() -> None:
+    cheap, dear, dearer = candidate("a"), candidate("b", depth=2), candidate("c", depth=2)
+    groups = [[cheap], [dear], [dearer]]
+    forecast = foreseen({cheap: 0.5, dear: 5.0, dearer: 20.0})
+    whole = shrink(groups, forecast, seeds=3, budget=200.0, spent=0.0)
+    assert (whole.seeds, whole.groups, whole.left_out) == (3, groups, ())
+    fewer = shrink(groups, forecast, seeds=3, budget=80.0, spent=0.0)
+    assert (fewer.seeds, fewer.groups, fewer.left_out) == (2, groups, ("2 of 3 seeds",))
+    least = shrink(groups, forecast, seeds=3, budget=20.0, spent=0.0)
+    assert (least.seeds, least.groups) == (2, [[cheap], [dear]])  # room for a seed again
+    assert least.left_out == ("2 of 3 seeds", f"without {dearer.name}")
+    with pytest.raises(OptionError, match=r"budget 5.0 s: the fastest 2 candidates with one seed need about"):
+        shrink(groups, forecast, seeds=3, budget=5.0, spent=0.0)
+
+
+def test_a_comparison_keeps_its_budget_although_trainings_take_longer_than_foreseen() -> None:
+    first, second, third = candidate("a"), candidate("a", depth=2), candidate("a", depth=1)
+    group, now = [first, second, third], [0.0]
+    schedule = Schedule([group], 2, foreseen({first: 1.0, second: 1.0, third: 1.0}))
+    deadline = Deadline(schedule, 10.0, 0.0, clock=lambda: now[0])
+    trained = []
+    for each in group:
+        for seed in range(2 if each.random else 1):
+            if deadline.allows(group, each, seed=seed):
+                trained.append((each, seed))
+                now[0] += 3.0
+                deadline.note(each, 3.0)
+    assert trained == [(first, 0), (second, 0), (third, 0)]  # one of each before a second of any
+    now[0] = 10.5
+    with pytest.raises(Over):
+        deadline.check()
+
+
+def test_a_comparison_stores_its_prediction_and_what_the_budget_left_out(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = grid(heads=["ridge", "softmax"], size=64, taps="last", epochs=2)
+    free = compare(photos, candidates, seeds=2, out=tmp_path / "free", **FAST)
+    assert (
+        0 < free.predicted_seconds["low"] < free.predicted_seconds["median"] < free.predicted_seconds["high"]
+    )
+    assert find_comparison(tmp_path / "free").predicted_seconds == free.predicted_seconds
+    slow = foreseen(dict(zip(candidates, (1.0, 1000.0), strict=True)))
+    monkeypatch.setattr("headstart.comparisons.training.forecast", lambda *_, **__: slow)
+    found = compare(photos, candidates, seeds=2, budget="2000s", out=tmp_path / "kept", **FAST)
+    assert len(found.trials) == 2 and found.notes[0] == "budget 33.3 min: 1 of 2 seeds"

@@ -33,17 +33,19 @@ from headstart.errors import OptionError
 @click.option("--validation", default=0.15, show_default=True, help="Share held out to compare on.")
 @click.option("--test", default=0.15, show_default=True, help="Share read once, for the choice.")
 @click.option("--out", metavar="PATH", help="The comparison's folder; default: comparisons/ID.")
+@click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 5m.")
 @json_option
 def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Train candidates on one split and weigh accuracy against seconds; or weigh saved runs.
 
     \b
     headstart compare photos/ --depths all,5 --heads ridge,softmax
-    headstart compare photos/ --scratch --images 10,30,100,all
+    headstart compare photos/ --scratch --images 10,30,100,all --budget 5m
     headstart compare RUN RUN
     """
     from headstart.comparisons import compare, compare_runs
     from headstart.comparisons.training import grid
+    from headstart.plans.clock import process_age
 
     if len(sources) > 1:
         from headstart.runs import RunStore
@@ -58,7 +60,7 @@ def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
             **{name: options.pop(name) for name in _OF_GRID},
         )
         with progress_bar() as bar:
-            found = compare(sources[0], candidates, progress=bar, **options)
+            found = compare(sources[0], candidates, progress=bar, spent=process_age(), **options)
     if as_json:
         print_json(_facts(found))
         return
@@ -122,5 +124,7 @@ def lines(comparison: Any) -> list[str]:
             shown += ["not told apart by these images:", *(f"  {line}" for line in choice.not_significant)]
         shown.append(f"to have it: {choice.command}")
     if comparison.path:
-        shown.append(f"{comparison.seconds:.1f} s in all; saved in {comparison.path}")
+        expected = comparison.predicted_seconds
+        predicted = f", predicted {expected['low']:.1f} to {expected['high']:.1f}" if expected else ""
+        shown.append(f"{comparison.seconds:.1f} s in all{predicted}; saved in {comparison.path}")
     return shown

@@ -17,7 +17,7 @@ from headstart.images import View
 from headstart.runs import RunConfig, seconds_since
 from headstart.runtimes import Runtime
 
-_FEW, _MORE = 16, 80
+FEW, MORE = 16, 80
 """Images timed where the cache was warm: the difference of the two is free of what starting up costs."""
 
 
@@ -71,18 +71,17 @@ def look(
     *,
     config: RunConfig,
     runtime: Runtime,
+    network: Backbone | None = None,
     progress: Progress | None = None,
 ) -> Pass:
-    """Look at every image once, for all candidates of the group.
+    """Look at every image once, for all candidates of the group; ``network`` is theirs, loaded before.
 
     Raises:
         DatasetError: no image is held out to compare on.
     """
     first = group[0]
     pretrained = any(candidate.pretrained for candidate in group)
-    network = load_backbone(
-        first.backbone, size=first.size, architecture=first.architecture, pretrained=pretrained
-    )
+    network = network or load_group(group)
     wanted = union(group, views=first.views)
     prepared = prepare(dataset, network, wanted=wanted, runtime=runtime, config=config, progress=progress)
     if not len(prepared.images("validation")):
@@ -102,6 +101,14 @@ def look(
     return Pass(network, prepared, cold, cold_pixels, measured)
 
 
+def load_group(group: Sequence[Candidate]) -> Backbone:
+    """The network of candidates that share a pass: pre-trained where any of them is."""
+    first, pretrained = group[0], any(candidate.pretrained for candidate in group)
+    return load_backbone(
+        first.backbone, size=first.size, architecture=first.architecture, pretrained=pretrained
+    )
+
+
 def union(group: Sequence[Candidate], *, views: Sequence[str]) -> Wanted:
     """What every candidate of the group needs, from one pass."""
     depths = sorted({candidate.depth for candidate in group}, reverse=True)
@@ -116,13 +123,13 @@ def union(group: Sequence[Candidate], *, views: Sequence[str]) -> Wanted:
 
 def project(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runtime: Runtime) -> float:
     """Seconds of a pass over all samples from an empty cache, from timing a few of them, evenly spread."""
-    few, more = (_spread(samples, count) for count in (_FEW, _MORE))
-    if len(samples) <= _FEW + _MORE:
+    few, more = (_spread(samples, count) for count in (FEW, MORE))
+    if len(samples) <= FEW + MORE:
         return _time(samples, network, wanted=wanted, runtime=runtime)
     start = _time(few, network, wanted=wanted, runtime=runtime)
     rest = _time(more, network, wanted=wanted, runtime=runtime)
-    each = max(0.0, rest - start) / (_MORE - _FEW)
-    return round(start + each * (len(samples) - _FEW), 3)
+    each = max(0.0, rest - start) / (MORE - FEW)
+    return round(start + each * (len(samples) - FEW), 3)
 
 
 def _time(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runtime: Runtime) -> float:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 from headstart import __version__, metrics
 from headstart.backbones import Backbone, load_backbone
 from headstart.comparisons.analysis import choose
-from headstart.comparisons.passes import Pass, look
+from headstart.comparisons.passes import Pass, load_group, look
+from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Comparison, Trial, same_split
@@ -19,7 +20,10 @@ from headstart.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.features import Progress
 from headstart.fitting import HEADS, TAPS, Prepared, epochs_for, predict_images, train
+from headstart.fitting.training import Stop
 from headstart.images import parse_views
+from headstart.plans import RateStore, parse_budget
+from headstart.plans.clock import ending
 from headstart.runs import RunConfig, new_id, seconds_since, timestamp
 from headstart.runtimes import Runtime, select
 
@@ -145,6 +149,8 @@ def compare(
     learning_rate: float | None = None,
     class_weights: str | None = None,
     out: str | Path | None = None,
+    budget: float | str | None = None,
+    spent: float = 0.0,
     progress: Progress | None = None,
 ) -> Comparison:
     """Train every candidate with every seed on one split, and save what came of it.
@@ -165,16 +171,20 @@ def compare(
         learning_rate: None for the defaults of `fit`.
         class_weights: "balanced" or None.
         out: the comparison's folder; None for ``comparisons/ID`` in the working directory.
+        budget: seconds, or "30s", "2m", of the whole comparison: seeds and then candidates are left out to
+            keep it, which is a note of the comparison.
+        spent: seconds that the caller's process ran before this call, where they count.
         progress: called with (phase, done, total).
 
     Raises:
         UserError: the input or an option cannot work.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() - spent
     if not candidates:
         raise OptionError("nothing to compare: no candidate")
     if seeds < 1:
         raise OptionError(f"seeds {seeds}: expected 1 or more")
+    limit = parse_budget(budget)
     dataset = read_dataset(source)
     settings = Settings(
         dataset.name,
@@ -186,27 +196,88 @@ def compare(
         learning_rate,
         class_weights,
     )
-    passes: list[Pass] = []
-    results: list[_Result] = []
-    for group in _groups(candidates):
-        passes.append(
-            look(
-                dataset,
-                group,
-                config=settings.config(group[0], seed=0),
-                runtime=settings.runtime,
-                progress=progress,
-            )
-        )
-        same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
-        count = _counter(progress, done=len(results), total=_trials(candidates, seeds=seeds))
-        results += _train_group(group, passes[-1], settings=settings, count=count)
+    groups = _groups(candidates)
+    networks = {
+        candidate: network for group in groups for network in [load_group(group)] for candidate in group
+    }
+    schedule = _schedule(dataset, groups, networks=networks, settings=settings, budget=limit, started=started)
+    predicted = schedule.predicted(spent=time.perf_counter() - started)
+    deadline = Deadline(schedule, limit, started - ending(spent))
+    passes, results = _train_all(dataset, networks, settings=settings, deadline=deadline, progress=progress)
     comparison = _comparison(dataset, passes, results, out=out, started=started)
+    sentence = deadline.sentence()
+    comparison = replace(
+        comparison,
+        predicted_seconds=predicted.to_dict(),
+        notes=(*((sentence,) if sentence else ()), *comparison.notes),
+    )
     comparison = _chosen(comparison, results, source=source)
     comparison = replace(comparison, seconds=seconds_since(started))
     if comparison.path is not None:
         save_comparison(comparison, path=comparison.path)
     return comparison
+
+
+def _schedule(
+    dataset: Dataset,
+    groups: Groups,
+    *,
+    networks: Mapping[Candidate, Backbone],
+    settings: Settings,
+    budget: float | None,
+    started: float,
+) -> Schedule:
+    """What will be trained, all of it where there is no budget."""
+    foreseen = forecast(
+        dataset,
+        groups,
+        networks=networks,
+        configure=lambda candidate: settings.config(candidate, seed=0),
+        runtime=settings.runtime,
+        rates=RateStore().load(),
+    )
+    if budget is None:
+        return Schedule(groups, settings.seeds, foreseen)
+    spent = time.perf_counter() - started
+    return shrink(groups, foreseen, seeds=settings.seeds, budget=budget, spent=spent)
+
+
+def _train_all(
+    dataset: Dataset,
+    networks: Mapping[Candidate, Backbone],
+    *,
+    settings: Settings,
+    deadline: Deadline,
+    progress: Progress | None,
+) -> "tuple[list[Pass], list[_Result]]":
+    """Every group's pass and trainings, as far as the time goes; the first training always ends."""
+    groups, seeds = deadline.schedule.groups, deadline.schedule.seeds
+    total = sum(seeds if each.random else 1 for group in groups for each in group)
+    passes: list[Pass] = []
+    results: list[_Result] = []
+    for group in groups:
+        if results and not deadline.allows(group):
+            deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
+            continue
+        try:
+            looked = look(
+                dataset,
+                group,
+                config=settings.config(group[0], seed=0),
+                runtime=settings.runtime,
+                network=networks[group[0]],
+                progress=deadline.watched(progress) if results else progress,
+            )
+        except Over:
+            deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
+            continue
+        passes.append(looked)
+        same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
+        count = _counter(progress, done=len(results), total=total)
+        results += _train_group(
+            group, passes[-1], settings=settings, deadline=deadline, first=not results, count=count
+        )
+    return passes, results
 
 
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -216,10 +287,6 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
         key = (candidate.backbone, candidate.size, candidate.architecture, candidate.views)
         groups.setdefault(key, []).append(candidate)
     return list(groups.values())
-
-
-def _trials(candidates: Sequence[Candidate], *, seeds: int) -> int:
-    return sum(seeds if candidate.random else 1 for candidate in dict.fromkeys(candidates))
 
 
 def _counter(progress: Progress | None, *, done: int, total: int) -> Callable[[int], None]:
@@ -239,18 +306,45 @@ class _Result:
 
 
 def _train_group(
-    group: Sequence[Candidate], shared: Pass, *, settings: Settings, count: Callable[[int], None]
+    group: Sequence[Candidate],
+    shared: Pass,
+    *,
+    settings: Settings,
+    deadline: Deadline,
+    first: bool,
+    count: Callable[[int], None],
 ) -> list[_Result]:
+    """Every candidate with every seed; what the time does not allow is left out and named."""
     if any(candidate.depth < candidate.stages for candidate in group):
         shared.network.module()  # starts PyTorch, which the first to be timed would pay for all
     results: list[_Result] = []
     for candidate in group:
         if candidate.images is not None and candidate.whole in group and _is_all(shared.prepared, candidate):
             continue  # no class has that many: the same training as on all images
-        for seed in range(settings.seeds if candidate.random else 1):
-            results.append(_train_one(candidate, shared, settings=settings, seed=seed))
+        for seed in range(deadline.schedule.seeds if candidate.random else 1):
+            needed = first and not results
+            found = None
+            if needed or deadline.allows(group, candidate, seed=seed):
+                found = _train_in_time(
+                    candidate, shared, settings=settings, seed=seed, deadline=None if needed else deadline
+                )
+            if found is None:
+                deadline.skip(f"without {candidate.name}" + (f" from seed {seed} on" if seed else ""))
+                break
+            deadline.note(candidate, found.trial.seconds["train"] + found.trial.seconds["evaluate"])
+            results.append(found)
             count(len(results))
     return results
+
+
+def _train_in_time(
+    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, deadline: Deadline | None
+) -> "_Result | None":
+    """One training, or None where the time was up before its last epoch."""
+    try:
+        return _train_one(candidate, shared, settings=settings, seed=seed, deadline=deadline)
+    except Over:
+        return None
 
 
 def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
@@ -258,12 +352,14 @@ def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
     return len(limited.images("train")) == len(prepared.images("train"))
 
 
-def _train_one(candidate: Candidate, shared: Pass, *, settings: Settings, seed: int) -> _Result:
+def _train_one(
+    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, deadline: Deadline | None
+) -> _Result:
     config = settings.config(candidate, seed=seed)
     prepared = limit_images(shared.at(candidate), per_class=candidate.images, seed=seed)
     network = _network(candidate, shared, seed=seed)
     begun = time.perf_counter()
-    trained = train(prepared, network, config=config, taps=candidate.taps)
+    trained = train(prepared, network, config=config, taps=candidate.taps, stop=_stopper(deadline))
     seconds = {"features": shared.cold_seconds(candidate), "train": seconds_since(begun)}
     begun = time.perf_counter()
     evaluations = dict(_evaluations(prepared, trained))
@@ -281,6 +377,19 @@ def _train_one(candidate: Candidate, shared: Pass, *, settings: Settings, seed: 
         history=tuple(dict(entry) for entry in trained.history),
     )
     return _Result(trial, evaluations["test"][0] if "test" in evaluations else None)
+
+
+def _stopper(deadline: Deadline | None) -> Stop | None:
+    """What the training loops ask after each epoch: it ends them by raising `Over`, when the time is up."""
+    if deadline is None or deadline.budget is None:
+        return None
+
+    def stop(done: int, total: int) -> bool:
+        if done < total:
+            deadline.check()
+        return False
+
+    return stop
 
 
 def _evaluations(

@@ -161,6 +161,7 @@ class Comparison:
     seconds: float = 0.0  # wall-clock of the whole comparison
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    predicted_seconds: Mapping[str, float] = field(default_factory=dict)  # low, median, high; before the work
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -201,7 +202,7 @@ class Comparison:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, path: Path | None = None) -> "Comparison":
         """The inverse of `to_dict`; ``path`` is where the folder lies now."""
-        known = {f.name: data[f.name] for f in fields(cls)}
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         return cls(
             **{
                 **known,

@@ -1,0 +1,263 @@
+"""What a comparison will take, and what of it a budget leaves."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from headstart.backbones import Backbone
+from headstart.comparisons.passes import FEW, MORE, union
+from headstart.comparisons.values import Candidate
+from headstart.dataset import Dataset
+from headstart.errors import OptionError
+from headstart.features import FeatureCache, Progress, missing_share
+from headstart.places import cache_folder
+from headstart.plans import Range, Rates, human_seconds, jobs
+from headstart.plans.budgets import CAREFUL
+from headstart.plans.estimates import Estimate, add, to_range
+from headstart.runs import RunConfig
+from headstart.runtimes import Runtime
+
+Groups = Sequence[Sequence[Candidate]]
+"""Candidates that share a pass over the images, in the order of training."""
+
+_AGAIN = 0.2
+"""Share of PyTorch's start that every further training with thawed stages pays: a network, a first step."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the parts are expected to take.
+
+    Attributes:
+        passes: the look at every image that a candidate's group shares.
+        trainings: one training and its evaluation, by candidate.
+        torch: PyTorch's start, once, where anything is thawed.
+        rates: what this machine took before; corrects sums.
+    """
+
+    passes: Mapping[Candidate, Estimate]
+    trainings: Mapping[Candidate, Estimate]
+    torch: Estimate
+    rates: Rates
+
+    def total(self, groups: Groups, *, seeds: int) -> Estimate:
+        """All passes and trainings of these groups."""
+        parts = [self.passes[group[0]] for group in groups]
+        chosen = [candidate for group in groups for candidate in group]
+        parts += [self.trainings[each].times(seeds if each.random else 1) for each in chosen]
+        if any(candidate.depth < candidate.stages for candidate in chosen):
+            parts.append(self.torch)
+        return jobs.corrected(add(parts), self.rates)
+
+
+def forecast(
+    dataset: Dataset,
+    groups: Groups,
+    *,
+    networks: Mapping[Candidate, Backbone],
+    configure: Callable[[Candidate], RunConfig],
+    runtime: Runtime,
+    rates: Rates,
+) -> Forecast:
+    """Predict every pass and training.
+
+    Args:
+        dataset: the labelled images.
+        groups: what will be trained.
+        networks: by the first candidate of each group.
+        configure: the settings that a candidate's fit would have.
+        runtime: what executes the networks.
+        rates: what this machine took before.
+    """
+    passes, trainings = {}, {}
+    for group in groups:
+        network, first = networks[group[0]], group[0]
+        wanted = union(group, views=first.views)
+        cache = FeatureCache(cache_folder())
+        missing = missing_share(dataset.samples, network, wanted=wanted, runtime=runtime, cache=cache)
+        job = jobs.describe(
+            dataset, network, wanted=wanted, config=configure(first), taps=first.taps, missing=missing
+        )
+        parts = jobs.estimates(job, rates, phases=("features", "check"))
+        parts += _projections(job, group, rates=rates)
+        looking = add(parts)
+        for candidate in group:
+            passes[candidate] = looking
+            trainings[candidate] = _training(dataset, network, candidate, configure(candidate), rates=rates)
+    return Forecast(passes, trainings, rates.estimate("torch", "", base=2.0, spread=0.4), rates)
+
+
+def _projections(job: jobs.Job, group: Sequence[Candidate], *, rates: Rates) -> list[Estimate]:
+    """Timing some images from an empty cache, for what the seconds of a pass cannot be read off."""
+    warm = job.missing < job.images
+    pixels = any(not each.pretrained for each in group) and any(each.pretrained for each in group)
+    few = min(FEW + MORE, job.images)
+    part = replace(job, images=few, missing=float(few), stored_bytes=0)
+    found = jobs.estimates(part, rates, phases=("features",)) if warm else []
+    if pixels:
+        found += jobs.estimates(replace(part, prefix_macs=0), rates, phases=("features",))
+    return found
+
+
+def _training(
+    dataset: Dataset, network: Backbone, candidate: Candidate, config: RunConfig, *, rates: Rates
+) -> Estimate:
+    wanted = union([candidate], views=candidate.views)
+    job = jobs.describe(dataset, network, wanted=wanted, config=config, taps=candidate.taps, missing=0.0)
+    if candidate.images is not None:
+        job = replace(job, training=min(job.training, candidate.images * job.classes))
+    return add(
+        rates.estimate(step.quantity, step.key, base=step.base, spread=step.spread).times(
+            _AGAIN if step.quantity == "torch" else 1.0
+        )
+        for step in jobs.steps(job, rates)
+        if step.phase in ("train", "evaluate")
+    )
+
+
+def shrink(groups: Groups, forecast: Forecast, *, seeds: int, budget: float, spent: float) -> "Schedule":
+    """The comparison that fits: fewer seeds down to one, then without the candidates that cost most.
+
+    Args:
+        groups: what was asked for.
+        forecast: what it would take.
+        seeds: trainings of each candidate that were asked for.
+        budget: seconds of the whole command.
+        spent: of them, those that are gone.
+
+    Raises:
+        OptionError: not even the two fastest candidates fit (or the only one).
+    """
+
+    def fits(chosen: Groups, count: int) -> bool:
+        return spent + forecast.total(chosen, seeds=count).seconds <= CAREFUL * budget
+
+    kept, count, dropped = [list(group) for group in groups], seeds, []
+    while count > 1 and not fits(kept, count):
+        count -= 1
+    fewest = min(2, sum(map(len, kept)))
+    while not fits(kept, count) and sum(map(len, kept)) > fewest:
+        dropped.append(_dearest(kept, forecast))
+        kept = [[each for each in group if each is not dropped[-1]] for group in kept]
+        kept = [group for group in kept if group]
+    if not fits(kept, count):
+        needed = (spent + forecast.total(kept, seeds=count).seconds) / CAREFUL
+        raise OptionError(
+            f"budget {human_seconds(budget)}: the fastest {fewest} candidates with one seed need about "
+            f"{human_seconds(needed)} here; give it more, or take a smaller --size"
+        )
+    while count < seeds and fits(kept, count + 1):
+        count += 1
+    said = [f"{count} of {seeds} seeds"] if count < seeds else []
+    said += [f"without {', '.join(each.name for each in dropped)}"] if dropped else []
+    return Schedule(kept, count, forecast, tuple(said))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What will be trained, and in words what was left out."""
+
+    groups: Groups
+    seeds: int
+    forecast: Forecast
+    left_out: tuple[str, ...] = ()
+
+    def predicted(self, *, spent: float) -> Range:
+        """Seconds of the whole comparison."""
+        return to_range(self.forecast.total(self.groups, seeds=self.seeds), spent=spent)
+
+
+def _dearest(groups: Groups, forecast: Forecast) -> Candidate:
+    """The candidate without which most seconds are saved: with its pass, where no other needs that."""
+
+    def saved(group: Sequence[Candidate], candidate: Candidate) -> float:
+        alone = forecast.passes[group[0]].seconds if len(group) == 1 else 0.0
+        return forecast.trainings[candidate].seconds + alone
+
+    return max(((saved(group, each), each) for group in groups for each in group), key=lambda pair: pair[0])[
+        1
+    ]
+
+
+class Over(Exception):
+    """The budget is spent in the middle of a pass or a training; the comparison catches it."""
+
+
+@dataclass
+class Deadline:
+    """Looks again while a comparison runs: what would no longer fit is left out and named.
+
+    A training counts as expensive as the same candidate's last one, or as forecast, scaled by how the
+    trainings so far compared with their forecasts.
+    """
+
+    schedule: Schedule
+    budget: float | None
+    started: float
+    clock: Callable[[], float] = time.perf_counter
+    skipped: list[str] = field(default_factory=list)
+    _took: dict[Candidate, float] = field(default_factory=dict)
+    _foreseen: float = 0.0
+    _actual: float = 0.0
+
+    def check(self) -> None:
+        """Stop what is going on when the time is up.
+
+        Raises:
+            Over: it is.
+        """
+        if self.budget is not None and self.clock() - self.started > self.budget:
+            raise Over
+
+    def allows(
+        self, group: Sequence[Candidate], candidate: Candidate | None = None, *, seed: int = 0
+    ) -> bool:
+        """Whether a pass (no candidate), or one more training, fits beside one of each that are to come."""
+        if self.budget is None:
+            return True
+        needed = self._seconds(candidate) if candidate else self.schedule.forecast.passes[group[0]].seconds
+        later = sum(self._still(group, candidate)) if seed else 0.0
+        return self.clock() - self.started + needed + later <= self.budget
+
+    def watched(self, progress: Progress | None) -> Progress:
+        """A progress callback that stops its pass when the time is up."""
+
+        def told(phase: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(phase, done, total)
+            self.check()
+
+        return told
+
+    def note(self, candidate: Candidate, seconds: float) -> None:
+        """A training is done."""
+        self._took[candidate] = seconds
+        self._actual += seconds
+        self._foreseen += self.schedule.forecast.trainings[candidate].seconds
+
+    def skip(self, what: str) -> None:
+        """Remember what is left out."""
+        self.skipped.append(what)
+
+    def sentence(self) -> str:
+        """One line for people; empty where nothing was left out."""
+        said = [*self.schedule.left_out, *self.skipped]
+        return f"budget {human_seconds(self.budget or 0)}: {'; '.join(said)}" if said else ""
+
+    def _seconds(self, candidate: Candidate) -> float:
+        if candidate in self._took:
+            return self._took[candidate]
+        slower = self._actual / self._foreseen if self._foreseen > 0 else 1.0
+        return self.schedule.forecast.trainings[candidate].seconds * slower
+
+    def _still(self, group: Sequence[Candidate], candidate: Candidate | None) -> Iterator[float]:
+        """One training of each candidate that has not had its turn, and the passes they need."""
+        groups = [list(each) for each in self.schedule.groups]
+        position = groups.index(list(group))
+        after = group[group.index(candidate) + 1 :] if candidate else group
+        for each in after:
+            yield self._seconds(each)
+        for later in groups[position + 1 :]:
+            yield self.schedule.forecast.passes[later[0]].seconds
+            for each in later:
+                yield self._seconds(each)
