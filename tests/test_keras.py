@@ -16,10 +16,10 @@ keras = pytest.importorskip("keras", reason="needs headstart[keras]")
 pytest.importorskip("tensorflow", reason="the tests run on Keras's TensorFlow backend")
 
 import headstart.keras as subject  # noqa: E402
+from headstart.backbones.keras_graph import open_model  # noqa: E402
 from headstart.errors import OptionError  # noqa: E402
 from headstart.keras import execution  # noqa: E402
 from headstart.keras.cutting import cut_model  # noqa: E402
-from headstart.keras.graph import open_model  # noqa: E402
 from headstart.keras.translation import translate  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras and TensorFlow, not ours

@@ -72,8 +72,7 @@ def load_backbone(
     if text.endswith(KERAS_SUFFIXES):
         if not pretrained:
             raise BackboneError(
-                f"backbone {text}: a Keras model has no random twin here, so it cannot be trained from scratch; "
-                "take a timm name"
+                f"backbone {text}: a Keras file cannot be trained from scratch here; take a timm name"
             )
         return load_keras_file(Path(name).expanduser(), size=size, architecture=architecture)
     is_file = isinstance(name, Path) or text.endswith(SUFFIXES) or os.sep in text

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from headstart.backbones.keras_graph import Graph
 from headstart.features.cache import FeatureCache, Shelf
 from headstart.keras.cutting import Cut
 from headstart.keras.execution import (
@@ -30,7 +31,6 @@ from headstart.keras.execution import (
     openvino_name,
     reference,
 )
-from headstart.keras.graph import Graph
 from headstart.places import cache_folder
 
 _LAYOUT = b"layout"

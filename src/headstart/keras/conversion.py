@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from headstart.backbones.keras_export import write_onnx
+from headstart.backbones.keras_file import RANGES
 from headstart.classifier import MODEL_FILE, Classifier
-from headstart.errors import MissingExtra, OptionError, ParityError
+from headstart.errors import OptionError, ParityError
 from headstart.preprocess import Preprocess
-
-_RANGES = {
-    "0..255": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
-    "0..1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "-1..1": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-"""Mean and standard deviation of pixel / 255 that make this range."""
 
 _PARITY_IMAGES = 4
 _PARITY = 1e-3
@@ -54,7 +48,9 @@ def to_classifier(
     whole = _whole(model, preprocess, classes=classes, logits=logits)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    _write_onnx(whole, target / MODEL_FILE, size=preprocess.size)
+    size = preprocess.size
+    signature = keras.InputSpec(shape=(None, size, size, 3), dtype="uint8", name="pixels")
+    write_onnx(whole, target / MODEL_FILE, signature=signature, outputs=["probabilities"])
     about = {
         "backbone": f"keras:{model.name}",
         "architecture": type(model).__name__,
@@ -78,11 +74,11 @@ def _preprocess(model: Any, pixels: str | Preprocess) -> Preprocess:
         if any(side not in (None, pixels.size) for side in shape[1:3]):
             raise OptionError(f"model '{model.name}' sees {shape[1:3]} pixels; pixels says {pixels.size}")
         return pixels
-    if pixels not in _RANGES:
-        raise OptionError(f"pixels: expected {', '.join(_RANGES)} or a Preprocess; got {pixels!r}")
+    if pixels not in RANGES:
+        raise OptionError(f"pixels: expected {', '.join(RANGES)} or a Preprocess; got {pixels!r}")
     if shape[1] is None or shape[1] != shape[2]:
         raise OptionError(f"model '{model.name}' sees {shape[1:3]} pixels: say the size with a Preprocess")
-    mean, std = _RANGES[pixels]
+    mean, std = RANGES[pixels]
     return Preprocess(int(shape[1]), 1.0, "bilinear", "squash", mean, std)
 
 
@@ -122,27 +118,6 @@ def _images(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A few noisy images, the same every time."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (_PARITY_IMAGES, size, size, 3)).astype(np.uint8)
-
-
-def _write_onnx(whole: Any, path: Path, *, size: int) -> None:
-    """Export with Keras, then give the input and the output their names."""
-    import onnx
-
-    signature = [keras.InputSpec(shape=(None, size, size, 3), dtype="uint8", name="pixels")]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        try:
-            whole.export(str(file), format="onnx", verbose=False, input_signature=signature)
-        except ImportError as error:
-            raise MissingExtra("writing a Keras model as ONNX", extra="keras") from error
-        model = onnx.load(file)
-    names = {model.graph.input[0].name: "pixels", model.graph.output[0].name: "probabilities"}
-    for node in model.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    model.graph.input[0].name, model.graph.output[0].name = "pixels", "probabilities"
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
 
 
 def _check(classifier: Classifier, whole: Any) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import keras
 
+from headstart.backbones.keras_graph import Call, Graph, Key, needed, open_model
 from headstart.errors import OptionError
-from headstart.keras.graph import Call, Graph, Key, open_model
 
 _NOISE = {
     "Dropout": "rate",
@@ -101,7 +101,7 @@ def _divide(graph: Graph, prefix: Sequence[Call], *, stops: Sequence[Stop]) -> C
     wanted = dict.fromkeys([key for call in tail for key in call.inputs.values()] + list(graph.outputs))
     cached = [key for key in wanted if key in computed]
     raw = [i for i, key in enumerate(graph.inputs) if key in wanted]
-    kept = _needed(prefix, cached)
+    kept = needed(prefix, cached)
     return Cut(
         graph=graph,
         prefix=graph.part(kept, inputs=graph.inputs, outputs=cached),
@@ -123,16 +123,6 @@ def without(cut: Cut, names: Mapping[str, str]) -> Cut:
             fixed.update(call.outputs)
     stops = [*cut.stops, *(Stop(name, reason) for name, reason in names.items())]
     return _divide(cut.graph, prefix, stops=stops)
-
-
-def _needed(calls: Sequence[Call], outputs: Sequence[Key]) -> list[Call]:
-    """The calls that ``outputs`` depend on, in order."""
-    wanted, kept = set(outputs), []
-    for call in reversed(calls):
-        if wanted.intersection(call.outputs):
-            wanted.update(call.inputs.values())
-            kept.append(call)
-    return kept[::-1]
 
 
 def why_not(call: Call) -> str | None:

@@ -14,9 +14,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.backbones.engine import openvino
+from headstart.backbones.keras_graph import Graph, Key, apply
 from headstart.errors import OptionError
 from headstart.keras.cutting import Cut, without
-from headstart.keras.graph import Graph, Key, apply
 
 Array = NDArray[Any]
 
@@ -74,15 +75,13 @@ class OpenVinoRunner:
     """A translated prefix on the CPU, several batches in flight."""
 
     def __init__(self, model: Any, *, batch: int) -> None:
-        import openvino
-
         self.name = openvino_name()
         self._batch = batch
         model.reshape(
             {i: [batch, *list(port.get_partial_shape())[1:]] for i, port in enumerate(model.inputs)}
         )
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = openvino().Core().compile_model(model, "CPU", settings)
         self._shapes = [tuple(port.shape)[1:] for port in compiled.outputs]
         # One request more than run at once, so that filling the next never waits for reading the last.
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
@@ -118,9 +117,7 @@ class OpenVinoRunner:
 
 def openvino_name() -> str:
     """The runtime and its version, as the cache knows it."""
-    import openvino
-
-    return "openvino " + str(openvino.get_version()).split("-")[0]
+    return "openvino " + str(openvino().get_version()).split("-")[0]
 
 
 def _padded(rows: Array, size: int) -> Array:

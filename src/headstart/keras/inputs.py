@@ -13,9 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from headstart.backbones.keras_graph import functional_of
 from headstart.errors import OptionError
 from headstart.keras.execution import Array
-from headstart.keras.graph import functional_of
 
 Transform = Callable[[list[Array]], list[Array]]
 """From the model's inputs to the tail's, each [n, …]."""

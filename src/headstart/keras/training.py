@@ -17,10 +17,10 @@ from typing import Any
 
 import keras
 
+from headstart.backbones.keras_graph import functional_of
 from headstart.keras.caching import Features, fingerprint
 from headstart.keras.cutting import Cut
 from headstart.keras.execution import Array
-from headstart.keras.graph import functional_of
 from headstart.keras.inputs import flat_arrays, number_of_steps, one_or_list, wrap_source
 from headstart.keras.worth import Verdict, judge
 

@@ -16,10 +16,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import openvino
-from openvino import opset13 as ops
 
-from headstart.keras.graph import Call, Graph, Key
+from headstart.backbones.engine import openvino
+from headstart.backbones.keras_graph import Call, Graph, Key
+
+_openvino = openvino()
+ops = _openvino.opset13
 
 Port = Any
 Shape = tuple[int | None, ...]
@@ -64,7 +66,7 @@ def translate(graph: Graph, shapes: Sequence[Shape]) -> Any:
     for call in graph.calls:
         values[call.outputs[0]] = _translate_call(call, values)
     results = [ops.result(_last(values[key])) for key in graph.outputs]
-    return openvino.Model(results, parameters, "prefix")
+    return _openvino.Model(results, parameters, "prefix")
 
 
 def _translate_call(call: Call, values: Mapping[Key, Value]) -> Value:

@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
+from headstart.backbones.keras_graph import functional_of
 from headstart.errors import OptionError
 from headstart.keras.caching import Features
 from headstart.keras.cutting import Cut, cut_model
 from headstart.keras.execution import PROBE, check_inputs, without_surprises
-from headstart.keras.graph import functional_of
 from headstart.keras.inputs import flat_arrays, refuse_random, why_not_source
 from headstart.places import cache_folder
 
