@@ -1,7 +1,7 @@
 """Data sets that were opened in the studio: what they are called, where they lie, what was found out.
 
-One folder for each, `HEADSTART_HOME/studio/data/ID`, with `about.json`, `report.json`, `plan.json` and, for what
-a browser sent, the photographs themselves.
+One folder for each, `HEADSTART_HOME/studio/data/ID`, with `about.json`, `report.json`, `plan.json` and, for
+what a browser sent, the photographs themselves.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def browse(root: Path, folder: Path) -> tuple[Entry, ...]:
         OptionError: the folder cannot be read.
     """
     base = root.resolve()
-    found = []
+    found: list[Entry] = []
     try:
         with os.scandir(folder) as entries:
             names = sorted((each for each in entries if not each.name.startswith(".")), key=lambda e: e.name)

@@ -1,7 +1,7 @@
 """Photographs and zips that a browser sent, stored where nothing of their names is trusted.
 
 A photograph is decoded before it is kept and is named by us; of its own name a readable rest stays, so that
-people recognise it. A zip is kept as it is and never extracted: `headstart.sources` reads its members in place.
+people recognise it. A zip is kept as it is and never extracted: `headstart.sources` reads it in place.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def store_photographs(sent: Iterable[Sent], folder: Path, *, label: str = "") ->
     refused, classes, kept = [], set(), 0
     for parts, each in named:
         folders = parts[1:-1] if wrapped else parts[:-1]
-        place = [clean(part) for part in folders[-_MOST_FOLDERS:]] or ([clean(label)] if label.strip() else [])
+        place = [clean(part) for part in folders[-_MOST_FOLDERS:]] or (
+            [clean(label)] if label.strip() else []
+        )
         shown = printable("/".join(parts[-2:])) or "a file without a name"
         try:
             _keep(each, folder.joinpath(*place), stem=Path(parts[-1]).stem if parts else "")

@@ -19,6 +19,7 @@ from headstart.plans.estimates import Range
 from headstart.runs import RUN_FILE, Run, RunStore, read_run
 from headstart.web.jobs import Job, Jobs
 from headstart.web.studio.collections import Collection, Collections
+from headstart.web.studio.servings import Servings
 
 OWNER = "studio"
 """Whose jobs these are in the queue that the lesson shares."""
@@ -29,11 +30,16 @@ _RUNS_SHOWN = 200
 
 @dataclass
 class Live:
-    """What a running job has said that the queue does not keep; its run keeps it in the end."""
+    """What a running job has said that the queue does not keep; its run keeps it in the end.
+
+    ``phases`` maps a phase's name to (done, total), in the order in which they began.
+    """
 
     begun: float = field(default_factory=time.monotonic)
     expected: Range | None = None
+    phases: dict[str, tuple[int, int]] = field(default_factory=dict)
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    stopping: bool = False
 
 
 class Recent:
@@ -53,12 +59,17 @@ class Recent:
                 self._kept.popitem(last=False)
         return name
 
+    def peek(self, name: str) -> Any:
+        """What was kept, or None."""
+        with self._turn:
+            return self._kept.get(name)
+
     def get(self, name: str) -> Any:
         """What was kept, or 404."""
-        with self._turn:
-            if name not in self._kept:
-                raise HTTPException(404, "This is no longer kept. Go back and do it again.")
-            return self._kept[name]
+        found = self.peek(name)
+        if found is None:
+            raise HTTPException(404, "This is no longer kept. Go back and do it again.")
+        return found
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Studio:
         root: what may be chosen lies below it.
         folder: the working directory: runs and comparisons made here lie in it.
         secret: signs session cookies.
+        collections: the data sets that were opened.
         work: plans, trainings, comparisons and exports, one at a time.
         looks: checks, which need not wait for a training.
         learner: None gives every browser a session of its own; what they see is the same.
@@ -82,6 +94,7 @@ class Studio:
     root: Path
     folder: Path
     secret: bytes = field(repr=False)
+    collections: Collections
     work: Jobs
     looks: Jobs
     learner: str | None = None
@@ -89,16 +102,9 @@ class Studio:
     addresses: bool = False
     token: str | None = field(default=None, repr=False)
     live: dict[str, Live] = field(default_factory=dict)
+    servings: Servings = field(default_factory=Servings)
     recent: Recent = field(default_factory=Recent)
     turn: threading.Lock = field(default_factory=threading.Lock)  # models and plots, one at a time
-
-    @property
-    def collections(self) -> Collections:
-        """The data sets that were opened."""
-        found: Collections = self.__dict__.setdefault(
-            "_collections", Collections(self.home / "studio" / "data")
-        )
-        return found
 
     def collection(self, identity: str) -> Collection:
         """One of them, or 404."""

@@ -1,0 +1,75 @@
+"""Small pictures for pages, made anew from the pixels: what a browser gets never was the file itself."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+from starlette.responses import Response
+
+from headstart.dataset import FileSource, Source, content_hash
+from headstart.errors import ImageError
+from headstart.images import open_image
+from headstart.sources import ZipSource
+
+SIDES = (128, 256, 512)
+_QUALITY = 80
+
+
+def thumbnail(source: Source, *, side: int) -> bytes:
+    """A square JPEG of an image, ``side`` pixels wide; ImageError where it is none."""
+    picture, _ = open_image(source.read(), shortest_side=side)
+    return jpeg(ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC))
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """An image as a file."""
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
+
+def answer(source: Source | None, *, side: int) -> Response:
+    """The response with a picture, or one that says that there is none."""
+    if source is None:
+        return Response("There is no such picture.", 404, media_type="text/plain")
+    try:
+        return Response(thumbnail(source, side=side if side in SIDES else SIDES[1]), media_type="image/jpeg")
+    except ImageError as error:
+        return Response(str(error), 404, media_type="text/plain")
+
+
+def remembered(image: Mapping[str, Any]) -> Source | None:
+    """Where an image that a run noted lies now; None where it is gone or is another one by now.
+
+    Args:
+        image: with ``file`` (and ``member`` of a zip) and ``content``, its hash in hex.
+    """
+    if not image.get("file"):
+        return None
+    source: Source
+    try:
+        if image.get("member"):
+            archive = zipfile.ZipFile(image["file"])
+            source = ZipSource(archive, archive.getinfo(image["member"]))
+        else:
+            source = FileSource(str(Path(image["file"])))
+        data = source.read()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, ImageError):
+        return None
+    return Bytes(bytes(data)) if content_hash(data).hex() == image.get("content") else None
+
+
+class Bytes:
+    """An image file's bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self.data

@@ -1,0 +1,152 @@
+"""Runs, their reports, and comparing them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from headstart.comparisons import Comparison, compare_runs, find_comparison, summaries
+from headstart.errors import RunError
+from headstart.reports import report
+from headstart.reports.run_facts import run_facts
+from headstart.runs import Run, read_predictions
+from headstart.web.rendering import leave
+from headstart.web.studio import pages, pictures
+from headstart.web.studio.pages import page
+from headstart.web.studio.watching import curve
+from headstart.web.studio.workbench import Studio, StudioOf
+
+router = APIRouter()
+
+_REPORT_POLICY = (
+    "sandbox allow-popups; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'"
+)
+"""A report is one file with its styles inside: it may show itself and nothing else, and runs no script."""
+
+MOST_COMPARED = 12
+
+
+@router.get("/runs")
+def runs_page(request: Request, studio: StudioOf) -> Response:
+    """Every run on this machine, wherever it was started, and every comparison."""
+    return page(request, "runs.html", runs=studio.runs(), comparisons=studio.comparisons())
+
+
+@router.get("/runs/{identity}")
+def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """A run: how good, how sure, what it took, its mistakes with a way to put labels right."""
+    run = studio.run(identity)
+    facts = run_facts(run)
+    return page(
+        request,
+        "run.html",
+        run=run,
+        facts=facts,
+        score=pages.score(run),
+        frozen=pages.frozen(run),
+        curve=curve(run.history),
+        **correctable(studio, run),
+    )
+
+
+def correctable(studio: Studio, run: Run) -> dict[str, Any]:
+    """What the page says of this run's corrections; nothing where labels cannot be put right here."""
+    from headstart.web.studio.correcting import state_of
+
+    return {"corrections": state_of(run)}
+
+
+@router.get("/runs/{identity}/picture/{content}")
+def picture(studio: StudioOf, identity: str, content: str, side: int = 256) -> Response:
+    """A held-out image of a run, small, where it still is what it was."""
+    run = studio.run(identity)
+    try:
+        entries = read_predictions(run.path)["images"]
+    except RunError:
+        entries = []
+    image = next((each for each in entries if each.get("content") == content), None)
+    return pictures.answer(pictures.remembered(image) if image else None, side=side)
+
+
+@router.get("/runs/{identity}/report")
+def report_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """The run's report, framed."""
+    run = studio.run(identity)
+    frame = f"/runs/{run.id}/report.html"
+    return page(request, "report.html", title=run.id, back=f"/runs/{run.id}", frame=frame)
+
+
+@router.get("/runs/{identity}/report.html")
+def report_file(studio: StudioOf, identity: str) -> Response:
+    """The report itself, in a sandbox."""
+    return _rendered(studio, studio.run(identity))
+
+
+def _rendered(studio: Studio, thing: Run | Comparison) -> Response:
+    with studio.turn:  # matplotlib is not made for several threads
+        text = report(thing).html()
+    return HTMLResponse(text, headers={"content-security-policy": _REPORT_POLICY})
+
+
+# Comparisons ------------------------------------------------------------------------------------------------
+
+
+@router.get("/compare")
+def compare_page(
+    request: Request, studio: StudioOf, run: Annotated[list[str] | None, Query()] = None
+) -> Response:
+    """Saved runs side by side; they must have been measured on the same split."""
+    runs = [studio.run(identity) for identity in (run or [])[:MOST_COMPARED]]
+    comparison = compare_runs(runs)
+    frame = "/compare/report.html?" + "&".join(f"run={each.id}" for each in runs)
+    return _comparison_page(request, comparison, frame=frame)
+
+
+@router.get("/compare/report.html")
+def compared_file(studio: StudioOf, run: Annotated[list[str] | None, Query()] = None) -> Response:
+    """The report on saved runs, in a sandbox."""
+    return _rendered(studio, compare_runs([studio.run(each) for each in (run or [])[:MOST_COMPARED]]))
+
+
+@router.get("/comparisons/{identity}")
+def comparison_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """A saved comparison."""
+    comparison = _saved(studio, identity)
+    return _comparison_page(request, comparison, frame=f"/comparisons/{comparison.id}/report.html")
+
+
+@router.get("/comparisons/{identity}/report.html")
+def comparison_file(studio: StudioOf, identity: str) -> Response:
+    """Its report, in a sandbox."""
+    return _rendered(studio, _saved(studio, identity))
+
+
+def _saved(studio: Studio, identity: str) -> Comparison:
+    if not any(each.id == identity for each in studio.comparisons()):
+        raise HTTPException(404, "There is no such comparison.")
+    return find_comparison(identity)
+
+
+def _comparison_page(request: Request, comparison: Comparison, *, frame: str) -> Response:
+    rows = summaries(comparison)
+    return page(
+        request,
+        "comparison.html",
+        comparison=comparison,
+        rows=rows,
+        chosen=comparison.choice.candidate.name if comparison.choice else "",
+        slowest=max(row.seconds for row in rows),
+        frame=frame,
+    )
+
+
+@router.post("/compare")
+def choose_runs(
+    request: Request, studio: StudioOf, run: Annotated[list[str] | None, Form()] = None
+) -> Response:
+    """From ticked rows to an address that can be kept."""
+    chosen = [each.id for each in map(studio.run, run or [])]
+    return leave(request, "/compare?" + "&".join(f"run={each}" for each in chosen))

@@ -1,0 +1,86 @@
+"""Starts the studio's server, on loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import threading
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import uvicorn
+
+from headstart.errors import OptionError
+from headstart.hosts import address_of, is_loopback, listen, names_for
+from headstart.places import home_folder
+from headstart.sources import printable
+from headstart.web.jobs import Jobs
+from headstart.web.site import load_secret
+from headstart.web.studio.app import create_studio
+from headstart.web.studio.collections import Collections
+from headstart.web.studio.workbench import Studio
+
+
+def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
+    """The studio of this machine.
+
+    Args:
+        root: what may be chosen lies below it.
+        host: where the server listens; beyond loopback a browser needs a token.
+        token: what such a browser must bring; a new one unless given.
+
+    Raises:
+        OptionError: the root is no folder.
+        RunError: the queue cannot be used.
+    """
+    if not root.is_dir():
+        raise OptionError(f"--root {printable(root)}: no such folder")
+    home = home_folder()
+    home.mkdir(parents=True, exist_ok=True)
+    names, local = names_for(host), is_loopback(host)
+    return Studio(
+        home=home,
+        root=root.resolve(),
+        folder=Path.cwd(),
+        secret=load_secret(home),
+        collections=Collections(home / "studio" / "data"),
+        work=Jobs(home / "jobs.db"),
+        looks=Jobs(home / "studio" / "looks.db"),
+        learner=getpass.getuser() if local else None,
+        hosts=names.hosts,
+        addresses=names.addresses,
+        token=None if local else token or secrets.token_urlsafe(16),
+    )
+
+
+def serve(root: Path, *, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serves the studio until Ctrl-C.
+
+    Args:
+        root: what may be chosen lies below it.
+        host: where to listen.
+        port: 0 takes any free one.
+        browser: whether to open the first page.
+        say: tells the address.
+
+    Raises:
+        OptionError: the port or the root cannot be used.
+    """
+    studio = prepare(root, host=host)
+    with closing(listen(host, port)) as listener:
+        address = address_of(host, listener.getsockname()[1])
+        address += f"?token={studio.token}" if studio.token else ""
+        say(f"the studio over {printable(studio.root)}: {address}  (Ctrl-C stops; nothing is lost)")
+        if browser:
+            # The browser's start must not delay the server's, and some browsers only return when they close.
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        config = uvicorn.Config(
+            create_studio(studio),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
