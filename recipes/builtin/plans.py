@@ -88,7 +88,11 @@ PLANS: dict[str, Plan] = {
     "pilot": Plan(phases=(Phase(700_000, 64), Phase(200_000, 96)), learning_rate=3e-3, warm_up=0.06),
     "builtin": _BUILTIN,
     "builtin-large": replace(
-        _BUILTIN, architecture="mobilenetv2_100", start="builtin", start_architecture="mobilenetv2_050"
+        _BUILTIN,
+        architecture="mobilenetv2_100",
+        start="builtin",
+        start_architecture="mobilenetv2_050",
+        phases=(Phase(192_000, 96), Phase(32_000, 128)),
     ),
     "round1": _ROUND,
     "round2": replace(_ROUND, start="round1", seed=1),
