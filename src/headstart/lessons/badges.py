@@ -76,7 +76,7 @@ class Issuer:
 
     @property
     def id(self) -> str:
-        """The key as a `did:jwk`."""
+        """The key as a ``did:jwk``."""
         return _did(self.jwk)
 
 

@@ -1,0 +1,220 @@
+"""Reads and runs the pages: the one convention of their blocks.
+
+A fenced ``console`` block shows commands, each after ``$ ``, and what they print. A fenced ``python`` block
+is a program; the blocks of one page share their variables. Both run in the order of the page, in a folder of their
+own that `furnish` fills. What cannot run ends in ``# not run by the tests: REASON``, for readers to see.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from click.testing import CliRunner
+from markdown_it import MarkdownIt
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).parent.parent
+CLASSES = {"daisy": "discs", "roses": "squares", "tulips": "bars"}
+"""What the photographs' folders are called, and which drawing stands in for each flower."""
+
+SERVERS = ("serve", "learn", "studio")
+NOT_RUN = re.compile(r"#.*not run by the tests: *(?P<reason>\S.*)?$", re.MULTILINE)
+_BIN = Path(sys.executable).parent
+_SHELL = re.compile(r"[|&;<>$`*\\]|^\w+=")
+_SERVER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command or one program of a page."""
+
+    page: str
+    line: int
+    language: str  # "console" or "python"
+    text: str
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not run, where the page says that it is not."""
+        found = NOT_RUN.search(self.text if self.language == "console" else self.text.partition("\n")[0])
+        return found and (found["reason"] or "")
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}: {self.text.splitlines()[0] if self.text else ''}"
+
+
+def pages() -> list[str]:
+    """Every page with blocks that run; the page of contracts shortens Python's grammar, so it cannot."""
+    found = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    built = ROOT / "docs" / "_build"
+    return sorted(
+        str(page.relative_to(ROOT))
+        for page in found
+        if built not in page.parents and page.name != "contracts.md"
+    )
+
+
+def fences(page: str) -> list[tuple[str, int, str, bool]]:
+    """Language, line, text of every block of a page, and whether it is indented only."""
+    tokens = MarkdownIt().parse((ROOT / page).read_text(encoding="utf-8"))
+    return [
+        (token.info.strip(), (token.map or [0])[0] + 1, token.content, token.type == "code_block")
+        for token in tokens
+        if token.type in ("fence", "code_block")
+    ]
+
+
+def steps(page: str) -> list[Step]:
+    """What a page tells its readers to run, in order."""
+    found: list[Step] = []
+    for language, line, text, _ in fences(page):
+        if language == "python":
+            found.append(Step(page, line, language, text))
+        elif language == "console":
+            found += _commands(page, line, text)
+    return found
+
+
+def _commands(page: str, start: int, text: str) -> list[Step]:
+    found: list[Step] = []
+    lines = iter(enumerate(text.splitlines(), start=start + 1))
+    for number, line in lines:
+        if not line.startswith("$ "):
+            continue
+        command = line[2:]
+        while command.endswith("\\"):
+            command = command[:-1] + " " + next(lines)[1].strip()
+        found.append(Step(page, number, "console", command))
+    return found
+
+
+def furnish(folder: Path, draw: Callable[..., Image.Image]) -> None:
+    """The folder in which every page begins: labelled, unlabelled and other photographs, a table, a zip."""
+    for name, per_class, seed in (("photos", 14, 0), ("more-photos", 4, 1)):
+        for flower, kind in CLASSES.items():
+            (folder / name / flower).mkdir(parents=True)
+            for number in range(1, per_class + 1):
+                picture = draw(kind, seed=1000 * seed + number, side=80)
+                picture.save(folder / name / flower / f"{number:03}.jpg", quality=90)
+    for digit in "0123456789":
+        (folder / "digits" / digit).mkdir(parents=True)
+        for number in range(8):
+            _written(digit, size=30 + 3 * number).save(folder / "digits" / digit / f"{number:04}.png")
+    (folder / "new-photos").mkdir()
+    for number, kind in enumerate(CLASSES.values(), start=1):
+        draw(kind, seed=3000 + number, side=80).save(folder / "new-photos" / f"{number:03}.jpg", quality=90)
+    shutil.copy(folder / "new-photos" / "001.jpg", folder / "flower.jpg")
+    listed = sorted((folder / "photos").rglob("*.jpg"))
+    rows = [f"{path.relative_to(folder).as_posix()},{path.parent.name}" for path in listed]
+    (folder / "photos.csv").write_text("path,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
+        for path in listed:
+            archive.write(path, path.relative_to(folder))
+
+
+def _written(digit: str, *, size: int) -> Image.Image:
+    image = Image.new("RGB", (64, 64), "black")
+    ImageDraw.Draw(image).text((32, 32), digit, "white", ImageFont.load_default(size), anchor="mm")
+    return image
+
+
+@dataclass
+class Reader:
+    """Somebody who does what a page says, in the current folder."""
+
+    names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__page__"})
+    _servers: list[tuple[Step, subprocess.Popen[str]]] = field(default_factory=list)
+    _ports: dict[str, str] = field(default_factory=dict)
+
+    def follow(self, step: Step) -> None:
+        """Run one step; raises AssertionError with what was printed where it fails."""
+        if step.language == "python":
+            exec(compile(self._here(step.text), str(step), "exec"), self.names)
+            return
+        words = shlex.split(step.text, comments=True)
+        if words[0] == "headstart" and words[1] in SERVERS:
+            self._start(step, words)
+        elif words[0] == "headstart" and not _SHELL.search(step.text):
+            self._headstart(step, words[1:])
+        else:
+            self._bash(step)
+
+    def leave(self) -> None:
+        """Press Ctrl-C in every server that the page started; each must end well."""
+        while self._servers:
+            step, server = self._servers.pop()
+            server.send_signal(signal.SIGINT)
+            _, printed = server.communicate(timeout=_SERVER_SECONDS)
+            assert server.returncode in (0, 130, -signal.SIGINT), f"{step}\n{printed}"
+            assert "Traceback" not in printed, f"{step}\n{printed}"
+
+    def _here(self, text: str) -> str:
+        """Addresses of the page's servers become those where they really listen."""
+        for written, real in self._ports.items():
+            text = text.replace(f"127.0.0.1:{written}", f"127.0.0.1:{real}")
+        return text
+
+    def _headstart(self, step: Step, arguments: list[str]) -> None:
+        from headstart.cli import cli
+
+        done = CliRunner().invoke(cli, arguments, catch_exceptions=True)
+        assert done.exit_code == 0, f"{step}\n{done.output}\n{done.exception!r}"
+
+    def _bash(self, step: Step) -> None:
+        environment = {**os.environ, "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", self._here(step.text)],
+            capture_output=True, text=True, env=environment, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{step}\n{done.stdout}\n{done.stderr}"
+
+    def _start(self, step: Step, words: list[str]) -> None:
+        port = _free_port()
+        if "--port" in words:
+            at = words.index("--port") + 1
+            written, words[at] = words[at], port
+        else:
+            written = {"serve": "8422", "learn": "8421", "studio": "8420"}[words[1]]
+            words += ["--port", port]
+        if words[1] != "serve" and "--no-browser" not in words:
+            words.append("--no-browser")
+        self._ports[written] = port
+        server = subprocess.Popen(
+            [_BIN / words[0], *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        _wait_until_it_answers(step, server, port)
+        self._servers.append((step, server))
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def _wait_until_it_answers(step: Step, server: "subprocess.Popen[str]", port: str) -> None:
+    give_up = monotonic() + _SERVER_SECONDS
+    while monotonic() < give_up:
+        assert server.poll() is None, f"{step}\n{server.communicate()[0]}"
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return  # an answer, if not a page
+        except OSError:
+            sleep(0.05)
+    server.kill()
+    raise AssertionError(f"{step}\nno answer within {_SERVER_SECONDS} s")
