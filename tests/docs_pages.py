@@ -1,8 +1,8 @@
 """Reads and runs the pages: the one convention of their blocks.
 
 A fenced ``console`` block shows commands, each after ``$ ``, and what they print. A fenced ``python`` block
-is a program; the blocks of one page share their variables. Both run in the order of the page, in a folder of their
-own that `furnish` fills. What cannot run ends in ``# not run by the tests: REASON``, for readers to see.
+is a program; the blocks of one page share their variables. Both run in the order of the page, in a folder of
+their own that `furnish` fills. What cannot run ends in ``# not run by the tests: REASON``, which readers see.
 """
 
 import os
