@@ -154,6 +154,11 @@ def fit(
             backbone, size=size, architecture=architecture, pretrained=not scratch, seed=seed
         )
     depth = 0 if scratch else network.depth("all" if freeze == "auto" else freeze)
+    if depth < len(network.stages) and network.recipe is None:
+        raise OptionError(
+            f"freeze={freeze}: the stages of backbone {network.name} are a Keras model's and stay frozen "
+            "here; take freeze=all, or thaw them in Keras and train with headstart.keras.fit"
+        )
     wanted = Wanted(
         depth=depth,
         views=parse_views(views),

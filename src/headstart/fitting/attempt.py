@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.backbones import Backbone
 from headstart.choice.freezing import FEWEST_IMAGES, judge
 from headstart.errors import OptionError
 from headstart.features import CacheUse, Progress
@@ -92,7 +93,7 @@ def make(
     """Train what is asked for and, given epochs for it, the last stages too where that pays."""
     config = request.config
     _, held_out = split_sizes(request.dataset, validation=config.validation, test=0.0)
-    worth = deeper_epochs is not None and not why_not_deeper(held_out)
+    worth = deeper_epochs is not None and not why_not_deeper(request.backbone, held_out)
     foresight = foresee(
         request,
         budget=budget,
@@ -158,7 +159,7 @@ def _foresee_deeper(
     first: Attempt, *, epochs: int, budget: float | None, progress: Progress | None
 ) -> tuple[Foresight | None, str]:
     """The deeper training's prediction, or why there will be none."""
-    reason = why_not_deeper(len(first.prepared.images("validation")))
+    reason = why_not_deeper(first.foresight.request.backbone, len(first.prepared.images("validation")))
     if reason:
         return None, reason
     old = first.foresight
@@ -179,8 +180,10 @@ def _foresee_deeper(
     return foresight, ""
 
 
-def why_not_deeper(validation_images: int) -> str:
+def why_not_deeper(backbone: Backbone, validation_images: int) -> str:
     """Why a deeper training cannot be judged or made; empty where it can."""
+    if backbone.recipe is None:
+        return f"the stages of {backbone.name} are a Keras model's; headstart.keras.fit trains them"
     if find_spec("torch") is None or find_spec("timm") is None:
         return "training deeper needs PyTorch (pip install 'headstart[torch]')"
     if validation_images < FEWEST_IMAGES:
