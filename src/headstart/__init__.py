@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "fit": "headstart.fitting",
     "compare": "headstart.comparisons",
+    "export": "headstart.exports",
     "load": "headstart.classifier",
     "Classifier": "headstart.classifier",
     "Run": "headstart.runs",
@@ -18,7 +19,17 @@ _HOMES = {
     "load_backbone": "headstart.backbones",
 }
 
-__all__ = ["Classifier", "Run", "__version__", "compare", "fit", "load", "load_backbone", "read_dataset"]
+__all__ = [
+    "Classifier",
+    "Run",
+    "__version__",
+    "compare",
+    "export",
+    "fit",
+    "load",
+    "load_backbone",
+    "read_dataset",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,10 +49,7 @@ def make_model(recipe: Recipe, *, size: int, name: str) -> Any:
     import timm
     import torch
 
-    configuration = timm.get_pretrained_cfg(recipe.architecture)
-    kwargs = {**recipe.timm_kwargs, "num_classes": 0}
-    if configuration is not None and configuration.fixed_input_size:
-        kwargs["img_size"] = size
+    kwargs = timm_arguments(recipe, size=size)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -65,6 +62,15 @@ def make_model(recipe: Recipe, *, size: int, name: str) -> Any:
     if recipe.weights is not None:
         _load_weights(model, recipe.weights, architecture=recipe.architecture)
     return model.eval()
+
+
+def timm_arguments(recipe: Recipe, *, size: int) -> dict[str, Any]:
+    """What ``timm.create_model`` needs beside the architecture to make a recipe's network for a size."""
+    import timm
+
+    configuration = timm.get_pretrained_cfg(recipe.architecture)
+    sized = configuration is not None and configuration.fixed_input_size
+    return {**recipe.timm_kwargs, "num_classes": 0} | ({"img_size": size} if sized else {})
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -1,0 +1,61 @@
+"""`headstart export`: a classifier in another format, checked against the original."""
+
+import click
+
+from headstart.cli.terminal import human_bytes, json_option, print_json, progress_bar
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--to",
+    required=True,
+    metavar="FORMAT",
+    help="onnx, openvino, safetensors, torchscript, tflite or saved_model.",
+)
+@click.option("--out", metavar="DIR", help="A new folder; default: exports/FORMAT in the run's folder.")
+@click.option(
+    "--images", metavar="DIR|ZIP", help="Where the run's images lie now, or any images to check with."
+)
+@click.option(
+    "--int8", is_flag=True, help="Eight bits (onnx, openvino), calibrated with the training images."
+)
+@click.option(
+    "--int8-cost",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="POINTS",
+    help="Points of accuracy that --int8 may cost on the held-out images.",
+)
+@json_option
+def command(
+    run: str, to: str, out: str | None, images: str | None, int8: bool, int8_cost: float, as_json: bool
+) -> None:
+    """Write a classifier in another format, with a model card and a program that runs it without Headstart.
+
+    \b
+    headstart export RUN --to onnx
+    headstart export RUN --to openvino --int8 --out flowers-int8
+    """
+    from headstart.exports import export
+
+    with progress_bar() as bar:
+        made = export(run, to=to, out=out, images=images, int8=int8, int8_cost=int8_cost, progress=bar)
+    if as_json:
+        print_json(made.to_dict())
+        return
+    parity, spent = made.parity, made.int8
+    click.echo(f"{made.path}: {human_bytes(sum(made.files.values()))} in {len(made.files)} files")
+    if spent is None:
+        click.echo(
+            f"same label as the classifier in float32 on all of {parity.images} images, "
+            f"probabilities differ by at most {parity.largest_difference:.1g}"
+        )
+    else:
+        click.echo(
+            f"int8: {spent.accuracy:.1%} against {spent.original:.1%} on {spent.images} held-out images "
+            f"({-spent.points:+.1f} points, standard error {spent.standard_error:.1f}); "
+            f"{spent.agreement:.1%} of labels agree"
+        )
+    click.echo(f"try it: python {made.path / 'predict.py'} photo.jpg")

@@ -1,0 +1,280 @@
+"""Exports: every format says what the classifier says, alone, and nothing half-made is left behind."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headstart
+from headstart.classifier import Classifier
+from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
+from headstart.exports import FORMATS, Export, export
+from headstart.exports.graphs import plain_graph
+from headstart.exports.parity import compare, refuse_if_different
+from headstart.exports.quantisation import cost, refuse_if_too_dear
+
+SIZE = 64
+FLOAT_FORMATS = tuple(FORMATS)
+FILES = {
+    "onnx": ["model.onnx"],
+    "openvino": ["model.bin", "model.xml"],
+    "safetensors": ["model.json", "model.safetensors"],
+    "torchscript": ["model.pt"],
+    "tflite": ["model.tflite"],
+    "saved_model": ["saved_model/fingerprint.pb", "saved_model/saved_model.pb"],
+}
+
+
+def needs(form: str) -> None:
+    """Skip where the format's converter or runtime is not installed."""
+    for module in FORMATS[form].modules:
+        if find_spec(module) is None:
+            pytest.skip(f"{form} needs headstart[{FORMATS[form].extra}]")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """One run on made photographs, and the exports that tests have asked for."""
+    from conftest import write_photos
+
+    root = tmp_path_factory.mktemp("exports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(root / "cache"))
+        patch.setenv("HEADSTART_HOME", str(root / "home"))
+        photos = write_photos(root / "photos", per_class=40)
+        classifier, run = headstart.fit(photos, size=SIZE, precision="f32", out=root / "run")
+    yield {"classifier": classifier, "run": run, "photos": photos, "made": {}, "root": root}
+
+
+def made(shared: dict[str, Any], form: str, *, int8: bool = False) -> Export:
+    """The shared run in a format, exported once."""
+    needs(form)
+    key = (form, int8)
+    if key not in shared["made"]:
+        shared["made"][key] = export(
+            shared["run"], to=form, int8=int8, int8_cost=20.0, out=shared["root"] / f"{form}-{int8}"
+        )
+    found: Export = shared["made"][key]
+    return found
+
+
+ALONE = textwrap.dedent(
+    """
+    import runpy, sys
+    class Refuse:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] == "headstart":
+                raise ImportError("headstart is blocked")
+    sys.meta_path.insert(0, Refuse())
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+)
+
+
+@pytest.mark.parametrize("form", FLOAT_FORMATS)
+def test_the_program_beside_an_export_runs_without_headstart_and_agrees(
+    shared: dict[str, Any], form: str, tmp_path: Path
+) -> None:
+    found = made(shared, form)
+    files = sorted(shared["photos"].rglob("*.jpg"))[::5]
+    command = [sys.executable, "-c", ALONE, str(found.path / "predict.py"), *map(str, files), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    answers = json.loads(done.stdout)
+    expected = replace(shared["classifier"], precision="f32").predict(files)
+    assert [a["label"] for a in answers] == [e.label for e in expected]
+    for answer, prediction in zip(answers, expected, strict=True):
+        assert answer["probability"] == pytest.approx(prediction.probability, abs=0.02)
+
+
+@pytest.mark.parametrize("form", FLOAT_FORMATS)
+def test_every_format_is_checked_on_the_runs_held_out_images(shared: dict[str, Any], form: str) -> None:
+    found = made(shared, form)
+    assert found.parity.images == shared["run"].images["validation"]
+    assert found.parity.changed == 0 and found.parity.largest_difference <= FORMATS[form].tolerance
+    assert set(FILES[form]) | {"predict.py", "card.md", "card.json"} <= set(found.files)
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_int8_is_smaller_and_its_cost_is_on_the_card(shared: dict[str, Any], form: str) -> None:
+    if find_spec("nncf") is None:
+        pytest.skip("int8 needs headstart[export]")
+    small, full = made(shared, form, int8=True), made(shared, "openvino")
+    assert small.int8 is not None and small.int8.images == shared["run"].images["validation"]
+    assert small.int8.points <= 20 and small.int8.agreement > 0.8
+    weights = "model.onnx" if form == "onnx" else "model.bin"
+    assert small.files[weights] < 0.7 * full.files["model.bin"]
+    card = json.loads((small.path / "card.json").read_text())
+    assert card["int8"]["accuracy"] == small.int8.accuracy
+    assert "held-out images" in (small.path / "card.md").read_text()
+
+
+def test_the_card_says_what_the_run_knows(shared: dict[str, Any]) -> None:
+    found, run = made(shared, "onnx"), shared["run"]
+    card = json.loads((found.path / "card.json").read_text())
+    assert card["classes"] == ["bars", "discs", "squares"]
+    assert card["metrics"]["validation"]["interval"] == list(run.evaluation["validation"]["interval"])
+    assert card["data"]["images"]["train"] == run.images["train"]
+    assert card["input"]["shape"] == ["N", SIZE, SIZE, 3] and card["input"]["type"] == "uint8"
+    assert card["licence_of_weights"].startswith("Apache-2.0")
+    assert card["versions"]["onnx"] and card["parity"] == found.parity.to_dict()
+    text = (found.path / "card.md").read_text()
+    low, high = run.evaluation["validation"]["interval"]
+    assert f"{low:.1%} to {high:.1%}" in text and "Limits" in text and str(run.images["train"]) in text
+
+
+def test_thawed_stages_are_in_the_weights_and_in_torchscript(tmp_path: Path) -> None:
+    needs("torchscript")
+    from conftest import write_photos
+
+    photos = write_photos(tmp_path / "photos", per_class=12)
+    _, run = headstart.fit(photos, size=SIZE, freeze=7, epochs=1, head="softmax", precision="f32")
+    for form in ("safetensors", "torchscript"):
+        assert export(run, to=form).parity.changed == 0
+
+
+def test_the_probabilities_of_a_npy_are_saved_as_they_are(shared: dict[str, Any], tmp_path: Path) -> None:
+    found = made(shared, "openvino")
+    pixels = np.random.default_rng(0).integers(0, 256, (35, SIZE, SIZE, 3), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    command = [sys.executable, str(found.path / "predict.py"), "pixels.npy", "--save", "out.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    classifier: Classifier = replace(shared["classifier"], precision="f32")
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), classifier.probabilities(pixels), atol=1e-4)
+    assert len(done.stdout.splitlines()) == 35
+
+
+def test_a_model_that_disagrees_is_refused_and_leaves_nothing(
+    shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(folder: Path, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.full((len(pixels), 3), 1 / 3, np.float32)
+
+    monkeypatch.setattr("headstart.exports.run_program", wrong)
+    with pytest.raises(ParityError, match="the openvino export differs"):
+        export(shared["run"], to="openvino", out=tmp_path / "out" / "export")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_difference_within_the_tolerance_passes_and_one_beyond_does_not() -> None:
+    original = np.array([[0.7, 0.3], [0.4, 0.6]], np.float32)
+    near, far = original + 5e-4, original + 5e-3
+    refuse_if_different(compare(near, original, tolerance=1e-3), form="onnx")
+    with pytest.raises(ParityError, match=r"0\.005"):
+        refuse_if_different(compare(far, original, tolerance=1e-3), form="onnx")
+    with pytest.raises(ParityError, match="1 of 2 labels changed"):
+        refuse_if_different(
+            compare(original[:, ::-1] * [[0], [1]] + original * [[1], [0]], original, tolerance=1.0),
+            form="onnx",
+        )
+    nothing = np.full_like(original, np.nan)
+    with pytest.raises(ParityError):
+        refuse_if_different(compare(nothing, original, tolerance=1e-3), form="onnx")
+
+
+def test_the_cost_of_int8_is_counted_in_points_and_bounded() -> None:
+    labels = np.array([0, 0, 1, 1])
+    original = np.eye(2, dtype=np.float32)[labels]
+    found = original[[0, 2, 2, 3]]  # one of four wrong
+    lost = cost(found, original, labels=labels, calibration=7)
+    assert (lost.points, lost.accuracy, lost.original, lost.agreement) == (25.0, 0.75, 1.0, 0.75)
+    refuse_if_too_dear(lost, most=25)
+    with pytest.raises(OptionError, match=r"costs 25\.0 points.*--int8-cost"):
+        refuse_if_too_dear(lost, most=24)
+
+
+def test_constants_are_computed_and_the_graph_says_the_same(shared: dict[str, Any]) -> None:
+    import onnx
+
+    model = shared["classifier"].model
+    plain = plain_graph(model)
+    assert sum(node.op_type == "Cast" for node in plain.graph.node) == 1  # of the pixels
+    assert len(plain.graph.node) < len(onnx.load(model).graph.node)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(plain.SerializeToString()), "CPU")
+    expected = replace(shared["classifier"], precision="f32").probabilities(pixels)
+    np.testing.assert_allclose(compiled({"pixels": pixels})["probabilities"], expected, atol=0.05)
+
+
+def test_images_that_have_moved_are_found_where_the_user_says(shared: dict[str, Any], tmp_path: Path) -> None:
+    copy = shared["run"].path
+    lost = tmp_path / "run"
+    lost.mkdir()
+    for file in copy.iterdir():
+        if file.is_file():
+            (lost / file.name).write_bytes(file.read_bytes())
+    predictions = json.loads((lost / "predictions.json").read_text())
+    for entry in predictions["images"]:
+        entry["file"] = f"/gone/{entry['path']}"
+    (lost / "predictions.json").write_text(json.dumps(predictions))
+    with pytest.raises(OptionError, match=r"/gone; give .* with --images"):
+        export(lost, to="openvino")
+    moved = export(lost, to="openvino", images=shared["photos"])
+    assert moved.parity.images == shared["run"].images["validation"]
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "one.jpg").write_bytes((shared["photos"] / "bars" / "000.jpg").read_bytes())
+    assert export(lost, to="openvino", images=others, out=tmp_path / "o").parity.images == 1
+    with pytest.raises(OptionError, match="--int8 needs the run's own"):
+        export(lost, to="openvino", images=others, int8=True, out=tmp_path / "p")
+    with pytest.raises(DatasetError):
+        export(lost, to="openvino", images=tmp_path / "run", out=tmp_path / "q")
+
+
+def test_what_cannot_be_had_is_one_clear_error(
+    shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shared["run"]
+    with pytest.raises(OptionError, match=r"--to 'coreml': expected one of onnx, openvino"):
+        export(run, to="coreml")
+    with pytest.raises(OptionError, match="--int8 is for onnx and openvino"):
+        export(run, to="torchscript", int8=True)
+    with pytest.raises(OptionError, match="--int8-cost"):
+        export(run, to="openvino", int8_cost=-1)
+    with pytest.raises(RunError, match="no run nowhere"):
+        export("nowhere", to="openvino")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(RunError, match="is there already"):
+        export(run, to="openvino", out=tmp_path / "taken")
+    bare = shared["classifier"].save(tmp_path / "bare")
+    with pytest.raises(RunError, match=r"has no run\.json"):
+        export(bare, to="torchscript", images=shared["photos"])
+    monkeypatch.setattr("headstart.exports.formats.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"headstart\[tflite\]"):
+        export(run, to="tflite")
+
+
+def test_a_classifier_without_a_record_says_so_on_its_card(shared: dict[str, Any], tmp_path: Path) -> None:
+    bare = shared["classifier"].save(tmp_path / "bare")
+    found = export(headstart.load(bare), to="openvino", images=shared["photos"])
+    assert found.path == bare / "exports" / "openvino"
+    text = (found.path / "card.md").read_text()
+    assert "not recorded" in text and "nothing is known of its accuracy" in text
+
+
+def test_the_command_prints_json_on_stdout_and_errors_exit_with_2(
+    shared: dict[str, Any], tmp_path: Path
+) -> None:
+    program = "from headstart.cli import main; main()"
+    command = [sys.executable, "-c", program, "export", str(shared["run"].path)]
+    good = subprocess.run(
+        [*command, "--to", "openvino", "--out", str(tmp_path / "x"), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(good.stdout)
+    assert found["to"] == "openvino" and found["parity"]["changed"] == 0 and good.stderr == ""
+    bad = subprocess.run([*command, "--to", "coreml"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 2 and bad.stdout == "" and len(bad.stderr.splitlines()) == 1
