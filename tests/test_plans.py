@@ -280,7 +280,7 @@ def test_epochs_are_timed_without_what_came_before_them() -> None:
         )
     }
     assert seen["epoch"].ratio * jobs.epoch_base(job) == pytest.approx(2.0)
-    assert seen["torch"].ratio * 2.0 == pytest.approx(5.0)
+    assert seen["torch"].ratio * jobs.TORCH_START == pytest.approx(5.0)
 
 
 # ---------------------------------------------------------------------------------------- budgets
@@ -502,7 +502,7 @@ def test_a_plan_has_a_row_for_every_backbone_and_depth_and_trains_nothing(photos
 
 def test_a_second_plan_remembers_and_times_nothing_again(photos: Path) -> None:
     first = plan(photos, backbones=["builtin@64"], depths=["all"], precision="f32")
-    assert first.rows[0].basis == "timed now" and {t.batch_size for _, t in first.prefixes} >= {32}
+    assert first.rows[0].basis == "timed now" and {t.batch_size for _, t in first.prefixes} >= {16}
     second = plan(photos, backbones=["builtin@64"], depths=["all"], precision="f32")
     assert second.rows[0].basis == "remembered" and second.prefixes == ()
 

@@ -84,7 +84,7 @@ def forecast(
         for candidate in group:
             passes[candidate] = looking
             trainings[candidate] = _training(dataset, network, candidate, configure(candidate), rates=rates)
-    return Forecast(passes, trainings, rates.estimate("torch", "", base=2.0, spread=0.4), rates)
+    return Forecast(passes, trainings, rates.estimate("torch", "", base=jobs.TORCH_START, spread=0.4), rates)
 
 
 def _projections(job: jobs.Job, group: Sequence[Candidate], *, rates: Rates) -> list[Estimate]:

@@ -16,6 +16,7 @@ from headstart.features import Extraction, Progress
 from headstart.fitting.preparation import Prepared
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
+from headstart.plans.jobs import TAP_IMAGES
 from headstart.plans.observing import Audience
 from headstart.runs import RunConfig
 
@@ -33,9 +34,6 @@ _MANY_IMAGES = 2048
 _WIDEST, _WIDEST_OF_MANY = 4096, 2048
 """Dimensions that chosen taps may have together. The ridge head takes the eigenvectors of a matrix of as many
 rows as there are dimensions or images, whichever are fewer: 1.5 s at 2,048, and eight times that at 4,096."""
-
-_TAP_CHOICE_IMAGES = 320
-"""Choosing taps takes the eigenvalues of some twenty kernels of images x images: 0.2 s at this many."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _choose_taps(
     names = tuple(tap.name for tap in extraction.backbone.taps())
     if taps == "all":
         return names, None
-    images = _subset(prepared, most=_TAP_CHOICE_IMAGES)
+    images = _subset(prepared, most=TAP_IMAGES)
     features = {name: extraction.features(images, taps=[name], view=CENTRE) for name in names}
     choice = heads.choose_taps(
         features,

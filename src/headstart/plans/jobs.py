@@ -38,7 +38,12 @@ _LINEAR_ALGEBRA = 2e10
 _EIGEN_OPERATIONS = 12
 """Operations of an eigendecomposition of n x n, over n cubed."""
 
-_TAP_IMAGES = 512
+TAP_IMAGES = 320
+"""Training images that a choice of taps looks at; it takes the eigenvalues of kernels of images x images."""
+
+TORCH_START = 3.2
+"""Seconds to import PyTorch and timm, build the network and take a first step."""
+
 _PENALTIES = 13
 _CANDIDATES_BEYOND_TAPS = 5  # concatenations that are tried besides the single taps
 UNSEEN_SPREAD = 0.35
@@ -233,7 +238,7 @@ def hit_base(job: Job) -> float:
 def _training_steps(job: Job) -> list[Step]:
     if job.thawed:
         return [
-            Step("train", "torch", "", 2.0, 0.4),  # importing PyTorch, building the network, the first step
+            Step("train", "torch", "", TORCH_START, 0.4),
             Step("train", "epoch", tail_key(job), job.epochs * epoch_base(job), 0.6),
             *([Step("train", "ridge", "start", _ridge_base(job))] if job.pretrained else []),
         ]
@@ -276,7 +281,7 @@ def _ridge_base(job: Job) -> float:
         scores = 2 * rows * rows * _PENALTIES * (job.classes + 1)
         operations = float(scores + _EIGEN_OPERATIONS * rows**3 + 4 * rows * rows * width)
     if job.choosing_taps:
-        images = min(_TAP_IMAGES, job.training)
+        images = min(TAP_IMAGES, job.training)
         tried = job.tap_count + _CANDIDATES_BEYOND_TAPS
         operations += tried * _EIGEN_OPERATIONS * images**3 + 2.0 * images * images * job.tap_width
     return 0.02 + operations / _LINEAR_ALGEBRA

@@ -65,10 +65,14 @@ class Observation:
     ratio: float
 
 
+_FORMULAS = 2
+"""Raised when a formula of `headstart.plans.jobs` changes: ratios to the old one say nothing of the new."""
+
+
 def machine() -> str:
-    """What a speed belongs to; a home folder may be shared between machines."""
+    """What a ratio belongs to; a home folder may be shared between machines."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.node()} {platform.machine()} {cores}"
+    return f"{platform.node()} {platform.machine()} {cores} formulas {_FORMULAS}"
 
 
 class Rates:

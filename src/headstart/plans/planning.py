@@ -1,5 +1,6 @@
 """`headstart plan`: what each backbone and depth would cost here, with this data. Nothing is trained."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from headstart.backbones import Backbone, load_backbone
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, cache_bytes, missing_share
+from headstart.features.extraction import BATCH_SIZE
 from headstart.features.lookup import spread
 from headstart.images import View, parse_views
 from headstart.places import cache_folder
@@ -46,9 +48,6 @@ ALLOWED_SHARE = 0.1
 
 _SAMPLE = 24
 """Images decoded to time decoding."""
-
-_EXTRACTION_BATCH = 32
-"""What a fit runs in; `headstart.features.extraction`."""
 
 _SMALL_BATCH = 8
 _MOST_LOADING = 2.0
@@ -265,7 +264,7 @@ def _time_features(session: _Session, requests: Sequence[_Request]) -> None:
     if not session.rates.known("decode", job.data):
         _time_decoding(requests[0], job)
     unknown = [each for each in requests if not session.rates.known("prefix", each.job(missing=1.0).network)]
-    if unknown and _affordable(unknown[0], _prefix_cost(unknown[0], batch_size=_EXTRACTION_BATCH)):
+    if unknown and _affordable(unknown[0], _prefix_cost(unknown[0], batch_size=BATCH_SIZE)):
         _time_prefix(unknown)
 
 
@@ -283,10 +282,11 @@ def _basis(request: _Request) -> str:
 
 
 def _affordable(request: _Request, cost: Sequence[Estimate]) -> bool:
-    """Whether a timing that costs about this much stays within what the plan may take."""
+    """Whether a timing stays within what the plan may take, although it may take longer than expected."""
     session = request.session
     fit = add(jobs.estimates(request.job(missing=1.0), session.rates)).seconds
-    return session.elapsed + add(cost).seconds < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
+    at_most = add(cost).seconds * math.exp(add(cost).spread)
+    return session.elapsed + at_most < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
 
 
 def _prefix_cost(request: _Request, *, batch_size: int) -> list[Estimate]:
@@ -306,7 +306,7 @@ def _training_cost(request: _Request) -> list[Estimate]:
     running = images * forward * jobs.FORWARD_AND_BACKWARD
     return [
         rates.estimate("epoch", jobs.tail_key(job), base=running, spread=0.6),
-        rates.estimate("torch", "", base=2.0, spread=0.4),
+        rates.estimate("torch", "", base=jobs.TORCH_START, spread=0.4),
     ]
 
 
@@ -338,7 +338,7 @@ def _time_prefix(requests: Sequence[_Request]) -> None:
     request = requests[0]
     session, backbone = request.session, request.backbone
     stages, pixels = len(backbone.stages), _pixels(request)
-    trials = [(stages, _EXTRACTION_BATCH), (stages, _SMALL_BATCH), (stages // 2, _EXTRACTION_BATCH)]
+    trials = [(stages, BATCH_SIZE), (stages, _SMALL_BATCH), (stages // 2, BATCH_SIZE)]
     found: list[PrefixTiming] = []
     for depth, batch_size in trials:
         if found and not _affordable(request, _prefix_cost(request, batch_size=batch_size)):
@@ -382,7 +382,7 @@ def _time_training(request: _Request) -> None:
     forward = job.tail_macs / jobs.TRAIN_RATE
     session.learn(
         Observation("epoch", jobs.tail_key(job), each / (forward * jobs.FORWARD_AND_BACKWARD)),
-        Observation("torch", "", max(opened, 0.05) / 2.0),
+        Observation("torch", "", max(opened, 0.05) / jobs.TORCH_START),
     )
 
 

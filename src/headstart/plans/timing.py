@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 BATCHES = 3
-"""Timed by `time_prefix`, after one that is not."""
+"""In one round of `time_prefix`, after one that is not timed."""
 
-TRAINING_STEPS = 3
+_ROUNDS = (2, 12)
+_ENOUGH = 0.15
+"""Rounds are run until they took so many seconds, or the standard error of their mean is small."""
+
+_SMALL_ERROR = 0.03
+
+TRAINING_STEPS = 2
 TRAINING_EPOCHS = 2
 """Run by `time_training`; the first epoch pays for warming up."""
 
@@ -92,7 +98,9 @@ def time_prefix(
 ) -> PrefixTiming:
     """Make the first ``depth`` stages ready and run some batches of rendered images through them.
 
-    One batch goes first, untimed. ``pixels``, uint8 [n, S, S, 3], are repeated as needed.
+    One batch goes first, untimed; then rounds of batches, until their median is known well enough. A small
+    network takes many, a large one is known after the first. ``pixels``, uint8 [n, S, S, 3], are repeated as
+    needed.
     """
     begun = clock()
     wanted = backbone.taps() if taps else backbone.taps()[-1:]
@@ -111,10 +119,23 @@ def time_prefix(
     for _ in prefix.stream(feed(_WARM_UP_BATCHES)):
         pass
     opened = clock() - begun
-    started = clock()
-    for _ in prefix.stream(feed(BATCHES)):
-        pass
-    return PrefixTiming(depth, batch_size, opened, (clock() - started) / (BATCHES * batch_size))
+    rounds: list[float] = []
+    while not _known(rounds):
+        started = clock()
+        for _ in prefix.stream(feed(BATCHES)):
+            pass
+        rounds.append(clock() - started)
+    return PrefixTiming(depth, batch_size, opened, statistics.median(rounds) / (BATCHES * batch_size))
+
+
+def _known(rounds: Sequence[float]) -> bool:
+    """Whether more rounds would hardly say more."""
+    if sum(rounds) >= _ENOUGH or len(rounds) >= _ROUNDS[1]:
+        return True
+    if len(rounds) < _ROUNDS[0]:
+        return False
+    error = statistics.stdev(rounds) / len(rounds) ** 0.5
+    return error < _SMALL_ERROR * statistics.mean(rounds)
 
 
 @dataclass(frozen=True)
