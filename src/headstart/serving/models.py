@@ -19,7 +19,7 @@ from headstart.runs import RUN_FILE, RunStore, timestamp
 
 _log = logging.getLogger(__name__)
 
-_BATCHES = (1, 4, 16)
+_BATCHES = (1, 4, 8, 16)
 """Sizes that a network is compiled for; a batch is cut into those, and the last piece may be padded."""
 
 Signature = tuple[tuple[int, int, int], ...]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
-from contextlib import closing
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 import uvicorn
 
@@ -75,4 +77,15 @@ def serve(
             timeout_graceful_shutdown=STOP_SECONDS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt), _ending_on(signal.SIGTERM):
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def _ending_on(number: signal.Signals) -> Iterator[None]:
+    """End with exit code 0: once it has stopped, uvicorn raises the signal that stopped it again."""
+    before = signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

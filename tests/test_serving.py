@@ -1,0 +1,666 @@
+"""Predictions over HTTP: equal answers, batches, bounds, a newer classifier, a stop that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
+
+import schemathesis
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, Phase, settings
+from PIL import Image
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import headstart
+from conftest import write_photos
+from headstart.classifier import CLASSIFIER_FILE, MODEL_FILE, Classifier
+from headstart.errors import OptionError, RunError
+from headstart.hosts import names_for
+from headstart.serving import connections
+from headstart.serving.app import create_app
+from headstart.serving.connections import BoundedProtocol
+from headstart.serving.limits import Limits
+from headstart.serving.models import Models, Served, fixed, latest
+
+HEADSTART = Path(sys.executable).with_name("headstart")
+BASE = "http://127.0.0.1"
+SMALL = Limits(body_bytes=200_000, images=4, pixels=250_000, batch=4, queue=8, answer_seconds=5.0)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two runs in one folder, `first` and the later `second`, whose labels differ; and photographs."""
+    root = tmp_path_factory.mktemp("serving")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(root / "cache"))
+        patch.setenv("HEADSTART_HOME", str(root / "home"))
+        photos = write_photos(root / "photos", per_class=8)
+        headstart.fit(photos, size=64, precision="f32", out=root / "runs" / "first")
+        shutil.copytree(root / "runs" / "first", root / "runs" / "second")
+        _edit(root / "runs" / "second" / CLASSIFIER_FILE, classes=["BARS", "DISCS", "SQUARES"])
+        _edit(root / "runs" / "second" / "run.json", created="2100-01-01T00:00:00+00:00")
+        yield root
+
+
+def _edit(file: Path, **fields: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+@pytest.fixture
+def photo(shelf: Path) -> Path:
+    return shelf / "photos" / "discs" / "000.jpg"
+
+
+@pytest.fixture
+def classifier(shelf: Path) -> Classifier:
+    return headstart.load(shelf / "runs" / "first")
+
+
+@pytest.fixture(scope="module")
+def models(shelf: Path) -> Models:
+    return Models(fixed(shelf / "runs" / "first"), batch=16)
+
+
+@pytest.fixture
+def make(models: Models) -> Iterator[Callable[..., TestClient]]:
+    """A client of a new server, with options of `create_app`."""
+    open_clients: list[TestClient] = []
+
+    def build(*, limits: Limits = SMALL, **options: Any) -> TestClient:
+        app = create_app(models, limits=limits, **{"watch_seconds": 0, **options})
+        client = TestClient(app, base_url=BASE)
+        client.__enter__()
+        open_clients.append(client)
+        return client
+
+    yield build
+    for client in open_clients:
+        client.__exit__(None, None, None)
+
+
+def files(*paths: Path) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("images", (path.name, path.read_bytes())) for path in paths]
+
+
+def png(side: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (90, 40, 20)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# Answers -------------------------------------------------------------------------------------------------
+
+
+def test_files_are_answered_like_predict_and_in_their_order(
+    make: Callable[..., TestClient], classifier: Classifier, shelf: Path
+) -> None:
+    paths = sorted((shelf / "photos").rglob("00[03].jpg"))[:4]
+    answer = make().post("/predict?top=3", files=files(*paths))
+    assert answer.status_code == 200
+    assert answer.json()["run"] == "first"
+    for path, said in zip(paths, answer.json()["predictions"], strict=True):
+        (wanted,) = classifier.predict(path, top=3)
+        assert (said["name"], said["label"]) == (path.name, wanted.label)
+        assert said["probability"] == pytest.approx(wanted.probability, abs=1e-4)
+        assert [label for label, _ in said["top"]] == [label for label, _ in wanted.top]
+
+
+def test_base64_in_json_is_answered_like_the_file(make: Callable[..., TestClient], photo: Path) -> None:
+    client = make()
+    body = {"images": [base64.b64encode(photo.read_bytes()).decode()] * 2}
+    from_json = client.post("/predict", json=body).json()["predictions"]
+    from_file = client.post("/predict", files=files(photo)).json()["predictions"]
+    assert [said["name"] for said in from_json] == ["image 1", "image 2"]
+    assert [said["label"] for said in from_json] == 2 * [from_file[0]["label"]]
+    assert from_json[0]["probability"] == pytest.approx(from_file[0]["probability"], abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 9, 20])
+def test_a_batch_of_any_size_gives_what_predict_gives(
+    models: Models, classifier: Classifier, count: int
+) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+    found = models.current.probabilities(list(pixels))
+    np.testing.assert_allclose(found, classifier.probabilities(pixels), atol=1e-4)
+
+
+def test_requests_that_come_together_share_batches(make: Callable[..., TestClient], photo: Path) -> None:
+    client = make(limits=replace(SMALL, queue=64, batch=16, wait_seconds=0.5))
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: client.post("/predict", files=files(photo)), range(12)))
+    assert {answer.status_code for answer in answers} == {200}
+    found = client.get("/metrics").text
+    batches = float(re.search(r"^headstart_batch_images_count (\S+)", found, re.M)[1])  # type: ignore[index]
+    assert "headstart_images_total 12.0" in found
+    assert batches < 12
+
+
+def test_a_single_image_does_not_wait_for_others(make: Callable[..., TestClient], photo: Path) -> None:
+    client = make(limits=replace(SMALL, wait_seconds=60.0, answer_seconds=50.0))
+    assert client.post("/predict", files=files(photo)).status_code == 200
+
+
+def test_health_and_metrics_tell_what_happened(make: Callable[..., TestClient], photo: Path) -> None:
+    client = make()
+    client.post("/predict", files=files(photo))
+    client.post("/predict", files=[("images", ("a.jpg", b"nothing"))])
+    assert client.get("/health").json() == {"status": "ok"}
+    found = client.get("/metrics")
+    assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'headstart_requests_total{status="200"} 1.0' in found.text
+    assert 'headstart_requests_total{status="422"} 1.0' in found.text
+    assert "headstart_waiting_images 0.0" in found.text
+
+
+def test_the_documentation_loads_nothing_from_elsewhere(make: Callable[..., TestClient]) -> None:
+    client = make()
+    page = client.get("/docs")
+    assert "POST /predict" in page.text and "discs" in page.text
+    assert not re.findall(r"""(?:src|href)=["'](?!/openapi\.json)""", page.text)
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    document = client.get("/openapi.json").json()
+    kinds = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert set(kinds) == {"multipart/form-data", "application/json"}
+
+
+# Refusals ------------------------------------------------------------------------------------------------
+
+_JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "words"),
+    [
+        ({"files": [("images", ("a.jpg", b"nothing"))]}, 422, "a.jpg: not an image"),
+        ({"files": [("images", ("a.jpg", b""))]}, 422, "empty"),
+        ({"files": [("pictures", ("a.jpg", b"x"))]}, 422, "pictures"),
+        ({"data": {"images": "text"}, "files": [("images", ("a", b"x"))]}, 422, "field without a file"),
+        ({"files": [("images", ("a.jpg", b"x"))] * 5}, 413, "more than 4 images"),
+        ({"files": [("images", ("a.jpg", bytes(200_001)))]}, 413, "larger than"),
+        ({"files": [("images", ("big.png", png(501)))]}, 422, "big.png: too large: 501 x 501"),
+        ({"content": b"{", "headers": _JSON}, 400, "the body"),
+        ({"content": b"\xff\xfe{}", "headers": _JSON}, 400, "the body"),
+        ({"json": {"images": []}}, 422, "images"),
+        ({"json": {"images": ["no base64!"]}}, 422, "images.0: not base64"),
+        ({"json": {"images": [1]}}, 422, "images.0"),
+        ({"json": {"images": ["aGk="] * 5}}, 413, "more than 4 images"),
+        ({"json": {"images": ["aGk="], "url": "http://example.org/a.jpg"}}, 422, "url"),
+        ({"content": b"x", "headers": {"content-type": "image/jpeg"}}, 415, "multipart/form-data"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "boundary"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400, "multipart"),
+        ({"params": {"top": 0}, "json": {"images": ["aGk="]}}, 422, "top"),
+        ({"params": {"top": "many"}, "json": {"images": ["aGk="]}}, 422, "top"),
+    ],
+)
+def test_a_bad_request_is_refused_in_one_line(
+    make: Callable[..., TestClient], request_: dict[str, Any], status: int, words: str
+) -> None:
+    answer = make().post("/predict", **request_)
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    assert words in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+
+def test_a_body_of_unknown_length_is_bounded_too(make: Callable[..., TestClient]) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(100):
+            yield bytes(10_000)
+
+    answer = make().post("/predict", content=pieces(), headers=_JSON)
+    assert answer.status_code == 413
+
+
+def test_one_bad_image_refuses_the_request_and_is_named(make: Callable[..., TestClient], photo: Path) -> None:
+    bad = [("images", ("torn.jpg", photo.read_bytes()[:200]))]
+    answer = make().post("/predict", files=[*files(photo), *bad])
+    assert answer.status_code == 422 and answer.json()["error"].startswith("torn.jpg: ")
+
+
+def test_unknown_addresses_and_methods_have_the_same_form(make: Callable[..., TestClient]) -> None:
+    client = make()
+    assert client.get("/nothing").json() == {"error": "not found"}
+    refused = client.get("/predict")
+    assert refused.status_code == 405 and refused.headers["allow"] == "POST"
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(OptionError, match="--queue"):
+        Limits(images=10, queue=5)
+    with pytest.raises(OptionError, match="--max-mb"):
+        Limits(body_bytes=2, memory_bytes=1)
+
+
+# Who may ask ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "10.0.0.1", "localhost.evil"])
+def test_a_host_header_that_is_not_ours_is_refused(make: Callable[..., TestClient], host: str) -> None:
+    assert make().get("/health", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost:8422", "127.0.0.1", "[::1]:1", "LOCALHOST"])
+def test_our_own_names_are_answered(make: Callable[..., TestClient], host: str) -> None:
+    assert make().get("/health", headers={"host": host}).status_code == 200
+
+
+def test_beyond_loopback_addresses_and_named_hosts_are_answered(make: Callable[..., TestClient]) -> None:
+    client = make(names=names_for("0.0.0.0", also=["Photos.Example"]))
+    asked = {host: client.get("/health", headers={"host": host}).status_code for host in
+             ("192.168.1.5:80", "[fe80::1]", "photos.example", "other.example")}  # fmt: skip
+    assert asked == {"192.168.1.5:80": 200, "[fe80::1]": 200, "photos.example": 200, "other.example": 421}
+
+
+@pytest.mark.parametrize(
+    "headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}]
+)
+def test_another_sites_page_is_refused(
+    make: Callable[..., TestClient], photo: Path, headers: dict[str, str]
+) -> None:
+    assert make().post("/predict", files=files(photo), headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "Bearer wrong", "Bearer ", "Basic s3cret-token", "s3cret-token", "Bearer s3cret-tokenx"]
+)
+def test_without_the_token_nothing_but_health_answers(
+    make: Callable[..., TestClient], photo: Path, sent: str | None
+) -> None:
+    client = make(token="s3cret-token")
+    headers = {"authorization": sent} if sent else {}
+    for answer in (
+        client.post("/predict", files=files(photo), headers=headers),
+        client.get("/metrics", headers=headers),
+        client.get("/docs", headers=headers),
+        client.get("/openapi.json", headers=headers),
+    ):
+        assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
+        assert "s3cret" not in answer.text
+    assert client.get("/health").status_code == 200
+
+
+def test_with_the_token_requests_are_answered(make: Callable[..., TestClient], photo: Path) -> None:
+    client = make(token="s3cret-token")
+    known = {"authorization": "bearer s3cret-token"}
+    assert client.post("/predict", files=files(photo), headers=known).status_code == 200
+    assert client.get("/openapi.json", headers=known).json()["components"]["securitySchemes"]
+
+
+# Too much ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The network waits until the event is set."""
+    gate = threading.Event()
+    real = Served.probabilities
+
+    def wait(self: Served, pixels: Any) -> Any:
+        gate.wait(20)
+        return real(self, pixels)
+
+    monkeypatch.setattr(Served, "probabilities", wait)
+    try:
+        yield gate
+    finally:
+        gate.set()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_full_queue_sheds_at_once_and_answers_everything_it_accepted(
+    make: Callable[..., TestClient], photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make(limits=replace(SMALL, answer_seconds=20.0))
+    desk = client.app.state.desk  # type: ignore[attr-defined]
+    with held(monkeypatch) as gate, ThreadPoolExecutor(8) as pool:
+        accepted = [pool.submit(client.post, "/predict", files=files(photo)) for _ in range(8)]
+        until(lambda: desk.batcher.waiting == 8)
+        refused = [client.post("/predict", files=files(photo)) for _ in range(5)]
+        assert [answer.status_code for answer in refused] == 5 * [503]
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        gate.set()
+        assert [waiting.result().status_code for waiting in accepted] == 8 * [200]
+    assert desk.batcher.waiting == 0 and desk.bytes_held == 0
+    assert client.post("/predict", files=files(photo)).status_code == 200
+
+
+def test_bodies_under_way_are_bounded_together(make: Callable[..., TestClient], photo: Path) -> None:
+    client = make()
+    desk = client.app.state.desk  # type: ignore[attr-defined]
+    desk.bytes_held = SMALL.memory_bytes
+    assert client.post("/predict", files=files(photo)).status_code == 503
+
+
+def test_what_takes_too_long_is_given_up_and_leaves_the_queue(
+    make: Callable[..., TestClient], photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make(limits=replace(SMALL, answer_seconds=0.2))
+    desk = client.app.state.desk  # type: ignore[attr-defined]
+    with held(monkeypatch) as gate:
+        assert client.post("/predict", files=files(photo)).status_code == 504
+        gate.set()
+        until(lambda: desk.batcher.waiting == 0)
+    monkeypatch.undo()
+
+
+def test_a_failure_of_the_network_is_ours_and_the_next_request_is_answered(
+    models: Models, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(models, limits=SMALL, watch_seconds=0)
+
+    def fail(self: Served, pixels: Any) -> Any:
+        raise RuntimeError("secret detail")
+
+    with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Served, "probabilities", fail)
+            answer = client.post("/predict", files=files(photo))
+            assert answer.status_code == 500 and "secret" not in answer.text
+        assert client.post("/predict", files=files(photo)).status_code == 200
+
+
+def test_a_request_that_drips_is_given_up(models: Models) -> None:
+    limits = replace(SMALL, body_seconds=0.1)
+    app = create_app(models, limits=limits, watch_seconds=0)
+
+    async def ask() -> int:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            await asyncio.sleep(0.03)
+            return {"type": "http.request", "body": b" ", "more_body": True}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        head = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/predict",
+            "raw_path": b"/predict",
+            "headers": head,
+        }
+        await app({**scope, "query_string": b"", "http_version": "1.1", "scheme": "http"}, receive, send)
+        return int(sent[0]["status"])
+
+    assert asyncio.run(ask()) == 408
+
+
+# Newer classifiers ---------------------------------------------------------------------------------------
+
+
+def test_the_newest_of_a_folder_is_served_and_half_a_run_is_not(shelf: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(shelf / "runs" / "first", runs / "z-old")
+    place = latest(runs)
+    assert place().name == "z-old"
+    shutil.copytree(shelf / "runs" / "second", runs / ".new.1.partial")
+    (runs / "half").mkdir()
+    (runs / "half" / CLASSIFIER_FILE).write_text("{}")
+    assert place().name == "z-old"
+    (runs / ".new.1.partial").rename(runs / "a-new")
+    assert place().name == "a-new"
+
+
+def test_a_folder_without_runs_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run in it"):
+        latest(tmp_path)()
+    with pytest.raises(RunError, match="No such file"):
+        latest(tmp_path / "none")()
+
+
+def test_a_replaced_run_is_taken_up_once_it_has_stopped_changing(shelf: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
+    models = Models(fixed(run), batch=4)
+    assert models.refresh() is None
+    (run / CLASSIFIER_FILE).write_bytes((shelf / "runs" / "second" / CLASSIFIER_FILE).read_bytes())
+    assert models.refresh() is None and models.current.classifier.classes[0] == "bars"
+    assert models.refresh() is True and models.current.classifier.classes[0] == "BARS"
+    assert models.refresh() is None
+
+
+@pytest.mark.parametrize("damage", ["torn model", "fewer classes", "torn facts", "gone"])
+def test_a_run_that_cannot_be_loaded_leaves_the_old_one_serving(
+    shelf: Path, tmp_path: Path, damage: str
+) -> None:
+    run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
+    models = Models(fixed(run), batch=4)
+    if damage == "torn model":
+        (run / MODEL_FILE).write_bytes((run / MODEL_FILE).read_bytes()[:5000])
+    elif damage == "fewer classes":
+        _edit(run / CLASSIFIER_FILE, classes=["one", "two"])
+    elif damage == "torn facts":
+        (run / CLASSIFIER_FILE).write_text("{")
+    else:
+        shutil.rmtree(run)
+    assert False in [models.refresh() for _ in range(3)]
+    assert models.trouble and "\n" not in models.trouble
+    assert models.current.classifier.classes == ("bars", "discs", "squares")
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(shelf / "runs" / "second", run)
+    assert True in [models.refresh() for _ in range(3)]
+    assert models.trouble is None
+
+
+def test_no_request_is_lost_while_the_classifier_is_exchanged(
+    shelf: Path, tmp_path: Path, photo: Path
+) -> None:
+    run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
+    models = Models(fixed(run), batch=4)
+    limits = replace(SMALL, queue=64)
+    app = create_app(models, limits=limits, watch_seconds=0.05)
+    statuses: list[int] = []
+    labels: list[str] = []
+    over = threading.Event()
+
+    def ask(client: TestClient) -> None:
+        while not over.is_set():
+            answer = client.post("/predict", files=files(photo))
+            statuses.append(answer.status_code)
+            labels.append(answer.json()["predictions"][0]["label"])
+
+    with TestClient(app, base_url=BASE) as client, ThreadPoolExecutor(4) as pool:
+        askers = [pool.submit(ask, client) for _ in range(4)]
+        try:
+            until(lambda: len(labels) > 8)
+            second = shutil.copytree(shelf / "runs" / "second", tmp_path / "second")
+            run.rename(tmp_path / "away")
+            second.rename(run)
+            until(lambda: bool(labels) and labels[-1].isupper())
+        finally:
+            over.set()
+        for asker in askers:
+            asker.result()
+        assert 'headstart_reloads_total{result="done"} 1.0' in client.get("/metrics").text
+    assert set(statuses) == {200}
+    assert {label.isupper() for label in labels} == {False, True}
+
+
+# The server itself ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[tuple[str, int]]:
+    """The application behind a real socket, in a thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http=BoundedProtocol, ws="none", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield listener.getsockname()
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def test_endless_and_dripping_heads_end_the_connection(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    app = create_app(models, limits=SMALL, watch_seconds=0)
+    with listening(app) as address:
+        with socket.create_connection(address, timeout=10) as dripping:
+            dripping.sendall(b"GET /health HTTP/1.1\r\nhost: local")
+            assert dripping.recv(100) == b""
+        monkeypatch.setattr(connections, "HEAD_SECONDS", 30)
+        with socket.create_connection(address, timeout=10) as endless:
+            endless.sendall(b"GET /health HTTP/1.1\r\n")
+            with pytest.raises(OSError):  # reset or broken pipe: the system's choice
+                for _ in range(2000):
+                    endless.sendall(b"x-more: " + bytes(1000).replace(b"\0", b"a") + b"\r\n")
+        with socket.create_connection(address, timeout=10) as proper:
+            proper.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert proper.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_generated_requests_meet_no_server_error(models: Models) -> None:
+    app = create_app(models, limits=SMALL, watch_seconds=0)
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
+    with listening(app) as (host, port):
+        schema = schemathesis.openapi.from_url(f"http://{host}:{port}/openapi.json")
+        asked = 0
+        for result in schema.get_all_operations():
+            operation = result.ok()
+
+            @settings(
+                max_examples=40,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                phases=[Phase.explicit, Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            def ask(case: Any) -> None:
+                nonlocal asked
+                asked += 1
+                case.call_and_validate(checks=checks)
+
+            operation_test = schemathesis_given(operation, ask)
+            operation_test()
+    assert asked > 30
+
+
+def schemathesis_given(operation: Any, test: Callable[[Any], None]) -> Callable[[], None]:
+    from hypothesis import given
+
+    wrapped: Callable[[], None] = given(case=operation.as_strategy())(test)
+    return wrapped
+
+
+@contextmanager
+def command(run: Path, *arguments: str, **environment: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    process = subprocess.Popen(
+        [HEADSTART, "serve", run, "--port", "0", "--json", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        text = ""
+        while not text.endswith("}\n"):
+            line = process.stdout.readline()  # type: ignore[union-attr]
+            assert line, process.stderr.read()  # type: ignore[union-attr]
+            text += line
+        yield json.loads(text), process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_sigterm_answers_what_was_accepted_and_ends_with_0(shelf: Path, photo: Path) -> None:
+    with command(shelf / "runs" / "first") as (said, process):
+        port = int(said["address"].rstrip("/").rpartition(":")[2])
+        body = json.dumps({"images": [base64.b64encode(photo.read_bytes()).decode()]}).encode()
+        head = f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body[:100])
+            time.sleep(0.3)  # the request is under way
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            client.sendall(body[100:])
+            answer = client.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 200") and b'"predictions"' in answer
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_beyond_loopback_a_token_is_made_up_and_stays_out_of_the_log(shelf: Path) -> None:
+    with command(shelf / "runs" / "first", "--host", "0.0.0.0") as (said, process):
+        port = int(said["address"].rstrip("/").rpartition(":")[2])
+        assert len(said["token"]) >= 20
+        for sent, status in (("wrong", b"401"), (said["token"], b"200")):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(
+                    b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+                    + f"authorization: Bearer {sent}\r\n\r\n".encode()
+                )
+                assert client.recv(10_000).split()[1] == status
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_token_that_cannot_be_sent_is_refused(shelf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("two words\n")
+    done = subprocess.run(
+        [HEADSTART, "serve", shelf / "runs" / "first", "--token-file", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "two words" not in done.stderr and str(file) in done.stderr
+
+
+def test_images_in_one_request_are_decoded_whatever_their_format(make: Callable[..., TestClient]) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (40, 30), 99).save(buffer, "GIF")
+    answer = make().post("/predict", files=[("images", ("a", png(70))), ("images", ("b", buffer.getvalue()))])
+    assert answer.status_code == 200 and len(answer.json()["predictions"]) == 2
