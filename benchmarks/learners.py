@@ -1,4 +1,4 @@
-"""Many learners at once, each taking the whole challenge over HTTP: is any answer lost or doubled, how long is a page?
+"""Many learners at once, each taking the whole challenge: is an answer lost or doubled, how long is a page?
 
     python benchmarks/learners.py [--learners 200] [--think 5] [--json FILE]
 
@@ -7,7 +7,7 @@ connection and cookie. A learner opens the first page, begins, and for every pro
 answers until it closes, sometimes twice over, as impatient people do. They begin within one think time of one
 another and pause before every action, for half to one and a half think times.
 
-First the log is compared with what each learner was told: every submitted answer is there, once, in its place.
+First the log is compared with what each learner did: every submitted answer is there, once, in its place.
 Only then are the times printed. No experiment runs meanwhile.
 """
 
@@ -117,7 +117,7 @@ async def take(learner: Learner, browser: Browser, *, dice: random.Random, think
 
 
 def check(learners: Iterable[Learner], database: Path) -> int:
-    """Compares the log with what the learners did; the number of answers. Exits where one is lost or doubled."""
+    """The number of answers, found in the log as the learners gave them. Exits where one is lost or doubled."""
     store = Progress.open(database)
     answers = 0
     for learner in learners:
@@ -217,9 +217,8 @@ def main() -> None:
         "p95_of_a_page_below_100_ms": quantile(pages, 0.95) < 1000 * TARGET_SECONDS,
     }
     for kind, each in sorted(times.items()):
-        print(
-            f"{kind:28s} {len(each):6d}  p50 {quantile(each, 0.5):7.1f} ms  p95 {quantile(each, 0.95):7.1f} ms"
-        )
+        middle, most = quantile(each, 0.5), quantile(each, 0.95)
+        print(f"{kind:28s} {len(each):6d}  p50 {middle:7.1f} ms  p95 {most:7.1f} ms")
     print(json.dumps(found, indent=1))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

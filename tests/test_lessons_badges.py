@@ -29,13 +29,13 @@ ISSUER = Issuer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 RESULTS = {"one-pass": {"ratio": 3.5, "machine": "two cores"}}
 
 
-def finished(right: int = 5) -> Challenge:
-    state, _ = attempts.step(None, attempts.begin(PACK, challenge="c", learner="ada", seed="s"), NOW)
+def finished(right: int = 5, *, now: datetime = NOW) -> Challenge:
+    state, _ = attempts.step(None, attempts.begin(PACK, challenge="c", learner="ada", seed="s"), now)
     for number, item in enumerate(state.items):
         wrong = [identity for identity, _ in item.layout.options if identity != item.layout.answer]
-        state, _ = attempts.step(state, Opened(item.problem), NOW)
+        state, _ = attempts.step(state, Opened(item.problem), now)
         for answer in [item.layout.answer] if number < right else wrong[:2]:
-            state, _ = attempts.step(state, Submitted(item.problem, answer, answer), NOW)
+            state, _ = attempts.step(state, Submitted(item.problem, answer, answer), now)
     return state
 
 
@@ -78,7 +78,7 @@ def test_the_credential_has_the_shape_of_open_badges_3() -> None:
     assert credential["sub"] == credential["credentialSubject"]["id"]  # type: ignore[index]
     assert credential["jti"] == credential["id"] and credential["nbf"] == NOW.timestamp()
     assert credential["validFrom"] == "2030-01-01T00:00:00Z"
-    assert decoded(ISSUER.id.removeprefix("did:jwk:")) == ISSUER.jwk
+    assert ISSUER.id.startswith("did:key:z6Mk"), "Ed25519 in base 58"
 
 
 def test_attempts_and_experiments_are_its_evidence_and_secrets_are_not() -> None:
@@ -225,3 +225,173 @@ def test_files_without_a_credential_are_refused(png: bytes) -> None:
     with pytest.raises(BadgeError):
         pictures.bake_svg("no picture", "a.b.c")
     assert pictures.extract(issue().encode() + b"\n") == issue()
+
+
+# What others make of it ------------------------------------------------------------------------------------
+
+PAST = datetime(2024, 1, 1, tzinfo=UTC)
+"""Other verifiers look at the true clock."""
+
+
+def issued_in_the_past() -> str:
+    return badges.issue(finished(now=PAST), PACK, name="Ada", issuer=ISSUER, results=RESULTS)
+
+
+def test_another_implementation_of_open_badges_verifies_the_badge_and_finds_it_in_both_pictures() -> None:
+    verifier = pytest.importorskip("openbadgeslib.ob3", reason="needs openbadgeslib").OB3Verifier
+    badge = issued_in_the_past()
+    png = pictures.bake_png(pictures.draw_png("Title", "Ada"), badge)
+    svg = pictures.bake_svg(pictures.draw_svg("Title", "Ada"), badge)
+    assert verifier.extract_token_from_png(png) == badge
+    assert verifier.extract_token_from_svg(svg.encode()) == badge
+    # The issuer's id alone is enough to find the key; nothing is fetched.
+    theirs = verifier.for_issuer_did(ISSUER.id).verify(badge)
+    assert theirs.issuer.id == ISSUER.id and theirs.achievement.name == PACK.badge.title
+    other = Issuer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    with pytest.raises(Exception, match=r"does not match|Invalid signature"):
+        verifier.for_issuer_did(other.id).verify(badge)
+    head, body, signature = badge.split(".")
+    changed = decoded(body)
+    changed["name"] = "Emperor"
+    forged = base64.urlsafe_b64encode(json.dumps(changed).encode()).rstrip(b"=").decode()
+    with pytest.raises(Exception, match="Invalid signature"):
+        verifier.for_issuer_did(ISSUER.id).verify(f"{head}.{forged}.{signature}")
+
+
+def test_pyjwt_checks_the_signature_with_the_key_in_the_header() -> None:
+    jwt = pytest.importorskip("jwt", reason="needs PyJWT")
+    badge = issued_in_the_past()
+    header = jwt.get_unverified_header(badge)
+    assert header["typ"] == "JWT" and header["alg"] == "EdDSA"
+    claims = jwt.decode(badge, jwt.PyJWK(header["jwk"]).key, algorithms=["EdDSA"])
+    assert claims["iss"] == claims["issuer"]["id"] and claims["jti"] == claims["id"]
+    assert claims["sub"] == claims["credentialSubject"]["id"]
+    assert claims["nbf"] == int(datetime.fromisoformat(claims["validFrom"]).timestamp())
+    assert "vc" not in claims, "version 3.0 puts the credential's properties beside the claims"
+
+
+def _of(kind: str, **more: object) -> dict[str, object]:
+    """A property `type` that names this kind, alone or in a list, and further properties."""
+    kinds = {"anyOf": [{"const": kind}, {"type": "array", "contains": {"const": kind}}]}
+    return {"type": "object", "required": ["type", *more], "properties": {"type": kinds, **more}}
+
+
+_TEXT, _MOMENT, _PLACE = (
+    {"type": "string"},
+    {"type": "string", "format": "date-time"},
+    {"pattern": "^[a-z]+:"},
+)
+_ACHIEVEMENT = _of("Achievement", id=_PLACE, name=_TEXT, description=_TEXT, criteria={"type": "object"})
+_SUBJECT = _of(
+    "AchievementSubject",
+    achievement=_ACHIEVEMENT,
+    identifier={
+        "type": "array",
+        "items": {
+            "required": ["type", "hashed", "identityHash", "identityType"],
+            "properties": {
+                "type": {"const": "IdentityObject"},
+                "hashed": {"type": "boolean"},
+                "identityHash": _TEXT,
+                "identityType": {"enum": ["name", "emailAddress", "identifier", "userName"]},
+            },
+        },
+    },
+    result={"type": "array", "items": _of("Result", resultDescription=_PLACE, value=_TEXT)},
+)
+CREDENTIAL = {
+    "$schema": "https://json-schema.org/draft/2019-09/schema",
+    "type": "object",
+    "required": ["@context", "id", "type", "name", "issuer", "validFrom", "credentialSubject"],
+    "properties": {
+        "@context": {
+            "type": "array",
+            "prefixItems": [{"const": "https://www.w3.org/ns/credentials/v2"}],
+            "contains": {"pattern": r"^https://purl\.imsglobal\.org/spec/ob/v3p0/context-3\.0\.\d\.json$"},
+        },
+        "id": _PLACE,
+        "type": {
+            "type": "array",
+            "allOf": [
+                {"contains": {"const": "VerifiableCredential"}},
+                {"contains": {"enum": ["AchievementCredential", "OpenBadgeCredential"]}},
+            ],
+        },
+        "name": _TEXT,
+        "issuer": _of("Profile", id=_PLACE, name=_TEXT),
+        "validFrom": _MOMENT,
+        "credentialSubject": _SUBJECT,
+        "evidence": {"type": "array", "items": _of("Evidence", name=_TEXT, narrative=_TEXT, genre=_TEXT)},
+    },
+}
+"""The rules of an AchievementCredential (Open Badges 3.0, appendix "Data models"), as far as ours goes."""
+
+
+def test_the_credential_keeps_the_rules_of_an_achievement_credential() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    credential = decoded(issue().split(".")[1])
+    check = jsonschema.Draft202012Validator(CREDENTIAL)
+    assert [error.message for error in check.iter_errors(credential)] == []
+    for missing in ("issuer", "validFrom", "credentialSubject"):
+        assert list(check.iter_errors({key: value for key, value in credential.items() if key != missing}))
+    described = credential["credentialSubject"]["achievement"]["resultDescription"][0]  # type: ignore[index]
+    assert described["resultType"] == "RawScore" and {"id", "type", "name"} <= set(described)
+
+
+def test_every_word_of_the_credential_is_defined_by_its_contexts() -> None:
+    library = pytest.importorskip("openbadgeslib", reason="needs openbadgeslib, which carries the contexts")
+    folder = Path(library.__file__).parent / "ob3" / "contexts"
+    known = {"@context", "id", "type", "iss", "jti", "nbf", "sub"}
+
+    def words(value: object) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(words, value))
+        return set(value).union(*map(words, value.values())) if isinstance(value, dict) else set()
+
+    for name in ("credentials-v2.json", "ob-v3p0-context-3.0.3.json"):
+        known |= words(json.loads((folder / name).read_text()))
+    assert words(decoded(issue().split(".")[1])) - known == set()
+
+
+def test_a_badge_of_the_first_release_still_verifies() -> None:
+    verified = badges.verify(OLD_BADGE, now=NOW, trusted=[ISSUER.id])
+    assert verified.holder == "Ada" and verified.trusted and verified.issuer.startswith("did:jwk:")
+
+
+OLD_BADGE = (
+    "eyJhbGciOiJFZERTQSIsImp3ayI6eyJjcnYiOiJFZDI1NTE5Iiwia3R5IjoiT0tQIiwieCI6IkE2RUh2X1BPRUw0ZGNOMFk1MH"
+    "ZBbVdmazFqQ2JwUTFmSGR5R1pCSlZNYmcifSwidHlwIjoiSldUIn0.eyJAY29udGV4dCI6WyJodHRwczovL3d3dy53My5vcmcv"
+    "bnMvY3JlZGVudGlhbHMvdjIiLCJodHRwczovL3B1cmwuaW1zZ2xvYmFsLm9yZy9zcGVjL29iL3YzcDAvY29udGV4dC0zLjAuMy"
+    "5qc29uIl0sImlkIjoidXJuOnV1aWQ6ZTNkYmU2YmMtMjIzMi01MjQ1LThiZjItYjE2ZWY0MzRlN2I1IiwidHlwZSI6WyJWZXJp"
+    "ZmlhYmxlQ3JlZGVudGlhbCIsIk9wZW5CYWRnZUNyZWRlbnRpYWwiXSwibmFtZSI6IktlZXBlciBvZiBTZWNyZXRzIiwiaXNzdW"
+    "VyIjp7ImlkIjoiZGlkOmp3azpleUpqY25ZaU9pSkZaREkxTlRFNUlpd2lhM1I1SWpvaVQwdFFJaXdpZUNJNklrRTJSVWgyWDFC"
+    "UFJVdzBaR05PTUZrMU1IWkJiVmRtYXpGcVEySndVVEZtU0dSNVIxcENTbFpOWW1jaWZRIiwidHlwZSI6WyJQcm9maWxlIl0sIm"
+    "5hbWUiOiJIZWFkc3RhcnQifSwidmFsaWRGcm9tIjoiMjAyNC0wMS0wMVQwMDowMDowMFoiLCJjcmVkZW50aWFsU3ViamVjdCI6"
+    "eyJpZCI6InVybjp1dWlkOmVjOTlkYzQ0LTNmNjItNTM5My05NDcyLWRlN2E3M2VjZDVmZCIsInR5cGUiOlsiQWNoaWV2ZW1lbn"
+    "RTdWJqZWN0Il0sImlkZW50aWZpZXIiOlt7InR5cGUiOiJJZGVudGl0eU9iamVjdCIsImhhc2hlZCI6ZmFsc2UsImlkZW50aXR5"
+    "SGFzaCI6IkFkYSIsImlkZW50aXR5VHlwZSI6Im5hbWUifV0sImFjaGlldmVtZW50Ijp7ImlkIjoidXJuOnV1aWQ6M2Y4OGU3OT"
+    "QtOTMyYS01YjY1LWJmYjctMzMyNDJiOGEzOTcwIiwidHlwZSI6WyJBY2hpZXZlbWVudCJdLCJhY2hpZXZlbWVudFR5cGUiOiJC"
+    "YWRnZSIsIm5hbWUiOiJLZWVwZXIgb2YgU2VjcmV0cyIsImRlc2NyaXB0aW9uIjoiS2VwdCBmaXZlIHNlY3JldHMuIiwiY3JpdG"
+    "VyaWEiOnsibmFycmF0aXZlIjoiQWxsIGZpdmUgY29ycmVjdC4ifSwicmVzdWx0RGVzY3JpcHRpb24iOlt7ImlkIjoidXJuOnV1"
+    "aWQ6M2Y4OGU3OTQtOTMyYS01YjY1LWJmYjctMzMyNDJiOGEzOTcwI3BvaW50cyIsInR5cGUiOlsiUmVzdWx0RGVzY3JpcHRpb2"
+    "4iXSwibmFtZSI6IlBvaW50cyIsInJlc3VsdFR5cGUiOiJSYXdTY29yZSIsInZhbHVlTWluIjoiMCIsInZhbHVlTWF4IjoiNTAw"
+    "In1dfSwicmVzdWx0IjpbeyJ0eXBlIjpbIlJlc3VsdCJdLCJyZXN1bHREZXNjcmlwdGlvbiI6InVybjp1dWlkOjNmODhlNzk0LT"
+    "kzMmEtNWI2NS1iZmI3LTMzMjQyYjhhMzk3MCNwb2ludHMiLCJ2YWx1ZSI6IjUwMCJ9XX0sImV2aWRlbmNlIjpbeyJ0eXBlIjpb"
+    "IkV2aWRlbmNlIl0sIm5hbWUiOiJUaXRsZSAwIiwiZ2VucmUiOiJBdHRlbXB0IiwibmFycmF0aXZlIjoiQ29ycmVjdCBhdCB0aG"
+    "UgZmlyc3QgYXR0ZW1wdCwgd2l0aG91dCBhIGhpbnQ7IDEwMCBwb2ludHMuIn0seyJ0eXBlIjpbIkV2aWRlbmNlIl0sIm5hbWUi"
+    "OiJUaXRsZSAxIiwiZ2VucmUiOiJBdHRlbXB0IiwibmFycmF0aXZlIjoiQ29ycmVjdCBhdCB0aGUgZmlyc3QgYXR0ZW1wdCwgd2"
+    "l0aG91dCBhIGhpbnQ7IDEwMCBwb2ludHMuIn0seyJ0eXBlIjpbIkV2aWRlbmNlIl0sIm5hbWUiOiJUaXRsZSAyIiwiZ2VucmUi"
+    "OiJBdHRlbXB0IiwibmFycmF0aXZlIjoiQ29ycmVjdCBhdCB0aGUgZmlyc3QgYXR0ZW1wdCwgd2l0aG91dCBhIGhpbnQ7IDEwMC"
+    "Bwb2ludHMuIn0seyJ0eXBlIjpbIkV2aWRlbmNlIl0sIm5hbWUiOiJUaXRsZSAzIiwiZ2VucmUiOiJBdHRlbXB0IiwibmFycmF0"
+    "aXZlIjoiQ29ycmVjdCBhdCB0aGUgZmlyc3QgYXR0ZW1wdCwgd2l0aG91dCBhIGhpbnQ7IDEwMCBwb2ludHMuIn0seyJ0eXBlIj"
+    "pbIkV2aWRlbmNlIl0sIm5hbWUiOiJUaXRsZSA0IiwiZ2VucmUiOiJBdHRlbXB0IiwibmFycmF0aXZlIjoiQ29ycmVjdCBhdCB0"
+    "aGUgZmlyc3QgYXR0ZW1wdCwgd2l0aG91dCBhIGhpbnQ7IDEwMCBwb2ludHMuIn0seyJ0eXBlIjpbIkV2aWRlbmNlIl0sIm5hbW"
+    "UiOiJvbmUtcGFzcyIsImdlbnJlIjoiRXhwZXJpbWVudCIsImRlc2NyaXB0aW9uIjoic2hvd3MiLCJuYXJyYXRpdmUiOiJNZWFz"
+    "dXJlZCBvbiB0aGUgbGVhcm5lcidzIG1hY2hpbmUuIHJhdGlvOiAzLjU7IG1hY2hpbmU6IHR3byBjb3JlcyJ9XSwiaXNzIjoiZG"
+    "lkOmp3azpleUpqY25ZaU9pSkZaREkxTlRFNUlpd2lhM1I1SWpvaVQwdFFJaXdpZUNJNklrRTJSVWgyWDFCUFJVdzBaR05PTUZr"
+    "MU1IWkJiVmRtYXpGcVEySndVVEZtU0dSNVIxcENTbFpOWW1jaWZRIiwianRpIjoidXJuOnV1aWQ6ZTNkYmU2YmMtMjIzMi01Mj"
+    "Q1LThiZjItYjE2ZWY0MzRlN2I1IiwibmJmIjoxNzA0MDY3MjAwLCJzdWIiOiJ1cm46dXVpZDplYzk5ZGM0NC0zZjYyLTUzOTMt"
+    "OTQ3Mi1kZTdhNzNlY2Q1ZmQifQ.4I29zXMk6zdliBiA8eGrQaPxYhic5-KGc0qdBELukbZTP5PNho4ldFXRMDbA9liGyH9DTlV"
+    "roblOZAKH8zR7Dg"
+)
+"""Issued by version 0.1.0 with this file's key."""

@@ -21,6 +21,7 @@ from headstart.errors import MissingExtra, OptionError, RunError
 from headstart.lessons import experiments, library, placeholders
 from headstart.lessons.experiments import data, declarations
 from headstart.lessons.experiments.results import Plot, Result, Series, Table
+from headstart.plans.memory import Observation, RateStore
 
 POINTS = 5.0
 """Percentage points by which a comparison of accuracies on some hundred images may go the wrong way."""
@@ -187,13 +188,42 @@ def test_listing_and_describing_load_neither_pytorch_nor_openvino() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_prediction_comes_from_this_machine_once_it_has_run() -> None:
+def test_a_prediction_is_planned_until_it_has_run_here_and_remembered_afterwards() -> None:
     before = experiments.describe(QUICK, size="small")
-    assert before.predicted_from == "two cores elsewhere" and before.bound == 60
-    result = experiments.run(QUICK, size="small")
+    low, high = before.predicted_range
+    assert before.predicted_from == "planned" and before.bound == 60
+    assert 0 < low < before.predicted_seconds < high
+    for _ in range(3):
+        result = experiments.run(QUICK, size="small")
+    assert result.predicted["source"] == "remembered from runs here"
     after = experiments.describe(QUICK, size="small")
-    assert after.predicted_from == "this machine"
-    assert after.predicted_seconds == pytest.approx(result.seconds, abs=0.06)
+    assert after.predicted_from == "remembered from runs here"
+    lower, higher = after.predicted_range
+    assert higher / lower < high / low, "what was seen is known better"
+    assert experiments.describe(QUICK).predicted_from == "planned", "the other size has not run"
+
+
+def test_a_prediction_follows_the_parameters_and_the_machine() -> None:
+    few, many = (
+        experiments.describe("one-pass", parameters={"epochs": epochs}).predicted_seconds
+        for epochs in (2, 50)
+    )
+    assert many > 4 * few
+    plain = {name: experiments.describe(name).predicted_seconds for name in experiments.registry()}
+    for name in plain:
+        declared = declarations.declaration(name)
+        assert plain[name] == pytest.approx(declared.normal_seconds, rel=0.01), "as measured, nothing known"
+    slow = [Observation(kind, "", 2.0) for kind in ("decode", "prefix", "epoch") for _ in range(12)]
+    RateStore().add(slow)
+    for name in plain:
+        if plain[name] < 40:
+            assert experiments.describe(name).predicted_seconds > 1.4 * plain[name], name
+        assert experiments.describe(name).predicted_range[1] <= 60
+
+
+def test_a_run_on_own_images_teaches_no_prediction(photos: Path) -> None:
+    experiments.run("taps", source=str(photos), size="small")
+    assert experiments.describe("taps", size="small").predicted_from == "planned"
 
 
 def test_without_pytorch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

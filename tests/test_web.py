@@ -23,7 +23,7 @@ from headstart.errors import OptionError
 from headstart.lessons import badges, library, pictures
 from headstart.lessons.pack import Mode, Pack
 from headstart.lessons.progress import Progress
-from headstart.web import challenges, home, journey, laboratory, revision, tasks
+from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
 from headstart.web.app import create_app
 from headstart.web.drawing import draw
 from headstart.web.evidence import Evidence
@@ -62,9 +62,9 @@ class FakeExperiments:
     def registry(self) -> tuple[str, ...]:
         return self.names
 
-    def describe(self, name: str) -> Any:
+    def describe(self, name: str, *, parameters: Any = None) -> Any:
         return SimpleNamespace(
-            predicted_seconds=3.0, predicted_from="this machine", bound=60.0, own_images=True, missing=""
+            predicted_range=(2.0, 4.0), predicted_from="planned", bound=60.0, own_images=True, missing=""
         )
 
     def latest(self, name: str, *, as_declared: bool = False) -> Any:
@@ -380,7 +380,7 @@ def test_every_form_needs_the_token_of_its_own_session(make_world: Callable[...,
 
 
 def test_no_route_that_writes_is_left_without_the_token(world: World) -> None:
-    rooms = (challenges, home, journey, laboratory, revision, tasks)
+    rooms = (challenges, home, journey, laboratory, revision, stored, tasks)
     posts = [route for room in rooms for route in room.router.routes if "POST" in route.methods]  # type: ignore[attr-defined]
     assert len(posts) >= 7
     for route in posts:
@@ -534,11 +534,10 @@ def test_short_questions_have_no_clock(make_world: Callable[..., World]) -> None
 # Experiments ----------------------------------------------------------------------------------------------
 
 
-def finished(world: World) -> None:
+def finished(world: World, *, seconds: float = 10.0) -> None:
     world.experiments.gate.set()
-    for _ in range(1000):
-        jobs = [*world.site.jobs.unfinished()]
-        if not jobs:
+    for _ in range(int(100 * seconds)):
+        if not world.site.jobs.unfinished():
             return
         threading.Event().wait(0.01)
     raise AssertionError("the experiment did not end")
@@ -658,3 +657,73 @@ def test_learners_at_once_lose_and_double_nothing(make_world: Callable[..., Worl
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(play, range(24))) == [2] * 24
     assert len({state.learner for state in world.site.store.challenges()}) == 24
+
+
+def test_the_project_asks_why_and_shows_it_back_with_the_grade(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    project = world.site.pack.project
+    assert project is not None
+    world.experiments.names += (project.experiment,)
+    address = f"/tasks/{project.slug}"
+    assert "<textarea" in world.browser.get(address).text
+    assert "<textarea" not in world.browser.get(f"/tasks/{world.site.pack.tasks[0].slug}").text
+    values = {"backbone": "builtin@64", "depth": "all", "views": "1", "epochs": "5"}
+    assert world.post(f"{address}/run", **values, why="  ").status_code == 400
+    assert world.site.jobs.unfinished() == []
+    world.post(f"{address}/run", **values, why="Small <b>is</b>\n quick.")
+    finished(world)
+    page = world.browser.get(address).text
+    assert "Small &lt;b&gt;is&lt;/b&gt; quick.</blockquote>" in page and "Not reached" in page
+    assert world.site.store.lines(f"task:{world.site.pack.slug}:{project.slug}")[-1].body["why"]
+
+
+# The learner's own runs ------------------------------------------------------------------------------------
+
+
+def test_a_run_of_ones_own_is_trained_followed_and_judged(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
+    world = make_world(library.load_pack())
+    assert "You have no stored run yet" in world.browser.get("/modes/metrics").text
+    page = world.post("/runs/first", mode="metrics")
+    assert page.url.path == "/modes/metrics" and "data-events" in page.text
+    finished(world, seconds=120)
+    runs = stored.listed(world.site)
+    run = next(one for one in runs if one.config.pretrained)
+    page = world.browser.get(f"/modes/metrics?run={run.id}").text
+    assert "pre-trained" in page and "Confusion matrix" in page and "Calibration" in page
+    score = run.evaluation["validation"]
+    for value in (score["accuracy"], score["macro_f1"], score["interval"][0]):
+        assert f"{100 * value:.1f}" in page
+    cells = [int(count) for count in re.findall(r'<td class="(?:hit|miss) shade\d">(\d+)</td>', page)]
+    assert sum(cells) == score["images"]
+    assert "<html" in world.browser.get(f"/runs/{run.id}/report").text
+    followed = world.post("/journey", run=run.id)
+    assert followed.url.query == f"run={run.id}".encode()
+    shares = [float(share) for share in re.findall(r'class="share">([\d.]+) %', followed.text)]
+    assert len(shares) == min(10, len(run.classes)) and sum(shares) == pytest.approx(100, abs=0.6)
+    assert shares == sorted(shares, reverse=True)
+    assert world.browser.get("/runs/nonsense/report").status_code == 404
+    if len(runs) > 1:
+        assert "from scratch</" in page and stored.twin_of(run, runs) is not None
+
+
+def test_runs_of_this_machine_are_not_shown_to_a_class(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack(), learner=None)
+    assert world.post("/runs/first").status_code == 403
+    assert world.browser.get("/runs/any/report").status_code == 403
+    assert "machine of one" in world.browser.get("/modes/metrics").text
+
+
+def a_run(history: tuple[dict[str, float], ...] = (), **changes: Any) -> Any:
+    seconds = {"check": 1.0, "features": 3.0, "train": 8.0}
+    accuracy = {"validation": 0.75}
+    return SimpleNamespace(seconds=seconds, history=history, accuracy=accuracy, **changes)
+
+
+def test_the_course_of_a_run_is_its_epochs_or_the_one_point_of_a_closed_form() -> None:
+    epochs = tuple({"epoch": n, "validation_accuracy": n / 10} for n in (1, 2, 3, 4))
+    assert stored.course(a_run(epochs)) == [(6.0, 10.0), (8.0, 20.0), (10.0, 30.0), (12.0, 40.0)]
+    assert stored.course(a_run()) == [(12.0, 75.0)]

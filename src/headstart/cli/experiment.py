@@ -56,10 +56,23 @@ def _parameters(values: tuple[str, ...]) -> dict[str, str]:
 
 def _listing(found: list[Any]) -> str:
     rows = [
-        [one.name, f"{one.predicted_seconds:.0f}", one.missing and f"headstart[{one.missing}]", one.shows]
+        [one.name, _seconds(one.predicted_range), one.missing and f"headstart[{one.missing}]", one.shows]
         for one in found
     ]
     return table(rows, header=["experiment", "seconds", "missing", "shows"], right=[1])
+
+
+def _predicted(result: Any) -> str:
+    said = result.predicted
+    if not said:
+        return f"{result.predicted_seconds:.0f} s"
+    return f"{_seconds((said['low'], said['high']))} s ({said['source']})"
+
+
+def _seconds(limits: tuple[float, float]) -> str:
+    """A range of seconds, as precise as it is worth."""
+    low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in limits)
+    return f"{low} to {high}"
 
 
 def lines(result: Any) -> list[str]:
@@ -73,5 +86,5 @@ def lines(result: Any) -> list[str]:
         "",
         *result.notes,
         f"{result.data}, seed {result.seed}: {result.seconds:.1f} s, "
-        f"predicted {result.predicted_seconds:.0f} s",
+        f"predicted {_predicted(result)}",
     ]

@@ -109,6 +109,10 @@ class Shelf:
             array = unpack(value)
             return array.shape, array.dtype
 
+    def close(self) -> None:
+        """Gives files and address space back. Nobody may use the shelf afterwards."""
+        self._environment.close()
+
     @property
     def entries(self) -> int:
         """How many values the shelf holds."""
@@ -184,6 +188,18 @@ class FeatureCache:
             if shelf is None or not path.exists():
                 shelf = _open_shelves[path] = Shelf(path, description)
             return shelf
+
+    def close(self) -> None:
+        """Closes the shelves that this process has opened below this folder, which is about to be removed.
+
+        Nobody may be using them. A folder that stays needs no closing: its shelves are shared, and go with
+        their last user.
+        """
+        with _open_shelves_lock:
+            for path in [path for path in _open_shelves if path.is_relative_to(self.root)]:
+                shelf = _open_shelves.pop(path, None)
+                if shelf is not None:
+                    shelf.close()
 
     def shelves(self) -> list[ShelfInfo]:
         """Every shelf, the most recently used first."""

@@ -7,8 +7,10 @@ contexts and an RDF library; `eddsa-jcs-2022` is not among the proofs that Open 
 specification asks every verifier for RS256 and permits EdDSA, so a verifier that knows RSA alone cannot check
 our badges.
 
-The issuer is this installation: its id is a `did:jwk`, which contains the public key. A valid badge therefore
-says "unchanged since this key signed it"; whether the key deserves trust is for the reader to decide.
+The issuer is this installation: its id is a ``did:key``, which is the public key, and which other verifiers
+of Open Badges resolve without a network. (The first badges had the less known ``did:jwk``; they stay valid.)
+A valid badge says "unchanged since this key signed it"; whether the key deserves trust is for the reader to
+decide.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ KEY_FILE = Path("keys", "badge-issuer.pem")
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead the issuer's clock may have been."""
 
+_ED25519 = b"\xed\x01"
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _NAMESPACE = uuid.UUID("0e1c3f0a-7f0e-5c43-9c0f-6f2a0c8f2f11")
 
 
@@ -76,8 +80,8 @@ class Issuer:
 
     @property
     def id(self) -> str:
-        """The key as a ``did:jwk``."""
-        return _did(self.jwk)
+        """The key as a ``did:key`` (https://w3c-ccg.github.io/did-key-spec/)."""
+        return _did_key(self.jwk)
 
 
 def load_issuer(home: Path, *, name: str = "Headstart") -> Issuer:
@@ -285,12 +289,13 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
         raise BadgeError(f"the signature is valid, but this is no badge: expected {TYPES[1]}")
     if claims != expected:
         raise BadgeError("the badge contradicts itself: its claims and its credential differ")
-    if issuer["id"] != _did(header["jwk"]):
+    names = {_did_key(header["jwk"]), _did_jwk(header["jwk"])}
+    if issuer["id"] not in names:
         raise BadgeError("the badge was signed by another key than its issuer's")
     if issued_at > now + CLOCK_SKEW:
         raise BadgeError(f"the badge is dated {issued_at:%Y-%m-%d}, which is in the future")
     return Verified(
-        str(achievement), str(name), issuer["id"], issued_at, issuer["id"] in set(trusted), payload
+        str(achievement), str(name), issuer["id"], issued_at, not names.isdisjoint(trusted), payload
     )
 
 
@@ -321,7 +326,16 @@ def _check_signature(key: Ed25519PublicKey, signed: str, signature: str) -> None
 # Encodings ------------------------------------------------------------------------------------------------
 
 
-def _did(jwk: Mapping[str, str]) -> str:
+def _did_key(jwk: Mapping[str, str]) -> str:
+    """Multicodec's prefix of an Ed25519 public key, then the key, in base 58; `z` names that base."""
+    number, text = int.from_bytes(_ED25519 + _decode(jwk["x"]), "big"), ""
+    while number:
+        number, digit = divmod(number, len(_BASE58))
+        text = _BASE58[digit] + text
+    return f"did:key:z{text}"
+
+
+def _did_jwk(jwk: Mapping[str, str]) -> str:
     return f"did:jwk:{_encode(_json({key: jwk[key] for key in sorted(jwk)}))}"
 
 

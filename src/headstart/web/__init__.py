@@ -10,6 +10,7 @@
     tasks       hands-on tasks and the project
     laboratory  experiments: run one at a time, watched live
     journey     one picture followed through the stages
+    stored      the learner's own runs: chosen, judged, beside a twin from scratch
     drawing     plots as SVG
     server      listens, and opens the browser
     evidence    what is known of experiments

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from headstart.errors import HeadstartError, InternalError
-from headstart.web import challenges, home, journey, laboratory, revision, tasks
+from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
 from headstart.web.rendering import compile_templates, page
 from headstart.web.security import Doorkeeper, check_csrf
 from headstart.web.site import Site
@@ -24,7 +24,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 THREADS = 12
-"""How many pages are made at once. Python computes one at a time anyway, and each that waits makes all slower."""
+"""How many pages are made at once. Python computes one at a time anyway, and more threads only wait."""
 
 
 @asynccontextmanager
@@ -47,9 +47,9 @@ def create_app(site: Site) -> FastAPI:
     app.state.site = site
     app.add_middleware(Doorkeeper, site=site)
     # Home comes last: it shows every mode that no other room shows in its own way.
-    for room in (challenges, revision, tasks, laboratory, journey, home):
+    for room in (challenges, revision, tasks, laboratory, journey, stored, home):
         app.include_router(room.router)
-    for worker in (laboratory, tasks):
+    for worker in (laboratory, tasks, stored):
         worker.serve(site)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(HTTPException, _on_refusal)

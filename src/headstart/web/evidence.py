@@ -22,7 +22,7 @@ class Experiments(Protocol):
     def registry(self) -> tuple[str, ...]:
         """The names of the experiments."""
 
-    def describe(self, name: str) -> Any:
+    def describe(self, name: str, *, parameters: Mapping[str, object] | None = None) -> Any:
         """Parameters, predicted seconds and bound of one."""
 
     def run(
@@ -51,17 +51,20 @@ class Evidence:
 
     def __init__(self, experiments: Experiments | None = None) -> None:
         self.experiments = experiments
-        self._kept: dict[tuple[str, object], tuple[float, Any]] = {}
+        self._kept: dict[tuple[object, ...], tuple[float, Any]] = {}
         self._turn = threading.Lock()
 
     def known(self) -> tuple[str, ...]:
         """The names of the experiments."""
         return self.experiments.registry() if self.experiments else ()
 
-    def about(self, name: str) -> Any | None:
-        """What the experiments' room says of one: parameters, predicted seconds, bound."""
+    def about(self, name: str, *, parameters: Mapping[str, object] | None = None) -> Any | None:
+        """What the experiments' room says of one: parameters, predicted seconds with these values, bound."""
         room = self.experiments
-        return self._fresh(("about", name), lambda: room.describe(name)) if room and self._has(name) else None
+        if room is None or not self._has(name):
+            return None
+        key = ("about", name, *sorted((parameters or {}).items()))
+        return self._fresh(key, lambda: room.describe(name, parameters=parameters))
 
     def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
         """The newest result on this machine; where asked, only of a run in which nothing was varied."""
@@ -97,8 +100,9 @@ class Evidence:
     def _has(self, name: str) -> bool:
         return name in self.known()
 
-    def _fresh(self, key: tuple[str, object], ask: Callable[[], Answer]) -> Answer:
-        at, answer = self._kept.get(key, (float("-inf"), None))
+    def _fresh(self, key: tuple[object, ...], ask: Callable[[], Answer]) -> Answer:
+        at, kept = self._kept.get(key, (float("-inf"), None))
+        answer: Answer = kept
         if time.monotonic() - at > FRESH_SECONDS:
             answer = ask()
             with self._turn:

@@ -10,13 +10,16 @@ from starlette.responses import Response
 from headstart.lessons import review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
-from headstart.web import journey
+from headstart.web import journey, stored
 from headstart.web.challenges import unfinished
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
 from headstart.web.site import Site
 
 router = APIRouter()
+
+OPENS_RUNS = ("visualize", "metrics")
+"""Modes that show the learner's stored runs."""
 
 
 @router.get("/")
@@ -67,7 +70,7 @@ def _challenge_standing(site: Site, own: list[Challenge]) -> dict[str, Any]:
 
 
 @router.get("/modes/{name}")
-def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str) -> Response:
+def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str, run: str = "") -> Response:
     """A mode to read: its sections, each with a button that notes it as read."""
     mode = _mode(site, name)
     read = site.store.read_sections(session.learner, site.pack.slug).get(name, set())
@@ -88,6 +91,7 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str) 
         ],
         problems=len(site.pack.problem_sets.get(name, ())),
         journey=journey.of(session.learner),
+        own=stored.context(site, session.learner, run) if name in OPENS_RUNS else None,
         local=site.learner is not None,
         following=site.pack.mode(following[0]) if following else None,
     )

@@ -1,4 +1,4 @@
-"""One picture followed through the stages of the built-in backbone: real shapes, real activations."""
+"""One picture followed through the stages of a run's backbone to its prediction, as it really was."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Form, HTTPException, Request
@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.responses import Response
 
-from headstart.errors import OptionError
+from headstart.errors import OptionError, RunError
+from headstart.runs import Run, read_predictions
+from headstart.web import stored
 from headstart.web.rendering import leave
 from headstart.web.security import SessionOf, SiteOf
 
+if TYPE_CHECKING:
+    from headstart.backbones import Backbone, Stage
+
 router = APIRouter()
+
+BARS = 10
+"""Classes of which the prediction is shown: the likeliest."""
 
 CHANNELS = 6
 """How many channels of a stage are shown: those that vary most over the picture."""
@@ -41,13 +49,21 @@ class Stop:
 
 @dataclass(frozen=True)
 class Journey:
-    """A picture's way: what the backbone saw (PNG), and every stage after it."""
+    """A picture's way: what the backbone saw (PNG), every stage after it, and what the classifier made of it.
+
+    `prediction` is (label, probability), the likeliest first; empty where no run was chosen. Stages behind
+    `frozen` were trained by the run, and are shown as they were before.
+    """
 
     backbone: str
     size: int
     seen: bytes
     stops: tuple[Stop, ...]
     features: int
+    frozen: int
+    run: str = ""
+    run_label: str = ""
+    prediction: tuple[tuple[str, float], ...] = ()
 
 
 _journeys: dict[str, Journey] = {}
@@ -61,19 +77,25 @@ def of(learner: str) -> Journey | None:
 
 @router.post("/journey")
 def follow_picture(
-    request: Request, site: SiteOf, session: SessionOf, file: Annotated[str, Form()] = ""
+    request: Request,
+    site: SiteOf,
+    session: SessionOf,
+    file: Annotated[str, Form()] = "",
+    run: Annotated[str, Form()] = "",
 ) -> Response:
-    """Follows the learner's photograph (on a machine of one's own), or a drawing of ours."""
+    """Follows the learner's photograph (on a machine of one's own), or a picture of ours, through a run."""
     chosen = file.strip()
     if chosen and site.learner is None:
         raise HTTPException(403, "Files can only be named on a machine of one's own.")
-    journey = follow(_pixels(chosen))
+    followed = next((one for one in stored.listed(site) if one.id == run), None)
+    journey = follow(_pixels(chosen, followed), run=followed)
     with _turn:
         _journeys.pop(session.learner, None)
         while len(_journeys) >= KEPT:
             del _journeys[next(iter(_journeys))]
         _journeys[session.learner] = journey
-    return leave(request, "/modes/visualize#journey")
+    query = f"?run={followed.id}" if followed else ""
+    return leave(request, f"/modes/visualize{query}#journey")
 
 
 @router.get("/journey/{name}.png")
@@ -86,7 +108,10 @@ def picture(session: SessionOf, name: str) -> Response:
     return Response(pictures[name], media_type="image/png")
 
 
-def _pixels(chosen: str) -> bytes | NDArray[np.uint8]:
+def _pixels(chosen: str, run: Run | None) -> bytes | NDArray[np.uint8]:
+    """The learner's photograph; else the first held-out image of the run that is there; else a drawing."""
+    if not chosen and run is not None and (file := _held_out(run)):
+        return file.read_bytes()
     if not chosen:
         from headstart.lessons.experiments.data import drawings
 
@@ -98,16 +123,27 @@ def _pixels(chosen: str) -> bytes | NDArray[np.uint8]:
     return path.read_bytes()
 
 
-def follow(data: bytes | NDArray[np.uint8], *, size: int = 96) -> Journey:
-    """Runs one picture through the built-in backbone.
+def _held_out(run: Run) -> Path | None:
+    try:
+        images = read_predictions(run.path)["images"]
+    except RunError:
+        return None
+    files = (Path(image["file"]) for image in images if "file" in image and "member" not in image)
+    return next((file for file in files if file.is_file()), None)
+
+
+def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int = 96) -> Journey:
+    """Runs one picture through a run's backbone and classifier, or through the built-in backbone alone.
 
     Args:
         data: an image file's bytes, or pixels uint8 [H, W, 3].
-        size: pixels a side that the backbone sees.
+        run: a stored run, or None.
+        size: pixels a side that the built-in backbone sees where there is no run.
 
     Raises:
         ImageError: the bytes are no usable image.
         BackboneError: the backbone is not usable here.
+        RunError: the run's folder is damaged.
     """
     from headstart.backbones import load_backbone
     from headstart.backbones.engine import openvino
@@ -115,7 +151,8 @@ def follow(data: bytes | NDArray[np.uint8], *, size: int = 96) -> Journey:
 
     image, _ = open_image(data)
     with _turn:  # one at a time: it uses every core for a moment
-        backbone = load_backbone("builtin", size=size)
+        backbone = _backbone(run) if run else load_backbone("builtin", size=size)
+        size = backbone.preprocess.size
         seen = render(image, backbone.preprocess)
         mean, std = (np.float32(getattr(backbone.preprocess, name)) for name in ("mean", "std"))
         tensor = ((seen.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]
@@ -123,12 +160,49 @@ def follow(data: bytes | NDArray[np.uint8], *, size: int = 96) -> Journey:
         compiled: Any = openvino().Core().compile_model(str(backbone.graph), "CPU")
         for port, value in compiled({"image": tensor}).items():
             outputs |= dict.fromkeys(port.get_names(), np.asarray(value[0], dtype=np.float32))
-    stops = tuple(
-        Stop(stage.name, outputs[stage.name].shape, _strip(outputs[stage.name]))
-        for stage in backbone.stages
-        if outputs.get(stage.name, np.empty(0)).ndim == 3
+        prediction = _predict(run, image) if run else ()
+    maps = [(stage.name, _map(outputs.get(stage.name), stage)) for stage in backbone.stages]
+    stops = tuple(Stop(name, tuple(found.shape), _strip(found)) for name, found in maps if found is not None)
+    return Journey(
+        backbone.name,
+        size,
+        _png(Image.fromarray(seen)),
+        stops,
+        backbone.dimensions,
+        run.config.depth if run else len(backbone.stages),
+        run.id if run else "",
+        stored.label(run) if run else "",
+        prediction,
     )
-    return Journey(backbone.name, size, _png(Image.fromarray(seen)), stops, backbone.dimensions)
+
+
+def _backbone(run: Run) -> Backbone:
+    from headstart.backbones import load_backbone
+
+    config = run.config
+    return load_backbone(
+        config.backbone,
+        size=config.size,
+        architecture=config.architecture,
+        pretrained=config.pretrained,
+        seed=config.seed,
+    )
+
+
+def _predict(run: Run, image: Image.Image) -> tuple[tuple[str, float], ...]:
+    from headstart.classifier import load
+
+    return load(run.path).predict(np.asarray(image), top=BARS)[0].top
+
+
+def _map(output: NDArray[np.float32] | None, stage: Stage) -> NDArray[np.float32] | None:
+    """A stage's output as [C, H, W]; patches of a transformer are laid out as they lay in the picture."""
+    if output is None or output.ndim == 3:
+        return output
+    if output.ndim != 2 or stage.patch_grid is None:
+        return None
+    rows, columns = stage.patch_grid
+    return output[stage.prefix_tokens :].T.reshape(output.shape[1], rows, columns)
 
 
 def _strip(activation: NDArray[np.float32]) -> bytes:

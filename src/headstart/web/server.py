@@ -97,7 +97,7 @@ def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callabl
 
 
 def open_browser(address: str) -> None:
-    """Opens a page. In a thread: it must not delay the server, and some browsers return only when they close."""
+    """Opens a page, in a thread: it must not delay the server, and some browsers return when they close."""
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
 

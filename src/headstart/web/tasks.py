@@ -24,6 +24,9 @@ router = APIRouter()
 KIND = "try"
 """This room's jobs."""
 
+LONGEST_WHY = 300
+"""Letters of the sentence that a project asks for."""
+
 RELATIONS = {"at_least": "at least", "at_most": "at most", "above": "above", "below": "below"}
 
 
@@ -62,6 +65,7 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
     results = site.evidence.results()
     view = task.public_view(hints_taken=standing["hints"], done=standing["done"])
     last = log["try"][-1] if log["try"] else None
+    controls = [_shown(control, last) for control in task.controls]
     return page(
         request,
         "task.html",
@@ -72,12 +76,15 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
         mistakes=[inline(text, results) for text in view.get("mistakes", ())],
         solution=markdown(view.get("solution", ""), results),
         goals=[_goal(site, task, goal, last) for goal in task.goals],
-        controls=[_shown(control, last) for control in task.controls],
+        controls=controls,
         tries=log["try"],
         standing=standing,
         job=_job(site, session.learner, task),
         last_job=_last_job(site, session.learner, task),
-        about=site.evidence.about(task.experiment),
+        about=site.evidence.about(
+            task.experiment, parameters={one["control"].name: one["value"] for one in controls}
+        ),
+        asks_why=task is site.pack.project,
     )
 
 
@@ -97,13 +104,16 @@ async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
     task = _task(site, slug)
     form = await request.form()
     values = {control.name: _value(control, str(form.get(control.name, ""))) for control in task.controls}
+    why = " ".join(str(form.get("why", "")).split())[:LONGEST_WHY]
+    if task is site.pack.project and not why:
+        raise HTTPException(400, "Say in one sentence why you chose these values; go back and try again.")
     log = _log(site, session.learner, task)
     if _standing(log, task)["done"]:
         raise HTTPException(409, "This task is done.")
     if task.experiment not in site.evidence.known():
         raise HTTPException(409, f"Experiment {task.experiment} is not part of this installation.")
     if _job(site, session.learner, task) is None:
-        site.jobs.add(KIND, name=task.slug, learner=session.learner, body={"parameters": values})
+        site.jobs.add(KIND, name=task.slug, learner=session.learner, body={"parameters": values, "why": why})
     return leave(request, f"/tasks/{slug}")
 
 
@@ -116,6 +126,8 @@ def serve(site: Site) -> None:
         result = site.evidence.run(task.experiment, parameters=values, progress=tell)
         fields = dict(result.fields)
         body = {"parameters": values, "fields": fields, "reached": _reached(task, fields)}
+        if job.body.get("why"):
+            body["why"] = job.body["why"]
         _write(site, job.learner, task, "try", body, key=job.id)
 
     site.jobs.serve(KIND, work)

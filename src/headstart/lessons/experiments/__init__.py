@@ -24,7 +24,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InternalError, MissingExtra, OptionError
 from headstart.lessons.experiments.declarations import (
@@ -37,6 +37,9 @@ from headstart.lessons.experiments.declarations import (
 )
 from headstart.lessons.experiments.results import Outcome, Plot, Result, Series, Table, Value
 from headstart.lessons.experiments.store import ResultStore
+
+if TYPE_CHECKING:
+    from headstart.lessons.experiments.foresight import Foreseen
 
 __all__ = [
     "BOUND",
@@ -66,8 +69,9 @@ class Description:
         name: The experiment's.
         shows: What one will see.
         parameters: What can be set.
-        predicted_seconds: What it will take, where nothing is varied.
-        predicted_from: "this machine" where it ran before at this size, else "two cores elsewhere".
+        predicted_seconds: What it will take, the median.
+        predicted_range: Seconds that nine in ten runs should lie between.
+        predicted_from: "planned" where it never ran here at this size, else "remembered from runs here".
         bound: Seconds after which trainings are cut short.
         own_images: Whether it can run on the learner's own folder.
         missing: The extra to install before it can run, or empty.
@@ -77,6 +81,7 @@ class Description:
     shows: str
     parameters: tuple[Parameter, ...]
     predicted_seconds: float
+    predicted_range: tuple[float, float]
     predicted_from: str
     bound: float
     own_images: bool
@@ -92,21 +97,28 @@ def registry() -> tuple[str, ...]:
     return tuple(DECLARED)
 
 
-def describe(name: str, *, size: str = "normal") -> Description:
+def describe(name: str, *, size: str = "normal", parameters: Mapping[str, Any] | None = None) -> Description:
     """What may be said of an experiment before it runs.
 
+    Args:
+        name: one of `registry`.
+        size: "normal" or "small".
+        parameters: those that shall differ from what is declared; the prediction is for these.
+
     Raises:
-        OptionError: no such experiment or size.
+        OptionError: no such experiment, size, parameter or value.
     """
+    from headstart.lessons.experiments.foresight import foresee
+
     declared = declaration(name)
-    declared.read(None, size=size)
-    seconds, source = _predicted(declared, size=size, store=ResultStore())
+    foreseen = foresee(declared, declared.read(parameters, size=size), size=size)
     return Description(
         name=name,
         shows=declared.shows,
         parameters=declared.parameters,
-        predicted_seconds=seconds,
-        predicted_from=source,
+        predicted_seconds=round(foreseen.seconds.median, 2),
+        predicted_range=(round(foreseen.seconds.low, 2), round(foreseen.seconds.high, 2)),
+        predicted_from=foreseen.source,
         bound=BOUND,
         own_images=declared.images,
         missing=_missing(declared),
@@ -139,6 +151,8 @@ def run(
         MissingExtra: it needs PyTorch, which is not installed.
         UserError: the learner's images cannot be used.
     """
+    from headstart.lessons.experiments.foresight import foresee, remember
+
     declared = declaration(name)
     values = declared.read(parameters, size=size)
     if source is not None and not declared.images:
@@ -146,7 +160,7 @@ def run(
     if _missing(declared):
         raise MissingExtra(f"experiment {name}", extra=declared.needs)
     store = store or ResultStore()
-    predicted, _ = _predicted(declared, size=size, store=store)
+    foreseen = foresee(declared, values, size=size)
     started = time.perf_counter()
     outcome, data = _carry_out(declared, values, source=source, seed=seed, progress=progress)
     seconds = time.perf_counter() - started
@@ -161,9 +175,11 @@ def run(
         own_data=source is not None,
         seed=seed,
         seconds=seconds,
-        predicted=predicted,
+        predicted=foreseen,
     )
     store.add(result)
+    if source is None:  # the learner's own images may be of any number and size
+        remember(declared, values, size=size, seconds=seconds)
     return result
 
 
@@ -200,13 +216,6 @@ def _missing(declared: Declaration) -> str:
     return declared.needs if absent else ""
 
 
-def _predicted(declared: Declaration, *, size: str, store: ResultStore) -> tuple[float, str]:
-    before = store.latest(declared.name, size=size, as_declared=True)
-    if before is not None:
-        return round(before.seconds, 1), "this machine"
-    return getattr(declared, f"{size}_seconds"), "two cores elsewhere"
-
-
 def _carry_out(
     declared: Declaration,
     values: Mapping[str, Value],
@@ -222,7 +231,10 @@ def _carry_out(
     ends = time.perf_counter() + BOUND
     with tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as folder:
         work = Work(values, source, seed, Path(folder), ends, progress)
-        outcome: Outcome = experiment(work)
+        try:
+            outcome: Outcome = experiment(work)
+        finally:
+            work.close()
     return outcome, work.data
 
 
@@ -237,7 +249,7 @@ def _result(
     own_data: bool,
     seed: int,
     seconds: float,
-    predicted: float,
+    predicted: Foreseen,
 ) -> Result:
     from headstart.runs import new_id, timestamp
 
@@ -259,7 +271,8 @@ def _result(
         versions=_versions(),
         seed=seed,
         seconds=round(seconds, 2),
-        predicted_seconds=predicted,
+        predicted_seconds=round(predicted.seconds.median, 2),
+        predicted=predicted.seconds.to_dict() | {"source": predicted.source},
         created=timestamp(),
     )
 

@@ -15,7 +15,7 @@ from headstart.backbones import Backbone
 from headstart.comparisons.subsets import limit_images
 from headstart.dataset import Dataset, assign_splits
 from headstart.errors import DatasetError
-from headstart.features import FeatureCache, Wanted, extract
+from headstart.features import Wanted, extract
 from headstart.fitting import Prepared, predict_images, train
 from headstart.fitting.training import CutActivations
 from headstart.images import CENTRE, View, parse_views
@@ -138,7 +138,7 @@ def look(
         taps=taps,
         also=tuple(cuts[1:]),
     )
-    warm = FeatureCache(work.new_folder())
+    warm = work.new_cache()
     extract(dataset.samples[:_WARM_UP], network, wanted=wanted, runtime=runtime, cache=warm)
     started = time.perf_counter()
     extraction = extract(
@@ -146,7 +146,7 @@ def look(
         network,
         wanted=wanted,
         runtime=runtime,
-        cache=FeatureCache(work.new_folder()),
+        cache=work.new_cache(),
         progress=work.progress,
     )
     seconds = time.perf_counter() - started

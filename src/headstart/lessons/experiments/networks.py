@@ -7,13 +7,16 @@ from importlib.util import find_spec
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.registry import available
-from headstart.errors import BackboneError, MissingExtra
+from headstart.errors import BackboneError, MissingExtra, OptionError
 
 BUILTIN = "builtin"
 LARGE = "resnet152"
 
 _STAND_IN_GROWTH = 2
 """Where no large network is at hand, the built-in one at so many times the pixels a side takes its part."""
+
+_SMALLEST, _LARGEST = 32, 224
+"""Pixels a side that may be asked for."""
 
 _LARGEST_SIZE = 96
 """Pixels a side for large networks that take any size."""
@@ -31,9 +34,14 @@ class Chosen:
 def load(name: str, *, size: int) -> Chosen:
     """The network of that name at so many pixels a side, or an honest stand-in.
 
+    ``builtin@96`` is the built-in network at a size of its own.
+
     Names that are asked for and whose weights are not on this machine are never fetched: an experiment has
     seconds, and a download may take minutes.
     """
+    name, _, own = name.partition("@")
+    if own:
+        size = _pixels(name, own)
     if name == BUILTIN:
         return Chosen(load_backbone(BUILTIN, size=size), f"{BUILTIN} at {size} px")
     missing = _missing(name)
@@ -52,6 +60,12 @@ def load(name: str, *, size: int) -> Chosen:
         f"{missing}, nor is any other large network, so {label} stands in: more arithmetic, no more weights"
     )
     return Chosen(load_backbone(BUILTIN, size=grown), label, note)
+
+
+def _pixels(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not _SMALLEST <= int(text) <= _LARGEST:
+        raise OptionError(f"{name}@{text}: expected pixels a side after the @, {_SMALLEST} to {_LARGEST}")
+    return int(text)
 
 
 def _at_moderate_size(name: str, *, size: int) -> Backbone:

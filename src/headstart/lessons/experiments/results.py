@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from headstart.errors import RunError
@@ -83,8 +83,9 @@ class Result:
         versions: Of Headstart and of what computed.
         seed: Of whatever is random.
         seconds: Wall-clock seconds of the whole experiment.
-        predicted_seconds: What was said before it began.
+        predicted_seconds: What was said before it began, the median.
         created: When it ended, UTC, ISO 8601.
+        predicted: What was said: low, median, high in seconds, and its source; empty in old results.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Result:
     seconds: float
     predicted_seconds: float
     created: str
+    predicted: Mapping[str, float | str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -116,8 +118,11 @@ class Result:
         Raises:
             RunError: a part is missing.
         """
+        names = [field.name for field in fields(cls)]
         try:
-            known = {field.name: data[field.name] for field in fields(cls)}
+            known = {"predicted": {}} | {
+                name: data[name] for name in names if name != "predicted" or name in data
+            }
             return cls(
                 **{
                     **known,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.dataset import Dataset
+from headstart.features import FeatureCache
 from headstart.lessons.experiments.data import images_of
 from headstart.lessons.experiments.results import Value
 
@@ -39,7 +40,7 @@ class Work:
     progress: Progress | None = None
     notes: list[str] = field(default_factory=list)
     data: str = "random pixels"
-    _looks: int = 0
+    _caches: list[FeatureCache] = field(default_factory=list)
 
     def number(self, name: str) -> int:
         """A parameter that is a whole number."""
@@ -68,9 +69,12 @@ class Work:
         self.data = dataset.name
         return dataset
 
-    def new_folder(self) -> Path:
-        """An empty folder for one look at the images."""
-        self._looks += 1
-        folder = self.folder / f"look-{self._looks}"
-        folder.mkdir()
-        return folder
+    def new_cache(self) -> FeatureCache:
+        """An empty feature cache for one look at the images."""
+        self._caches.append(FeatureCache(self.folder / f"look-{len(self._caches) + 1}"))
+        return self._caches[-1]
+
+    def close(self) -> None:
+        """Closes the caches, as their folder is about to go: a server that lives long would keep them all."""
+        for cache in self._caches:
+            cache.close()

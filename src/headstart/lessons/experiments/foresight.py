@@ -1,0 +1,199 @@
+"""How long an experiment will take on this machine, as a range, before it runs.
+
+Where it never ran here it is planned: the seconds that it took once on two quiet cores, in proportion to the
+arithmetic that its parameters ask for, scaled by what the planner (`headstart.plans`) remembers of this
+machine. Afterwards its own runs are remembered as ratios to that plan, so they speak for other values too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.lessons.experiments.declarations import BOUND, Declaration
+from headstart.lessons.experiments.results import Value
+from headstart.plans import jobs
+from headstart.plans.estimates import Estimate, Range, add, to_range
+from headstart.plans.memory import Observation, RateStore
+
+PLANNED = "planned"
+REMEMBERED = "remembered from runs here"
+
+CLASSES = 10
+"""An experiment has so many classes at most, and digits have as many."""
+
+MACS_PER_PIXEL = 1910.3125
+"""Multiply-adds of the built-in network per pixel. Asking the network itself may have to compile it first."""
+
+HELD_OUT = 1.0
+"""Images held out, over those trained on: a fifth to validate and three tenths to test, of all."""
+
+QUANTITY = "experiment"
+_UNSEEN = 0.5
+"""How far a plan may be off on a machine that ran no experiment: a factor 1.6, as a standard deviation."""
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Seconds to come, as nine in ten runs take them, and where they are known from."""
+
+    seconds: Range
+    source: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some work of one kind: seconds by the planner's formula, under the planner's name of it."""
+
+    quantity: str
+    base: float
+
+
+def foresee(declared: Declaration, values: Mapping[str, Value], *, size: str) -> Foreseen:
+    """The seconds of an experiment with these values.
+
+    Args:
+        declared: the experiment.
+        values: every parameter.
+        size: "small" or "normal"; where they are declared values, these are what was measured elsewhere.
+    """
+    rates = RateStore().load()
+    planned = _plan(declared, values, size=size)
+    key = _key(declared, size)
+    found = rates.estimate(QUANTITY, key, base=planned.seconds, spread=planned.spread)
+    return Foreseen(_bounded(to_range(found)), REMEMBERED if rates.known(QUANTITY, key) else PLANNED)
+
+
+def remember(declared: Declaration, values: Mapping[str, Value], *, size: str, seconds: float) -> None:
+    """Keep how long it took, as a ratio to the plan."""
+    planned = _plan(declared, values, size=size).seconds
+    if planned > 0:
+        RateStore().add([Observation(QUANTITY, _key(declared, size), seconds / planned)])
+
+
+def _key(declared: Declaration, size: str) -> str:
+    return f"{declared.name} {size}"
+
+
+def _bounded(seconds: Range) -> Range:
+    """Trainings end at the bound, so nothing takes much longer."""
+    return Range(min(seconds.low, BOUND), min(seconds.median, BOUND), min(seconds.high, BOUND))
+
+
+def _plan(declared: Declaration, values: Mapping[str, Value], *, size: str) -> Estimate:
+    """Seconds once measured elsewhere, times what this machine and these values change about them."""
+    parts = _WORK[declared.name]
+    usual = sum(part.base for part in parts(declared.values(size)))
+    rates = RateStore().load()
+    here = add([rates.estimate(part.quantity, "", base=part.base, spread=_UNSEEN) for part in parts(values)])
+    measured: float = getattr(declared, f"{size}_seconds")
+    return Estimate(measured * here.seconds / usual, here.spread)
+
+
+# What each experiment does, in multiply-adds. Only proportions matter: see `_plan`. ------------------------
+
+
+def _number(values: Mapping[str, Value], name: str) -> int:
+    return int(values[name] or 0)
+
+
+def _macs(values: Mapping[str, Value]) -> float:
+    """Multiply-adds of the built-in network at the size that is asked for."""
+    return MACS_PER_PIXEL * _number(values, "size") ** 2
+
+
+def _look(
+    values: Mapping[str, Value], *, macs: float, views: int = 1, images: str = "images_per_class"
+) -> list[_Part]:
+    """Decoding and one pass over all images, those held out too."""
+    count = CLASSES * _number(values, images) * (1 + HELD_OUT)
+    return [
+        _Part("decode", count * (jobs.DECODE + jobs.RENDER * views)),
+        _Part("prefix", count * views * macs / jobs.PREFIX_RATE["f32"]),
+    ]
+
+
+def _train(images: float, *, macs: float, epochs: float) -> _Part:
+    """A loop over thawed stages, validation included."""
+    forward = macs / jobs.TRAIN_RATE
+    return _Part("epoch", epochs * images * (jobs.FORWARD_AND_BACKWARD + 0.4) * forward)
+
+
+def _trained(values: Mapping[str, Value], *, macs: float, epochs: float) -> _Part:
+    return _train(CLASSES * _number(values, "images_per_class"), macs=macs, epochs=epochs)
+
+
+def _pretrained_vs_scratch(values: Mapping[str, Value]) -> list[_Part]:
+    macs, epochs = _macs(values), _number(values, "epochs")
+    both = epochs * (1 + _number(values, "patience"))
+    return [*_look(values, macs=0.0), _trained(values, macs=macs, epochs=both)]
+
+
+def _images_needed(values: Mapping[str, Value]) -> list[_Part]:
+    few, many = _number(values, "images_per_class"), _number(values, "most_images_per_class")
+    many = max(few, many)
+    counts = {few, round((few * many) ** 0.5), many}
+    macs, epochs = _macs(values), _number(values, "epochs")
+    trained = [_train(CLASSES * count, macs=macs, epochs=epochs) for count in sorted(counts)]
+    return [*_look({**values, "images_per_class": many}, macs=macs), *trained]
+
+
+def _five_images(values: Mapping[str, Value]) -> list[_Part]:
+    macs = _macs({**values, "size": 96})
+    return [_Part("prefix", 0.2 + _number(values, "runs") * 5 * macs / jobs.PREFIX_RATE["f32"])]
+
+
+def _model_choice(values: Mapping[str, Value]) -> list[_Part]:
+    macs, epochs = _macs(values), _number(values, "epochs")
+    looks = [*_look(values, macs=macs), *_look(values, macs=4 * macs), *_look(values, macs=0.0)]
+    return [*looks, _trained(values, macs=1.6 * macs, epochs=epochs)]
+
+
+def _freeze_depth(values: Mapping[str, Value]) -> list[_Part]:
+    macs, epochs = _macs(values), _number(values, "epochs")
+    depths = _number(values, "depths")
+    halves = 0.5 * depths * epochs  # on average half of the network is thawed
+    return [*_look(values, macs=macs), _trained(values, macs=macs, epochs=halves)]
+
+
+def _accuracy_against_time(values: Mapping[str, Value]) -> list[_Part]:
+    macs, epochs = _macs(values), _number(values, "epochs")
+    share = {"none": 1.0, "half": 0.45, "all": 0.0}[str(values["depth"])]
+    views = _number(values, "views")
+    own = _look(values, macs=macs, views=views)
+    looks = [*_look(values, macs=macs, views=7), *_look(values, macs=0.25 * macs), *own]
+    return [*looks, _trained(values, macs=(1.17 + share * views) * macs, epochs=epochs)]
+
+
+def _one_pass(values: Mapping[str, Value]) -> list[_Part]:
+    count = CLASSES * _number(values, "images_per_class") * (_number(values, "epochs") + 2)
+    return [*_look(values, macs=0.0), _Part("prefix", count * _macs(values) / jobs.PREFIX_RATE["f32"])]
+
+
+def _batchnorm(values: Mapping[str, Value]) -> list[_Part]:
+    forward_only = 2 / jobs.FORWARD_AND_BACKWARD
+    work = _trained(values, macs=_macs(values) * forward_only, epochs=_number(values, "epochs"))
+    return [*_look(values, macs=0.0), work]
+
+
+def _taps(values: Mapping[str, Value]) -> list[_Part]:
+    return _look(values, macs=_macs(values))
+
+
+def _calibration(values: Mapping[str, Value]) -> list[_Part]:
+    return _look(values, macs=_macs(values), images="all_images_per_class")
+
+
+_WORK: dict[str, Callable[[Mapping[str, Any]], list[_Part]]] = {
+    "pretrained-vs-scratch": _pretrained_vs_scratch,
+    "images-needed": _images_needed,
+    "five-images-one-epoch": _five_images,
+    "model-choice": _model_choice,
+    "freeze-depth": _freeze_depth,
+    "accuracy-against-time": _accuracy_against_time,
+    "one-pass": _one_pass,
+    "batchnorm": _batchnorm,
+    "taps": _taps,
+    "calibration": _calibration,
+}
