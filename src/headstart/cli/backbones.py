@@ -11,7 +11,9 @@ from headstart.cli.terminal import human_bytes, json_option, print_json, table
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE]")
 @click.option("--size", type=int, metavar="PX", help="Pixels a side; default: the backbone's own.")
-@click.option("--architecture", metavar="NAME", help="timm name, for weights files that do not carry one.")
+@click.option(
+    "--architecture", metavar="NAME", help="For files that do not say: timm name; pixels of a .keras."
+)
 @json_option
 def command(name: str | None, size: int | None, architecture: str | None, as_json: bool) -> None:
     """List backbones, or show one: its stages, what each costs, and its card.
@@ -19,6 +21,7 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
     \b
     headstart backbones
     headstart backbones builtin --size 96
+    headstart backbones model.keras
     """
     from headstart.backbones import available, load_backbone
 
@@ -61,6 +64,7 @@ def _listing(infos: Any) -> str:
     ]
     lines = [table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])]
     lines.append("with headstart[torch] also every timm name, and local .safetensors and .pth files")
+    lines.append("with headstart[keras] also local .keras files")
     return "\n".join(lines)
 
 

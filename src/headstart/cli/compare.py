@@ -27,7 +27,9 @@ from headstart.errors import OptionError
 @click.option("--views", default="1", show_default=True, help="Renderings per training image.")
 @click.option("--epochs", type=int, metavar="N", help="Of whatever is trained in epochs.")
 @click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
-@click.option("--architecture", metavar="NAME", help="timm name, for weights files that do not carry one.")
+@click.option(
+    "--architecture", metavar="NAME", help="For files that do not say: timm name; pixels of a .keras."
+)
 @click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
 @click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
 @click.option("--validation", default=0.15, show_default=True, help="Share held out to compare on.")

@@ -36,7 +36,9 @@ from headstart.cli.terminal import json_option, print_json, progress_bar
 @click.option("--learning-rate", type=float, metavar="RATE", help="Default: what suits the thing trained.")
 @click.option("--class-weights", metavar="balanced", help="Weigh rare classes up.")
 @click.option("--scratch", is_flag=True, help="The same network from random weights, for comparison.")
-@click.option("--architecture", metavar="NAME", help="timm name, for weights files that do not carry one.")
+@click.option(
+    "--architecture", metavar="NAME", help="For files that do not say: timm name; pixels of a .keras."
+)
 @click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
 @click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
 @click.option("--validation", default=0.15, show_default=True, help="Share held out to choose on.")

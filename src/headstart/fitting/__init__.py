@@ -87,7 +87,7 @@ def fit(
     Args:
         source: a folder of class folders (or of ``train``/``val``/``test``), a CSV or Parquet file, a zip of
             either, a pair of arrays ``(X, y)`` with X uint8 [N, H, W, 3], or a `Dataset`.
-        backbone: a built-in's name, a timm name, or a weights file; "auto" to choose among the candidates.
+        backbone: a built-in's name, a timm name, a weights or Keras file; "auto" to choose among candidates.
         size: pixels a side that the backbone sees; None for the backbone's own.
         freeze: how many stages to freeze: a number, a stage's name, "none" or "all"; "auto" to go deeper than
             the head where validation says so.
@@ -101,7 +101,7 @@ def fit(
         scratch: the same network from random weights, every stage trained, for comparison.
         candidates: what "auto" chooses from: names and files, each with ``@SIZE`` for another size; None for
             all that are on this machine.
-        architecture: a timm name, for weights files that do not carry one.
+        architecture: for files that do not say: a timm name, or what the pixels of a .keras file are.
         runtime: "auto", "openvino" or "torch".
         precision: "auto", "bf16" or "f32".
         validation: share of the images to choose on, where the data does not say.
