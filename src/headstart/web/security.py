@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Annotated, Protocol
@@ -115,14 +115,17 @@ SiteOf = Annotated[Site, Depends(_site)]
 SessionOf = Annotated[Session, Depends(_session)]
 
 
-async def check_csrf(request: Request) -> None:
-    """Refuses a form that does not come from a page of this session."""
+async def check_csrf(request: Request) -> AsyncIterator[None]:
+    """Refuses a form that does not come from a page of this session; closes its files afterwards."""
     if request.method in SAFE:
+        yield
         return
-    sent = (await request.form(max_files=MOST_FILES)).get("csrf")
-    wanted = csrf_token(guarded_of(request), session_of(request))
-    if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), wanted.encode()):
-        raise HTTPException(403, "This page is out of date. Go back, reload it and try again.")
+    async with request.form(max_files=MOST_FILES) as form:
+        sent = form.get("csrf")
+        wanted = csrf_token(guarded_of(request), session_of(request))
+        if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), wanted.encode()):
+            raise HTTPException(403, "This page is out of date. Go back, reload it and try again.")
+        yield
 
 
 class Doorkeeper:

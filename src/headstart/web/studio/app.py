@@ -30,7 +30,7 @@ from headstart.web.studio import (
 from headstart.web.studio.pages import page
 from headstart.web.studio.workbench import Studio
 
-_ROOMS = (start, looking, planning, watching, results, trying, correcting, delivering)
+ROOMS = (start, looking, planning, watching, results, trying, correcting, delivering)
 _FORM_BYTES = 1 << 20
 """Forms without files: a page of labels, a table of rows."""
 
@@ -54,7 +54,7 @@ def create_studio(studio: Studio) -> FastAPI:
     )
     app.state.site = studio
     app.add_middleware(Doorkeeper, site=studio, largest=largest)
-    for room in _ROOMS:
+    for room in ROOMS:
         app.include_router(room.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(HTTPException, _on_refusal)
@@ -93,5 +93,4 @@ async def _on_malformed(request: Request, error: Exception) -> Response:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    text = f"{error}."
-    return _message(request, 500 if isinstance(error, InternalError) else 400, text[:1].upper() + text[1:])
+    return _message(request, 500 if isinstance(error, InternalError) else 400, f"{error}.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import FileResponse, Response
@@ -20,7 +22,7 @@ from headstart.web.studio.workbench import Studio, StudioOf
 
 router = APIRouter()
 
-FORMATS = {
+USES = {
     "onnx": "any ONNX runtime, on any system",
     "openvino": "Intel processors, graphics and NPUs",
     "safetensors": "the weights alone, to go on training with timm",
@@ -28,7 +30,6 @@ FORMATS = {
     "tflite": "phones and small boards",
     "saved_model": "TensorFlow Serving",
 }
-INT8 = ("onnx", "openvino")
 
 
 @router.get("/runs/{identity}/export")
@@ -40,8 +41,7 @@ def export_page(request: Request, studio: StudioOf, identity: str) -> Response:
         request,
         "export.html",
         run=run,
-        formats=FORMATS,
-        int8=INT8,
+        formats=_formats(),
         job=job if job and not job.over else None,
         failure=job.message if job and job.state == "failed" else "",
         result=job.result if job and job.state == "done" else None,
@@ -50,6 +50,21 @@ def export_page(request: Request, studio: StudioOf, identity: str) -> Response:
         command=f"headstart serve {shlex.quote(str(run.path))}",
         export_command=f"headstart export {shlex.quote(str(run.path))} --to onnx",
     )
+
+
+def _formats() -> list[dict[str, Any]]:
+    """What can be exported to: name, use, whether in eight bits, and the extra that is missing for it."""
+    from headstart.exports import FORMATS
+
+    return [
+        {
+            "name": each.name,
+            "use": USES.get(each.name, ""),
+            "int8": each.quantises,
+            "missing": each.extra if any(find_spec(module) is None for module in each.modules) else "",
+        }
+        for each in FORMATS.values()
+    ]
 
 
 def _files(run: Run) -> list[dict[str, object]]:
@@ -72,24 +87,38 @@ def begin(
     int8: Annotated[str, Form()] = "",
 ) -> Response:
     """Queues an export."""
+    from headstart.exports.formats import find_format
+
     run = studio.run(identity)
-    if to not in FORMATS:
-        raise OptionError(f"{to!r}: expected one of {', '.join(FORMATS)}")
-    if int8 and to not in INT8:
-        raise OptionError(f"8-bit integers are possible for {' and '.join(INT8)}, not for {to}")
+    find_format(to).require(int8=bool(int8))
+    if (run.path / "exports" / (f"{to}-int8" if int8 else to)).exists():
+        raise OptionError(f"this run is exported to {to} already; its files are listed on the page before")
     body = {"title": run.config.data, "to": to, "int8": bool(int8)}
     return leave(request, f"/jobs/{studio.add('export', name=run.id, body=body).id}")
 
 
 def export_job(studio: Studio, job: Job, teller: Teller) -> Result:
     """The job: export, and compare with the original."""
-    from headstart import exports
+    from headstart.exports import export
 
-    run = studio.run(job.name)
-    teller("export", 0, 1)
-    found = exports.export(run, job.body["to"], int8=job.body["int8"])
-    teller("export", 1, 1)
-    return {"format": job.body["to"], **found.to_dict()}
+    made = export(studio.run(job.name), to=job.body["to"], int8=job.body["int8"], progress=teller)
+    facts = made.to_dict()
+    return {**facts, "lines": _verdict(facts)}
+
+
+def _verdict(facts: Mapping[str, Any]) -> list[str]:
+    """What the comparison with the original said."""
+    parity, spent = facts["parity"], facts["int8"]
+    if spent is None:
+        return [
+            f"The same label as the original on {parity['images'] - parity['changed']:,} of "
+            f"{parity['images']:,} photographs; probabilities differ by at most "
+            f"{parity['largest_difference']:.1g}."
+        ]
+    return [
+        f"In 8-bit integers {spent['accuracy']:.1%} against {spent['original']:.1%} on "
+        f"{spent['images']:,} held-out photographs; {spent['agreement']:.1%} of the labels agree."
+    ]
 
 
 @router.get("/runs/{identity}/exports/{name:path}")

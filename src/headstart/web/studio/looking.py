@@ -75,6 +75,7 @@ def runs_on(studio: Studio, identity: str, name: str) -> list[Any]:
 
 def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
     """What was found, the worst first: title, what it means, and groups of pictures."""
+    told = [*report["contradictions"], *report["leaks"]]  # each of them is a copy too; once is enough
     found = [
         _groups(
             report["contradictions"],
@@ -93,12 +94,12 @@ def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
             "files": report["skipped"][:_GROUPS_SHOWN],
         },
         _groups(
-            report["exact_duplicates"],
+            [group for group in report["exact_duplicates"] if group not in told],
             "with exact copies",
             "A copy teaches nothing new. Copies are kept on one side of the split, so they do no harm.",
         ),
         _groups(
-            report["near_duplicates"],
+            [group for group in report["near_duplicates"] if group not in told],
             "almost the same",
             "Shots of one scene, or one image saved twice. They stay on one side of the split.",
         ),

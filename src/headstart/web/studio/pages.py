@@ -23,7 +23,8 @@ DOING = {
     "saving": "Evaluating, saving, checking what was saved",
     "trials": "Training the candidates",
     "ranking": "Looking for the most useful photographs",
-    "export": "Exporting",
+    "convert": "Converting",
+    "check": "Comparing with the original",
 }
 
 KINDS = {

@@ -24,6 +24,9 @@ BUDGETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds at the notches of the slider; the notch after the last is "no limit"."""
 
 HEADS = ("ridge", "softmax")
+FIRST = ("builtin@96", "builtin")
+"""What a plan looks at until somebody asks for more."""
+
 _SIZES = {"builtin": (96, 160, 224)}
 """Further sizes that are offered of the built-in network; its own is always there."""
 
@@ -88,7 +91,14 @@ def choices() -> list[str]:
 
 
 def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
-    return {"data": collection.id, "backbones": ["builtin"], "head": "ridge", "views": 1, **changed}
+    return {
+        "data": collection.id,
+        "backbones": ["builtin"],
+        "head": "ridge",
+        "views": 1,
+        "epochs": None,
+        **changed,
+    }
 
 
 def _row(row: dict[str, Any], *, budget: float | None) -> dict[str, Any]:
@@ -159,29 +169,27 @@ def compare(
     studio: StudioOf,
     identity: str,
     rows: Annotated[list[str] | None, Form()] = None,
-    both: Annotated[str, Form()] = "",
+    head: Annotated[str, Form()] = "ridge",
+    views: Annotated[int, Form()] = 1,
+    epochs: Annotated[str, Form()] = "",
     seeds: Annotated[int, Form()] = 1,
 ) -> Response:
     """Trains several rows on one split, side by side."""
     collection = studio.collection(identity)
     parsed = [_parse(row) for row in rows or ()]
-    if len(parsed) < 2 and not (parsed and both):
+    if len(set(parsed)) < 2:
         raise OptionError("a comparison needs two choices or more: tick them in the table")
     if not 1 <= seeds <= 10:
         raise OptionError(f"{seeds} seeds: expected 1 to 10")
-    backbones = list(dict.fromkeys((backbone, size) for backbone, size, _ in parsed))
+    networks = dict.fromkeys((backbone, size) for backbone, size, _ in parsed)
     body = {
         **_about(collection),
         "candidates": [
-            {
-                "backbone": backbone,
-                "size": size,
-                "depths": [d for b, s, d in parsed if (b, s) == (backbone, size)],
-            }
-            for backbone, size in backbones
+            {"backbone": name, "size": size, "depths": [row[2] for row in parsed if row[:2] == (name, size)]}
+            for name, size in networks
         ],
-        "heads": list(HEADS) if both else ["ridge"],
         "seeds": seeds,
+        **_settings(head=head, views=views, epochs=epochs),
     }
     return leave(request, f"/jobs/{_add(studio, 'compare', collection, body).id}")
 

@@ -76,7 +76,7 @@ def report_page(request: Request, studio: StudioOf, identity: str) -> Response:
     """The run's report, framed."""
     run = studio.run(identity)
     frame = f"/runs/{run.id}/report.html"
-    return page(request, "report.html", title=run.id, back=f"/runs/{run.id}", frame=frame)
+    return page(request, "report.html", run=run, frame=frame)
 
 
 @router.get("/runs/{identity}/report.html")

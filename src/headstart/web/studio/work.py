@@ -126,7 +126,11 @@ def _compare(studio: Studio, job: Job, teller: Teller) -> Result:
         candidate
         for each in job.body["candidates"]
         for candidate in grid(
-            backbones=[each["backbone"]], size=each["size"], depths=each["depths"], heads=job.body["heads"]
+            backbones=[each["backbone"]],
+            size=each["size"],
+            depths=each["depths"],
+            heads=[job.body["head"]],
+            **_options(job.body, "views", "epochs"),
         )
     ]
     comparison = compare(path_of(job), candidates, seeds=job.body["seeds"], progress=teller)

@@ -1,0 +1,607 @@
+"""The studio's pages over HTTP, without a browser and so without JavaScript."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs headstart[web]")
+
+from PIL import Image
+from starlette.testclient import TestClient
+
+from headstart.plans.estimates import Range
+from headstart.runs import RunStore, read_run
+from headstart.web.jobs import Jobs, Stopped
+from headstart.web.studio import folders, uploads, work
+from headstart.web.studio.app import ROOMS, create_studio, largest
+from headstart.web.studio.collections import Collections
+from headstart.web.studio.watching import phases
+from headstart.web.studio.workbench import Live, Studio
+
+HOME = "http://127.0.0.1:8423"
+WAIT_SECONDS = 60.0
+
+
+@dataclass
+class World:
+    """A served studio, and a browser in front of it."""
+
+    studio: Studio
+    browser: TestClient
+    root: Path
+
+    def csrf(self) -> str:
+        found = re.search(r'name="csrf" value="(\w+)"', self.browser.get("/").text)
+        assert found
+        return found[1]
+
+    def post(self, address: str, *, files: Any = None, **form: Any) -> Any:
+        return self.browser.post(address, data={"csrf": self.csrf(), **form}, files=files)
+
+    def wait(self, address: str) -> Any:
+        """The page that a job's address leads to in the end."""
+        end = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < end:
+            job = self.studio.job(address.rsplit("/", 1)[1])
+            if job.over:
+                assert job.state == "done", job.message
+                return job
+            time.sleep(0.02)
+        raise AssertionError(f"{address} took longer than {WAIT_SECONDS} s")
+
+    def open(self, path: str = "photos") -> str:
+        """Opens a folder and waits until it was looked at; the data set's address."""
+        answer = self.post("/open", path=path)
+        assert answer.status_code == 200, answer.text
+        identity = answer.url.path.rsplit("/", 1)[1]
+        job = self.studio.looks.last("check", name=identity, learner="studio")
+        assert job
+        self.wait(job.id and f"/jobs/{job.id}")
+        return str(answer.url.path)
+
+    def plan(self, data: str) -> None:
+        self.browser.get(f"{data}/plan")
+        job = self.studio.work.last("plan", name=data.rsplit("/", 1)[1], learner="studio")
+        assert job
+        self.wait(f"/jobs/{job.id}")
+
+    def train(self, data: str, **form: Any) -> str:
+        """Trains on a data set; the run's address."""
+        answer = self.post(f"{data}/train", **{"chosen": "builtin@96/all", **form})
+        assert answer.url.path.startswith("/jobs/"), answer.text
+        return f"/runs/{self.wait(answer.url.path).result['run']}"
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, make_photos: Callable[..., Path]) -> Iterator[Callable[..., World]]:
+    root = tmp_path / "root"
+    make_photos(root / "photos", per_class=14)
+    made: list[Studio] = []
+
+    def make(**changes: Any) -> World:
+        home = Path(os.environ["HEADSTART_HOME"])
+        studio = Studio(
+            home=home,
+            root=root,
+            folder=Path.cwd(),
+            secret=b"s" * 32,
+            collections=Collections(home / "studio" / "data"),
+            work=Jobs(home / "jobs.db"),
+            looks=Jobs(home / "studio" / "looks.db"),
+            learner="ada",
+        )
+        studio = replace(studio, **changes)
+        made.append(studio)
+        return World(studio, TestClient(create_studio(studio), base_url=HOME), root)
+
+    yield make
+    for studio in made:
+        studio.servings.stop_all()
+        studio.work.close()
+        studio.looks.close()
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    return make_world()
+
+
+def jpeg(colour: tuple[int, int, int] = (200, 30, 30), side: int = 64) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+# The way from photographs to a classifier ------------------------------------------------------------------
+
+
+def test_without_javascript_a_folder_becomes_a_run_that_the_terminal_finds(world: World) -> None:
+    assert "Photographs in, classifier out" in world.browser.get("/").text
+    assert "photos" in world.browser.get("/folders").text
+    data = world.open()
+    shown = world.browser.get(data).text
+    assert "42" in shown and "discs" in shown and "See what training costs" in shown
+    world.plan(data)
+    plan = world.browser.get(f"{data}/plan").text
+    assert 'type="range"' in plan and 'value="builtin@128/all"' in plan
+    run = world.train(data)
+    page = world.browser.get(run).text
+    assert "photos" in page and "builtin at 96 px" in page and "predicted" in page
+    found = RunStore().find(run.rsplit("/", 1)[1])
+    assert found.config.size == 96 and (found.path / "model.onnx").exists()
+    assert found.id in world.browser.get("/runs").text and found.id in world.browser.get(data).text
+
+
+def test_a_run_of_the_terminal_appears_among_the_runs(world: World) -> None:
+    from headstart.fitting import fit
+
+    _, run = fit(world.root / "photos", size=96)
+    assert f"/runs/{run.id}" in world.browser.get("/runs").text
+    assert world.browser.get(f"/runs/{run.id}").status_code == 200
+
+
+def test_a_run_folder_that_no_index_knows_appears_too(world: World) -> None:
+    run = world.train(world.open())
+    (world.studio.home / "runs.sqlite").unlink()
+    assert RunStore().select() == []
+    assert run in world.browser.get("/runs").text
+
+
+def test_two_runs_are_compared_and_the_better_is_named(world: World) -> None:
+    data = world.open()
+    runs = [world.train(data), world.train(data, head="softmax", epochs="2")]
+    names = [each.rsplit("/", 1)[1] for each in runs]
+    answer = world.post("/compare", run=names)
+    assert answer.url.path == "/compare" and "Take builtin" in answer.text
+    frame = re.search(r'src="(/compare/report\.html[^"]+)"', answer.text)
+    assert frame
+    report = world.browser.get(frame[1].replace("&amp;", "&"))
+    assert report.status_code == 200 and "sandbox" in report.headers["content-security-policy"]
+
+
+def test_rows_of_the_plan_are_compared_by_training_them(world: World) -> None:
+    data = world.open()
+    answer = world.post(f"{data}/compare", rows=["builtin@96/all", "builtin@128/all"])
+    job = world.wait(answer.url.path)
+    page = world.browser.get(f"/comparisons/{job.result['comparison']}").text
+    assert "builtin 96 px" in page and "builtin 128 px" in page
+    refused = world.post(f"{data}/compare", rows=["builtin@96/all"])
+    assert refused.status_code == 400 and "two choices" in refused.text
+
+
+def test_the_report_is_shown_in_a_sandbox_and_no_other_page_is_looser(world: World) -> None:
+    run = world.train(world.open())
+    frame = world.browser.get(f"{run}/report")
+    assert f'src="{run}/report.html"' in frame.text and 'sandbox="' in frame.text
+    assert "unsafe-inline" not in frame.headers["content-security-policy"]
+    report = world.browser.get(f"{run}/report.html")
+    policy = report.headers["content-security-policy"]
+    assert report.status_code == 200 and policy.startswith("sandbox") and "default-src 'none'" in policy
+    assert "allow-scripts" not in policy + frame.text
+
+
+def test_a_budget_marks_what_does_not_fit_without_javascript(world: World) -> None:
+    data = world.open()
+    world.plan(data)
+    collection = world.studio.collection(data.rsplit("/", 1)[1])
+    kept = world.studio.collections.read(collection, "plan")
+    assert kept
+    kept["plan"]["rows"][0]["predicted_seconds"] = {"low": 8.0, "median": 9.0, "high": 12.0}
+    world.studio.collections.write(collection, "plan", kept)
+    assert 'class="over"' in world.browser.get(f"{data}/plan?notch=0").text
+    assert 'class="over"' not in world.browser.get(f"{data}/plan?notch=9").text
+
+
+# Data -------------------------------------------------------------------------------------------------------
+
+
+def test_findings_come_with_their_pictures(world: World) -> None:
+    first = sorted((world.root / "photos/bars").iterdir())[0]
+    (world.root / "photos/discs/same.jpg").write_bytes(first.read_bytes())
+    (world.root / "photos/discs/broken.jpg").write_bytes(first.read_bytes()[:300])
+    data = world.open()
+    page = world.browser.get(data).text
+    assert "under more than one label" in page and "broken.jpg" in page
+    shown = re.search(r'src="(/data/\w+/picture\?[^"]*same\.jpg)"', page)
+    assert shown
+    picture = world.browser.get(shown[1].replace("&amp;", "&"))
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(picture.content)).size == (256, 256)
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "bars/none.jpg", "..", ""])
+def test_a_picture_is_looked_up_by_name_and_never_opened_by_path(world: World, name: str) -> None:
+    data = world.open()
+    answer = world.browser.get(f"{data}/picture", params={"name": name})
+    assert answer.status_code == 404 and b"root:" not in answer.content
+
+
+# Paths ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["/etc", "..", "photos/../..", "~", "photos/\x00", "way-out", "nothing"])
+def test_what_lies_outside_the_root_or_is_not_there_is_refused(
+    world: World, tmp_path: Path, make_photos: Callable[..., Path], text: str
+) -> None:
+    make_photos(tmp_path / "elsewhere", per_class=2)
+    (world.root / "way-out").symlink_to(tmp_path / "elsewhere")
+    for answer in (world.post("/open", path=text), world.browser.get("/folders", params={"at": text})):
+        assert answer.status_code == 400
+        assert "elsewhere" not in answer.text or "outside" in answer.text
+    assert world.studio.collections.all() == []
+
+
+def test_links_out_of_the_root_are_not_listed(world: World, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (world.root / "way-out").symlink_to(tmp_path / "secret")
+    assert [entry.name for entry in folders.browse(world.root, world.root)] == ["photos"]
+
+
+def test_a_folder_that_is_no_data_set_is_refused_and_not_remembered(world: World) -> None:
+    (world.root / "empty").mkdir()
+    answer = world.post("/open", path="empty")
+    assert answer.status_code == 400 and "empty" in answer.text
+    assert world.studio.collections.all() == []
+
+
+def test_a_folder_taken_off_the_list_is_left_as_it_is(world: World) -> None:
+    data = world.open()
+    world.post(f"{data}/forget")
+    assert world.studio.collections.all() == [] and len(list((world.root / "photos").rglob("*.jpg"))) == 42
+
+
+# Uploads ----------------------------------------------------------------------------------------------------
+
+
+def test_a_zip_is_kept_whole_and_read_in_place(world: World) -> None:
+    members = {
+        f"pets/{kind}/{n}.jpg": jpeg((50 * n, 100, 20 if kind == "cat" else 200))
+        for kind in ("cat", "dog")
+        for n in range(5)
+    }
+    answer = world.post("/send", files={"files": ("my pets.zip", zipped(members))})
+    assert answer.status_code == 200 and "my pets" in answer.text
+    collection = world.studio.collections.all()[0]
+    assert collection.path.name == "sent.zip" and collection.path.stat().st_mode & 0o777 == 0o600
+    assert collection.dataset().classes == ("cat", "dog")
+
+
+def test_photographs_bring_their_classes_by_their_folders(world: World) -> None:
+    names = [(kind, number) for kind in ("rose", "peony") for number in range(3)]
+    files = [
+        ("files", (f"garden/{kind}/{number}.jpg", jpeg((40 * number, 9, 9 * len(kind)))))
+        for kind, number in names
+    ]
+    answer = world.post("/send", files=files)
+    assert answer.status_code == 200
+    collection = world.studio.collections.all()[0]
+    assert collection.name == "garden" and collection.dataset().classes == ("peony", "rose")
+
+
+def test_one_class_after_the_other_makes_a_data_set(world: World) -> None:
+    red = [("files", (f"{n}.jpg", jpeg((200, 10 * n, 0)))) for n in range(3)]
+    blue = [("files", (f"{n}.jpg", jpeg((0, 10 * n, 200)))) for n in range(3)]
+    first = world.post("/send", files=red, label="red")
+    assert "Send those of another class" in first.text
+    identity = first.url.path.rsplit("/", 1)[1]
+    world.post("/send", files=blue, label="blue", into=identity)
+    assert world.studio.collection(identity).dataset().classes == ("blue", "red")
+
+
+HOSTILE = [
+    "../../../../tmp/evil/x.jpg",
+    "..\\..\\evil\\x.jpg",
+    "/etc/cron.d/x.jpg",
+    "C:\\Windows\\x.jpg",
+    ".hidden/.x.jpg",
+    "a\x00b/\x1b[31m.jpg",
+    "con/" + "n" * 400 + ".jpg",
+    "‮gpj.exe/…/x.jpg.sh",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_that_is_sent_never_decides_where_a_file_lies(tmp_path: Path, name: str) -> None:
+    @dataclass
+    class Sent:
+        filename: str
+        file: io.BytesIO
+
+    folder = tmp_path / "kept"
+    uploads.store_photographs([Sent(name, io.BytesIO(jpeg()))], folder)
+    everything = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(everything) == 1 and folder in everything[0].parents
+    relative = everything[0].relative_to(folder)
+    assert relative.suffix == ".jpg" and len(relative.name) < 70
+    assert not any(part.startswith(".") or not part.isprintable() for part in relative.parts)
+    assert everything[0].stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("page.jpg", b"<script>alert(1)</script>", "page.jpg"),
+        ("half.jpg", jpeg()[:200], "half.jpg"),
+        ("notes.zip", b"PK\x03\x04 not really", "not a readable zip"),
+        ("texts.zip", zipped({"a/readme.txt": b"hello"}), "texts.zip"),
+        ("none.jpg", b"", "none.jpg"),
+    ],
+)
+def test_what_is_no_photograph_and_no_zip_of_them_is_refused_and_gone(
+    world: World, name: str, content: bytes, reason: str
+) -> None:
+    answer = world.post("/send", files={"files": (name, content)})
+    assert answer.status_code == 400 and reason in answer.text
+    assert not [path for path in (world.studio.home / "studio" / "data").rglob("*") if path.is_file()]
+
+
+def test_a_zip_that_would_climb_out_writes_nothing_outside(world: World) -> None:
+    members = {f"../../../{kind}/{n}.jpg": jpeg((n, 40, 90)) for kind in ("up", "out") for n in range(3)}
+    before = {path for path in world.studio.home.parent.rglob("*") if path.is_file()}
+    world.post("/send", files={"files": ("climb.zip", zipped(members))})
+    new = {path for path in world.studio.home.parent.rglob("*") if path.is_file()} - before
+    assert all(world.studio.home in path.parents for path in new)
+    assert not any(path.suffix == ".jpg" for path in new)
+
+
+def test_a_form_that_is_too_large_is_refused_before_it_is_read(world: World) -> None:
+    token = world.csrf()
+    answer = world.browser.post("/open", content=b"x" * 100_000, headers={"content-type": "text/plain"})
+    assert answer.status_code == 413 and token
+    assert largest("/send") > largest("/runs/a/try") > largest("/open")
+
+
+def test_photographs_are_not_added_to_a_folder_of_the_machine(world: World) -> None:
+    data = world.open()
+    answer = world.post(
+        "/send", files={"files": ("x.jpg", jpeg())}, into=data.rsplit("/", 1)[1], label="bars"
+    )
+    assert answer.status_code == 403
+    assert len(list((world.root / "photos").rglob("*.jpg"))) == 42
+
+
+# Who may ask ------------------------------------------------------------------------------------------------
+
+
+def test_every_form_needs_its_token(world: World) -> None:
+    routes = [route for room in ROOMS for route in room.router.routes if "POST" in route.methods]
+    assert len(routes) > 12
+    for route in routes:
+        address = re.sub(r"\{[^}]*\}", "x", route.path)
+        assert world.browser.post(address, data={"csrf": "0" * 64}).status_code == 403, address
+        assert world.browser.post(address, data={}).status_code == 403, address
+
+
+def test_other_names_and_other_sites_are_turned_away(world: World) -> None:
+    assert world.browser.get("/", headers={"host": "evil.example"}).status_code == 421
+    form = {"csrf": world.csrf(), "path": "photos"}
+    answer = world.browser.post("/open", data=form, headers={"origin": "http://evil.example"})
+    assert answer.status_code == 403
+
+
+def test_beyond_loopback_the_token_is_needed(make_world: Callable[..., World]) -> None:
+    world = make_world(token="t0ken", learner=None)
+    assert world.browser.get("/").status_code == 401
+    assert world.browser.get("/?token=t0ken").status_code == 200
+
+
+def test_every_page_forbids_what_is_not_ours(world: World) -> None:
+    data = world.open()
+    run = world.train(data)
+    addresses = ["/", "/folders", "/runs", data, f"{data}/plan", "/nowhere"]
+    addresses += [run + part for part in ("", "/try", "/label", "/report", "/export")]
+    for address in addresses:
+        answer = world.browser.get(address)
+        assert answer.headers["content-security-policy"].startswith("default-src 'self'"), address
+        assert not re.search(r"<style|style=|<script(?![^>]*src=)|\son\w+=", answer.text), address
+
+
+# Jobs -------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_outlive_the_server_and_what_was_cut_off_can_go_on(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(os.environ["HEADSTART_HOME"])
+    before = Jobs(home / "jobs.db")
+    path = os.fsencode(Path.cwd() / "photos").hex()
+    cut = before.add("fit", name="aa", learner="studio", body={"data": "aa", "path": path, "size": 96})
+    with before._writing() as database:  # as a kill -9 leaves it
+        database.execute("update jobs set state = 'running', starts = 1 where id = ?", (cut.id,))
+        database.execute("insert into events values (?, 2, 'running', '{}')", (cut.id,))
+    before.close()
+    world = make_world()
+    end = time.monotonic() + WAIT_SECONDS
+    while not world.studio.job(cut.id).over and time.monotonic() < end:
+        time.sleep(0.02)
+    page = world.browser.get(f"/jobs/{cut.id}").text
+    assert "Interrupted" in page and "Continue" in page
+    assert f"/jobs/{cut.id}" in world.browser.get("/").text
+    (Path.cwd() / "photos").symlink_to(world.root / "photos")
+    again = world.post(f"/jobs/{cut.id}/continue")
+    assert again.url.path != f"/jobs/{cut.id}"
+    run = world.wait(again.url.path).result["run"]
+    assert world.browser.get(f"/runs/{run}").status_code == 200
+    assert f"/jobs/{cut.id}" not in world.browser.get("/").text
+
+
+def test_a_training_stops_when_asked_and_goes_on_from_the_cache(
+    world: World, monkeypatch: pytest.MonkeyPatch, make_photos: Callable[..., Path]
+) -> None:
+    make_photos(world.root / "photos", per_class=50)
+    data = world.open()
+    told: list[str] = []
+
+    def stop_at_features(teller: work.Teller, phase: str, done: int, total: int) -> None:
+        told.append(phase)
+        if done > 100:
+            world.post(f"/jobs/{world.studio.work.unfinished()[0].id}/stop")
+        teller.tell(phase, done, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work.Teller, "__call__", stop_at_features)
+        answer = world.post(f"{data}/train", chosen="builtin@96/all")
+        end = time.monotonic() + WAIT_SECONDS
+        while not world.studio.job(answer.url.path[6:]).over and time.monotonic() < end:
+            time.sleep(0.02)
+    assert told and world.studio.job(answer.url.path[6:]).state == "stopped"
+    assert world.studio.runs() == [] and "Continue" in world.browser.get(answer.url.path).text
+    again = world.post(f"{answer.url.path}/continue")
+    run = world.studio.run(world.wait(again.url.path).result["run"])
+    assert run.cache["hits"] > 0
+
+
+def test_a_job_is_watched_with_its_prediction_and_its_curve(world: World) -> None:
+    data = world.open()
+    answer = world.post(f"{data}/train", chosen="builtin@96/all", head="softmax", epochs="3")
+    identity = answer.url.path[6:]
+    with world.browser.stream("GET", f"/jobs/{identity}/events") as stream:
+        text = "".join(stream.iter_text())
+    assert "event: state" in text and '"over": true' in text and "/runs/" in text
+    live = world.studio.live[identity]
+    assert live.expected and live.expected.low <= live.expected.median <= live.expected.high
+    assert [entry["epoch"] for entry in live.epochs] == [1, 2, 3]
+    run = world.studio.run(world.studio.job(identity).result["run"])
+    assert "<polyline" in world.browser.get(f"/runs/{run.id}").text
+
+
+def test_after_the_last_counted_phase_the_page_says_what_follows(world: World) -> None:
+    answer = world.post(f"{world.open()}/train", chosen="builtin@96/all")
+    job = replace(world.studio.job(answer.url.path[6:]), state="running")
+    rows = phases(job, Live(phases={"features": (42, 42)}))
+    assert [row["name"] for row in rows] == ["features", "training"] and rows[-1]["of"] == 0
+    rows = phases(job, Live(phases={"features": (42, 42), "epochs": (3, 3)}))
+    assert rows[-1]["name"] == "saving"
+    world.wait(answer.url.path)
+
+
+def test_a_teller_passes_predictions_on_and_lets_itself_be_stopped() -> None:
+    def stopped(phase: str, done: int, total: int) -> None:
+        raise Stopped
+
+    teller = work.Teller(stopped, Live())
+    teller.expect(Range(1.0, 2.0, 3.0))
+    assert teller.live.expected == Range(1.0, 2.0, 3.0)
+    with pytest.raises(Stopped):
+        teller("features", 1, 2)
+    assert teller.live.phases == {"features": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"chosen": ""},
+        {"chosen": "../../weights@96/all"},
+        {"chosen": "builtin@96/all; rm"},
+        {"chosen": "builtin@96/all", "head": "forest"},
+        {"chosen": "builtin@96/all", "epochs": "-1"},
+        {"chosen": "builtin@96/all", "views": "1000"},
+    ],
+)
+def test_a_training_that_cannot_be_is_refused_before_it_waits(world: World, form: dict[str, str]) -> None:
+    data = world.open()
+    answer = world.post(f"{data}/train", **form)
+    assert answer.status_code == 400
+    assert "xpected" in answer.text or "hoose one of the rows" in answer.text
+    assert world.studio.work.last("fit", name=data.rsplit("/", 1)[1], learner="studio") is None
+
+
+# Using it ---------------------------------------------------------------------------------------------------
+
+
+def test_a_photograph_is_classified_explained_and_compared_with_training_photographs(world: World) -> None:
+    run = world.train(world.open())
+    photo = sorted((world.root / "photos/discs").iterdir())[3].read_bytes()
+    answer = world.post(f"{run}/try", files={"files": ("<b>x</b>.jpg", photo)})
+    assert "<h1>discs</h1>" in answer.text and "<b>x</b>" not in answer.text
+    assert "most like it" in answer.text
+    for part in ("image", "heat", "0"):
+        picture = world.browser.get(f"{answer.url.path}/{part}.jpg")
+        assert picture.headers["content-type"] == "image/jpeg", part
+    refused = world.post(f"{run}/try", files={"files": ("x.jpg", b"no image")})
+    assert refused.status_code == 400
+
+
+def test_a_label_put_right_trains_again_and_never_touches_the_folder(world: World) -> None:
+    wrong = sorted((world.root / "photos/discs").iterdir())
+    for number, path in enumerate(wrong[:6]):
+        path.rename(world.root / f"photos/bars/wrong-{number}.jpg")
+    files = sorted(path.relative_to(world.root) for path in world.root.rglob("*.jpg"))
+    run = world.train(world.open())
+    before = world.studio.run(run[6:])
+    content = re.search(r'name="content" value="(\w+)"', world.browser.get(run).text)
+    assert content, "no mistake to correct"
+    answer = world.post(f"{run}/correct", content=content[1], label="discs")
+    assert answer.status_code == 200 and "is discs from now on" in answer.text
+    assert "Trained again in" in answer.text and answer.url.path != run
+    after = read_run(world.studio.run(answer.url.path[6:]).path)
+    assert after.id != before.id and after.classes == before.classes
+    undone = world.post(f"{answer.url.path}/undo")
+    assert "taken back" in undone.text
+    assert files == sorted(path.relative_to(world.root) for path in world.root.rglob("*.jpg"))
+    assert world.post(f"{run}/correct", content=content[1], label="unicorn").status_code == 400
+    assert world.post(f"{run}/correct", content="00", label="discs").status_code == 404
+
+
+def test_new_photographs_are_labelled_the_most_useful_first(
+    world: World, make_photos: Callable[..., Path]
+) -> None:
+    run = world.train(world.open())
+    make_photos(world.root / "new", per_class=3, seed=7)
+    answer = world.post(f"{run}/label", path="new", files={"nothing": ("", b"")})
+    job = world.wait(answer.url.path)
+    assert 0 < len(job.result["suggestions"]) <= 12
+    page = world.browser.get(f"{run}/label/{job.id}")
+    assert 'name="label-0"' in page.text
+    assert world.browser.get(f"{run}/label/{job.id}/0.jpg").headers["content-type"] == "image/jpeg"
+    labels = {f"label-{n}": "discs" for n in range(2)}
+    added = world.post(f"{run}/label/{job.id}", **labels)
+    assert "2 photographs added" in added.text and "Trained again in" in added.text
+    following = world.wait(added.url.path)
+    assert len(following.result["suggestions"]) == 7
+    assert world.post(f"{run}/label/{job.id}", **{"label-0": ""}).status_code == 400
+
+
+def test_a_run_is_exported_as_a_job_and_downloaded_by_listed_names_alone(world: World) -> None:
+    run = world.train(world.open())
+    answer = world.post(f"{run}/export", to="onnx")
+    world.wait(answer.url.path)
+    page = world.browser.get(f"{run}/export").text
+    found = re.search(rf'href="({run}/exports/[^"]+\.onnx)"', page)
+    assert found and len(world.browser.get(found[1]).content) > 10_000
+    for name in ("../run.json", "..%2Frun.json", "%2e%2e/run.json", "none.onnx"):
+        assert world.browser.get(f"{run}/exports/{name}").status_code == 404
+    assert world.post(f"{run}/export", to="pickle").status_code == 400
+
+
+def test_a_run_is_served_until_it_is_stopped(world: World) -> None:
+    import httpx
+
+    run = world.train(world.open())
+    page = world.post(f"{run}/serve").text
+    address = re.search(r'href="(http://127\.0\.0\.1:\d+/)docs"', page)
+    assert address and "headstart serve" not in page
+    photo = sorted((world.root / "photos/discs").iterdir())[0].read_bytes()
+    answer = httpx.post(f"{address[1]}predict", files={"images": ("x.jpg", photo)})
+    assert answer.status_code == 200 and answer.json()["predictions"][0]["label"] == "discs"
+    assert "headstart serve" in world.post(f"{run}/unserve").text
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{address[1]}health")

@@ -1,0 +1,343 @@
+"""The studio in a real browser, with every network but the server's own blocked.
+
+Needs Playwright's Python package and Chromium (`HEADSTART_CHROMIUM`, or `chromium` on the path). The check of
+accessibility needs axe-core: put the path of its `axe.min.js` into `HEADSTART_AXE`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs headstart[web]")
+pytest.importorskip("playwright", reason="needs the package playwright")
+
+import httpx
+import uvicorn
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from headstart.web.jobs import Jobs
+from headstart.web.studio.app import create_studio
+from headstart.web.studio.collections import Collections
+from headstart.web.studio.workbench import Studio
+
+CHROMIUM = os.environ.get("HEADSTART_CHROMIUM") or shutil.which("chromium") or ""
+pytestmark = pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason="needs Chromium: set HEADSTART_CHROMIUM")
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+TIMEOUT = 60_000
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@dataclass
+class Served:
+    """A running studio, and the photographs below its root."""
+
+    address: str
+    studio: Studio
+    root: Path
+
+
+@pytest.fixture
+def served(tmp_path: Path, make_photos: Callable[..., Path]) -> Iterator[Served]:
+    home = Path(os.environ["HEADSTART_HOME"])
+    root = tmp_path / "root"
+    root.mkdir()
+    studio = Studio(
+        home=home,
+        root=root,
+        folder=Path.cwd(),
+        secret=b"s" * 32,
+        collections=Collections(home / "studio" / "data"),
+        work=Jobs(home / "jobs.db"),
+        looks=Jobs(home / "studio" / "looks.db"),
+        learner="ada",
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_studio(studio), log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", studio, root)
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+    studio.servings.stop_all()
+    studio.work.close()
+    studio.looks.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """One browser page; `complaints` holds script errors and requests that left for elsewhere."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    visits: list[Visit] = []
+
+    def begin(**options: Any) -> Page:
+        context = browser.new_context(**options)
+        context.set_default_timeout(TIMEOUT)
+        expect.set_options(timeout=TIMEOUT)
+        made = Visit(context.new_page())
+        visits.append(made)
+
+        def only_ours(route: Any) -> None:
+            if route.request.url.startswith("http://127.0.0.1:"):
+                route.continue_()
+            else:
+                made.complaints.append(f"left for {route.request.url}")
+                route.abort()
+
+        context.route(lambda url: not url.startswith(("data:", "blob:")), only_ours)
+        made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
+
+        def note(told: Any) -> None:
+            if "Content Security Policy" in told.text:
+                made.complaints.append(told.text)
+
+        made.page.on("console", note)
+        return made.page
+
+    yield begin
+    for made in visits:
+        made.page.context.close()
+        assert made.complaints == []
+
+
+def make_zip(photos: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(photos.rglob("*.jpg")):
+            archive.write(file, file.relative_to(photos.parent))
+    return target
+
+
+def send_zip(page: Page, served: Served, photos: Path, tmp_path: Path) -> None:
+    page.goto(served.address)
+    page.locator("#files").set_input_files(make_zip(photos, tmp_path / "shapes.zip"))
+    page.get_by_role("button", name="Send them").click()
+    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+
+
+def train(page: Page, *, softmax: bool = False) -> None:
+    """From a data set's page to its new run."""
+    page.get_by_role("link", name="Plan and train").click()
+    page.get_by_role("button", name="Train the chosen one").wait_for()
+    page.get_by_role("row", name="96 px the head alone").get_by_role("radio").check()
+    if softmax:
+        page.get_by_text("Further choices").click()
+        page.get_by_label("softmax, trained in epochs").check()
+        page.get_by_label("Epochs, of what").fill("3")
+    page.get_by_role("button", name="Train the chosen one").click()
+    page.wait_for_url("**/runs/*")
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_from_an_empty_page_to_a_trained_compared_exported_and_served_classifier(
+    served: Served, visit: Callable[..., Page], photos: Path, tmp_path: Path, javascript: bool
+) -> None:
+    page = visit(java_script_enabled=javascript)
+    send_zip(page, served, photos, tmp_path)
+    train(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("shapes")
+    expect(page.get_by_text(re.compile("predicted .* to .*")).first).to_be_visible()
+    page.goto(served.address)
+    page.locator(".tiles").get_by_role("link", name="shapes").click()
+    train(page, softmax=True)
+    expect(page.get_by_role("heading", name="Learning curve")).to_be_visible()
+    page.get_by_role("navigation", name="Site").get_by_role("link", name="Runs").click()
+    for box in page.get_by_role("checkbox").all():
+        box.check()
+    page.get_by_role("button", name="Compare the ticked ones").click()
+    expect(page.get_by_role("heading", name=re.compile("^Take builtin"))).to_be_visible()
+    expect(page.frame_locator("iframe").get_by_role("heading", level=1)).to_be_visible()
+    page.get_by_role("link", name="Runs").first.click()
+    page.locator("table.runs").get_by_role("link").last.click()
+    page.get_by_role("link", name="Export and serve").click()
+    page.get_by_role("button", name="Export").click()
+    page.wait_for_url("**/export")
+    expect(page.get_by_role("heading", name="Exported to onnx")).to_be_visible()
+    page.get_by_role("button", name="Serve it").click()
+    link = page.get_by_role("link", name=re.compile(r"http://127\.0\.0\.1:\d+/"))
+    address = link.inner_text()
+    photo = sorted((photos / "discs").iterdir())[0].read_bytes()
+    answer = httpx.post(f"{address}predict", files={"images": ("x.jpg", photo)}, timeout=30)
+    assert answer.json()["predictions"][0]["label"] in ("bars", "discs", "squares")
+    page.get_by_role("button", name="Stop serving").click()
+    expect(page.get_by_role("button", name="Serve it")).to_be_visible()
+
+
+def test_a_photograph_that_is_chosen_is_classified_with_its_reasons(
+    served: Served, visit: Callable[..., Page], photos: Path
+) -> None:
+    shutil.copytree(photos, served.root / "photos")
+    page = visit()
+    page.goto(served.address)
+    page.get_by_role("link", name="photos", exact=True).click()
+    page.get_by_role("button", name="Take this folder").click()
+    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+    train(page)
+    page.get_by_role("link", name="Try it on a photograph").click()
+    page.locator("#files").set_input_files(sorted((photos / "discs").iterdir())[3])
+    expect(page.get_by_role("heading", level=1)).to_have_text("discs")
+    pictures = page.locator("main img")
+    assert pictures.count() > 4
+    for picture in pictures.all():
+        picture.scroll_into_view_if_needed()
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("image => image.naturalWidth") > 0
+
+
+def test_a_label_is_put_right_by_keyboard_and_the_page_says_how_long_it_took(
+    served: Served, visit: Callable[..., Page], photos: Path
+) -> None:
+    for number, path in enumerate(sorted((photos / "discs").iterdir())[:6]):
+        path.rename(photos / f"bars/wrong-{number}.jpg")
+    shutil.copytree(photos, served.root / "photos")
+    page = visit()
+    page.goto(f"{served.address}/folders?at=photos")
+    page.get_by_role("button", name="Take this folder").click()
+    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+    train(page)
+    page.get_by_role("combobox").first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    told = page.get_by_role("status").first
+    expect(told).to_contain_text("from now on")
+    assert re.search(r"Trained again in [\d.]+ s", told.inner_text())
+    expect(page.get_by_role("button", name="Take the last one back")).to_be_visible()
+
+
+def test_the_budget_answers_while_it_is_dragged(
+    served: Served, visit: Callable[..., Page], photos: Path, tmp_path: Path
+) -> None:
+    page = visit()
+    send_zip(page, served, photos, tmp_path)
+    page.get_by_role("link", name="See what training costs").click()
+    slider = page.get_by_role("slider", name="How long may it take?")
+    expect(slider).to_have_attribute("aria-valuetext", "no limit")
+    rows = page.locator("tr[data-median]")
+    total = rows.count()
+    page.evaluate("document.querySelector('tr[data-median]:last-of-type').dataset.median = '9'")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(slider).to_have_attribute("aria-valuetext", "5.0 s")
+    assert 1 <= page.locator("tr.over").count() < total
+    expect(page.locator("tr.over [type=radio]:checked")).to_have_count(0)
+    page.keyboard.press("End")
+    expect(page.locator("tr.over")).to_have_count(0)
+
+
+def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Callable[..., Page]) -> None:
+    page = visit()
+    page.goto(served.address)
+    page.evaluate(
+        """async () => {
+          const transfer = new DataTransfer();
+          const canvas = Object.assign(document.createElement("canvas"), {width: 64, height: 64});
+          for (const [name, colour] of [["red.png", "#c22"], ["pink.png", "#e9a"]]) {
+            canvas.getContext("2d").fillStyle = colour;
+            canvas.getContext("2d").fillRect(0, 0, 64, 64);
+            const blob = await new Promise((resolve) => canvas.toBlob(resolve));
+            transfer.items.add(new File([blob], name, {type: "image/png"}));
+          }
+          const zone = document.querySelector("[data-drop]");
+          zone.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
+        }"""
+    )
+    expect(page.locator("[data-chosen]")).to_contain_text("2 files")
+    page.get_by_label("If they all show the same thing").fill("warm colours")
+    page.get_by_role("button", name="Send them").click()
+    expect(page.get_by_role("alert").first).to_contain_text("warm colours")
+    expect(page.get_by_role("heading", name="Add photographs")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing_and_nothing_overflows(
+    served: Served, visit: Callable[..., Page], photos: Path, scheme: str, width: int
+) -> None:
+    axe = os.environ.get("HEADSTART_AXE", "")
+    if not Path(axe).is_file():
+        pytest.skip("needs axe-core: set HEADSTART_AXE to its axe.min.js")
+    source = Path(axe).read_text(encoding="utf-8")
+    first = sorted((photos / "bars").iterdir())[0]
+    for number, path in enumerate(sorted((photos / "discs").iterdir())[:5]):
+        path.rename(photos / f"bars/wrong-{number}.jpg")
+    (photos / "discs/copy.jpg").write_bytes(first.read_bytes())
+    shutil.copytree(photos, served.root / "photos")
+    shutil.copytree(photos / "squares", served.root / "new")
+    page = visit(color_scheme=scheme, viewport={"width": width, "height": 800})
+    found: list[str] = []
+
+    def check(name: str) -> None:
+        page.evaluate(source)
+        result = page.evaluate("rules => axe.run({runOnly: rules, iframes: false})", RULES)
+        for violation in result["violations"]:
+            places = [node["html"] for node in violation["nodes"]]
+            found.append(f"{name}: {violation['id']}: {places[:2]}")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"{name}: wider than the window")
+
+    page.goto(served.address)
+    check("empty start")
+    page.goto(f"{served.address}/folders?at=photos")
+    check("folder")
+    page.get_by_role("button", name="Take this folder").click()
+    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+    check("data")
+    data = page.url
+    page.get_by_role("link", name="See what training costs").click()
+    page.get_by_role("button", name="Train the chosen one").wait_for()
+    page.get_by_text("Further choices").click()
+    check("plan")
+    page.goto(data)
+    train(page)
+    check("run")
+    run = page.url
+    page.goto(data)
+    train(page, softmax=True)
+    check("run with a curve")
+    page.goto(run + "/try")
+    check("try")
+    page.locator("#files").set_input_files(first)
+    expect(page.get_by_role("heading", name="How sure")).to_be_visible()
+    check("answer")
+    page.goto(run + "/label")
+    check("teach")
+    page.get_by_label("A path below").fill("new")
+    page.get_by_role("button", name="Take it").click()
+    expect(page.get_by_role("heading", name="What do these show?")).to_be_visible()
+    check("label")
+    jobs = served.studio.work.history("fit", learner="studio")
+    for address in ("/", "/runs", f"/jobs/{jobs[0].id}", "/nowhere"):
+        page.goto(served.address + address)
+        check(address)
+    for part in ("/report", "/export"):
+        page.goto(run + part)
+        check(part)
+    ids = [each.id for each in served.studio.runs()]
+    page.goto(f"{served.address}/compare?run={ids[0]}&run={ids[1]}")
+    check("comparison")
+    assert found == []
