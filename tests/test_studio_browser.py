@@ -1,7 +1,7 @@
 """The studio in a real browser, with every network but the server's own blocked.
 
-Needs Playwright's Python package and Chromium (`HEADSTART_CHROMIUM`, or `chromium` on the path). The check of
-accessibility needs axe-core: put the path of its `axe.min.js` into `HEADSTART_AXE`.
+Needs Playwright's Python package and Chromium (`HEADSTART_CHROMIUM`, or `chromium` on the path); the check of
+accessibility needs axe-core.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import httpx
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from axe_core import axe_source
 from headstart.web.jobs import Jobs
 from headstart.web.studio.app import create_studio
 from headstart.web.studio.collections import Collections
@@ -144,7 +145,7 @@ def train(page: Page, *, softmax: bool = False) -> None:
     """From a data set's page to its new run."""
     page.get_by_role("link", name="Plan and train").click()
     page.get_by_role("button", name="Train the chosen one").wait_for()
-    page.get_by_role("row", name="96 px the head alone").get_by_role("radio").check()
+    page.locator("input[name=chosen][value='builtin@96/all']").check()
     if softmax:
         page.get_by_text("Further choices").click()
         page.get_by_label("softmax, trained in epochs").check()
@@ -278,10 +279,7 @@ def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Call
 def test_axe_finds_nothing_and_nothing_overflows(
     served: Served, visit: Callable[..., Page], photos: Path, scheme: str, width: int
 ) -> None:
-    axe = os.environ.get("HEADSTART_AXE", "")
-    if not Path(axe).is_file():
-        pytest.skip("needs axe-core: set HEADSTART_AXE to its axe.min.js")
-    source = Path(axe).read_text(encoding="utf-8")
+    source = axe_source()
     first = sorted((photos / "bars").iterdir())[0]
     for number, path in enumerate(sorted((photos / "discs").iterdir())[:5]):
         path.rename(photos / f"bars/wrong-{number}.jpg")

@@ -1,0 +1,133 @@
+"""Makes the studio's pictures of these pages: python docs/pictures/studio.py PHOTOGRAPHS (needs Chromium).
+
+Serves a studio over a folder of labelled photographs, walks through it, and keeps `studio-*.png` here.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import uvicorn
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+TIMEOUT = 120_000
+COLOURS = 128
+"""A picture in so many colours takes a third of the bytes and looks the same at this size."""
+
+
+def furnish(photographs: Path, root: Path, *, per_class: int) -> None:
+    """A few photographs of each class, one of them twice under two labels, and some without labels."""
+    (root / "unsorted").mkdir(parents=True)
+    classes = sorted(path for path in photographs.iterdir() if path.is_dir())
+    for kind in classes:
+        (root / "flowers" / kind.name).mkdir(parents=True)
+        files = sorted(kind.iterdir())
+        for file in files[:per_class]:
+            shutil.copy(file, root / "flowers" / kind.name / file.name)
+        for file in files[per_class : per_class + 12]:
+            shutil.copy(file, root / "unsorted" / file.name)
+    twice = sorted((root / "flowers" / classes[0].name).iterdir())[0]
+    shutil.copy(twice, root / "flowers" / classes[1].name / "IMG_0001.jpg")
+
+
+def serve(work: Path) -> str:
+    """Starts a studio in a thread; its address."""
+    from headstart.web.studio.app import create_studio
+    from headstart.web.studio.server import prepare
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    application = create_studio(prepare(work / "root", host="127.0.0.1"))
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
+    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def keep(page: Page, name: str, *, height: int = 900) -> None:
+    """A picture of the top of a page, in few colours."""
+    page.wait_for_load_state("networkidle")
+    width = page.viewport_size["width"] if page.viewport_size else 1280
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_timeout(400)
+    target = Path(__file__).with_name(f"studio-{name}.png")
+    page.screenshot(path=target)
+    Image.open(target).convert("RGB").quantize(COLOURS).save(target, optimize=True)
+
+
+def train(page: Page, data: str, row: str, **settings: str) -> str:
+    """Trains one row of the plan; the run's address."""
+    page.goto(f"{data}/plan")
+    page.get_by_role("button", name="Train the chosen one").wait_for()
+    page.locator(f"input[name=chosen][value='{row}']").check()
+    if settings:
+        page.get_by_text("Further choices").click()
+        page.get_by_label("softmax, trained in epochs").check()
+        page.get_by_label("Epochs, of what").fill(settings["epochs"])
+    page.get_by_role("button", name="Train the chosen one").click()
+    page.wait_for_url("**/jobs/*")
+    if "watch" in settings:
+        page.locator("[data-curve] svg").wait_for()
+        keep(page, "training", height=1000)
+    page.wait_for_url("**/runs/*")
+    return page.url
+
+
+def walk(browser: Browser, address: str, photographs: Path) -> None:
+    """From the first page to a label put right."""
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(f"{address}/folders?at=flowers")
+    page.get_by_role("button", name="Take this folder").click()
+    expect(page.get_by_role("heading", name="What is in it")).to_be_visible(timeout=TIMEOUT)
+    data = page.url
+    keep(page, "data", height=1250)
+    page.goto(f"{data}/plan")
+    page.get_by_role("button", name="Train the chosen one").wait_for()
+    page.get_by_role("slider").fill("2")
+    keep(page, "plan")
+    train(page, data, "builtin@128/7", epochs="6", watch="yes")
+    run = train(page, data, "builtin@128/all")
+    keep(page, "run", height=1150)
+    page.goto(address)
+    keep(page, "start", height=1150)
+    page.goto(f"{run}/try")
+    page.locator("#files").set_input_files(sorted((photographs / "sunflowers").iterdir())[-3])
+    page.get_by_role("heading", name="How sure").wait_for()
+    keep(page, "try", height=1150)
+    page.goto(f"{run}/label")
+    page.get_by_label("A path below").fill("unsorted")
+    page.get_by_role("button", name="Take it").click()
+    page.get_by_role("heading", name="What do these show?").wait_for()
+    keep(page, "label")
+    dark = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark").new_page()
+    dark.goto(run)
+    keep(dark, "run-phone-dark", height=844)
+
+
+def main() -> None:
+    """Make them all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photographs", type=Path, help="one folder per class")
+    parser.add_argument("--per-class", type=int, default=80)
+    options = parser.parse_args()
+    photographs = options.photographs.resolve()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        furnish(photographs, work / "root", per_class=options.per_class)
+        os.environ["HEADSTART_HOME"], os.environ["HEADSTART_CACHE"] = str(work / "home"), str(work / "cache")
+        os.chdir(work)
+        address = serve(work)
+        with sync_playwright() as playwright:
+            chromium = os.environ.get("HEADSTART_CHROMIUM") or shutil.which("chromium")
+            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+            walk(browser, address, photographs)
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
