@@ -176,7 +176,8 @@ def _licence_of_timm(name: str) -> str:
         import timm
     except ImportError:
         return _UNKNOWN_LICENCE
-    configuration = timm.get_pretrained_cfg(name)
+    base = name.split(".")[0]
+    configuration = timm.get_pretrained_cfg(name) if timm.is_model(base) else None  # else a local file
     found = getattr(configuration, "license", None)
     return f"{found} (as timm states for {name})" if found else _UNKNOWN_LICENCE
 

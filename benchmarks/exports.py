@@ -1,0 +1,70 @@
+"""Whether every export says what the classifier says: parity, not timing.
+
+A folder of photographs is fitted once; then every format is written, run by the program beside it in its own
+process, and compared with the classifier on 200 held-out photographs; eight-bit formats on all of them. A
+format whose labels or probabilities differ ends the script.
+
+    python benchmarks/exports.py ../shared/data/flowers
+    python benchmarks/exports.py ../shared/data/flowers --backbone mobilenetv2_100 --size 96
+
+prints a table for docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import headstart
+from headstart.errors import MissingExtra, OptionError
+from headstart.exports import FORMATS, Export
+
+INT8_POINTS = 1.0  # of accuracy that eight bits may cost
+
+
+def row(found: Export) -> str:
+    """One line of the table."""
+    model = sum(size for name, size in found.files.items() if not name.startswith(("card.", "predict.")))
+    parity = found.parity
+    same = f"{parity.images - parity.changed} of {parity.images}"
+    cost = "" if found.int8 is None else f"{-found.int8.points:+.1f} ± {found.int8.standard_error:.1f}"
+    allowed = "" if parity.tolerance is None else f"{parity.tolerance:g}"
+    name = f"{found.form}, int8" if found.int8 else found.form
+    return (
+        f"| {name} | {model / 1e6:.2f} MB | {same} | {parity.largest_difference:.1g} | {allowed} | {cost} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="one folder per class, or train/ and val/ with those")
+    parser.add_argument("--backbone", default="builtin")
+    parser.add_argument("--architecture", help="of a file of weights that does not say")
+    parser.add_argument("--size", type=int)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        _, run = headstart.fit(
+            arguments.folder,
+            backbone=arguments.backbone,
+            architecture=arguments.architecture,
+            size=arguments.size,
+            out=Path(work) / "run",
+        )
+        print(f"{arguments.backbone} at {run.config.size} px, head on {len(run.config.taps or ['-'])} taps")
+        print("| format | model | same label | largest difference | allowed | int8: points of accuracy |")
+        print("|---|--:|--:|--:|--:|--:|")
+        for form in FORMATS.values():
+            for int8 in (False, True) if form.quantises else (False,):
+                try:
+                    found = headstart.export(run, to=form.name, int8=int8, int8_cost=INT8_POINTS)
+                except (MissingExtra, OptionError) as error:
+                    print(f"| {form.name}{', int8' if int8 else ''} | {error} | | | | |")
+                    continue
+                if not int8 and (found.parity.changed or found.parity.images < 200):
+                    raise SystemExit(f"{form.name}: {found.parity}")
+                print(row(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
