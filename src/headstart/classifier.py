@@ -22,6 +22,7 @@ from headstart.errors import ImageError, OptionError, ParityError, RunError
 from headstart.images import CENTRE, Preprocess, open_image, render, shortest_side_needed
 
 MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "model.safetensors"
 CLASSIFIER_FILE = "classifier.json"
 
 _BATCH = 32

@@ -1,6 +1,7 @@
 """`headstart predict`: label images with a saved classifier."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -13,33 +14,50 @@ from headstart.cli.terminal import json_option, print_json
 @click.option(
     "--top", default=5, show_default=True, metavar="K", help="How many labels to give for each image."
 )
+@click.option("--explain", is_flag=True, help="Write a heat map of each image and name it.")
+@click.option(
+    "--explain-to", metavar="FOLDER", help="Where heat maps go; default: explanations. Means --explain."
+)
 @json_option
-def command(run: str, images: tuple[str, ...], top: int, as_json: bool) -> None:
+def command(
+    run: str, images: tuple[str, ...], top: int, explain: bool, explain_to: str | None, as_json: bool
+) -> None:
     """Label images: path, label, probability.
 
     \b
     headstart predict RUN image.jpg
     headstart predict RUN folder/ --json --top 3
+    headstart predict RUN image.jpg --explain-to why/
     """
     from headstart.classifier import Prediction, load
     from headstart.dataset import list_images
 
     classifier = load(run)
+    samples = list_images(images)
+    heat = {}
+    if explain or explain_to:
+        from headstart.explanations import explain as explain_images
+
+        named = [(sample.name, sample.source) for sample in samples]
+        heat = explain_images(classifier, named, Path(explain_to or "explanations"))
     rows, unreadable = [], 0
-    for result in classifier.predict_each(list_images(images), top=top):
+    for result in classifier.predict_each(samples, top=top):
         if not isinstance(result, Prediction):
             click.echo(f"headstart: {result.name}: {result.reason}; skipped", err=True)
             unreadable += 1
             continue
+        picture, found = heat.get(result.path, (None, None))
         if as_json:
-            rows.append(result.to_dict())
+            explained = {"file": str(picture), "method": found.method} if found else None
+            rows.append(result.to_dict() | ({"heat_map": explained} if explained else {}))
         else:
             others = ", ".join(f"{label} {probability:.1%}" for label, probability in result.top[1:])
             click.echo(
                 f"{result.path}\t{result.label}\t{result.probability:.1%}"
                 + (f"\t({others})" if others else "")
+                + (f"\t{picture}" if picture else "")
             )
     if as_json:
         print_json(rows)
-    if unreadable and unreadable == len(list_images(images)):
+    if unreadable and unreadable == len(samples):
         sys.exit(2)

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Backbone, Tap
-from headstart.classifier import MODEL_FILE, Classifier, check_parity
+from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.composition import compose
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, thawed_graph
 from headstart.runs import RunConfig
 
-WEIGHTS_FILE = "model.safetensors"
 _PARITY_IMAGES = 8
 
 

@@ -37,7 +37,7 @@ class Report:
         """
         from headstart.reports.page import page
 
-        return page(self.facts)
+        return page(self.facts, folder=self.folder)
 
     def markdown(self) -> str:
         """The same as tables of Markdown."""

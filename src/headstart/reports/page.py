@@ -1,10 +1,11 @@
 """The page: the facts, the plots and the pictures, put into one HTML file."""
 
+from pathlib import Path
 from typing import Any
 
 from headstart.errors import MissingExtra
 from headstart.reports import text as words
-from headstart.reports.pictures import Album
+from headstart.reports.pictures import Album, HeatAlbum
 
 MATRIX_CLASSES = 20
 """More classes than this make a confusion matrix that nobody can read; then the pairs are listed alone."""
@@ -13,8 +14,12 @@ PAIRS = 24
 """Pairs of mixed-up classes shown with their images."""
 
 
-def page(facts: dict[str, Any]) -> str:
+def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
     """The HTML of a report.
+
+    Args:
+        facts: what it says.
+        folder: where the run lies, for the heat maps of its mistakes; None for none.
 
     Raises:
         MissingExtra: matplotlib or Jinja2 is not installed.
@@ -31,16 +36,18 @@ def page(facts: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": words.percent, "span": words.span, "points": words.points}
-    extra = _run_parts(facts) if facts["kind"] == "run" else _comparison_parts(facts)
+    extra = _run_parts(facts, folder=folder) if facts["kind"] == "run" else _comparison_parts(facts)
     template = environment.get_template(f"{facts['kind']}.html")
     return template.render(facts=facts, headline=words.headline(facts), **extra)
 
 
-def _run_parts(facts: dict[str, Any]) -> dict[str, Any]:
+def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
     from headstart.reports import plots
 
-    album = Album()
-    mistakes = [{**image, "picture": album.picture(image)} for image in facts["mistakes"]]
+    album, heat = Album(), HeatAlbum(folder)
+    mistakes = [
+        {**image, "picture": album.picture(image), "heat": heat.picture(image)} for image in facts["mistakes"]
+    ]
     confusions = [
         {**found, "images": [{**image, "picture": album.picture(image)} for image in found["images"]]}
         for found in facts["confusions"][:PAIRS]

@@ -5,7 +5,12 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from headstart.classifier import Classifier
 
 SIDE = 112
 """Pixels a side of an embedded picture."""
@@ -23,21 +28,31 @@ def thumbnail(image: Mapping[str, Any]) -> str | None:
     """
     from PIL import Image, ImageOps
 
-    from headstart.dataset import content_hash
     from headstart.errors import ImageError
     from headstart.images import open_image
 
-    data = _read(image)
-    if data is None or content_hash(data).hex() != image.get("content"):
+    data = _unchanged(image)
+    if data is None:
         return None
     try:
         picture, _ = open_image(data, shortest_side=SIDE)
     except ImageError:
         return None
+    return _embedded(ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _embedded(picture: "Image") -> str:
     buffer = io.BytesIO()
-    square = ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.BICUBIC)
-    square.save(buffer, "JPEG", quality=_QUALITY)
+    picture.save(buffer, "JPEG", quality=_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _unchanged(image: Mapping[str, Any]) -> bytes | None:
+    """An image's bytes where they are still those that were trained on."""
+    from headstart.dataset import content_hash
+
+    data = _read(image)
+    return data if data is not None and content_hash(data).hex() == image.get("content") else None
 
 
 def _read(image: Mapping[str, Any]) -> bytes | None:
@@ -66,3 +81,36 @@ class Album:
             full = sum(uri is not None for uri in self._made.values()) >= self._most
             self._made[key] = None if full else thumbnail(image)
         return self._made[key]
+
+
+class HeatAlbum:
+    """Heat maps of mistakes: why was an image called so? Empty where there is no classifier."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._classifier = _loaded(folder)
+
+    def picture(self, image: Mapping[str, Any]) -> str | None:
+        """The heat of the label that was called, as a data URI; None where it cannot be had."""
+        from headstart.errors import HeadstartError
+        from headstart.explanations import heat_map, overlay
+
+        data = _unchanged(image)
+        if self._classifier is None or data is None:
+            return None
+        try:
+            heat = heat_map(self._classifier, data, label=image["predicted"])
+        except HeadstartError:  # a report is worth having without it
+            return None
+        return _embedded(overlay(heat, side=SIDE, legend=False))
+
+
+def _loaded(folder: Path | None) -> "Classifier | None":
+    from headstart.classifier import CLASSIFIER_FILE, load
+    from headstart.errors import RunError
+
+    if folder is None or not (folder / CLASSIFIER_FILE).exists():
+        return None
+    try:
+        return load(folder)
+    except RunError:
+        return None

@@ -1,0 +1,11 @@
+"""Why does a classifier say so? A heat map over the pixels that it saw.
+
+Three ways to one, the cheapest that fits the classifier being taken: `cam` reads the answer off the head,
+which is linear; `grad-cam` asks PyTorch for a gradient where the way to the head is not; `occlusion` covers
+one part of the image after the other and sees what happens, which works for every classifier.
+"""
+
+from headstart.explanations.heat import METHODS, HeatMap, heat_map
+from headstart.explanations.pictures import explain, overlay
+
+__all__ = ["METHODS", "HeatMap", "explain", "heat_map", "overlay"]

@@ -1,0 +1,161 @@
+"""Heat maps: they lie where the decision was made, however they are found."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import headstart
+from headstart.classifier import Classifier
+from headstart.cli import cli
+from headstart.errors import ImageError, OptionError
+from headstart.explanations import HeatMap, explain, heat_map, overlay
+from headstart.explanations.pictures import colours
+from headstart.reports import find, report
+
+_SIDE, _HALF = 128, 64
+
+
+def _picture(random: np.random.Generator, kind: str) -> Image.Image:
+    """Blocks of noise that say nothing, but for the lower left quadrant, whose stripes decide the class."""
+    grey = np.empty((_SIDE, _SIDE), np.uint8)
+    for row in (0, _HALF):
+        for column in (0, _HALF):
+            cell = int(random.choice([2, 4, 8]))
+            noise = random.integers(30, 226, (_HALF // cell, _HALF // cell), dtype=np.uint8)
+            grey[row : row + _HALF, column : column + _HALF] = noise.repeat(cell, 0).repeat(cell, 1)
+    along = np.arange(_HALF) + random.integers(0, 8)
+    stripes = np.where(along // 6 % 2, random.integers(190, 240), random.integers(20, 60)).astype(np.uint8)
+    field = np.broadcast_to(stripes[:, None] if kind == "level" else stripes, (_HALF, _HALF))
+    grey[_HALF:, :_HALF] = field
+    return Image.fromarray(grey).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def quadrants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, random = tmp_path_factory.mktemp("quadrants") / "images", np.random.default_rng(0)
+    for kind in ("level", "upright"):
+        (folder / kind).mkdir(parents=True)
+        for number in range(24):
+            _picture(random, kind).save(folder / kind / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def classifier(quadrants: Path) -> Classifier:
+    return headstart.fit(quadrants, precision="f32", out="run")[0]
+
+
+@pytest.mark.parametrize("method", ["cam", "occlusion"])
+def test_the_heat_lies_where_the_class_is_decided(
+    classifier: Classifier, quadrants: Path, method: str
+) -> None:
+    shares = []
+    for file in sorted(quadrants.glob("*/0[0-5].png")):
+        heat = heat_map(classifier, file, method=method)
+        assert heat.label == file.parent.name
+        shares.append(heat.values[_HALF:, :_HALF].sum() / heat.values.sum())
+    assert np.mean(shares) >= 0.8
+
+
+def test_the_gradient_finds_what_the_closed_form_says(quadrants: Path) -> None:
+    pytest.importorskip("timm")
+    classifier, _ = headstart.fit(quadrants, precision="f32", taps="last", size=64)
+    file = quadrants / "level" / "03.png"
+    exact, gradient = (heat_map(classifier, file, method=method) for method in ("cam", "grad-cam"))
+    assert exact.values.max() == 1.0
+    np.testing.assert_allclose(exact.values, gradient.values, atol=1e-4)
+
+
+def test_a_network_that_does_more_than_average_gets_a_gradient_or_occlusion(quadrants: Path) -> None:
+    pytest.importorskip("timm")
+    images = [np.asarray(Image.open(file)) for file in sorted(quadrants.glob("*/0?.png"))]
+    labels = [file.parent.name for file in sorted(quadrants.glob("*/0?.png"))]
+    classifier, _ = headstart.fit(
+        (np.stack(images), np.array(labels)),
+        backbone="mobilenetv3_small_050",
+        scratch=True,
+        epochs=1,
+        size=32,
+        precision="f32",
+    )
+    with pytest.raises(OptionError, match="more than average"):
+        heat_map(classifier, images[0], method="cam")
+    found = heat_map(classifier, images[0])
+    assert found.method in ("grad-cam", "occlusion") and found.values.shape == (32, 32)
+
+
+def test_the_heat_of_another_label_is_elsewhere(classifier: Classifier, quadrants: Path) -> None:
+    file = quadrants / "level" / "01.png"
+    mine, other = heat_map(classifier, file), heat_map(classifier, file, label="upright")
+    assert mine.probability + other.probability == pytest.approx(1, abs=1e-4)
+    assert float((mine.values * other.values).max()) == 0  # of two labels, what speaks for one is not for two
+
+
+def test_bad_requests_say_what_is_wrong(classifier: Classifier, quadrants: Path, tmp_path: Path) -> None:
+    file = quadrants / "level" / "00.png"
+    with pytest.raises(OptionError, match="level, upright"):
+        heat_map(classifier, file, label="sideways")
+    with pytest.raises(OptionError, match="occlusion"):
+        heat_map(classifier, file, method="magic")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ImageError, match="broken"):
+        heat_map(classifier, tmp_path / "broken.png")
+
+
+def test_colours_rise_in_lightness_and_the_overlay_says_what_glows() -> None:
+    shades = colours(np.linspace(0, 1, 64, dtype=np.float32)) @ np.array([0.2126, 0.7152, 0.0722])
+    assert np.all(np.diff(shades) > 0)
+    values = np.zeros((32, 32), np.float32)
+    values[:16] = 1
+    heat = HeatMap(values, "rose", 0.9, "cam", np.full((32, 32, 3), 128, np.uint8))
+    bare, whole = overlay(heat, side=64, legend=False), overlay(heat, side=64)
+    assert bare.size == (64, 64) and whole.size[0] == 64 and whole.size[1] > 64
+    pixels = np.asarray(bare).astype(float)
+    assert pixels[:24].mean() > 2 * pixels[40:].mean()
+    assert "speak for rose" in heat.legend() and "90.0%" in heat.legend()
+
+
+def test_pictures_of_images_with_one_name_do_not_overwrite_each_other(
+    classifier: Classifier, quadrants: Path, tmp_path: Path
+) -> None:
+    from headstart.dataset import list_images
+
+    samples = list_images([quadrants / "level" / "00.png", quadrants / "upright" / "00.png"])
+    written = explain(classifier, [(sample.name, sample.source) for sample in samples], tmp_path / "why")
+    assert len({path for path, _ in written.values()}) == 2
+    assert all(path.exists() for path, _ in written.values())
+
+
+def test_predict_writes_the_pictures_and_names_them(classifier: Classifier, quadrants: Path) -> None:
+    file = quadrants / "upright" / "02.png"
+    result = CliRunner().invoke(cli, ["predict", "run", str(file), "--explain", "--json"])
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    assert Image.open(row["heat_map"]["file"]).size[0] == 448 and row["heat_map"]["method"] == "cam"
+    result = CliRunner().invoke(cli, ["predict", "run", str(file), "--explain-to", "why"])
+    assert "why/02.heat.png" in result.stdout and Path("why/02.heat.png").exists()
+    plain = CliRunner().invoke(cli, ["predict", "run", str(file), "--json"])
+    assert "heat_map" not in json.loads(plain.stdout)[0]
+
+
+def test_the_report_shows_why_an_image_was_called_wrong(quadrants: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    images = tmp_path / "mislabelled"
+    for kind, other in (("level", "upright"), ("upright", "level")):
+        (images / kind).mkdir(parents=True)
+        for file in sorted((quadrants / kind).iterdir()):
+            wrong = file.name.startswith("0")
+            (images / (other if wrong else kind)).mkdir(exist_ok=True)
+            (images / (other if wrong else kind) / f"{kind}-{file.name}").write_bytes(file.read_bytes())
+    headstart.fit(images, precision="f32", size=64, validation=0.4, out="mixed")
+    html = report(find("mixed")).html()
+    heats = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="what spoke for', html)
+    assert heats
+    assert Image.open(io.BytesIO(base64.b64decode(heats[0]))).size == (112, 112)
