@@ -1,6 +1,7 @@
-"""`headstart lesson`: make and check lesson packs."""
+"""`headstart lesson`: make, check and preview lesson packs."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -14,6 +15,7 @@ def command() -> None:
     \b
     headstart lesson new my-lesson
     headstart lesson check my-lesson
+    headstart lesson preview my-lesson
     """
 
 
@@ -50,3 +52,24 @@ def check(folder: str, as_json: bool) -> None:
         click.echo(str(finding))
     if findings:
         sys.exit(2)
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--port", default=8422, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
+)
+@click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
+def preview(folder: Path, port: int, no_browser: bool) -> None:
+    """Show a pack in the browser as a learner sees it; every saved file shows at once.
+
+    \b
+    headstart lesson preview my-lesson
+    """
+    try:
+        from headstart.web import preview as pages
+    except ImportError as error:
+        from headstart.errors import MissingExtra
+
+        raise MissingExtra("lessons in the browser", extra="web") from error
+    pages.preview(folder, port=port, browser=not no_browser, say=lambda text: click.echo(text, err=True))

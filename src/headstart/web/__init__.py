@@ -13,6 +13,7 @@
     stored      the learner's own runs: chosen, judged, beside a twin from scratch
     drawing     plots as SVG
     server      listens, and opens the browser
+    preview     a pack while it is being written, shown anew at every save
     evidence    what is known of experiments
     jobs        the queue, on disk, of whatever takes longer than a page
 

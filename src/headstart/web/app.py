@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Request
@@ -34,14 +35,25 @@ async def _with_few_threads(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def create_app(site: Site) -> FastAPI:
-    """The application that serves one lesson."""
+def serve_jobs(site: Site) -> None:
+    """Lets the queue do what each room has for it."""
+    for room in (laboratory, tasks, stored):
+        room.serve(site)
+
+
+def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> FastAPI:
+    """The application that serves one lesson.
+
+    Args:
+        site: what it serves.
+        before: asked before every page, as FastAPI's dependencies are.
+    """
     app = FastAPI(
         title="Headstart",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(check_csrf)],
+        dependencies=[Depends(check_csrf), *map(Depends, before)],
         lifespan=_with_few_threads,
     )
     app.state.site = site
@@ -49,8 +61,7 @@ def create_app(site: Site) -> FastAPI:
     # Home comes last: it shows every mode that no other room shows in its own way.
     for room in (challenges, revision, tasks, laboratory, journey, stored, home):
         app.include_router(room.router)
-    for worker in (laboratory, tasks, stored):
-        worker.serve(site)
+    serve_jobs(site)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(HTTPException, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_malformed)

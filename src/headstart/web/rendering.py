@@ -208,7 +208,13 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     text = (
         _environment()
         .get_template(template)
-        .render(pack=site.pack, csrf=csrf_token(site, session), path=request.url.path, **values)
+        .render(
+            pack=site.pack,
+            csrf=csrf_token(site, session),
+            path=request.url.path,
+            live=getattr(request.app.state, "live", ""),
+            **values,
+        )
     )
     return HTMLResponse(text, status)
 

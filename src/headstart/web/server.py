@@ -49,7 +49,7 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
         home=home,
         secret=load_secret(home),
         jobs=Jobs(home / "jobs.db"),
-        evidence=Evidence(_experiments()),
+        evidence=Evidence(experiments_room()),
         learner=getpass.getuser() if local else None,
         hosts=frozenset(names if local else {*names, host.lower(), socket.gethostname().lower()}),
         addresses=not local,
@@ -65,7 +65,8 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _experiments() -> Experiments | None:
+def experiments_room() -> Experiments | None:
+    """The experiments, or None where they are not installed."""
     try:
         experiments: Experiments = import_module("headstart.lessons.experiments")
         experiments.registry()

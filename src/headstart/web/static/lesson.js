@@ -142,6 +142,11 @@ function showValues(slider) {
   slider.addEventListener("input", () => { output.value = slider.value; });
 }
 
+// A pack that is being written: the page follows its files.
+if (document.body.dataset.live) {
+  new EventSource(document.body.dataset.live).addEventListener("changed", () => location.reload());
+}
+
 document.querySelectorAll("article.problem").forEach(keepInStep);
 document.querySelectorAll("form[data-answer]").forEach(keepAnswers);
 document.querySelectorAll(".code").forEach(addCopy);

@@ -1,0 +1,149 @@
+"""A lesson pack while it is being written: as a learner would see it, and anew whenever a file is saved.
+
+Progress is kept in a folder that goes with the server, so nothing a writer clicks stays. Results of
+experiments are those of this machine. While a pack breaks a rule its pages show what to mend, with file and
+line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from headstart.errors import LessonError
+from headstart.lessons import library
+from headstart.lessons.progress import Progress
+from headstart.web.app import create_app, serve_jobs
+from headstart.web.evidence import Evidence
+from headstart.web.jobs import Jobs
+from headstart.web.rendering import page
+from headstart.web.server import experiments_room, open_browser, run
+from headstart.web.site import Site, load_secret
+
+router = APIRouter()
+
+ADDRESS = "/preview/changes"
+LOOK_SECONDS = 0.4
+"""How often a page's stream looks at the files."""
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class Broken(Exception):
+    """The pack breaks a rule at this moment."""
+
+
+class Draft:
+    """The files of a pack, and the site that shows them as they were last sound.
+
+    Args:
+        folder: the pack's.
+        app: whose site is exchanged when a file changes.
+    """
+
+    def __init__(self, folder: Path, app: FastAPI) -> None:
+        self.folder = folder
+        self.app = app
+        self.version = 1
+        self.findings: tuple[str, ...] = ()
+        self._stamp = self._now()
+
+    def look(self) -> None:
+        """Loads the pack anew where a file has changed since the last look."""
+        stamp = self._now()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        self.version += 1
+        try:
+            self.findings = tuple(map(str, library.check_pack(self.folder)))
+            if not self.findings:
+                self.app.state.site = replace(self.app.state.site, pack=library.load_pack(self.folder))
+                serve_jobs(self.app.state.site)
+        except LessonError as error:
+            self.findings = (str(error),)
+
+    def _now(self) -> Stamp:
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+
+
+def create_preview(folder: Path, home: Path) -> FastAPI:
+    """The application that shows a pack's folder.
+
+    Raises LessonError where the pack is not sound to begin with.
+    """
+
+    async def look(request: Request) -> None:
+        draft: Draft = request.app.state.draft
+        draft.look()
+        request.app.state.live = f"{ADDRESS}?seen={draft.version}"
+        if draft.findings and request.url.path != ADDRESS:
+            raise Broken
+
+    site = Site(
+        pack=library.load_pack(folder),
+        store=Progress.open(home / "progress.db"),
+        home=home,
+        secret=load_secret(home),
+        jobs=Jobs(home / "jobs.db"),
+        evidence=Evidence(experiments_room()),
+        learner="preview",
+    )
+    app = create_app(site, before=(look,))
+    app.state.draft = Draft(folder, app)
+    app.include_router(router)
+    app.add_exception_handler(Broken, _show_findings)
+    return app
+
+
+@router.get(ADDRESS)
+async def changes(request: Request, seen: Annotated[int, Query()] = 0) -> Response:
+    """A stream that says when the page that asks is no longer what the files say."""
+
+    async def news() -> AsyncIterator[str]:
+        draft: Draft = request.app.state.draft
+        while not await request.is_disconnected():
+            draft.look()
+            if draft.version != seen:
+                yield "event: changed\ndata: {}\n\n"
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    return StreamingResponse(news(), media_type="text/event-stream")
+
+
+async def _show_findings(request: Request, error: Exception) -> Response:
+    draft: Draft = request.app.state.draft
+    return page(request, "findings.html", status=500, folder=draft.folder.name, findings=draft.findings)
+
+
+def preview(folder: Path, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serves a pack's folder on loopback until Ctrl-C.
+
+    Args:
+        folder: the pack's.
+        port: 0 takes any free one.
+        browser: whether to open the first page.
+        say: tells the writer the address.
+
+    Raises:
+        LessonError: the pack is not sound to begin with.
+        OptionError: the port cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="headstart-preview-", ignore_cleanup_errors=True) as home:
+        app = create_preview(folder, Path(home))
+
+        def listening(address: str) -> None:
+            say(f"{folder}: {address}  (shows every save; Ctrl-C stops, and forgets what was clicked)")
+            if browser:
+                open_browser(address)
+
+        run(app, host="127.0.0.1", port=port, listening=listening)
