@@ -4,8 +4,8 @@
 
 Trains once on images of the folder, with everything frozen. Then each repeat corrects the label of one of the
 most confident mistakes over HTTP, as the page's form does, and takes the correction back. It asserts that the
-correction is in the new run before it prints the seconds: of the whole request (retraining, saving, the page of
-the new run), and those that the page shows.
+correction is in the new run before it prints the seconds: of the whole request (retraining, saving, answering
+the new run's page), and those that the page shows.
 """
 
 import argparse

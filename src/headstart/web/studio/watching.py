@@ -76,9 +76,11 @@ def unfinished(studio: Studio) -> list[Job]:
     jobs = [job for queue in (studio.work, studio.looks) for job in queue.unfinished()]
     jobs = [job for job in jobs if job.learner == OWNER]
     for kind in ("fit", "compare"):
-        recent = studio.work.history(kind, learner=OWNER, limit=10)
-        gone_on = {job.body.get("continues") for job in recent}
-        jobs += [job for job in recent if can_go_on(job) and job.id not in gone_on]
+        settled: set[str] = set()  # what was begun again on the same photographs need not be gone on with
+        for job in studio.work.history(kind, learner=OWNER, limit=10):
+            if can_go_on(job) and job.name not in settled:
+                jobs.append(job)
+            settled.add(job.name)
     return jobs
 
 
@@ -170,10 +172,9 @@ def snapshot(studio: Studio, job: Job) -> dict[str, Any]:
         "over": job.over,
         "text": _text(job, rows, stopping=live.stopping),
         "phases": rows,
-        "elapsed": human_seconds(round(elapsed)) if elapsed >= 1 else "",
+        "elapsed": _whole(elapsed) if elapsed >= 1 else "",
         "time": _time_left(elapsed, live) if job.state == "running" else "",
         "expected": str(expected) if expected else "",
-        "share": round(min(1.0, elapsed / expected.median), 3) if expected and not job.over else None,
         "curve": str(curve(live.epochs) or "") if not job.over else "",
         "where": where(job),
     }
@@ -199,6 +200,8 @@ def _text(job: Job, rows: list[dict[str, Any]], *, stopping: bool) -> str:
         if stopping:
             return "Stopping at the next step; everything computed so far is kept"
         return str(rows[-1]["text"]) if rows else "Getting ready"
+    if standing(job) == "interrupted":
+        return "The server ended while this ran. What was computed is kept, and going on begins from there."
     return {"done": "Done", "stopped": "Stopped. Everything computed so far is kept."}.get(
         job.state, job.message
     )
@@ -209,10 +212,15 @@ def _time_left(elapsed: float, live: Live) -> str:
     if expected is None:
         return ""
     if elapsed <= expected.median:
-        return f"about {human_seconds(max(1, round(expected.median - elapsed)))} left"
+        return f"about {_whole(max(1.0, expected.median - elapsed))} left"
     if elapsed <= expected.high:
         return "any moment now"
     return "longer than predicted: another program may be using the processor"
+
+
+def _whole(seconds: float) -> str:
+    """Whole seconds: a page that counts tenths makes people nervous."""
+    return f"{round(seconds)} s" if seconds < 120 else human_seconds(seconds)
 
 
 def where(job: Job) -> str:

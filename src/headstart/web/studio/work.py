@@ -69,7 +69,7 @@ def _worker(studio: Studio, do: Kind) -> Callable[[Job, Tell], Result]:
     def work(job: Job, tell: Tell) -> Result:
         begun = sum(event.kind == "running" for event in studio.queue(job.kind).events(job.id))
         if begun > 1 and job.kind in _RESUMABLE:
-            raise RunError(f"{INTERRUPTED}; what was computed is kept, and going on begins from there")
+            raise RunError(INTERRUPTED)
         live = studio.live[job.id] = Live()
         return do(studio, job, Teller(tell, live))
 
