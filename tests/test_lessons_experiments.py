@@ -88,6 +88,7 @@ def claim_five(fields: dict[str, Any]) -> None:
 def claim_choice(fields: dict[str, Any]) -> None:
     assert fields["accuracy_small"] > fields["accuracy_scratch"] - POINTS
     assert fields["accuracy_small"] > fields["accuracy_shallow"] - POINTS
+    assert fields["seconds_small"] < 1.5 * fields["seconds_large"], "tolerance a half: fractions of a second"
     assert fields["accuracy_small"] > 50
 
 
@@ -150,6 +151,10 @@ def test_every_claim_holds_at_the_smallest_size(name: str) -> None:
     assert not result.varied and result.machine["cores"] and result.versions["headstart"]
     assert experiments.latest(name) == result, "stored, and read back the same"
     assert experiments.results() == {name: result.fields}
+
+
+def test_the_challenges_program_runs_two_hundred_times() -> None:
+    assert declarations.declaration(QUICK).values("normal")["runs"] == 200
 
 
 def test_the_pack_and_the_registry_name_the_same_experiments() -> None:

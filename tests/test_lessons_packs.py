@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,19 @@ def test_headstarts_face_of_the_program_runs_as_copied(capsys: pytest.CaptureFix
     assert "mobilenetv2_100" in program
     exec(compile(program.replace("mobilenetv2_100", "builtin"), "program", "exec"), {})
     assert capsys.readouterr().out.strip() in {"0.00", "0.20", "0.40", "0.60", "0.80", "1.00"}
+
+
+def test_the_keras_face_of_the_program_runs_as_copied_but_for_the_download() -> None:
+    pytest.importorskip("keras", reason="needs headstart[keras]")
+    program = library.load_pack().problem("challenge", "what-does-it-print").code[0].text
+    assert 'weights="imagenet"' in program
+    offline = program.replace('weights="imagenet"', "weights=None")
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", offline], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] in {"0.00", "0.20", "0.40", "0.60", "0.80", "1.00"}
 
 
 def test_the_learn_pages_example_runs_as_copied(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
