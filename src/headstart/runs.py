@@ -21,6 +21,7 @@ from headstart.places import home_folder
 
 RUN_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.json"
+IMAGES_FILE = "images.json"
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,11 @@ def _entries(prepared: Prepared, *, split: str, probabilities: NDArray[np.float3
             "probability": top[0][1],
             "top": top,
         }
-        entries.append(entry | _place(sample))
+        entries.append(entry | place_of(sample))
     return entries
 
 
-def _place(sample: Sample) -> dict[str, str]:
+def place_of(sample: Sample) -> dict[str, str]:
     """Where the image can be read again; nothing for arrays, which only the caller has."""
     source = sample.source
     if isinstance(source, FileSource):

@@ -1,7 +1,10 @@
 """Writes a run's folder, and checks that what was written says what the training said."""
 
 import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +12,10 @@ from numpy.typing import NDArray
 from headstart.backbones import Backbone, Tap
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.composition import compose
+from headstart.fitting.predictions import place_of
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, thawed_graph
-from headstart.runs import RunConfig
+from headstart.runs import IMAGES_FILE, RunConfig
 
 _PARITY_IMAGES = 8
 
@@ -66,17 +70,38 @@ def _save_weights(folder: Path, trained: Trained) -> None:
 
 
 def _save_details(folder: Path, prepared: Prepared) -> None:
-    """What a report or a person may want later: the split of every image, the files that were left out.
+    """What a report or a person may want later: every image, its side and its place; the files left out.
 
     In ASCII (`json.dumps` escapes the rest), so that a folder reads the same under every locale.
     """
-    splits = [
-        {"path": sample.name, "label": prepared.dataset.classes[sample.label], "split": split}
-        for sample, split in zip(prepared.dataset.samples, prepared.splits, strict=True)
+    samples, hashes = prepared.dataset.samples, prepared.extraction.hashes
+    images = [
+        {
+            "path": sample.name,
+            "label": prepared.dataset.classes[sample.label],
+            "split": split,
+            "content": (content or b"").hex(),
+            **place_of(sample),
+        }
+        for sample, split, content in zip(samples, prepared.splits, hashes, strict=True)
     ]
-    (folder / "images.json").write_text(json.dumps(splits))
+    (folder / IMAGES_FILE).write_text(json.dumps(with_stamps(images)))
     skipped = [{"path": item.name, "reason": item.reason} for item in prepared.skipped]
     (folder / "skipped.json").write_text(json.dumps(skipped, indent=1))
+
+
+def with_stamps(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same with the size and the time of change of each one's file, by which a change is noticed."""
+    stamps: dict[str, dict[str, int]] = {}
+    for image in images:
+        file = str(image.get("file", ""))
+        if file and file not in stamps:
+            try:
+                found = os.stat(file)
+                stamps[file] = {"size": found.st_size, "modified": found.st_mtime_ns}
+            except OSError:
+                stamps[file] = {}
+    return [{**image, **stamps.get(str(image.get("file", "")), {})} for image in images]
 
 
 def check_saved(folder: Path, prepared: Prepared, trained: Trained) -> float:

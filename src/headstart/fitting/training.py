@@ -70,7 +70,7 @@ def train_head(
     prepared: Prepared,
     *,
     config: RunConfig,
-    taps: str = "last",
+    taps: str | tuple[str, ...] = "last",
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Trained:
@@ -116,9 +116,11 @@ def _fit_ridge(
 
 
 def _choose_taps(
-    prepared: Prepared, *, taps: str, class_weights: str | None
+    prepared: Prepared, *, taps: str | tuple[str, ...], class_weights: str | None
 ) -> tuple[tuple[str, ...] | None, "heads.TapChoice | None"]:
     extraction = prepared.extraction
+    if isinstance(taps, tuple):  # chosen already
+        return taps, None
     if not extraction.wanted.taps or taps == "last":
         return None, None
     names = tuple(tap.name for tap in extraction.backbone.taps())
