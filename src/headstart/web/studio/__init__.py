@@ -6,12 +6,15 @@
     collections data sets that were opened: what they are called and where they lie
     uploads     photographs and zips that a browser sent
     work        what a job does: checking, planning, training, comparing, exporting
+    servings    classifiers that serve predictions, in processes of their own
+    pictures    small pictures for pages, made anew
     pages       templates and the words in them
     start       the first page; choosing and sending photographs
     looking     the data report with the pictures behind each finding
     planning    what each choice would cost; starting a training or a comparison
     watching    a job, live
     results     runs, their reports, and comparing them
+    noted       what a run noted of its images, and what was put right since
     trying      an image to classify, why, and what it resembles
     correcting  labels put right, and new images labelled, the most useful first
     delivering  exports, and serving

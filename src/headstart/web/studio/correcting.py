@@ -11,11 +11,12 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from headstart.errors import HeadstartError, OptionError
-from headstart.runs import Run, read_predictions, timestamp
+from headstart.errors import OptionError
+from headstart.runs import Run, timestamp
 from headstart.web.jobs import Job
 from headstart.web.rendering import leave
 from headstart.web.studio import folders, pictures, uploads
+from headstart.web.studio.noted import corrected, image_of
 from headstart.web.studio.pages import page, percent, score
 from headstart.web.studio.start import name_of
 from headstart.web.studio.work import Result, Teller, path_of
@@ -29,21 +30,6 @@ BATCH = 12
 LEAVE_OUT = "(leave out)"
 
 
-def state_of(run: Run) -> dict[str, Any] | None:
-    """How many labels of this run's data were put right; None where that cannot be done for it."""
-    try:
-        from headstart.curation import corrections_of
-    except ImportError:  # TEMPORARY
-        return None
-
-    if run.config.depth < run.config.stages or not (run.path / "images.json").exists():
-        return None
-    try:
-        return {"count": len(corrections_of(run).current())}
-    except HeadstartError:
-        return None
-
-
 @router.post("/runs/{identity}/correct")
 def correct(
     request: Request,
@@ -52,12 +38,11 @@ def correct(
     content: Annotated[str, Form()],
     label: Annotated[str, Form()],
 ) -> Response:
-    """Puts the label of one held-out image right and trains the head anew."""
+    """Puts the label of one image of the data set right and trains the head anew."""
     from headstart.curation import corrections_of
 
     run = studio.run(identity)
-    entries = read_predictions(run.path)["images"]
-    image = next((each for each in entries if each.get("content") == content), None)
+    image = image_of(run, content)
     if image is None:
         raise HTTPException(404, "This run has no such image.")
     wanted = _label(run, label)
@@ -123,7 +108,7 @@ def label_page(request: Request, studio: StudioOf, identity: str) -> Response:
         request,
         "label.html",
         run=run,
-        possible=state_of(run) is not None,
+        possible=corrected(run) is not None,
         entries=folders.browse(studio.root, studio.root),
         job=None,
         suggestions=[],

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from headstart.comparisons import Comparison, compare_runs, find_comparison, summaries
-from headstart.errors import RunError
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
-from headstart.runs import Run, read_predictions
+from headstart.runs import Run
 from headstart.web.rendering import leave
 from headstart.web.studio import pages, pictures
+from headstart.web.studio.noted import corrected, image_of
 from headstart.web.studio.pages import page
 from headstart.web.studio.watching import curve
 from headstart.web.studio.workbench import Studio, StudioOf
@@ -48,26 +48,14 @@ def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
         score=pages.score(run),
         frozen=pages.frozen(run),
         curve=curve(run.history),
-        **correctable(studio, run),
+        corrections=corrected(run),
     )
-
-
-def correctable(studio: Studio, run: Run) -> dict[str, Any]:
-    """What the page says of this run's corrections; nothing where labels cannot be put right here."""
-    from headstart.web.studio.correcting import state_of
-
-    return {"corrections": state_of(run)}
 
 
 @router.get("/runs/{identity}/picture/{content}")
 def picture(studio: StudioOf, identity: str, content: str, side: int = 256) -> Response:
-    """A held-out image of a run, small, where it still is what it was."""
-    run = studio.run(identity)
-    try:
-        entries = read_predictions(run.path)["images"]
-    except RunError:
-        entries = []
-    image = next((each for each in entries if each.get("content") == content), None)
+    """An image of a run, small, where it still is what it was."""
+    image = image_of(studio.run(identity), content)
     return pictures.answer(pictures.remembered(image) if image else None, side=side)
 
 

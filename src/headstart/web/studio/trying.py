@@ -21,6 +21,7 @@ from headstart.runs import Run
 from headstart.sources import printable
 from headstart.web.rendering import leave
 from headstart.web.studio import pictures
+from headstart.web.studio.noted import corrected
 from headstart.web.studio.pages import page
 from headstart.web.studio.workbench import Studio, StudioOf
 
@@ -48,7 +49,7 @@ class Answer:
 @router.get("/runs/{identity}/try")
 def try_page(request: Request, studio: StudioOf, identity: str) -> Response:
     """Where an image is dropped."""
-    return page(request, "try.html", run=studio.run(identity), answer=None, key="")
+    return page(request, "try.html", run=studio.run(identity), answer=None, key="", corrections=None)
 
 
 @router.post("/runs/{identity}/try")
@@ -67,7 +68,9 @@ async def classify(request: Request, studio: StudioOf, identity: str) -> Respons
 @router.get("/runs/{identity}/try/{key}")
 def answer_page(request: Request, studio: StudioOf, identity: str, key: str) -> Response:
     """What was said of it."""
-    return page(request, "try.html", run=studio.run(identity), answer=studio.recent.get(key), key=key)
+    run = studio.run(identity)
+    answer = studio.recent.get(key)
+    return page(request, "try.html", run=run, answer=answer, key=key, corrections=corrected(run))
 
 
 @router.get("/runs/{identity}/try/{key}/{part}.jpg")
