@@ -1,8 +1,6 @@
 """The Keras room: what `fit` gives is what ``model.fit`` gives, and the frozen part runs once per image."""
 
 import gc
-import importlib.util
-import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -11,96 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-keras = pytest.importorskip("keras", reason="needs headstart[keras]")
-pytest.importorskip("tensorflow", reason="the tests run on Keras's TensorFlow backend")
-
-import headstart.keras as subject  # noqa: E402
-from headstart.backbones.keras_graph import open_model  # noqa: E402
-from headstart.errors import OptionError  # noqa: E402
-from headstart.keras import execution  # noqa: E402
-from headstart.keras.cutting import cut_model  # noqa: E402
-from headstart.keras.translation import translate  # noqa: E402
+from headstart.backbones.keras_graph import open_model
+from headstart.errors import OptionError
+from headstart.keras import execution
+from headstart.keras.cutting import cut_model
+from keras_models import (
+    CLASSES,
+    IMAGES,
+    SIDE,
+    base,
+    both_ways,
+    classifier,
+    images,
+    keras,
+    layers,
+    subject,
+    tiny,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras and TensorFlow, not ours
-
-layers = keras.layers
-SIDE, IMAGES, CLASSES = 16, 48, 3
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
-
-
-def images(count: int = IMAGES, *, side: int = SIDE, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % CLASSES
-    pixels = rng.normal(0, 1, (count, side, side, 3)) + labels[:, None, None, None] * 0.3
-    return pixels.astype(np.float32), labels
-
-
-def base(*, side: int = SIDE) -> Any:
-    """A small network with batch normalisation and a residual."""
-    inputs = keras.Input((side, side, 3))
-    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv1")(inputs)
-    x = layers.BatchNormalization(name="bn1")(x)
-    first = layers.ReLU(6.0, name="relu1")(x)
-    x = layers.DepthwiseConv2D(3, padding="same", name="conv2")(first)
-    x = layers.BatchNormalization(name="bn2")(x)
-    x = layers.Add(name="add")([first, x])
-    x = layers.MaxPooling2D(name="pool")(x)
-    x = layers.Conv2D(12, 3, activation="relu", name="conv3")(x)
-    return keras.Model(inputs, x, name="base")
-
-
-def classifier(*, thaw: tuple[str, ...] = (), dropout: float = 0.0, optimizer: Any = "adam") -> Any:
-    """A frozen `base` with a head, compiled; the same weights every time."""
-    keras.utils.set_random_seed(7)
-    inner = base()
-    for layer in inner.layers:
-        layer.trainable = layer.name in thaw
-    inputs = keras.Input((SIDE, SIDE, 3))
-    x = layers.GlobalAveragePooling2D()(inner(inputs, training=False))
-    x = layers.Dropout(dropout)(x)
-    model = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax", name="head")(x))
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def tiny(optimizer: Any = "adam") -> Any:
-    """The smallest model with a frozen part: quick to compile."""
-    keras.utils.set_random_seed(7)
-    inputs = keras.Input((SIDE, SIDE, 3))
-    x = layers.Conv2D(4, 3, strides=4, activation="relu", trainable=False)(inputs)
-    model = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(x)))
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def both_ways(
-    make: Callable[[], Any],
-    *data: Any,
-    tolerance: float = 1e-4,
-    weights: float = 1e-3,
-    cache: bool | str = "auto",
-    **settings: Any,
-) -> tuple[Any, Any, Any]:
-    """Train through ``model.fit`` and `fit`; their histories must agree. Returns both, and ours."""
-    settings = {"epochs": 3, "batch_size": 16, "verbose": 0, **settings}
-    theirs, ours = make(), make()
-    keras.utils.set_random_seed(1)
-    expected = theirs.fit(*data, **settings)
-    keras.utils.set_random_seed(1)
-    found = subject.fit(ours, *data, cache=cache, **settings)
-    assert found.headstart.cached, found.headstart.reason
-    assert found.epoch == expected.epoch
-    assert found.history.keys() == expected.history.keys()
-    for name, values in expected.history.items():
-        np.testing.assert_allclose(found.history[name], values, rtol=tolerance, atol=1e-6, err_msg=name)
-    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=weights)
-    return ours, theirs, found
 
 
 # The same numbers
@@ -114,10 +41,63 @@ def test_losses_and_metrics_equal_those_of_model_fit() -> None:
     np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), atol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adamw", "nadam", "adagrad", "ftrl", "lion"])
+OPTIMIZERS = sorted(
+    name
+    for name, kind in vars(keras.optimizers).items()
+    if isinstance(kind, type)
+    and name not in ("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap")
+)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_takes_the_same_steps(optimizer: str) -> None:
     x, y = images()
-    both_ways(lambda: tiny(optimizer), x, y, epochs=2)
+    options = {"exclude_embeddings": False} if optimizer == "Muon" else {}
+    both_ways(lambda: tiny(getattr(keras.optimizers, optimizer)(**options)), x, y, epochs=2)
+
+
+def test_an_optimizer_with_everything_takes_the_same_steps() -> None:
+    def make() -> Any:
+        rate = keras.optimizers.schedules.CosineDecay(0.1, 9)
+        options = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "clipnorm": 1.0}
+        optimizer = keras.optimizers.SGD(rate, **options, use_ema=True, ema_momentum=0.9)
+        return tiny(keras.optimizers.LossScaleOptimizer(optimizer))
+
+    x, y = images()
+    ours, theirs, _ = both_ways(make, x, y)
+    for one, other in zip(ours.optimizer.variables, theirs.optimizer.variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_an_optimizer_for_each_variable_takes_the_same_steps() -> None:
+    def make() -> Any:
+        if not hasattr(keras.optimizers, "MultiOptimizer"):
+            pytest.skip("this Keras has one optimizer for all variables")
+        choose = {"bias": keras.optimizers.SGD(0.5), "kernel": keras.optimizers.Adam()}
+        return tiny(keras.optimizers.MultiOptimizer(lambda variable: choose[variable.name]))
+
+    x, y = images()
+    both_ways(make, x, y)
+
+
+def test_metrics_of_many_kinds_equal_those_of_model_fit() -> None:
+    def make() -> Any:
+        model = tiny()
+        metrics = [
+            "accuracy",
+            keras.metrics.AUC(name="auc"),
+            keras.metrics.Precision(name="precision"),
+            keras.metrics.Recall(class_id=1, name="recall"),
+            keras.metrics.F1Score("macro", name="f1"),
+            keras.metrics.TopKCategoricalAccuracy(2, name="top"),
+            keras.metrics.KLDivergence(name="divergence"),
+        ]
+        model.compile("adam", "categorical_crossentropy", metrics=metrics)
+        return model
+
+    x, y = images()
+    _, _, history = both_ways(make, x, np.eye(CLASSES, dtype="float32")[y], validation_split=0.25)
+    assert len(history.history) == 16
 
 
 def test_thawed_layers_behind_the_cut_train_as_in_model_fit() -> None:
@@ -330,61 +310,6 @@ def test_layers_of_the_users_are_tried_and_leave_nothing_on_disk(
         assert not list((tmp_path / "cache").rglob("data.mdb"))
 
 
-# Callbacks
-
-
-def test_callbacks_see_the_users_model_and_act_on_it(tmp_path: Path) -> None:
-    class Watcher(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            seen.append((self.model, sorted(logs), self.params["steps"]))
-            predictions.append(self.model.predict(x[:4], verbose=0))
-
-    def callbacks() -> list[Any]:
-        return [
-            Watcher(),
-            keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=0, min_delta=10.0),
-            keras.callbacks.ModelCheckpoint(tmp_path / "best.keras"),
-            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
-            *([keras.callbacks.TensorBoard(tmp_path / "board")] if tensorboard else []),
-        ]
-
-    tensorboard = importlib.util.find_spec("tensorboard") is not None
-    x, y = images()
-    results = []
-    for fit in (keras.Model.fit, subject.fit):
-        seen, predictions = [], []
-        model = tiny()
-        keras.utils.set_random_seed(1)
-        fit(model, x, y, epochs=3, batch_size=16, verbose=0, callbacks=callbacks())
-        assert [entry[0] for entry in seen] == [model] * 3
-        reloaded = keras.models.load_model(tmp_path / "best.keras")
-        np.testing.assert_array_equal(reloaded.predict(x, verbose=0), model.predict(x, verbose=0))
-        assert bool(list((tmp_path / "board").rglob("events*"))) == tensorboard
-        log = np.genfromtxt(tmp_path / "log.csv", delimiter=",", skip_header=1)
-        rate = float(model.optimizer.learning_rate)
-        results.append((log, [entry[1:] for entry in seen], np.stack(predictions), rate))
-    (theirs, ours) = results
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4)
-    assert ours[1] == theirs[1]
-    np.testing.assert_allclose(ours[2], theirs[2], atol=1e-4)
-    assert ours[3] == theirs[3] < 1e-3
-
-
-def test_early_stopping_stops_at_the_same_epoch_and_restores_the_same_weights() -> None:
-    x, y = images()
-    stops = lambda: keras.callbacks.EarlyStopping(  # noqa: E731
-        "val_loss", patience=1, min_delta=5.0, restore_best_weights=True
-    )
-    found = []
-    for fit in (keras.Model.fit, subject.fit):
-        model = tiny()
-        keras.utils.set_random_seed(1)
-        history = fit(model, x, y, epochs=9, verbose=0, validation_split=0.25, callbacks=[stops()])
-        found.append((len(history.epoch), model.get_weights()[-2]))
-    assert found[0][0] == found[1][0] < 9
-    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-4)
-
-
 # The cache
 
 
@@ -439,153 +364,6 @@ def test_openvino_gives_way_to_keras_where_the_numbers_differ(monkeypatch: pytes
 def test_bytes_are_cast_as_keras_casts_them() -> None:
     x, y = images()
     both_ways(tiny, (x * 40).clip(0, 255).astype(np.uint8), y)
-
-
-# Sources of batches
-
-
-def test_tf_data_is_read_in_its_own_order() -> None:
-    import tensorflow as tf
-
-    x, y = images()
-    histories = []
-    for fit in (keras.Model.fit, subject.fit):
-        keras.utils.set_random_seed(1)
-        data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(IMAGES).batch(16)
-        held_out = tf.data.Dataset.from_tensor_slices(images(20, seed=3)).batch(8)
-        model = tiny()
-        keras.utils.set_random_seed(2)
-        histories.append(fit(model, data, epochs=3, verbose=0, shuffle=False, validation_data=held_out))
-    expected, found = histories
-    assert found.headstart.cached, found.headstart.reason
-    assert found.headstart.computed == IMAGES + 20
-    for name, values in expected.history.items():
-        np.testing.assert_allclose(found.history[name], values, rtol=1e-4, err_msg=name)
-
-
-def test_random_steps_of_tf_data_are_refused_by_name() -> None:
-    import tensorflow as tf
-
-    x, y = images()
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
-    flipped = data.map(lambda a, b: (tf.image.random_flip_left_right(a), b))
-    with pytest.raises(OptionError, match=r"random_flip.*cache=False"):
-        subject.fit(tiny(), flipped, epochs=2, verbose=0)
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of 16; with ``noise``, different ones every time."""
-
-    def __init__(self, *, noise: float = 0.0) -> None:
-        super().__init__()
-        self.x, self.y = images()
-        self.noise, self.epochs = noise, 0
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = slice(16 * index, 16 * index + 16)
-        return self.x[rows] + self.noise * np.float32(np.random.rand()), self.y[rows]
-
-    def on_epoch_end(self) -> None:
-        self.epochs += 1
-
-
-def test_a_py_dataset_is_read_in_its_own_order() -> None:
-    histories, sources = [], []
-    for fit in (keras.Model.fit, subject.fit):
-        model, source = tiny(), Batches()
-        keras.utils.set_random_seed(1)
-        histories.append(fit(model, source, epochs=3, verbose=0))
-        sources.append(source)
-    assert histories[1].headstart.computed == IMAGES
-    np.testing.assert_allclose(histories[1].history["loss"], histories[0].history["loss"], rtol=1e-4)
-    assert sources[0].epochs == sources[1].epochs
-    with pytest.raises(OptionError, match=r"Batches gives different images"):
-        subject.fit(tiny(), Batches(noise=1.0), epochs=2, verbose=0)
-
-
-def test_a_torch_loader_is_read_in_its_own_order() -> None:
-    torch = pytest.importorskip("torch")
-    x, y = images()
-    histories = []
-    for fit in (keras.Model.fit, subject.fit):
-        model = tiny()
-        torch.manual_seed(4)
-        items = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
-        loader = torch.utils.data.DataLoader(items, batch_size=16, shuffle=True)
-        histories.append(fit(model, loader, epochs=3, verbose=0, shuffle=False))
-    assert histories[1].headstart.computed == IMAGES
-    np.testing.assert_allclose(histories[1].history["loss"], histories[0].history["loss"], rtol=1e-4)
-
-
-# Keras's own applications
-
-HEAVY = pytest.mark.skipif(not os.environ.get("HEADSTART_SLOW"), reason="set HEADSTART_SLOW=1 to run it")
-
-
-@pytest.mark.parametrize(
-    ("name", "side"),
-    [
-        ("MobileNetV2", 32),
-        pytest.param("MobileNetV3Small", 32, marks=HEAVY),
-        pytest.param("EfficientNetB0", 32, marks=HEAVY),
-        pytest.param("ResNet50", 32, marks=HEAVY),
-        pytest.param("ResNet152", 32, marks=HEAVY),
-        pytest.param("DenseNet121", 32, marks=HEAVY),
-        pytest.param("InceptionV3", 75, marks=HEAVY),
-        pytest.param("Xception", 71, marks=HEAVY),
-        pytest.param("VGG16", 32, marks=HEAVY),
-        pytest.param("NASNetMobile", 32, marks=HEAVY),
-        pytest.param("ConvNeXtTiny", 32, marks=HEAVY),
-    ],
-)
-def test_applications_of_keras_train_equally(name: str, side: int) -> None:
-    x, y = images(24, side=side)
-
-    def make() -> Any:
-        keras.utils.set_random_seed(7)
-        application = getattr(keras.applications, name)
-        inner = application(weights=None, include_top=False, input_shape=(side, side, 3))
-        enliven(inner, x)
-        inner.trainable = False
-        inputs = keras.Input((side, side, 3))
-        features = layers.GlobalAveragePooling2D()(inner(inputs, training=False))
-        model = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(features))
-        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        return model
-
-    translate(cut_model(make()).prefix, [(-1, side, side, 3)])  # raises where a layer is unknown
-    # EfficientNet's dropped connections end its prefix so early that "auto" would not cache.
-    _, _, history = both_ways(make, x, y, epochs=2, batch_size=8, cache=True)
-    assert history.headstart.computed == 24
-
-
-def enliven(model: Any, x: np.ndarray) -> None:
-    """Give batch normalisations the statistics of ``x``: random weights alone let signals die or explode."""
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
-    for layer in norms:
-        layer.momentum = 0.0
-    model(x, training=True)
-    for layer in norms:
-        layer.momentum = 0.99
-
-
-def test_the_dozen_lines_on_five_random_images_print_the_same_distribution() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(0, 1, (5, SIDE, SIDE, 3)).astype(np.float32)
-    theirs, ours = tiny(), tiny()
-    start = ours.get_weights()
-    printed: list[list[float]] = [[], []]
-    for _ in range(20):
-        y = rng.integers(0, CLASSES, 5)
-        for values, model, fit in ((printed[0], theirs, keras.Model.fit), (printed[1], ours, subject.fit)):
-            model.set_weights(start)
-            extra = {"cache": True} if fit is subject.fit else {}
-            values.append(fit(model, x, y, epochs=1, verbose=0, **extra).history["accuracy"][0])
-    assert printed[0] == printed[1]
-    assert len(set(printed[0])) > 1
 
 
 # Where it does not pay, and what is shown
