@@ -2,6 +2,7 @@
 
     python examples/keras_dozen_lines.py                        random weights, random images
     python examples/keras_dozen_lines.py --weights imagenet     Keras fetches its weights, or has them
+    python examples/keras_dozen_lines.py --weights FILE         yours, of MobileNetV2 without its top
     python examples/keras_dozen_lines.py --images 5 --epochs 1  the smallest version
 
 Prints the accuracy after each epoch and the time, both ways, and the second time, when the cache is filled.
@@ -22,7 +23,7 @@ CLASSES = 5
 
 # %% What to run
 arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-arguments.add_argument("--weights", choices=["imagenet"], default=None)
+arguments.add_argument("--weights", metavar="imagenet|FILE", default=None)
 arguments.add_argument("--images", type=int, default=200)
 arguments.add_argument("--epochs", type=int, default=5)
 options = arguments.parse_args()
