@@ -639,6 +639,11 @@ def test_a_plot_is_drawn_within_its_frame(kind: str) -> None:
     assert "nan" not in svg and "x&lt;" in svg and 'role="img"' in svg
 
 
+def test_the_server_comes_up_with_every_template_compiled(world: World) -> None:
+    with TestClient(world.browser.app, base_url=HOME) as browser:  # runs what a server runs at its start
+        assert browser.get("/").status_code == 200
+
+
 def test_learners_at_once_lose_and_double_nothing(make_world: Callable[..., World]) -> None:
     world = make_world(learner=None)
 

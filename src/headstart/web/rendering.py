@@ -190,9 +190,12 @@ def _environment() -> Environment:
 
 
 def compile_templates() -> None:
-    """Compiles every template now, so that the first learners do not wait for it."""
+    """Compiles the lesson's templates now, so that the first learners do not wait for it.
+
+    Those in folders belong to other applications, with filters of their own.
+    """
     environment = _environment()
-    for name in environment.list_templates(extensions=["html"]):
+    for name in environment.list_templates(filter_func=lambda name: "/" not in name):
         environment.get_template(name)
 
 
