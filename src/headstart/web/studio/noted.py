@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from headstart.curation import corrections_of
 from headstart.errors import HeadstartError, RunError
 from headstart.runs import IMAGES_FILE, Run, read_predictions
 
 
 def corrected(run: Run) -> dict[str, Any] | None:
     """How many labels of this run's data were put right; None where that cannot be done for it."""
-    try:
-        from headstart.curation import corrections_of
-    except ImportError:  # TEMPORARY
-        return None
-
-    if run.config.depth < run.config.stages or not (run.path / "images.json").exists():
+    if run.config.depth < run.config.stages or not (run.path / IMAGES_FILE).exists():
         return None
     try:
         return {"count": len(corrections_of(run).current())}
