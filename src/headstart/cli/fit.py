@@ -46,10 +46,13 @@ from headstart.cli.terminal import json_option, print_json, progress_bar
 @click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
 @click.option("--strict", is_flag=True, help="Unreadable files are an error.")
 @click.option("--candidates", metavar="NAME,...", help="What auto chooses from; default: all here.")
+@click.option("--corrections", metavar="FILE", help="Labels put right, which lie over the images' own.")
 @click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
 @json_option
-def command(images: str, as_json: bool, candidates: str | None, **options: Any) -> None:
+def command(
+    images: str, as_json: bool, candidates: str | None, corrections: str | None, **options: Any
+) -> None:
     """Train, evaluate and save a classifier.
 
     \b
@@ -63,13 +66,27 @@ def command(images: str, as_json: bool, candidates: str | None, **options: Any) 
     from headstart.plans.clock import process_age
 
     names = candidates.split(",") if candidates else None
+    source = _corrected(images, corrections) if corrections else images
     with progress_bar() as bar:
-        _, run = fit(images, candidates=names, progress=bar, spent=process_age(), **options)
+        _, run = fit(source, candidates=names, progress=bar, spent=process_age(), **options)
     if as_json:
         print_json(run.to_dict())
         return
     for line in summary(run):
         click.echo(line)
+
+
+def _corrected(images: str, file: str) -> Any:
+    """The data set with the labels of a file of corrections."""
+    from pathlib import Path
+
+    from headstart.curation import Corrections
+    from headstart.dataset import read_dataset
+    from headstart.errors import OptionError
+
+    if not Path(file).is_file():
+        raise OptionError(f"{file}: no such file; --corrections takes what the studio or retraining kept")
+    return Corrections(Path(file)).apply(read_dataset(images))
 
 
 def summary(run: Any) -> list[str]:

@@ -1,0 +1,217 @@
+"""A label overlay: what somebody said about images, kept apart from them.
+
+The file is a log of lines, each added by one write at its end, so that several processes may add to it and a
+process that is killed leaves whole lines; a line that was cut short is passed over.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from headstart.dataset import Dataset, Sample, Skipped, content_hash
+from headstart.errors import ImageError, OptionError
+from headstart.runs import timestamp
+from headstart.sources import FileSource, Source, ZipSource
+
+_UNDO = b'{"undo": true}\n'
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One word on one image.
+
+    Attributes:
+        path: what the user calls the image: its path in the data set.
+        content: its content hash, hex; this and not the path is what the correction holds on to.
+        label: what it is; None to leave the image out.
+        was: the label before, where there was one.
+        created: UTC, ISO 8601.
+        file: where an added image lies; None for images of the data set.
+        member: of ``file``, where that is a zip.
+    """
+
+    path: str
+    content: str
+    label: str | None
+    was: str | None
+    created: str
+    file: str | None = None
+    member: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Correction":
+        """The inverse of `dataclasses.asdict`; unknown keys are left aside."""
+        return cls(**{each.name: data.get(each.name) for each in fields(cls)})
+
+    def source(self) -> Source | None:
+        """Where the image can be read, if the correction says so."""
+        return source_at(self.file, self.member)
+
+
+class Corrections:
+    """The corrections of one data set, in a file of their own.
+
+    Args:
+        file: need not exist yet; its folder neither.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = Path(file)
+
+    def add(
+        self, path: str | Path, label: str | None, *, content: str | None = None, was: str | None = None
+    ) -> Correction:
+        """Say what an image is.
+
+        Args:
+            path: the image's path in the data set, or of a file to add to it.
+            label: what it is; None to leave it out.
+            content: its content hash, hex, where it is known; else ``path`` must be a readable file.
+            was: the label before.
+
+        Raises:
+            OptionError: there is neither a content hash nor a readable file, or the label is blank.
+        """
+        place = None
+        if content is None:
+            place = str(Path(path).absolute())
+            try:
+                content = content_hash(FileSource(place).read()).hex()
+            except ImageError as error:
+                raise OptionError(f"{path}: {error}; give an image file that can be read") from error
+        correction = Correction(str(path), content, label, was, timestamp(), place)
+        self.add_many([correction])
+        return correction
+
+    def add_many(self, corrections: Iterable[Correction]) -> None:
+        """Add several at once, all of them or, if the process dies, none.
+
+        Raises:
+            OptionError: a label is blank, or the file cannot be written.
+        """
+        found = list(corrections)
+        if any(each.label is not None and not each.label.strip() for each in found):
+            raise OptionError("a label is blank; name a class, or None to leave the image out")
+        self._append(b"".join(json.dumps(asdict(each)).encode() + b"\n" for each in found))
+
+    def undo(self) -> Correction | None:
+        """Take the last correction back; it, or None where there is none."""
+        standing = self.list()
+        if not standing:
+            return None
+        self._append(_UNDO)
+        return standing[-1]
+
+    def list(self) -> tuple[Correction, ...]:
+        """What stands, in the order of adding."""
+        standing: list[Correction] = []
+        for entry in self._entries():
+            if not entry.get("undo"):
+                standing.append(Correction.from_dict(entry))
+            elif standing:
+                standing.pop()
+        return tuple(standing)
+
+    def current(self) -> dict[str, Correction]:
+        """The last word on each image, by its content hash."""
+        return {correction.content: correction for correction in self.list()}
+
+    def apply(self, dataset: Dataset) -> Dataset:
+        """The data set with these labels, for a whole new fit.
+
+        An image is found by its path and taken only if its content is still the same; if none is there, by
+        its content. Images that were added come to the training side where the data set has sides. What a
+        correction speaks of in vain is listed among the skipped.
+        """
+        left = dict(self.current())
+        if not left:
+            return dataset
+        matched = _matched(dataset, left)
+        added = [(each, each.source()) for key, each in left.items() if key not in matched.values()]
+        rows: list[tuple[Sample, str]] = []
+        for index, sample in enumerate(dataset.samples):
+            correction = left[matched[index]] if index in matched else None
+            label = correction.label if correction else dataset.classes[sample.label]
+            if label is not None:
+                rows.append((sample, label))
+        side = "train" if any(sample.split for sample in dataset.samples) else None
+        lost = []
+        for correction, source in added:
+            if source is not None and correction.label is not None:
+                rows.append((Sample(correction.path, -1, side, source), correction.label))
+            elif source is None:
+                lost.append(Skipped(correction.path, "a correction speaks of it, but it is not here"))
+        classes = tuple(sorted({label for _, label in rows}))
+        number = {label: index for index, label in enumerate(classes)}
+        samples = tuple(Sample(s.name, number[label], s.split, s.source) for s, label in rows)
+        return Dataset(dataset.name, classes, samples, (*dataset.skipped, *lost))
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        try:
+            lines = self.file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OptionError(f"{self.file}: {error.strerror}; corrections cannot be read") from error
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # cut short by a crash
+            if isinstance(entry, dict) and (entry.get("undo") or entry.get("content")):
+                yield entry
+
+    def _append(self, lines: bytes) -> None:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                size = os.fstat(handle).st_size
+                torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+                os.write(handle, b"\n" + lines if torn else lines)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise OptionError(f"{self.file}: {error.strerror}; corrections cannot be kept there") from error
+
+
+def source_at(file: str | None, member: str | None) -> Source | None:
+    """A file, or a member of a zip; None where there is none."""
+    if file is None:
+        return None
+    if member is None:
+        return FileSource(file)
+    import zipfile
+
+    try:
+        archive = zipfile.ZipFile(file)
+        return ZipSource(archive, archive.getinfo(member))
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _matched(dataset: Dataset, corrections: dict[str, Correction]) -> dict[int, str]:
+    """Which sample each correction speaks of: index of the sample to content hash.
+
+    Only the files of the names that were corrected are read, unless one of them is no longer there.
+    """
+    names = {correction.path for correction in corrections.values()}
+    named = [index for index, sample in enumerate(dataset.samples) if sample.name in names]
+    found = {index: key for index in named if (key := _hash(dataset.samples[index])) in corrections}
+    missing = [key for key, each in corrections.items() if key not in found.values() and each.file is None]
+    if missing:
+        for index, sample in enumerate(dataset.samples):
+            if index not in found and (key := _hash(sample)) in corrections:
+                found[index] = key
+    return found
+
+
+def _hash(sample: Sample) -> str:
+    try:
+        return content_hash(sample.source.read()).hex()
+    except ImageError:
+        return ""

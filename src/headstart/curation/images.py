@@ -1,0 +1,204 @@
+"""The images of a run as its folder remembers them, with the corrections on top.
+
+Nothing is listed, read or hashed again unless a file's size or time of change says that it is another one
+now.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.backbones import Backbone, load_backbone
+from headstart.curation.corrections import Correction, Corrections, source_at
+from headstart.dataset import ArraySource, Sample, Skipped
+from headstart.errors import OptionError, RunError
+from headstart.features import CacheUse, Extraction, FeatureCache, Wanted, extract, record_key
+from headstart.features.extraction import shelf_identity
+from headstart.images import View
+from headstart.places import cache_folder, home_folder
+from headstart.runs import IMAGES_FILE, Run
+from headstart.runtimes import Runtime, select
+
+AS_GIVEN_FILE = "images-as-given.json"
+"""In the folder of a retrained run: its images before any correction."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Images of a run, ready for a head: ``labels`` by name and ``splits`` run parallel to the samples."""
+
+    samples: tuple[Sample, ...]
+    labels: tuple[str, ...]
+    splits: tuple[str | None, ...]
+    extraction: Extraction
+
+    @property
+    def usable(self) -> list[int]:
+        """Indices of the samples that have features."""
+        return [index for index, content in enumerate(self.extraction.hashes) if content is not None]
+
+
+def corrections_of(run: Run) -> Corrections:
+    """The corrections of a run's data set, shared by all runs on it; kept under the home folder.
+
+    Raises:
+        RunError: the run does not remember its images.
+    """
+    entries = as_given(run)
+    digest = hashlib.blake2b(_root(entries).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    stem = "".join(letter if letter.isalnum() else "-" for letter in run.config.data)[:40]
+    return Corrections(home_folder() / "corrections" / f"{stem}-{digest}.jsonl")
+
+
+def _root(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Where the data set lies: the folder, the zip, or for arrays what is in them."""
+    first = entries[0]
+    if "file" not in first:
+        return " ".join(sorted(str(entry["content"]) for entry in entries))
+    file, path = str(first["file"]), str(first["path"])
+    return file[: -len(path)] if "member" not in first and file.endswith(path) else file
+
+
+def as_given(run: Run) -> list[dict[str, Any]]:
+    """Every image of a run before corrections, as `images.json` describes them.
+
+    Raises:
+        RunError: the file is missing, or of a version that did not say where the images lie.
+    """
+    file = run.path / AS_GIVEN_FILE
+    file = file if file.exists() else run.path / IMAGES_FILE
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} is missing or damaged ({error}); fit again") from error
+    if not entries or any("content" not in entry for entry in entries):
+        raise RunError(f"{file} is of an earlier version and does not say where the images lie; fit again")
+    return list(entries)
+
+
+def wanted_of(run: Run, backbone: Backbone) -> Wanted:
+    """The features that the run's head reads.
+
+    Raises:
+        OptionError: stages were thawed, so the features are not those that are cached.
+    """
+    if run.config.depth < run.config.stages:
+        raise OptionError(
+            f"run {run.id} trained {run.config.stages - run.config.depth} stages with its head, so its head "
+            "alone cannot be trained again; fit anew (headstart fit … --corrections FILE)"
+        )
+    last = backbone.taps()[-1].name
+    return Wanted(
+        depth=len(backbone.stages),
+        views=tuple(View(name) for name in run.config.views),
+        taps=bool(set(run.config.taps or ()) - {last}),
+    )
+
+
+def network_of(run: Run) -> tuple[Backbone, Runtime]:
+    """The run's backbone and runtime.
+
+    Raises:
+        BackboneError: the backbone is no longer to be had.
+    """
+    config = run.config
+    backbone = load_backbone(
+        config.backbone, size=config.size, architecture=config.architecture, pretrained=config.pretrained
+    )
+    return backbone, select(config.runtime, precision=config.precision)
+
+
+def collect(run: Run, corrections: Corrections | None) -> Collected:
+    """The images of a run under their corrected labels, with features from the cache.
+
+    Only images whose file has changed, that were added, or whose features are no longer cached are read.
+    """
+    backbone, runtime = network_of(run)
+    wanted = wanted_of(run, backbone)
+    current = corrections.current() if corrections is not None else {}
+    given = as_given(run)
+    rows = [_corrected(entry, current) for entry in given if entry["content"]]
+    known = {str(entry["content"]) for entry in given}
+    rows += [_added(each) for key, each in current.items() if key not in known and each.file]
+    rows = [row for row in rows if row["label"] is not None]
+    samples = tuple(_sample(row) for row in rows)
+    return Collected(
+        samples,
+        labels=tuple(str(row["label"]) for row in rows),
+        splits=tuple(row["split"] for row in rows),
+        extraction=_extraction(rows, samples, backbone, runtime, wanted=wanted),
+    )
+
+
+def _corrected(entry: Mapping[str, Any], current: Mapping[str, Correction]) -> dict[str, Any]:
+    correction = current.get(str(entry["content"]))
+    return {**entry, "label": correction.label if correction else entry["label"]}
+
+
+def _added(correction: Correction) -> dict[str, Any]:
+    """A new image goes to the training side: it was picked for its use, so it would bend any score."""
+    found: dict[str, Any] = {
+        "path": correction.path,
+        "label": correction.label,
+        "split": "train",
+        "content": correction.content,
+        "file": correction.file,
+        "size": None,  # not seen before: read it once
+    }
+    return found if correction.member is None else {**found, "member": correction.member}
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    source = source_at(row.get("file"), row.get("member"))
+    return Sample(str(row["path"]), 0, row["split"], source or ArraySource(np.zeros((1, 1, 3), np.uint8)))
+
+
+def _extraction(
+    rows: Sequence[Mapping[str, Any]],
+    samples: Sequence[Sample],
+    backbone: Backbone,
+    runtime: Runtime,
+    *,
+    wanted: Wanted,
+) -> Extraction:
+    cache = FeatureCache(cache_folder())
+    shelf = cache.shelf(shelf_identity(backbone, runtime))
+    hashes: list[bytes | None] = [bytes.fromhex(str(row["content"])) for row in rows]
+    records = wanted.records(len(backbone.stages))
+
+    def cached(content: bytes) -> bool:
+        return shelf.contains(record_key(content, view, name) for view in wanted.views for name in records)
+
+    same = _unchanged(rows)
+    fresh = [i for i, content in enumerate(hashes) if content and not (same[i] and cached(content))]
+    if any("file" not in rows[i] for i in fresh):
+        raise RunError("these images came as arrays and their features are no longer cached; fit again")
+    skipped: tuple[Skipped, ...] = ()
+    use = CacheUse(hits=len(rows) - len(fresh))
+    if fresh:
+        found = extract([samples[i] for i in fresh], backbone, wanted=wanted, runtime=runtime, cache=cache)
+        for index, content in zip(fresh, found.hashes, strict=True):
+            hashes[index] = content
+        skipped, use = found.skipped, CacheUse(use.hits + found.use.hits, found.use.misses, found.use.bytes)
+    return Extraction(tuple(hashes), (None,) * len(rows), skipped, use, shelf, backbone, wanted)
+
+
+def _unchanged(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Whether each image's file is the one that was seen; images that lie in no file cannot change."""
+    stamps: dict[str, tuple[int, int] | None] = {}
+    found = []
+    for row in rows:
+        file = row.get("file")
+        if file is not None and file not in stamps:
+            try:
+                status = os.stat(file)
+                stamps[file] = (status.st_size, status.st_mtime_ns)
+            except OSError:
+                stamps[file] = None
+        found.append(file is None or stamps[file] == (row.get("size"), row.get("modified")))
+    return found
