@@ -547,17 +547,20 @@ def test_a_label_put_right_trains_again_and_never_touches_the_folder(world: Worl
     files = sorted(path.relative_to(world.root) for path in world.root.rglob("*.jpg"))
     run = world.train(world.open())
     before = world.studio.run(run[6:])
-    content = re.search(r'name="content" value="(\w+)"', world.browser.get(run).text)
-    assert content, "no mistake to correct"
-    answer = world.post(f"{run}/correct", content=content[1], label="discs")
-    assert answer.status_code == 200 and "is discs from now on" in answer.text
+    offered = re.search(
+        r'name="content" value="(\w+)".*?<option value="(\w+)"', world.browser.get(run).text, re.DOTALL
+    )
+    assert offered, "no mistake to correct"
+    content, label = offered.groups()
+    answer = world.post(f"{run}/correct", content=content, label=label)
+    assert answer.status_code == 200 and f"is {label} from now on" in answer.text
     assert "Trained again in" in answer.text and answer.url.path != run
     after = read_run(world.studio.run(answer.url.path[6:]).path)
     assert after.id != before.id and after.classes == before.classes
     undone = world.post(f"{answer.url.path}/undo")
     assert "taken back" in undone.text
     assert files == sorted(path.relative_to(world.root) for path in world.root.rglob("*.jpg"))
-    assert world.post(f"{run}/correct", content=content[1], label="unicorn").status_code == 400
+    assert world.post(f"{run}/correct", content=content, label="unicorn").status_code == 400
     assert world.post(f"{run}/correct", content="00", label="discs").status_code == 404
 
 

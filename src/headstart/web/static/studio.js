@@ -39,6 +39,11 @@ function sendsFiles(form) {
     if (found.length && form.dataset.atOnce !== undefined) form.requestSubmit();
   };
   input.addEventListener("change", () => take([...input.files].map((file) => ({ file, name: file.webkitRelativePath || file.name }))));
+  if (input.multiple && "webkitdirectory" in input) {
+    const whole = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "Choose a whole folder" });
+    whole.addEventListener("click", () => { input.webkitdirectory = true; input.click(); input.webkitdirectory = false; });
+    input.after(whole);
+  }
   let depth = 0;
   zone.addEventListener("dragenter", (event) => { event.preventDefault(); depth += 1; zone.classList.add("over"); });
   zone.addEventListener("dragover", (event) => event.preventDefault());
@@ -156,6 +161,7 @@ function watch(panel) {
 // Labelling: 1 to 9 choose for the photograph that has the focus, 0 skips --------------------------------------------
 
 function keys(form) {
+  form.querySelector("[data-keys]").hidden = !form.querySelector("[type=radio]");
   form.addEventListener("keydown", (event) => {
     if (!/^[0-9]$/.test(event.key) || event.ctrlKey || event.metaKey || event.altKey) return;
     const radios = [...(event.target.closest("fieldset")?.querySelectorAll("[type=radio]") ?? [])];
