@@ -75,7 +75,10 @@ def test_the_gradient_finds_what_the_closed_form_says(quadrants: Path) -> None:
 
 def test_a_network_that_does_more_than_average_gets_a_gradient_or_occlusion(quadrants: Path) -> None:
     pytest.importorskip("timm")
-    images = [np.asarray(Image.open(file)) for file in sorted(quadrants.glob("*/0?.png"))]
+    images = []
+    for file in sorted(quadrants.glob("*/0?.png")):
+        with Image.open(file) as opened:
+            images.append(np.asarray(opened))
     labels = [file.parent.name for file in sorted(quadrants.glob("*/0?.png"))]
     classifier, _ = headstart.fit(
         (np.stack(images), np.array(labels)),
@@ -138,7 +141,8 @@ def test_predict_writes_the_pictures_and_names_them(classifier: Classifier, quad
     result = CliRunner().invoke(cli, ["predict", "run", str(file), "--explain", "--json"])
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)
-    assert Image.open(row["heat_map"]["file"]).size[0] == 448 and row["heat_map"]["method"] == "cam"
+    with Image.open(row["heat_map"]["file"]) as picture:
+        assert picture.width == 448 and row["heat_map"]["method"] == "cam"
     result = CliRunner().invoke(cli, ["predict", "run", str(file), "--explain-to", "why"])
     assert "why/02.heat.png" in result.stdout and Path("why/02.heat.png").exists()
     plain = CliRunner().invoke(cli, ["predict", "run", str(file), "--json"])
@@ -149,7 +153,7 @@ def test_the_report_shows_why_an_image_was_called_wrong(quadrants: Path, tmp_pat
     pytest.importorskip("matplotlib")
     images = tmp_path / "mislabelled"
     for kind, other in (("level", "upright"), ("upright", "level")):
-        (images / kind).mkdir(parents=True)
+        (images / kind).mkdir(parents=True, exist_ok=True)
         for file in sorted((quadrants / kind).iterdir()):
             wrong = file.name.startswith("0")
             (images / (other if wrong else kind)).mkdir(exist_ok=True)
