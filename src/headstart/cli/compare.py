@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import json_option, print_json, progress_bar, table
+from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar, table
 from headstart.errors import OptionError
 
 
@@ -36,8 +36,9 @@ from headstart.errors import OptionError
 @click.option("--test", default=0.15, show_default=True, help="Share read once, for the choice.")
 @click.option("--out", metavar="PATH", help="The comparison's folder; default: comparisons/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 5m.")
+@click.option("--track", metavar="NAME", help="Write every training to mlflow or tensorboard too.")
 @json_option
-def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def command(sources: tuple[str, ...], as_json: bool, track: str | None, **options: Any) -> None:
     """Train candidates on one split and weigh accuracy against seconds; or weigh saved runs.
 
     \b
@@ -49,6 +50,7 @@ def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from headstart.comparisons.training import grid
     from headstart.plans.clock import process_age
 
+    keeper = open_tracker(track)
     if len(sources) > 1:
         from headstart.runs import RunStore
 
@@ -63,10 +65,11 @@ def command(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
         )
         with progress_bar() as bar:
             found = compare(sources[0], candidates, progress=bar, spent=process_age(), **options)
+    tracked = keeper.record(found) if keeper else None
     if as_json:
-        print_json(_facts(found))
+        print_json(_facts(found) | ({"tracked": tracked} if tracked else {}))
         return
-    for line in lines(found):
+    for line in [*lines(found), *([tracked] if tracked else [])]:
         click.echo(line)
 
 

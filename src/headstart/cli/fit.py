@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import json_option, print_json, progress_bar
+from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar
 
 
 @click.command()
@@ -49,9 +49,15 @@ from headstart.cli.terminal import json_option, print_json, progress_bar
 @click.option("--corrections", metavar="FILE", help="Labels put right, which lie over the images' own.")
 @click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
+@click.option("--track", metavar="NAME", help="Write the run to mlflow or tensorboard too.")
 @json_option
 def command(
-    images: str, as_json: bool, candidates: str | None, corrections: str | None, **options: Any
+    images: str,
+    as_json: bool,
+    candidates: str | None,
+    corrections: str | None,
+    track: str | None,
+    **options: Any,
 ) -> None:
     """Train, evaluate and save a classifier.
 
@@ -66,13 +72,15 @@ def command(
     from headstart.plans.clock import process_age
 
     names = candidates.split(",") if candidates else None
+    keeper = open_tracker(track)
     source = _corrected(images, corrections) if corrections else images
     with progress_bar() as bar:
         _, run = fit(source, candidates=names, progress=bar, spent=process_age(), **options)
+    tracked = keeper.record(run) if keeper else None
     if as_json:
-        print_json(run.to_dict())
+        print_json(run.to_dict() | ({"tracked": tracked} if tracked else {}))
         return
-    for line in summary(run):
+    for line in [*summary(run), *([tracked] if tracked else [])]:
         click.echo(line)
 
 

@@ -7,11 +7,23 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from headstart.tracking import Tracker
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+
+
+def open_tracker(name: str | None) -> "Tracker | None":
+    """What ``--track`` asks for, before any work; None where it is not given."""
+    if name is None:
+        return None
+    from headstart.tracking import tracker
+
+    return tracker(name)
 
 
 def print_json(value: Any) -> None:

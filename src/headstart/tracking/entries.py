@@ -1,0 +1,78 @@
+"""What is written of a run or a comparison, in the words that both trackers share."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.comparisons import Comparison
+from headstart.runs import Run
+
+_SCORES = ("accuracy", "macro_f1", "log_loss", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One training.
+
+    Attributes:
+        name: for people.
+        parameters: what decided it.
+        metrics: what came of it, one number each; names have a slash after their group.
+        curves: (epoch, name, value), in order.
+        files: of its folder.
+    """
+
+    name: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curves: tuple[tuple[int, str, float], ...]
+    files: tuple[Path, ...] = ()
+
+
+def of_run(run: Run) -> Entry:
+    """A run as its folder tells it."""
+    metrics: dict[str, float] = {}
+    for side, found in run.evaluation.items():
+        metrics |= {f"{side}/{score}": float(found[score]) for score in _SCORES}
+    metrics |= {f"seconds/{phase}": float(value) for phase, value in run.seconds.items()}
+    metrics |= {f"predicted_seconds/{end}": float(value) for end, value in run.predicted_seconds.items()}
+    metrics |= {f"images/{side}": float(count) for side, count in run.images.items()}
+    if run.head_fit.get("loo_accuracy") is not None:
+        metrics["train/leave_one_out_accuracy"] = float(run.head_fit["loo_accuracy"])
+    return Entry(
+        run.id,
+        _parameters({**run.config.to_dict(), **{f"version_{n}": v for n, v in run.versions.items()}}),
+        metrics,
+        tuple(_curve(run.history)),
+        tuple(sorted(file for file in run.path.iterdir() if file.is_file())),
+    )
+
+
+def of_comparison(comparison: Comparison) -> tuple[Entry, ...]:
+    """One entry per trial of a comparison."""
+    entries = []
+    for trial in comparison.trials:
+        metrics = {f"validation/{score}": float(getattr(trial, score)) for score in _SCORES}
+        metrics |= {f"seconds/{phase}": float(value) for phase, value in trial.seconds.items()}
+        metrics |= {"seconds/total": trial.total, "images/train": float(trial.images)}
+        parameters = _parameters({**trial.candidate.to_dict(), "seed": trial.seed})
+        name = f"{trial.candidate.name}, seed {trial.seed}"
+        entries.append(Entry(name, parameters, metrics, tuple(_curve(trial.history))))
+    return tuple(entries)
+
+
+def _parameters(facts: Mapping[str, Any]) -> dict[str, str]:
+    """As text; what was left open is left out."""
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in facts.items()
+        if value is not None
+    }
+
+
+def _curve(history: tuple[Mapping[str, Any], ...]) -> Iterator[tuple[int, str, float]]:
+    for entry in history:
+        for name, value in entry.items():
+            if name != "epoch" and isinstance(value, int | float):
+                yield int(entry["epoch"]), f"epochs/{name}", float(value)

@@ -1,0 +1,111 @@
+"""MLflow: a run each, a comparison with its trials below it; experiments are named after the data.
+
+Without ``MLFLOW_TRACKING_URI`` it is written to ``./mlruns``, as a database with a folder of artifacts:
+MLflow has stopped to support plain files for its records (https://mlflow.org/docs/latest/self-hosting).
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headstart.comparisons import Comparison
+from headstart.errors import OptionError
+from headstart.runs import Run
+from headstart.tracking.entries import Entry, of_comparison, of_run
+
+FOLDER = "mlruns"
+_PARENT = "mlflow.parentRunId"
+_BATCH = 500
+"""Metrics a request; MLflow takes 1,000 entries at once."""
+
+
+class MlflowTracker:
+    """Writes through MLflow's client; nothing global of MLflow's is changed."""
+
+    def __init__(self, uri: str, *, artifacts: str | None) -> None:
+        with _said_plainly(uri):
+            from mlflow.tracking import MlflowClient
+
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            self._client.search_experiments(max_results=1)  # a server that is not there is told of now
+        self._uri, self._artifacts = uri, artifacts
+
+    def record(self, thing: Run | Comparison) -> str:
+        """Write a run or a comparison; one line that says where to look."""
+        with _said_plainly(self._uri):
+            if isinstance(thing, Run):
+                self._write(of_run(thing), experiment=self._experiment(thing.config.data))
+            else:
+                self._write_comparison(thing)
+        return f"tracked in {self._uri}; mlflow ui --backend-store-uri {self._uri}"
+
+    def _write_comparison(self, comparison: Comparison) -> None:
+        experiment = self._experiment(comparison.data)
+        files = tuple(sorted(f for f in comparison.path.iterdir() if f.is_file())) if comparison.path else ()
+        parent = self._write(Entry(comparison.id, {}, {}, (), files), experiment=experiment)
+        for entry in of_comparison(comparison):
+            self._write(entry, experiment=experiment, parent=parent)
+
+    def _experiment(self, data: str) -> str:
+        name = data or "headstart"
+        found = self._client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "active":
+            return str(found.experiment_id)
+        if found is not None:
+            raise OptionError(f"MLflow's experiment {name} was deleted; restore it or rename the data")
+        place = f"{self._artifacts}/{name}" if self._artifacts else None
+        return str(self._client.create_experiment(name, artifact_location=place))
+
+    def _write(self, entry: Entry, *, experiment: str, parent: str | None = None) -> str:
+        from mlflow.entities import Metric, Param
+
+        tags = {} if parent is None else {_PARENT: parent}
+        identity = str(self._client.create_run(experiment, run_name=entry.name, tags=tags).info.run_id)
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, 0) for name, value in entry.metrics.items()]
+        metrics += [Metric(name, value, now, epoch) for epoch, name, value in entry.curves]
+        params = [Param(name, value[:6000]) for name, value in entry.parameters.items()]
+        self._client.log_batch(identity, params=params)
+        for start in range(0, len(metrics), _BATCH):
+            self._client.log_batch(identity, metrics=metrics[start : start + _BATCH])
+        for file in entry.files:
+            self._client.log_artifact(identity, str(file))
+        self._client.set_terminated(identity)
+        return identity
+
+
+@contextmanager
+def _said_plainly(uri: str) -> Iterator[None]:
+    """MLflow's failures as one line; its own warnings about its own dependencies are not the user's."""
+    import logging
+
+    logger = logging.getLogger("alembic")
+    level, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OptionError:
+        raise
+    except Exception as error:  # MLflow raises its own, requests' and SQLAlchemy's kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OptionError(f"MLflow at {uri}: {reason}; check MLFLOW_TRACKING_URI") from error
+    finally:
+        logger.disabled = level
+
+
+def open_tracker() -> MlflowTracker:
+    """The tracker at ``MLFLOW_TRACKING_URI``, or one in the working directory."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return MlflowTracker(uri, artifacts=None)
+    folder = Path(FOLDER).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{folder}: {error.strerror}; set MLFLOW_TRACKING_URI") from error
+    return MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", artifacts=(folder / "artifacts").as_uri())
