@@ -141,6 +141,45 @@ def test_thawed_stages_are_in_the_weights_and_in_torchscript(tmp_path: Path) -> 
         assert export(run, to=form).parity.changed == 0
 
 
+TINY = {
+    "vit_tiny_patch16_224": {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2},
+    "swin_tiny_patch4_window7_224": {
+        "embed_dim": 16,
+        "depths": [1, 1],
+        "num_heads": [1, 2],
+        "window_size": 4,
+    },
+    "resnet18": {},
+}
+"""Networks with tokens, with maps that have their channels last, and with an end that is no layer."""
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_what_a_head_reads_inside_is_read_by_every_family(architecture: str, tmp_path: Path) -> None:
+    needs("torchscript")
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    from conftest import write_photos
+
+    torch.manual_seed(0)
+    sized = {} if architecture == "resnet18" else {"img_size": SIZE}
+    network = timm.create_model(architecture, num_classes=0, **TINY[architecture], **sized)
+    weights = {name: value.clone().contiguous() for name, value in network.state_dict().items()}
+    about = {"architecture": architecture, "timm_kwargs": json.dumps(TINY[architecture])}
+    save_file(weights, tmp_path / "own.safetensors", about)
+    photos = write_photos(tmp_path / "photos", per_class=10)
+    _, run = headstart.fit(
+        photos, backbone=tmp_path / "own.safetensors", size=SIZE, taps="all", head="ridge", precision="f32"
+    )
+    assert run.config.taps is not None and len(run.config.taps) > 4
+    for form in ("safetensors", "torchscript"):
+        assert export(run, form).parity.changed == 0
+    card = json.loads((run.path / "exports" / "safetensors" / "card.json").read_text())
+    assert card["licence_of_weights"].startswith("not recorded")
+
+
 def test_the_probabilities_of_a_npy_are_saved_as_they_are(shared: dict[str, Any], tmp_path: Path) -> None:
     found = made(shared, "openvino")
     pixels = np.random.default_rng(0).integers(0, 256, (35, SIZE, SIZE, 3), dtype=np.uint8)
