@@ -184,6 +184,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "clock": clock,
         "show": show,
+        "span": span,
         "words": lambda text: re.sub(r"[-_]", " ", text),
     }
     return environment
@@ -197,6 +198,12 @@ def compile_templates() -> None:
     environment = _environment()
     for name in environment.list_templates(filter_func=lambda name: "/" not in name):
         environment.get_template(name)
+
+
+def span(limits: tuple[float, float]) -> str:
+    """A range of predicted seconds, no more precise than it is worth: `0.6 to 2.3`, `37 to 60`."""
+    low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in limits)
+    return f"{low} to {high}"
 
 
 def clock(seconds: float | None) -> str:

@@ -164,12 +164,13 @@ def _matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[
 
 
 def _reliability(bins: Sequence[dict[str, float]]) -> Chart:
-    said = [(f"{100 * one['low']:.0f} to {100 * one['high']:.0f}", 100 * one["confidence"]) for one in bins]
-    right = [(f"{100 * one['low']:.0f} to {100 * one['high']:.0f}", 100 * one["accuracy"]) for one in bins]
+    names = [f"{100 * one['low']:.0f}+" for one in bins]  # short: there may be ten on a phone
+    said = [(name, 100 * one["confidence"]) for name, one in zip(names, bins, strict=True)]
+    right = [(name, 100 * one["accuracy"]) for name, one in zip(names, bins, strict=True)]
     return Chart(
         "bars",
         "What it said, and how often it was right",
-        "probability of the label it gave, percent",
+        "probability of the label it gave, percent and more",
         "percent",
         (Line("how sure it was", said), Line("how often it was right", right)),
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from headstart.errors import DatasetError
+from headstart.sources import printable
 from headstart.web.studio import pictures
 from headstart.web.studio.pages import page
 from headstart.web.studio.start import look
@@ -30,7 +31,8 @@ def data_page(request: Request, studio: StudioOf, identity: str) -> Response:
     try:
         collection.dataset()
     except DatasetError as error:
-        problem, facts = str(error), None
+        # Where the studio keeps what was sent says nothing to whoever sent it.
+        problem, facts = str(error).replace(printable(collection.path), collection.name), None
     job = job_of(studio, "check", collection.id)
     return page(
         request,

@@ -42,7 +42,7 @@ def plan_page(
     collection = studio.collection(identity)
     kept = studio.collections.read(collection, "plan")
     job = job_of(studio, "plan", collection.id)
-    if kept is None and job is None:
+    if kept is None and (job is None or job.state == "done"):
         job = studio.add("plan", name=collection.id, body=_asked(collection))
     notch = min(max(notch, 0), len(BUDGETS))
     rows = [_row(row, budget=budget_of(notch)) for row in kept["plan"]["rows"]] if kept else []
@@ -93,7 +93,7 @@ def choices() -> list[str]:
 def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
     return {
         "data": collection.id,
-        "backbones": ["builtin"],
+        "backbones": list(FIRST),
         "head": "ridge",
         "views": 1,
         "epochs": None,
@@ -128,7 +128,7 @@ def plan_again(
     """Plans for other networks or settings."""
     collection = studio.collection(identity)
     known = choices()
-    wanted = [name for name in backbones or ["builtin"] if name in known]
+    wanted = [name for name in backbones or FIRST if name in known]
     if not wanted:
         raise OptionError(f"expected one or more of {', '.join(known)}")
     body = _asked(collection, backbones=wanted, **_settings(head=head, views=views, epochs=epochs))
