@@ -26,12 +26,15 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from PIL import Image, ImageDraw, ImageFont
 
+from headstart.errors import HeadstartError
+
 ROOT = Path(__file__).parent.parent
 CLASSES = {"daisy": "discs", "roses": "squares", "tulips": "bars"}
 """What the photographs' folders are called, and which drawing stands in for each flower."""
 
 SERVERS = ("serve", "learn", "studio")
 NOT_RUN = re.compile(r"#.*not run by the tests: *(?P<reason>\S.*)?$", re.MULTILINE)
+_EXIT = re.compile(r"#\s*exits with (\d+)\s*$")
 _BIN = Path(sys.executable).parent
 _SHELL = re.compile(r"[|&;<>$`*\\]|^\w+=")
 _SERVER_SECONDS = 60
@@ -51,6 +54,12 @@ class Step:
         """Why it is not run, where the page says that it is not."""
         found = NOT_RUN.search(self.text if self.language == "console" else self.text.partition("\n")[0])
         return found and (found["reason"] or "")
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with, where the page shows one that is refused."""
+        found = _EXIT.search(self.text)
+        return int(found[1]) if found else 0
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}: {self.text.splitlines()[0] if self.text else ''}"
@@ -157,7 +166,7 @@ class Reader:
         while self._servers:
             step, server = self._servers.pop()
             server.send_signal(signal.SIGINT)
-            _, printed = server.communicate(timeout=_SERVER_SECONDS)
+            printed, _ = server.communicate(timeout=_SERVER_SECONDS)
             assert server.returncode in (0, 130, -signal.SIGINT), f"{step}\n{printed}"
             assert "Traceback" not in printed, f"{step}\n{printed}"
 
@@ -171,7 +180,9 @@ class Reader:
         from headstart.cli import cli
 
         done = CliRunner().invoke(cli, arguments, catch_exceptions=True)
-        assert done.exit_code == 0, f"{step}\n{done.output}\n{done.exception!r}"
+        # `main` turns our errors into exit codes; where it has no part, they arrive as they are.
+        code = done.exception.exit_code if isinstance(done.exception, HeadstartError) else done.exit_code
+        assert code == step.exit_code, f"{step}\n{done.output}\n{done.exception!r}"
 
     def _bash(self, step: Step) -> None:
         environment = {**os.environ, "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -179,7 +190,7 @@ class Reader:
             ["bash", "-euo", "pipefail", "-c", self._here(step.text)],
             capture_output=True, text=True, env=environment, timeout=120, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, f"{step}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == step.exit_code, f"{step}\n{done.stdout}\n{done.stderr}"
 
     def _start(self, step: Step, words: list[str]) -> None:
         port = _free_port()

@@ -1,0 +1,144 @@
+"""How the documentation site is built: `make docs`, offline, every warning an error.
+
+Pages are Markdown (MyST). The reference is written from docstrings at build time, one page for each room, so
+that none is forgotten. Nothing is loaded from elsewhere: no web fonts, no scripts of others, no inventories.
+"""
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "src" / "headstart"
+sys.path.insert(0, str(PACKAGE.parent))
+
+from headstart import __version__  # noqa: E402 (found through the line above where nothing is installed)
+
+project = "Headstart"
+author = "Headstart"
+copyright = "Headstart contributors, Apache-2.0"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "Headstart"
+html_static_path = ["_static"]
+html_css_files = ["headstart.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+suppress_warnings = ["misc.highlighting_failure"]  # the page of contracts shortens Python's grammar
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+
+# Single backticks in docstrings name things: a link where the thing is documented, plain code elsewhere.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+# Signatures are read, nothing is computed: what takes seconds to import need not be there to build the pages.
+autodoc_mock_imports = [
+    "torch",
+    "torchvision",
+    "timm",
+    "tensorflow",
+    "keras",
+    "tf2onnx",
+    "mlflow",
+    "tensorboard",
+]
+
+_COMMANDS = "cli"
+"""Has a page of its own, written from the commands."""
+
+_INSIDE = {
+    "backbones": ("staged", "tracing", "engine"),
+    "lessons": (
+        "library", "placeholders", "attempts", "progress", "scores", "review", "badges", "pictures",
+        "interchange", "statements", "terminal", "experiments",
+    ),
+    "plans": ("planning", "jobs"),
+    "serving": ("server", "models", "limits"),
+    "web": ("app", "jobs", "server"),
+}  # fmt: skip
+"""Modules of a room that pages elsewhere send readers to, beside what the room itself offers."""
+
+
+def _rooms() -> list[str]:
+    """Every module and package right under `headstart`, but for the commands."""
+    names = {path.stem for path in PACKAGE.glob("*.py")} | {
+        path.parent.name for path in PACKAGE.glob("*/__init__.py")
+    }
+    return sorted(names - {"__init__", _COMMANDS})
+
+
+def _write_reference(app: Sphinx) -> None:
+    """One page for each room, rewritten only where it changed, so that a second build is quick."""
+    folder = HERE / "reference" / "rooms"
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {f"{room}.rst": _room_page(room) for room in _rooms()}
+    for stale in {path.name for path in folder.iterdir()} - set(pages):
+        (folder / stale).unlink()
+    for name, text in pages.items():
+        page = folder / name
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+def _room_page(room: str) -> str:
+    modules = [f"headstart.{room}"]
+    modules += [
+        f"headstart.{room}.{inner}"
+        for inner in _INSIDE.get(room, ())
+        if find_spec(f"headstart.{room}.{inner}")
+    ]
+    heading = f"{room}\n{'=' * len(room)}\n"
+    body = "\n".join(f".. automodule:: {module}\n   :members:\n" for module in modules)
+    return f"{heading}\n{body}"
+
+
+def _indented_is_literal(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Indented after an empty line means as it stands, as in Markdown: trees, formulas and commands."""
+    found: list[str] = []
+    literal = False
+    for number, line in enumerate(lines):
+        indented = line.startswith("    ")
+        opens = indented and not literal and number > 0 and not lines[number - 1].strip()
+        if opens and found and any(found) and not _is_nested(found):
+            found += ["::", ""]
+            literal = True
+        elif line.strip() and not indented:
+            literal = False
+        found.append(line)
+    lines[:] = found
+
+
+def _is_nested(before: list[str]) -> bool:
+    """Whether the last written line belongs to a list, a field or a section whose text is indented anyway."""
+    last = next(line for line in reversed(before) if line.strip())
+    return bool(re.match(r"\s|[-*:.]|\d+\.", last)) or last.rstrip().endswith("::")
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", _write_reference)
+    app.connect("autodoc-process-docstring", _indented_is_literal)
