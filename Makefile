@@ -3,8 +3,10 @@ PYTHON ?= python3
 DATA ?= ../shared/data
 DEV := .venv/bin
 DEMO := .venv-demo/bin
+DIST ?= dist
+FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench builtin clean
+.PHONY: demo test check bench docs builtin build reproducible lock audit fuzz clean
 
 demo: .venv-demo/installed ## train on real images without PyTorch
 	$(DEMO)/python examples/digits.py demo/digits
@@ -29,19 +31,46 @@ bench: .venv/installed ## the long measurements, by hand and in a quiet moment; 
 	$(DEV)/python benchmarks/fit_vs_keras.py --data $(DATA)
 	$(DEV)/python benchmarks/keras_fit.py
 
+docs: .venv/installed ## the documentation site, offline, into docs/_build/html
+	$(DEV)/python -m sphinx -M html docs docs/_build -W --keep-going -q
+
 builtin: .venv/installed ## train the built-in backbones: make builtin DATA=folder
 	$(DEV)/python recipes/builtin/train.py builtin --data $(DATA)
 	$(DEV)/python recipes/builtin/export.py recipes/builtin/work/builtin/best.safetensors builtin src/headstart/backbones/weights
 
-.venv/installed: pyproject.toml
+build: .venv/installed ## the wheel into dist/; the same commit gives the same bytes
+	rm -rf $(DIST)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(DEV)/python -m pip wheel --quiet --no-deps \
+		--no-build-isolation --wheel-dir $(DIST) .
+
+reproducible: ## build twice and compare
+	$(MAKE) --no-print-directory build DIST=dist/first
+	$(MAKE) --no-print-directory build DIST=dist/second
+	cmp dist/first/*.whl dist/second/*.whl && echo "the two wheels are the same bytes"
+
+lock: ## pin everything again, with hashes; then commit locks/
+	for extra in demo dev; do .venv/bin/uv pip compile pyproject.toml locks/build.in --extra $$extra --upgrade \
+		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --quiet --output-file locks/$$extra.txt || exit 1; done
+
+audit: .venv/installed ## known vulnerabilities of what is pinned; says so where nobody can be asked
+	$(DEV)/python locks/audit.py locks/dev.txt
+
+fuzz: .venv/installed ## a minute for each parser of what others may send
+	for target in decode archive table pack; do $(DEV)/python fuzz/$$target.py $(FUZZ_SECONDS) || exit 1; done
+
+# What is installed is pinned with hashes; the package itself is built with the pinned tools alone.
+.venv/installed: pyproject.toml locks/dev.txt
 	$(PYTHON) -m venv .venv
-	$(DEV)/python -m pip install --quiet --editable '.[dev]'
+	$(DEV)/python -m pip install --quiet --require-hashes --requirement locks/dev.txt
+	$(DEV)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv-demo/installed: pyproject.toml
+.venv-demo/installed: pyproject.toml locks/demo.txt
 	$(PYTHON) -m venv .venv-demo
-	$(DEMO)/python -m pip install --quiet --editable '.[demo]'
+	$(DEMO)/python -m pip install --quiet --require-hashes --requirement locks/demo.txt
+	$(DEMO)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo demo runs
+	rm -rf .venv .venv-demo demo dist runs docs/_build docs/reference/rooms
