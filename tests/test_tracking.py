@@ -1,6 +1,7 @@
 """Tracking: what was written is read back with the readers of MLflow and TensorBoard."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from headstart.comparisons import compare, grid
 from headstart.errors import MissingExtra, OptionError
 from headstart.runs import Run
 from headstart.tracking import tracker
+from headstart.tracking.mlruns import MlflowTracker
 
 FAST = {"size": 64, "precision": "f32"}
 
@@ -30,11 +32,21 @@ def run(photos: Path) -> Run:
     return headstart.fit(photos, head="softmax", epochs=3, **FAST)[1]
 
 
-@pytest.fixture
-def mlflow_client() -> Iterator[Any]:
-    """MLflow's own reader of what lies in ./mlruns; its dependencies' deprecations are its own."""
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow's: its dozens of migrations take seconds, so they are made once."""
     pytest.importorskip("mlflow")
     pytest.importorskip("alembic")
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowTracker(f"sqlite:///{file}", artifacts=None)
+    return file
+
+
+@pytest.fixture
+def mlflow_client(database: Path) -> Iterator[Any]:
+    """MLflow's own reader of what lies in ./mlruns; its dependencies' deprecations are its own."""
+    Path("mlruns").mkdir()
+    shutil.copy(database, "mlruns/mlflow.db")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow.tracking import MlflowClient
