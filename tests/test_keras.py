@@ -147,8 +147,9 @@ def test_regularisers_and_compiled_options_count_as_in_model_fit() -> None:
         x = layers.Dense(4, kernel_regularizer="l2", activity_regularizer="l1", activation="relu")(x)
         model = keras.Model(inputs, layers.Dense(CLASSES)(x))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        steps = 1 if keras.backend.backend() == "torch" else 2  # PyTorch knows no more than one
         metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)]
-        model.compile("adam", loss, metrics=metrics, weighted_metrics=["accuracy"], steps_per_execution=2)
+        model.compile("adam", loss, metrics=metrics, weighted_metrics=["accuracy"], steps_per_execution=steps)
         return model
 
     x, y = images()
@@ -221,7 +222,8 @@ def test_an_opened_model_computes_what_the_model_computes() -> None:
     model = classifier(dropout=0.5)
     graph = open_model(model)
     assert [call.name for call in graph.calls][:3] == ["conv1", "bn1", "relu1"]
-    np.testing.assert_array_equal(graph.run([x], training=False)[0], model(x, training=False))
+    found, expected = graph.run([x], training=False)[0], model(x, training=False)
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (found, expected)))
 
 
 # What is judged
