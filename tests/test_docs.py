@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import docs_pages
+import headstart
 from conftest import draw
 from docs_pages import ROOT, Reader, Step
 from headstart.fitting import fit
@@ -90,6 +91,12 @@ def test_benchmarks_that_pages_name_exist() -> None:
     for page in docs_pages.pages():
         for script in re.findall(r"\bbenchmarks/\w+\.py", (ROOT / page).read_text(encoding="utf-8")):
             assert (ROOT / script).exists(), f"{page}: {script}"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    listed = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
+    for name in set(headstart.__all__) - {"__version__"}:
+        assert f":: headstart.{name}\n" in listed, name
 
 
 def test_every_environment_variable_of_ours_is_in_the_reference() -> None:
