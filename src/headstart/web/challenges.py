@@ -250,7 +250,7 @@ def _item(site: Site, state: Challenge, number: int) -> tuple[dict[str, Any], di
         item["hint"] = markdown(item["hint"], results)
     if item["status"] == "closed":
         item["feedback"] = {key: inline(text, results) for key, text in item["feedback"].items()}
-        item["explanation"] = markdown(item["explanation"], results)
+        item["explanation"] = markdown(item["explanation"], results, plots=plots_of(site.evidence))
     return item, view
 
 
