@@ -63,7 +63,7 @@ def _replace_erfc(graph: Any) -> None:
         nodes.append(onnx.helper.make_node("Erf", [x], [f"{y}/erf"]))
         nodes.append(onnx.helper.make_node("Sub", ["headstart/one", f"{y}/erf"], [y]))
     if len(nodes) > len(graph.node):
-        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1.0), "headstart/one"))
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.0, np.float32), "headstart/one"))
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(copies)
