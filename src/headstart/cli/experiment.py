@@ -72,7 +72,7 @@ def _predicted(result: Any) -> str:
 def _seconds(limits: tuple[float, float]) -> str:
     """A range of seconds, as precise as it is worth."""
     low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in limits)
-    return f"{low} to {high}"
+    return f"{low} to {high}" if low != high else f"about {high}"
 
 
 def lines(result: Any) -> list[str]:

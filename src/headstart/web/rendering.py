@@ -203,7 +203,7 @@ def compile_templates() -> None:
 def span(limits: tuple[float, float]) -> str:
     """A range of predicted seconds, no more precise than it is worth: `0.6 to 2.3`, `37 to 60`."""
     low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in limits)
-    return f"{low} to {high}"
+    return f"{low} to {high}" if low != high else f"about {high}"
 
 
 def clock(seconds: float | None) -> str:
