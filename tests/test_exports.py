@@ -18,7 +18,7 @@ from headstart.classifier import Classifier
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
 from headstart.exports import FORMATS, Export, export
 from headstart.exports.graphs import plain_graph
-from headstart.exports.parity import compare, refuse_if_different
+from headstart.exports.parity import compare, refuse_if_different, run_program
 from headstart.exports.quantisation import cost, refuse_if_too_dear
 
 SIZE = 64
@@ -178,6 +178,26 @@ def test_what_a_head_reads_inside_is_read_by_every_family(architecture: str, tmp
         assert export(run, form).parity.changed == 0
     card = json.loads((run.path / "exports" / "safetensors" / "card.json").read_text())
     assert card["licence_of_weights"].startswith("not recorded")
+
+
+def test_a_network_that_the_converter_cannot_do_is_one_clear_error(
+    shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("saved_model")
+    monkeypatch.setattr("headstart.exports.tensorflow._PROGRAM", "import sys; print('trouble'); sys.exit(1)")
+    with pytest.raises(OptionError, match=r"onnx2tf cannot convert mobilenetv2_050; take --to onnx"):
+        export(shared["run"], "saved_model", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_operations_that_the_runtime_lacks_are_the_users_to_avoid(tmp_path: Path) -> None:
+    program = "import sys; sys.exit('RuntimeError: Select TensorFlow op(s) are not supported')"
+    (tmp_path / "predict.py").write_text(program)
+    with pytest.raises(OptionError, match="LiteRT does not have; take --to saved_model"):
+        run_program(tmp_path, np.zeros((1, 2, 2, 3), np.uint8))
+    (tmp_path / "predict.py").write_text("raise ValueError('something else')")
+    with pytest.raises(ParityError, match="something else"):
+        run_program(tmp_path, np.zeros((1, 2, 2, 3), np.uint8))
 
 
 def test_the_probabilities_of_a_npy_are_saved_as_they_are(shared: dict[str, Any], tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import ParityError
+from headstart.errors import OptionError, ParityError
 
 PROGRAM = "predict.py"
+_BEYOND_LITERT = "Select TensorFlow op"  # how LiteRT begins to say that it lacks an operation
 _PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -54,6 +55,7 @@ def run_program(folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     Raises:
         ParityError: it fails.
+        OptionError: the format's runtime lacks an operation of this network.
     """
     with tempfile.TemporaryDirectory() as work:
         taken, given = Path(work) / "pixels.npy", Path(work) / "probabilities.npy"
@@ -61,6 +63,11 @@ def run_program(folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         command = [sys.executable, str(folder.resolve() / PROGRAM), str(taken), "--save", str(given)]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         if done.returncode or not given.exists():
+            if _BEYOND_LITERT in done.stderr:
+                raise OptionError(
+                    "this network needs operations that LiteRT does not have; "
+                    "take --to saved_model, onnx or openvino"
+                )
             lines = done.stderr.strip().splitlines()
             reason = lines[-1] if lines else f"it ended with {done.returncode}"
             raise ParityError(f"the exported model does not run ({reason[:300]}); please report this")

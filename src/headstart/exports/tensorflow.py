@@ -58,10 +58,6 @@ def _convert(subject: "Subject", work: Path) -> Path:
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     made = work / "made"
     if done.returncode or not (made / "saved_model.pb").exists():
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"it ended with {done.returncode}"
-        backbone = subject.classifier.about.get("backbone", "this backbone")
-        raise OptionError(
-            f"onnx2tf cannot convert {backbone} ({reason[:200]}); take --to onnx or --to openvino"
-        )
+        network = subject.classifier.about.get("architecture", "this network")
+        raise OptionError(f"onnx2tf cannot convert {network}; take --to onnx or --to openvino")
     return made
