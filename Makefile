@@ -30,6 +30,7 @@ bench: .venv/installed ## the long measurements, by hand and in a quiet moment; 
 	$(DEV)/python benchmarks/depth.py $(DATA)/flowers
 	$(DEV)/python benchmarks/fit_vs_keras.py --data $(DATA)
 	$(DEV)/python benchmarks/keras_fit.py
+	$(DEV)/python benchmarks/learners.py
 	$(DEV)/python benchmarks/retrain.py $(DATA)/flowers
 
 docs: .venv/installed ## the documentation site, offline, into docs/_build/html
