@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 TIMEOUT = 120_000
-COLOURS = 128
+COLOURS = 256
 """A picture in so many colours takes a third of the bytes and looks the same at this size."""
 
 
@@ -56,7 +56,8 @@ def keep(page: Page, name: str, *, height: int = 900) -> None:
     page.wait_for_timeout(400)
     target = Path(__file__).with_name(f"studio-{name}.png")
     page.screenshot(path=target)
-    Image.open(target).convert("RGB").quantize(COLOURS).save(target, optimize=True)
+    few = Image.open(target).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=COLOURS)
+    few.save(target, optimize=True)
 
 
 def train(page: Page, data: str, row: str, **settings: str) -> str:
@@ -71,7 +72,7 @@ def train(page: Page, data: str, row: str, **settings: str) -> str:
     page.get_by_role("button", name="Train the chosen one").click()
     page.wait_for_url("**/jobs/*")
     if "watch" in settings:
-        page.locator("[data-curve] svg").wait_for()
+        page.locator("[data-curve] > svg").wait_for()
         keep(page, "training", height=1000)
     page.wait_for_url("**/runs/*")
     return page.url
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=80)
     options = parser.parse_args()
     photographs = options.photographs.resolve()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         work = Path(scratch)
         furnish(photographs, work / "root", per_class=options.per_class)
         os.environ["HEADSTART_HOME"], os.environ["HEADSTART_CACHE"] = str(work / "home"), str(work / "cache")
