@@ -1,6 +1,11 @@
-"""Where Headstart keeps things: two folders, both movable by an environment variable."""
+"""Where Headstart keeps things: two folders, both movable by an environment variable.
+
+They are made when they are first asked for, closed to the machine's other users: features and records tell of
+private photographs. A folder that is there already keeps the rights that it has.
+"""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,8 +22,11 @@ def home_folder() -> Path:
 def _folder(variable: str, default: str) -> Path:
     chosen = os.environ.get(variable)
     if chosen:
-        return Path(chosen).expanduser().absolute()
-    import platformdirs
+        path = Path(chosen).expanduser().absolute()
+    else:
+        import platformdirs
 
-    path: Path = getattr(platformdirs, default)("headstart", appauthor=False)
+        path = getattr(platformdirs, default)("headstart", appauthor=False)
+    with suppress(OSError):  # whoever writes there says what is wrong
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

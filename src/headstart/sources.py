@@ -153,7 +153,7 @@ def list_zip(path: Path) -> Listing:
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise DatasetError(f"{printable(path)}: not a readable zip: {error}") from error
     members = [(info.filename.replace("\\", "/").strip("/"), info) for info in archive.infolist()]
-    members = [(name, info) for name, info in members if not any(map(_hidden, name.split("/")))]
+    members = [(name, info) for name, info in members if name and not any(map(_hidden, name.split("/")))]
     top = _only_top_folder(name for name, info in members if not info.is_dir())
     files: list[tuple[str, Source]] = []
     folders: set[str] = set()

@@ -1,0 +1,43 @@
+"""Fuzzes the reading of CSV tables: every input is a data set or a `DatasetError`.
+
+python fuzz/table.py [SECONDS]
+"""
+
+import tempfile
+from pathlib import Path
+
+from run import fuzz
+
+_FOLDER = Path(tempfile.mkdtemp())
+(_FOLDER / "1.jpg").write_bytes(b"\xff\xd8\xff")
+
+
+def seeds() -> list[bytes]:
+    """Tables as people and programs write them."""
+    return [
+        b"path,label\n1.jpg,a\n",
+        b"\xef\xbb\xbfPath, Label ,split\r\n1.jpg,b,train\r\n",
+        b'path,label,other\n"1.jpg","a ""b""",x\n\n1.jpg,"a\nb",y\n',
+        b"path;label\n1.jpg;a\n",
+        b"path,label\n/etc/passwd,a\n../../x,b\n\x00,c\n",
+        "path,label\n1.jpg,ä\n".encode("utf-16"),
+        b"path,label\n\xff\xfe.jpg,\xe4\n",
+    ]
+
+
+def target(data: bytes) -> None:
+    """Read the table."""
+    from headstart.dataset import read_dataset
+    from headstart.errors import DatasetError
+
+    file = _FOLDER / "table.csv"
+    file.write_bytes(data)
+    try:
+        read_dataset(file, for_training=False)
+    except DatasetError as error:
+        if "\n" in str(error):
+            raise AssertionError(f"more than one line: {error!r}") from error
+
+
+if __name__ == "__main__":
+    fuzz(target, seeds(), modules=["headstart.dataset"])
