@@ -16,6 +16,7 @@ from headstart.classifier import Classifier
 from headstart.cli import cli
 from headstart.errors import ImageError, OptionError
 from headstart.explanations import HeatMap, explain, heat_map, overlay
+from headstart.explanations.activation import spread
 from headstart.explanations.pictures import colours
 from headstart.reports import find, report
 
@@ -92,6 +93,21 @@ def test_a_network_that_does_more_than_average_gets_a_gradient_or_occlusion(quad
         heat_map(classifier, images[0], method="cam")
     found = heat_map(classifier, images[0])
     assert found.method in ("grad-cam", "occlusion") and found.values.shape == (32, 32)
+
+
+def test_tokens_without_a_place_give_no_map_and_patches_keep_theirs() -> None:
+    tokens = np.random.default_rng(0).normal(size=(1 + 16, 6)).astype(np.float32)
+    coefficients = np.zeros((6, 17), np.float32)
+    coefficients[:, 0] = 1  # the class token alone
+    with pytest.raises(OptionError, match="occlusion"):
+        spread(tokens, coefficients, side=32)
+    coefficients[:] = 0
+    coefficients[2, 1:] = 1  # one channel of the patches
+    tokens[1:, 2] = 0
+    tokens[1 + 4 * 3 + 0, 2] = 5  # row 3, column 0
+    heat = spread(tokens, coefficients, side=32)
+    assert np.unravel_index(int(heat.argmax()), heat.shape)[0] >= 24 and heat[:16].max() == 0
+    assert heat[24:, :8].mean() > 10 * heat[24:, 16:].mean()
 
 
 def test_the_heat_of_another_label_is_elsewhere(classifier: Classifier, quadrants: Path) -> None:

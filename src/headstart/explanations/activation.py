@@ -60,8 +60,8 @@ def spread(
     """
     by_channel = found.reshape(len(found), -1) if found.ndim == 3 else found.T
     read = np.any(coefficients != 0, axis=0)  # not the tokens in front of the patches
-    if np.count_nonzero(read) < 2:
-        raise OptionError("this network's head reads no place of the map; take method occlusion")
+    if not _square(read.astype(np.float32), found.shape).any():
+        raise OptionError("this network's head reads a token that has no place; take method occlusion")
     typical = np.median(by_channel[:, read], axis=1, keepdims=True)
     share = _square((coefficients * (by_channel - typical)).sum(axis=0) * read, found.shape)
     return resized(share * share.size, side)
