@@ -280,7 +280,7 @@ def test_a_zip_is_kept_whole_and_read_in_place(world: World) -> None:
     answer = world.post("/send", files={"files": ("my pets.zip", zipped(members))})
     assert answer.status_code == 200 and "my pets" in answer.text
     collection = world.studio.collections.all()[0]
-    assert collection.path.name == "sent.zip" and collection.path.stat().st_mode & 0o777 == 0o600
+    assert collection.path.name == "my pets.zip" and collection.path.stat().st_mode & 0o777 == 0o600
     assert collection.dataset().classes == ("cat", "dog")
 
 

@@ -78,9 +78,12 @@ class Collections:
         return self._note(Collection(identity, name, path.resolve(), sent=False, opened=timestamp()))
 
     def receive(self, name: str) -> Collection:
-        """A new, empty one for photographs that a browser sends; readable by its owner alone."""
+        """A new, empty one for photographs that a browser sends; readable by its owner alone.
+
+        ``name`` names a folder, so it must come from `uploads.clean`.
+        """
         identity = secrets.token_hex(6)
-        path = self.folder / identity / PHOTOS
+        path = self.folder / identity / PHOTOS / name  # runs on it are named by it
         path.mkdir(parents=True, mode=0o700)
         return self._note(Collection(identity, name, path, sent=True, opened=timestamp()))
 

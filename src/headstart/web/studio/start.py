@@ -109,7 +109,8 @@ def _receive(request: Request, studio: Studio, sent: list[uploads.Sent], label: 
     refused: tuple[Any, ...] = ()
     try:
         if uploads.is_zip(sent) and known is None:
-            target = uploads.store_zip(sent[0], studio.collections.folder / collection.id)
+            target = collection.path.with_name(f"{collection.name}.zip")
+            uploads.store_zip(sent[0], target)
             collection = studio.collections.moved(collection, target)
         else:
             stored = uploads.store_photographs(sent, collection.path, label=label)

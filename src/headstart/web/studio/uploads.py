@@ -67,13 +67,12 @@ def is_zip(sent: Sequence[Sent]) -> bool:
     return head in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def store_zip(sent: Sent, folder: Path) -> Path:
-    """Keeps a zip under a name of ours, once it has been seen to hold a data set.
+def store_zip(sent: Sent, target: Path) -> Path:
+    """Keeps a zip as ``target``, once it has been seen to hold a data set.
 
     Raises:
         DatasetError: it is no zip, holds too many entries, or no labelled images.
     """
-    target = folder / "sent.zip"
     with _create(target) as file:
         shutil.copyfileobj(sent.file, file)
     name = printable(sent.filename or "the zip")
