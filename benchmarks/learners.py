@@ -117,7 +117,7 @@ async def take(learner: Learner, browser: Browser, *, dice: random.Random, think
 
 
 def check(learners: Iterable[Learner], database: Path) -> int:
-    """The number of answers, found in the log as the learners gave them. Exits where one is lost or doubled."""
+    """The number of answers, all in the log as the learners gave them. Exits where one is lost or doubled."""
     store = Progress.open(database)
     answers = 0
     for learner in learners:
