@@ -36,12 +36,26 @@ def main() -> int:
     except (subprocess.TimeoutExpired, ValueError, KeyError):
         print(f"audit: NOT CHECKED: the advisory service could not be asked about {lock}; try again online")
         return 0
-    bad = [(entry, flaw) for entry in found for flaw in entry.get("vulns", ())]
-    for entry, flaw in bad:
-        fixed = ", ".join(flaw["fix_versions"]) or "none yet"
-        print(f"audit: {entry['name']} {entry['version']}: {flaw['id']}; fixed in: {fixed}")
-    print(f"audit: {len(found)} packages of {lock}: {len(bad)} known vulnerabilities")
-    return 1 if bad else 0
+    lines, status = verdict(found, lock.name)
+    print("\n".join(f"audit: {line}" for line in lines))
+    return status
+
+
+def verdict(found: list[dict], name: str) -> tuple[list[str], int]:
+    """Lines and exit code for pip-audit's entries; a package that nobody knew of was not checked."""
+    asked = [entry for entry in found if "skip_reason" not in entry]
+    if not asked:
+        return [f"NOT CHECKED: the service knew none of the {len(found)} packages of {name}"], 0
+    lines = []
+    for entry in asked:
+        for flaw in entry.get("vulns", ()):
+            fixed = ", ".join(flaw["fix_versions"]) or "none yet"
+            lines.append(f"{entry['name']} {entry['version']}: {flaw['id']}; fixed in: {fixed}")
+    bad = len(lines)
+    lines.append(
+        f"{len(asked)} packages of {name} checked, {len(found) - len(asked)} not: {bad} known vulnerabilities"
+    )
+    return lines, 1 if bad else 0
 
 
 if __name__ == "__main__":

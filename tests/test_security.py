@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import re
+import runpy
 import stat
 import struct
 import subprocess
@@ -310,6 +311,17 @@ def test_everything_that_is_asked_for_is_pinned_with_hashes(extra: str) -> None:
 def test_what_is_pinned_names_no_place_to_fetch_it_from(extra: str) -> None:
     text = (ROOT / "locks" / f"{extra}.txt").read_text()
     assert not re.search(r"://|--index|--find-links|--extra-index|@ ", text)
+
+
+def test_an_audit_that_asked_about_nothing_does_not_say_that_all_is_well() -> None:
+    verdict = runpy.run_path(str(ROOT / "locks" / "audit.py"))["verdict"]
+    unknown = {"name": "a", "skip_reason": "not found"}
+    flaw = {"id": "CVE-1", "fix_versions": ["2"]}
+    lines, status = verdict([unknown], "dev.txt")
+    assert "NOT CHECKED" in lines[0] and status == 0
+    lines, status = verdict([unknown, {"name": "b", "version": "1", "vulns": [flaw]}], "dev.txt")
+    assert lines[0] == "b 1: CVE-1; fixed in: 2" and "1 not" in lines[1] and status == 1
+    assert verdict([{"name": "b", "version": "1", "vulns": []}], "dev.txt")[1] == 0
 
 
 def test_the_page_names_tests_that_exist() -> None:
