@@ -3,9 +3,9 @@
 First every image's answer is compared with `classifier.predict`. Then, in turns so that both see the same
 machine, images are decoded and run in this process (the ceiling: all cores, no HTTP, no client), and the
 server is loaded over kept-alive connections by a process of its own, whose work comes out of the same cores.
-Then ten times as many connections ask at once and ask again the moment that they are refused: refusals must be
-503 with Retry-After, and every request that was not refused must be answered rightly. `--soak` keeps that load
-up and prints the server's memory.
+Then ten times as many connections ask at once and ask again the moment that they are refused: refusals must
+be 503 with Retry-After, and every request that was not refused must be answered rightly. `--soak` keeps that
+load up and prints the server's memory.
 
     python benchmarks/serve.py ../shared/data/flowers [--images-per-request 1] [--soak 600]
 """
