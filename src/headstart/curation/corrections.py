@@ -44,7 +44,8 @@ class Correction:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Correction":
         """The inverse of `dataclasses.asdict`; unknown keys are left aside."""
-        return cls(**{each.name: data.get(each.name) for each in fields(cls)})
+        known: dict[str, Any] = {each.name: data.get(each.name) for each in fields(cls)}
+        return cls(**known)
 
     def source(self) -> Source | None:
         """Where the image can be read, if the correction says so."""
