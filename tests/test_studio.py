@@ -25,6 +25,7 @@ from headstart.web.jobs import Jobs, Stopped
 from headstart.web.studio import folders, uploads, work
 from headstart.web.studio.app import ROOMS, create_studio, largest
 from headstart.web.studio.collections import Collections
+from headstart.web.studio.server import wind_down
 from headstart.web.studio.watching import phases
 from headstart.web.studio.workbench import Live, Studio
 
@@ -441,6 +442,24 @@ def test_jobs_outlive_the_server_and_what_was_cut_off_can_go_on(
     run = world.wait(again.url.path).result["run"]
     assert world.browser.get(f"/runs/{run}").status_code == 200
     assert f"/jobs/{cut.id}" not in world.browser.get("/").text
+
+
+def test_a_studio_that_ends_stops_what_it_runs_so_that_it_can_go_on(
+    make_world: Callable[..., World], make_photos: Callable[..., Path]
+) -> None:
+    world = make_world()
+    make_photos(world.root / "photos", per_class=60)
+    data = world.open()
+    answer = world.post(f"{data}/train", chosen="builtin@128/all", views="4")
+    identity = answer.url.path[6:]
+    end = time.monotonic() + WAIT_SECONDS
+    while not (live := world.studio.live.get(identity)) or not live.phases:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    wind_down(world.studio)
+    later = make_world()
+    assert later.studio.job(identity).state == "stopped"
+    assert "Continue" in later.browser.get(answer.url.path).text
 
 
 def test_a_training_stops_when_asked_and_goes_on_from_the_cache(

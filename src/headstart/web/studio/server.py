@@ -22,6 +22,9 @@ from headstart.web.studio.app import create_studio
 from headstart.web.studio.collections import Collections
 from headstart.web.studio.workbench import Studio
 
+STOP_SECONDS = 5.0
+"""How long the end of the studio waits for the step that a job is at."""
+
 
 def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
     """The studio of this machine.
@@ -83,4 +86,18 @@ def serve(root: Path, *, host: str, port: int, browser: bool, say: Callable[[str
             server_header=False,
             timeout_graceful_shutdown=2,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            wind_down(studio)
+
+
+def wind_down(studio: Studio) -> None:
+    """Stops what runs here at its next sign of progress, so that it can go on; what waits stays on disk."""
+    for queue in (studio.work, studio.looks):
+        for job in queue.unfinished():
+            if job.state == "running" and job.id in studio.live:
+                queue.stop(job.id)
+        closing = threading.Thread(target=queue.close, daemon=True)
+        closing.start()
+        closing.join(STOP_SECONDS)  # a step that takes longer is cut off, and shown as interrupted next time
