@@ -22,16 +22,12 @@ COLOURS = 256
 
 
 def furnish(photographs: Path, root: Path, *, per_class: int) -> None:
-    """A few photographs of each class, one of them twice under two labels, and some without labels."""
-    (root / "unsorted").mkdir(parents=True)
+    """A few photographs of each class, one of them twice under two labels."""
     classes = sorted(path for path in photographs.iterdir() if path.is_dir())
     for kind in classes:
         (root / "flowers" / kind.name).mkdir(parents=True)
-        files = sorted(kind.iterdir())
-        for file in files[:per_class]:
+        for file in sorted(kind.iterdir())[:per_class]:
             shutil.copy(file, root / "flowers" / kind.name / file.name)
-        for file in files[per_class : per_class + 12]:
-            shutil.copy(file, root / "unsorted" / file.name)
     twice = sorted((root / "flowers" / classes[0].name).iterdir())[0]
     shutil.copy(twice, root / "flowers" / classes[1].name / "IMG_0001.jpg")
 
@@ -79,7 +75,7 @@ def train(page: Page, data: str, row: str, **settings: str) -> str:
 
 
 def walk(browser: Browser, address: str, photographs: Path) -> None:
-    """From the first page to a label put right."""
+    """From a folder to a photograph that is classified."""
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.set_default_timeout(TIMEOUT)
     page.goto(f"{address}/folders?at=flowers")
@@ -94,17 +90,10 @@ def walk(browser: Browser, address: str, photographs: Path) -> None:
     train(page, data, "builtin@128/7", epochs="6", watch="yes")
     run = train(page, data, "builtin@128/all")
     keep(page, "run", height=1150)
-    page.goto(address)
-    keep(page, "start", height=1150)
     page.goto(f"{run}/try")
     page.locator("#files").set_input_files(sorted((photographs / "sunflowers").iterdir())[-3])
     page.get_by_role("heading", name="How sure").wait_for()
     keep(page, "try", height=1150)
-    page.goto(f"{run}/label")
-    page.get_by_label("A path below").fill("unsorted")
-    page.get_by_role("button", name="Take it").click()
-    page.get_by_role("heading", name="What do these show?").wait_for()
-    keep(page, "label")
     dark = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark").new_page()
     dark.goto(run)
     keep(dark, "run-phone-dark", height=844)
