@@ -353,3 +353,15 @@ def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: 
     prepared = prepare(read_dataset(photos), backbone, wanted=wanted, runtime=runtime, config=run.config)
     trained = train(prepared, backbone, config=run.config, taps="last")
     assert trained.taps is None and trained.head.weight.shape[0] == backbone.dimensions
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [({"taps": "all"}, True), ({"taps": "last"}, False), ({}, False)]
+)
+def test_taps_that_a_softmax_head_does_not_read_are_said(
+    photos: Path, options: dict[str, str], told: bool
+) -> None:
+    _, run = headstart.fit(photos, size=64, head="softmax", epochs=1, precision="f32", **options)
+    assert (
+        "taps=all has no effect on a softmax head, which reads the last layer" in "; ".join(run.notes)
+    ) is told

@@ -14,22 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from headstart import __version__, metrics
-from headstart.backbones import load_backbone
-from headstart.choice import choose_backbone
 from headstart.classifier import Classifier, load
-from headstart.dataset import check_shares, read_dataset
-from headstart.errors import OptionError, RunError
-from headstart.features import CacheUse, Progress, Wanted
+from headstart.dataset import read_dataset
+from headstart.errors import RunError
+from headstart.features import CacheUse, Progress
 from headstart.fitting.attempt import Fitted, make
-from headstart.fitting.foresight import Request
+from headstart.fitting.options import HEADS, TAPS, Options
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
 from headstart.fitting.saving import check_saved, save_model
 from headstart.fitting.training import Trained, predict_images, train
-from headstart.images import parse_views
 from headstart.plans import parse_budget
-from headstart.plans.candidates import sized
 from headstart.plans.clock import ending
+from headstart.plans.jobs import epochs_for
 from headstart.runs import (
     RUN_FILE,
     Run,
@@ -45,14 +42,7 @@ from headstart.runtimes import select
 
 __all__ = ["HEADS", "TAPS", "Prepared", "Trained", "epochs_for", "fit", "predict_images", "prepare", "train"]
 
-HEADS = ("ridge", "softmax")
-TAPS = ("auto", "last", "all")
 SPLITS = ("train", "validation", "test")
-
-_CHOICE_SHARE = 0.5
-"""Of a budget's remaining seconds, what choosing a backbone may take; the winner's features stay."""
-
-_DEFAULT_EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
 
 
 def fit(
@@ -119,76 +109,39 @@ def fit(
     """
     called = time.perf_counter()
     started = called - spent
-    _check_options(
+    options = Options(
+        backbone=backbone,
+        size=size,
+        freeze=freeze,
         head=head,
         taps=taps,
+        views=views,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
         class_weights=class_weights,
         scratch=scratch,
-        freeze=freeze,
-        backbone=backbone,
+        candidates=candidates,
+        architecture=architecture,
+        validation=validation,
+        test=test,
+        seed=seed,
     )
-    _check_numbers(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    check_shares(validation=validation, test=test)
+    options.check()
     check_place((Path(out) if out else Path("runs") / new_id("run")).absolute())
     dataset = read_dataset(source)
     listing = seconds_since(called)
     limit = parse_budget(budget)
     engine = select(runtime, precision=precision)
-    reads_taps = head == "ridge" and taps != "last"
     picked = None
-    if str(backbone) == "auto":
-        picked = choose_backbone(
-            dataset,
-            runtime=engine,
-            candidates=sized(candidates, size=size),
-            taps=reads_taps and freeze in ("all", "auto"),
-            views=parse_views(views),
-            validation=validation,
-            test=test,
-            allowance=None if limit is None else _CHOICE_SHARE * (limit + started - time.perf_counter()),
-            progress=progress,
-        )
-        network, backbone = picked.backbone, picked.candidate.name
-    else:
-        network = load_backbone(
-            backbone, size=size, architecture=architecture, pretrained=not scratch, seed=seed
-        )
-    depth = 0 if scratch else network.depth("all" if freeze == "auto" else freeze)
-    if depth < len(network.stages) and network.recipe is None:
-        raise OptionError(
-            f"freeze={freeze}: the stages of backbone {network.name} are a Keras model's and stay frozen "
-            "here; take freeze=all, or thaw them in Keras and train with headstart.keras.fit"
-        )
-    wanted = Wanted(
-        depth=depth,
-        views=parse_views(views),
-        pooled=not scratch,
-        taps=reads_taps and depth == len(network.stages),
-    )
-    config = RunConfig(
-        data=dataset.name,
-        backbone=str(backbone),
-        size=network.preprocess.size,
-        depth=depth,
-        stages=len(network.stages),
-        head=head,
-        taps=None,
-        views=tuple(view.name for view in wanted.views),
-        pretrained=not scratch,
-        architecture=architecture,
-        runtime=engine.name,
-        precision=engine.precision,
-        epochs=epochs_for(epochs, head=head, thawed=depth < len(network.stages), scratch=scratch),
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        class_weights=class_weights,
-        validation=validation,
-        test=test,
-        seed=seed,
-    )
+    if options.chooses:
+        left = None if limit is None else limit + started - time.perf_counter()
+        picked = options.choose(dataset, runtime=engine, seconds=left, progress=progress)
+    network, name = (picked.backbone, picked.candidate.name) if picked else (options.load(), str(backbone))
+    request = options.request(dataset, network, name=name, runtime=engine)
     fitted = make(
-        Request(dataset, network, wanted, engine, config, taps),
-        deeper_epochs=epochs_for(epochs, head=head, thawed=True, scratch=False) if freeze == "auto" else None,
+        request,
+        deeper_epochs=options.deeper_epochs,
         budget=limit,
         started=started - ending(spent),  # the end of the process counts as spent
         strict=strict,
@@ -200,68 +153,10 @@ def fit(
         **fitted.seconds,
     }
     seconds["check"] = round(seconds["check"] + listing, 3)
-    reasons = picked.reasons if picked else ()
-    if config.epochs is None and freeze != "auto":
-        reasons += _idle(epochs=epochs, learning_rate=learning_rate)
+    reasons = (*(picked.reasons if picked else ()), *options.idle(request.config))
     classifier, run = _finish(fitted, reasons=reasons, out=out, seconds=seconds, started=started)
     fitted.learn(dict(run.seconds))
     return classifier, run
-
-
-def _check_options(
-    *,
-    head: str,
-    taps: str,
-    class_weights: str | None,
-    scratch: bool,
-    freeze: int | str,
-    backbone: str | Path,
-) -> None:
-    for option, value, known in (
-        ("head", head, HEADS),
-        ("taps", taps, TAPS),
-        ("class_weights", class_weights, (None, "balanced")),
-    ):
-        if value not in known:
-            raise OptionError(f"{option}={value!r}: expected one of {', '.join(map(str, known))}")
-    if scratch and str(backbone) == "auto":
-        raise OptionError("scratch and backbone='auto' exclude each other: name the network to train")
-    if scratch and freeze not in ("all", "none", 0, "0"):
-        raise OptionError(
-            f"scratch trains every stage from random weights, so freeze={freeze!r} cannot be; drop one"
-        )
-
-
-def _check_numbers(*, batch_size: int, learning_rate: float | None, seed: int) -> None:
-    if batch_size < 1:
-        raise OptionError(f"batch_size={batch_size}: expected 1 or more")
-    if learning_rate is not None and not 0 < learning_rate < float("inf"):
-        raise OptionError(f"learning_rate={learning_rate}: expected a number above zero")
-    if seed < 0:
-        raise OptionError(f"seed={seed}: expected 0 or more")
-
-
-def _idle(**asked: float | None) -> tuple[str, ...]:
-    """A note on each option that was given to a job without epochs; nothing is dropped in silence."""
-    return tuple(
-        f"{option}={value} has no effect on a ridge head, which is solved at once; take --head softmax"
-        for option, value in asked.items()
-        if value is not None
-    )
-
-
-def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
-    """How many epochs a run trains: what was asked for or the default; None where nothing has epochs.
-
-    Raises:
-        OptionError: fewer than one.
-    """
-    if asked is not None and asked < 1:
-        raise OptionError(f"epochs={asked}: expected 1 or more")
-    if not thawed and head == "ridge":
-        return None
-    kind = "scratch" if scratch else "tail" if thawed else "softmax"
-    return asked or _DEFAULT_EPOCHS[kind]
 
 
 def _finish(

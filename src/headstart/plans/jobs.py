@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from headstart.backbones import Backbone
 from headstart.dataset import Dataset
+from headstart.errors import OptionError
 from headstart.features import Wanted, cache_bytes
 from headstart.plans.estimates import Estimate, Range, add, to_range
 from headstart.plans.memory import Rates
@@ -46,6 +47,8 @@ TORCH_START = 3.2
 
 _PENALTIES = 13
 _CANDIDATES_BEYOND_TAPS = 5  # concatenations that are tried besides the single taps
+_DEFAULT_EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
+
 UNSEEN_SPREAD = 0.35
 """How far a formula may be off for a machine that has been seen with nothing of the kind: a factor 1.4."""
 
@@ -160,6 +163,20 @@ def network_key(backbone: Backbone, *, wanted: Wanted, runtime: str, precision: 
     outputs = "+".join((*(["pooled"] if wanted.pooled else []), *(["taps"] if wanted.taps else [])))
     size = backbone.preprocess.size
     return f"{backbone.weights_hash[:16]} {size} {wanted.depth} {outputs} {runtime} {precision}"
+
+
+def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
+    """How many epochs a run trains: what was asked for or the default; None where nothing has epochs.
+
+    Raises:
+        OptionError: fewer than one.
+    """
+    if asked is not None and asked < 1:
+        raise OptionError(f"epochs={asked}: expected 1 or more")
+    if not thawed and head == "ridge":
+        return None
+    kind = "scratch" if scratch else "tail" if thawed else "softmax"
+    return asked or _DEFAULT_EPOCHS[kind]
 
 
 def split_sizes(dataset: Dataset, *, validation: float, test: float) -> tuple[int, int]:

@@ -53,8 +53,6 @@ _SMALL_BATCH = 8
 _MOST_LOADING = 2.0
 """Seconds: what loading a backbone took beyond this was its export, which happens once per machine."""
 
-_DEFAULT_EPOCHS = {"softmax": 30, "thawed": 15}
-
 
 @dataclass
 class _Session:
@@ -208,9 +206,7 @@ class _Request:
     def config(self) -> RunConfig:
         options, session = self.session.options, self.session
         thawed = self.depth < len(self.backbone.stages)
-        epochs = None
-        if thawed or options["head"] == "softmax":
-            epochs = options["epochs"] or _DEFAULT_EPOCHS["thawed" if thawed else "softmax"]
+        epochs = jobs.epochs_for(options["epochs"], head=options["head"], thawed=thawed, scratch=False)
         return RunConfig(
             data=session.dataset.name,
             backbone=self.candidate.name,

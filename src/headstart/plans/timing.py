@@ -135,7 +135,7 @@ def _known(rounds: Sequence[float]) -> bool:
     if len(rounds) < _ROUNDS[0]:
         return False
     error = statistics.stdev(rounds) / len(rounds) ** 0.5
-    return error < _SMALL_ERROR * statistics.mean(rounds)
+    return bool(error < _SMALL_ERROR * statistics.mean(rounds))
 
 
 @dataclass(frozen=True)
