@@ -1,13 +1,15 @@
 """What choosing costs and what it gives up: `--backbone auto --freeze auto` against training everything.
 
-For every folder each candidate is fitted at every depth considered, and its accuracy on the test images is
-noted; then the choice is made with an empty cache. Regret is the best test accuracy of all fits less that of
-the chosen one; the cost share is the seconds of choosing (the chosen fit included) over those of all fits.
+For every folder each candidate that is available here is fitted at every depth that is offered (everything
+frozen, and the cuts that `headstart plan` lists, down to nothing frozen), and its accuracy on the test images
+is noted; then the choice is made with an empty cache. Regret is the best test accuracy of all fits less that
+of the chosen one; the cost share is the seconds of choosing (the chosen fit included) over those of all fits.
 Test images decide nothing in either.
 
-    python benchmarks/choice.py --data ../shared/data [--candidates builtin@96,builtin@128] [--no-thawed]
+    python benchmarks/choice.py --data ../shared/data [--images 400] [--candidates builtin@96,builtin@128]
 
-The target: at most one point of regret on average, at a tenth of the cost or less.
+The target: at most one point of regret on average, at a tenth of the cost or less. The images of a folder are
+limited so that all of it takes about eight minutes on two cores; --images 0 takes all.
 """
 
 import argparse
@@ -15,69 +17,101 @@ import os
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from calibration import make_folders
 
 import headstart
+from headstart.choice import default_candidates
+from headstart.dataset import Dataset, read_dataset
+from headstart.plans.budgets import beginning, interleaved
 
-SIZES = (96, 128, 160, 192)
-EPOCHS = 5
+FILE_SIZES = (96, 128)
+"""Sizes at which the weights file beside the data is a candidate."""
+
+EPOCHS = 4
 
 
 def main() -> None:
     """Exhaustive training, then the choice, per folder; then the averages."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="holds flowers/, weights and Tiny ImageNet")
-    parser.add_argument("--candidates", help="names with sizes, separated by commas")
-    parser.add_argument("--no-thawed", action="store_true", help="leave out depths that need PyTorch")
-    options = parser.parse_args()
-    weights = options.data / "mobilenetv2-imagenet.safetensors"
+    options = _options()
     torch = find_spec("torch") is not None and find_spec("timm") is not None
-    names = [f"builtin@{size}" for size in SIZES]
-    names += [f"{weights}@{size}" for size in SIZES] if torch else []
-    candidates = options.candidates.split(",") if options.candidates else names
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         os.environ["HEADSTART_HOME"] = str(work / "home")
         os.environ["HEADSTART_CACHE"] = str(work / "exports")
+        candidates = options.candidates.split(",") if options.candidates else available(options.data, torch)
+        depths = {}
         for candidate in candidates:  # exporting a graph happens once per machine and is nobody's cost here
             name, _, size = candidate.rpartition("@")
-            headstart.load_backbone(name, size=int(size))
+            network = headstart.load_backbone(name, size=int(size))
+            depths[candidate] = offered(len(network.stages), thawed=torch and not options.no_thawed)
+            if torch:
+                network.module()  # PyTorch's start is nobody's cost either: both sides run in this process
         results = []
         for folder, path in make_folders(options.data, work).items():
-            results.append(
-                compare(folder, path, candidates, work=work, thawed=torch and not options.no_thawed)
-            )
+            dataset = few(read_dataset(path), options.images)
+            results.append(compare(folder, dataset, depths, work=work))
     regrets, shares = zip(*results, strict=True)
     print(f"mean regret {100 * statistics.mean(regrets):.2f} points, mean cost {statistics.mean(shares):.1%}")
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="holds flowers/, weights and Tiny ImageNet")
+    parser.add_argument("--candidates", help="names with sizes, separated by commas; default: all here")
+    parser.add_argument("--images", type=int, default=400, help="of each folder, at most; 0 for all")
+    parser.add_argument("--no-thawed", action="store_true", help="leave out depths that need PyTorch")
+    return parser.parse_args()
+
+
+def available(data: Path, torch: bool) -> list[str]:
+    """What `--backbone auto` would consider, and the weights file beside the data at two sizes."""
+    names = [
+        f"{each.name}@{each.size or headstart.load_backbone(each.name).preprocess.size}"
+        for each in default_candidates()
+    ]
+    return names + [f"{data / 'mobilenetv2-imagenet.safetensors'}@{size}" for size in FILE_SIZES if torch]
+
+
+def offered(stages: int, *, thawed: bool) -> list[int]:
+    """Everything frozen, all but two stages, half of them, none."""
+    return [stages, *((stages - 2, stages // 2, 0) if thawed else ())]
+
+
+def few(dataset: Dataset, images: int) -> Dataset:
+    """At most so many images, every class in proportion; the data's own split is kept."""
+    if not images or images >= len(dataset):
+        return dataset
+    return replace(beginning(interleaved(dataset), images), name=dataset.name)
+
+
 def compare(
-    folder: str, path: Path, candidates: list[str], *, work: Path, thawed: bool
+    folder: str, dataset: Dataset, depths: dict[str, list[int]], *, work: Path
 ) -> tuple[float, float]:
     """Regret (0 to 1) and cost share of one folder."""
     fresh_cache(work, f"{folder}-all")
     fits: dict[str, tuple[float, float]] = {}
-    for candidate in candidates:
+    for candidate, cuts in depths.items():
         name, _, size = candidate.rpartition("@")
-        stages = len(headstart.load_backbone(name, size=int(size)).stages)
-        for freeze in (stages, *((stages - 2, stages // 2, 0) if thawed else ())):
+        for freeze in cuts:
             label = f"{Path(name).stem}@{size} depth {freeze}"
             fits[label] = fit(
-                path, work=work, backbone=name, size=int(size), freeze=freeze, **epochs(freeze < stages)
+                dataset, work=work, backbone=name, size=int(size), freeze=freeze, **epochs(freeze < cuts[0])
             )
             accuracy, seconds = fits[label]
             print(f"{folder:8} {label:44} test {accuracy:.1%}  {seconds:7.2f} s", flush=True)
     fresh_cache(work, f"{folder}-choice")
+    thawed = any(len(cuts) > 1 for cuts in depths.values())
     accuracy, seconds = fit(
-        path,
+        dataset,
         work=work,
         backbone="auto",
-        candidates=candidates,
+        candidates=list(depths),
         freeze="auto" if thawed else "all",
         **epochs(thawed),
     )
@@ -85,7 +119,8 @@ def compare(
     share = seconds / sum(spent for _, spent in fits.values())
     print(
         f"{folder:8} chosen: test {accuracy:.1%} in {seconds:.2f} s; best of {len(fits)} {best:.1%}; "
-        f"regret {100 * (best - accuracy):+.1f} points at {share:.1%} of the cost\n"
+        f"regret {100 * (best - accuracy):+.1f} points at {share:.1%} of the cost\n",
+        flush=True,
     )
     return best - accuracy, share
 
@@ -95,14 +130,18 @@ def epochs(thawed: bool) -> dict[str, int]:
     return {"epochs": EPOCHS} if thawed else {}
 
 
-def fit(path: Path, *, work: Path, **options: object) -> tuple[float, float]:
+def fit(dataset: Dataset, *, work: Path, **options: object) -> tuple[float, float]:
     """Test accuracy (validation's where the folder gives its split without a test) and seconds of one fit."""
     started = time.perf_counter()
-    _, run = headstart.fit(path, out=work / "runs" / str(time.time_ns()), **options)
+    _, run = headstart.fit(dataset, out=work / "runs" / str(time.time_ns()), **options)
+    seconds = time.perf_counter() - started
+    if options["backbone"] == "auto":
+        print("\n".join(f"         {note}" for note in run.notes), flush=True)
+        print(f"         seconds by phase: {run.seconds}", flush=True)
     accuracy = run.accuracy["test"] if run.accuracy["test"] is not None else run.accuracy["validation"]
     if accuracy is None:
-        raise SystemExit(f"{path}: no image held out")
-    return accuracy, time.perf_counter() - started
+        raise SystemExit(f"{dataset.name}: no image held out")
+    return accuracy, seconds
 
 
 def fresh_cache(work: Path, name: str) -> None:

@@ -1,5 +1,6 @@
 """Choosing a backbone and a depth: what wins, what is left out, and that the reasons are said."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,21 @@ def test_published_accuracy_belongs_to_an_architecture_and_a_size() -> None:
     assert published_accuracy(replace(backbone, pretrained=False)) is None
 
 
+def test_a_builtin_counts_with_its_record_at_its_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.choice import prior
+
+    facts = {"preprocess": {"size": 128}}
+    monkeypatch.setattr(prior, "WEIGHTS", tmp_path)
+    (tmp_path / "builtin.json").write_text(json.dumps(facts))
+    assert published_accuracy(load_backbone("builtin")) is None
+    (tmp_path / "builtin.json").write_text(json.dumps(facts | {"transfer": 60.0}))
+    assert published_accuracy(load_backbone("builtin")) == 60.0
+    assert published_accuracy(load_backbone("builtin", size=64)) == 60.0 - POINTS_PER_HALVING
+    assert published_accuracy(load_backbone("builtin", size=192)) == 60.0
+
+
 # ---------------------------------------------------------------------------------------- the choice
 
 
@@ -138,6 +154,22 @@ def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.
     monkeypatch.setattr(choosing, "_look", accuracy)
     monkeypatch.setattr(choosing, "_run_in_full", accuracy)
     assert choose(photos, "builtin@32", "builtin@96", "builtin@48").candidate.size == 96
+
+
+def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.choice import choosing
+
+    def look(session: Any, entrant: Any, **_: Any) -> None:
+        good = entrant.backbone.preprocess.size == 48
+        entrant.probe = probe(*blobs(apart=1.0 if good else 0.1), classes=3)
+
+    monkeypatch.setattr(choosing, "_look", look)
+    found = choose(photos, "builtin@96", "builtin@48")
+    assert found.candidate.size == 48
+    assert {score.size: score.left for score in found.table} == {48: "", 96: "probe"}
+    assert all(score.validation_accuracy is None for score in found.table)
 
 
 def test_of_two_that_are_equally_good_the_faster_is_taken(

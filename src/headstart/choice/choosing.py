@@ -24,11 +24,14 @@ from headstart.plans.candidates import Candidate, parse_candidates
 from headstart.plans.estimates import human_seconds
 from headstart.runtimes import Runtime
 
-MOST_PROBED = 8
-"""Candidates beyond this are left to the prior."""
+MOST_PROBED = 6
+"""Candidates beyond this are left to the prior: a look costs the compiling of a network, a second or so."""
 
-FIRST_IMAGES = (12, 96, 384)
+FIRST_IMAGES = (10, 72, 240)
 """Of the first rung: so many a class, but at least and at most so many in all."""
+
+_CLEAR = 2.0
+"""A finalist that leads by so many standard errors is taken without a look at all images by the other."""
 
 _FINALISTS = 2
 _HARDLY_BETTER = 0.0025
@@ -244,13 +247,28 @@ def _halve(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:
         for each in racing:
             _look(session, each, images=images)
         racing = _affordable(session, racing)
-        if len(racing) <= _FINALISTS:
-            return racing
         racing.sort(key=lambda each: each.rank, reverse=True)
+        if len(racing) <= _FINALISTS:
+            return _without_hopeless(racing)
         keep = max(_FINALISTS, (len(racing) + 1) // 2)
         for each in racing[keep:]:
             each.left = "probe"
         racing, images = racing[:keep], 2 * images
+
+
+def _without_hopeless(finalists: list[_Entrant]) -> list[_Entrant]:
+    """The finalists, best first, without those that the last look puts clearly behind."""
+    best = finalists[0].probe
+    kept = []
+    for each in finalists:
+        found = each.probe
+        if best is not None and found is not None:
+            error = (best.standard_error**2 + found.standard_error**2) ** 0.5
+            if best.loo_accuracy - found.loo_accuracy > _CLEAR * error:
+                each.left = "probe"
+                continue
+        kept.append(each)
+    return kept
 
 
 def _affordable(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:

@@ -60,22 +60,25 @@ _TOP1: dict[str, tuple[float, int]] = {
 def published_accuracy(backbone: Backbone) -> float | None:
     """ImageNet top-1 in percent to expect at the backbone's size; None where nothing is published.
 
-    A built-in backbone's own record, `transfer` in its file of facts, counts where it has one.
+    Of a built-in backbone its own record counts, `transfer` in its file of facts, where it has one: a number
+    on the same scale, at its own size.
     """
     if not backbone.pretrained:
         return None
     if backbone.name in BUILTIN:
-        return _measured(WEIGHTS / f"{backbone.name}.json")
-    known = _TOP1.get(backbone.architecture.split(".")[0])
+        known = _measured(WEIGHTS / f"{backbone.name}.json")
+    else:
+        known = _TOP1.get(backbone.architecture.split(".")[0])
     if known is None:
         return None
     accuracy, size = known
     return accuracy - POINTS_PER_HALVING * max(0.0, math.log2(size / backbone.preprocess.size))
 
 
-def _measured(path: Path) -> float | None:
-    found = json.loads(path.read_text(encoding="utf-8")).get("transfer")
-    return float(found) if isinstance(found, int | float) else None
+def _measured(path: Path) -> tuple[float, int] | None:
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    found = facts.get("transfer")
+    return (float(found), int(facts["preprocess"]["size"])) if isinstance(found, int | float) else None
 
 
 def undominated(costs: list[float], accuracies: list[float | None]) -> list[int]:
