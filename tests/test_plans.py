@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from headstart.plans.estimates import Estimate, Range, add, from_dict, to_range
 from headstart.plans.memory import Observation, Rates, RateStore, machine, verdict
 from headstart.plans.observing import Outcome, Watch, observations
 from headstart.plans.planning import plan
-from headstart.plans.rows import allowance, cache_or_recompute, memory_bytes, stage_seconds
+from headstart.plans.rows import allowance, memory_bytes, room_for, stage_seconds
 from headstart.plans.timing import PrefixTiming, time_decoding, time_prefix, time_storage
 from headstart.runs import Run, RunStore
 from headstart.runtimes import select
@@ -462,11 +463,15 @@ def test_stages_share_what_was_timed_by_their_multiply_adds() -> None:
 # ---------------------------------------------------------------------------------------- plan
 
 
-def test_reading_or_computing_whichever_is_faster_unless_the_disk_is_full() -> None:
-    assert cache_or_recompute(reading=0.001, computing=0.01, needed=10, free=100)[0] == "cache"
-    assert cache_or_recompute(reading=0.01, computing=0.001, needed=10, free=100)[0] == "recompute"
-    kept, reason = cache_or_recompute(reading=0.001, computing=0.01, needed=10**10, free=10**9)
-    assert kept == "recompute" and "1.0 GB free" in reason
+def test_a_plan_says_where_a_fit_would_have_no_room(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, reason = room_for(reading=0.001, computing=0.01, needed=10, free=100)
+    assert kept == "cache" and reason == "reading takes 1 ms an image, computing 10 ms"
+    full = shutil.disk_usage(photos)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    row = plan(photos, backbones=["builtin@64"], depths=["all"], precision="f32").rows[0]
+    assert row.keep == "no room" and "fit will refuse; freeze more stages" in row.reason
+    with pytest.raises(OptionError, match="set HEADSTART_CACHE to a larger disk"):
+        headstart.fit(photos, **FAST)
 
 
 def test_a_budget_row_says_what_of_the_job_it_allows() -> None:

@@ -25,7 +25,7 @@ from headstart.plans.candidates import Candidate, parse_candidates
 from headstart.plans.clock import ending
 from headstart.plans.estimates import Estimate, add
 from headstart.plans.memory import Observation, Rates, RateStore
-from headstart.plans.rows import Plan, Row, allowance, cache_or_recompute, memory_bytes, stage_seconds
+from headstart.plans.rows import Plan, Row, allowance, memory_bytes, room_for, stage_seconds
 from headstart.plans.timing import (
     BATCHES,
     TRAINING_EPOCHS,
@@ -409,7 +409,7 @@ def _row(request: _Request, *, budget: float | None) -> Row:
 
 
 def _keep(request: _Request, job: jobs.Job, *, needed: int) -> tuple[str, str]:
-    """Cache or recompute, by what reading a record and computing it anew take here."""
+    """Cache or no room, with what reading a record and computing it anew take here."""
     session = request.session
     per_image = max(64, needed // max(1, len(session.dataset)))
     magnitude = 1 << (per_image - 1).bit_length()  # one timing for all records of about this size
@@ -421,7 +421,7 @@ def _keep(request: _Request, job: jobs.Job, *, needed: int) -> tuple[str, str]:
             session.rates.estimate("prefix", job.network, base=jobs.prefix_base(job), spread=0.5),
         ]
     ).seconds
-    return cache_or_recompute(
+    return room_for(
         reading=session.storage[magnitude].read, computing=computing, needed=needed, free=_free_bytes()
     )
 

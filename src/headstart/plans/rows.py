@@ -37,7 +37,7 @@ class Row:
     cache_bytes: int
     memory_bytes: int  # about, at its peak
     missing: float  # share of the images that are not in the cache yet
-    keep: str  # "cache" or "recompute"
+    keep: str  # "cache", or "no room": then fit refuses
     reason: str
     allowed: str  # what the budget allows, empty without a budget
     fits: bool
@@ -121,8 +121,11 @@ def stage_seconds(backbone: Backbone, timings: Sequence[PrefixTiming]) -> dict[s
     return found
 
 
-def cache_or_recompute(*, reading: float, computing: float, needed: int, free: int) -> tuple[str, str]:
-    """Which is cheaper for every further use of an image's features, and why.
+def room_for(*, reading: float, computing: float, needed: int, free: int) -> tuple[str, str]:
+    """Whether a fit will cache, or refuse for want of room; with what reading and computing take here.
+
+    A fit never computes an image's features twice: reading them took a hundredth of that or less, at every
+    depth of every network that was timed (`docs/plans.md`).
 
     Args:
         reading: seconds an image, from the cache.
@@ -131,9 +134,12 @@ def cache_or_recompute(*, reading: float, computing: float, needed: int, free: i
         free: bytes the cache's disk has.
     """
     measured = f"reading takes {1e3 * reading:.2g} ms an image, computing {1e3 * computing:.2g} ms"
-    if needed > free:
-        return "recompute", f"the cache's disk has {free / 1e9:.1f} GB free; {measured}"
-    return ("cache" if reading < computing else "recompute"), measured
+    if needed <= free:
+        return "cache", measured
+    return "no room", (
+        f"the features need up to {needed / 1e9:.1f} GB and the cache's disk has {free / 1e9:.1f} GB free, so "
+        "fit will refuse; freeze more stages, take a smaller --size, or set HEADSTART_CACHE to a larger disk"
+    )
 
 
 def memory_bytes(job: jobs.Job, backbone: Backbone, *, depth: int) -> int:
