@@ -137,7 +137,7 @@ def room_for(*, reading: float, computing: float, needed: int, free: int) -> tup
     if needed <= free:
         return "cache", measured
     return "no room", (
-        f"the features need up to {needed / 1e9:.1f} GB and the cache's disk has {free / 1e9:.1f} GB free, so "
+        f"the features need up to {needed / 1e9:.1f} GB, the cache's disk has {free / 1e9:.1f} GB free, so "
         "fit will refuse; freeze more stages, take a smaller --size, or set HEADSTART_CACHE to a larger disk"
     )
 
