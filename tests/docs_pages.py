@@ -32,7 +32,9 @@ ROOT = Path(__file__).parent.parent
 CLASSES = {"daisy": "discs", "roses": "squares", "tulips": "bars"}
 """What the photographs' folders are called, and which drawing stands in for each flower."""
 
-SERVERS = ("serve", "learn", "studio")
+SERVERS = {"serve": "8422", "learn": "8421", "studio": "8423", "lesson preview": "8422"}
+"""Commands that go on until Ctrl-C, and the ports where they listen unless told otherwise."""
+
 NOT_RUN = re.compile(r"#.*not run by the tests: *(?P<reason>\S.*)?$", re.MULTILINE)
 _EXIT = re.compile(r"#\s*exits with (\d+)\s*$")
 _BIN = Path(sys.executable).parent
@@ -154,9 +156,10 @@ class Reader:
             exec(compile(self._here(step.text), str(step), "exec"), self.names)
             return
         words = shlex.split(step.text, comments=True)
-        if words[0] == "headstart" and words[1] in SERVERS:
-            self._start(step, words)
-        elif words[0] == "headstart" and not _SHELL.search(step.text):
+        server = next((name for name in SERVERS if " ".join(words).startswith(f"headstart {name}")), None)
+        if server:
+            self._start(step, words, server=server)
+        elif words[0] == "headstart" and not _SHELL.search(re.sub(r"\s#.*$", "", step.text)):
             self._headstart(step, words[1:])
         else:
             self._bash(step)
@@ -192,22 +195,22 @@ class Reader:
         )  # fmt: skip
         assert done.returncode == step.exit_code, f"{step}\n{done.stdout}\n{done.stderr}"
 
-    def _start(self, step: Step, words: list[str]) -> None:
+    def _start(self, step: Step, words: list[str], *, server: str) -> None:
         port = _free_port()
         if "--port" in words:
             at = words.index("--port") + 1
             written, words[at] = words[at], port
         else:
-            written = {"serve": "8422", "learn": "8421", "studio": "8420"}[words[1]]
+            written = SERVERS[server]
             words += ["--port", port]
-        if words[1] != "serve" and "--no-browser" not in words:
+        if server != "serve" and "--no-browser" not in words:
             words.append("--no-browser")
         self._ports[written] = port
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             [_BIN / words[0], *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        _wait_until_it_answers(step, server, port)
-        self._servers.append((step, server))
+        _wait_until_it_answers(step, process, port)
+        self._servers.append((step, process))
 
 
 def _free_port() -> str:
