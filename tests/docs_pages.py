@@ -142,36 +142,53 @@ def _written(digit: str, *, size: int) -> Image.Image:
     return image
 
 
+@dataclass(frozen=True)
+class _Server:
+    step: Step
+    process: "subprocess.Popen[str]"
+    port: str
+
+
 @dataclass
 class Reader:
     """Somebody who does what a page says, in the current folder."""
 
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__page__"})
-    _servers: list[tuple[Step, subprocess.Popen[str]]] = field(default_factory=list)
+    _servers: list["_Server"] = field(default_factory=list)
     _ports: dict[str, str] = field(default_factory=dict)
 
     def follow(self, step: Step) -> None:
         """Run one step; raises AssertionError with what was printed where it fails."""
         if step.language == "python":
+            self._wait()
             exec(compile(self._here(step.text), str(step), "exec"), self.names)
             return
         words = shlex.split(step.text, comments=True)
         server = next((name for name in SERVERS if " ".join(words).startswith(f"headstart {name}")), None)
         if server:
             self._start(step, words, server=server)
-        elif words[0] == "headstart" and not _SHELL.search(re.sub(r"\s#.*$", "", step.text)):
+            return
+        self._wait()
+        if words[0] == "headstart" and not _SHELL.search(re.sub(r"\s#.*$", "", step.text)):
             self._headstart(step, words[1:])
         else:
             self._bash(step)
 
     def leave(self) -> None:
         """Press Ctrl-C in every server that the page started; each must end well."""
-        while self._servers:
-            step, server = self._servers.pop()
-            server.send_signal(signal.SIGINT)
-            printed, _ = server.communicate(timeout=_SERVER_SECONDS)
-            assert server.returncode in (0, 130, -signal.SIGINT), f"{step}\n{printed}"
-            assert "Traceback" not in printed, f"{step}\n{printed}"
+        try:
+            self._wait()
+        finally:
+            ended = [(server, *_stopped(server)) for server in self._servers]
+            self._servers.clear()
+        for server, code, printed in ended:
+            assert code in (0, 130, -signal.SIGINT), f"{server.step}\n{printed}"
+            assert "Traceback" not in printed, f"{server.step}\n{printed}"
+
+    def _wait(self) -> None:
+        """Servers start side by side; what comes after them finds them answering."""
+        for server in self._servers:
+            _wait_until_it_answers(server)
 
     def _here(self, text: str) -> str:
         """Addresses of the page's servers become those where they really listen."""
@@ -209,8 +226,7 @@ class Reader:
         process = subprocess.Popen(
             [_BIN / words[0], *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        _wait_until_it_answers(step, process, port)
-        self._servers.append((step, process))
+        self._servers.append(_Server(step, process, port))
 
 
 def _free_port() -> str:
@@ -219,16 +235,30 @@ def _free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def _wait_until_it_answers(step: Step, server: "subprocess.Popen[str]", port: str) -> None:
+def _wait_until_it_answers(server: _Server) -> None:
     give_up = monotonic() + _SERVER_SECONDS
     while monotonic() < give_up:
-        assert server.poll() is None, f"{step}\n{server.communicate()[0]}"
+        assert server.process.poll() is None, f"{server.step}\n{server.process.communicate()[0]}"
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=5).close()
             return
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as answer:
+            answer.close()
             return  # an answer, if not a page
         except OSError:
             sleep(0.05)
-    server.kill()
-    raise AssertionError(f"{step}\nno answer within {_SERVER_SECONDS} s")
+    raise AssertionError(f"{server.step}\nno answer within {_SERVER_SECONDS} s")
+
+
+def _stopped(server: _Server) -> tuple[int, str]:
+    """The exit code after Ctrl-C, and what the server printed; no server outlives its page."""
+    if server.process.poll() is None:
+        server.process.send_signal(signal.SIGINT)
+    try:
+        printed = server.process.communicate(timeout=_SERVER_SECONDS)[0]
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        printed = server.process.communicate()[0] + "\nCtrl-C did not end it"
+    except ValueError:  # its output was read when it was found dead
+        printed = ""
+    return server.process.returncode, printed
