@@ -34,6 +34,8 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
+smartquotes = False  # two hyphens in prose are an option, and stay two
+
 html_theme = "furo"
 html_title = "Headstart"
 html_static_path = ["_static"]

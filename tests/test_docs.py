@@ -6,16 +6,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import click
 import pytest
 
 import docs_pages
 import headstart
 from conftest import draw
 from docs_pages import ROOT, Reader, Step
+from headstart.cli import cli
 from headstart.fitting import fit
 
 RUNNABLE = [page for page in docs_pages.pages() if docs_pages.steps(page)]
@@ -150,6 +153,16 @@ def test_the_site_builds_without_a_warning_and_every_link_leads_somewhere(site: 
             assert target.is_file(), f"{path.relative_to(site)}: {link}"
             if parts.fragment and target in found:
                 assert unquote(parts.fragment) in found[target].anchors, f"{path.relative_to(site)}: {link}"
+
+
+def test_every_command_is_shown_with_its_usage_and_no_markup_is_left(site: Path) -> None:
+    shown = unescape(re.sub(r"<[^>]+>", "", (site / "reference/commands.html").read_text(encoding="utf-8")))
+    for verb in cli.list_commands(click.Context(cli)):
+        assert f"headstart {verb} [OPTIONS]" in shown, verb
+    assert "headstart backbones builtin --size 96" in shown
+    for path in site.rglob("*.html"):
+        left = re.search(r"(?m)^(<p>)?\.\. [\w-]+::.*", path.read_text(encoding="utf-8"))
+        assert not left, f"{path.relative_to(site)}: {left}"
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:

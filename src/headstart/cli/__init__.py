@@ -41,6 +41,7 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         command: click.Command = import_module(f"headstart.cli.{cmd_name}").command
+        command.name = cmd_name  # each module calls its own `command`; pages show the verb
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
