@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="a paragraph for the page")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs")
     options = parser.parse_args()
-    names = [info.name for info in available()] + (options.backbone or [])
+    names = list(dict.fromkeys([*(info.name for info in available()), *(options.backbone or [])]))
     results = measure(options.folders, names, options.size or [96, 128, 160])
     print(table(results))
     (options.out / "transfer.md").write_text(page(results, note=options.note))

@@ -30,8 +30,12 @@ _WINDOW = 8 * _BATCH
 """Images decoded before they are run: bounds memory."""
 
 _PARITY = {"f32": 2e-3, "bf16": 6e-2}
-"""Largest difference of a probability that a reloaded model may show. bf16 keeps 8 bits of a value, and
-a head that multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
+"""Difference of a probability that a reloaded model may show. bf16 keeps 8 bits of a value, and a head that
+multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
+
+_PARITY_SHARE = 0.95
+"""Share of the images that must keep to it: where two classes are level, the last bit tips the scales, while a
+model that was saved wrongly is wrong about most images."""
 
 
 @dataclass(frozen=True)
@@ -242,18 +246,19 @@ def check_parity(samples: Sequence[Sample], expected: NDArray[np.float32], *, wh
         The largest difference of a probability.
 
     Raises:
-        ParityError: it is more than the precision explains.
+        ParityError: it is more than the precision explains, for more images than lie on a boundary.
     """
     if not samples:
         return 0.0
     classifier = load(where)
     pixels = [found for found in classifier.render(samples) if not isinstance(found, str)]
     found = classifier.probabilities(np.stack(pixels))
-    difference = float(np.abs(found - expected).max())
+    differences = np.abs(found - expected).max(axis=1)
+    typical = float(np.quantile(differences, _PARITY_SHARE, method="lower"))
     allowed = _PARITY[classifier.precision]
-    if not difference <= allowed:
+    if not typical <= allowed:
         raise ParityError(
-            f"{where}: the saved model's probabilities differ by {difference:.3g} from those in training "
+            f"{where}: the saved model's probabilities differ by {typical:.3g} from those in training "
             f"(at most {allowed:g} expected); please report this"
         )
-    return difference
+    return float(differences.max())

@@ -12,7 +12,7 @@ from headstart.preprocess import Preprocess
 
 WEIGHTS = Path(__file__).parent / "weights"
 
-BUILTIN: tuple[str, ...] = ("builtin",)
+BUILTIN: tuple[str, ...] = ("builtin", "builtin-large")
 """Names; each has NAME.onnx, NAME.safetensors, NAME.json and NAME.md in the folder `weights`.
 
 `recipes/builtin/export.py` writes the first three.

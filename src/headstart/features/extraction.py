@@ -261,6 +261,8 @@ def shelf_identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, str | 
         "size": backbone.preprocess.size,
         "runtime": runtime.name,
         "precision": runtime.precision,
+        # One record holds all taps in a row, so another choice of taps is another layout.
+        "taps": " ".join(tap.name for tap in backbone.taps()),
     }
 
 
