@@ -79,9 +79,14 @@ _ROUND = Plan(
 )
 
 # From weights that have seen 64 px already, 64 px again unlearns what is shipped (round1, README.md): so the
-# input is the shipped one, or near it, from the first step. Two views, each used twice, halve the teacher's work.
+# input is the shipped one, or near it, from the first step. Two views, each used twice, halve the teacher's
+# work.
 _BUILTIN = Plan(
-    start="pilot", phases=(Phase(256_000, 96), Phase(64_000, 128)), views=2, learning_rate=3e-3, probe_every=250
+    start="pilot",
+    phases=(Phase(256_000, 96), Phase(64_000, 128)),
+    views=2,
+    learning_rate=3e-3,
+    probe_every=250,
 )
 
 PLANS: dict[str, Plan] = {

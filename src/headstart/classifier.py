@@ -34,8 +34,8 @@ _PARITY = {"f32": 2e-3, "bf16": 6e-2}
 multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
 
 _PARITY_SHARE = 0.95
-"""Share of the images that must keep to it: where two classes are level, the last bit tips the scales, while a
-model that was saved wrongly is wrong about most images."""
+"""Share of the images that must keep to it: where two classes are level, the last bit tips the scales, while
+a model that was saved wrongly is wrong about most images."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Classifier:
             return list(pool.map(work, samples))
 
     def compiled(self, batch_size: int) -> Any:
-        """The network made ready for up to so many images at once, a `CompiledPrefix`; kept for the next time.
+        """The network made ready for so many images at once, a `CompiledPrefix`; kept for the next time.
 
         Raises:
             RunError: the model's file is damaged.

@@ -162,7 +162,7 @@ def _decode(data: bytes, shortest_side: int | None, most: int) -> tuple[Image.Im
     mode, frames = image.mode, _frames(image, data)
     scale = _draft(image, shortest_side) if file_format == "JPEG" else 1
     image.load()
-    _refuse_bombs(*image.size, most)  # a GIF's first frame may be larger than its header says
+    _refuse_bombs(image.width, image.height, most)  # a GIF's first frame may be larger than its header says
     picture = _to_rgb(image)
     if file_format == "GIF":
         width, height = picture.size

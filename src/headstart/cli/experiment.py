@@ -85,6 +85,5 @@ def lines(result: Any) -> list[str]:
         table(fields, header=["field", "value"]),
         "",
         *result.notes,
-        f"{result.data}, seed {result.seed}: {result.seconds:.1f} s, "
-        f"predicted {_predicted(result)}",
+        f"{result.data}, seed {result.seed}: {result.seconds:.1f} s, predicted {_predicted(result)}",
     ]
