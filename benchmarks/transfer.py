@@ -224,9 +224,7 @@ training side. *Random weights*: the same network, untrained.
 
 {note}
 
-Made by
-
-    python benchmarks/transfer.py FOLDER … --backbone NAME-OR-FILE …
+Made by `benchmarks/transfer.py FOLDER … --backbone NAME-OR-FILE …`.
 """
 
 
