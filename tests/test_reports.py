@@ -224,7 +224,7 @@ def test_without_the_extra_a_page_is_refused_and_markdown_is_not(
     assert report(run).markdown()
 
 
-def test_the_command_writes_a_page_and_loads_the_network_for_its_heat_maps_alone(run: Run) -> None:
+def test_the_command_writes_a_page_without_loading_a_network(run: Run) -> None:
     code = (
         "import sys; sys.argv = ['headstart', 'report', sys.argv[1]]\n"
         "from headstart.cli import main\n"
@@ -234,7 +234,14 @@ def test_the_command_writes_a_page_and_loads_the_network_for_its_heat_maps_alone
     done = subprocess.run([sys.executable, "-c", code, run.id], capture_output=True, text=True, check=True)
     written, loaded = done.stdout.splitlines()
     assert Path(written) == run.path / "report.html" and Path(written).stat().st_size > 10_000
-    assert loaded == "['onnx', 'openvino']"  # never PyTorch
+    assert loaded == "[]"
+
+
+def test_heat_maps_of_mistakes_are_on_the_page_when_asked_for(run: Run) -> None:
+    made = report(run)
+    told = "glows where the evidence"
+    assert made.facts["mistakes"], "the run of these tests makes mistakes"
+    assert told not in made.html() and told in made.html(explain=True)
 
 
 # --- in a browser

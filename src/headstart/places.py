@@ -1,11 +1,10 @@
 """Where Headstart keeps things: two folders, both movable by an environment variable.
 
-They are made when they are first asked for, closed to the machine's other users: features and records tell of
-private photographs. A folder that is there already keeps the rights that it has.
+Whoever writes there makes them with `make`, closed to the machine's other users: features and records tell of
+private photographs. Asking where they are makes nothing.
 """
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -22,11 +21,20 @@ def home_folder() -> Path:
 def _folder(variable: str, default: str) -> Path:
     chosen = os.environ.get(variable)
     if chosen:
-        path = Path(chosen).expanduser().absolute()
-    else:
-        import platformdirs
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
 
-        path = getattr(platformdirs, default)("headstart", appauthor=False)
-    with suppress(OSError):  # whoever writes there says what is wrong
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path: Path = getattr(platformdirs, default)("headstart", appauthor=False)
     return path
+
+
+def make(folder: Path) -> Path:
+    """Make a folder and its parents for this user alone; one that is there keeps the rights that it has.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for each in (*reversed(folder.parents), folder):
+        if not each.is_dir():  # mkdir(parents=True) gives its mode to the last one only
+            each.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import RunError
-from headstart.places import home_folder
+from headstart.places import home_folder, make
 
 RUN_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.json"
@@ -221,7 +221,7 @@ class RunStore:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make(self.path.parent)
             connection = sqlite3.connect(self.path, timeout=30.0)
         except (OSError, sqlite3.Error) as error:
             raise RunError(

@@ -24,6 +24,7 @@ from torch import nn
 
 from headstart.errors import OptionError
 from headstart.heads import LinearHead, calibrate_temperature
+from headstart.places import make
 
 Epoch = dict[str, float]
 InputTransform = Callable[[torch.Tensor], torch.Tensor]
@@ -480,7 +481,7 @@ def _write_checkpoint(state: _State, path: Path, *, fingerprint: str) -> None:
         "best_score": state.best_score,
         "best_weights": state.best_weights,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:

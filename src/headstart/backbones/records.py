@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.places import cache_folder
+from headstart.places import cache_folder, make
 
 FORMAT = 1
 """Raised when graphs or records of older versions must not be used any more."""
@@ -17,7 +17,7 @@ FORMAT = 1
 def graphs_folder() -> Path:
     """Where exported graphs and their records are kept; made if missing."""
     folder = cache_folder() / "graphs"
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     return folder
 
 

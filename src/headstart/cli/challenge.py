@@ -36,7 +36,7 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
     from headstart.errors import OptionError
     from headstart.lessons import library, terminal
     from headstart.lessons.progress import Progress
-    from headstart.places import home_folder
+    from headstart.places import home_folder, make
 
     try:
         factor = None if timer == "off" else float(timer)
@@ -44,7 +44,7 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
         raise OptionError(f"--timer {timer!r}: expected a factor from 1 to 10, or off") from None
     lesson = library.load_pack(pack) if pack else library.load_pack()
     home = home_folder()
-    home.mkdir(parents=True, exist_ok=True)
+    make(home)
     played = terminal.play(
         lesson,
         Progress.open(home / "progress.db"),

@@ -12,12 +12,13 @@ from headstart.cli.terminal import json_option, print_json
 @click.option(
     "--out", metavar="FILE", help="Ends in .html, .md or .json; default: report.html in the run's folder."
 )
+@click.option("--explain", is_flag=True, help="Heat maps of a run's most confident mistakes, on its page.")
 @json_option
-def command(name: str, out: str | None, as_json: bool) -> None:
+def command(name: str, out: str | None, explain: bool, as_json: bool) -> None:
     """Write a report: one self-contained page, or Markdown, or JSON.
 
     \b
-    headstart report RUN
+    headstart report RUN --explain
     headstart report COMPARISON --out choice.md
     """
     from headstart.reports import find, report
@@ -26,7 +27,7 @@ def command(name: str, out: str | None, as_json: bool) -> None:
     if as_json and out is None:
         print_json(made.facts)
         return
-    written = made.write(Path(out) if out else (made.folder or Path()) / "report.html")
+    written = made.write(Path(out) if out else (made.folder or Path()) / "report.html", explain=explain)
     if as_json:
         print_json(made.facts)
     else:

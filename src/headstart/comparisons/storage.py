@@ -5,7 +5,7 @@ from pathlib import Path
 
 from headstart.comparisons.values import Comparison
 from headstart.errors import RunError
-from headstart.places import home_folder
+from headstart.places import home_folder, make
 from headstart.runs import new_folder
 
 COMPARISON_FILE = "comparison.json"
@@ -21,7 +21,7 @@ def save_comparison(comparison: Comparison, *, path: Path) -> None:
     with new_folder(path) as folder:
         (folder / COMPARISON_FILE).write_text(text)
     pointers = _pointers()
-    pointers.mkdir(parents=True, exist_ok=True)
+    make(pointers)
     (pointers / comparison.id).write_text(str(path))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from headstart.dataset import Dataset, Sample, Skipped, content_hash
 from headstart.errors import ImageError, OptionError
+from headstart.places import make
 from headstart.runs import timestamp
 from headstart.sources import FileSource, Source, ZipSource
 
@@ -167,7 +168,7 @@ class Corrections:
 
     def _append(self, lines: bytes) -> None:
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            make(self.file.parent)
             handle = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 size = os.fstat(handle).st_size

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import CacheError, OptionError
 from headstart.features.turns import writing
+from headstart.places import make
 
 FORMAT_VERSION = 1
 """Part of every fingerprint: raise it when the meaning of stored values changes."""
@@ -126,7 +127,7 @@ _open_shelves_lock = threading.Lock()
 def _open_environment(path: Path) -> lmdb.Environment:
     """Open, and set a damaged environment aside rather than fail (a cache may always be refilled)."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make(path)
     except OSError as error:
         raise OptionError(
             f"feature cache {path}: {error.strerror}; set HEADSTART_CACHE to a folder that can be written"
@@ -141,7 +142,7 @@ def _open_environment(path: Path) -> lmdb.Environment:
             problem = error
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError):
             path.rename(path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
-            path.mkdir(parents=True, exist_ok=True)
+            make(path)
         except lmdb.Error as error:
             problem = error
             break

@@ -29,6 +29,7 @@ from headstart.errors import LessonError, MissingExtra
 from headstart.lessons import scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Pack
+from headstart.places import make
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -115,7 +116,7 @@ def load_issuer(home: Path, *, name: str = "Headstart") -> Issuer:
 def _create_key(path: Path) -> None:
     """Writes a new key so that nobody ever sees half of it, and two processes agree on one."""
     serialization, ed25519 = _cryptography()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make(path.parent)
     pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -21,6 +21,7 @@ from headstart.errors import InternalError, LessonError, MissingExtra
 from headstart.lessons import attempts, logbook
 from headstart.lessons.attempts import Challenge, Entry, Event, Started, Submitted
 from headstart.lessons.review import Reviewed
+from headstart.places import make
 
 try:
     import sqlalchemy as sa
@@ -124,7 +125,7 @@ class Progress:
         """
         url = str(target) if "://" in str(target) else f"sqlite:///{Path(target)}"
         if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            make(Path(url.removeprefix("sqlite:///")).parent)
         try:
             store = cls(_engine(url))
             with store._writing() as connection:

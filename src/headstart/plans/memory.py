@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.errors import RunError
-from headstart.places import home_folder
+from headstart.places import home_folder, make
 from headstart.plans.estimates import Estimate
 
 _NEWEST = 12
@@ -183,7 +183,7 @@ class RateStore:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make(self.path.parent)
             connection = sqlite3.connect(self.path, timeout=5.0)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"rates store {self.path}: {error}") from error

@@ -29,15 +29,18 @@ class Report:
     facts: dict[str, Any]
     folder: Path | None  # where the run or comparison lies
 
-    def html(self) -> str:
+    def html(self, *, explain: bool = False) -> str:
         """One self-contained page: no script, no network, light and dark, printable.
+
+        Args:
+            explain: with the heat maps of a run's mistakes, for which its classifier is loaded.
 
         Raises:
             MissingExtra: matplotlib or Jinja2 is not installed.
         """
         from headstart.reports.page import page
 
-        return page(self.facts, folder=self.folder)
+        return page(self.facts, folder=self.folder if explain else None)
 
     def markdown(self) -> str:
         """The same as tables of Markdown."""
@@ -47,17 +50,20 @@ class Report:
         """The same as data."""
         return json.dumps(self.facts, indent=1, ensure_ascii=False, default=str)
 
-    def write(self, path: Path) -> Path:
-        """Write to ``path``; its suffix decides the format.
+    def write(self, path: Path, *, explain: bool = False) -> Path:
+        """Write to ``path``; its suffix decides the format; ``explain`` as in `html`.
 
         Raises:
             OptionError: the suffix is none of `FORMATS`, or the file cannot be written.
             MissingExtra: HTML was asked for and matplotlib or Jinja2 is not installed.
         """
-        render = {".html": self.html, ".md": self.markdown, ".json": self.json}.get(path.suffix.lower())
-        if render is None:
+        suffix = path.suffix.lower()
+        if suffix not in FORMATS:
             raise OptionError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
-        text = render()
+        if suffix == ".html":
+            text = self.html(explain=explain)
+        else:
+            text = self.markdown() if suffix == ".md" else self.json()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -91,12 +91,12 @@ class HeatAlbum:
 
     def picture(self, image: Mapping[str, Any]) -> str | None:
         """The heat of the label that was called, as a data URI; None where it cannot be had."""
+        data = _unchanged(image) if self._classifier is not None else None
+        if self._classifier is None or data is None:
+            return None
         from headstart.errors import HeadstartError
         from headstart.explanations import heat_map, overlay
 
-        data = _unchanged(image)
-        if self._classifier is None or data is None:
-            return None
         try:
             heat = heat_map(self._classifier, data, label=image["predicted"])
         except HeadstartError:  # a report is worth having without it
@@ -105,10 +105,12 @@ class HeatAlbum:
 
 
 def _loaded(folder: Path | None) -> "Classifier | None":
+    if folder is None:
+        return None
     from headstart.classifier import CLASSIFIER_FILE, load
     from headstart.errors import RunError
 
-    if folder is None or not (folder / CLASSIFIER_FILE).exists():
+    if not (folder / CLASSIFIER_FILE).exists():
         return None
     try:
         return load(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones.records import write_whole
-from headstart.places import cache_folder
+from headstart.places import cache_folder, make
 
 _FORMAT = 2  # raised when models are built differently from the same identity
 _MARK = b"headstart compiled 1\n"  # a file cut short by a power failure lacks its end
@@ -63,7 +63,7 @@ def _load(core: Any, path: Path, settings: Mapping[str, Any]) -> Any:
 def _save(compiled: Any, path: Path) -> None:
     try:
         content = _MARK + compiled.export_model().getvalue() + _MARK
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path.parent)
         write_whole(path, lambda draft: draft.write_bytes(content))
         _prune(path.parent)
     except (RuntimeError, OSError):

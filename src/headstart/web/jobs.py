@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headstart.errors import HeadstartError, OptionError, RunError
+from headstart.places import make
 
 KEPT_JOBS = 200
 """How many ended jobs are remembered; their results are kept elsewhere."""
@@ -134,7 +135,7 @@ class Jobs:
         self._closed = False
         self._turn = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make(path.parent)
             # One connection behind one lock: every statement here takes less than a millisecond.
             self._database = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None

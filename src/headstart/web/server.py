@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from headstart.errors import OptionError
 from headstart.lessons import library
 from headstart.lessons.progress import Progress
-from headstart.places import home_folder
+from headstart.places import home_folder, make
 from headstart.web.app import create_app
 from headstart.web.evidence import Evidence, Experiments
 from headstart.web.jobs import Jobs
@@ -40,7 +40,7 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
     """
     lesson = library.load_pack(pack) if pack else library.load_pack()
     home = home_folder()
-    home.mkdir(parents=True, exist_ok=True)
+    make(home)
     local = is_loopback(host)
     names = {"127.0.0.1", "localhost", "[::1]"}
     return Site(

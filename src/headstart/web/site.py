@@ -12,6 +12,7 @@ from pathlib import Path
 from headstart.errors import LessonError
 from headstart.lessons.pack import Pack
 from headstart.lessons.progress import Progress
+from headstart.places import make
 from headstart.web.evidence import Evidence
 from headstart.web.jobs import Jobs
 
@@ -73,7 +74,7 @@ def load_secret(home: Path) -> bytes:
 
 
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

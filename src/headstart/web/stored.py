@@ -263,7 +263,7 @@ def report_page(site: SiteOf, session: SessionOf, identity: str) -> Response:
     run = next((run for run in listed(site) if run.id == identity), None)
     if run is None:
         raise HTTPException(404)
-    return HTMLResponse(report(run).html(), headers={"content-security-policy": REPORT_POLICY})
+    return HTMLResponse(report(run).html(explain=True), headers={"content-security-policy": REPORT_POLICY})
 
 
 def serve(site: Site) -> None:

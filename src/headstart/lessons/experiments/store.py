@@ -13,7 +13,7 @@ from pathlib import Path
 
 from headstart.errors import RunError
 from headstart.lessons.experiments.results import Result
-from headstart.places import home_folder
+from headstart.places import home_folder, make
 
 _SCHEMA = """
 create table if not exists results (
@@ -93,7 +93,7 @@ class ResultStore:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make(self.path.parent)
             database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS)
             try:
                 database.execute("pragma journal_mode = wal")

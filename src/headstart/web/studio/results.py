@@ -75,7 +75,7 @@ def report_file(studio: StudioOf, identity: str) -> Response:
 
 def _rendered(studio: Studio, thing: Run | Comparison) -> Response:
     with studio.turn:  # matplotlib is not made for several threads
-        text = report(thing).html()
+        text = report(thing).html(explain=True)
     return HTMLResponse(text, headers={"content-security-policy": _REPORT_POLICY})
 
 

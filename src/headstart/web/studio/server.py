@@ -14,7 +14,7 @@ import uvicorn
 
 from headstart.errors import OptionError
 from headstart.hosts import address_of, is_loopback, listen, names_for
-from headstart.places import home_folder
+from headstart.places import home_folder, make
 from headstart.sources import printable
 from headstart.web.jobs import Jobs
 from headstart.web.site import load_secret
@@ -41,7 +41,7 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
     if not root.is_dir():
         raise OptionError(f"--root {printable(root)}: no such folder")
     home = home_folder()
-    home.mkdir(parents=True, exist_ok=True)
+    make(home)
     names, local = names_for(host), is_loopback(host)
     return Studio(
         home=home,
