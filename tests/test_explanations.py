@@ -175,7 +175,7 @@ def test_the_report_shows_why_an_image_was_called_wrong(quadrants: Path, tmp_pat
             (images / (other if wrong else kind)).mkdir(exist_ok=True)
             (images / (other if wrong else kind) / f"{kind}-{file.name}").write_bytes(file.read_bytes())
     headstart.fit(images, precision="f32", size=64, validation=0.4, out="mixed")
-    html = report(find("mixed")).html()
+    html = report(find("mixed")).html(explain=True)
     heats = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="what spoke for', html)
     assert heats
     assert Image.open(io.BytesIO(base64.b64decode(heats[0]))).size == (112, 112)
