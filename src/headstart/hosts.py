@@ -76,11 +76,11 @@ def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
     return listener
 
 
-def address_of(host: str, port: int) -> str:
-    """The address to give to people, such as ``http://127.0.0.1:8421/``."""
+def address_of(host: str, port: int, *, token: str | None = None) -> str:
+    """The address to give to people, such as ``http://127.0.0.1:8421/``, with the token if there is one."""
     name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
     shown = f"[{name}]" if ":" in name else name
-    return f"http://{shown}:{port}/"
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
 
 
 def _is_address(name: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headstart.hosts import Names
 from headstart.web.site import Site
 
 COOKIE = "headstart_session"
@@ -58,12 +58,8 @@ class Guarded(Protocol):
         """Whose pages these are on a machine of one's own."""
 
     @property
-    def hosts(self) -> frozenset[str]:
-        """Names under which the server may be addressed."""
-
-    @property
-    def addresses(self) -> bool:
-        """Whether any numeric address is welcome too."""
+    def names(self) -> Names:
+        """What a Host header may say."""
 
     @property
     def token(self) -> str | None:
@@ -164,7 +160,7 @@ class Doorkeeper:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if not self.site.names.admit(host):
             return PlainTextResponse("This server does not answer to that name.", 421)
         if scope["method"] in SAFE:
             return None
@@ -178,13 +174,6 @@ class Doorkeeper:
         if int(length) > allowed:
             return PlainTextResponse(f"The form has {length} bytes; {allowed} are allowed.", 413)
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if name.lower() in self.site.hosts:
-            return True
-        # A rebinding attack needs a name that its owner can point at us; a numeric address is no such name.
-        return self.site.addresses and _is_address(name.strip("[]"))
 
     def _session(self, headers: Headers) -> Session | None:
         try:
@@ -221,11 +210,3 @@ class Doorkeeper:
                 "set-cookie",
                 f"{COOKIE}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax",
             )
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

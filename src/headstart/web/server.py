@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import ipaddress
 import secrets
-import socket
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from importlib import import_module
 import uvicorn
 from starlette.types import ASGIApp
 
-from headstart.errors import OptionError
+from headstart.hosts import address_of, is_loopback, listen, names_for
 from headstart.lessons import library
 from headstart.lessons.progress import Progress
 from headstart.places import home_folder, make
@@ -23,6 +21,9 @@ from headstart.web.app import create_app
 from headstart.web.evidence import Evidence, Experiments
 from headstart.web.jobs import Jobs
 from headstart.web.site import Site, load_secret
+
+BACKLOG = 1024
+"""Connections that wait to be taken: a whole class opens the first page in the same second."""
 
 KEEP_ALIVE_SECONDS = 180
 """Longer than a problem lasts: an answer must not meet a connection that is just being closed."""
@@ -42,7 +43,6 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
     home = home_folder()
     make(home)
     local = is_loopback(host)
-    names = {"127.0.0.1", "localhost", "[::1]"}
     return Site(
         pack=lesson,
         store=Progress.open(home / "progress.db"),
@@ -51,18 +51,9 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
         jobs=Jobs(home / "jobs.db"),
         evidence=Evidence(experiments_room()),
         learner=getpass.getuser() if local else None,
-        hosts=frozenset(names if local else {*names, host.lower(), socket.gethostname().lower()}),
-        addresses=not local,
+        names=names_for(host),
         token=None if local else token or secrets.token_urlsafe(16),
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def experiments_room() -> Experiments | None:
@@ -116,8 +107,8 @@ def run(
 
     Raises OptionError where the port cannot be used.
     """
-    with closing(_listen(host, port)) as listener:
-        listening(_address(host, listener.getsockname()[1], token))
+    with closing(listen(host, port, backlog=BACKLOG)) as listener:
+        listening(address_of(host, listener.getsockname()[1], token=token))
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -127,24 +118,3 @@ def run(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host.strip("[]"), port))
-    except OSError as error:
-        listener.close()
-        raise OptionError(
-            f"cannot listen on {host}:{port} ({error.strerror or error}); try --port 0 for any free port"
-        ) from None
-    listener.listen(1024)  # a whole class opens the first page in the same second
-    return listener
-
-
-def _address(host: str, port: int, token: str | None) -> str:
-    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-    shown = f"[{name}]" if ":" in name else name
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

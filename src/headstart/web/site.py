@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headstart.errors import LessonError
+from headstart.hosts import Names
 from headstart.lessons.pack import Pack
 from headstart.lessons.progress import Progress
 from headstart.places import make
@@ -37,8 +38,7 @@ class Site:
         jobs: the queue of whatever takes longer than a page.
         evidence: what is known of experiments.
         learner: whose lesson it is on a machine of one's own; None gives every browser a learner of its own.
-        hosts: names under which the server may be addressed, without port.
-        addresses: whether any numeric address is welcome too (a server beyond loopback).
+        names: what a Host header may say.
         token: what a browser must bring once, or None where no token is needed.
         clock: the current time, with time zone.
     """
@@ -50,8 +50,7 @@ class Site:
     jobs: Jobs
     evidence: Evidence = field(default_factory=Evidence)
     learner: str | None = None
-    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
-    addresses: bool = False
+    names: Names = field(default_factory=Names)
     token: str | None = field(default=None, repr=False)
     clock: Callable[[], datetime] = now
 

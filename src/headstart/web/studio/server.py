@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import secrets
 import threading
-import webbrowser
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +16,7 @@ from headstart.hosts import address_of, is_loopback, listen, names_for
 from headstart.places import home_folder, make
 from headstart.sources import printable
 from headstart.web.jobs import Jobs
+from headstart.web.server import open_browser
 from headstart.web.site import load_secret
 from headstart.web.studio.app import create_studio
 from headstart.web.studio.collections import Collections
@@ -42,7 +42,7 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
         raise OptionError(f"--root {printable(root)}: no such folder")
     home = home_folder()
     make(home)
-    names, local = names_for(host), is_loopback(host)
+    local = is_loopback(host)
     return Studio(
         home=home,
         root=root.resolve(),
@@ -52,8 +52,7 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
         work=Jobs(home / "jobs.db"),
         looks=Jobs(home / "studio" / "looks.db"),
         learner=getpass.getuser() if local else None,
-        hosts=names.hosts,
-        addresses=names.addresses,
+        names=names_for(host),
         token=None if local else token or secrets.token_urlsafe(16),
     )
 
@@ -73,12 +72,10 @@ def serve(root: Path, *, host: str, port: int, browser: bool, say: Callable[[str
     """
     studio = prepare(root, host=host)
     with closing(listen(host, port)) as listener:
-        address = address_of(host, listener.getsockname()[1])
-        address += f"?token={studio.token}" if studio.token else ""
+        address = address_of(host, listener.getsockname()[1], token=studio.token)
         say(f"the studio over {printable(studio.root)}: {address}  (Ctrl-C stops; nothing is lost)")
         if browser:
-            # The browser's start must not delay the server's, and some browsers only return when they close.
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            open_browser(address)
         config = uvicorn.Config(
             create_studio(studio),
             log_level="warning",

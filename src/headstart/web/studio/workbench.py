@@ -15,6 +15,7 @@ from fastapi import Depends, HTTPException, Request
 
 from headstart.comparisons import Comparison
 from headstart.errors import RunError
+from headstart.hosts import Names
 from headstart.plans.estimates import Range
 from headstart.runs import RUN_FILE, Run, RunStore, read_run
 from headstart.web.jobs import Job, Jobs
@@ -85,8 +86,7 @@ class Studio:
         work: plans, trainings, comparisons and exports, one at a time.
         looks: checks, which need not wait for a training.
         learner: None gives every browser a session of its own; what they see is the same.
-        hosts: names under which the server may be addressed, without port.
-        addresses: whether any numeric address is welcome too (a server beyond loopback).
+        names: what a Host header may say.
         token: what a browser must bring once, or None where no token is needed.
     """
 
@@ -98,8 +98,7 @@ class Studio:
     work: Jobs
     looks: Jobs
     learner: str | None = None
-    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
-    addresses: bool = False
+    names: Names = field(default_factory=Names)
     token: str | None = field(default=None, repr=False)
     live: dict[str, Live] = field(default_factory=dict)
     servings: Servings = field(default_factory=Servings)
