@@ -14,9 +14,10 @@ import pytest
 
 import headstart
 from headstart.dataset import content_hash
-from headstart.errors import DatasetError, OptionError, RunError, UserError
+from headstart.errors import DatasetError, OptionError, ParityError, RunError, UserError
 from headstart.fitting import foresight
 from headstart.runs import RunStore, read_predictions
+from headstart.runtimes import select
 
 FAST = {"size": 64, "precision": "f32"}
 
@@ -282,6 +283,22 @@ def test_thawing_stages_trains_them_and_saves_a_model_that_predicts_the_same(pho
     record = json.loads((run.path / "run.json").read_text())
     assert record["depth"] == 7 and record["head"] == "softmax" and record["parity"] < 2e-3
     assert run.accuracy["validation"] is not None and run.accuracy["validation"] > 0.5
+
+
+def test_what_bfloat16_cannot_repeat_is_saved_in_float32_and_said(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if select("openvino").precision != "bf16":
+        pytest.skip("this processor has no bf16, so every classifier computes in float32")
+    usual, run = headstart.fit(photos, freeze=7, epochs=1, size=64)
+    assert usual.precision == "bf16" and not any("float32" in note for note in run.notes)
+    monkeypatch.setitem(headstart.classifier._PARITY, "bf16", -1.0)
+    classifier, run = headstart.fit(photos, freeze=7, epochs=1, size=64)
+    assert classifier.precision == "f32" and any("predicts in float32" in note for note in run.notes)
+    assert json.loads((run.path / "run.json").read_text())["parity"] < 2e-3
+    monkeypatch.setitem(headstart.classifier._PARITY, "f32", -1.0)
+    with pytest.raises(ParityError):
+        headstart.fit(photos, freeze=7, epochs=1, size=64)
 
 
 def test_frozen_stages_and_their_norm_buffers_stay_bit_identical(photos: Path) -> None:

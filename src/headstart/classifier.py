@@ -235,8 +235,17 @@ def _samples(images: Any) -> Sequence[Sample]:
     return list_images(items)
 
 
-def check_parity(samples: Sequence[Sample], expected: NDArray[np.float32], *, where: Path) -> float:
+def check_parity(
+    samples: Sequence[Sample], expected: NDArray[np.float32], *, where: Path, computed: str | None = None
+) -> float:
     """Reload the classifier saved in ``where``, predict, and compare with what the training computed.
+
+    Args:
+        samples: N images.
+        expected: float32 [N, classes], what the training said of them.
+        where: the folder.
+        computed: the precision in which ``expected`` was computed; None for the classifier's own. The
+            coarser of the two decides how much may differ.
 
     Returns:
         The largest difference of a probability.
@@ -250,7 +259,7 @@ def check_parity(samples: Sequence[Sample], expected: NDArray[np.float32], *, wh
     pixels = [found for found in classifier.render(samples) if not isinstance(found, str)]
     found = classifier.probabilities(np.stack(pixels))
     difference = float(np.abs(found - expected).max())
-    allowed = _PARITY[classifier.precision]
+    allowed = max(_PARITY[classifier.precision], _PARITY[computed or classifier.precision])
     if not difference <= allowed:
         raise ParityError(
             f"{where}: the saved model's probabilities differ by {difference:.3g} from those in training "

@@ -147,12 +147,13 @@ def _save(
     begun = time.perf_counter()
     identity = new_id(run.config.backbone)
     path = (Path(out) if out else run.path.parent / identity).absolute()
+    as_it_predicts = replace(run.config, precision=load(run.path).precision)  # may differ from the features'
     with new_folder(path) as folder:
-        save_model(folder, prepared, prepared.extraction.backbone, trained, config=run.config)
+        save_model(folder, prepared, prepared.extraction.backbone, trained, config=as_it_predicts)
         save_predictions(folder, prepared, probabilities)
         (folder / AS_GIVEN_FILE).write_text(json.dumps(as_given(run)))
         if not same_network(folder / MODEL_FILE, run.path / MODEL_FILE):
-            check_saved(folder, prepared, trained)
+            notes = (*notes, *check_saved(folder, prepared, trained).notes)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         new = _record(
             run, identity, path, prepared, trained, evaluations=evaluations, seconds=seconds, notes=notes

@@ -187,7 +187,7 @@ def _finish(
     with new_folder(path) as folder:
         save_model(folder, prepared, fitted.kept.foresight.request.backbone, trained, config=config)
         save_predictions(folder, prepared, probabilities)
-        difference = check_saved(folder, prepared, trained)
+        checked = check_saved(folder, prepared, trained)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         run = _run(
             run_id,
@@ -202,10 +202,10 @@ def _finish(
         run = replace(
             run,
             predicted_seconds=fitted.predicted.to_dict(),
-            notes=(*reasons, *fitted.notes, *run.notes),
+            notes=(*reasons, *fitted.notes, *run.notes, *checked.notes),
         )
         (folder / RUN_FILE).write_text(
-            json.dumps(run.to_dict() | {"parity": difference}, indent=1, default=str)
+            json.dumps(run.to_dict() | {"parity": checked.difference}, indent=1, default=str)
         )
     try:
         RunStore().add(run)
