@@ -10,19 +10,16 @@ from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from headstart.errors import HeadstartError, InternalError
 from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
+from headstart.web.refusals import answer_errors
 from headstart.web.rendering import compile_templates, page
 from headstart.web.security import Doorkeeper, check_csrf
 from headstart.web.site import Site
 
 STATIC = Path(__file__).parent / "static"
-
 
 THREADS = 12
 """How many pages are made at once. Python computes one at a time anyway, and more threads only wait."""
@@ -63,28 +60,9 @@ def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> Fast
         app.include_router(room.router)
     serve_jobs(site)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_exception_handler(HTTPException, _on_refusal)
-    app.add_exception_handler(RequestValidationError, _on_malformed)
-    app.add_exception_handler(HeadstartError, _on_error)
+    answer_errors(app, _message)
     return app
 
 
 def _message(request: Request, status: int, text: str) -> Response:
     return page(request, "message.html", status=status, title=HTTPStatus(status).phrase, text=text)
-
-
-async def _on_refusal(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    detail = error.detail if isinstance(error, HTTPException) else ""
-    plain = detail == HTTPStatus(status).phrase
-    return _message(request, status, "There is nothing at this address." if plain else detail)
-
-
-async def _on_malformed(request: Request, error: Exception) -> Response:
-    return _message(
-        request, 400, "This form or address is malformed. Go back, reload the page and try again."
-    )
-
-
-async def _on_error(request: Request, error: Exception) -> Response:
-    return _message(request, 500 if isinstance(error, InternalError) else 400, f"{error}.")

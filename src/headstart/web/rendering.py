@@ -172,8 +172,8 @@ def show(value: object) -> str:
 # Pages ----------------------------------------------------------------------------------------------------
 
 
-@cache
-def _environment() -> Environment:
+def new_environment(**filters: Callable[..., object]) -> Environment:
+    """The templates, with an application's own filters; a name that they are not given is an error."""
     environment = Environment(
         loader=PackageLoader("headstart.web"),
         autoescape=True,
@@ -181,13 +181,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "clock": clock,
-        "show": show,
-        "span": span,
-        "words": lambda text: re.sub(r"[-_]", " ", text),
-    }
+    environment.filters |= filters
     return environment
+
+
+@cache
+def _environment() -> Environment:
+    return new_environment(
+        clock=clock,
+        show=show,
+        span=span,
+        words=lambda text: re.sub(r"[-_]", " ", text),
+    )
 
 
 def compile_templates() -> None:

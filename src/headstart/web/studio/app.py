@@ -7,13 +7,11 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from headstart.errors import HeadstartError, InternalError
 from headstart.web.app import STATIC
+from headstart.web.refusals import answer_errors
 from headstart.web.security import LARGEST_FORM, Doorkeeper, check_csrf
 from headstart.web.studio import (
     correcting,
@@ -57,9 +55,7 @@ def create_studio(studio: Studio) -> FastAPI:
     for room in ROOMS:
         app.include_router(room.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_exception_handler(HTTPException, _on_refusal)
-    app.add_exception_handler(RequestValidationError, _on_malformed)
-    app.add_exception_handler(HeadstartError, _on_error)
+    answer_errors(app, _message)
     return app
 
 
@@ -77,20 +73,3 @@ def _message(request: Request, status: int, text: str) -> Response:
         return JSONResponse({"error": text}, status)
     title = HTTPStatus(status).phrase if status >= 500 or status == 404 else "That did not work"
     return page(request, "message.html", status=status, title=title, text=text)
-
-
-async def _on_refusal(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    detail = error.detail if isinstance(error, HTTPException) else ""
-    plain = detail == HTTPStatus(status).phrase
-    return _message(request, status, "There is nothing at this address." if plain else detail)
-
-
-async def _on_malformed(request: Request, error: Exception) -> Response:
-    return _message(
-        request, 400, "This form or address is malformed. Go back, reload the page and try again."
-    )
-
-
-async def _on_error(request: Request, error: Exception) -> Response:
-    return _message(request, 500 if isinstance(error, InternalError) else 400, f"{error}.")

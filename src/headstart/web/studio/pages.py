@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any
 
 from fastapi import Request
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
 from headstart.plans.estimates import human_seconds
+from headstart.web.rendering import new_environment
 from headstart.web.security import csrf_token, session_of
 from headstart.web.studio.workbench import studio_of
 
@@ -39,21 +40,14 @@ KINDS = {
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("headstart.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = new_environment(
+        percent=percent,
+        span=lambda pair: f"{pair[0]:.0%} to {pair[1]:.0%}",
+        seconds=human_seconds,
+        when=when,
+        last=lambda path: str(path).rsplit("/", 1)[-1],
+        count=lambda number: f"{number:,}",
     )
-    environment.filters |= {
-        "percent": percent,
-        "span": lambda pair: f"{pair[0]:.0%} to {pair[1]:.0%}",
-        "seconds": human_seconds,
-        "when": when,
-        "last": lambda path: str(path).rsplit("/", 1)[-1],
-        "count": lambda number: f"{number:,}",
-    }
     environment.globals |= {"doing": DOING, "kinds": KINDS}
     return environment
 
