@@ -27,6 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         os.environ["HEADSTART_CACHE"] = f"{place}/cache"
         os.environ["HEADSTART_HOME"] = f"{place}/home"
+        options.folder = options.folder.absolute()
         os.chdir(place)
         print(json.dumps(measure(options), indent=1))
 

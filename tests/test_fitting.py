@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import headstart
+from children import started
 from headstart.dataset import content_hash
 from headstart.errors import DatasetError, OptionError, ParityError, RunError, UserError
 from headstart.fitting import foresight
@@ -233,9 +234,9 @@ def test_two_fits_at_once_on_one_cache_both_finish_and_agree(photos: Path, tmp_p
 def test_fit_killed_at_random_moments_damages_nothing(
     photos: Path, tmp_path: Path, private_folders: Path
 ) -> None:
-    started = time.perf_counter()
+    begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", FIT, str(photos), str(tmp_path / "whole")], check=True)
-    whole = time.perf_counter() - started
+    whole = time.perf_counter() - begun
     expected = json.loads((tmp_path / "whole" / "run.json").read_text())["accuracy"]
     moments = random.Random(0)
     for attempt in range(20):
@@ -243,12 +244,10 @@ def test_fit_killed_at_random_moments_damages_nothing(
             import shutil
 
             shutil.rmtree(private_folders / "cache", ignore_errors=True)
-        job = subprocess.Popen(
-            [sys.executable, "-c", FIT, str(photos), str(tmp_path / str(attempt))], stderr=subprocess.DEVNULL
-        )
-        time.sleep(moments.uniform(0.2, 1.0) * whole)
-        job.send_signal(signal.SIGKILL)
-        job.wait()
+        command = [sys.executable, "-c", FIT, str(photos), str(tmp_path / str(attempt))]
+        with started(command, stderr=subprocess.DEVNULL) as job:
+            time.sleep(moments.uniform(0.2, 1.0) * whole)
+            job.send_signal(signal.SIGKILL)
         for run in RunStore().select():
             assert (run.path / "model.onnx").stat().st_size > 0
     _, run = headstart.fit(photos, size=64, precision="f32", out=tmp_path / "after")
@@ -258,17 +257,14 @@ def test_fit_killed_at_random_moments_damages_nothing(
 
 
 def test_interrupting_with_ctrl_c_says_what_is_kept(photos: Path, private_folders: Path) -> None:
-    command = Path(sys.executable).with_name("headstart")
-    job = subprocess.Popen(
-        [command, "fit", photos, "--size", "64", "--head", "softmax", "--epochs", "9999999"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 60
-    while not (private_folders / "cache" / "features").exists() and time.monotonic() < until:
-        time.sleep(0.01)
-    job.send_signal(signal.SIGINT)
-    _, errors = job.communicate(timeout=60)
+    command = [Path(sys.executable).with_name("headstart"), "fit", photos, "--size", "64"]
+    endless = [*command, "--head", "softmax", "--epochs", "9999999"]
+    with started(endless, stderr=subprocess.PIPE) as job:
+        until = time.monotonic() + 60
+        while not (private_folders / "cache" / "features").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        job.send_signal(signal.SIGINT)
+        _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
     assert "kept" in errors and "Traceback" not in errors
     assert list(Path().glob("runs/*")) == []
