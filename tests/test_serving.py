@@ -144,6 +144,17 @@ def test_base64_in_json_is_answered_like_the_file(make: Callable[..., TestClient
     assert from_json[0]["probability"] == pytest.approx(from_file[0]["probability"], abs=1e-4)
 
 
+def test_an_image_that_is_the_body_itself_is_answered_like_the_file(
+    make: Callable[..., TestClient], photo: Path
+) -> None:
+    client = make()
+    headers = {"content-type": "image/jpeg"}
+    plain = client.post("/predict?top=2", content=photo.read_bytes(), headers=headers).json()
+    in_form = client.post("/predict?top=2", files=files(photo)).json()
+    assert plain["predictions"][0]["name"] == "image 1"
+    assert plain["predictions"][0]["top"] == in_form["predictions"][0]["top"]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 9, 20])
 def test_a_batch_of_any_size_gives_what_predict_gives(
     models: Models, classifier: Classifier, count: int
@@ -189,12 +200,13 @@ def test_the_documentation_loads_nothing_from_elsewhere(make: Callable[..., Test
     assert "default-src 'none'" in page.headers["content-security-policy"]
     document = client.get("/openapi.json").json()
     kinds = document["paths"]["/predict"]["post"]["requestBody"]["content"]
-    assert set(kinds) == {"multipart/form-data", "application/json"}
+    assert set(kinds) == {"multipart/form-data", "application/json", "image/*"}
 
 
 # Refusals ------------------------------------------------------------------------------------------------
 
 _JSON = {"content-type": "application/json"}
+_FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
 @pytest.mark.parametrize(
@@ -214,10 +226,24 @@ _JSON = {"content-type": "application/json"}
         ({"json": {"images": [1]}}, 422, "images.0"),
         ({"json": {"images": ["aGk="] * 5}}, 413, "more than 4 images"),
         ({"json": {"images": ["aGk="], "url": "http://example.org/a.jpg"}}, 422, "url"),
-        ({"content": b"x", "headers": {"content-type": "image/jpeg"}}, 415, "multipart/form-data"),
+        ({"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "multipart/form-data"),
+        ({"content": b"x", "headers": {"content-type": "image/jpeg"}}, 422, "image 1: not an image"),
+        ({"content": b"", "headers": {"content-type": "image/jpeg"}}, 422, "no image"),
+        ({"content": b"--b--\r\n", "headers": _FORM}, 422, "no image"),
+        ({"content": b"--b\r\nx-y: z\r\n\r\nx\r\n--b--", "headers": _FORM}, 400, "no name"),
+        (
+            {
+                "content": b'--b\r\ncontent-disposition: form-data; name="images"; filename="a"\r\n\r\nx',
+                "headers": _FORM,
+            },
+            400,
+            "no end",
+        ),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "boundary"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400, "multipart"),
         ({"params": {"top": 0}, "json": {"images": ["aGk="]}}, 422, "top"),
+        ({"params": {"top": "1001"}, "json": {"images": ["aGk="]}}, 422, "top"),
+        ({"params": {"top": 5000 * "9"}, "json": {"images": ["aGk="]}}, 422, "top"),
         ({"params": {"top": "many"}, "json": {"images": ["aGk="]}}, 422, "top"),
     ],
 )

@@ -6,7 +6,6 @@ import hmac
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,13 +14,21 @@ from headstart.hosts import Names
 OPEN = frozenset({"/health"})
 """Asked by load balancers, which have no token; it tells nothing but that the server is there."""
 
-HEADERS: Mapping[str, str] = {
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+HEADERS: Mapping[bytes, bytes] = {
+    b"cache-control": b"no-store",
+    b"x-content-type-options": b"nosniff",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"referrer-policy": b"no-referrer",
 }
+
+
+GUARDED: Mapping[int, str] = {
+    401: "the token is missing or wrong",
+    403: "a request from another site's page",
+    421: "the Host header is not one of ours",
+}
+"""What the guard answers by itself, for the documentation."""
 
 
 class Guard:
@@ -40,34 +47,35 @@ class Guard:
 
         async def dress(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                message["headers"] = list({**HEADERS, **dict(message.get("headers", ()))}.items())
             await send(message)
 
         await (self._refusal(scope) or self.app)(scope, receive, dress)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
+        heads = heads_of(scope)
+        host = heads.get(b"host", b"").decode("latin-1")
         if not self.names.admit(host):
             return refusal(421, "this server does not answer to that name; headstart serve --allow-host NAME")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        origin = heads.get(b"origin")
+        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
             return refusal(403, "a request from another site's page")
-        if headers.get("sec-fetch-site") == "cross-site":
+        if heads.get(b"sec-fetch-site") == b"cross-site":
             return refusal(403, "a request from another site's page")
-        if self.token and scope["path"] not in OPEN and not self._is_known(headers):
+        if self.token and scope["path"] not in OPEN and not self._is_known(heads):
             answer = refusal(401, "expected the header Authorization: Bearer TOKEN with this server's token")
             answer.headers["www-authenticate"] = "Bearer"
             return answer
         return None
 
-    def _is_known(self, headers: Headers) -> bool:
-        scheme, _, sent = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            sent.strip().encode("utf-8", "surrogateescape"), self.token or b""
-        )
+    def _is_known(self, heads: Mapping[bytes, bytes]) -> bool:
+        scheme, _, sent = heads.get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(), self.token or b"")
+
+
+def heads_of(scope: Scope) -> dict[bytes, bytes]:
+    """A request's headers by name, in lower case; of several with one name the first."""
+    return dict(reversed(scope["headers"]))
 
 
 def refusal(status: int, text: str, *, retry_after: int | None = None) -> JSONResponse:

@@ -1,28 +1,32 @@
-"""Takes a request's images in: multipart files, or base64 in JSON. Nothing is fetched or put on a disk."""
+"""Takes a request's images in: an image as the body, multipart files, or base64 in JSON.
+
+Everything stays in memory. Nothing is fetched or put on a disk.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
+from headstart.serving.forms import FormError, TooManyParts, read_form
 from headstart.serving.limits import MEBI, Limits
 from headstart.sources import printable
 
 _LONGEST_NAME = 200
 """Characters of a file's name that an answer repeats."""
 
-_SMALL_JSON = 262_144
-"""Bytes; a larger body is read in a thread, because reading it would hold up all other requests."""
+_LONGEST_NUMBER = 20
+"""Digits of a length; Python takes quadratic time over thousands of them."""
+
+_SMALL_BODY = 262_144
+"""Bytes; a larger body is parsed in a thread, because parsing it would hold up all other requests."""
 
 
 class Refused(Exception):
@@ -69,43 +73,48 @@ BODY_SCHEMA: dict[str, Any] = {
             }
         },
         "application/json": {"schema": {"$ref": "#/components/schemas/PredictBody"}},
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
     },
 }
 
 
-async def read_images(request: Request, limits: Limits) -> list[Upload]:
+async def read_images(heads: Mapping[bytes, bytes], receive: Receive, *, limits: Limits) -> list[Upload]:
     """The images of a request, within the limits.
+
+    Args:
+        heads: the request's headers.
+        receive: gives its body.
+        limits: what is taken.
 
     Raises:
         Refused: it is too large, too slow, of another form, or has no image.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    sent_as = heads.get(b"content-type", b"").decode("latin-1")
+    parse = _parser_of(sent_as.partition(";")[0].strip().lower())
     try:
         async with asyncio.timeout(limits.body_seconds):
-            if kind == "multipart/form-data":
-                uploads = await _from_multipart(request, limits)
-            elif kind == "application/json":
-                uploads = await _from_json(request, limits)
-            else:
-                raise Refused(415, "expected multipart/form-data with files, or application/json with base64")
+            body = await _body(receive, limits)
     except TimeoutError:
         raise Refused(408, f"the request did not arrive within {limits.body_seconds:g} s") from None
-    except ClientDisconnect:
-        raise Refused(400, "the connection ended before the request did") from None
+    uploads = (
+        parse(body, sent_as, limits)
+        if len(body) <= _SMALL_BODY
+        else await asyncio.to_thread(parse, body, sent_as, limits)
+    )
     if not uploads:
         raise Refused(422, "no image in the request; send files in the field images")
     return uploads
 
 
-def length_of(request: Request, limits: Limits) -> int:
+def length_of(heads: Mapping[bytes, bytes], limits: Limits) -> int:
     """Bytes that a request announces; where it does not, as many as it may have.
 
     Raises:
         Refused: they are too many.
     """
-    text = request.headers.get("content-length", "")
-    length = int(text) if text.isascii() and text.isdigit() else limits.body_bytes
-    if length > limits.body_bytes:
+    text = heads.get(b"content-length", b"")
+    length = int(text) if text.isdigit() and len(text) < _LONGEST_NUMBER else limits.body_bytes
+    if length > limits.body_bytes or len(text) >= _LONGEST_NUMBER:
         raise _too_large(limits)
     return length
 
@@ -120,47 +129,59 @@ def _too_many(limits: Limits) -> Refused:
     return Refused(413, f"more than {limits.images} images in one request; send several requests")
 
 
-async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
+async def _body(receive: Receive, limits: Limits) -> bytes:
+    pieces: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the connection ended before the request did")
+        piece = message.get("body", b"")
+        size += len(piece)
         if size > limits.body_bytes:
             raise _too_large(limits)
-        yield chunk
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _from_multipart(request: Request, limits: Limits) -> list[Upload]:
-    parser = MultiPartParser(
-        request.headers, _bounded(request, limits), max_files=limits.images, max_fields=0
+_Parse = Callable[[bytes, str, Limits], list[Upload]]
+
+
+def _parser_of(kind: str) -> _Parse:
+    if kind == "multipart/form-data":
+        return _from_form
+    if kind == "application/json":
+        return _from_json
+    if kind.startswith("image/"):
+        return _from_image
+    raise Refused(
+        415, "expected multipart/form-data with files, application/json with base64, or one image as image/…"
     )
-    parser.spool_max_size = limits.body_bytes + 1  # in memory: nothing is written outside our own folders
+
+
+def _from_image(body: bytes, sent_as: str, limits: Limits) -> list[Upload]:
+    return [Upload("image 1", body)] if body else []
+
+
+def _from_form(body: bytes, sent_as: str, limits: Limits) -> list[Upload]:
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if "Too many files" in error.message:
-            raise _too_many(limits) from None
-        if "Too many fields" in error.message:
-            raise Refused(422, "a field without a file; send image files in the field images") from None
-        raise Refused(400, f"not readable as multipart/form-data: {error.message}") from None
+        parts = read_form(body, sent_as, most=limits.images)
+    except TooManyParts:
+        raise _too_many(limits) from None
+    except FormError as error:
+        raise Refused(400, f"not readable as multipart/form-data: {error}") from None
     uploads = []
-    try:
-        for number, (field, value) in enumerate(form.multi_items(), 1):
-            if field != "images" or not isinstance(value, UploadFile):
-                raise Refused(422, f"the field {_short(field)!r} is not known; send image files as images")
-            uploads.append(Upload(_short(value.filename or f"image {number}"), value.file.read()))
-    finally:
-        await form.close()
+    for number, part in enumerate(parts, 1):
+        if part.filename is None:
+            raise Refused(422, "a field without a file; send image files in the field images")
+        if part.field != "images":
+            raise Refused(422, f"the field {_short(part.field)!r} is not known; send image files as images")
+        uploads.append(Upload(_short(part.filename or f"image {number}"), part.data))
     return uploads
 
 
-async def _from_json(request: Request, limits: Limits) -> list[Upload]:
-    text = b"".join([chunk async for chunk in _bounded(request, limits)])
-    if len(text) > _SMALL_JSON:
-        return await asyncio.to_thread(_parse, text, limits)
-    return _parse(text, limits)
-
-
-def _parse(text: bytes, limits: Limits) -> list[Upload]:
+def _from_json(text: bytes, sent_as: str, limits: Limits) -> list[Upload]:
     try:
         body = PredictBody.model_validate_json(text)
     except ValidationError as error:

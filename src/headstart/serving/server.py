@@ -53,6 +53,8 @@ def serve(
         RunError: there is no usable classifier.
     """
     logging.basicConfig(format="headstart: %(message)s", level=logging.WARNING)
+    for parser in ("PIL", "python_multipart"):  # what is wrong with a request is told to whoever sent it
+        logging.getLogger(parser).setLevel(logging.CRITICAL)
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
     models = Models(place, batch=limits.batch)
