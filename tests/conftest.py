@@ -1,11 +1,19 @@
-"""Fixtures: private folders for every test, and small labelled images that a network can tell apart."""
+"""Fixtures: private folders for every test, small labelled images that a network can tell apart, Chromium."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+from browsing import Visit, chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CLASSES = ("bars", "discs", "squares")
 
@@ -65,3 +73,25 @@ def make_photos() -> Callable[..., Path]:
 def photos(tmp_path: Path) -> Path:
     """48 labelled photographs in three classes."""
     return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; skips where it is missing."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Opens pages that reach our own servers alone; in the end none of them may have had a complaint."""
+    visits: list[Visit] = []
+
+    def begin(**options: Any) -> Visit:
+        visits.append(Visit.begin(browser, **options))
+        return visits[-1]
+
+    yield begin
+    for made in visits:
+        made.context.close()
+    assert [complaint for made in visits for complaint in made.complaints] == []

@@ -1,21 +1,16 @@
 """The studio in a real browser, with every network but the server's own blocked.
 
-Needs Playwright's Python package and Chromium (`HEADSTART_CHROMIUM`, or `chromium` on the path); the check of
-accessibility needs axe-core.
+What it needs is said in `browsing`; the check of accessibility needs axe-core, see `axe_core`.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,21 +18,12 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 pytest.importorskip("playwright", reason="needs the package playwright")
 
 import httpx
-import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from axe_core import axe_source
-from headstart.web.jobs import Jobs
+from browsing import Visit, inspector, served_by_a_thread
 from headstart.web.studio.app import create_studio
-from headstart.web.studio.collections import Collections
+from headstart.web.studio.server import prepare
 from headstart.web.studio.workbench import Studio
-
-CHROMIUM = os.environ.get("HEADSTART_CHROMIUM") or shutil.which("chromium") or ""
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason="needs Chromium: set HEADSTART_CHROMIUM")
-
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
-TIMEOUT = 60_000
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 @dataclass
@@ -51,80 +37,14 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path, make_photos: Callable[..., Path]) -> Iterator[Served]:
-    home = Path(os.environ["HEADSTART_HOME"])
     root = tmp_path / "root"
     root.mkdir()
-    studio = Studio(
-        home=home,
-        root=root,
-        folder=Path.cwd(),
-        secret=b"s" * 32,
-        collections=Collections(home / "studio" / "data"),
-        work=Jobs(home / "jobs.db"),
-        looks=Jobs(home / "studio" / "looks.db"),
-        learner="ada",
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_studio(studio), log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", studio, root)
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    studio = prepare(root, host="127.0.0.1")
+    with served_by_a_thread(create_studio(studio)) as address:
+        yield Served(address, studio, root)
     studio.servings.stop_all()
     studio.work.close()
     studio.looks.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Visit:
-    """One browser page; `complaints` holds script errors and requests that left for elsewhere."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    visits: list[Visit] = []
-
-    def begin(**options: Any) -> Page:
-        context = browser.new_context(**options)
-        context.set_default_timeout(TIMEOUT)
-        expect.set_options(timeout=TIMEOUT)
-        made = Visit(context.new_page())
-        visits.append(made)
-
-        def only_ours(route: Any) -> None:
-            if route.request.url.startswith("http://127.0.0.1:"):
-                route.continue_()
-            else:
-                made.complaints.append(f"left for {route.request.url}")
-                route.abort()
-
-        context.route(lambda url: not url.startswith(("data:", "blob:")), only_ours)
-        made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
-
-        def note(told: Any) -> None:
-            if "Content Security Policy" in told.text:
-                made.complaints.append(told.text)
-
-        made.page.on("console", note)
-        return made.page
-
-    yield begin
-    for made in visits:
-        made.page.context.close()
-        assert made.complaints == []
 
 
 def make_zip(photos: Path, target: Path) -> Path:
@@ -156,9 +76,9 @@ def train(page: Page, *, softmax: bool = False) -> None:
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_from_an_empty_page_to_a_trained_compared_exported_and_served_classifier(
-    served: Served, visit: Callable[..., Page], photos: Path, tmp_path: Path, javascript: bool
+    served: Served, visit: Callable[..., Visit], photos: Path, tmp_path: Path, javascript: bool
 ) -> None:
-    page = visit(java_script_enabled=javascript)
+    page = visit(java_script_enabled=javascript).page
     send_zip(page, served, photos, tmp_path)
     train(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("shapes")
@@ -190,10 +110,10 @@ def test_from_an_empty_page_to_a_trained_compared_exported_and_served_classifier
 
 
 def test_a_photograph_that_is_chosen_is_classified_with_its_reasons(
-    served: Served, visit: Callable[..., Page], photos: Path
+    served: Served, visit: Callable[..., Visit], photos: Path
 ) -> None:
     shutil.copytree(photos, served.root / "photos")
-    page = visit()
+    page = visit().page
     page.goto(served.address)
     page.get_by_role("link", name="photos", exact=True).click()
     page.get_by_role("button", name="Take this folder").click()
@@ -211,12 +131,12 @@ def test_a_photograph_that_is_chosen_is_classified_with_its_reasons(
 
 
 def test_a_label_is_put_right_by_keyboard_and_the_page_says_how_long_it_took(
-    served: Served, visit: Callable[..., Page], photos: Path
+    served: Served, visit: Callable[..., Visit], photos: Path
 ) -> None:
     for number, path in enumerate(sorted((photos / "discs").iterdir())[:6]):
         path.rename(photos / f"bars/wrong-{number}.jpg")
     shutil.copytree(photos, served.root / "photos")
-    page = visit()
+    page = visit().page
     page.goto(f"{served.address}/folders?at=photos")
     page.get_by_role("button", name="Take this folder").click()
     expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
@@ -231,9 +151,9 @@ def test_a_label_is_put_right_by_keyboard_and_the_page_says_how_long_it_took(
 
 
 def test_the_budget_answers_while_it_is_dragged(
-    served: Served, visit: Callable[..., Page], photos: Path, tmp_path: Path
+    served: Served, visit: Callable[..., Visit], photos: Path, tmp_path: Path
 ) -> None:
-    page = visit()
+    page = visit().page
     send_zip(page, served, photos, tmp_path)
     page.get_by_role("link", name="See what training costs").click()
     slider = page.get_by_role("slider", name="How long may it take?")
@@ -250,8 +170,8 @@ def test_the_budget_answers_while_it_is_dragged(
     expect(page.locator("tr.over")).to_have_count(0)
 
 
-def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Callable[..., Page]) -> None:
-    page = visit()
+def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Callable[..., Visit]) -> None:
+    page = visit().page
     page.goto(served.address)
     page.evaluate(
         """async () => {
@@ -277,27 +197,16 @@ def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Call
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_axe_finds_nothing_and_nothing_overflows(
-    served: Served, visit: Callable[..., Page], photos: Path, scheme: str, width: int
+    served: Served, visit: Callable[..., Visit], photos: Path, scheme: str, width: int
 ) -> None:
-    source = axe_source()
     first = sorted((photos / "bars").iterdir())[0]
     for number, path in enumerate(sorted((photos / "discs").iterdir())[:5]):
         path.rename(photos / f"bars/wrong-{number}.jpg")
     (photos / "discs/copy.jpg").write_bytes(first.read_bytes())
     shutil.copytree(photos, served.root / "photos")
     shutil.copytree(photos / "squares", served.root / "new")
-    page = visit(color_scheme=scheme, viewport={"width": width, "height": 800})
-    found: list[str] = []
-
-    def check(name: str) -> None:
-        page.evaluate(source)
-        result = page.evaluate("rules => axe.run({runOnly: rules, iframes: false})", RULES)
-        for violation in result["violations"]:
-            places = [node["html"] for node in violation["nodes"]]
-            found.append(f"{name}: {violation['id']}: {places[:2]}")
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append(f"{name}: wider than the window")
-
+    page = visit(color_scheme=scheme, viewport={"width": width, "height": 800}).page
+    found, check = inspector(page, frames=False)
     page.goto(served.address)
     check("empty start")
     page.goto(f"{served.address}/folders?at=photos")

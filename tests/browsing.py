@@ -1,0 +1,118 @@
+"""For the tests in a real browser: pages that may reach our own servers alone, and what axe-core objects to.
+
+They need Playwright's Python package and Chromium (`HEADSTART_CHROMIUM`, or one on the path).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from axe_core import axe_source
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+TIMEOUT = 60_000
+"""Milliseconds: a training may have to end first, on a machine that does other things too."""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A running browser; skips the test where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    found = os.environ.get("HEADSTART_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
+    if not Path(found).is_file():
+        pytest.skip("needs Chromium: set HEADSTART_CHROMIUM")
+    api.expect.set_options(timeout=TIMEOUT)
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served_by_a_thread(app: Any) -> Iterator[str]:
+    """The address at which an ASGI application answers."""
+    import uvicorn
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+@dataclass
+class Visit:
+    """One page in a context of its own, which can be cut off from the network.
+
+    ``complaints`` holds script errors, what the content policy forbade and requests that left for elsewhere.
+    """
+
+    context: BrowserContext
+    page: Page
+    online: bool = True
+    complaints: list[str] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, browser: Browser, **options: Any) -> Visit:
+        """An empty page; the options are those of a browser's context."""
+        context = browser.new_context(accept_downloads=True, **options)
+        context.set_default_timeout(TIMEOUT)
+        made = cls(context, context.new_page())
+        context.route(lambda url: not url.startswith(("data:", "blob:")), made._let_pass)
+        made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
+        made.page.on("console", made._note)
+        return made
+
+    def _let_pass(self, route: Route) -> None:
+        if not self.online:
+            route.abort("internetdisconnected")
+        elif route.request.url.startswith("http://127.0.0.1:"):
+            route.continue_()
+        else:
+            self.complaints.append(f"left for {route.request.url}")
+            route.abort()
+
+    def _note(self, told: ConsoleMessage) -> None:
+        if "Content Security Policy" in told.text:
+            self.complaints.append(told.text)
+
+
+def inspector(page: Page, *, frames: bool = True) -> tuple[list[str], Callable[[str], None]]:
+    """What axe-core and the window's width object to, and a function that asks them about the open page.
+
+    Args:
+        page: where the pages are opened.
+        frames: whether axe-core looks into frames too.
+    """
+    source, found = axe_source(), list[str]()
+
+    def check(name: str) -> None:
+        page.evaluate(source)
+        options = {"runOnly": RULES, "iframes": frames}
+        for violation in page.evaluate("options => axe.run(options)", options)["violations"]:
+            places = [node["html"] for node in violation["nodes"]]
+            found.append(f"{name}: {violation['id']}: {places[:2]}")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"{name}: wider than the window")
+
+    return found, check
