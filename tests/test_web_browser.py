@@ -1,47 +1,37 @@
 """The lesson in a real browser, with every network but the server's own blocked.
 
-Needs Playwright's Python package and Chromium (`HEADSTART_CHROMIUM`, or `chromium` on the path). The check of
-accessibility needs axe-core, see `axe_core`.
+What it needs is said in `browsing`; the check of accessibility needs axe-core, see `axe_core`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 pytest.importorskip("playwright", reason="needs the package playwright")
 
-import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from axe_core import axe_source
-from headstart.lessons import badges, experiments, library, pictures
+from browsing import Visit, inspector, served_by_a_thread
+from children import started
+from headstart.lessons import badges, experiments, pictures
 from headstart.lessons.attempts import Item
-from headstart.lessons.progress import Line, Progress
+from headstart.lessons.progress import Line
 from headstart.web.app import create_app
-from headstart.web.evidence import Evidence
-from headstart.web.jobs import Jobs
-from headstart.web.site import Site, load_secret
-
-CHROMIUM = os.environ.get("HEADSTART_CHROMIUM") or shutil.which("chromium") or ""
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason="needs Chromium: set HEADSTART_CHROMIUM")
-
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+from headstart.web.server import prepare
+from headstart.web.site import Site
 
 
 class MovingClock:
@@ -78,81 +68,11 @@ class Served:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
     clock = MovingClock()
-    store = Progress.open(tmp_path / "progress.db")
-    secret = load_secret(tmp_path)
-    pack = library.load_pack()
-    site = Site(
-        pack=pack,
-        store=store,
-        home=tmp_path,
-        secret=secret,
-        jobs=Jobs(tmp_path / "jobs.db"),
-        evidence=Evidence(experiments),
-        learner="ada",
-        clock=clock,
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(site), log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", site, clock)
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Visit:
-    """One browser context; `complaints` holds script errors and requests that left for elsewhere."""
-
-    context: BrowserContext
-    page: Page
-    online: bool = True
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    contexts: list[Visit] = []
-
-    def begin(**options: Any) -> Visit:
-        context = browser.new_context(accept_downloads=True, **options)
-        context.set_default_timeout(20_000)
-        made = Visit(context, context.new_page())
-        contexts.append(made)
-
-        def only_ours(route: Any) -> None:
-            if not made.online:
-                route.abort("internetdisconnected")
-            elif route.request.url.startswith("http://127.0.0.1:"):
-                route.continue_()
-            else:
-                made.complaints.append(f"left for {route.request.url}")
-                route.abort()
-
-        context.route("**/*", only_ours)
-        made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
-        made.page.on(
-            "console",
-            lambda told: (
-                made.complaints.append(told.text) if "Content Security Policy" in told.text else None
-            ),
-        )
-        return made
-
-    yield begin
-    for made in contexts:
-        assert made.complaints == []
-        made.context.close()
+    site = replace(prepare(None, host="127.0.0.1"), learner="ada", clock=clock)
+    with served_by_a_thread(create_app(site)) as address:
+        yield Served(address, site, clock)
+    site.jobs.close()
+    site.store.close()
 
 
 def begin(page: Page, address: str, *, timer: str = "2 minutes") -> None:
@@ -335,24 +255,6 @@ def test_the_keyboard_alone_is_enough(served: Served, visit: Callable[..., Visit
     expect(page.get_by_role("heading", name="✓ Correct")).to_be_visible()
 
 
-RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}"
-
-
-def inspector(page: Page) -> tuple[list[str], Callable[[str], None]]:
-    """What axe-core and the window's width object to, and a function that asks them about the open page."""
-    source, found = axe_source(), list[str]()
-
-    def check(name: str) -> None:
-        page.evaluate(source)
-        for violation in page.evaluate(f"axe.run({RULES})")["violations"]:
-            places = [node["html"] for node in violation["nodes"]]
-            found.append(f"{name}: {violation['id']}: {places[:2]}")
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append(f"{name}: wider than the window")
-
-    return found, check
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_axe_finds_nothing_on_pages_full_of_results(
@@ -441,40 +343,39 @@ def test_axe_finds_nothing_and_nothing_overflows(
 
 
 def test_a_killed_server_loses_no_accepted_answer(visit: Callable[..., Visit]) -> None:
-    server, address = start_server(0)
-    try:
+    with learning() as (server, address):
         page = visit().page
         begin(page, address)
         open_problem(page)
         options = page.locator("input[name=option]").evaluate_all("all => all.map((one) => one.value)")
         with page.expect_response(lambda response: response.url.endswith("/choose")):
             choose(page, options[2])
-        kill(server)
-        server, _ = start_server(int(address.rsplit(":", 1)[1]))
+        server.kill()
+    with learning(int(address.rsplit(":", 1)[1])):
         page.reload()
         expect(page.locator(f"input[value='{options[2]}']")).to_be_checked()
         submit(page)
         expect(page.locator("input:disabled, .answered")).to_have_count(1)
-    finally:
-        kill(server)
 
 
-def kill(server: subprocess.Popen[str]) -> None:
-    server.send_signal(signal.SIGKILL)
-    server.communicate()
-
-
-def start_server(port: int) -> tuple[subprocess.Popen[str], str]:
+@contextmanager
+def learning(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A lesson's server in a process of its own, and its address."""
     program = "from headstart.cli import main; main()"
     command = [sys.executable, "-c", program, "learn", "--no-browser", "--port", str(port)]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr
-    line = server.stderr.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+", line)
-    assert found, line
+    with started(command, stderr=subprocess.PIPE) as server:
+        assert server.stderr
+        line = server.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line
+        wait_until_it_listens(int(found[0].rsplit(":", 1)[1]))
+        yield server, found[0]
+
+
+def wait_until_it_listens(port: int) -> None:
     for _ in range(100):
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", int(found[0].rsplit(":", 1)[1]))) == 0:
-                return server, found[0]
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
         time.sleep(0.05)
     raise AssertionError("the server does not listen")
