@@ -3,113 +3,29 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from PIL import Image
-from starlette.testclient import TestClient
 
-from headstart.plans.estimates import Range
 from headstart.runs import RunStore, read_run
-from headstart.web.jobs import Jobs, Stopped
-from headstart.web.studio import folders, uploads, work
-from headstart.web.studio.app import ROOMS, create_studio, largest
-from headstart.web.studio.collections import Collections
-from headstart.web.studio.server import wind_down
-from headstart.web.studio.watching import phases
-from headstart.web.studio.workbench import Live, Studio
-
-HOME = "http://127.0.0.1:8423"
-WAIT_SECONDS = 60.0
-
-
-@dataclass
-class World:
-    """A served studio, and a browser in front of it."""
-
-    studio: Studio
-    browser: TestClient
-    root: Path
-
-    def csrf(self) -> str:
-        found = re.search(r'name="csrf" value="(\w+)"', self.browser.get("/").text)
-        assert found
-        return found[1]
-
-    def post(self, address: str, *, files: Any = None, **form: Any) -> Any:
-        return self.browser.post(address, data={"csrf": self.csrf(), **form}, files=files)
-
-    def wait(self, address: str) -> Any:
-        """The page that a job's address leads to in the end."""
-        end = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < end:
-            job = self.studio.job(address.rsplit("/", 1)[1])
-            if job.over:
-                assert job.state == "done", job.message
-                return job
-            time.sleep(0.02)
-        raise AssertionError(f"{address} took longer than {WAIT_SECONDS} s")
-
-    def open(self, path: str = "photos") -> str:
-        """Opens a folder and waits until it was looked at; the data set's address."""
-        answer = self.post("/open", path=path)
-        assert answer.status_code == 200, answer.text
-        identity = answer.url.path.rsplit("/", 1)[1]
-        job = self.studio.looks.last("check", name=identity, learner="studio")
-        assert job
-        self.wait(job.id and f"/jobs/{job.id}")
-        return str(answer.url.path)
-
-    def plan(self, data: str) -> None:
-        self.browser.get(f"{data}/plan")
-        job = self.studio.work.last("plan", name=data.rsplit("/", 1)[1], learner="studio")
-        assert job
-        self.wait(f"/jobs/{job.id}")
-
-    def train(self, data: str, **form: Any) -> str:
-        """Trains on a data set; the run's address."""
-        answer = self.post(f"{data}/train", **{"chosen": "builtin@96/all", **form})
-        assert answer.url.path.startswith("/jobs/"), answer.text
-        return f"/runs/{self.wait(answer.url.path).result['run']}"
+from headstart.web.studio import folders, uploads
+from headstart.web.studio.app import ROOMS, largest
+from studio_worlds import World, studio_worlds
 
 
 @pytest.fixture
 def make_world(tmp_path: Path, make_photos: Callable[..., Path]) -> Iterator[Callable[..., World]]:
-    root = tmp_path / "root"
-    make_photos(root / "photos", per_class=14)
-    made: list[Studio] = []
-
-    def make(**changes: Any) -> World:
-        home = Path(os.environ["HEADSTART_HOME"])
-        studio = Studio(
-            home=home,
-            root=root,
-            folder=Path.cwd(),
-            secret=b"s" * 32,
-            collections=Collections(home / "studio" / "data"),
-            work=Jobs(home / "jobs.db"),
-            looks=Jobs(home / "studio" / "looks.db"),
-            learner="ada",
-        )
-        studio = replace(studio, **changes)
-        made.append(studio)
-        return World(studio, TestClient(create_studio(studio), base_url=HOME), root)
-
-    yield make
-    for studio in made:
-        studio.servings.stop_all()
-        studio.work.close()
-        studio.looks.close()
+    make_photos(tmp_path / "root" / "photos", per_class=14)
+    with studio_worlds(tmp_path / "root") as make:
+        yield make
 
 
 @pytest.fixture
@@ -413,134 +329,6 @@ def test_every_page_forbids_what_is_not_ours(world: World) -> None:
         answer = world.browser.get(address)
         assert answer.headers["content-security-policy"].startswith("default-src 'self'"), address
         assert not re.search(r"<style|style=|<script(?![^>]*src=)|\son\w+=", answer.text), address
-
-
-# Jobs -------------------------------------------------------------------------------------------------------
-
-
-def test_jobs_outlive_the_server_and_what_was_cut_off_can_go_on(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = Path(os.environ["HEADSTART_HOME"])
-    before = Jobs(home / "jobs.db")
-    path = os.fsencode(Path.cwd() / "photos").hex()
-    cut = before.add("fit", name="aa", learner="studio", body={"data": "aa", "path": path, "size": 96})
-    with before._writing() as database:  # as a kill -9 leaves it
-        database.execute("update jobs set state = 'running', starts = 1 where id = ?", (cut.id,))
-        database.execute("insert into events values (?, 2, 'running', '{}')", (cut.id,))
-    before.close()
-    world = make_world()
-    end = time.monotonic() + WAIT_SECONDS
-    while not world.studio.job(cut.id).over and time.monotonic() < end:
-        time.sleep(0.02)
-    page = world.browser.get(f"/jobs/{cut.id}").text
-    assert "Interrupted" in page and "Continue" in page
-    assert f"/jobs/{cut.id}" in world.browser.get("/").text
-    (Path.cwd() / "photos").symlink_to(world.root / "photos")
-    again = world.post(f"/jobs/{cut.id}/continue")
-    assert again.url.path != f"/jobs/{cut.id}"
-    run = world.wait(again.url.path).result["run"]
-    assert world.browser.get(f"/runs/{run}").status_code == 200
-    assert f"/jobs/{cut.id}" not in world.browser.get("/").text
-
-
-def test_a_studio_that_ends_stops_what_it_runs_so_that_it_can_go_on(
-    make_world: Callable[..., World], make_photos: Callable[..., Path]
-) -> None:
-    world = make_world()
-    make_photos(world.root / "photos", per_class=60)
-    data = world.open()
-    answer = world.post(f"{data}/train", chosen="builtin@128/all", views="4")
-    identity = answer.url.path[6:]
-    end = time.monotonic() + WAIT_SECONDS
-    while not (live := world.studio.live.get(identity)) or not live.phases:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    wind_down(world.studio)
-    later = make_world()
-    assert later.studio.job(identity).state == "stopped"
-    assert "Continue" in later.browser.get(answer.url.path).text
-
-
-def test_a_training_stops_when_asked_and_goes_on_from_the_cache(
-    world: World, monkeypatch: pytest.MonkeyPatch, make_photos: Callable[..., Path]
-) -> None:
-    make_photos(world.root / "photos", per_class=50)
-    data = world.open()
-    told: list[str] = []
-
-    def stop_at_features(teller: work.Teller, phase: str, done: int, total: int) -> None:
-        told.append(phase)
-        if done > 100:
-            world.post(f"/jobs/{world.studio.work.unfinished()[0].id}/stop")
-        teller.tell(phase, done, total)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(work.Teller, "__call__", stop_at_features)
-        answer = world.post(f"{data}/train", chosen="builtin@96/all")
-        end = time.monotonic() + WAIT_SECONDS
-        while not world.studio.job(answer.url.path[6:]).over and time.monotonic() < end:
-            time.sleep(0.02)
-    assert told and world.studio.job(answer.url.path[6:]).state == "stopped"
-    assert world.studio.runs() == [] and "Continue" in world.browser.get(answer.url.path).text
-    again = world.post(f"{answer.url.path}/continue")
-    run = world.studio.run(world.wait(again.url.path).result["run"])
-    assert run.cache["hits"] > 0
-
-
-def test_a_job_is_watched_with_its_prediction_and_its_curve(world: World) -> None:
-    data = world.open()
-    answer = world.post(f"{data}/train", chosen="builtin@96/all", head="softmax", epochs="3")
-    identity = answer.url.path[6:]
-    with world.browser.stream("GET", f"/jobs/{identity}/events") as stream:
-        text = "".join(stream.iter_text())
-    assert "event: state" in text and '"over": true' in text and "/runs/" in text
-    live = world.studio.live[identity]
-    assert live.expected and live.expected.low <= live.expected.median <= live.expected.high
-    assert [entry["epoch"] for entry in live.epochs] == [1, 2, 3]
-    run = world.studio.run(world.studio.job(identity).result["run"])
-    assert "<polyline" in world.browser.get(f"/runs/{run.id}").text
-
-
-def test_after_the_last_counted_phase_the_page_says_what_follows(world: World) -> None:
-    answer = world.post(f"{world.open()}/train", chosen="builtin@96/all")
-    job = replace(world.studio.job(answer.url.path[6:]), state="running")
-    rows = phases(job, Live(phases={"features": (42, 42)}))
-    assert [row["name"] for row in rows] == ["features", "training"] and rows[-1]["of"] == 0
-    rows = phases(job, Live(phases={"features": (42, 42), "epochs": (3, 3)}))
-    assert rows[-1]["name"] == "saving"
-    world.wait(answer.url.path)
-
-
-def test_a_teller_passes_predictions_on_and_lets_itself_be_stopped() -> None:
-    def stopped(phase: str, done: int, total: int) -> None:
-        raise Stopped
-
-    teller = work.Teller(stopped, Live())
-    teller.expect(Range(1.0, 2.0, 3.0))
-    assert teller.live.expected == Range(1.0, 2.0, 3.0)
-    with pytest.raises(Stopped):
-        teller("features", 1, 2)
-    assert teller.live.phases == {"features": (1, 2)}
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        {"chosen": ""},
-        {"chosen": "../../weights@96/all"},
-        {"chosen": "builtin@96/all; rm"},
-        {"chosen": "builtin@96/all", "head": "forest"},
-        {"chosen": "builtin@96/all", "epochs": "-1"},
-        {"chosen": "builtin@96/all", "views": "1000"},
-    ],
-)
-def test_a_training_that_cannot_be_is_refused_before_it_waits(world: World, form: dict[str, str]) -> None:
-    data = world.open()
-    answer = world.post(f"{data}/train", **form)
-    assert answer.status_code == 400
-    assert "xpected" in answer.text or "hoose one of the rows" in answer.text
-    assert world.studio.work.last("fit", name=data.rsplit("/", 1)[1], learner="studio") is None
 
 
 # Using it ---------------------------------------------------------------------------------------------------

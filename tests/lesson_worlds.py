@@ -1,0 +1,159 @@
+"""A lesson that tests serve and look at over HTTP, with a clock and experiments that they hold."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from headstart.lessons.pack import Pack
+from headstart.lessons.progress import Progress
+from headstart.web.app import create_app
+from headstart.web.evidence import Evidence
+from headstart.web.jobs import Jobs
+from headstart.web.site import Site, load_secret
+from lesson_packs import secret_pack
+
+HOME = "http://127.0.0.1:8421"
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class FakeExperiments:
+    """One experiment, which waits until it is let go."""
+
+    results_by_name: dict[str, Any] = field(default_factory=dict)
+    gate: threading.Event = field(default_factory=threading.Event)
+    asked: list[tuple[Any, Any]] = field(default_factory=list)
+    names: tuple[str, ...] = ("one-pass", "pretrained-vs-scratch")
+
+    def registry(self) -> tuple[str, ...]:
+        return self.names
+
+    def describe(self, name: str, *, parameters: Any = None) -> Any:
+        return SimpleNamespace(
+            predicted_range=(2.0, 4.0), predicted_from="planned", bound=60.0, own_images=True, missing=""
+        )
+
+    def latest(self, name: str, *, as_declared: bool = False) -> Any:
+        return self.results_by_name.get(name)
+
+    def results(self) -> Mapping[str, Mapping[str, object]]:
+        return {name: result.fields for name, result in self.results_by_name.items()}
+
+    def run(self, name: str, *, parameters: Any = None, source: Any = None, progress: Any = None) -> Any:
+        self.asked.append((parameters, source))
+        progress("training", 1, 2)
+        assert self.gate.wait(10)
+        fields = {"ratio": 3.5, "seconds_pretrained": 2.0, "seconds_scratch": 9.0}
+        plot = SimpleNamespace(
+            kind="line",
+            title="Seconds <both>",
+            x="epochs",
+            y="seconds",
+            series=(SimpleNamespace(name="once", points=((1, 1.0), (2, 2.0))),),
+        )
+        table = SimpleNamespace(columns=("epochs", "seconds"), rows=((1, 1.0),))
+        plot.table = lambda: table
+        result = SimpleNamespace(
+            name=name, fields=fields, plots=(plot,), table=table, notes=(), varied=(), created="now",
+            data="digits", seconds=2.0, predicted_seconds=3.0, seed=0, parameters={}, machine={}, versions={},
+        )  # fmt: skip
+        self.results_by_name[name] = result
+        return result
+
+
+@dataclass
+class World:
+    """A served lesson, and a browser in front of it."""
+
+    site: Site
+    clock: Clock
+    browser: TestClient
+    experiments: FakeExperiments
+    token: str = ""
+
+    def another(self) -> TestClient:
+        return TestClient(self.browser.app, base_url=HOME)
+
+    def csrf(self) -> str:
+        if not self.token:
+            found = re.search(r'name="csrf" value="(\w+)"', self.browser.get("/modes/challenge").text)
+            assert found
+            self.token = found[1]
+        return self.token
+
+    def post(self, address: str, **form: Any) -> Any:
+        return self.browser.post(address, data={"csrf": self.csrf(), **form})
+
+    def begin(self, timer: str = "1") -> str:
+        return str(self.post("/modes/challenge/begin", timer=timer).url.path).rsplit("/", 1)[0]
+
+    def answer(self, challenge: str, number: int, *, right: bool = True, key: str = "0" * 32) -> Any:
+        state = self.site.store.challenge(challenge.rsplit("/", 1)[1])
+        item = state.items[number - 1]
+        wrong = [i for i, _ in item.layout.options if i != item.layout.answer and i not in item.tried]
+        option = item.layout.answer if right else wrong[0]
+        return self.post(f"{challenge}/{number}/submit", option=option, key=key)
+
+    def open(self, challenge: str, number: int) -> Any:
+        return self.post(f"{challenge}/{number}/open")
+
+
+@contextmanager
+def lesson_worlds(folder: Path) -> Iterator[Callable[..., World]]:
+    """Makes worlds that keep everything in one folder; their experiments and stores end with it."""
+    worlds: list[World] = []
+
+    def make(pack: Pack | None = None, **changes: Any) -> World:
+        clock, experiments = Clock(), FakeExperiments()
+        site = Site(
+            pack=pack or secret_pack(),
+            store=Progress.open(folder / "progress.db"),
+            home=folder,
+            secret=load_secret(folder),
+            jobs=Jobs(folder / "jobs.db"),
+            evidence=Evidence(experiments),
+            learner="ada",
+            clock=clock,
+        )
+        site = replace(site, **changes)
+        worlds.append(World(site, clock, TestClient(create_app(site), base_url=HOME), experiments))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.experiments.gate.set()
+        world.site.jobs.close()
+    for world in worlds:
+        world.site.store.close()
+
+
+def finished(world: World, *, seconds: float = 10.0) -> None:
+    """Lets the experiments go, and waits until the queue is empty."""
+    world.experiments.gate.set()
+    for _ in range(int(100 * seconds)):
+        if not world.site.jobs.unfinished():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("the experiment did not end")
