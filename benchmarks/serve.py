@@ -1,35 +1,40 @@
 """`headstart serve` under load from a second process, against what decoding plus the network allow.
 
 First every image's answer is compared with `classifier.predict`. Then, in turns so that both see the same
-machine, images are decoded and run in this process (the ceiling: all cores, no HTTP, no client), and the
-server is loaded over kept-alive connections by a process of its own, whose work comes out of the same cores.
+machine, images are decoded and run in this process (the ceiling: all cores, no HTTP, and no load beside it,
+which makes it the stricter one), and the server is loaded over kept-alive connections by a process of its
+own, whose work comes out of the same cores; what each spends of them is printed too.
 Then ten times as many connections ask at once and ask again the moment that they are refused: refusals must
 be 503 with Retry-After, and every request that was not refused must be answered rightly. `--soak` keeps that
 load up and prints the server's memory.
 
-    python benchmarks/serve.py ../shared/data/flowers [--images-per-request 1] [--soak 600]
+    python benchmarks/serve.py ../shared/data/flowers [--images-per-request 1] [--form body] [--soak 600]
 """
 
 import argparse
-import asyncio
 import json
 import os
+import selectors
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 TARGET = 0.7
 CONNECTIONS = 32
 OVERLOAD = 10
+PATIENCE = 60.0
+"""Seconds without any answer after which the requests under way count as lost."""
 FLAT_BYTES = 32 * 2**20
 """How far memory may rise between the first tenth of a soak and its end."""
 
@@ -45,17 +50,22 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--images", type=int, default=512, help="photographs to ask with")
     parser.add_argument("--images-per-request", type=int, default=1)
+    parser.add_argument(
+        "--form", choices=("multipart", "body"), default="multipart", help="body: the image itself, alone"
+    )
     parser.add_argument("--seconds", type=float, default=6.0, help="of each turn")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--soak", type=float, default=20.0, help="seconds of tenfold load")
     options = parser.parse_args()
+    if options.form == "body" and options.images_per_request != 1:
+        parser.error("--form body: a body is one image")
     with tempfile.TemporaryDirectory() as scratch:
         run = fitted(options.data, Path(scratch))
         files = sorted(path for path in options.data.rglob("*.jpg"))[:: max(1, 1000 // options.images)]
         files = files[: options.images]
         with server(run) as (address, process):
             expected = compare_answers(run, files, address)
-            measure(run, files, address, options)
+            measure(run, files, address, process, options)
             overload(files, address, process, expected, options)
 
 
@@ -96,8 +106,8 @@ def compare_answers(run: Path, files: Sequence[Path], address: tuple[str, int]) 
     classifier = headstart.load(run)
     wanted = classifier.predict(files, top=len(classifier.classes))
     allowed, worst, others = ALLOWED[classifier.precision], 0.0, 0
-    loop_answers = asyncio.run(ask_all(address, [request([file], top=1000) for file in files]))
-    for prediction, (status, body) in zip(wanted, loop_answers, strict=True):
+    answers = ask_all(address, [request([file], top=1000) for file in files])
+    for prediction, (status, body) in zip(wanted, answers, strict=True):
         if status != 200:
             raise SystemExit(f"{prediction.path}: {status} {body!r}")
         found = dict(json.loads(body)["predictions"][0]["top"])
@@ -112,28 +122,49 @@ def compare_answers(run: Path, files: Sequence[Path], address: tuple[str, int]) 
         f"answers equal classifier.predict on {len(files)} images: largest difference {worst:.2g}, "
         f"{others} other labels ({classifier.precision})"
     )
-    return [json.loads(body)["predictions"][0]["label"] for _, body in loop_answers]
+    return [json.loads(body)["predictions"][0]["label"] for _, body in answers]
 
 
-def measure(run: Path, files: Sequence[Path], address: tuple[str, int], options: argparse.Namespace) -> None:
-    """Ceiling and server in turns; prints the ratio of the medians."""
+def measure(
+    run: Path,
+    files: Sequence[Path],
+    address: tuple[str, int],
+    process: subprocess.Popen[str],
+    options: argparse.Namespace,
+) -> None:
+    """Ceiling and server in turns; prints the ratio of the medians, and whose time went where."""
     ceiling = Ceiling(run, files)
     ceiling.images_per_second(1.0)
-    load(address, files, options.images_per_request, connections=CONNECTIONS, seconds=1.0)
-    rows = []
+    load(address, files, options, connections=CONNECTIONS, seconds=1.0)
+    ratios, costs = [], []
     for _ in range(options.turns):
-        most = ceiling.images_per_second(options.seconds)
-        outcome = load(
-            address, files, options.images_per_request, connections=CONNECTIONS, seconds=options.seconds
-        )
-        rows.append((most, outcome["images"] / outcome["elapsed"]))
-        print(f"  ceiling {rows[-1][0]:7.0f} images/s   served {rows[-1][1]:7.0f}   {outcome['statuses']}")
-    ratios = sorted(served / most for most, served in rows)
+        before = time.process_time()
+        most, images = ceiling.images_per_second(options.seconds)
+        own, servers = time.process_time() - before, cpu_seconds(process.pid)
+        outcome = load(address, files, options, connections=CONNECTIONS, seconds=options.seconds)
+        servers = cpu_seconds(process.pid) - servers
+        served = outcome["images"] / outcome["elapsed"]
+        ratios.append(served / most)
+        costs.append((own / images, servers / outcome["images"], outcome["cpu"] / outcome["images"]))
+        print(f"  ceiling {most:7.0f} images/s   served {served:7.0f}   {outcome['statuses']}")
+    alone, server, client = (1e3 * statistics.median(column) for column in zip(*costs, strict=True))
     print(
-        f"{options.images_per_request} images a request, {CONNECTIONS} connections: "
-        f"served / ceiling {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; "
+        f"{options.images_per_request} images a request ({options.form}), {CONNECTIONS} connections: "
+        f"served / ceiling {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}; "
         f"at least {TARGET} wanted)"
     )
+    print(
+        f"processor time an image: {alone:.2f} ms decoding and network alone, {server:.2f} ms the server, "
+        f"{client:.2f} ms the load; with the load beside it nothing could do better than "
+        f"{alone / (alone + client):.2f} of the ceiling, and by processor time it is "
+        f"{alone / (server + client):.2f}"
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of another process, all threads, user and system (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Ceiling:
@@ -146,8 +177,8 @@ class Ceiling:
         self.data = [file.read_bytes() for file in files]
         self.network = self.classifier.compiled(32)
 
-    def images_per_second(self, seconds: float) -> float:
-        """Images a second over about so many seconds."""
+    def images_per_second(self, seconds: float) -> tuple[float, int]:
+        """Images a second over about so many seconds, and how many there were."""
         from headstart.images import CENTRE, open_image, render, shortest_side_needed
 
         preprocess = self.classifier.preprocess
@@ -167,7 +198,7 @@ class Ceiling:
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
             while time.perf_counter() - started < seconds:
                 images += sum(len(found["probabilities"]) for _, found in self.network.stream(batches(pool)))
-        return images / (time.perf_counter() - started)
+        return images / (time.perf_counter() - started), images
 
 
 def overload(
@@ -185,7 +216,7 @@ def overload(
         outcome = load(
             address,
             files,
-            options.images_per_request,
+            options,
             connections=OVERLOAD * CONNECTIONS,
             seconds=seconds,
             labels=expected,
@@ -239,95 +270,153 @@ class Memory:
 # The client ----------------------------------------------------------------------------------------------
 
 
-def request(files: Sequence[Path], *, top: int = 5) -> bytes:
+def request(files: Sequence[Path], *, top: int = 5, form: str = "multipart") -> bytes:
     """A whole HTTP request, ready to be sent: the client must cost little, for it shares the cores."""
-    mark = "headstart-benchmark-9c1d"
-    parts = [
-        f'--{mark}\r\ncontent-disposition: form-data; name="images"; filename="{file.name}"\r\n\r\n'.encode()
-        + file.read_bytes()
-        + b"\r\n"
-        for file in files
-    ]
-    body = b"".join([*parts, f"--{mark}--\r\n".encode()])
+    if form == "body":
+        body, kind = files[0].read_bytes(), "image/jpeg"
+    else:
+        mark = "headstart-benchmark-9c1d"
+        parts = [
+            f'--{mark}\r\ncontent-disposition: form-data; name="images"; filename="{file.name}"\r\n'
+            "content-type: image/jpeg\r\n\r\n".encode()
+            + file.read_bytes()
+            + b"\r\n"
+            for file in files
+        ]
+        body, kind = b"".join([*parts, f"--{mark}--\r\n".encode()]), f"multipart/form-data; boundary={mark}"
     head = (
         f"POST /predict?top={top} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n"
-        f"content-type: multipart/form-data; boundary={mark}\r\n\r\n"
+        f"content-type: {kind}\r\n\r\n"
     )
     return head.encode() + body
 
 
-class Connection(asyncio.Protocol):
-    """One kept-alive connection: sends a request, reads the answer."""
+class Connection:
+    """One kept-alive connection over a plain socket: what the load costs is taken from the server's cores."""
 
-    def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.answer: asyncio.Future[tuple[int, bytes, bool]] | None = None
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address, self.number = address, -1
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.left, self.come, self.answered = memoryview(b""), b"", False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self.transport = transport
+    def ask(self, number: int, data: bytes) -> None:
+        """Send a request, as far as the system takes it."""
+        self.number, self.left, self.come, self.answered = number, memoryview(data), b"", False
+        self.send()
 
-    def ask(self, data: bytes) -> "asyncio.Future[tuple[int, bytes, bool]]":
-        """Status, body, and whether there was a Retry-After."""
-        self.answer = asyncio.get_running_loop().create_future()
-        self.transport.write(data)  # type: ignore[attr-defined]
-        return self.answer
+    def send(self) -> None:
+        """Send what is left."""
+        with suppress(BlockingIOError):
+            self.left = self.left[self.socket.send(self.left) :]
 
-    def data_received(self, data: bytes) -> None:
-        """Complete the answer once all of it is there."""
-        self.buffer += data
-        end = self.buffer.find(b"\r\n\r\n")
-        if end < 0 or self.answer is None:
+    def answer(self) -> tuple[int, bytes, bool] | None:
+        """Status, body and whether there was a Retry-After, once all of it has come."""
+        piece = self.socket.recv(1 << 16)
+        if not piece:
+            raise ConnectionError("the connection ended before the answer")
+        self.come += piece
+        head, found, body = self.come.partition(b"\r\n\r\n")
+        if not found:
+            return None
+        head = head.lower()
+        if len(body) < int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]):
+            return None
+        return int(head[9:12]), body, b"retry-after:" in head
+
+
+Answered = Callable[[int, int, bytes, bool], None]
+"""Is told a request's number, its answer's status and body, and whether there was a Retry-After."""
+
+
+def exchange(
+    address: tuple[str, int],
+    requests: Sequence[bytes],
+    *,
+    numbers: Iterator[int],
+    connections: int,
+    answered: Answered,
+) -> int:
+    """Ask over so many connections, each again as soon as it was answered; how many requests were lost."""
+    lost = 0
+    selector = selectors.DefaultSelector()
+
+    def follow(connection: Connection) -> None:
+        """Send the next request, or end the connection."""
+        number = next(numbers, None)
+        if number is None:
+            selector.unregister(connection.socket)
+            connection.socket.close()
             return
-        head = bytes(self.buffer[:end]).lower()
-        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(self.buffer) >= end + 4 + length:
-            body = bytes(self.buffer[end + 4 : end + 4 + length])
-            del self.buffer[: end + 4 + length]
-            self.answer.set_result((int(head[9:12]), body, b"retry-after:" in head))
+        connection.ask(number, requests[number])
+        watch(connection)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """An answer that will not come is an error."""
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_exception(ConnectionError("the connection ended before the answer"))
+    def watch(connection: Connection) -> None:
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.left else 0)
+        if selector.get_key(connection.socket).events != wanted:
+            selector.modify(connection.socket, wanted, connection)
+
+    def begin() -> None:
+        connection = Connection(address)
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+        follow(connection)
+
+    def attend(connection: Connection, events: int) -> None:
+        """Send and receive; a refusal may come before all of its request was sent."""
+        if events & selectors.EVENT_WRITE:
+            connection.send()
+            watch(connection)
+        found = connection.answer() if events & selectors.EVENT_READ else None
+        if found:
+            answered(connection.number, *found)
+            connection.answered = True
+        if connection.answered and not connection.left:
+            follow(connection)
+
+    for _ in range(connections):
+        begin()
+    while selector.get_map():
+        ready = selector.select(PATIENCE)
+        if not ready:  # no answer for so long: none will come
+            return lost + len(selector.get_map())
+        for key, events in ready:
+            try:
+                attend(key.data, events)
+            except ConnectionError:
+                lost += not key.data.answered
+                selector.unregister(key.data.socket)
+                key.data.socket.close()
+                begin()
+    return lost
 
 
-async def connect(address: tuple[str, int]) -> Connection:
-    """A new connection."""
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, *address)
-    return connection
-
-
-async def ask_all(address: tuple[str, int], requests: Sequence[bytes]) -> list[tuple[int, bytes]]:
+def ask_all(address: tuple[str, int], requests: Sequence[bytes]) -> list[tuple[int, bytes]]:
     """Each request once, over 8 connections; answers in order."""
     answers: list[tuple[int, bytes]] = [(0, b"")] * len(requests)
-    left = iter(range(len(requests)))
 
-    async def work() -> None:
-        connection = await connect(address)
-        for number in left:
-            status, body, _ = await connection.ask(requests[number])
-            answers[number] = (status, body)
-        connection.transport.close()
+    def answered(number: int, status: int, body: bytes, retry: bool) -> None:
+        answers[number] = (status, body)
 
-    await asyncio.gather(*(work() for _ in range(8)))
+    exchange(address, requests, numbers=iter(range(len(requests))), connections=8, answered=answered)
     return answers
 
 
 def load(
     address: tuple[str, int],
     files: Sequence[Path],
-    per_request: int,
+    options: argparse.Namespace,
     *,
     connections: int,
     seconds: float,
     labels: Sequence[str] = (),
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Load from a second process; what came of it."""
     job = {
         "address": address,
         "files": [str(file) for file in files],
-        "per_request": per_request,
+        "per_request": options.images_per_request,
+        "form": options.form,
         "connections": connections,
         "seconds": seconds,
         "labels": list(labels),
@@ -344,49 +433,50 @@ def load(
     return json.loads(done.stdout)
 
 
-async def client(job: dict[str, object]) -> dict[str, object]:
+def client(job: dict[str, Any]) -> dict[str, Any]:
     """The second process: every connection asks again as soon as it is answered."""
     files, size = [Path(file) for file in job["files"]], job["per_request"]
     groups = [range(start, start + size) for start in range(0, len(files) - size + 1, size)]
-    requests = [request([files[i] for i in group], top=1) for group in groups]
+    requests = [request([files[i] for i in group], top=1, form=job["form"]) for group in groups]
     statuses: Counter[int] = Counter()
-    found = {"images": 0, "lost": 0, "wrong": 0, "without_retry": 0}
-    started = time.perf_counter()
-    end = started + job["seconds"]
-    turn = iter(range(1 << 60))
+    found = {"images": 0, "wrong": 0, "without_retry": 0}
 
-    async def work() -> None:
-        connection = await connect(tuple(job["address"]))
-        while time.perf_counter() < end:
-            number = next(turn) % len(groups)
-            try:
-                status, body, retry = await asyncio.wait_for(connection.ask(requests[number]), 60)
-            except (ConnectionError, TimeoutError):
-                found["lost"] += 1
-                connection = await connect(tuple(job["address"]))
-                continue
-            statuses[status] += 1
-            found["without_retry"] += status == 503 and not retry
-            if status == 200:
-                found["images"] += size
-                if job["labels"] and size == 1:
-                    said = json.loads(body)["predictions"][0]
-                    sure = said["probability"] > 0.6
-                    found["wrong"] += sure and said["label"] != job["labels"][groups[number][0]]
-        connection.transport.close()
+    def answered(number: int, status: int, body: bytes, retry: bool) -> None:
+        statuses[status] += 1
+        found["without_retry"] += status == 503 and not retry
+        if status == 200:
+            found["images"] += size
+            if job["labels"] and size == 1:
+                said = json.loads(body)["predictions"][0]
+                found["wrong"] += said["probability"] > 0.6 and said["label"] != job["labels"][number]
 
-    await asyncio.gather(*(work() for _ in range(job["connections"])))
-    return {**found, "statuses": statuses, "elapsed": time.perf_counter() - started}
+    started, before = time.perf_counter(), time.process_time()
+    lost = exchange(
+        tuple(job["address"]),
+        requests,
+        numbers=_turns(len(groups), end=started + job["seconds"]),
+        connections=job["connections"],
+        answered=answered,
+    )
+    elapsed = time.perf_counter() - started
+    return {
+        **found,
+        "lost": lost,
+        "statuses": statuses,
+        "elapsed": elapsed,
+        "cpu": time.process_time() - before,
+    }
+
+
+def _turns(count: int, *, end: float) -> Iterator[int]:
+    number = 0
+    while time.perf_counter() < end:
+        yield number % count
+        number += 1
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--client"]:
-        try:
-            import uvloop
-
-            runner = uvloop.run
-        except ImportError:
-            runner = asyncio.run
-        print(json.dumps(runner(client(json.load(sys.stdin)))))
+        print(json.dumps(client(json.load(sys.stdin))))
     else:
         main()
