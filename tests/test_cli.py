@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -168,3 +169,116 @@ def test_predict_and_fit_with_a_builtin_never_load_pytorch(photos: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------------------------------- in and out
+
+STOPPED = "\nheadstart: stopped; every feature computed so far is kept: the same command goes on from here\n"
+
+
+def in_python(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A program that ends in the command's entry point, with Ctrl-C as in a terminal."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+CTRL_C_ON_IMPORT = """
+import os, signal, sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.argv = ["headstart", *sys.argv[1:]]
+module = sys.argv.pop(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, CtrlC())
+from headstart.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent")
+@pytest.mark.parametrize(
+    "module", ["headstart.cli", "click", "headstart.cli.fit", "numpy", "lmdb", "openvino"]
+)
+def test_ctrl_c_while_it_starts_is_one_line(module: str, photos: Path, tmp_path: Path) -> None:
+    done = in_python(CTRL_C_ON_IMPORT, module, "fit", photos, "--size", 64, "--out", tmp_path / "run")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
+    assert list(tmp_path.glob("*run*")) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent")
+@pytest.mark.parametrize(
+    "swallowed",
+    [
+        "class Held:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\nHeld()",
+        "try: os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
+        "except KeyboardInterrupt: raise ImportError('as extension modules do') from None",
+        "try: os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\nexcept BaseException: pass\n"
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+    ],
+    ids=["while an object is deleted", "turned into something else", "swallowed once"],
+)
+def test_ctrl_c_that_python_would_lose_still_stops(swallowed: str) -> None:
+    program = (
+        "import os, signal, time, headstart.cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"def work():\n    exec({swallowed!r})\n    print('went on')\n"
+        "headstart.cli.main = work\n"
+        "from headstart.__main__ import main\n"
+        "main()"
+    )
+    done = in_python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
+
+
+def test_the_end_waits_for_others_and_flushes_but_takes_nothing_down() -> None:
+    program = (
+        "import atexit, sys, threading, time\n"
+        "class Heavy:\n"
+        "    def __del__(self): sys.__stderr__.write('taken down')\n"
+        "heavy = Heavy()\n"
+        "def late(): time.sleep(0.2); sys.stdout.write(' a thread,')\n"
+        "def work():\n"
+        "    atexit.register(lambda: sys.stdout.write(' a handler'))\n"
+        "    threading.Thread(target=late).start()\n"
+        "    sys.stdout.write('the result,')\n"
+        "    {end}\n"
+        "import headstart.cli; headstart.cli.main = work\n"
+        "from headstart.__main__ import main\n"
+        "main()"
+    )
+    for end, code in (("return", 0), ("sys.exit(2)", 2)):
+        done = in_python(program.format(end=end))
+        assert (done.returncode, done.stdout) == (code, "the result, a thread, a handler")
+        assert done.stderr == ""
+    defect = in_python(program.format(end="1 / 0"))
+    assert defect.returncode == 1 and "ZeroDivisionError" in defect.stderr
+
+
+def test_a_reader_that_has_had_enough_ends_it_quietly(run: Path) -> None:
+    for unbuffered in ("", "1"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [HEADSTART, "runs", "--json"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (1, "")  # as click has it
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "headstart", "--version"], capture_output=True, text=True)
+    assert done.stdout == headstart("--version").stdout and done.returncode == 0

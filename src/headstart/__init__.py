@@ -3,8 +3,9 @@
 Names are resolved on first use, so that importing the package costs nothing.
 """
 
-from importlib import import_module
-from typing import Any
+TYPE_CHECKING = False  # as `typing` has it, without the milliseconds that importing it takes
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -32,9 +33,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOMES:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)
 
 

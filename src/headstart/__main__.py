@@ -1,0 +1,115 @@
+"""The way in and out of the command: `headstart …` and `python -m headstart`.
+
+In: Ctrl-C is minded before anything that takes time is imported. Out: once the last line is written the
+process leaves. Taking the interpreter and its libraries down, object by object, took 0.05 (`predict`), 0.08
+(`fit`) and 1.3 seconds (a fit with thawed stages) and changes nothing: what is to stay is on the disk.
+"""
+
+import atexit
+import os
+import signal
+import sys
+
+STOPPED = "\nheadstart: stopped; every feature computed so far is kept: the same command goes on from here"
+"""After an empty line, as click has it: a terminal stands behind its ^C."""
+
+STOPPED_CODE = 130
+"""What a shell expects of a command that Ctrl-C ended: 128 and the signal's number."""
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    way_out = _WayOut()
+    way_out.guard()
+    try:
+        from headstart.cli import main as command
+
+        command()
+        way_out.code = 0
+    except SystemExit as end:
+        way_out.code = _number(end.code)
+        raise
+    except BaseException:
+        if not way_out.stopped:
+            raise  # a defect: its traceback is what is needed to mend it
+        way_out.code = STOPPED_CODE
+        _say(STOPPED)
+        sys.exit(STOPPED_CODE)
+    finally:
+        way_out.open = True
+
+
+class _WayOut:
+    """Who knows whether Ctrl-C was pressed, and with which code to leave; None where Python shall decide."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.open = False  # the command is over
+        self.code: int | None = None
+
+    def guard(self) -> None:
+        """From here on Ctrl-C is ours, and so is the end of the process."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a caller wants it ignored
+            signal.signal(signal.SIGINT, self._interrupted)
+        sys.unraisablehook = self._unraisable
+        sys.excepthook = self._uncaught
+        # What is registered first is called last: after threads were waited for, temporary files removed.
+        atexit.register(self._leave, os.getpid())
+
+    def _interrupted(self, _number: int, _frame: object) -> None:
+        """Ctrl-C unwinds what is going on; pressed again, or with all of it done, it leaves at once."""
+        if self.open and self.code is not None:
+            _leave_at_once(self.code)
+        if self.stopped:
+            self._stop_at_once()
+        self.stopped = True
+        raise KeyboardInterrupt
+
+    def _unraisable(self, problem: "sys.UnraisableHookArgs") -> None:
+        """Ctrl-C while an object was deleted: Python would print that it was ignored, and go on."""
+        if issubclass(problem.exc_type, KeyboardInterrupt):
+            self._stop_at_once()
+        sys.__unraisablehook__(problem)
+
+    def _uncaught(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
+        """Some extension modules print what stopped them and raise something else in its place."""
+        if self.stopped:
+            self._stop_at_once()
+        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
+
+    def _stop_at_once(self) -> None:
+        _say(STOPPED)
+        _leave_at_once(STOPPED_CODE)
+
+    def _leave(self, process: int) -> None:
+        """The last thing to happen, unless an error that nobody caught or a measuring tool wants more."""
+        if self.code is None or os.getpid() != process or "coverage" in sys.modules:
+            return
+        _leave_at_once(self.code)
+
+
+def _number(code: object) -> int | None:
+    """The exit code of what `sys.exit` was told; None for a message, which Python prints."""
+    return 0 if code is None else code if isinstance(code, int) else None
+
+
+def _say(line: str) -> None:
+    """Straight to the file: a signal may have come in the middle of writing to the stream."""
+    from contextlib import suppress
+
+    with suppress(OSError):  # nobody listens any more
+        os.write(2, f"{line}\n".encode())
+
+
+def _leave_at_once(code: int) -> None:
+    """Flush what was said and end the process here; that its reader has had enough is no failure."""
+    from contextlib import suppress
+
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError, RuntimeError):  # gone, closed, never there, busy
+            stream.flush()
+    os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    main()
