@@ -9,11 +9,10 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from headstart import metrics
 from headstart.checks import DataReport
 from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.curation.corrections import Corrections
@@ -23,10 +22,9 @@ from headstart.errors import DatasetError, RunError
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.saving import check_saved, save_model
-from headstart.fitting.training import Trained, predict_images, train_head
+from headstart.fitting.scores import Scores, score
+from headstart.fitting.training import Trained, train_head
 from headstart.runs import RUN_FILE, Run, RunStore, new_folder, new_id, seconds_since, timestamp
-
-_SPLITS = ("train", "validation", "test")
 
 
 def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None) -> tuple[Classifier, Run]:
@@ -133,16 +131,7 @@ def _save(
 ) -> Run:
     """Evaluate, write the folder, enter it into the runs store."""
     begun = time.perf_counter()
-    classes = prepared.dataset.classes
-    probabilities = {
-        side: predict_images(prepared, trained, images=prepared.images(side))
-        for side in ("validation", "test")
-    }
-    evaluations = {
-        side: metrics.evaluate(found, prepared.labels(prepared.images(side)), classes=classes)
-        for side, found in probabilities.items()
-        if len(found)
-    }
+    scores = score(prepared, trained)
     seconds = {**seconds, "evaluate": seconds_since(begun)}
     begun = time.perf_counter()
     identity = new_id(run.config.backbone)
@@ -150,14 +139,12 @@ def _save(
     as_it_predicts = replace(run.config, precision=load(run.path).precision)  # may differ from the features'
     with new_folder(path) as folder:
         save_model(folder, prepared, prepared.extraction.backbone, trained, config=as_it_predicts)
-        save_predictions(folder, prepared, probabilities)
+        save_predictions(folder, prepared, scores.probabilities)
         (folder / AS_GIVEN_FILE).write_text(json.dumps(as_given(run)))
         if not same_network(folder / MODEL_FILE, run.path / MODEL_FILE):
             notes = (*notes, *check_saved(folder, prepared, trained).notes)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
-        new = _record(
-            run, identity, path, prepared, trained, evaluations=evaluations, seconds=seconds, notes=notes
-        )
+        new = _record(run, identity, path, prepared, trained, scores=scores, seconds=seconds, notes=notes)
         (folder / RUN_FILE).write_text(json.dumps(new.to_dict(), indent=1, default=str))
     RunStore().add(new)
     return new
@@ -170,27 +157,20 @@ def _record(
     prepared: Prepared,
     trained: Trained,
     *,
-    evaluations: dict[str, metrics.Evaluation],
+    scores: Scores,
     seconds: dict[str, float],
     notes: tuple[str, ...],
 ) -> Run:
-    use, chosen_on = prepared.extraction.use, evaluations.get("validation") or evaluations.get("test")
-    counts = {side: len(prepared.images(side)) for side in _SPLITS}
     return replace(
         run,
         id=identity,
         path=path,
         created=timestamp(),
         classes=prepared.dataset.classes,
-        images={**counts, "skipped": len(prepared.skipped)},
-        accuracy={
-            side: evaluations[side].accuracy if side in evaluations else None
-            for side in ("validation", "test")
-        },
-        macro_f1=None if chosen_on is None else chosen_on.macro_f1,
-        evaluation={side: found.to_dict() for side, found in evaluations.items()},
+        images=prepared.counts,
+        **scores.record,
         seconds=seconds,
-        cache={"hits": use.hits, "misses": use.misses, "bytes": use.bytes},
+        cache=asdict(prepared.extraction.use),
         history=trained.history,
         head_fit={**trained.fit, **_choice(run), "retrained_from": run.id},
         notes=notes,

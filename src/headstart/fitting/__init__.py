@@ -8,12 +8,12 @@ import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from headstart import __version__, metrics
+from headstart import __version__
 from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import RunError
@@ -23,6 +23,7 @@ from headstart.fitting.options import HEADS, TAPS, Options
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
 from headstart.fitting.saving import check_saved, save_model
+from headstart.fitting.scores import Scores, score
 from headstart.fitting.training import Trained, predict_images, train
 from headstart.plans import parse_budget
 from headstart.plans.clock import ending
@@ -41,8 +42,6 @@ from headstart.runs import (
 from headstart.runtimes import select
 
 __all__ = ["HEADS", "TAPS", "Prepared", "Trained", "epochs_for", "fit", "predict_images", "prepare", "train"]
-
-SPLITS = ("train", "validation", "test")
 
 
 def fit(
@@ -170,23 +169,14 @@ def _finish(
     """Evaluate, save, reload and compare, enter into the runs store."""
     prepared, trained, config = fitted.kept.prepared, fitted.kept.trained, fitted.kept.config
     begun = time.perf_counter()
-    classes = prepared.dataset.classes
-    probabilities = {
-        split: predict_images(prepared, trained, images=prepared.images(split))
-        for split in ("validation", "test")
-    }
-    evaluations = {
-        split: metrics.evaluate(found, prepared.labels(prepared.images(split)), classes=classes)
-        for split, found in probabilities.items()
-        if len(found)
-    }
+    scores = score(prepared, trained)
     seconds = {**seconds, "evaluate": seconds_since(begun)}
     run_id = new_id(config.backbone)
     path = (Path(out) if out else Path("runs") / run_id).absolute()
     begun = time.perf_counter()
     with new_folder(path) as folder:
         save_model(folder, prepared, fitted.kept.foresight.request.backbone, trained, config=config)
-        save_predictions(folder, prepared, probabilities)
+        save_predictions(folder, prepared, scores.probabilities)
         checked = check_saved(folder, prepared, trained)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         run = _run(
@@ -195,7 +185,7 @@ def _finish(
             prepared,
             trained,
             config=config,
-            evaluations=evaluations,
+            scores=scores,
             seconds=seconds,
             use=fitted.use,
         )
@@ -221,12 +211,10 @@ def _run(
     trained: Trained,
     *,
     config: RunConfig,
-    evaluations: dict[str, metrics.Evaluation],
+    scores: Scores,
     seconds: dict[str, float],
     use: CacheUse,
 ) -> Run:
-    counts = {split: len(prepared.images(split)) for split in SPLITS}
-    chosen_on = evaluations.get("validation") or evaluations.get("test")
     return Run(
         id=run_id,
         path=path,
@@ -235,15 +223,10 @@ def _run(
             config, head=trained.head.kind
         ),  # thawed training starts from ridge and ends in softmax
         classes=prepared.dataset.classes,
-        images={**counts, "skipped": len(prepared.skipped)},
-        accuracy={
-            split: evaluations[split].accuracy if split in evaluations else None
-            for split in ("validation", "test")
-        },
-        macro_f1=None if chosen_on is None else chosen_on.macro_f1,
-        evaluation={split: found.to_dict() for split, found in evaluations.items()},
+        images=prepared.counts,
+        **scores.record,
         seconds=seconds,
-        cache={"hits": use.hits, "misses": use.misses, "bytes": use.bytes},
+        cache=asdict(use),
         history=trained.history,
         head_fit=trained.fit,
         data=prepared.report.to_dict(),

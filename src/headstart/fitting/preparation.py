@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headstart import checks
 from headstart.backbones import Backbone
-from headstart.dataset import Dataset, Skipped, assign_splits
+from headstart.dataset import SPLITS, Dataset, Skipped, assign_splits
 from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
 from headstart.places import cache_folder
@@ -33,6 +33,11 @@ class Prepared:
     def skipped(self) -> tuple[Skipped, ...]:
         """Every file that was left out, and why."""
         return (*self.dataset.skipped, *self.extraction.skipped)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images are on each side, and how many files were left out."""
+        return {**{split: len(self.images(split)) for split in SPLITS}, "skipped": len(self.skipped)}
 
     @cached_property
     def fingerprint(self) -> str:

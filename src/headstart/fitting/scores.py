@@ -1,0 +1,52 @@
+"""What a run is judged by: what was trained, asked about the images that were held out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart import metrics
+from headstart.fitting.preparation import Prepared
+from headstart.fitting.training import Trained, predict_images
+
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was said of the held-out images, and how good that is.
+
+    Attributes:
+        probabilities: by split, [n, C] in the order of ``Prepared.images``.
+        evaluations: by split; those without images have none.
+    """
+
+    probabilities: Mapping[str, NDArray[np.float32]]
+    evaluations: Mapping[str, metrics.Evaluation]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The fields of a `Run` that say how good it is; macro F1 on validation, else on test."""
+        found = self.evaluations
+        chosen_on = found.get("validation") or found.get("test")
+        return {
+            "accuracy": {split: found[split].accuracy if split in found else None for split in HELD_OUT},
+            "macro_f1": None if chosen_on is None else chosen_on.macro_f1,
+            "evaluation": {split: each.to_dict() for split, each in found.items()},
+        }
+
+
+def score(prepared: Prepared, trained: Trained) -> Scores:
+    """Ask what was trained about every held-out image, from what is cached."""
+    classes = prepared.dataset.classes
+    probabilities = {
+        split: predict_images(prepared, trained, images=prepared.images(split)) for split in HELD_OUT
+    }
+    evaluations = {
+        split: metrics.evaluate(found, prepared.labels(prepared.images(split)), classes=classes)
+        for split, found in probabilities.items()
+        if len(found)
+    }
+    return Scores(probabilities, evaluations)
