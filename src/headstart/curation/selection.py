@@ -25,13 +25,12 @@ _POOL = 10
 """So many of the most uncertain images compete for each place among the suggestions."""
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """A training image near another one; ``similarity`` is a cosine, -1 to 1."""
+@dataclass(frozen=True, kw_only=True)
+class _Pointed:
+    """An image that is pointed out: its name, label and content hash, and where it can be read again."""
 
     path: str
     label: str
-    similarity: float
     content: str
     file: str | None = None
     member: str | None = None
@@ -41,25 +40,23 @@ class Neighbour:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Suggestion:
+@dataclass(frozen=True, kw_only=True)
+class Neighbour(_Pointed):
+    """A training image near another one; ``similarity`` is a cosine, -1 to 1."""
+
+    similarity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion(_Pointed):
     """An image worth a label.
 
     ``label`` and ``probability`` are the classifier's guess; ``margin`` is how much likelier that is than the
     next label: 0 where it is torn between two.
     """
 
-    path: str
-    label: str
     probability: float
     margin: float
-    content: str
-    file: str | None = None
-    member: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON-ready values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -100,9 +97,14 @@ def nearest_training_images(run: Run, image: Any, *, k: int = 8) -> tuple[Neighb
     for row in order:
         index = int(train[row])
         sample, content = collected.samples[index], collected.extraction.hashes[index] or b""
-        cosine = round(float(similarity[row]), 4)
         found.append(
-            Neighbour(sample.name, collected.labels[index], cosine, content.hex(), **place_of(sample))
+            Neighbour(
+                path=sample.name,
+                label=collected.labels[index],
+                content=content.hex(),
+                similarity=round(float(similarity[row]), 4),
+                **place_of(sample),
+            )
         )
     return tuple(found)
 
@@ -152,10 +154,17 @@ def most_useful(
     found = []
     for row in picked:
         sample, content = samples[fresh[row]], extraction.hashes[fresh[row]] or b""
-        label, margin = int(probabilities[row].argmax()), round(float(margins[row]), 4)
-        probability = round(float(probabilities[row, label]), 4)
-        place = place_of(sample)
-        found.append(Suggestion(sample.name, run.classes[label], probability, margin, content.hex(), **place))
+        label = int(probabilities[row].argmax())
+        found.append(
+            Suggestion(
+                path=sample.name,
+                label=run.classes[label],
+                content=content.hex(),
+                probability=round(float(probabilities[row, label]), 4),
+                margin=round(float(margins[row]), 4),
+                **place_of(sample),
+            )
+        )
     return tuple(found)
 
 
