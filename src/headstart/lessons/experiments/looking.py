@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from headstart.lessons.experiments.work import Work
 from headstart.runs import RunConfig
 from headstart.runtimes import Runtime, select
 
+if TYPE_CHECKING:
+    from headstart.tail import Activations
+
 VALIDATION, TEST = 0.2, 0.3
 """Shares held out: more than a fit takes, because an experiment's images are few."""
 
@@ -30,19 +33,6 @@ TRAIN = 1 - VALIDATION - TEST
 
 _WARM_UP = 2
 """Images that compile the network before the clock starts, as that is done once per machine."""
-
-
-class Cached(Protocol):
-    """As `headstart.tail.Activations`, which cannot be imported without PyTorch."""
-
-    @property
-    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
-
-    @property
-    def views(self) -> int: ...  # noqa: D102
-
-    def read(self, indices: NDArray[np.int64], *, views: Sequence[int]) -> NDArray[Any]:
-        """Activations [n, ...] of some images, each in its view."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ class Look:
         """Maps at the cut [n, ...] of a split, in the centre view; pixels at depth 0."""
         return self.prepared.extraction.activations(self.prepared.images(split), view=CENTRE)
 
-    def cached(self, split: str) -> Cached:
+    def cached(self, split: str) -> Activations:
         """What the training loop reads: maps at the cut, from the feature cache, in all views."""
         return CutActivations(self.prepared, split=split)
 

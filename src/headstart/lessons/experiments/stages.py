@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.heads import LinearHead
-from headstart.lessons.experiments.looking import Cached, Look, accuracy_of
-from headstart.tail import InputTransform, TailConfig, normalise_pixels, run_tail, train_tail
+from headstart.lessons.experiments.looking import Look, accuracy_of
+from headstart.tail import Activations, InputTransform, TailConfig, normalise_pixels, run_tail, train_tail
 
 Images = NDArray[Any]
 
@@ -139,7 +139,7 @@ def fit_stages(
     )
 
 
-def _warm_up(tail: nn.Module, images: Cached, transform: InputTransform | None, *, batch: int) -> None:
+def _warm_up(tail: nn.Module, images: Activations, transform: InputTransform | None, *, batch: int) -> None:
     """One step of a copy: what is paid once per process is not charged to whoever is timed first."""
     rows = torch.from_numpy(np.ascontiguousarray(images.read(np.arange(batch), views=[0] * batch)))
     inputs = rows.float() if transform is None else transform(rows)
