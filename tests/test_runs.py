@@ -4,14 +4,20 @@ import errno
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from headstart.cli.runs import command
 from headstart.errors import RunError
-from headstart.runs import Run, RunConfig, RunStore, new_folder, new_id, read_run, timestamp
+from headstart.runs import Run, RunConfig, RunStore, _host, new_folder, new_id, read_run, sweep, timestamp
 
 CONFIG = RunConfig(
     data="photos",
@@ -81,6 +87,20 @@ def test_a_folder_whose_name_is_no_utf8_is_found_and_text_beyond_ascii_is_filter
     store.add(run)
     assert [found.path for found in store.select(contains="café")] == [run.path]
     assert store.select(contains="cafe") == []
+
+
+def test_a_filter_means_every_character_literally(tmp_path: Path) -> None:
+    store = RunStore()
+    for number, data in enumerate(("my_photos", "my-photos", "100%", "100!", "back\\slash")):
+        run = make_run(tmp_path / str(number), run_id=f"run-{number}")
+        store.add(replace(run, config=replace(run.config, data=data)))
+
+    def found(text: str) -> list[str]:
+        return [run.config.data for run in store.select(contains=text)]
+
+    assert found("my_photos") == ["my_photos"] and found("MY-PHOTOS") == ["my-photos"]
+    assert found("100%") == ["100%"] and found("0!") == ["100!"] and found("back\\s") == ["back\\slash"]
+    assert found("m%photos") == [] and len(found("")) == 5
 
 
 def test_an_ambiguous_beginning_is_refused(tmp_path: Path) -> None:
@@ -159,3 +179,101 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     assert len(RunStore().select()) == 40
     assert len(RunStore().select(contains="run-3-")) == 10
     assert len(RunStore().select(limit=5)) == 5
+
+
+# ---------------------------------------------------------------------------------------- half written
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from headstart.runs import new_folder
+with new_folder(Path(sys.argv[1])) as folder:
+    (folder / "half.txt").write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def writer(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of writing a folder; killed at the end."""
+    process = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "writing\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def partials(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.endswith(".partial"))
+
+
+def age(folder: Path, *, days: float) -> None:
+    """Make a folder and all in it look unchanged for so long."""
+    then = time.time() - days * 86400
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (then, then))
+
+
+def abandoned(folder: Path, name: str) -> Path:
+    """A half-written folder of which only the name says whose it was."""
+    left = folder / name
+    left.mkdir(parents=True)
+    (left / "half.txt").write_text("half")
+    return left
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders: a day decides there")
+def test_a_killed_writers_folder_is_removed_by_the_next_one_and_a_living_ones_stays(tmp_path: Path) -> None:
+    with writer(tmp_path / "killed"), writer(tmp_path / "living"):
+        age(next(tmp_path.glob(".living.*")), days=30)  # slow, or of a process with a number used before
+        assert len(partials(tmp_path)) == 2 and sweep(tmp_path) == []
+    with writer(tmp_path / "living"), new_folder(tmp_path / "next"):
+        assert [name.split(".")[1] for name in partials(tmp_path)] == ["living", "next"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["next"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders: a day decides there")
+def test_headstart_runs_removes_what_killed_fits_left(tmp_path: Path, private_folders: Path) -> None:
+    with writer(Path("runs/killed")):
+        assert CliRunner().invoke(command, []).exit_code == 0 and len(partials(Path("runs"))) == 1
+    assert CliRunner().invoke(command, []).exit_code == 0 and partials(Path("runs")) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders: a day decides there")
+def test_a_process_number_used_again_does_not_keep_a_folder_for_ever(tmp_path: Path) -> None:
+    left = abandoned(tmp_path, f".old.{_host()}.{os.getpid()}.partial")
+    assert sweep(tmp_path) == []  # this process may be about to take its lock
+    age(left, days=0.01)
+    assert sweep(tmp_path) == [left]
+
+
+@pytest.mark.parametrize("name", [".run.another-machine.1.partial", ".run.1.partial"])
+def test_what_another_machine_writes_is_left_for_a_day(tmp_path: Path, name: str) -> None:
+    left = abandoned(tmp_path, name)
+    age(left, days=0.9)
+    assert sweep(tmp_path) == []
+    age(left, days=1.1)
+    (left / "half.txt").write_text("still at it")
+    assert sweep(tmp_path) == []
+    age(left, days=1.1)
+    assert sweep(tmp_path) == [left] and not left.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [".photos.partial", "run.host.1.partial", ".run.host.one.partial", ".run.host.1"]
+)
+def test_other_folders_are_never_swept(tmp_path: Path, name: str) -> None:
+    left = abandoned(tmp_path, name)
+    age(left, days=99)
+    assert sweep(tmp_path) == [] and (left / "half.txt").exists()
+
+
+def test_a_link_that_is_called_like_one_is_not_followed(tmp_path: Path) -> None:
+    kept = abandoned(tmp_path, "kept")
+    age(kept, days=99)
+    (tmp_path / ".run.host.1.partial").symlink_to(kept)
+    assert sweep(tmp_path) == [] and (kept / "half.txt").exists()
+    assert sweep(tmp_path / "nowhere") == []

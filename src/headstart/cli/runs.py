@@ -1,10 +1,12 @@
 """`headstart runs`: what was trained so far."""
 
+from pathlib import Path
+
 import click
 
 from headstart.cli.terminal import json_option, print_json, table
 from headstart.errors import OptionError
-from headstart.runs import Run, RunStore
+from headstart.runs import Run, RunStore, sweep
 
 _KEYS = {
     "created": lambda run: run.created,
@@ -34,6 +36,7 @@ def command(name: str | None, contains: str, sort: str, limit: int, calibration:
     headstart runs 20261123-204500
     headstart runs --calibration
     """
+    sweep(Path("runs"))  # what killed fits left half written
     if calibration:
         _show_calibration(RunStore().select(contains=contains, limit=limit), as_json=as_json)
         return
