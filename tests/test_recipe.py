@@ -14,6 +14,7 @@ pytest.importorskip("timm", reason="the recipe needs timm: pip install 'headstar
 RECIPE = Path(__file__).parent.parent / "recipes" / "builtin"
 sys.path.insert(0, str(RECIPE))
 
+import inherit  # noqa: E402
 import losses  # noqa: E402
 import networks  # noqa: E402
 import pictures  # noqa: E402
@@ -73,6 +74,67 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch)
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
     for name, tensor in whole.average.items():
         assert torch.equal(tensor, resumed.average[name]), name
+
+
+def some_images(count=48, size=64):
+    return views.normalise(probe.enlarge(synthetic.some_pictures(count).pixels, size))
+
+
+def correlation(one, other):
+    return float(np.corrcoef(one.flatten(), other.flatten())[0, 1])
+
+
+def test_a_network_of_the_same_width_inherits_everything():
+    wide, images = synthetic.some_teacher(), some_images()
+    heir = inherit.inherit(wide, synthetic.PLAN.teacher, images)
+    with torch.no_grad():
+        expected, found = wide.pooled(images), heir.pooled(images)
+    assert correlation(expected, found) > 0.999
+
+
+def test_a_narrower_network_says_nearly_the_same_of_such_images():
+    wide, images = synthetic.some_teacher(), some_images(96)
+    heir = inherit.inherit(wide, "mobilenetv2_035", images)
+    with torch.no_grad():
+        expected, found = wide.pooled(images), heir.pooled(images)
+        chance = networks.build("mobilenetv2_035").eval().pooled(images)
+    assert correlation(expected, found) > 0.9 > 0.5 > correlation(expected, chance)
+
+
+def test_what_is_inherited_is_the_same_while_training_as_after():
+    images = some_images()
+    heir = inherit.inherit(synthetic.some_teacher(), "mobilenetv2_035", images)
+    with torch.no_grad():
+        settled = heir.eval().pooled(images)
+        training = heir.train().pooled(images)
+    assert correlation(settled, training) > 0.999 and torch.allclose(settled, training, atol=2e-2, rtol=2e-2)
+
+
+def test_channels_are_chosen_for_what_the_others_leave_unexplained():
+    random = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 1000, generator=random)
+    columns = torch.stack([a, a + 0.01 * b, 0.5 * b, torch.randn(1000, generator=random)], 1)
+    moments = inherit.Moments()
+    moments.add(torch.cat([columns, (2 * a + b).unsqueeze(1)], 1))
+    assert inherit.choose(moments, 4, 2) in ([0, 2], [1, 2])  # never the two that say the same
+    weight, bias = inherit.regression(moments, [0, 2], range(4, 5))
+    assert weight.flatten().tolist() == pytest.approx([2, 2], abs=0.01) and abs(float(bias)) < 0.01
+
+
+def test_a_mosaic_shows_four_pictures_as_sharply_as_they_are():
+    data = synthetic.some_pictures(20).pixels
+    plain = views.ViewConfig(area=(1.0, 1.0), log_aspect=0.0, brightness=0.0, contrast=0.0, saturation=0.0)
+    view = replace(views.draw_view(20, 0, seed=0, config=plain, mosaic=True), flips=np.zeros(20, bool))
+    shown = views.batch_of_views(data, view, np.array([3]), size=128)[0]
+    corners = [shown[:, y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64)]
+    for corner, picture in zip(corners, [3, *view.beside[3]], strict=True):
+        assert torch.allclose(corner, views.normalise(data[[picture]])[0], atol=1e-5)
+
+
+def test_views_are_taken_in_turns_step_by_step():
+    plan = replace(synthetic.PLAN, turns=(0, 2, 1))
+    assert [plan.view_number(step, epoch=5) for step in range(4)] == [0, 2, 1, 0]
+    assert [replace(plan, turns=(), views=2).view_number(9, epoch=e) for e in range(3)] == [0, 1, 0]
 
 
 def test_the_teacher_answers_each_view_once_and_resumes(tmp_path):

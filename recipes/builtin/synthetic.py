@@ -21,11 +21,14 @@ from train import Sources, train
 
 PLAN = Plan(
     architecture="mobilenetv2_035",
-    teacher="mobilenetv2_035",
+    teacher="mobilenetv2_050",
+    start="teacher",
+    inherit_images=64,
+    turns=(0, 1),
+    mosaics=(1,),
     phases=(Phase(480, 64), Phase(320, 96)),
     shipped_size=96,
     teacher_size=96,
-    views=2,
     batch=16,
     learning_rate=2e-4,
     prepare_batches=12,

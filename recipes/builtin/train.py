@@ -27,10 +27,11 @@ import pictures
 import probe
 import teacher
 import torch
+from inherit import inherit
 from plans import PLANS, Plan, pictures_per_epoch
 from safetensors.torch import save_file
 from torch import Tensor
-from views import View, batch_of_views, draw_view
+from views import View, batch_of_views
 
 log = logging.getLogger("train")
 Gradients = tuple[list[Tensor], dict[str, float]]
@@ -116,23 +117,26 @@ class Batches:
     def __init__(self, plan: Plan, sources: Sources) -> None:
         self._plan, self._sources = plan, sources
         self._count = pictures_per_epoch(plan, len(sources.pictures))
-        self._epoch, self._order, self._view = -1, np.empty(0, dtype=np.int64), None
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self._views: dict[int, View] = {}
 
-    def _enter(self, epoch: int) -> View:
-        plan, sources = self._plan, self._sources
-        number = (plan.first_view + epoch) % plan.views
-        view = draw_view(len(sources.pictures), number, seed=plan.view_seed, config=plan.view)
-        sources.store.fill(number, view, sources.pictures.pixels)
-        self._order = np.random.default_rng((plan.seed, epoch)).permutation(len(sources.pictures))
-        self._epoch, self._view = epoch, view
-        return view
+    def _view(self, number: int) -> View:
+        """A view, drawn once; the teacher's answers to it are complete afterwards."""
+        if number not in self._views:
+            view = self._plan.draw(number, pictures=len(self._sources.pictures))
+            self._sources.store.fill(number, view, self._sources.pictures.pixels)
+            self._views[number] = view
+        return self._views[number]
 
     def of(self, step: int) -> list[Share]:
         """Which pictures the workers take in step `step`, in which view."""
         plan = self._plan
         epoch, within = divmod(step * plan.batch, self._count)
-        view = self._view if self._view is not None and epoch == self._epoch else self._enter(epoch)
-        number = (plan.first_view + epoch) % plan.views
+        if epoch != self._epoch:
+            self._order = np.random.default_rng((plan.seed, epoch)).permutation(len(self._sources.pictures))
+            self._epoch = epoch
+        number = plan.view_number(step, epoch=epoch)
+        view = self._view(number)
         indices = self._order[within : within + plan.batch]
         return [Share(number, view, part) for part in np.array_split(indices, plan.workers)]
 
@@ -146,13 +150,33 @@ class Batches:
         return images, answers, torch.from_numpy(sources.pictures.labels[share.indices])
 
 
+def first_images(plan: Plan, sources: Sources) -> Tensor:
+    """Images float32 [n, 3, S, S] in the plan's views, in equal parts, on which the student inherits."""
+    numbers = plan.turns or (plan.first_view,)
+    chosen = np.random.default_rng(plan.seed).permutation(len(sources.pictures))[: plan.inherit_images]
+    parts = [
+        batch_of_views(
+            sources.pictures.pixels,
+            plan.draw(number, pictures=len(sources.pictures)),
+            np.sort(part),
+            size=plan.phases[0].size,
+        )
+        for number, part in zip(numbers, np.array_split(chosen, len(numbers)), strict=True)
+    ]
+    return torch.cat(parts)
+
+
 def start(plan: Plan, sources: Sources, *, weights: Path | None) -> State:
     """The state before step 0: student, adapters, optimizer.
 
     `weights` may be of a narrower network of the same depth (`plan.start_architecture`): it is grown.
+    Where the plan starts from the teacher, the student inherits from it in closed form (inherit.py).
     """
     torch.manual_seed(plan.seed)
-    student = networks.build(plan.start_architecture or plan.architecture, weights=weights)
+    if plan.start == "teacher":
+        student = inherit(sources.teacher, plan.architecture, first_images(plan, sources))
+    else:
+        student = networks.build(plan.start_architecture or plan.architecture, weights=weights)
     if plan.start_architecture not in (None, plan.architecture):
         student = networks.grow(student, plan.architecture, seed=plan.seed)
     student_widths = [*student.widths(), student.network.num_features]

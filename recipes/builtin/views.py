@@ -3,6 +3,9 @@
 Random augmentation would make the teacher's answers useless a second time. Here the randomness of a whole
 view is drawn once, from (seed, view), so the teacher looks at each (picture, view) once and its answers are
 stored; student and teacher may see the same view at different sizes.
+
+A view may be a mosaic: four pictures in a square. Pictures of 64 pixels that are enlarged to 128 are blurred,
+and photographs are not; a mosaic at 128 pixels is as sharp as its pictures.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ class ViewConfig:
     saturation: float = 0.3
 
 
+MOSAIC = ViewConfig(area=(0.75, 1.0), log_aspect=0.1)  # crops lose sharpness: those of a mosaic are mild
+
+
 @dataclass(frozen=True)
 class View:
     """What view k does to each of N pictures.
@@ -36,14 +42,17 @@ class View:
         boxes: float32 [N, 4], left, top, right, bottom as shares of the picture's side.
         flips: bool [N].
         colours: float32 [N, 3], factors of brightness, contrast, saturation.
+        beside: int64 [N, 3], the pictures that fill the square with picture i (it is top left); None for
+            a view of single pictures.
     """
 
     boxes: np.ndarray
     flips: np.ndarray
     colours: np.ndarray
+    beside: np.ndarray | None = None
 
 
-def draw_view(pictures: int, view: int, *, seed: int, config: ViewConfig) -> View:
+def draw_view(pictures: int, view: int, *, seed: int, config: ViewConfig, mosaic: bool = False) -> View:
     """Draw view number `view` of `pictures` pictures; the same arguments give the same view."""
     random = np.random.default_rng((seed, view))
     area = random.uniform(*config.area, size=pictures)
@@ -56,7 +65,8 @@ def draw_view(pictures: int, view: int, *, seed: int, config: ViewConfig) -> Vie
     flips = random.uniform(size=pictures) < 0.5
     reach = np.array([config.brightness, config.contrast, config.saturation])
     colours = 1 + reach * random.uniform(-1, 1, size=(pictures, 3))
-    return View(boxes, flips, colours.astype(np.float32))
+    beside = random.integers(pictures, size=(pictures, 3)) if mosaic else None
+    return View(boxes, flips, colours.astype(np.float32), beside)
 
 
 def render(picture: np.ndarray, box: np.ndarray, *, flip: bool, size: int) -> np.ndarray:
@@ -66,6 +76,19 @@ def render(picture: np.ndarray, box: np.ndarray, *, flip: bool, size: int) -> np
     image = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC, box=corners)
     pixels = np.asarray(image)
     return pixels[:, ::-1] if flip else pixels
+
+
+def _seen(pictures: np.ndarray, view: View, index: int, *, size: int) -> np.ndarray:
+    """Picture `index` as the view shows it, uint8 [size, size, 3], before colours."""
+
+    def one(i: int, side: int) -> np.ndarray:
+        return render(pictures[i], view.boxes[i], flip=bool(view.flips[i]), size=side)
+
+    if view.beside is None:
+        return one(index, size)
+    half = size // 2
+    a, b, c, d = (one(i, half) for i in (index, *view.beside[index].tolist()))
+    return np.concatenate([np.concatenate([a, b], axis=1), np.concatenate([c, d], axis=1)])
 
 
 def _recolour(batch: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
@@ -86,9 +109,7 @@ def normalise(pixels: np.ndarray) -> torch.Tensor:
 
 def batch_of_views(pictures: np.ndarray, view: View, indices: np.ndarray, *, size: int) -> torch.Tensor:
     """Render the pictures at `indices` as float32 [n, 3, size, size], normalised, channels-last in memory."""
-    pixels = np.stack(
-        [render(pictures[i], view.boxes[i], flip=bool(view.flips[i]), size=size) for i in indices.tolist()]
-    )
+    pixels = np.stack([_seen(pictures, view, i, size=size) for i in indices.tolist()])
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
     batch = _recolour(batch, torch.from_numpy(view.colours[indices]))
     return batch.sub_(MEAN).div_(STD).contiguous(memory_format=torch.channels_last)
