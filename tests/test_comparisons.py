@@ -2,8 +2,12 @@
 
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +40,7 @@ from headstart.comparisons.analysis import seconds_to
 from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink
 from headstart.errors import DatasetError, OptionError, RunError
 from headstart.features import extraction
-from headstart.plans import Rates
+from headstart.plans import Rates, RateStore
 from headstart.plans.estimates import Estimate
 
 FAST = {"precision": "f32"}
@@ -211,6 +215,37 @@ def test_one_pass_feeds_every_head_seed_and_number_of_images(
     assert found.choice is not None and found.choice.candidate.images is None
     assert found.choice.test is not None and found.choice.test["images"] == found.images["test"]
     assert find_comparison(found.id) == found == find_comparison(found.path or "")
+
+
+def test_a_comparison_teaches_the_next_prediction_as_a_fit_does(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = make_photos(tmp_path / "many", per_class=30)
+    plain = grid(size=64, heads=("ridge", "softmax"), taps="last", epochs=2)
+    compare(photos, plain, seeds=2, **FAST)
+    taught = RateStore().observations()
+    counts = Counter(each.quantity for each in taught)
+    assert counts["softmax"] == 2 and counts["ridge"] == 1 and counts["evaluate"]
+    assert counts["pass"] == counts["prefix"] == counts["check"] == 1
+    _, run = headstart.fit(photos, size=64, taps="last", **FAST)
+    assert run.predicted_seconds["high"] < 20
+    fitted = {(each.quantity, each.key) for each in RateStore().observations()[: -len(taught)]}
+    shared = {(each.quantity, each.key) for each in taught}
+    assert {"ridge", "evaluate", "check"} <= {quantity for quantity, _ in fitted & shared}
+
+
+def test_a_pass_with_several_cuts_says_nothing_of_a_plain_one(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = make_photos(tmp_path / "many", per_class=30)
+    compare(photos, grid(size=64, depths=["all", 7], taps="last", epochs=3), seeds=1, **FAST)
+    (cuts,) = {each.key for each in RateStore().observations() if each.quantity == "pass"}
+    kinds = {each.quantity for each in RateStore().observations()}
+    assert "epoch" in kinds and "torch" not in kinds
+    shutil.rmtree(os.environ["HEADSTART_CACHE"])
+    headstart.fit(photos, size=64, taps="last", out=tmp_path / "run", **FAST)
+    both = {each.key for each in RateStore().observations() if each.quantity == "pass"}
+    assert len(both) == 2 and cuts in both
 
 
 def test_shared_features_give_what_single_fits_give(photos: Path) -> None:

@@ -252,8 +252,8 @@ def test_fit_killed_at_random_moments_damages_nothing(
             assert (run.path / "model.onnx").stat().st_size > 0
     _, run = headstart.fit(photos, size=64, precision="f32", out=tmp_path / "after")
     assert dict(run.accuracy) == expected
-    leftovers = [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
-    assert all(path.name.startswith(".") for path in leftovers)
+    if sys.platform != "win32":  # there, a day has to pass
+        assert [path for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
 
 
 def test_interrupting_with_ctrl_c_says_what_is_kept(photos: Path, private_folders: Path) -> None:

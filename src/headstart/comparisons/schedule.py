@@ -78,6 +78,7 @@ def forecast(
         job = jobs.describe(
             dataset, network, wanted=wanted, config=configure(first), taps=first.taps, missing=missing
         )
+        job = replace(job, compiled=jobs.is_compiled(job, rates))
         parts = jobs.estimates(job, rates, phases=("features", "check"))
         parts += _projections(job, group, rates=rates)
         looking = add(parts)

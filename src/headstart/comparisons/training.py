@@ -10,6 +10,7 @@ from typing import Any
 
 from headstart import __version__, metrics
 from headstart.backbones import Backbone, load_backbone
+from headstart.comparisons import learning
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.passes import Pass, load_group, look
 from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
@@ -22,8 +23,10 @@ from headstart.features import Progress
 from headstart.fitting import HEADS, TAPS, Prepared, epochs_for, predict_images, train
 from headstart.fitting.training import Stop
 from headstart.images import parse_views
-from headstart.plans import RateStore, parse_budget
+from headstart.plans import Rates, RateStore, parse_budget
 from headstart.plans.clock import ending
+from headstart.plans.memory import Observation
+from headstart.plans.observing import Watch
 from headstart.runs import RunConfig, new_id, seconds_since, timestamp
 from headstart.runtimes import Runtime, select
 
@@ -259,19 +262,24 @@ def _train_all(
         if results and not deadline.allows(group):
             deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
             continue
+        watch = Watch(deadline.watched(progress) if results else progress)
+        watch.begin("features")
+        config = settings.config(group[0], seed=0)
         try:
             looked = look(
                 dataset,
                 group,
-                config=settings.config(group[0], seed=0),
+                config=config,
                 runtime=settings.runtime,
                 network=networks[group[0]],
-                progress=deadline.watched(progress) if results else progress,
+                progress=watch,
             )
         except Over:
             deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
             continue
         passes.append(looked)
+        rates = deadline.schedule.forecast.rates
+        RateStore().add(learning.of_pass(group, looked, config=config, watch=watch, rates=rates))
         same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
         count = _counter(progress, done=len(results), total=total)
         results += _train_group(
@@ -299,10 +307,11 @@ def _counter(progress: Progress | None, *, done: int, total: int) -> Callable[[i
 
 @dataclass(frozen=True)
 class _Result:
-    """A trial, and what it says of the test images, which only the choice will show."""
+    """A trial, what it says of the test images (only the choice will show it), what its seconds teach."""
 
     trial: Trial
     test: metrics.Evaluation | None
+    seen: tuple[Observation, ...] = ()
 
 
 def _train_group(
@@ -318,48 +327,58 @@ def _train_group(
     if any(candidate.depth < candidate.stages for candidate in group):
         shared.network.module()  # starts PyTorch, which the first to be timed would pay for all
     results: list[_Result] = []
-    for candidate in group:
-        if candidate.images is not None and candidate.whole in group and _is_all(shared.prepared, candidate):
-            continue  # no class has that many: the same training as on all images
-        for seed in range(deadline.schedule.seeds if candidate.random else 1):
-            needed = first and not results
-            found = None
-            if needed or deadline.allows(group, candidate, seed=seed):
-                found = _train_in_time(
-                    candidate, shared, settings=settings, seed=seed, deadline=None if needed else deadline
-                )
-            if found is None:
-                deadline.skip(f"without {candidate.name}" + (f" from seed {seed} on" if seed else ""))
-                break
-            deadline.note(candidate, found.trial.seconds["train"] + found.trial.seconds["evaluate"])
-            results.append(found)
-            count(len(results))
+    try:
+        for candidate in group:
+            if candidate.whole in group and _is_all(shared.prepared, candidate):
+                continue  # no class has that many: the same training as on all images
+            for seed in range(deadline.schedule.seeds if candidate.random else 1):
+                needed = first and not results
+                found = None
+                if needed or deadline.allows(group, candidate, seed=seed):
+                    found = _train_in_time(
+                        candidate, shared, settings=settings, seed=seed, deadline=deadline, in_time=not needed
+                    )
+                if found is None:
+                    deadline.skip(f"without {candidate.name}" + (f" from seed {seed} on" if seed else ""))
+                    break
+                deadline.note(candidate, found.trial.seconds["train"] + found.trial.seconds["evaluate"])
+                results.append(found)
+                count(len(results))
+    finally:
+        RateStore().add(each for result in results for each in result.seen)
     return results
 
 
 def _train_in_time(
-    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, deadline: Deadline | None
+    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, deadline: Deadline, in_time: bool
 ) -> "_Result | None":
     """One training, or None where the time was up before its last epoch."""
+    stop = _stopper(deadline) if in_time else None
+    rates = deadline.schedule.forecast.rates
     try:
-        return _train_one(candidate, shared, settings=settings, seed=seed, deadline=deadline)
+        return _train_one(candidate, shared, settings=settings, seed=seed, stop=stop, rates=rates)
     except Over:
         return None
 
 
 def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
+    """Whether a limited number of images turns out to be all of them."""
+    if candidate.images is None:
+        return False
     limited = limit_images(prepared, per_class=candidate.images, seed=0)
     return len(limited.images("train")) == len(prepared.images("train"))
 
 
 def _train_one(
-    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, deadline: Deadline | None
+    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, stop: Stop | None, rates: Rates
 ) -> _Result:
     config = settings.config(candidate, seed=seed)
     prepared = limit_images(shared.at(candidate), per_class=candidate.images, seed=seed)
     network = _network(candidate, shared, seed=seed)
+    watch = Watch()
+    watch.begin("epochs")
     begun = time.perf_counter()
-    trained = train(prepared, network, config=config, taps=candidate.taps, stop=_stopper(deadline))
+    trained = train(prepared, network, config=config, taps=candidate.taps, progress=watch, stop=stop)
     seconds = {"features": shared.cold_seconds(candidate), "train": seconds_since(begun)}
     begun = time.perf_counter()
     evaluations = dict(_evaluations(prepared, trained))
@@ -376,12 +395,21 @@ def _train_one(
         seconds=seconds | {"evaluate": evaluate_seconds},
         history=tuple(dict(entry) for entry in trained.history),
     )
-    return _Result(trial, evaluations["test"][0] if "test" in evaluations else None)
+    seen = learning.of_training(
+        candidate,
+        prepared,
+        config=config,
+        train_seconds=seconds["train"],
+        evaluate_seconds=sum(each[2] for each in evaluations.values()),
+        watch=watch,
+        rates=rates,
+    )
+    return _Result(trial, evaluations["test"][0] if "test" in evaluations else None, tuple(seen))
 
 
-def _stopper(deadline: Deadline | None) -> Stop | None:
+def _stopper(deadline: Deadline) -> Stop | None:
     """What the training loops ask after each epoch: it ends them by raising `Over`, when the time is up."""
-    if deadline is None or deadline.budget is None:
+    if deadline.budget is None:
         return None
 
     def stop(done: int, total: int) -> bool:

@@ -59,7 +59,7 @@ class Request:
             taps=self.taps,
             missing=missing,
         )
-        return replace(job, compiled=_is_compiled(job, rates))
+        return replace(job, compiled=jobs.is_compiled(job, rates))
 
     def with_settings(self, settings: Settings) -> "Request":
         """The same fit with what a budget leaves of it."""
@@ -74,12 +74,6 @@ class Request:
             config=config,
             taps=settings.taps,
         )
-
-
-def _is_compiled(job: jobs.Job, rates: Rates) -> bool:
-    """Whether the runtime has this network ready from an earlier run."""
-    seen = any(rates.known("open", f"{job.network} {kind}") for kind in ("compiled", "loaded"))
-    return seen and (cache_folder() / "compiled").is_dir()
 
 
 @dataclass

@@ -11,6 +11,7 @@ from headstart.backbones import Backbone
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import Wanted, cache_bytes
+from headstart.places import cache_folder
 from headstart.plans.estimates import Estimate, Range, add, to_range
 from headstart.plans.memory import Rates
 from headstart.runs import RunConfig
@@ -162,7 +163,14 @@ def network_key(backbone: Backbone, *, wanted: Wanted, runtime: str, precision: 
     """Names a network as extraction runs it."""
     outputs = "+".join((*(["pooled"] if wanted.pooled else []), *(["taps"] if wanted.taps else [])))
     size = backbone.preprocess.size
-    return f"{backbone.weights_hash[:16]} {size} {wanted.depth} {outputs} {runtime} {precision}"
+    cuts = "+".join(map(str, (wanted.depth, *wanted.also)))
+    return f"{backbone.weights_hash[:16]} {size} {cuts} {outputs} {runtime} {precision}"
+
+
+def is_compiled(job: Job, rates: Rates) -> bool:
+    """Whether the runtime has this network ready from an earlier run."""
+    seen = any(rates.known("open", f"{job.network} {kind}") for kind in ("compiled", "loaded"))
+    return seen and (cache_folder() / "compiled").is_dir()
 
 
 def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:

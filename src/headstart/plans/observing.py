@@ -98,13 +98,13 @@ class Outcome:
 
 
 def observations(job: Job, outcome: Outcome, watch: Watch, *, rates: Rates) -> list[Observation]:
-    """What a finished job teaches, as ratios to the formulas."""
-    found = _of_features(job, outcome, watch, rates)
+    """What a finished job teaches, as ratios to the formulas; a phase without seconds teaches nothing."""
+    found = _of_features(job, outcome, watch, rates) if "features" in outcome.seconds else []
     planned = {step.phase: step for step in steps(job, rates)}
     for phase in ("check", "evaluate", "save"):
         if phase in outcome.seconds:
             found.append(_ratio(planned[phase], outcome.seconds[phase]))
-    return found + _of_training(job, outcome, watch, rates)
+    return found + (_of_training(job, outcome, watch, rates) if "train" in outcome.seconds else [])
 
 
 def _ratio(step: Step, seconds: float) -> Observation:
@@ -112,7 +112,7 @@ def _ratio(step: Step, seconds: float) -> Observation:
 
 
 def _of_features(job: Job, outcome: Outcome, watch: Watch, rates: Rates) -> list[Observation]:
-    seconds, images = outcome.seconds.get("features", 0.0), job.images
+    seconds, images = outcome.seconds["features"], job.images
     if not outcome.misses:
         return [Observation("hit", job.data, seconds / (0.01 + hit_base(job) * images))]
     mark = watch.marks.get("features")
@@ -134,7 +134,7 @@ def _of_features(job: Job, outcome: Outcome, watch: Watch, rates: Rates) -> list
 
 
 def _of_training(job: Job, outcome: Outcome, watch: Watch, rates: Rates) -> list[Observation]:
-    seconds = outcome.seconds.get("train", 0.0)
+    seconds = outcome.seconds["train"]
     parts = {step.quantity: step for step in steps(job, rates) if step.phase == "train"}
     if not job.thawed:
         return [_ratio(step, seconds) for step in parts.values()]
