@@ -13,13 +13,21 @@ from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
+from headstart.web import challenges, home, journey, laboratory, openapi, revision, stored, tasks
 from headstart.web.refusals import answer_errors
 from headstart.web.rendering import compile_templates, page
 from headstart.web.security import Doorkeeper, check_csrf
 from headstart.web.site import Site
 
 STATIC = Path(__file__).parent / "static"
+
+_KINDS: openapi.Kinds = {
+    "/challenges/{identity}/{number}/state": ("application/json",),
+    "/challenges/{identity}/badge.{kind}": ("image/png", "image/svg+xml", "application/jwt"),
+    "/jobs/{identity}/events": ("text/event-stream",),
+    "/journey/{name}.png": ("image/png",),
+}
+"""What of the lesson is no page."""
 
 THREADS = 12
 """How many pages are made at once. Python computes one at a time anyway, and more threads only wait."""
@@ -49,7 +57,7 @@ def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> Fast
         title="Headstart",
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,
+        openapi_url=openapi.ADDRESS,
         dependencies=[Depends(check_csrf), *map(Depends, before)],
         lifespan=_with_few_threads,
     )
@@ -58,6 +66,7 @@ def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> Fast
     # Home comes last: it shows every mode that no other room shows in its own way.
     for room in (challenges, revision, tasks, laboratory, journey, stored, home):
         app.include_router(room.router)
+    openapi.describe(app, kinds=_KINDS, uploads={})
     serve_jobs(site)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     answer_errors(app, _message)
