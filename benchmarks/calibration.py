@@ -4,7 +4,10 @@ Runs of several backbones, depths, heads and folders, in an order that mixes the
 their own. What is compared is the range that each run stored before its work began, with the seconds from the
 start of the process to its end, measured from outside. The last part sets budgets and measures overruns.
 
-    python benchmarks/calibration.py --data ../shared/data [--rounds 2] [--no-thawed]
+    python benchmarks/calibration.py --data ../shared/data [--work FOLDER] [--rounds 2] [--no-thawed]
+
+With --work a stopped benchmark goes on where it was, given the same options again; results are in
+FOLDER/calibration.jsonl. --cases N runs only the first N of a round (N=2: to see that it works).
 
 The target: a median absolute error of at most 15 %, nine in ten runs inside their range, and no budget
 exceeded by more than 10 %. Run it while nothing else runs.
@@ -14,15 +17,20 @@ import argparse
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from ledger import Ledger, workplace
+
+BUDGETS = (("flowers", 6.0), ("digits", 6.0), ("flowers", 12.0))
+"""Folders and seconds."""
 
 TINY_CLASSES = 10
 TINY_PER_CLASS = 60
@@ -66,24 +74,52 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="holds flowers/, weights and Tiny ImageNet")
     parser.add_argument("--rounds", type=int, default=2, help="how often each case runs; the first cold")
     parser.add_argument("--no-thawed", action="store_true", help="leave out depths that need PyTorch")
+    parser.add_argument("--work", type=Path, help="a folder that keeps everything, to go on after a stop")
+    parser.add_argument("--cases", type=int, help="only so many of each round, and no budgets")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
+    with workplace(options.work) as work:
         os.environ["HEADSTART_CACHE"], os.environ["HEADSTART_HOME"] = str(work / "cache"), str(work / "home")
         folders = make_folders(options.data, work)
         cases = make_cases(folders, options.data, thawed=not options.no_thawed)
-        outcomes = []
+        order: list[Case] = []
         for number in range(options.rounds):
             random.Random(number).shuffle(cases)
-            for case in cases:
-                outcomes.append(run(case, folders, out=work / "runs" / str(len(outcomes))))
-                print(line(outcomes[-1]), flush=True)
-        report(outcomes, first=len(cases))
-        budgets(folders, work=work)
+            order += cases[: options.cases]
+        total = len(order) + (0 if options.cases else len(BUDGETS))
+        ledger = Ledger(work / "calibration.jsonl", total=total)
+        outcomes = run_all(order, folders, work=work, ledger=ledger)
+        report(outcomes, first=len(order) // options.rounds)
+        if not options.cases:
+            budgets(folders, work=work, ledger=ledger)
+
+
+def run_all(order: list[Case], folders: dict[str, Path], *, work: Path, ledger: Ledger) -> list[Outcome]:
+    """Every case in turn, but those that were run before; after each, how it stands so far."""
+    outcomes: list[Outcome] = []
+    for number, case in enumerate(order):
+        key = f"{number} {case.folder} {Path(case.backbone).name} {' '.join(case.options)}"
+        if key in ledger:
+            outcomes.append(Outcome(case, *ledger[key]))
+            continue
+        found = run(case, folders, out=fresh(work / "runs" / str(number)))
+        ledger.add(key, [found.low, found.median, found.high, found.wall])
+        outcomes.append(found)
+        print(f"{ledger.position()} {line(found)}   so far {merit(outcomes)}", flush=True)
+    return outcomes
+
+
+def fresh(folder: Path) -> Path:
+    """A place for a run: what a stopped benchmark left there is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def make_folders(data: Path, work: Path) -> dict[str, Path]:
     """Flowers as they are, digits as files, ten classes of Tiny ImageNet's training images."""
+    made = {"flowers": data / "flowers", "digits": work / "digits", "tiny": work / "tiny"}
+    if (work / "folders-made").exists():
+        return made
+    shutil.rmtree(work / "digits", ignore_errors=True)
     example = Path(__file__).parents[1] / "examples" / "digits.py"
     subprocess.run([sys.executable, str(example), str(work / "digits")], check=True, capture_output=True)
     with zipfile.ZipFile(data / "tiny-imagenet-64.zip") as archive:
@@ -95,7 +131,8 @@ def make_folders(data: Path, work: Path) -> dict[str, Path]:
                 target = work / "tiny" / label / Path(name).name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))
-    return {"flowers": data / "flowers", "digits": work / "digits", "tiny": work / "tiny"}
+    (work / "folders-made").touch()
+    return made
 
 
 def make_cases(folders: dict[str, Path], data: Path, *, thawed: bool) -> list[Case]:
@@ -143,20 +180,28 @@ def report(outcomes: list[Outcome], *, first: int) -> None:
     parts = {"all runs": outcomes, "first of a kind": outcomes[:first], "repeated": outcomes[first:]}
     for name, part in parts.items():
         if part:
-            error = statistics.median(abs(each.error) for each in part)
-            inside = sum(each.inside for each in part) / len(part)
-            print(f"{name}: {len(part)} runs, median absolute error {error:.1%}, {inside:.0%} inside")
+            print(f"{name}: {len(part)} runs, {merit(part)}")
 
 
-def budgets(folders: dict[str, Path], *, work: Path) -> None:
+def merit(outcomes: list[Outcome]) -> str:
+    """The two figures that are aimed at."""
+    error = statistics.median(abs(each.error) for each in outcomes)
+    inside = sum(each.inside for each in outcomes) / len(outcomes)
+    return f"median absolute error {error:.1%}, {inside:.0%} inside"
+
+
+def budgets(folders: dict[str, Path], *, work: Path, ledger: Ledger) -> None:
     """Jobs that would take far longer than their budget, on features that are not cached."""
     worst = 0.0
-    for number, (folder, seconds) in enumerate((("flowers", 6.0), ("digits", 6.0), ("flowers", 12.0))):
-        case = Case(folder, "builtin", ("--size", "160", "--head", "softmax", "--epochs", "3000"))
-        os.environ["HEADSTART_CACHE"] = str(work / f"cache-{number}")
-        outcome = run(case, folders, out=work / "budgets" / str(number), budget=seconds)
-        worst = max(worst, outcome.wall / seconds - 1)
-        print(f"budget {seconds:.0f} s on {folder}: took {outcome.wall:.2f} s")
+    for number, (folder, seconds) in enumerate(BUDGETS):
+        key = f"budget {number}"
+        if key not in ledger:
+            case = Case(folder, "builtin", ("--size", "160", "--head", "softmax", "--epochs", "3000"))
+            os.environ["HEADSTART_CACHE"] = str(fresh(work / f"cache-{number}"))
+            out = fresh(work / "budgets" / str(number))
+            ledger.add(key, run(case, folders, out=out, budget=seconds).wall)
+        worst = max(worst, ledger[key] / seconds - 1)
+        print(f"budget {seconds:.0f} s on {folder}: took {ledger[key]:.2f} s", flush=True)
     print(f"largest overrun of a budget: {worst:+.1%}")
 
 

@@ -6,7 +6,10 @@ is noted; then the choice is made with an empty cache. Regret is the best test a
 of the chosen one; the cost share is the seconds of choosing (the chosen fit included) over those of all fits.
 Test images decide nothing in either.
 
-    python benchmarks/choice.py --data ../shared/data [--images 400] [--candidates builtin@96,builtin@128]
+    python benchmarks/choice.py --data ../shared/data [--work FOLDER] [--images 400] [--candidates A,B]
+
+With --work a stopped benchmark goes on where it was, given the same options again; results are in
+FOLDER/choice.jsonl.
 
 The target: at most one point of regret on average, at a tenth of the cost or less. The images of a folder are
 limited so that all of it takes about eight minutes on two cores; --images 0 takes all.
@@ -14,14 +17,15 @@ limited so that all of it takes about eight minutes on two cores; --images 0 tak
 
 import argparse
 import os
+import shutil
 import statistics
-import tempfile
 import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from calibration import make_folders
+from ledger import Ledger, workplace
 
 import headstart
 from headstart.choice import default_candidates
@@ -38,8 +42,7 @@ def main() -> None:
     """Exhaustive training, then the choice, per folder; then the averages."""
     options = _options()
     torch = find_spec("torch") is not None and find_spec("timm") is not None
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
+    with workplace(options.work) as work:
         os.environ["HEADSTART_HOME"] = str(work / "home")
         os.environ["HEADSTART_CACHE"] = str(work / "exports")
         candidates = options.candidates.split(",") if options.candidates else available(options.data, torch)
@@ -51,9 +54,12 @@ def main() -> None:
             if torch:
                 network.module()  # PyTorch's start is nobody's cost either: both sides run in this process
         results = []
-        for folder, path in make_folders(options.data, work).items():
+        folders = make_folders(options.data, work)
+        total = len(folders) * (1 + sum(map(len, depths.values())))
+        ledger = Ledger(work / "choice.jsonl", total=total)
+        for folder, path in folders.items():
             dataset = few(read_dataset(path), options.images)
-            results.append(compare(folder, dataset, depths, work=work))
+            results.append(compare(folder, dataset, depths, work=work, ledger=ledger))
     regrets, shares = zip(*results, strict=True)
     print(f"mean regret {100 * statistics.mean(regrets):.2f} points, mean cost {statistics.mean(shares):.1%}")
 
@@ -65,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="holds flowers/, weights and Tiny ImageNet")
     parser.add_argument("--candidates", help="names with sizes, separated by commas; default: all here")
     parser.add_argument("--images", type=int, default=400, help="of each folder, at most; 0 for all")
+    parser.add_argument("--work", type=Path, help="a folder that keeps everything, to go on after a stop")
     parser.add_argument("--no-thawed", action="store_true", help="leave out depths that need PyTorch")
     return parser.parse_args()
 
@@ -91,30 +98,31 @@ def few(dataset: Dataset, images: int) -> Dataset:
 
 
 def compare(
-    folder: str, dataset: Dataset, depths: dict[str, list[int]], *, work: Path
+    folder: str, dataset: Dataset, depths: dict[str, list[int]], *, work: Path, ledger: Ledger
 ) -> tuple[float, float]:
     """Regret (0 to 1) and cost share of one folder."""
-    fresh_cache(work, f"{folder}-all")
+    if not (work / f"cache-{folder}-all").exists():
+        fresh_cache(work, f"{folder}-all")
+    os.environ["HEADSTART_CACHE"] = str(work / f"cache-{folder}-all")
     fits: dict[str, tuple[float, float]] = {}
     for candidate, cuts in depths.items():
         name, _, size = candidate.rpartition("@")
         for freeze in cuts:
             label = f"{Path(name).stem}@{size} depth {freeze}"
-            fits[label] = fit(
-                dataset, work=work, backbone=name, size=int(size), freeze=freeze, **epochs(freeze < cuts[0])
-            )
-            accuracy, seconds = fits[label]
-            print(f"{folder:8} {label:44} test {accuracy:.1%}  {seconds:7.2f} s", flush=True)
-    fresh_cache(work, f"{folder}-choice")
+            key = f"{folder} {label}"
+            if key not in ledger:
+                thawed = epochs(freeze < cuts[0])
+                found = fit(dataset, work=work, backbone=name, size=int(size), freeze=freeze, **thawed)
+                ledger.add(key, found)
+            fits[label] = accuracy, seconds = tuple(ledger[key])
+            line = f"{folder:8} {label:44} test {accuracy:.1%}  {seconds:7.2f} s"
+            print(f"{ledger.position()} {line}", flush=True)
     thawed = any(len(cuts) > 1 for cuts in depths.values())
-    accuracy, seconds = fit(
-        dataset,
-        work=work,
-        backbone="auto",
-        candidates=list(depths),
-        freeze="auto" if thawed else "all",
-        **epochs(thawed),
-    )
+    if f"{folder} choice" not in ledger:
+        fresh_cache(work, f"{folder}-choice")
+        options = {"candidates": list(depths), "freeze": "auto" if thawed else "all", **epochs(thawed)}
+        ledger.add(f"{folder} choice", fit(dataset, work=work, backbone="auto", **options))
+    accuracy, seconds = ledger[f"{folder} choice"]
     best = max(found for found, _ in fits.values())
     share = seconds / sum(spent for _, spent in fits.values())
     print(
@@ -147,6 +155,7 @@ def fit(dataset: Dataset, *, work: Path, **options: object) -> tuple[float, floa
 def fresh_cache(work: Path, name: str) -> None:
     """An empty feature cache, with the graphs that were exported before."""
     cache = work / f"cache-{name}"
+    shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir()
     (cache / "graphs").symlink_to(work / "exports" / "graphs")
     os.environ["HEADSTART_CACHE"] = str(cache)

@@ -4,7 +4,10 @@ One by one means: the cache of features is empty before each training, as it is 
 is made once per machine (exported graphs, compiled networks) and the start of PyTorch are kept on both sides,
 and neither side saves classifiers. The results are checked first: the same predictions, image by image.
 
-    python benchmarks/sweep.py --data ../shared/data/flowers [--limit 400] [--size 96] [--epochs 1]
+    python benchmarks/sweep.py --data ../shared/data/flowers [--work FOLDER] [--limit 400] [--size 96]
+
+With --work a stopped benchmark goes on where it was, given the same options again; results are in
+FOLDER/sweep.jsonl.
 
 Without --backbones it takes the built-in backbone and two architectures with random weights in local files,
 since speed does not depend on the weights. Needs the extra ``torch``.
@@ -19,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from ledger import Ledger, workplace
 
 SAME_PREDICTIONS = 0.99
 """Share of the validation images; a map computed together with others may differ in a last bit."""
@@ -27,8 +31,7 @@ SAME_PREDICTIONS = 0.99
 def main() -> None:
     """Check, time both sides, print the ratio."""
     options = _options()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
+    with workplace(options.work) as work:
         os.environ["HEADSTART_CACHE"], os.environ["HEADSTART_HOME"] = str(work / "cache"), str(work / "home")
         from headstart.backbones import load_backbone
         from headstart.comparisons import Candidate, grid
@@ -46,8 +49,13 @@ def main() -> None:
         sweep(few, candidates, options=options, work=work)  # graphs and compiled networks, once per machine
         for candidate in candidates:
             single(few, candidate, seed=0, precision=options.precision)
-        together_seconds, together, trained = sweep(dataset, candidates, options=options, work=work)
-        alone_seconds, alone = one_by_one(dataset, candidates, options=options)
+        ledger = Ledger(work / "sweep.jsonl", total=1 + len(candidates) * options.seeds)
+        if "together" not in ledger:
+            ledger.add("together", sweep(dataset, candidates, options=options, work=work))
+        together_seconds, found, trained = ledger["together"]
+        together = {key: np.array(predicted) for key, predicted in found.items()}
+        print(f"{ledger.position()} together {together_seconds:.1f} s", flush=True)
+        alone_seconds, alone = one_by_one(dataset, candidates, options=options, ledger=ledger)
     same = [float(np.mean(together[key] == alone[key])) for key in alone]
     if min(same) < SAME_PREDICTIONS:
         raise SystemExit(f"only {min(same):.1%} of the predictions agree: not the same job")
@@ -77,6 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--limit", type=int, default=0, help="images; 0 for all")
     parser.add_argument("--precision", default="f32")
+    parser.add_argument("--work", type=Path, help="a folder that keeps everything, to go on after a stop")
     return parser.parse_args()
 
 
@@ -88,9 +97,11 @@ def random_files(folder: Path, architectures: list[str]) -> list[str]:
     files = []
     for name in architectures:
         file = folder / f"{name}.safetensors"
+        files.append(str(file))
+        if file.exists():
+            continue
         model = timm.create_model(name, pretrained=False)
         save_file(model.state_dict(), file, metadata={"architecture": name})
-        files.append(str(file))
     return files
 
 
@@ -101,7 +112,7 @@ def spread(dataset, images: int):
 
 
 def sweep(dataset, candidates, *, options: argparse.Namespace, work: Path):
-    """A comparison from an empty cache: seconds, predictions by (candidate, seed), seconds of training."""
+    """A comparison from an empty cache: seconds, predictions by candidate and seed, seconds of training."""
     from headstart.comparisons import compare
 
     forget_features()
@@ -113,20 +124,30 @@ def sweep(dataset, candidates, *, options: argparse.Namespace, work: Path):
     for candidate in candidates:
         trials = found.of(candidate)
         for seed in range(options.seeds):  # a training with nothing random in it counts for every seed
-            predictions[candidate, seed] = np.array(trials[min(seed, len(trials) - 1)].predicted)
+            predictions[key_of(candidate, seed)] = list(trials[min(seed, len(trials) - 1)].predicted)
     trained = sum(trial.seconds["train"] + trial.seconds["evaluate"] for trial in found.trials)
     return seconds, predictions, trained
 
 
-def one_by_one(dataset, candidates, *, options: argparse.Namespace):
+def key_of(candidate, seed: int) -> str:
+    """Names a training in the results."""
+    return f"{Path(candidate.backbone).stem} depth {candidate.depth} seed {seed}"
+
+
+def one_by_one(dataset, candidates, *, options: argparse.Namespace, ledger: Ledger):
     """The same, each from an empty cache."""
     predictions, seconds = {}, 0.0
     for candidate in candidates:
         for seed in range(options.seeds):
-            forget_features()
-            started = time.perf_counter()
-            predictions[candidate, seed] = single(dataset, candidate, seed=seed, precision=options.precision)
-            seconds += time.perf_counter() - started
+            key = key_of(candidate, seed)
+            if key not in ledger:
+                forget_features()
+                started = time.perf_counter()
+                found = single(dataset, candidate, seed=seed, precision=options.precision)
+                ledger.add(key, [time.perf_counter() - started, found.tolist()])
+                print(f"{ledger.position()} {key}: {ledger[key][0]:.1f} s", flush=True)
+            predictions[key] = np.array(ledger[key][1])
+            seconds += ledger[key][0]
     return seconds, predictions
 
 
