@@ -6,6 +6,7 @@ The table in docs/security.md names the test that proves each answer; most live 
 from __future__ import annotations
 
 import ast
+import base64
 import io
 import json
 import os
@@ -16,8 +17,10 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +259,100 @@ def test_a_fit_writes_to_its_run_the_cache_and_the_home_alone(tmp_path: Path, ph
     assert everything_below(Path.cwd()) == before
     assert everything_below(photos) == pictures
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "run"}
+
+
+class Writes:
+    """Notes where this process writes, by Python's own account: an audit hook, which cannot be taken off."""
+
+    def __init__(self) -> None:
+        self.on, self.places = False, set[str]()
+        sys.addaudithook(self.note)
+
+    def note(self, event: str, details: tuple[Any, ...]) -> None:
+        if not self.on:
+            return
+        if event == "open":
+            place, _, flags = details
+            if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                return
+        elif event in (
+            "os.mkdir",
+            "os.rename",
+            "os.link",
+            "os.symlink",
+            "sqlite3.connect",
+            "tempfile.mkstemp",
+        ):
+            place = details[0] if event in ("os.mkdir", "sqlite3.connect", "tempfile.mkstemp") else details[1]
+        else:
+            return
+        if isinstance(place, str | bytes | os.PathLike) and os.fsdecode(place) != os.devnull:
+            self.places.add(os.path.abspath(os.fsdecode(place)))
+
+    def outside(self, *folders: Path) -> set[str]:
+        return {place for place in self.places if not any(Path(place).is_relative_to(f) for f in folders)}
+
+
+@pytest.fixture
+def writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
+    """Where is written, with the system's folder for temporary files in `tmp_path`."""
+    (tmp_path / "system").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "system"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    noted = Writes()
+    yield noted
+    noted.on = False
+
+
+def large_photo(seed: int) -> bytes:
+    """More than a megabyte, which is where forms leave the memory."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_upload_to_the_studio_is_written_to_its_home_alone(tmp_path: Path, writes: Writes) -> None:
+    pytest.importorskip("fastapi", reason="needs headstart[web]")
+    from studio_worlds import studio_worlds
+
+    (tmp_path / "root").mkdir()
+    members = {f"{kind}/{n}.png": large_photo(n + 9 * (kind == "b")) for kind in "ab" for n in range(2)}
+    zip_file = zipped(tmp_path / "sent.zip", members).read_bytes()
+    with studio_worlds(tmp_path / "root") as make, make().browser as browser:
+        token = re.search(r'name="csrf" value="(\w+)"', browser.get("/").text)[1]  # type: ignore[index]
+        writes.on = True
+        for name, data in {"sent.zip": zip_file, "a/large.png": large_photo(99)}.items():
+            answer = browser.post("/send", data={"csrf": token}, files={"files": (name, data)})
+            assert answer.status_code == 200, answer.text
+        writes.on = False
+    assert any(place.endswith(".zip") for place in writes.places), "nothing was seen: the test saw nothing"
+    assert writes.outside(home_folder(), cache_folder()) == set()
+    assert list((tmp_path / "system").iterdir()) == []
+
+
+def test_a_prediction_over_http_writes_nothing(tmp_path: Path, photos: Path, writes: Writes) -> None:
+    pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
+    from fastapi.testclient import TestClient
+
+    from headstart.serving.app import create_app
+    from headstart.serving.models import Models, fixed
+
+    headstart.fit(photos, size=64, out=tmp_path / "run")
+    app = create_app(Models(fixed(tmp_path / "run"), batch=4), watch_seconds=0)
+    large = large_photo(1)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        client.post("/predict", content=jpeg(), headers={"content-type": "image/jpeg"})
+        writes.on = True
+        (tmp_path / "seen").touch()
+        answers = [
+            client.post("/predict", files=[("images", ("a.png", large))] * 2),
+            client.post("/predict", content=large, headers={"content-type": "image/png"}),
+            client.post("/predict", json={"images": [base64.b64encode(large).decode()]}),
+        ]
+        writes.on = False
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert writes.places == {str(tmp_path / "seen")}
 
 
 def test_a_tokens_home_is_no_option_of_the_command_line() -> None:

@@ -57,7 +57,8 @@ def create_studio(studio: Studio) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        with uploads.passing_through(studio.home / "studio" / "passing"):
+            yield
         studio.servings.stop_all()
 
     app = FastAPI(

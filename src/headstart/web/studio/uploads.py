@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -19,6 +21,7 @@ from typing import BinaryIO, Protocol
 from headstart.dataset import Skipped, content_hash, read_dataset
 from headstart.errors import DatasetError, ImageError, OptionError
 from headstart.images import open_image
+from headstart.places import make
 from headstart.sources import MAX_FILE_BYTES, printable
 
 LARGEST_UPLOAD = 4 * 2**30
@@ -56,6 +59,20 @@ class Stored:
     kept: int
     classes: tuple[str, ...]
     refused: tuple[Skipped, ...]
+
+
+@contextmanager
+def passing_through(folder: Path) -> Iterator[None]:
+    """Lets what does not stay in memory while it arrives pass through ``folder``, which is ours alone.
+
+    A form's files leave the memory from a megabyte on, for the system's folder for temporary files, which all
+    users share. That place is the process's own setting; so are the temporary files of an export.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, str(make(folder))
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def is_zip(sent: Sequence[Sent]) -> bool:
