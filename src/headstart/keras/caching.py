@@ -27,8 +27,8 @@ from headstart.keras.execution import (
     KerasRunner,
     Runner,
     check_inputs,
-    choose_runner,
     openvino_name,
+    openvino_runner,
     reference,
 )
 from headstart.places import cache_folder
@@ -60,12 +60,14 @@ class Features:
         cut: whose prefix.
         dtype_policy: the user's model's.
         runtime: "openvino", which gives way to Keras where the two differ, or "keras".
+        batch: images in a batch of the training, which is how many Keras then computes at once.
         counts: what the cache did so far.
     """
 
     cut: Cut
     dtype_policy: Any
     runtime: str
+    batch: int = BATCH
     counts: Counts = field(default_factory=Counts)
     _stores: dict[tuple[Any, ...], _Store] = field(default_factory=dict)
     _fingerprint: str | None = None
@@ -86,7 +88,7 @@ class Features:
         self.counts.computed += len(missing)
         if announce is not None and missing:
             announce(len(missing), len(missing) * store.record.itemsize)
-        step = max(BATCH, _WINDOW_BYTES // max(1, store.record.itemsize) // BATCH * BATCH)
+        step = max(self.batch, _WINDOW_BYTES // max(1, store.record.itemsize) // self.batch * self.batch)
         for start in range(0, len(missing), step):
             rows = missing[start : start + step]
             records = store.compute([array[rows] for array in arrays])
@@ -154,10 +156,11 @@ class _Store:
         prefix, policy = self._features.cut.prefix, self._features.dtype_policy
         probe = check_inputs([array[:PROBE] for array in arrays], prefix)
         expected = reference(prefix, probe)
+        keras_runner = KerasRunner(prefix, dtype_policy=policy, batch=self._features.batch)
         if self._features.runtime == "keras":
-            return KerasRunner(prefix, dtype_policy=policy), expected
-        batch = min(BATCH, len(arrays[0]))
-        return choose_runner(prefix, probe, expected=expected, dtype_policy=policy, batch=batch), expected
+            return keras_runner, expected
+        at_once = min(BATCH, len(arrays[0]))
+        return openvino_runner(prefix, probe, expected=expected, batch=at_once) or keras_runner, expected
 
     def compute(self, arrays: Sequence[Array]) -> Array:
         """Records for images the cache does not hold."""

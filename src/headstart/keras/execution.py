@@ -39,20 +39,25 @@ class Runner(Protocol):
 
 
 class KerasRunner:
-    """Keras's own forward pass, in batches of one size so that it is compiled once."""
+    """Keras's own forward pass, in batches of one size so that it is compiled once.
 
-    def __init__(self, graph: Graph, *, dtype_policy: Any) -> None:
+    That size should be the training's: on PyTorch, what is computed for an image depends in its last digits
+    on how many are computed with it.
+    """
+
+    def __init__(self, graph: Graph, *, dtype_policy: Any, batch: int = BATCH) -> None:
         self.name = f"keras {keras.__version__} {keras.backend.backend()}"
+        self._batch = batch
         self._model = _prefix_model(graph, dtype_policy=dtype_policy)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """See `Runner.run`."""
         count = len(arrays[0])
         parts = []
-        for start in range(0, count, BATCH):
-            rows = [_padded(array[start : start + BATCH], min(BATCH, count)) for array in arrays]
+        for start in range(0, count, self._batch):
+            rows = [_padded(array[start : start + self._batch], min(self._batch, count)) for array in arrays]
             outputs = keras.tree.flatten(self._model.predict_on_batch(rows))
-            parts.append([np.asarray(output)[: min(BATCH, count - start)] for output in outputs])
+            parts.append([np.asarray(output)[: min(self._batch, count - start)] for output in outputs])
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
@@ -132,22 +137,21 @@ def reference(graph: Graph, arrays: Sequence[Array]) -> list[Array]:
     return [np.asarray(keras.ops.convert_to_numpy(out)) for out in graph.run(tensors, training=False)]
 
 
-def choose_runner(
-    graph: Graph, arrays: Sequence[Array], *, expected: Sequence[Array], dtype_policy: Any, batch: int = BATCH
-) -> Runner:
-    """The fastest runner that computes what Keras does.
+def openvino_runner(
+    graph: Graph, arrays: Sequence[Array], *, expected: Sequence[Array], batch: int = BATCH
+) -> OpenVinoRunner | None:
+    """OpenVINO, where it computes what Keras does; None where only Keras will do.
 
     Args:
         graph: the prefix.
         arrays: a few images.
         expected: what `reference` gives for them.
-        dtype_policy: the user's model's.
-        batch: rows to run at once.
+        batch: images to run at once.
     """
     translated = _translated(graph, arrays, batch=batch)
     if translated is not None and _agree(translated.run(arrays), expected):
         return translated
-    return KerasRunner(graph, dtype_policy=dtype_policy)
+    return None
 
 
 def _translated(graph: Graph, arrays: Sequence[Array], *, batch: int) -> OpenVinoRunner | None:

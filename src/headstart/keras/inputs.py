@@ -6,8 +6,11 @@ the order of the batches would not be ``model.fit``'s any more.
 
 from __future__ import annotations
 
+import contextlib
+import random
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -118,7 +121,8 @@ def why_not_source(source: Any) -> str | None:
 def refuse_random(source: Any) -> None:
     """Refuse a source that gives different images every time.
 
-    A ``tf.data`` pipeline is read for random operations, other data sets are asked twice for a few items.
+    A ``tf.data`` pipeline is read for random operations, other data sets are asked twice for a few items,
+    and random generators are put back to where they were: what they give next is the training's.
 
     Raises:
         OptionError: names what is random, and the ways out.
@@ -135,12 +139,29 @@ def refuse_random(source: Any) -> None:
         count = min(_SAMPLES, len(items))
     else:
         return
-    for i in range(count):
-        once, again = (keras.tree.flatten(items[i]) for _ in range(2))
-        if not all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(once, again, strict=True)):
-            raise OptionError(
-                f"{type(items).__name__} gives different images for item {i} each time, {_WAYS_OUT}"
-            )
+    with _generators_put_back():
+        for i in range(count):
+            once, again = (keras.tree.flatten(items[i]) for _ in range(2))
+            if not all(
+                np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(once, again, strict=True)
+            ):
+                raise OptionError(
+                    f"{type(items).__name__} gives different images for item {i} each time, {_WAYS_OUT}"
+                )
+
+
+@contextlib.contextmanager
+def _generators_put_back() -> Iterator[None]:
+    """Leave Python's, NumPy's and PyTorch's global random generators as they were."""
+    torch = sys.modules.get("torch")  # not imported: nobody drew from it
+    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if torch is not None:
+            torch.set_rng_state(pytorch)
 
 
 def _random_operation(dataset: Any) -> str | None:
@@ -241,8 +262,11 @@ def _wrap_loader(loader: Any, transform: Transform, *, model: Any) -> Any:
             self.__dict__.update(loader.__dict__)
 
         def __iter__(self) -> Any:
-            for batch in loader:
-                x, *rest = _wrap_batch(batch, transform, model=model)
-                yield keras.tree.map_structure(torch.from_numpy, x), *rest
+            # At once, not at the first batch: it draws a seed, and Keras starts passes that it never reads.
+            return map(features, iter(loader))
+
+    def features(batch: Any) -> tuple[Any, ...]:
+        x, *rest = _wrap_batch(batch, transform, model=model)
+        return keras.tree.map_structure(torch.from_numpy, x), *rest
 
     return Features()

@@ -20,7 +20,7 @@ import keras
 from headstart.backbones.keras_graph import functional_of
 from headstart.keras.caching import Features, fingerprint
 from headstart.keras.cutting import Cut
-from headstart.keras.execution import Array
+from headstart.keras.execution import BATCH, Array
 from headstart.keras.inputs import flat_arrays, number_of_steps, one_or_list, wrap_source
 from headstart.keras.worth import Verdict, judge
 
@@ -113,7 +113,8 @@ def _uncached(model: Any, settings: dict[str, Any], reason: str) -> Any:
 
 def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, verdict: Verdict) -> Any:
     steps = number_of_steps(settings)
-    session = _session(model, cut, runtime=verdict.runtime, at_once=_steps_at_once(model, settings, steps))
+    batch, at_once = int(settings["batch_size"] or BATCH), _steps_at_once(model, settings, steps)
+    session = _session(model, cut, runtime=verdict.runtime, batch=batch, at_once=at_once)
     before, quiet = replace(session.features.counts), settings["verbose"] == 0
     settings = {
         **settings,
@@ -222,19 +223,20 @@ def _announce(images: int, size: int) -> None:
 _sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
 
 
-def _session(model: Any, cut: Cut, *, runtime: str, at_once: int) -> _Session:
+def _session(model: Any, cut: Cut, *, runtime: str, batch: int, at_once: int) -> _Session:
     """A session for the model as it is now; the last one where it still holds."""
     identity = fingerprint(cut.prefix)
     compiled = (*_compiled(model), at_once)
     last = _sessions.get(model)
     if last is not None and _same(last.cut, cut):
         same_weights = identity is not None and identity == last.fingerprint
-        kept = same_weights and runtime == last.features.runtime
-        features = last.features if kept else Features(cut, model.dtype_policy, runtime)
+        kept = same_weights and (runtime, batch) == (last.features.runtime, last.features.batch)
+        features = last.features if kept else Features(cut, model.dtype_policy, runtime, batch)
         same_compile = all(a is b for a, b in zip(compiled, last.compiled, strict=True))
         tail = last.tail if same_compile else _tail_model(model, cut, at_once=at_once)
     else:
-        features, tail = Features(cut, model.dtype_policy, runtime), _tail_model(model, cut, at_once=at_once)
+        features = Features(cut, model.dtype_policy, runtime, batch)
+        tail = _tail_model(model, cut, at_once=at_once)
     _sessions[model] = _Session(cut, identity, features, tail, compiled)
     return _sessions[model]
 
