@@ -12,6 +12,9 @@ keras = pytest.importorskip("keras", reason="needs headstart[keras]")
 
 import headstart.keras as subject  # noqa: E402
 
+ONNX_WRITER = {"tensorflow": "tf2onnx", "torch": "torch", "jax": "jax2onnx"}[keras.backend.backend()]
+"""What Keras writes ONNX files with, on the backend that the tests run on (``make test-keras-backends``)."""
+
 layers = keras.layers
 SIDE, IMAGES, CLASSES = 16, 48, 3
 

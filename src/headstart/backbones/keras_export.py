@@ -37,7 +37,8 @@ def write_onnx(model: Any, path: Path, *, signature: Any, outputs: Sequence[str]
             with contextlib.redirect_stdout(io.StringIO()), _expressible(model):
                 model.export(str(file), format="onnx", verbose=False, input_signature=[signature])
         except ImportError as error:
-            raise MissingExtra("writing a Keras model as ONNX", extra="keras") from error
+            extra = "jax" if keras.backend.backend() == "jax" else "keras"
+            raise MissingExtra("writing a Keras model as ONNX", extra=extra) from error
         written = onnx.load(file)
     graph = written.graph
     names = {graph.input[0].name: signature.name}
@@ -73,10 +74,14 @@ def _replace_erfc(graph: Any) -> None:
 def _expressible(model: Any) -> Iterator[None]:
     """Let a few layers compute in a way that the writer of ONNX files knows, with the same result.
 
-    It takes the statistics of a Normalization for further inputs, and does not know the compiled function
-    that Keras calls for convolutions in groups.
+    TensorFlow's takes the statistics of a Normalization for further inputs, and does not know the compiled
+    function that Keras calls for convolutions in groups. PyTorch's writes no weights that could train.
     """
     before: list[tuple[Any, str, Any]] = []
+    if keras.backend.backend() == "torch":
+        for tensor in (weight.value for weight in model.weights):
+            before.append((tensor, "requires_grad", tensor.requires_grad))
+            tensor.requires_grad = False
     for layer in model._flatten_layers():
         if type(layer) is keras.layers.Normalization:
             for name in ("mean", "variance"):

@@ -4,9 +4,13 @@ A `.keras` file can ask Keras to run code that came with it. Nothing of the kind
 is read first, as data, and whatever is not Keras's own is refused by name.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
+import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +27,15 @@ SUFFIXES = (SUFFIX, ".h5", ".hdf5")
 """Files that Keras writes; the older ones are recognised to say what to do with them."""
 
 _CHUNK_BYTES = 1 << 20
+
+_LOG_LEVEL, _ERRORS_ONLY = "TF_CPP_MIN_LOG_LEVEL", "2"
+"""How much TensorFlow logs, and the level from which only errors are left (2, as warnings are 1)."""
+
+_INFORMATION = re.compile(
+    rb"I\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d [\d:.]+: I |WARNING: All log messages before absl::"
+)
+"""How a line of information of TensorFlow's begins (month and day, or the date), and the line that announces
+that they come unasked."""
 
 _BYTES = ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
 _UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -109,13 +122,44 @@ def load_keras_file(path: Path, *, size: int | None, architecture: str | None) -
     def export(key: str) -> dict[str, Any]:
         if find_spec("keras") is None:
             raise MissingExtra(f"backbone {path.name}, for its first use,", extra="keras")
-        # Read when TensorFlow is imported: without it, it reports on itself among our messages.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from headstart.backbones.keras_stages import export_model
+        with _without_log_lines():
+            from headstart.backbones.keras_stages import export_model
 
         return export_model(path, key=key, size=size, pixels=pixels)
 
     return from_record(path.stem, identity=f"keras:{parts}", size=size, export=export, weights=None)
+
+
+@contextlib.contextmanager
+def _without_log_lines() -> Iterator[None]:
+    """Keep TensorFlow, while it is imported, from reporting on itself among our messages.
+
+    The level that it reads from the environment does not hold for what its libraries write as they are
+    loaded, so what is written to file descriptor 2 meanwhile goes on to it without the lines of information.
+    Where the user has set that level, nothing is touched.
+    """
+    if _LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = _ERRORS_ONLY  # also for what comes after the import
+    try:
+        terminal = os.dup(2)
+    except OSError:  # there is no such descriptor
+        yield
+        return
+    with tempfile.TemporaryFile() as written:
+        sys.stderr.flush()
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            written.seek(0)
+            for line in written:
+                if not _INFORMATION.match(line):
+                    os.write(2, line)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:

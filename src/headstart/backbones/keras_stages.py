@@ -79,7 +79,13 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
         ) from error
     module = _module(staged, pixels)
     graph = records.graphs_folder() / f"{key}-{side}.onnx"
-    records.write_whole(graph, lambda draft: _write_checked(module, draft, staged=staged, images=images))
+    try:
+        records.write_whole(graph, lambda draft: _write_checked(module, draft, staged=staged, images=images))
+    except RuntimeError as error:  # OpenVINO's, about an ONNX file that it cannot read
+        raise BackboneError(
+            f"backbone {path}: what Keras's {keras.backend.backend()} backend writes of it cannot be read: "
+            f"{_one_line(error)}; try KERAS_BACKEND=tensorflow"
+        ) from error
     measured, dimensions = measure(graph, stages=staged.names, size=side)
     own = [{"parameters": _parameters(calls), "prefix_tokens": 0} for calls in staged.groups()]
     return {
