@@ -52,7 +52,8 @@ def test_the_first_50_steps_reproduce_the_stored_curve(tmp_path):
 
 
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
-    plan = replace(synthetic.PLAN, phases=(plans.Phase(64, 32), plans.Phase(64, 48)))
+    phases = (plans.Phase(64, 32), plans.Phase(64, 48))
+    plan = replace(synthetic.PLAN, start="teacher", phases=phases, turns=(0, 1), mosaics=(1,))
     whole = train.train(plan, synthetic.sources(tmp_path / "a"), out=tmp_path / "whole", weights=None)
 
     real, seen = train.one_step, []
@@ -93,7 +94,7 @@ def test_a_network_of_the_same_width_inherits_everything():
 
 
 def test_a_narrower_network_says_nearly_the_same_of_such_images():
-    wide, images = synthetic.some_teacher(), some_images(96)
+    wide, images = synthetic.some_teacher("mobilenetv2_050"), some_images(96)
     heir = inherit.inherit(wide, "mobilenetv2_035", images)
     with torch.no_grad():
         expected, found = wide.pooled(images), heir.pooled(images)
@@ -103,7 +104,7 @@ def test_a_narrower_network_says_nearly_the_same_of_such_images():
 
 def test_what_is_inherited_is_the_same_while_training_as_after():
     images = some_images()
-    heir = inherit.inherit(synthetic.some_teacher(), "mobilenetv2_035", images)
+    heir = inherit.inherit(synthetic.some_teacher("mobilenetv2_050"), "mobilenetv2_035", images)
     with torch.no_grad():
         settled = heir.eval().pooled(images)
         training = heir.train().pooled(images)

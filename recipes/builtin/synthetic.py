@@ -21,14 +21,11 @@ from train import Sources, train
 
 PLAN = Plan(
     architecture="mobilenetv2_035",
-    teacher="mobilenetv2_050",
-    start="teacher",
-    inherit_images=64,
-    turns=(0, 1),
-    mosaics=(1,),
+    teacher="mobilenetv2_035",
     phases=(Phase(480, 64), Phase(320, 96)),
     shipped_size=96,
     teacher_size=96,
+    views=2,
     batch=16,
     learning_rate=2e-4,
     prepare_batches=12,
@@ -47,10 +44,10 @@ def some_pictures(count: int) -> Pictures:
     return Pictures(np.stack(pixels), random.integers(0, _CLASSES, size=count))
 
 
-def some_teacher() -> networks.Staged:
+def some_teacher(architecture: str = PLAN.teacher) -> networks.Staged:
     """A random network whose BatchNorms have seen the pictures, so that its answers differ."""
     torch.manual_seed(1)
-    network = networks.build(PLAN.teacher)
+    network = networks.build(architecture)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # a plain mean over what it sees
