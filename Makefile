@@ -6,7 +6,7 @@ DEMO := .venv-demo/bin
 DIST ?= dist
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench docs builtin build reproducible lock audit fuzz clean
+.PHONY: demo test test-keras-backends check bench docs builtin build reproducible lock audit fuzz clean
 
 demo: .venv-demo/installed ## train on real images without PyTorch
 	$(DEMO)/python examples/digits.py demo/digits
@@ -16,6 +16,11 @@ demo: .venv-demo/installed ## train on real images without PyTorch
 
 test: .venv/installed ## the whole test suite
 	$(DEV)/python -m pytest -n 2 --dist loadfile
+
+test-keras-backends: .venv/installed ## the Keras room's tests on every backend of Keras that is installed
+	for backend in tensorflow torch jax; do $(DEV)/python -c "import $$backend" 2>/dev/null \
+		|| { echo "$$backend is not installed: skipped"; continue; }; \
+		KERAS_BACKEND=$$backend $(DEV)/python -m pytest tests/test_keras*.py || exit 1; done
 
 check: .venv/installed ## lint, types, floors
 	$(DEV)/ruff check .
