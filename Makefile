@@ -42,8 +42,10 @@ docs: .venv/installed ## the documentation site, offline, into docs/_build/html
 	$(DEV)/python -m sphinx -M html docs docs/_build -W --keep-going -q
 
 builtin: .venv/installed ## train the built-in backbones: make builtin DATA=folder
-	$(DEV)/python recipes/builtin/train.py builtin --data $(DATA)
-	$(DEV)/python recipes/builtin/export.py recipes/builtin/work/builtin/best.safetensors builtin src/headstart/backbones/weights
+	for name in builtin builtin-large; do \
+		$(DEV)/python recipes/builtin/train.py $$name --data $(DATA) && \
+		$(DEV)/python recipes/builtin/export.py recipes/builtin/work/$$name/best.safetensors $$name \
+			src/headstart/backbones/weights || exit 1; done
 
 build: .venv/installed ## the wheel into dist/; the same commit gives the same bytes
 	rm -rf $(DIST)

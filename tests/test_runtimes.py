@@ -24,6 +24,9 @@ from headstart.runtimes.openvino import has_bf16
 SIZE = 64
 F32_TOLERANCE = 1e-4  # of the largest value: sums taken in another order
 BF16_TOLERANCE = 3e-2  # of the largest value: 8 bits of mantissa, through the depth of a network
+# The built-in ones inherit edge detectors that subtract neighbours of nearly the same brightness, where 8 bits
+# say little (docs/runtimes.md). PyTorch's bfloat16 shows as much, so it is the weights and not a runtime.
+BF16_TOLERANCES = {"builtin": 6e-2}
 FEATURES = (Tap("features", 1),)
 
 Make = Callable[[str], Backbone]
@@ -144,15 +147,16 @@ def test_bfloat16_stays_within_its_tolerance_and_finds_the_same_class(
         )
         for precision in ("f32", "bf16")
     )
+    tolerance = BF16_TOLERANCES.get(name, BF16_TOLERANCE)
     for output in exact:
         error = difference(rough[output], exact[output])
-        assert 0 < error <= BF16_TOLERANCE, output
+        assert 0 < error <= tolerance, output
     # A head of nearest means of three groups, as a trained one would be: its margins are above the noise.
     means = np.stack([exact["features"][group::3].mean(0) for group in range(3)])
     means -= means.mean(0)
     logits, noisy = (features["features"] @ means.T for features in (exact, rough))
     best = np.sort(logits, 1)
-    clear = best[:, -1] - best[:, -2] > BF16_TOLERANCE * np.abs(logits - logits.mean(0)).max()
+    clear = best[:, -1] - best[:, -2] > tolerance * np.abs(logits - logits.mean(0)).max()
     assert clear.sum() >= 12
     assert (logits.argmax(1) == noisy.argmax(1))[clear].all()
 

@@ -36,6 +36,7 @@ def export(
     architecture: str,
     timm_kwargs: Mapping[str, Any],
     preprocess: Preprocess,
+    transfer: float | None = None,
 ) -> dict[str, Any]:
     """Write ``NAME.onnx``, ``NAME.safetensors`` and ``NAME.json`` into ``out_dir``.
 
@@ -46,6 +47,7 @@ def export(
         architecture: timm's name of the module.
         timm_kwargs: What ``timm.create_model`` needs besides to make it.
         preprocess: What its images look like; its size is the backbone's default.
+        transfer: Where it stands on the scale of published accuracies (docs/choice.md); None: unknown.
 
     Returns:
         The facts in ``NAME.json``.
@@ -81,6 +83,7 @@ def export(
     facts = {
         "architecture": architecture,
         "timm_kwargs": kwargs,
+        **({} if transfer is None else {"transfer": transfer}),
         "preprocess": preprocess.to_dict(),
         "dimensions": dimensions,
         "stages": stages,
@@ -122,6 +125,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--crop-fraction", type=float, default=0.875)
+    parser.add_argument("--transfer", type=float, help="ImageNet-like accuracy in percent, docs/choice.md")
     options = parser.parse_args()
     with safe_open(options.weights, framework="pt") as file:
         metadata = file.metadata()
@@ -144,6 +148,7 @@ def main() -> None:
         architecture=metadata["architecture"],
         timm_kwargs=kwargs,
         preprocess=preprocess,
+        transfer=options.transfer,
     )
     print(json.dumps({key: facts[key] for key in ("architecture", "dimensions")}))
 

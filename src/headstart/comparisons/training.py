@@ -392,7 +392,7 @@ def _train_one(
         macro_f1=found.macro_f1,
         log_loss=found.log_loss,
         calibration_error=found.calibration_error,
-        seconds=seconds | {"evaluate": evaluate_seconds},
+        seconds=seconds | {"evaluate": round(evaluate_seconds, 3)},
         history=tuple(dict(entry) for entry in trained.history),
     )
     seen = learning.of_training(
@@ -430,7 +430,7 @@ def _evaluations(
             probabilities = predict_images(prepared, trained, images=images)
             found = metrics.evaluate(probabilities, prepared.labels(images), classes=prepared.dataset.classes)
             predicted = tuple(int(label) for label in probabilities.argmax(axis=1))
-            yield split, (found, predicted, seconds_since(begun))
+            yield split, (found, predicted, time.perf_counter() - begun)
 
 
 def _network(candidate: Candidate, shared: Pass, *, seed: int) -> Backbone:
