@@ -55,7 +55,7 @@ def classifier(quadrants: Path) -> Classifier:
 
 @pytest.fixture(scope="module")
 def with_neither(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Such pictures and a class without stripes: of two classes each is also the other's absence, anywhere."""
+    """Such pictures and a class without stripes: of two, each is also the other's absence, anywhere."""
     folder, random = tmp_path_factory.mktemp("three") / "images", np.random.default_rng(2)
     for kind in ("level", "upright", "neither"):
         (folder / kind).mkdir(parents=True)

@@ -24,8 +24,8 @@ from headstart.runtimes.openvino import has_bf16
 SIZE = 64
 F32_TOLERANCE = 1e-4  # of the largest value: sums taken in another order
 BF16_TOLERANCE = 3e-2  # of the largest value: 8 bits of mantissa, through the depth of a network
-# The built-in ones inherit edge detectors that subtract neighbours of nearly the same brightness, where 8 bits
-# say little (docs/runtimes.md). PyTorch's bfloat16 shows as much, so it is the weights and not a runtime.
+# The built-in ones inherit edge detectors that subtract neighbours of nearly the same brightness: 8 bits say
+# little there (docs/runtimes.md). PyTorch shows as much in bfloat16, so it is the weights and not a runtime.
 BF16_TOLERANCES = {"builtin": 6e-2}
 FEATURES = (Tap("features", 1),)
 
