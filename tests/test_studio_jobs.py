@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,8 +13,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")
+pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 
+import httpx
 
+from children import started
 from headstart.plans.estimates import Range
 from headstart.web.jobs import Jobs, Stopped
 from headstart.web.studio import work
@@ -58,6 +63,30 @@ def test_jobs_outlive_the_server_and_what_was_cut_off_can_go_on(
     run = world.wait(again.url.path).result["run"]
     assert world.browser.get(f"/runs/{run}").status_code == 200
     assert f"/jobs/{cut.id}" not in world.browser.get("/").text
+
+
+def test_a_server_ends_with_the_studio_even_where_that_is_killed(world: World) -> None:
+    folder = world.studio.run(world.train(world.open()).rsplit("/", 1)[1]).path
+    with started([sys.executable, "-c", STARTS, str(folder)], stdout=subprocess.PIPE) as studio:
+        assert studio.stdout
+        address = studio.stdout.readline().strip()
+        assert httpx.get(f"{address}health").status_code == 200
+        studio.kill()
+    end = time.monotonic() + WAIT_SECONDS
+    with pytest.raises(httpx.TransportError):
+        while time.monotonic() < end:
+            httpx.get(f"{address}health")
+            time.sleep(0.05)
+
+
+STARTS = """
+import sys, time
+from pathlib import Path
+from headstart.web.studio.servings import Servings
+servings = Servings()
+print(servings.start("run", Path(sys.argv[1])).address, flush=True)
+time.sleep(600)
+"""
 
 
 def test_a_studio_that_ends_stops_what_it_runs_so_that_it_can_go_on(

@@ -22,7 +22,18 @@ STOP_SECONDS = 10.0
 MOST = 4
 """Servers at once; each holds a compiled model in memory."""
 
-_PROGRAM = "from headstart.cli import main; main()"
+_PROGRAM = """\
+import os, signal, sys, threading
+
+def outlive_nobody():
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=outlive_nobody, daemon=True).start()
+from headstart.cli import main
+main()
+"""
+"""The command, with an ear on its input: the system closes it when the studio ends, however that ends."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class Servings:
             with tempfile.TemporaryFile() as complaints:
                 command = [sys.executable, "-c", _PROGRAM, "serve", str(folder), "--port", "0", "--json"]
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints
                 )
                 facts = _announcement(process)
                 if facts is None:
@@ -120,5 +131,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
