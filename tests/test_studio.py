@@ -15,7 +15,7 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from PIL import Image
 
-from headstart.runs import RunStore, read_run
+from headstart.runs import RunStore, read_predictions, read_run
 from headstart.web.studio import folders, uploads
 from headstart.web.studio.app import ROOMS, largest
 from studio_worlds import World, studio_worlds
@@ -94,6 +94,21 @@ def test_two_runs_are_compared_and_the_better_is_named(world: World) -> None:
     assert report.status_code == 200 and "sandbox" in report.headers["content-security-policy"]
 
 
+def test_runs_that_were_measured_differently_are_told_apart_instead_of_compared(world: World) -> None:
+    data = world.open()
+    runs = [world.train(data), world.train(data, chosen="builtin@128/all")]
+    first = world.studio.run(runs[0].rsplit("/", 1)[1])
+    held_out = read_predictions(first.path)["images"][0]
+    again = world.post(f"{runs[0]}/correct", content=held_out["content"], label="(leave out)").url.path
+    assert "trained again" in world.browser.get("/runs").text
+    assert "--corrections" in world.browser.get(again).text
+    ids = [address.rsplit("/", 1)[1] for address in (*runs, again)]
+    answer = world.post("/compare", run=ids)
+    assert answer.status_code == 400 and "Measured alone" in answer.text
+    fitting = re.search(r'href="(/compare\?run=[^"]+)">Compare these 2<', answer.text)
+    assert fitting and world.browser.get(fitting[1].replace("&amp;", "&")).status_code == 200
+
+
 def test_rows_of_the_plan_are_compared_by_training_them(world: World) -> None:
     data = world.open()
     answer = world.post(f"{data}/compare", rows=["builtin@96/all", "builtin@128/all"])
@@ -170,6 +185,19 @@ def test_links_out_of_the_root_are_not_listed(world: World, tmp_path: Path) -> N
     (tmp_path / "secret").mkdir()
     (world.root / "way-out").symlink_to(tmp_path / "secret")
     assert [entry.name for entry in folders.browse(world.root, world.root)] == ["photos"]
+
+
+def test_a_folder_says_what_would_be_a_class_and_what_is_ours_is_no_photographs(
+    make_world: Callable[..., World], make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    world = make_world(folder=tmp_path / "root")
+    for side in ("train", "val"):
+        make_photos(tmp_path / "root" / "split" / side, per_class=1)
+    (tmp_path / "root" / "runs/one").mkdir(parents=True)
+    assert "3 folders, each of which would be a class" in world.browser.get("/folders?at=photos").text
+    assert "train, val: each folder inside them" in world.browser.get("/folders?at=split").text
+    page = world.browser.get("/folders").text
+    assert ">split</a>" in page and ">runs</a>" not in page
 
 
 def test_a_folder_that_is_no_data_set_is_refused_and_not_remembered(world: World) -> None:
@@ -397,8 +425,15 @@ def test_a_run_is_exported_as_a_job_and_downloaded_by_listed_names_alone(world: 
     page = world.browser.get(f"{run}/export").text
     found = re.search(rf'href="({run}/exports/[^"]+\.onnx)"', page)
     assert found and len(world.browser.get(found[1]).content) > 10_000
+    whole = re.search(rf'href="({run}/exports\.zip\?export=onnx)"', page)
+    assert whole
+    with zipfile.ZipFile(io.BytesIO(world.browser.get(whole[1]).content)) as archive:
+        inside = {Path(name).name for name in archive.namelist()}
+        assert inside == {"model.onnx", "predict.py", "card.md", "card.json"} and archive.testzip() is None
     for name in ("../run.json", "..%2Frun.json", "%2e%2e/run.json", "none.onnx"):
         assert world.browser.get(f"{run}/exports/{name}").status_code == 404
+    for name in ("..", ".", "", "openvino"):
+        assert world.browser.get(f"{run}/exports.zip?export={name}").status_code == 404
     assert world.post(f"{run}/export", to="pickle").status_code == 400
 
 

@@ -220,7 +220,7 @@ def _from_zip(name: str, path: Path, *, split_by_folder: bool) -> Dataset:
 
 def _from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bool) -> Dataset:
     tops = [folder for folder in listing.folders if "/" not in folder]
-    by_split = split_by_folder and _are_splits(tops)
+    by_split = split_by_folder and are_splits(tops)
     rows: list[tuple[str, str, str | None, Source]] = []
     skipped: list[Skipped] = []
     loose = 0
@@ -246,8 +246,11 @@ def _from_folders(name: str, listing: Listing, *, where: str, split_by_folder: b
     return _build(name, rows, skipped)
 
 
-def _are_splits(tops: Sequence[str]) -> bool:
-    """`train` is also a vehicle: it takes another split beside it, or nothing else, to make it a split."""
+def are_splits(tops: Sequence[str]) -> bool:
+    """Whether folders of these names are splits with classes inside, and not classes themselves.
+
+    `train` is also a vehicle: it takes another split beside it, or nothing else, to make it a split.
+    """
     sides = [_SPLIT_NAMES.get(top.lower()) for top in tops]
     return "train" in sides and (None not in sides or "validation" in sides or "test" in sides)
 

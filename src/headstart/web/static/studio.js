@@ -140,6 +140,7 @@ function watch(panel) {
   source.addEventListener("state", (event) => {
     const now = JSON.parse(event.data);
     if (text.textContent !== now.text) text.textContent = now.text;
+    text.classList.toggle("away", now.phases.length > 0 && !now.stopping); // the last bar says the same
     phases.replaceChildren(...now.phases.map(phaseRow));
     put("time", now.time);
     put("expected", now.expected && `predicted ${now.expected}`);

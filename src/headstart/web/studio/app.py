@@ -37,6 +37,7 @@ _KINDS: openapi.Kinds = {
     "/runs/{identity}/try/{key}/{part}.jpg": ("image/jpeg",),
     "/runs/{identity}/label/{job}/{number}.jpg": ("image/jpeg",),
     "/runs/{identity}/exports/{name}": ("application/octet-stream",),
+    "/runs/{identity}/exports.zip": ("application/zip",),
 }
 """What of the studio is no page."""
 

@@ -109,7 +109,7 @@ def label_page(request: Request, studio: StudioOf, identity: str) -> Response:
         "label.html",
         run=run,
         possible=corrected(run) is not None,
-        entries=folders.browse(studio.root, studio.root),
+        entries=folders.browse(studio.root, studio.root, ours=studio.folder),
         job=None,
         suggestions=[],
         earlier=studio.work.history("rank", learner=OWNER, limit=5),

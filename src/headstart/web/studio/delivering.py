@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
-from starlette.responses import FileResponse, Response
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 from headstart.errors import OptionError
 from headstart.runs import Run
@@ -21,6 +25,12 @@ from headstart.web.studio.work import Result, Teller
 from headstart.web.studio.workbench import Studio, StudioOf
 
 router = APIRouter()
+
+_MOST_FILES = 200
+"""Files of all exports of a run that are listed."""
+
+_PIECE = 1 << 18
+"""Bytes of a zip that are sent at once."""
 
 USES = {
     "onnx": "any ONNX runtime, on any system",
@@ -45,7 +55,7 @@ def export_page(request: Request, studio: StudioOf, identity: str) -> Response:
         job=job if job and not job.over else None,
         failure=job.message if job and job.state == "failed" else "",
         result=job.result if job and job.state == "done" else None,
-        files=_files(run),
+        exports=_exports(run),
         serving=studio.servings.get(run.id),
         command=f"headstart serve {shlex.quote(str(run.path))}",
         export_command=f"headstart export {shlex.quote(str(run.path))} --to onnx",
@@ -67,15 +77,25 @@ def _formats() -> list[dict[str, Any]]:
     ]
 
 
-def _files(run: Run) -> list[dict[str, object]]:
-    """Every exported file, with its size."""
+def _exports(run: Run) -> list[dict[str, Any]]:
+    """Every finished export: its name, and its files with their sizes."""
+    folder = run.path / "exports"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, file in _files(run).items():
+        found.setdefault(name.split("/")[0], []).append({"name": name, "bytes": file.stat().st_size})
+    return [
+        {"name": name, "files": files, "bytes": sum(each["bytes"] for each in files)}
+        for name, files in found.items()
+        if (folder / name).is_dir()
+    ]
+
+
+def _files(run: Run) -> dict[str, Path]:
+    """The files of every finished export, by their names below the run's folder of exports."""
     folder = run.path / "exports"
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
-    return [
-        {"name": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size}
-        for file in files[:200]
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
+    named = {file.relative_to(folder).as_posix(): file for file in files[:_MOST_FILES]}
+    return {name: file for name, file in named.items() if not f"/{name}".count("/.")}
 
 
 @router.post("/runs/{identity}/export")
@@ -125,11 +145,34 @@ def _verdict(facts: Mapping[str, Any]) -> list[str]:
 def download(studio: StudioOf, identity: str, name: str) -> Response:
     """One exported file. The name is looked up among those that are listed."""
     run = studio.run(identity)
-    if name not in {each["name"] for each in _files(run)}:
+    file = _files(run).get(name)
+    if file is None:
         raise HTTPException(404, "There is no such export.")
-    file = run.path / "exports" / name
     return FileResponse(
         file, filename=f"{run.id}-{printable(file.name)}", media_type="application/octet-stream"
+    )
+
+
+@router.get("/runs/{identity}/exports.zip")
+def download_all(studio: StudioOf, identity: str, export: str) -> Response:
+    """One whole export as a zip, which unpacks to a folder of its own."""
+    run = studio.run(identity)
+    files = {name: file for name, file in _files(run).items() if name.split("/")[0] == export}
+    if not files:
+        raise HTTPException(404, "There is no such export.")
+    packed = tempfile.TemporaryFile()  # noqa: SIM115 - the answer closes it
+    top = "".join(each if each.isascii() and each.isalnum() else "-" for each in f"{run.id}-{export}")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, file in files.items():
+            archive.write(file, f"{top}/{name.split('/', 1)[1]}")
+    length = packed.tell()
+    packed.seek(0)
+    heads = {"content-disposition": f'attachment; filename="{top}.zip"', "content-length": str(length)}
+    return StreamingResponse(
+        iter(lambda: packed.read(_PIECE), b""),
+        media_type="application/zip",
+        headers=heads,
+        background=BackgroundTask(packed.close),
     )
 
 

@@ -15,6 +15,7 @@ MOST_SHOWN = 400
 _MOST_COUNTED = 2_000
 """Entries looked at to say how many pictures a folder holds."""
 
+_OUR_FOLDERS = ("runs", "comparisons")
 _CHOOSABLE = (".zip", *TABLE_SUFFIXES)
 
 
@@ -65,8 +66,13 @@ def below(root: Path, path: Path) -> str:
     return "" if relative == "." else relative
 
 
-def browse(root: Path, folder: Path) -> tuple[Entry, ...]:
+def browse(root: Path, folder: Path, *, ours: Path | None = None) -> tuple[Entry, ...]:
     """What can be opened or chosen in a folder, by name; hidden things and ways out of the root are left out.
+
+    Args:
+        root: nothing outside is listed.
+        folder: below it.
+        ours: the folder in which runs and comparisons are kept; what holds them is no photographs.
 
     Raises:
         OptionError: the folder cannot be read.
@@ -82,6 +88,8 @@ def browse(root: Path, folder: Path) -> tuple[Entry, ...]:
         place = Path(each.path)
         if len(found) >= MOST_SHOWN:
             break
+        if each.name in _OUR_FOLDERS and ours is not None and place.parent == ours:
+            continue
         try:
             if base not in place.resolve().parents:
                 continue

@@ -47,6 +47,8 @@ def _environment() -> Environment:
         when=when,
         last=lambda path: str(path).rsplit("/", 1)[-1],
         count=lambda number: f"{number:,}",
+        sentence=lambda text: f"{text[:1].upper()}{text[1:].removesuffix('.')}.",
+        holds=holds,
     )
     environment.globals |= {"doing": DOING, "kinds": KINDS}
     return environment
@@ -55,6 +57,18 @@ def _environment() -> Environment:
 def percent(share: float | None) -> str:
     """0.9312 -> 93.1 %; a dash where there is none."""
     return "–" if share is None else f"{share:.1%}".replace("%", "\N{NARROW NO-BREAK SPACE}%")
+
+
+def holds(entry: Any) -> str:
+    """What a folder has directly in it: 5 folders, 1 picture; or how a file ends."""
+    if entry.kind == "file":
+        return str(entry.name.rsplit(".", 1)[-1])
+    parts = [
+        f"{number:,} {noun if number == 1 else noun + 's'}"
+        for number, noun in ((entry.folders, "folder"), (entry.pictures, "picture"))
+        if number
+    ]
+    return ", ".join(parts) or "empty"
 
 
 def when(stamp: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from headstart.comparisons import Comparison, compare_runs, find_comparison, summaries
+from headstart.curation import corrections_of
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
-from headstart.runs import Run
+from headstart.runs import Run, read_predictions
 from headstart.web.rendering import leave
 from headstart.web.studio import pages, pictures
 from headstart.web.studio.noted import corrected, image_of
@@ -40,6 +42,8 @@ def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
     """A run: how good, how sure, what it took, its mistakes with a way to put labels right."""
     run = studio.run(identity)
     facts = run_facts(run)
+    if run.head_fit.get("retrained_from"):
+        facts["command"] += f" --corrections {shlex.quote(str(corrections_of(run).file))}"
     return page(
         request,
         "run.html",
@@ -88,9 +92,20 @@ def compare_page(
 ) -> Response:
     """Saved runs side by side; they must have been measured on the same split."""
     runs = [studio.run(identity) for identity in (run or [])[:MOST_COMPARED]]
+    groups = _by_split(runs)
+    if len(groups) > 1:
+        return page(request, "splits.html", status=400, groups=groups)
     comparison = compare_runs(runs)
     frame = "/compare/report.html?" + "&".join(f"run={each.id}" for each in runs)
     return _comparison_page(request, comparison, frame=frame)
+
+
+def _by_split(runs: list[Run]) -> list[list[Run]]:
+    """Runs that were judged by the same photographs with the same labels, the largest group first."""
+    groups: dict[str, list[Run]] = {}
+    for each in runs:
+        groups.setdefault(str(read_predictions(each.path)["split"]), []).append(each)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 @router.get("/compare/report.html")

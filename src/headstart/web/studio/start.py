@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
+from headstart.dataset import are_splits
 from headstart.errors import DatasetError, OptionError
 from headstart.sources import printable
 from headstart.web.rendering import leave
@@ -30,7 +31,7 @@ def first_page(request: Request, studio: StudioOf) -> Response:
         request,
         "start.html",
         root=printable(studio.root),
-        entries=folders.browse(studio.root, studio.root)[:8],
+        entries=folders.browse(studio.root, studio.root, ours=studio.folder)[:8],
         jobs=unfinished(studio),
         collections=studio.collections.all(),
         covers={each.id: _cover(studio, each) for each in studio.collections.all()},
@@ -55,15 +56,17 @@ def browse(request: Request, studio: StudioOf, at: str = "") -> Response:
     relative = folders.below(studio.root, folder)
     parts = relative.split("/") if relative else []
     inside, pictures = folders.count(folder)
+    entries = folders.browse(studio.root, folder, ours=studio.folder)
     return page(
         request,
         "folders.html",
         root=printable(studio.root.resolve().name or studio.root),
         here=relative,
         crumbs=[("/".join(parts[: n + 1]), name) for n, name in enumerate(parts)],
-        entries=folders.browse(studio.root, folder),
+        entries=entries,
         most=folders.MOST_SHOWN,
         inside=inside,
+        splits=are_splits([each.name for each in entries if each.kind == "folder"]),
         pictures=pictures,
     )
 

@@ -171,6 +171,7 @@ def snapshot(studio: Studio, job: Job) -> dict[str, Any]:
         "state": standing(job),
         "over": job.over,
         "text": _text(job, rows, stopping=live.stopping),
+        "stopping": live.stopping,
         "phases": rows,
         "elapsed": _whole(elapsed) if elapsed >= 1 else "",
         "time": _time_left(elapsed, live) if job.state == "running" else "",
