@@ -151,6 +151,27 @@ def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
     assert os.listdir(checkpoint.parent) == ["checkpoint"]
 
 
+def test_a_training_can_be_left_in_the_middle_of_an_epoch_and_taken_up_before_it(tmp_path):
+    tail, train = small_tail(), maps(80)
+    head = ridge_start(tail, train)
+    config = replace(CPU, epochs=3, batch_size=16)
+    whole = train_tail(tail, head, train, None, config=config)
+    checkpoint, steps = tmp_path / "checkpoint", []
+
+    def stop():
+        steps.append(1)
+        return len(steps) == 6  # four questions an epoch of five steps: the second step of the second
+
+    left = train_tail(tail, head, train, None, config=config, checkpoint=checkpoint, stop=stop)
+    assert len(left.history) == 2 and left.history[0] == whole.history[0]
+    assert left.history[1]["learning_rate"] != whole.history[1]["learning_rate"], "it ended earlier"
+    assert left.history[1]["accuracy"] * 32 == pytest.approx(round(left.history[1]["accuracy"] * 32))
+    assert not torch.equal(left.tail.block1[0].weight, whole.tail.block1[0].weight)
+    resumed = train_tail(tail, head, train, None, config=config, checkpoint=checkpoint)
+    assert resumed.history == whole.history
+    assert_same(resumed, whole)
+
+
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(tmp_path):
     tail, train = small_tail(), maps(60)
     head = ridge_start(tail, train)

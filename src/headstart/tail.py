@@ -160,6 +160,7 @@ def train_tail(
     input_transform: InputTransform | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], object] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> TailResult:
     """Trains the tail and the head together.
 
@@ -176,6 +177,8 @@ def train_tail(
             stopped,
         progress: Called with the history's row after each epoch, the checkpoint already written;
             training ends where it returns True.
+        stop: Asked before every step but the first; where it says yes the epoch ends there and training with
+            it. That epoch's row speaks of the images it saw, and no checkpoint is written of it.
 
     Returns:
         The best epoch's weights on validation (the start included, so training never makes it worse there);
@@ -194,16 +197,17 @@ def train_tail(
         state.keep_if_best(epoch=0, score=run.validate(state.model, validation)[1])
     while len(state.history) < config.epochs and not _exhausted(state, config):
         epoch = len(state.history) + 1
-        row = {"epoch": float(epoch), **run.epoch(state, train, epoch=epoch)}
+        scores_seen, whole = run.epoch(state, train, epoch=epoch, stop=stop)
+        row = {"epoch": float(epoch), **scores_seen}
         score = (float(epoch), 0.0)  # without validation images the latest is the best
         if validation is not None:
             scores, score = run.validate(state.model, validation)
             row |= scores
         state.keep_if_best(epoch=epoch, score=score)
         state.history.append(row)
-        if checkpoint is not None:
+        if checkpoint is not None and whole:
             _write_checkpoint(state, checkpoint, fingerprint=fingerprint)
-        if progress is not None and progress(row) is True:
+        if (progress is not None and progress(row) is True) or not whole:
             break
     return _result(state, run, validation)
 
@@ -217,14 +221,16 @@ class _Run:
     precision: str
     input_transform: InputTransform | None
 
-    def epoch(self, state: _State, train: Activations, *, epoch: int) -> Epoch:
-        """One pass over the images in a new order; returns the loss and accuracy seen on the way."""
+    def epoch(
+        self, state: _State, train: Activations, *, epoch: int, stop: Callable[[], bool] | None = None
+    ) -> tuple[Epoch, bool]:
+        """One pass over the images in a new order: loss and accuracy on the way, and whether it is whole."""
         config, model = self.config, state.model
         _set_modes(model, train_norms=config.scratch if config.train_norms is None else config.train_norms)
         order = np.random.default_rng((config.seed, epoch)).permutation(len(train.labels))
         per_epoch = len(_chunks(order, config.batch_size))
         criterion = nn.CrossEntropyLoss(self._class_weights(), label_smoothing=config.label_smoothing)
-        loss_sum, correct, rate = 0.0, 0, 0.0
+        loss_sum, correct, seen, rate = 0.0, 0, 0, 0.0
         batches = self._batches(train, order, epoch)
         with torch.random.fork_rng():  # dropout draws this epoch's own numbers, resumed or not
             torch.manual_seed(config.seed * 1_000_003 + epoch)
@@ -240,16 +246,19 @@ class _Run:
                 state.optimizer.step()
                 loss_sum += float(loss.detach()) * len(labels)
                 correct += int((logits.argmax(dim=1) == labels).sum())
+                seen += len(labels)
+                if stop is not None and seen < len(order) and stop():
+                    break
         if not math.isfinite(loss_sum):
             raise OptionError(
                 f"training diverged in epoch {epoch}: its loss is {loss_sum}; "
                 f"try a lower learning rate than {_peak(config):g}"
             )
         return {
-            "loss": loss_sum / len(order),
-            "accuracy": correct / len(order),
+            "loss": loss_sum / seen,
+            "accuracy": correct / seen,
             "learning_rate": rate * _peak(config),
-        }
+        }, seen == len(order)
 
     def validate(self, model: nn.Module, images: Activations) -> tuple[Epoch, tuple[float, float]]:
         """Validation scores, and what to rank epochs by: accuracy, then the smaller loss."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def one_pass(work: Work) -> Outcome:
     compute = prefix_of(found)
     compute(pixels[:2])
     again, seconds_again, ran = _train(
-        Computed(pixels, labels, compute), found, epochs=epochs, work=work, ends=work.part(0.8)
+        Computed(pixels, labels, compute), found, epochs=epochs, work=work, ends=work.part(0.7)
     )
     if ran < epochs:
         work.notes.append(f"ended after {ran} of {epochs} epochs to keep the bound")
@@ -157,7 +158,7 @@ def one_pass(work: Work) -> Outcome:
         started = time.perf_counter()
         kept = Held(_in_batches(compute, pixels), labels)
         passing = time.perf_counter() - started
-        once, training, _ = _train(kept, found, epochs=ran, work=work, ends=work.ends)
+        once, training, _ = _train(kept, found, epochs=epochs, most=ran, work=work)
         seconds_once = passing + training
     else:
         once, seconds_once = again, seconds_again
@@ -203,16 +204,27 @@ def _in_batches(compute: Callable[[Images], Images], pixels: Images, *, size: in
 
 
 def _train(
-    images: Held | Computed, found: Look, *, epochs: int, work: Work, ends: float
+    images: Held | Computed,
+    found: Look,
+    *,
+    epochs: int,
+    work: Work,
+    most: int | None = None,
+    ends: float = math.inf,
 ) -> tuple[TailResult, float, int]:
-    """A head trained on features that are held, or computed as they are read; seconds; epochs."""
+    """A head trained on features that are held, or computed as they are read; seconds; epochs.
+
+    The schedule is that of ``epochs``, also where the training ends after ``most`` or at ``ends``: two
+    trainings that end after the same epoch have the same result.
+    """
     config = TailConfig(epochs=epochs, learning_rate=0.03, seed=work.seed, precision="f32")
     done: list[float] = []
 
     def after(row: dict[str, float]) -> bool:
         done.append(row["epoch"])
         work.tell("epochs", len(done), epochs)
-        return time.perf_counter() >= ends
+        another = (time.perf_counter() - started) / len(done)
+        return len(done) == most or time.perf_counter() + another >= ends
 
     started = time.perf_counter()
     head = no_head(found.network.dimensions, found.classes)

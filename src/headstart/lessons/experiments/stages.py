@@ -20,6 +20,9 @@ from headstart.tail import Activations, InputTransform, TailConfig, normalise_pi
 
 Images = NDArray[Any]
 
+_FORWARD_SHARE = 1 / 3
+"""Of a training step: the backward pass takes twice as long."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -59,8 +62,9 @@ class Finished:
         accuracy: On the test images, percent.
         seconds: Of training, without the look at the images.
         curve: (seconds, validation accuracy in percent) after each epoch.
-        epochs: How many were trained.
+        epochs: How many were trained, the last of them perhaps in part.
         stopped: Whether it was ended before all its epochs.
+        whole: How much of the last epoch was trained, 1 for all of it.
     """
 
     accuracy: float
@@ -68,6 +72,7 @@ class Finished:
     curve: tuple[tuple[float, float], ...]
     epochs: int
     stopped: bool
+    whole: float = 1.0
 
     def seconds_to(self, target: float) -> float | None:
         """Seconds until the curve first reached an accuracy in percent, or None."""
@@ -75,8 +80,10 @@ class Finished:
 
     @property
     def per_epoch(self) -> float:
-        """Median seconds of an epoch."""
-        return float(np.median(np.diff([0.0, *(seconds for seconds, _ in self.curve)])))
+        """Median seconds of an epoch; one that was cut short counts in proportion."""
+        epochs = np.diff([0.0, *(seconds for seconds, _ in self.curve)])
+        epochs[-1] /= self.whole
+        return float(np.median(epochs if len(epochs) == 1 or self.whole == 1.0 else epochs[:-1]))
 
 
 def fit_stages(
@@ -96,8 +103,8 @@ def fit_stages(
         found: a look at the tail's depth.
         tail: the thawed stages; left as it is.
         config: of the training loop.
-        ends: on `time.perf_counter`'s clock; an epoch that would end later than this is not begun, but for
-            the first.
+        ends: on `time.perf_counter`'s clock. An epoch that would end later is not begun, and one that does
+            is left in the middle, so that the bound holds on a machine that is busy too.
         target: stop where the validation accuracy, in percent, reaches it.
         head: where the head starts; None for zeros.
         validate: False leaves validation out, so that the seconds are those of training alone.
@@ -108,7 +115,10 @@ def fit_stages(
     one = train.read(np.zeros(1, np.int64), views=[0])
     start = head or no_head(width_of(tail, one, transform), found.classes)
     curve: list[tuple[float, float]] = []
-    _warm_up(tail, train, transform, batch=min(config.batch_size, len(train.labels)))
+    batch = min(config.batch_size, len(train.labels))
+    step = _warm_up(tail, train, transform, batch=batch)
+    judged = found.count("test") + (found.count("validation") if validate else 0)
+    clock = _Clock(ends - _FORWARD_SHARE * step * judged / batch, steps=max(1, len(train.labels) // batch))
     begun = time.perf_counter()
 
     def after(row: dict[str, float]) -> bool:
@@ -117,8 +127,7 @@ def fit_stages(
         if progress is not None:
             progress(len(curve), config.epochs)
         another = curve[-1][0] - (curve[-2][0] if len(curve) > 1 else 0.0)
-        late = time.perf_counter() + another >= ends
-        return late or (target is not None and reached >= target)
+        return clock.after_epoch(another) or (target is not None and reached >= target)
 
     result = train_tail(
         tail,
@@ -128,6 +137,7 @@ def fit_stages(
         config=config,
         input_transform=transform,
         progress=after,
+        stop=clock.after_step,
     )
     features = run_tail(result.tail, found.activations("test"), input_transform=transform)
     return Finished(
@@ -135,19 +145,47 @@ def fit_stages(
         seconds=curve[-1][0],
         curve=tuple((round(seconds, 3), reached) for seconds, reached in curve),
         epochs=len(curve),
-        stopped=len(curve) < config.epochs,
+        stopped=len(curve) < config.epochs or clock.whole < 1,
+        whole=clock.whole,
     )
 
 
-def _warm_up(tail: nn.Module, images: Activations, transform: InputTransform | None, *, batch: int) -> None:
-    """One step of a copy: what is paid once per process is not charged to whoever is timed first."""
+class _Clock:
+    """Ends a training in time: between epochs where another would be too long, else in the middle of one."""
+
+    def __init__(self, ends: float, *, steps: int) -> None:
+        self.ends, self.steps, self.taken, self.whole = ends, steps, 0, 1.0
+
+    def after_step(self) -> bool:
+        """Whether to leave the epoch here; notes how much of it was trained."""
+        self.taken += 1
+        if time.perf_counter() < self.ends:
+            return False
+        self.whole = min(1.0, self.taken / self.steps)
+        return True
+
+    def after_epoch(self, seconds: float) -> bool:
+        """Whether another epoch of so many seconds would be too long."""
+        self.taken = 0
+        return time.perf_counter() + seconds >= self.ends
+
+
+def _warm_up(tail: nn.Module, images: Activations, transform: InputTransform | None, *, batch: int) -> float:
+    """Two steps of a copy: what is paid once per process is not charged to whoever is timed first.
+
+    Returns:
+        Seconds of the second.
+    """
     rows = torch.from_numpy(np.ascontiguousarray(images.read(np.arange(batch), views=[0] * batch)))
     inputs = rows.float() if transform is None else transform(rows)
-    outputs = copy.deepcopy(tail).train()(
-        inputs.to(memory_format=torch.channels_last) if rows.ndim == 4 else inputs
-    )
-    if outputs.requires_grad:
-        outputs.sum().backward()
+    trained, seconds = copy.deepcopy(tail).train(), 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        outputs = trained(inputs.to(memory_format=torch.channels_last) if rows.ndim == 4 else inputs)
+        if outputs.requires_grad:
+            outputs.sum().backward()
+        seconds = time.perf_counter() - started
+    return seconds
 
 
 def pixels_to_numbers(found: Look) -> InputTransform:

@@ -91,9 +91,11 @@ def _train(found: Look, *, drifting: bool, epochs: int, work: Work, ends: float)
     )
     images = Computed(found.activations("train"), found.labels("train"), compute)
     head = no_head(found.network.dimensions, found.classes)
-    result = train_tail(
-        nn.Identity(), head, images, None, config=config, progress=lambda row: time.perf_counter() >= ends
-    )
+
+    def late(*_: object) -> bool:
+        return time.perf_counter() >= ends
+
+    result = train_tail(nn.Identity(), head, images, None, config=config, progress=late, stop=late)
     after = _statistics(frozen)
     drift = max(float((after[name] - before[name]).abs().max()) for name in before)
     tests = run_tail(frozen, found.activations("test"), input_transform=transform)
