@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from headstart.cli.experiment import command
 from headstart.dataset import read_dataset
-from headstart.errors import MissingExtra, OptionError, RunError
+from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lessons import experiments, library, placeholders
 from headstart.lessons.experiments import data, declarations
 from headstart.lessons.experiments.results import Plot, Result, Series, Table
@@ -286,6 +287,63 @@ def test_a_random_start_has_no_head_start() -> None:
         abs(float(result.fields["accuracy_pretrained"] or 0) - float(result.fields["accuracy_scratch"] or 0))
         < 30
     )
+
+
+def test_a_comparison_that_is_cut_short_compares_equals(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"epochs": 50, "images_per_class": 40}
+    monkeypatch.setattr(experiments, "BOUND", 6.0)
+    result = experiments.run("one-pass", parameters=values, source="drawings")
+    assert int(result.fields["epochs"] or 0) < 50 and any("keep the bound" in note for note in result.notes)
+    assert float(result.fields["difference"] or 0) < 1e-3, "both sides trained the same epochs"
+
+
+def test_a_slow_machine_leaves_an_epoch_in_the_middle_and_reckons_with_it() -> None:
+    from headstart.lessons.experiments.stages import Finished, _Clock
+
+    late = _Clock(ends=0.0, steps=8)
+    assert late.after_step() and late.whole == 1 / 8
+    early = _Clock(ends=float("inf"), steps=8)
+    assert not any(early.after_step() for _ in range(7)) and early.whole == 1
+    assert not early.after_epoch(1e9) and late.after_epoch(0.0)
+    only = Finished(50.0, 3.0, ((3.0, 50.0),), 1, True, whole=0.25)
+    assert only.per_epoch == 12.0, "a quarter of an epoch took three seconds"
+    more = Finished(50.0, 7.0, ((3.0, 50.0), (6.0, 60.0), (7.0, 60.0)), 3, True, whole=0.1)
+    assert more.per_epoch == 3.0, "whole epochs say it better"
+
+
+def test_both_faces_of_the_program_run_and_print_multiples_of_a_fifth() -> None:
+    if find_spec("keras") is None or find_spec("tensorflow") is None:
+        pytest.skip("needs headstart[keras]")
+    result = experiments.run(QUICK, size="small", parameters={"face": "Keras", "runs": 12})
+    printed = {row[0]: row[1] for row in result.table.rows}
+    assert sum(map(int, printed.values())) == result.fields["runs"] == 12
+    assert int(printed["0.00"] or 0) + int(printed["0.20"] or 0) >= 8, "91 % of runs, pure guessing"
+    assert any("MobileNetV2 in Keras" in note for note in result.notes)
+
+
+def test_a_face_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    from headstart.lessons.experiments import insides
+
+    monkeypatch.setenv("KERAS_BACKEND", "no-such-backend")
+    with pytest.raises(UserError, match=r"Keras face of the program failed: .*no-such-backend"):
+        experiments.run(QUICK, size="small", parameters={"face": "Keras"})
+    monkeypatch.setattr(insides, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"headstart\[keras\]"):
+        experiments.run(QUICK, size="small", parameters={"face": "Keras"})
+
+
+def test_without_its_weights_the_challenges_network_has_random_ones() -> None:
+    pytest.importorskip("timm")
+    result = experiments.run(QUICK, size="small", parameters={"backbone": "mobilenetv2_100", "runs": 20})
+    assert any("mobilenetv2_100 with random weights" in note for note in result.notes)
+
+
+def test_what_the_lesson_quotes_is_a_run_at_normal_size_even_where_a_small_one_is_newer() -> None:
+    store = experiments.ResultStore()
+    store.add(a_result(id="whole", size="normal", created="2030-01-01"))
+    store.add(a_result(id="small", size="small", created="2030-01-02"))
+    quoted, newest = experiments.latest(QUICK, as_declared=True), experiments.latest(QUICK)
+    assert quoted is not None and quoted.id == "whole" and newest is not None and newest.id == "small"
 
 
 def test_features_that_are_not_kept_save_nothing() -> None:

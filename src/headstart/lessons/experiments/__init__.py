@@ -188,12 +188,16 @@ def latest(name: str, *, as_declared: bool = False) -> Result | None:
 
     Args:
         name: the experiment's.
-        as_declared: only where no parameter was varied.
+        as_declared: only where no parameter was varied, and a run at normal size before any small one:
+            what the lesson quotes.
 
     Raises:
         OptionError: no such experiment.
     """
-    return ResultStore().latest(declaration(name).name, as_declared=as_declared)
+    store = ResultStore()
+    declared = declaration(name).name
+    whole = store.latest(declared, size="normal", as_declared=True) if as_declared else None
+    return whole or store.latest(declared, as_declared=as_declared)
 
 
 def results() -> dict[str, dict[str, object]]:
@@ -202,13 +206,8 @@ def results() -> dict[str, dict[str, object]]:
     Prose says what happens where everything is as declared, so results of varied parameters are left aside,
     and a run at normal size counts before a small one, however new.
     """
-    store = ResultStore()
-    found: dict[str, dict[str, object]] = {}
-    for name in DECLARED:
-        result = store.latest(name, size="normal", as_declared=True) or store.latest(name, as_declared=True)
-        if result is not None:
-            found[name] = dict(result.fields)
-    return found
+    quoted = {name: latest(name, as_declared=True) for name in DECLARED}
+    return {name: dict(result.fields) for name, result in quoted.items() if result is not None}
 
 
 def _missing(declared: Declaration) -> str:

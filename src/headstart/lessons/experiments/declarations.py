@@ -162,10 +162,13 @@ _TABLE = (
         "insides:five_images_one_epoch",
         (
             _number("runs", "how often the program runs", 60, 200, 1, 1000),
-            Parameter("backbone", "the frozen network", "builtin", "builtin"),
+            Parameter("backbone", "the frozen network of Headstart's face", "builtin", "mobilenetv2_100"),
+            Parameter(
+                "face", "which of the two programs", "Headstart", "Headstart", choices=("Headstart", "Keras")
+            ),
         ),
         0.5,
-        1.0,
+        6.0,
         needs="",
         images=False,
     ),

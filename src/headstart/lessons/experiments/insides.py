@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
 from math import comb
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart import metrics
-from headstart.backbones import load_backbone
+from headstart.backbones import Backbone, load_backbone
+from headstart.errors import InternalError, MissingExtra, UserError
 from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_softmax
-from headstart.lessons.experiments import networks
+from headstart.lessons.experiments import keras_program, networks
 from headstart.lessons.experiments.looking import look, spread_of, total_per_class
 from headstart.lessons.experiments.results import Outcome, Plot, Series, Table, Value
 from headstart.lessons.experiments.work import Work
 from headstart.runtimes import select
 
-_CLASSES, _IMAGES, _SIDE = 10, 5, 96
+_CLASSES, _IMAGES, _SIDE = keras_program.CLASSES, keras_program.IMAGES, keras_program.SIDE
 """Of the challenge's little program."""
+
+KERAS = "Keras"
 
 _BATCH = 50
 _RELIABILITY_BINS = 5
@@ -29,28 +40,24 @@ _OVERFITTING_RATE = 0.01
 
 def five_images_one_epoch(work: Work) -> Outcome:
     """The challenge's little program, run many times: how often each value was printed."""
-    runs = work.number("runs")
-    chosen = networks.load(work.text("backbone"), size=_SIDE)
-    if chosen.note:
-        work.notes.append(chosen.note)
-    network = chosen.network
-    random = np.random.default_rng(work.seed)
-    frozen = select().compile(network, depth=len(network.stages), taps=network.taps()[-1:], batch_size=_BATCH)
-    side = network.preprocess.size
+    wanted = work.number("runs")
+    label, values = _in_keras(work, wanted) if work.text("face") == KERAS else _in_headstart(work, wanted)
     printed: Counter[str] = Counter()
-    for start in range(0, runs, _BATCH // _IMAGES):
-        count = min(_BATCH // _IMAGES, runs - start)
-        pixels = random.integers(0, 256, (count * _IMAGES, side, side, 3), dtype=np.uint8)
-        features = next(outputs for _, outputs in frozen.stream([(0, pixels)]))[network.taps()[-1].name]
-        for number in range(count):
-            five = features[number * _IMAGES : (number + 1) * _IMAGES]
-            printed[_program(five, random)] += 1
-        work.tell("runs", start + count, runs)
+    for done, value in enumerate(values, 1):
+        printed[value] += 1
+        work.tell("runs", done, wanted)
+        if work.left() <= 0:
+            break
+    runs = printed.total()
+    if not runs:
+        raise InternalError("the challenge's program did not run once within the bound")
+    if runs < wanted:
+        work.notes.append(f"ended after {runs} of {wanted} runs to keep the bound")
     likeliest, times = printed.most_common(1)[0]
-    values = [f"{right / _IMAGES:.2f}" for right in range(_IMAGES + 1)]
+    possible = [f"{right / _IMAGES:.2f}" for right in range(_IMAGES + 1)]
     rows = tuple(
         (value, printed[value], round(100 * printed[value] / runs, 1), round(100 * _chance(right), 1))
-        for right, value in enumerate(values)
+        for right, value in enumerate(possible)
     )
     fields: dict[str, Value] = {
         "runs": runs,
@@ -59,8 +66,8 @@ def five_images_one_epoch(work: Work) -> Outcome:
         "distinct": len(printed),
     }
     work.notes.append(
-        f"the frozen network is {chosen.label}; guessing one of {_CLASSES} classes for each of {_IMAGES} "
-        "images would give the last column"
+        f"the frozen network is {label}; guessing one of {_CLASSES} classes for each of {_IMAGES} images "
+        "would give the last column"
     )
     plot = Plot(
         "bars",
@@ -74,6 +81,59 @@ def five_images_one_epoch(work: Work) -> Outcome:
     )
     heading = ("printed", "runs", "share, percent", "pure guessing, percent")
     return Outcome(fields, (plot,), Table(heading, rows), tuple(work.notes))
+
+
+def _in_headstart(work: Work, runs: int) -> tuple[str, Iterator[str]]:
+    """The network's label, and what each run of Headstart's face prints."""
+    chosen = networks.any_weights(work.text("backbone"), size=_SIDE)
+    if chosen.note:
+        work.notes.append(chosen.note)
+    return chosen.label, _printed(chosen.network, runs, np.random.default_rng(work.seed))
+
+
+def _printed(network: Backbone, runs: int, random: np.random.Generator) -> Iterator[str]:
+    frozen = select().compile(network, depth=len(network.stages), taps=network.taps()[-1:], batch_size=_BATCH)
+    side = network.preprocess.size
+    for start in range(0, runs, _BATCH // _IMAGES):
+        count = min(_BATCH // _IMAGES, runs - start)
+        pixels = random.integers(0, 256, (count * _IMAGES, side, side, 3), dtype=np.uint8)
+        features = next(outputs for _, outputs in frozen.stream([(0, pixels)]))[network.taps()[-1].name]
+        for number in range(count):
+            yield _program(features[number * _IMAGES : (number + 1) * _IMAGES], random)
+
+
+def _in_keras(work: Work, runs: int) -> tuple[str, Iterator[str]]:
+    """The network's label, and what each run of the Keras face prints; see `keras_program`."""
+    if find_spec("keras") is None:
+        raise MissingExtra("the Keras face of the program", extra="keras")
+    command = [sys.executable, "-m", keras_program.__name__, str(runs), str(work.seed)]
+    errors = tempfile.TemporaryFile(mode="w+", dir=work.folder)  # noqa: SIM115 (closed with the lines)
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | quiet
+    )
+    timer = threading.Timer(max(0.0, work.left()), process.kill)
+    timer.start()
+    lines = _lines(process, timer, errors)
+    return next(lines, "MobileNetV2 in Keras"), lines
+
+
+def _lines(process: subprocess.Popen[str], timer: threading.Timer, errors: IO[str]) -> Iterator[str]:
+    """What a process prints, line by line; it does not outlive its reader."""
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            yield line.strip()
+        if process.wait() > 0:  # killed by the timer is below zero, and no failure
+            errors.seek(0)
+            said = errors.read().strip().splitlines() or ["no reason given"]
+            raise UserError(f"the Keras face of the program failed: {said[-1][:300]}")
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        errors.close()
 
 
 def _program(features: NDArray[np.float32], random: np.random.Generator) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from headstart.backbones import Backbone, load_backbone
@@ -60,6 +60,20 @@ def load(name: str, *, size: int) -> Chosen:
         f"{missing}, nor is any other large network, so {label} stands in: more arithmetic, no more weights"
     )
     return Chosen(load_backbone(BUILTIN, size=grown), label, note)
+
+
+def any_weights(name: str, *, size: int) -> Chosen:
+    """The network of that name, with random weights where its own are not on this machine.
+
+    For what does not depend on them; where timm is not installed the built-in network takes its part.
+    """
+    if name != BUILTIN and (missing := _missing(name)):
+        if find_spec("timm") is None:
+            note = f"{missing}, so the built-in network takes its part"
+            return replace(load(BUILTIN, size=size), note=note)
+        network = load_backbone(name, size=size, pretrained=False)
+        return Chosen(network, f"{name} with random weights", f"{missing}; random ones serve as well here")
+    return load(name, size=size)
 
 
 def _pixels(name: str, text: str) -> int:
