@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.errors import LessonError
+from headstart.cli import cli
+from headstart.errors import LessonError, UserError
 from headstart.lessons import attempts, interchange, library, statements
 from headstart.lessons.attempts import Chose, Closed, Expired, HintTaken, Opened, Submitted
+from headstart.lessons.interchange import filled, from_gift, from_moodle_xml
 from headstart.lessons.pack import KINDS, LEVELS, CodeFace, Option, Problem
+from headstart.lessons.progress import Progress
 from lesson_packs import secret_pack
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -178,3 +184,105 @@ def test_the_log_tells_its_story_in_xapi() -> None:
 def test_statement_ids_are_stable_and_unique() -> None:
     first, again = ([line["id"] for line in statements.statements(log())] for _ in range(2))
     assert first == again and len(set(first)) == len(first)
+
+
+# What a teacher does with it -------------------------------------------------------------------------------
+
+MOODLE_EDITOR = """<?xml version="1.0" encoding="UTF-8"?>
+<quiz>
+<question type="category"><category><text>$course$/Default</text></category></question>
+<question type="multichoice">
+ <name><text>Which &amp; why</text></name>
+ <questiontext format="html"><text><![CDATA[<p>What is <strong>transfer&nbsp;learning</strong>,
+ <code>a &lt; b</code>?<br></p><pre>x = 1
+  y = 2</pre><ul><li>one</li><li>two</li></ul><script>alert(1)</script><img src="a.png" alt="a net">]]></text>
+ </questiontext>
+ <generalfeedback format="html"><text><![CDATA[<p>Because.</p>]]></text></generalfeedback>
+ <answer fraction="100" format="html"><text><![CDATA[<p>Reuse of <em>features</em></p>]]></text>
+  <feedback format="html"><text></text></feedback></answer>
+ <answer fraction="0" format="plain_text"><text>a &lt;b&gt; c</text>
+  <feedback format="html"><text><![CDATA[<p>No.</p>]]></text></feedback></answer>
+</question></quiz>"""
+
+
+def test_what_moodles_editor_wrote_is_read_as_markdown() -> None:
+    (problem,) = from_moodle_xml(MOODLE_EDITOR)
+    assert problem.prompt == (
+        "What is **transfer learning**, `a < b`?\n\n```\nx = 1\n  y = 2\n```\n\n- one\n- two\n\n[a net]"
+    )
+    assert [option.text for option in problem.options] == ["Reuse of *features*", "a <b> c"]
+    assert problem.options[1].feedback == "No." and problem.explanation == "Because."
+
+
+def test_html_in_gift_is_read_as_markdown_where_it_says_so() -> None:
+    text = "::T::[html]<p>A <b>bold</b> one</p> {\n=<p>yes</p>#<p>Right.</p>\n~<p>no</p>\n}"
+    (problem,) = from_gift(text)
+    assert problem.prompt == "A **bold** one" and problem.options[0].feedback == "Right."
+    (plain,) = from_gift(text.replace("[html]", "[plain]"))
+    assert plain.prompt == "<p>A <b>bold</b> one</p>"
+
+
+@pytest.mark.parametrize("name", ["questions.xml", "questions.gift"])
+def test_a_challenge_travels_through_files_into_another_pack(
+    name: str, tmp_path: Path, private_folders: Path
+) -> None:
+    pack, file = library.load_pack(), tmp_path / name
+    ran = CliRunner().invoke(cli, ["lesson", "export", str(file), "--keep"])
+    assert ran.exit_code == 0 and "5 problems written" in ran.stderr
+    other = shutil.copytree(library.BUNDLED / library.DEFAULT, tmp_path / "other")
+    refused = CliRunner().invoke(cli, ["lesson", "import", str(file), str(other)])
+    assert isinstance(refused.exception, UserError) and "already" in str(refused.exception)
+    before = (other / "problems" / "review.yaml").read_text()
+    ran = CliRunner().invoke(cli, ["lesson", "import", str(file), str(other), "--mode", "review"])
+    assert ran.exit_code == 0, ran.stderr
+    after = library.load_pack(other)
+    assert after.problems("review")[-5:] == pack.problems("challenge"), "nothing is lost on the way"
+    assert (other / "problems" / "review.yaml").read_text().startswith(before.rstrip())
+    (other / "problems" / "review.yaml").unlink()
+    CliRunner().invoke(cli, ["lesson", "import", str(file), str(other), "--mode", "review"])
+    assert library.load_pack(other).problems("review") == pack.problems("challenge"), "a file of its own"
+
+
+def test_those_who_read_it_elsewhere_see_numbers_and_no_placeholder(
+    tmp_path: Path, private_folders: Path
+) -> None:
+    file = tmp_path / "questions.xml"
+    CliRunner().invoke(cli, ["lesson", "export", str(file)])
+    text = file.read_text()
+    assert "{{" not in text and "not measured yet" in text
+    filled_in = filled(library.load_pack().problems("challenge"), {"freeze-depth": {"seconds_none": 1.234}})
+    assert "1.23 seconds with nothing frozen" in filled_in[3].explanation
+
+
+def test_files_that_hold_no_questions_are_refused_in_a_line(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(cli, ["lesson", "export", str(tmp_path / "q.pdf")])
+    assert isinstance(refused.exception, UserError) and ".gift" in str(refused.exception)
+    (tmp_path / "q.xml").write_bytes(b"\xff\xfe\x00")
+    library.new_pack("mine", tmp_path)
+    refused = CliRunner().invoke(cli, ["lesson", "import", str(tmp_path / "q.xml"), str(tmp_path / "mine")])
+    assert isinstance(refused.exception, UserError) and "not UTF-8" in str(refused.exception)
+
+
+def test_the_log_gives_statistics_and_statements(private_folders: Path) -> None:
+    from headstart.places import home_folder
+
+    empty = CliRunner().invoke(cli, ["lesson", "statistics"])
+    assert empty.exit_code == 0 and "nobody has taken it" in empty.stdout
+    pack, store = library.load_pack(), Progress.open(home_folder() / "progress.db")
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    for place, learner in enumerate(("ada", "bob")):
+        state = store.start(attempts.begin(pack, challenge=learner, learner=learner, seed="s"), now)
+        for item in state.items:
+            wrong = next(key for key, _ in item.layout.options if key != item.layout.answer)
+            first = item.layout.answer if place else wrong
+            store.record(learner, attempts.Opened(item.problem), now)
+            store.record(learner, attempts.Submitted(item.problem, first, f"{item.problem}1"), now)
+    ran = CliRunner().invoke(cli, ["lesson", "statistics", "--json"])
+    found = json.loads(ran.stdout)
+    assert [one["problem"] for one in found] == [problem.slug for problem in pack.problems("challenge")]
+    assert found[0]["taken"] == 1, "only closed problems count: ada has an attempt left"
+    ran = CliRunner().invoke(cli, ["lesson", "log", "--learner", "bob"])
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert {line["actor"]["account"]["name"] for line in lines} == {"bob"}
+    assert [line["verb"]["display"]["en"] for line in lines].count("answered") == 5
+    store.close()

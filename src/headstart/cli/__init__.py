@@ -26,8 +26,8 @@ _VERBS = {
     "learn": "the lesson in the browser, with experiments that run here",
     "challenge": "five problems on why pre-trained models save time",
     "experiment": "run what backs the lesson's claims on this machine",
-    "lesson": "make and check lesson packs",
-    "badge": "check a badge offline",
+    "lesson": "make, check and move lesson packs; what a log says",
+    "badge": "take your badge, or check one offline",
 }
 
 

@@ -1,11 +1,11 @@
-"""`headstart lesson`: make, check and preview lesson packs."""
+"""`headstart lesson`: make, check and preview lesson packs; move problems; what a log says."""
 
 import sys
 from pathlib import Path
 
 import click
 
-from headstart.cli.terminal import json_option, print_json
+from headstart.cli.terminal import json_option, print_json, table
 
 
 @click.group()
@@ -16,6 +16,9 @@ def command() -> None:
     headstart lesson new my-lesson
     headstart lesson check my-lesson
     headstart lesson preview my-lesson
+    headstart lesson export questions.xml          the challenge, for Moodle
+    headstart lesson import questions.gift my-lesson
+    headstart lesson statistics                    how hard each problem is, from the log
     """
 
 
@@ -73,3 +76,121 @@ def preview(folder: Path, port: int, no_browser: bool) -> None:
 
         raise MissingExtra("lessons in the browser", extra="web") from error
     pages.preview(folder, port=port, browser=not no_browser, say=lambda text: click.echo(text, err=True))
+
+
+@command.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
+@click.option("--mode", default="challenge", show_default=True, help="Whose problems.")
+@click.option("--keep", is_flag=True, help="Keep placeholders instead of the numbers measured here.")
+def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None:
+    """Write a mode's problems for other systems: .xml for Moodle, .gift or .txt for GIFT.
+
+    Numbers are those measured on this machine. With --keep the file can be imported again without a loss.
+
+    \b
+    headstart lesson export questions.xml
+    headstart lesson export questions.gift --pack my-lesson --keep
+    """
+    from headstart.errors import OptionError
+    from headstart.lessons import experiments, interchange, library
+
+    ending = file.suffix.lower()
+    if ending not in (".xml", ".gift", ".txt"):
+        raise OptionError(f"{file}: expected a name that ends in .xml (Moodle), .gift or .txt (GIFT)")
+    problems = (library.load_pack(pack) if pack else library.load_pack()).problems(mode)
+    given = list(problems) if keep else interchange.filled(problems, experiments.results())
+    write = interchange.to_moodle_xml if ending == ".xml" else interchange.to_gift
+    file.write_text(write(given), encoding="utf-8")
+    click.echo(f"{_counted(len(given))} written to {file}", err=True)
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--mode", default="challenge", show_default=True, help="Whose problems they become.")
+def import_problems(file: Path, folder: Path, mode: str) -> None:
+    """Add the multiple-choice questions of a Moodle XML (.xml) or GIFT file to a pack.
+
+    \b
+    headstart lesson import questions.xml my-lesson
+    """
+    from headstart.errors import OptionError
+    from headstart.lessons import interchange, library
+    from headstart.lessons.packlint import PROBLEM_MODES
+
+    if mode not in PROBLEM_MODES:
+        raise OptionError(f"--mode {mode!r}: expected one of {', '.join(PROBLEM_MODES)}")
+    problems = interchange.read_file(file)
+    written = interchange.add_to_pack(problems, folder, mode=mode)
+    click.echo(f"{_counted(len(problems))} added to {written}", err=True)
+    if missing := len(library.check_pack(folder)):
+        click.echo(f"headstart lesson check {folder} names {missing} things that they still lack", err=True)
+
+
+@command.command()
+@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
+@click.option("--mode", default="challenge", show_default=True, help="Whose problems.")
+@json_option
+def statistics(pack: str | None, mode: str, as_json: bool) -> None:
+    """How hard each problem is, how well it tells learners apart, how long it takes.
+
+    Everyone's first challenge counts, in the browser or in the terminal.
+
+    \b
+    headstart lesson statistics
+    """
+    from dataclasses import asdict
+
+    from headstart.lessons import library, scores
+    from headstart.lessons.progress import Progress
+    from headstart.places import home_folder
+
+    lesson = library.load_pack(pack) if pack else library.load_pack()
+    store = Progress.open(home_folder() / "progress.db")
+    taken = [state for state in store.challenges(pack=lesson.slug) if state.mode == mode]
+    found = scores.item_statistics(taken)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    rows = [
+        [
+            one.problem,
+            str(one.taken),
+            _number(one.facility, "{:.0%}"),
+            _number(one.discrimination, "{:+.2f}"),
+            _number(one.median_seconds, "{:.0f}"),
+            _number(one.hint_share, "{:.0%}"),
+        ]
+        for one in found
+    ]
+    header = ["problem", "taken", "right at once", "discrimination", "median seconds", "hint taken"]
+    click.echo(table(rows, header=header, right=range(1, 6)) if rows else "nobody has taken it here yet")
+
+
+def _counted(problems: int) -> str:
+    return "1 problem" if problems == 1 else f"{problems} problems"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+@command.command()
+@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
+@click.option("--learner", metavar="NAME", help="Only this learner's; default: everyone's.")
+def log(pack: str | None, learner: str | None) -> None:
+    """The challenges of a lesson as xAPI statements, one JSON object a line.
+
+    \b
+    headstart lesson log > statements.jsonl
+    """
+    from headstart.lessons import library, statements
+    from headstart.lessons.progress import Progress
+    from headstart.places import home_folder
+
+    lesson = library.load_pack(pack) if pack else library.load_pack()
+    store = Progress.open(home_folder() / "progress.db")
+    for state in store.challenges(learner=learner, pack=lesson.slug):
+        for line in statements.to_lines(store.entries(state.id)):
+            click.echo(line)

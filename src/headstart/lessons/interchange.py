@@ -10,16 +10,124 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from headstart.errors import LessonError
+from headstart.lessons import placeholders
 from headstart.lessons.pack import PROBLEM_SECONDS, CodeFace, Option, Problem
 
 LARGEST_IMPORT = 5_000_000
 """Characters; a file of questions is smaller."""
 
 _FENCE = re.compile(r"\n*```(?P<language>\w*) title=\"(?P<label>[^\"]*)\"\n(?P<text>.*?)```", re.DOTALL)
+
+
+# Files ----------------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path) -> tuple[Problem, ...]:
+    """The problems of a Moodle XML file (`.xml`) or a GIFT file (any other name).
+
+    Raises LessonError for a file that cannot be read or holds anything but multiple-choice questions.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise LessonError(f"{path}: not UTF-8 text; expected Moodle XML or GIFT") from None
+    except OSError as error:
+        raise LessonError(f"{path}: {error.strerror or error}") from None
+    return from_moodle_xml(text) if path.suffix.lower() == ".xml" else from_gift(text)
+
+
+def add_to_pack(problems: Sequence[Problem], folder: Path, *, mode: str) -> Path:
+    """Writes problems behind those that a pack's mode has; what it had stays as it was written.
+
+    Returns:
+        The file.
+
+    Raises:
+        LessonError: the folder is no pack, its file is damaged, or it has a problem of the same slug.
+        MissingExtra: PyYAML is not installed.
+    """
+    from headstart.lessons.sources import import_yaml, read_sources
+
+    name = f"problems/{mode}.yaml"
+    sources = read_sources(folder)
+    if broken := [finding for finding in sources.broken if finding.file == name]:
+        raise LessonError(f"{folder}: {broken[0]}")
+    data = sources.yaml[name].data if name in sources.yaml else None
+    there = [entry.get("slug") for entry in (data or {}).get("problems") or () if isinstance(entry, dict)]
+    for problem in problems:
+        if problem.slug in there:
+            raise LessonError(
+                f"{folder / name} has a problem {problem.slug!r} already; rename one of the two"
+            )
+        there.append(problem.slug)
+    entries = [_entry(problem) for problem in problems]
+    text = _dumped(import_yaml(), entries)
+    file = folder / name
+    before = file.read_text(encoding="utf-8").rstrip() + "\n" if data else "problems:\n"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(before + indent(text, "  "), encoding="utf-8")
+    return file
+
+
+def _dumped(yaml: Any, entries: Sequence[Mapping[str, Any]]) -> str:
+    """YAML as people write it: a text of several lines stands as it is."""
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    found: str = yaml.dump(entries, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return found
+
+
+def _entry(problem: Problem) -> dict[str, Any]:
+    """A problem as a pack's file has it."""
+    entry = {
+        name: getattr(problem, name)
+        for name in ("slug", "title", "kind", "level", "experiment", "seconds", "prompt")
+    }
+    if problem.seconds == PROBLEM_SECONDS:
+        del entry["seconds"]
+    if problem.code:
+        entry["code"] = [asdict(face) for face in problem.code]
+    entry["options"] = [
+        {"key": one.key}
+        | ({"correct": True} if one.correct else {})
+        | {"text": one.text, "feedback": one.feedback}
+        for one in problem.options
+    ]
+    return entry | {"hint": problem.hint, "explanation": problem.explanation}
+
+
+def filled(problems: Iterable[Problem], results: Mapping[str, Mapping[str, object]]) -> list[Problem]:
+    """The problems with measured numbers where placeholders stood, for those who read them elsewhere."""
+
+    def fill(text: str) -> str:
+        return placeholders.fill(text, results).strip()
+
+    return [
+        replace(
+            problem,
+            prompt=fill(problem.prompt),
+            hint=fill(problem.hint),
+            explanation=fill(problem.explanation),
+            options=tuple(
+                replace(one, text=fill(one.text), feedback=fill(one.feedback)) for one in problem.options
+            ),
+        )
+        for problem in problems
+    ]
 
 
 # Moodle XML -----------------------------------------------------------------------------------------------
@@ -93,7 +201,7 @@ def _from_question(question: ET.Element, place: int) -> Problem:
     options = tuple(
         Option(
             key=tags.get(f"option-{number}") or f"option-{number + 1}",
-            text=(answer.findtext("text") or "").strip(),
+            text=_prose(answer),
             feedback=_inner(answer, "feedback"),
             correct=_fraction(answer, where) == 100,
         )
@@ -124,7 +232,73 @@ def _text(parent: ET.Element, text: str) -> None:
 
 
 def _inner(parent: ET.Element, name: str) -> str:
-    return (parent.findtext(f"{name}/text") or "").strip()
+    found = parent.find(name)
+    return "" if found is None else _prose(found)
+
+
+def _prose(element: ET.Element) -> str:
+    """The text of an element as Markdown: Moodle's editor writes HTML, which our pages would not render."""
+    text = (element.findtext("text") or "").strip()
+    return _from_html(text) if element.get("format") in ("html", "moodle_auto_format") else text
+
+
+def _from_html(text: str) -> str:
+    reader = _HtmlReader()
+    reader.feed(text)
+    reader.close()
+    return reader.markdown()
+
+
+_INLINE = {"strong": "**", "b": "**", "em": "*", "i": "*", "code": "`", "tt": "`"}
+_BLOCKS = frozenset(("p", "div", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "tr", "blockquote"))
+_SILENT = frozenset(("script", "style"))
+
+
+class _HtmlReader(HTMLParser):
+    """Turns what Moodle's editor writes into Markdown: paragraphs, lists, emphasis, code. Other tags go."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self._parts: list[str] = []
+        self._verbatim = self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _SILENT:
+            self._silent += 1
+        elif tag == "pre":
+            self._verbatim += 1
+            self._parts.append("\n\n```\n")
+        elif tag == "br":
+            self._parts.append("\n")
+        elif tag == "li":
+            self._parts.append("\n- ")
+        elif tag in _BLOCKS:
+            self._parts.append("\n\n")
+        elif tag in _INLINE and not self._verbatim:
+            self._parts.append(_INLINE[tag])
+        elif tag == "img":
+            said = dict(attrs).get("alt") or "a picture that was not imported"
+            self._parts.append(f"[{said}]")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _SILENT:
+            self._silent = max(0, self._silent - 1)
+        elif tag == "pre" and self._verbatim:
+            self._verbatim -= 1
+            self._parts.append("\n```\n\n")
+        elif tag in _BLOCKS:
+            self._parts.append("\n\n")
+        elif tag in _INLINE and not self._verbatim:
+            self._parts.append(_INLINE[tag])
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self._parts.append(data if self._verbatim else re.sub(r"\s+", " ", data))
+
+    def markdown(self) -> str:
+        """What was read, with at most one empty line in a row and none that ends in blanks."""
+        lines = [line.rstrip() for line in "".join(self._parts).replace("\xa0", " ").split("\n")]
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 # GIFT -----------------------------------------------------------------------------------------------------
@@ -186,7 +360,9 @@ def _from_gift(body: str, comments: Sequence[str], place: int) -> Problem:
         if len(parts) == 2:
             title, head = _unescape(parts[0].strip()), parts[1].strip()
     where = f"GIFT question {place} ({title!r})"
-    head = re.sub(r"^\[\w+\]", "", head)
+    form = re.match(r"\[(\w+)\]", head)
+    head = head[form.end() :] if form else head
+    prose = _from_html if form and form[1] == "html" else str.strip
     answers, _, explanation = _partition(answers, "####")
     facts = _facts(comments, where)
     keys = facts.get("keys", [])
@@ -194,7 +370,13 @@ def _from_gift(body: str, comments: Sequence[str], place: int) -> Problem:
         _gift_option(piece, number, keys) for number, piece in enumerate(_answers(answers, where))
     )
     return _problem(
-        where, title, _unescape(head.strip()), options, facts, facts.get("hint", ""), _unescape(explanation)
+        where,
+        title,
+        prose(_unescape(head.strip())),
+        tuple(replace(one, text=prose(one.text), feedback=prose(one.feedback)) for one in options),
+        facts,
+        facts.get("hint", ""),
+        prose(_unescape(explanation)),
     )
 
 

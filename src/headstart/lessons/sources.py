@@ -121,12 +121,18 @@ def _text(path: Path, name: str) -> str:
         raise _Broken(Finding(name, None, "", f"not UTF-8 at byte {error.start}")) from None
 
 
-def read_yaml(name: str, text: str) -> YamlFile:
-    """Parses YAML with the safe loader, keeping line numbers and refusing a key written twice."""
+def import_yaml() -> Any:
+    """PyYAML, which only packs need."""
     try:
         import yaml
     except ImportError as error:
         raise MissingExtra("reading lesson packs", extra="learn") from error
+    return yaml
+
+
+def read_yaml(name: str, text: str) -> YamlFile:
+    """Parses YAML with the safe loader, keeping line numbers and refusing a key written twice."""
+    yaml = import_yaml()
     # Both make plain values only; the one in C, where PyYAML has it, is ten times as fast.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
