@@ -10,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from headstart.lessons import terminal
+from headstart.cli import cli
+from headstart.errors import UserError
+from headstart.lessons import attempts, terminal
 from headstart.lessons.pack import Pack
 from headstart.lessons.progress import Progress
 from lesson_packs import secret_pack
@@ -178,3 +181,82 @@ except MissingExtra as error:
     print(error)
 """
     assert "pip install 'headstart[learn]'" in run(program)
+
+
+class Bench:
+    """Experiments that have not run until the learner says so."""
+
+    def __init__(self, *, offered: str = "1 to 2 s", fails: bool = False) -> None:
+        self.offered, self.fails, self.ran = offered, fails, list[str]()
+
+    def results(self) -> dict[str, dict[str, object]]:
+        return {name: {"ratio": 7.0} for name in self.ran}
+
+    def offer(self, name: str) -> str:
+        return self.offered
+
+    def run(self, name: str) -> None:
+        if self.fails:
+            raise UserError("no room on the disk")
+        self.ran.append(name)
+
+    def table(self, name: str) -> str:
+        return f"table of {name}" if name in self.ran else ""
+
+
+def test_what_settles_a_problem_is_offered_after_the_answer_and_shown(store: Progress) -> None:
+    bench, typist = Bench(), Typist("right", "y", "right", "n", "right", "q")
+    play(store, typist, laboratory=bench)
+    name = PACK.problems("challenge")[0].experiment
+    assert bench.ran == [name]
+    assert f"  table of {name}" in typist.text
+    asked = [line for line in typist.screen if line.startswith("Run the experiment")]
+    assert asked and "1 to 2 s" in asked[0]
+    order = [typist.screen.index(line) for line in (asked[0], f"\n  table of {name}")]
+    assert order == sorted(order)
+
+
+def test_an_experiment_that_fails_stops_no_challenge(store: Progress) -> None:
+    typist = Typist("right", "yes", *["right", "n"] * 4)
+    state = play(store, typist, laboratory=Bench(fails=True))
+    assert "It could not run: no room on the disk" in typist.text and state.earns_badge
+
+
+def test_nothing_is_offered_where_nobody_could_say_yes(store: Progress) -> None:
+    typist = Typist(*["right"] * 5)
+    assert play(store, typist, laboratory=Bench(offered="")).earns_badge
+    assert "Run the experiment" not in typist.text
+
+
+def test_the_badge_of_a_challenge_can_be_taken_later_with_its_evidence(
+    private_folders: Path, tmp_path: Path
+) -> None:
+    from headstart.lessons import badges, experiments, library, pictures
+    from headstart.places import home_folder
+
+    pack = library.load_pack()
+    target = tmp_path / "badge.png"
+    refused = CliRunner().invoke(cli, ["badge", "take", str(target), "--learner", "ada"])
+    assert isinstance(refused.exception, UserError) and "no challenge of this lesson" in str(
+        refused.exception
+    )
+    experiments.run("five-images-one-epoch", size="small")
+    home = Progress.open(home_folder() / "progress.db")
+    now = datetime.now(UTC)
+    state = home.start(attempts.begin(pack, challenge="one", learner="ada", seed="s"), now)
+    for item in state.items:
+        home.record("one", attempts.Opened(item.problem), now)
+        home.record("one", attempts.Submitted(item.problem, item.layout.answer, item.problem), now)
+    taken = CliRunner().invoke(cli, ["badge", "take", str(target), "--learner", "ada", "--name", "Ada L."])
+    assert taken.exit_code == 0, taken.stderr
+    credential = pictures.extract(target.read_bytes())
+    found = badges.verify(credential, now=now + timedelta(seconds=1))
+    assert found.holder == "Ada L." and home.badge("one") == credential
+    genres = [one["genre"] for one in found.credential["evidence"]]
+    assert genres == ["Attempt"] * 5 + ["Experiment"]
+    again = tmp_path / "again.svg"
+    CliRunner().invoke(cli, ["badge", "take", str(again), "--learner", "ada", "--name", "Someone else"])
+    assert pictures.extract(again.read_bytes()) == credential, "a challenge has one badge"
+    wrong = CliRunner().invoke(cli, ["badge", "take", "badge.gif", "--learner", "ada"])
+    assert isinstance(wrong.exception, UserError) and ".png, .svg or .jwt" in str(wrong.exception)
+    home.close()

@@ -1,12 +1,19 @@
 """`headstart badge`: check a badge offline."""
 
+import getpass
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from headstart.cli.terminal import json_option, print_json
+
+if TYPE_CHECKING:
+    from headstart.lessons.attempts import Challenge
+    from headstart.lessons.pack import Pack
+    from headstart.lessons.progress import Progress
 
 
 @click.group()
@@ -14,8 +21,70 @@ def command() -> None:
     """Badges are signed credentials, baked into a picture.
 
     \b
+    headstart badge take badge.png
     headstart badge verify badge.png
     """
+
+
+@command.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
+@click.option("--learner", metavar="NAME", help="Whose challenge it was; default: your login name.")
+@click.option("--name", metavar="NAME", help="The name on the badge; default: the learner's.")
+def take(file: Path, pack: str | None, learner: str | None, name: str | None) -> None:
+    """Write the badge of your latest challenge with all answers right.
+
+    FILE ends in .png or .svg for a picture, .jwt for the bare credential. The challenge may have been taken
+    in the browser or in the terminal. A badge keeps the name it was signed with.
+
+    \b
+    headstart badge take badge.png
+    """
+    from headstart.errors import LessonError
+    from headstart.lessons import library
+    from headstart.lessons.progress import Progress
+    from headstart.places import home_folder
+
+    lesson = library.load_pack(pack) if pack else library.load_pack()
+    learner = learner or getpass.getuser()
+    store = Progress.open(home_folder() / "progress.db")
+    earned = [state for state in store.challenges(learner=learner, pack=lesson.slug) if state.earns_badge]
+    if not earned:
+        raise LessonError(
+            f"{learner} has no challenge of this lesson with all answers right; headstart challenge plays it"
+        )
+    take_badge(earned[-1], lesson, store, file, name=name or learner)
+
+
+def check_ending(file: Path) -> str:
+    """A badge file's ending, which says what is written; refused before any work where it is another."""
+    from headstart.errors import OptionError
+
+    ending = file.suffix.lower()
+    if ending not in (".png", ".svg", ".jwt"):
+        raise OptionError(f"{file}: expected a name that ends in .png, .svg or .jwt")
+    return ending
+
+
+def take_badge(challenge: "Challenge", lesson: "Pack", store: "Progress", file: Path, *, name: str) -> None:
+    """Signs the badge of a challenge unless it has one, and writes it as the file's ending says."""
+    from headstart.lessons import badges, experiments, pictures
+    from headstart.places import home_folder
+
+    ending = check_ending(file)
+    now = datetime.now(UTC)
+    credential = badges.award(
+        challenge, lesson, store, name=name, home=home_folder(), results=experiments.results(), now=now
+    )
+    holder, title = badges.verify(credential, now=now).holder, lesson.badge.title
+    match ending:
+        case ".png":
+            file.write_bytes(pictures.bake_png(pictures.draw_png(title, holder), credential))
+        case ".svg":
+            file.write_text(pictures.bake_svg(pictures.draw_svg(title, holder), credential), encoding="utf-8")
+        case _:
+            file.write_text(credential, encoding="utf-8")
+    click.echo(f"badge written to {file}; headstart badge verify {file} checks it", err=True)
 
 
 @command.command()

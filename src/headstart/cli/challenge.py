@@ -1,12 +1,14 @@
 """`headstart challenge`: the timed problems of a lesson, in the terminal."""
 
 import getpass
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from headstart.cli.terminal import json_option, print_json
+from headstart.cli.terminal import json_option, print_json, progress_bar
 
 
 class _Terminal:
@@ -16,6 +18,37 @@ class _Terminal:
     def ask(self, prompt: str) -> str:
         click.echo(prompt, err=True, nl=False)
         return input()
+
+
+class _Laboratory:
+    """The experiments; they are offered where somebody sits at the terminal."""
+
+    def results(self) -> Mapping[str, Mapping[str, object]]:
+        from headstart.lessons import experiments
+
+        return experiments.results()
+
+    def offer(self, name: str) -> str:
+        from headstart.cli.experiment import seconds_text
+        from headstart.lessons import experiments
+
+        if not sys.stdin.isatty() or name not in experiments.registry():
+            return ""
+        about = experiments.describe(name)
+        return "" if about.missing else f"{seconds_text(about.predicted_range)} s"
+
+    def run(self, name: str) -> None:
+        from headstart.lessons import experiments
+
+        with progress_bar() as bar:
+            experiments.run(name, progress=bar)
+
+    def table(self, name: str) -> str:
+        from headstart.cli.experiment import table_of
+        from headstart.lessons import experiments
+
+        result = experiments.latest(name, as_declared=True) if name in experiments.registry() else None
+        return table_of(result) if result else ""
 
 
 @click.command()
@@ -42,23 +75,29 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
         factor = None if timer == "off" else float(timer)
     except ValueError:
         raise OptionError(f"--timer {timer!r}: expected a factor from 1 to 10, or off") from None
+    if badge:
+        from headstart.cli.badge import check_ending
+
+        check_ending(badge)
     lesson = library.load_pack(pack) if pack else library.load_pack()
     home = home_folder()
     make(home)
+    store = Progress.open(home / "progress.db")
     played = terminal.play(
         lesson,
-        Progress.open(home / "progress.db"),
+        store,
         _Terminal(),
         lambda: datetime.now(UTC),
         learner=learner or getpass.getuser(),
         timer=factor,
+        laboratory=_Laboratory(),
     )
-    if badge and played.earns_badge:
-        from headstart.lessons import badges, pictures
+    if played.earns_badge:
+        if badge:
+            from headstart.cli.badge import take_badge
 
-        name = learner or getpass.getuser()
-        credential = badges.issue(played, lesson, name=name, issuer=badges.load_issuer(home))
-        badge.write_bytes(pictures.bake_png(pictures.draw_png(lesson.badge.title, name), credential))
-        click.echo(f"badge written to {badge}; headstart badge verify {badge} checks it", err=True)
+            take_badge(played, lesson, store, badge, name=learner or getpass.getuser())
+        else:
+            click.echo("headstart badge take badge.png signs it and writes it into a picture", err=True)
     if as_json:
         print_json({"points": played.points, "badge": played.earns_badge, "challenge": played.id})

@@ -56,7 +56,7 @@ def _parameters(values: tuple[str, ...]) -> dict[str, str]:
 
 def _listing(found: list[Any]) -> str:
     rows = [
-        [one.name, _seconds(one.predicted_range), one.missing and f"headstart[{one.missing}]", one.shows]
+        [one.name, seconds_text(one.predicted_range), one.missing and f"headstart[{one.missing}]", one.shows]
         for one in found
     ]
     return table(rows, header=["experiment", "seconds", "missing", "shows"], right=[1])
@@ -66,21 +66,26 @@ def _predicted(result: Any) -> str:
     said = result.predicted
     if not said:
         return f"{result.predicted_seconds:.0f} s"
-    return f"{_seconds((said['low'], said['high']))} s ({said['source']})"
+    return f"{seconds_text((said['low'], said['high']))} s ({said['source']})"
 
 
-def _seconds(limits: tuple[float, float]) -> str:
+def seconds_text(limits: tuple[float, float]) -> str:
     """A range of seconds, as precise as it is worth."""
     low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in limits)
     return f"{low} to {high}" if low != high else f"about {high}"
 
 
+def table_of(result: Any) -> str:
+    """A result's table."""
+    rows = [["-" if value is None else str(value) for value in row] for row in result.table.rows]
+    return table(rows, header=result.table.columns)
+
+
 def lines(result: Any) -> list[str]:
     """The table, the fields that lessons quote, and what one must know to read them."""
-    rows = [["-" if value is None else str(value) for value in row] for row in result.table.rows]
     fields = [[field, json.dumps(value, ensure_ascii=False)] for field, value in result.fields.items()]
     return [
-        table(rows, header=result.table.columns),
+        table_of(result),
         "",
         table(fields, header=["field", "value"]),
         "",

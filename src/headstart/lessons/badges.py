@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.errors import LessonError, MissingExtra
 from headstart.lessons import scores
@@ -249,6 +249,48 @@ def _experiment_evidence(pack: Pack, results: Mapping[str, Mapping[str, object]]
             "description": shows,
             "narrative": f"Measured on the learner's machine. {values}",
         }
+
+
+class BadgeStore(Protocol):
+    """What awarding needs of `progress.Progress`."""
+
+    def badge(self, challenge: str) -> str | None:
+        """A challenge's credential, or None."""
+
+    def keep_badge(self, challenge: Challenge, credential: str, now: datetime) -> str:
+        """Stores a credential and returns the one that is kept."""
+
+
+def award(
+    challenge: Challenge,
+    pack: Pack,
+    store: BadgeStore,
+    *,
+    name: str,
+    home: Path,
+    results: Mapping[str, Mapping[str, object]],
+    now: datetime,
+) -> str:
+    """The challenge's badge: the one that it has, else a new one, signed and kept.
+
+    Args:
+        challenge: with all problems correct.
+        pack: its lesson.
+        store: where badges are kept.
+        name: the learner's name, as it shall stand on a new badge.
+        home: HEADSTART_HOME, where the key is.
+        results: of all experiments; those that the challenge's problems rest on become evidence.
+        now: the current time.
+
+    Raises LessonError where a problem is not correct, or the mode gives no badge.
+    """
+    kept = store.badge(challenge.id)
+    if kept is not None:
+        return kept
+    used = {problem.experiment for problem in pack.problems(challenge.mode)}
+    evidence = {key: fields for key, fields in results.items() if key in used}
+    credential = issue(challenge, pack, name=name, issuer=load_issuer(home), results=evidence)
+    return store.keep_badge(challenge, credential, now)
 
 
 # Verifying ------------------------------------------------------------------------------------------------

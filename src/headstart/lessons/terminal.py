@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from headstart.errors import UserError
 from headstart.lessons import attempts, placeholders, scores
 from headstart.lessons.attempts import Challenge, Closed, Event, HintTaken, Opened, Refused, Submitted
 from headstart.lessons.pack import Pack
@@ -44,6 +45,22 @@ class Store(Protocol):
         """Every challenge of a learner."""
 
 
+class Laboratory(Protocol):
+    """The experiments as the terminal sees them."""
+
+    def results(self) -> Results:
+        """The fields of every experiment that has run."""
+
+    def offer(self, name: str) -> str:
+        """What running one would take, in a few words; empty where it cannot run or nobody could say yes."""
+
+    def run(self, name: str) -> None:
+        """Runs one; its result is in `results` and `table` afterwards."""
+
+    def table(self, name: str) -> str:
+        """What one has found, as text; empty while it has not run."""
+
+
 def play(
     pack: Pack,
     store: Store,
@@ -53,7 +70,7 @@ def play(
     learner: str,
     mode: str = "challenge",
     timer: float | None = 1.0,
-    results: Results | None = None,
+    laboratory: Laboratory | None = None,
 ) -> Challenge:
     """Plays a challenge until it is finished or the learner leaves; a later call goes on from there.
 
@@ -65,7 +82,7 @@ def play(
         learner: whose challenge it is.
         mode: whose problems are asked.
         timer: factor on the time, 1 to 10, or None for no clock. A challenge already begun keeps its own.
-        results: experiments that have run, for the numbers in explanations.
+        laboratory: the experiments, for the numbers in explanations and to run what settles a problem.
 
     Raises LessonError for a timer outside its range or a mode without problems.
     """
@@ -88,7 +105,7 @@ def play(
         if item.closed_at is not None:
             continue
         try:
-            state = _play_problem(state, item.problem, number, pack, store, io, clock, results or {})
+            state = _play_problem(state, item.problem, number, pack, store, io, clock, laboratory)
         except (EOFError, KeyboardInterrupt):
             io.say("\nSaved. The same command goes on from here; a problem's time runs on once it is open.")
             return store.settle(state.id, clock())
@@ -121,7 +138,7 @@ def _play_problem(
     store: Store,
     io: Terminal,
     clock: Clock,
-    results: Results,
+    laboratory: Laboratory | None,
 ) -> Challenge:
     state, _ = store.record(state.id, Opened(problem), clock())
     view = _view(state, problem, pack, clock())
@@ -139,7 +156,7 @@ def _play_problem(
             io.say(f"{refused}.")
         state = store.settle(state.id, clock())
         view = _view(state, problem, pack, clock())
-    _explain(view, io, results)
+    _explain(view, io, laboratory)
     return state
 
 
@@ -189,7 +206,7 @@ def _prompt(view: Mapping[str, Any]) -> str:
     return f"[{time}{view['worth']} points] answer, h, g or q: "
 
 
-def _explain(view: Mapping[str, Any], io: Terminal, results: Results) -> None:
+def _explain(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | None) -> None:
     texts = {option["id"]: option["text"] for option in view["options"]}
     if view["correct"]:
         io.say(f"\nCorrect, {view['points']} points.")
@@ -198,8 +215,25 @@ def _explain(view: Mapping[str, Any], io: Terminal, results: Results) -> None:
         if view["tried"]:
             io.say(_wrap(view["feedback"][view["tried"][-1]]))
     io.say(_wrap(view["feedback"][view["answer"]]))
-    io.say(_wrap(placeholders.fill(view["explanation"], results)))
-    io.say(f"Evidence: experiment {view['experiment']}\n")
+    _evidence(view, io, laboratory)
+
+
+def _evidence(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | None) -> None:
+    """The explanation with its numbers, after the experiment where the learner wants it run first."""
+    name = view["experiment"]
+    found = laboratory.table(name) if laboratory else ""
+    if laboratory and not found and (offer := laboratory.offer(name)):
+        answer = io.ask(f"Run the experiment that settles it, {offer}? [y/N] ")
+        if answer.strip().lower() in ("y", "yes"):
+            try:
+                laboratory.run(name)
+                found = laboratory.table(name)
+            except UserError as error:
+                io.say(f"It could not run: {error}")
+    io.say(_wrap(placeholders.fill(view["explanation"], laboratory.results() if laboratory else {})))
+    if found:
+        io.say(f"\n{textwrap.indent(found, '  ')}")
+    io.say(f"\nEvidence: headstart experiment {name}\n")
 
 
 def _clock_text(state: Challenge) -> str:

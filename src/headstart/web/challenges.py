@@ -282,11 +282,15 @@ def issue_badge(
     holder = " ".join(name.split())[:_LONGEST_NAME]
     if not holder:
         raise HTTPException(400, "The badge needs a name.")
-    issuer = badges.load_issuer(site.home)
-    used = {problem.experiment for problem in site.pack.problems("challenge")}
-    results = {key: fields for key, fields in site.evidence.results().items() if key in used}
-    credential = badges.issue(state, site.pack, name=holder, issuer=issuer, results=results)
-    site.store.keep_badge(state, credential, site.clock())
+    badges.award(
+        state,
+        site.pack,
+        site.store,
+        name=holder,
+        home=site.home,
+        results=site.evidence.results(),
+        now=site.clock(),
+    )
     return leave(request, f"/challenges/{state.id}/badge")
 
 
