@@ -41,10 +41,10 @@ bench: .venv/installed ## the long measurements, by hand and in a quiet moment; 
 docs: .venv/installed ## the documentation site, offline, into docs/_build/html
 	$(DEV)/python -m sphinx -M html docs docs/_build -W --keep-going -q
 
-builtin: .venv/installed ## train the built-in backbones: make builtin DATA=folder
+builtin: .venv/installed ## train the built-in backbones, on an accelerator if there is one: make builtin DATA=folder
+	$(DEV)/python recipes/builtin/accelerated.py --data $(DATA)
 	for name in builtin builtin-large; do \
-		$(DEV)/python recipes/builtin/train.py $$name --data $(DATA) && \
-		$(DEV)/python recipes/builtin/export.py recipes/builtin/work/$$name/best.safetensors $$name \
+		$(DEV)/python recipes/builtin/export.py recipes/builtin/work/$$name-best.safetensors $$name \
 			src/headstart/backbones/weights || exit 1; done
 
 build: .venv/installed ## the wheel into dist/; the same commit gives the same bytes

@@ -104,15 +104,17 @@ class Objective(nn.Module):
         x, y = x.double(), y.double()
         centre, spread = x.mean(0), x.std(0) + 1e-3
         z = (x - centre) / spread
-        gram = z.T @ z + 0.3 * len(z) * torch.eye(z.shape[1], dtype=z.dtype)
+        gram = z.T @ z + 0.3 * len(z) * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         weight = torch.linalg.solve(gram, z.T @ (y - y.mean(0))).T / spread
         return weight.float(), (y.mean(0) - weight @ centre).float()
 
-    def forward(self, student: Answers, teacher: Answers, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and its terms, each a scalar; `labels` are int64 [n]."""
+    def forward(
+        self, student: Answers, teacher: Answers, labels: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its terms, each a scalar; `labels` are int64 [n], read where they have a weight."""
         weights, terms = self.weights, {}
         pairs = zip([*student.maps, student.last_map], [*teacher.maps, teacher.last_map], strict=True)
-        total = torch.zeros(())
+        total = student.pooled.new_zeros(())
         for i, (mine, theirs) in enumerate(pairs):
             mine, theirs = to_grid(mine, theirs)
             last = i == len(weights.hints)
@@ -136,7 +138,7 @@ class Objective(nn.Module):
             reduction="batchmean",
         )
         total = total + weights.pooled * terms["pooled"] + weights.classes * terms["classes"]
-        if weights.labels:
+        if weights.labels and labels is not None:
             terms["labels"] = F.cross_entropy(self.to_labels(student.pooled), labels, label_smoothing=0.1)
             total = total + weights.labels * terms["labels"]
         return total, terms

@@ -7,7 +7,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 HINTS = ("blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6")  # strides 8, 16, 16, 32, 32
@@ -48,7 +48,8 @@ class Staged(nn.Module):
         training = self.training
         self.eval()
         with torch.inference_mode():
-            widths = [m.shape[1] for m in self(torch.zeros(1, 3, 32, 32))]
+            blank = next(self.parameters()).new_zeros(1, 3, 32, 32)
+            widths = [m.shape[1] for m in self(blank)]
         self.train(training)
         return widths
 
@@ -63,6 +64,13 @@ def build(architecture: str, *, weights: Path | None = None) -> Staged:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
         network.load_state_dict({k: v for k, v in state.items() if not k.startswith("classifier.")})
     return Staged(network).to(memory_format=torch.channels_last)
+
+
+def write(staged: Staged, path: Path) -> None:
+    """Write a network's weights as `build` reads them; the file appears only when complete."""
+    unfinished = path.with_suffix(".partial")
+    save_file({k: v.cpu().contiguous() for k, v in staged.network.state_dict().items()}, unfinished)
+    unfinished.replace(path)
 
 
 def classifier_of(weights: Path) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +54,13 @@ def decode(archive: Path, part: str, *, out: Path) -> None:
         pixels = np.lib.format.open_memmap(
             unfinished, mode="w+", dtype=np.uint8, shape=(len(names), SIDE, SIDE, 3)
         )
-        for i, name in enumerate(names):
-            with Image.open(io.BytesIO(opened.read(name))) as image:
+
+        def one(i: int) -> None:
+            with Image.open(io.BytesIO(opened.read(names[i]))) as image:
                 pixels[i] = np.asarray(image.convert("RGB"))
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(one, range(len(names)), chunksize=1000))
         pixels.flush()
     np.save(out / f"{part}-labels.npy", np.array([index[n.split("/")[1]] for n in names], dtype=np.int64))
     unfinished.rename(out / f"{part}.npy")

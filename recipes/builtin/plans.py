@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from canvas import Drawing
 from losses import LossWeights
 from views import MOSAIC, View, ViewConfig, draw_view
 
@@ -83,6 +84,37 @@ def pictures_per_epoch(plan: Plan, pictures: int) -> int:
     return pictures // plan.batch * plan.batch
 
 
+@dataclass(frozen=True)
+class LongPlan:
+    """The long training, of several students at once (accelerated.py)."""
+
+    students: dict[str, Plan]  # by name; architecture, loss, weight decay, clipping and averages are theirs
+    teacher: str = "mobilenetv2_100"
+    teacher_weights: str = "mobilenetv2-imagenet.safetensors"  # in DATA
+    labels: int = 200  # classes of the pictures
+    images: int = 2_140_000
+    # Until this share of the run: the students' and the teacher's input size, in pixels.
+    sizes: tuple[tuple[float, int, int], ...] = ((0.5, 96, 192), (0.87, 128, 192), (1.0, 144, 192))
+    drawing: Drawing = field(default_factory=Drawing)
+    batch: int = 512
+    learning_rate: float = 3e-3
+    warm_up: float = 0.02  # share of all steps
+    seed: int = 0  # of batches
+    begin_images: int = 1024  # on which students inherit and adapters begin
+    inherit_size: int = 128  # pixels
+    log_every: int = 50
+    kept: tuple[float, ...] = (0.6, 0.8)  # weights are written at these shares of the run, and at its end
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole plan."""
+        return self.images // self.batch
+
+    def sizes_at(self, share: float) -> tuple[int, int]:
+        """The students' and the teacher's input size, in pixels, when `share` of the run is over."""
+        return next((size, larger) for until, size, larger in self.sizes if share < until or until == 1.0)
+
+
 _SHORT = Plan(
     start="pilot", phases=(Phase(25_600, 64),), views=1, learning_rate=1e-3, probe_every=200, log_every=20
 )
@@ -145,3 +177,5 @@ PLANS: dict[str, Plan] = {
     ),
     "short-teacher64": replace(_SHORT, teacher_size=64),
 }
+
+LONG = LongPlan({name: PLANS[name] for name in ("builtin", "builtin-large")})

@@ -1,6 +1,6 @@
 """A small stand-in for data and teacher: the whole recipe in seconds, for tests and for trying a change.
 
-`python synthetic.py` writes first_50_steps.json, the loss curve that tests/test_recipe.py reproduces.
+`python synthetic.py` writes first_50_steps.json, the loss curves that tests/test_recipe.py reproduces.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import json
 import tempfile
 from pathlib import Path
 
+import accelerated
 import networks
 import numpy as np
 import teacher
 import torch
 from pictures import Pictures
 from PIL import Image
-from plans import Phase, Plan
+from plans import LongPlan, Phase, Plan
 from torch import nn
-from train import Sources, train
+from train import Sources, State, train
 
 PLAN = Plan(
     architecture="mobilenetv2_035",
@@ -32,6 +33,17 @@ PLAN = Plan(
     average_decay=0.9,
     log_first=1_000_000,
     probe_every=1_000_000,
+)
+LONG = LongPlan(
+    {"student": PLAN},
+    teacher=PLAN.teacher,
+    images=50 * 16,
+    sizes=((0.6, 64, 96), (1.0, 96, 96)),
+    batch=16,
+    learning_rate=2e-4,
+    begin_images=192,
+    log_every=1,
+    kept=(0.5,),
 )
 _CLASSES = 10
 
@@ -69,13 +81,36 @@ def sources(work: Path) -> Sources:
     return Sources(some_pictures(200), store, network, classifier, [])
 
 
+def long_states(work: Path) -> tuple[dict[str, State], accelerated.Teacher, torch.Tensor]:
+    """What `accelerated.train` needs: one student of random weights, the random teacher, the pictures."""
+    network = some_teacher()
+    generator = torch.Generator().manual_seed(2)
+    classifier = (torch.randn(_CLASSES, 1280, generator=generator) * 0.02, torch.zeros(_CLASSES))
+    answering, pixels = accelerated.Teacher(network, classifier), torch.from_numpy(some_pictures(200).pixels)
+    torch.manual_seed(3)
+    networks.write(networks.build(PLAN.architecture), work / "student-inherited.safetensors")
+    return accelerated.opened(LONG, answering, pixels, work=work), answering, pixels
+
+
+def losses_of(folder: Path, student: str | None = None) -> list[float]:
+    """The logged losses of a run, of one student where there are several."""
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [line[student]["loss"] if student else line["loss"] for line in lines if "probe" not in line]
+
+
 def main() -> None:
-    """Write the first 50 steps' losses beside this file."""
+    """Write the first 50 steps' losses, of both ways to train, beside this file."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        train(PLAN, sources(Path(folder)), out=Path(folder) / "run", weights=None)
-        lines = [json.loads(line) for line in (Path(folder) / "run/history.jsonl").read_text().splitlines()]
-    curve = {"torch": torch.__version__, "loss": [round(line["loss"], 5) for line in lines]}
+        work = Path(folder)
+        train(PLAN, sources(work), out=work / "run", weights=None)
+        states, answering, pixels = long_states(work)
+        accelerated.train(states, LONG, answering, pixels, out=work)
+        curve = {
+            "torch": torch.__version__,
+            "loss": [round(x, 5) for x in losses_of(work / "run")],
+            "long": [round(x, 5) for x in losses_of(work, "student")],
+        }
     (Path(__file__).parent / "first_50_steps.json").write_text(json.dumps(curve, indent=1) + "\n")
 
 

@@ -50,10 +50,9 @@ class State:
     step: int
     best: float
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; it replaces the last one only when complete."""
-        unfinished = path.with_suffix(".partial")
-        content = {
+    def content(self) -> dict[str, object]:
+        """All of it, as `torch.save` takes it."""
+        return {
             "student": self.student.state_dict(),
             "objective": self.objective.state_dict(),
             "average": self.average,
@@ -61,16 +60,22 @@ class State:
             "step": self.step,
             "best": self.best,
         }
-        torch.save(content, unfinished)
-        unfinished.replace(path)
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        content = torch.load(path, weights_only=True)
+    def restore(self, content: dict[str, object]) -> None:
+        """Become what `content` says."""
         self.student.load_state_dict(content["student"])
         self.objective.load_state_dict(content["objective"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.average, self.step, self.best = content["average"], content["step"], content["best"]
+        for name, tensor in self.average.items():
+            tensor.copy_(content["average"][name])  # type: ignore[index]
+        self.step, self.best = content["step"], content["best"]  # type: ignore[assignment]
+
+
+def write_checkpoint(content: object, path: Path) -> None:
+    """Write a checkpoint; it replaces the last one only when complete."""
+    unfinished = path.with_suffix(".partial")
+    torch.save(content, unfinished)
+    unfinished.replace(path)
 
 
 @dataclass(frozen=True)
@@ -179,15 +184,25 @@ def start(plan: Plan, sources: Sources, *, weights: Path | None) -> State:
         student = networks.build(plan.start_architecture or plan.architecture, weights=weights)
     if plan.start_architecture not in (None, plan.architecture):
         student = networks.grow(student, plan.architecture, seed=plan.seed)
+    widths = [*sources.store.layout.channels, sources.teacher.network.num_features]
+    labels = int(sources.pictures.labels.max()) + 1
+    return state_of(student, plan, teacher_widths=widths, classifier=sources.classifier, labels=labels)
+
+
+def state_of(
+    student: networks.Staged,
+    plan: Plan,
+    *,
+    teacher_widths: list[int],
+    classifier: tuple[Tensor, Tensor],
+    labels: int,
+) -> State:
+    """The state before step 0 of a student that has its weights; its device is everything's."""
+    device = next(student.parameters()).device
     student_widths = [*student.widths(), student.network.num_features]
-    teacher_widths = [*sources.store.layout.channels, sources.teacher.network.num_features]
     objective = losses.Objective(
-        student_widths,
-        teacher_widths,
-        classifier=sources.classifier,
-        weights=plan.loss,
-        labels=int(sources.pictures.labels.max()) + 1,
-    )
+        student_widths, teacher_widths, classifier=classifier, weights=plan.loss, labels=labels
+    ).to(device)
     matrices = [p for p in (*student.parameters(), *objective.parameters()) if p.ndim > 1]
     vectors = [p for p in (*student.parameters(), *objective.parameters()) if p.ndim <= 1]
     groups = [
@@ -337,10 +352,10 @@ class Pace:
         self._batch, self._last = batch, time.monotonic()
         self._durations: deque[float] = deque(maxlen=100)
 
-    def tick(self) -> None:
-        """Note that a step has ended."""
+    def tick(self, steps: int = 1) -> None:
+        """Note that a step, or some of them, have ended."""
         now = time.monotonic()
-        self._durations.append(now - self._last)
+        self._durations.append((now - self._last) / steps)
         self._last = now
 
     def line(self, steps_left: int) -> str:
@@ -358,7 +373,7 @@ def train(plan: Plan, sources: Sources, *, out: Path, weights: Path | None) -> S
     checkpoint = out / "checkpoint.pt"
     state, batches, pace = start(plan, sources, weights=weights), Batches(plan, sources), Pace(plan.batch)
     if checkpoint.exists():
-        state.load(checkpoint)
+        state.restore(torch.load(checkpoint, weights_only=True))
         log.info("going on at step %d of %d", state.step, plan.steps)
     else:
         prepare(state, batches, plan)
@@ -379,7 +394,7 @@ def train(plan: Plan, sources: Sources, *, out: Path, weights: Path | None) -> S
             if state.step % plan.probe_every == 0 or state.step == plan.steps:
                 _select(state, plan, sources, out=out, history=history)
             if time.monotonic() - saved > CHECKPOINT_SECONDS or state.step == plan.steps:
-                state.save(checkpoint)
+                write_checkpoint(state.content(), checkpoint)
                 saved = time.monotonic()
     return state
 

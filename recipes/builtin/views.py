@@ -91,11 +91,11 @@ def _seen(pictures: np.ndarray, view: View, index: int, *, size: int) -> np.ndar
     return np.concatenate([np.concatenate([a, b], axis=1), np.concatenate([c, d], axis=1)])
 
 
-def _recolour(batch: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+def recolour(batch: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
     """Brightness, contrast and saturation of a batch [n, 3, S, S] in 0..1, by factors [n, 3]."""
     brightness, contrast, saturation = (colours[:, i].view(-1, 1, 1, 1) for i in range(3))
     batch = batch * brightness
-    grey = (batch * torch.tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    grey = (batch * batch.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
     batch = grey + saturation * (batch - grey)
     mean = grey.mean(dim=(2, 3), keepdim=True)
     return (mean + contrast * (batch - mean)).clamp_(0, 1)
@@ -111,5 +111,5 @@ def batch_of_views(pictures: np.ndarray, view: View, indices: np.ndarray, *, siz
     """Render the pictures at `indices` as float32 [n, 3, size, size], normalised, channels-last in memory."""
     pixels = np.stack([_seen(pictures, view, i, size=size) for i in indices.tolist()])
     batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-    batch = _recolour(batch, torch.from_numpy(view.colours[indices]))
+    batch = recolour(batch, torch.from_numpy(view.colours[indices]))
     return batch.sub_(MEAN).div_(STD).contiguous(memory_format=torch.channels_last)
