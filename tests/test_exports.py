@@ -115,6 +115,19 @@ def test_int8_is_smaller_and_its_cost_is_on_the_card(shared: dict[str, Any], for
     card = json.loads((small.path / "card.json").read_text())
     assert card["int8"]["accuracy"] == small.int8.accuracy
     assert "held-out images" in (small.path / "card.md").read_text()
+    assert small.int8.float_layers >= 3 and "stay in float32" in (small.path / "card.md").read_text()
+
+
+def test_int8_leaves_the_head_and_the_first_layers_in_float32(shared: dict[str, Any]) -> None:
+    import onnx
+
+    found = made(shared, "onnx", int8=True)
+    assert found.int8
+    graph = onnx.load(found.path / "model.onnx").graph
+    eight = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    layers = [eight.isdisjoint(node.input) for node in graph.node if node.op_type == "Conv"]
+    assert all(layers[: found.int8.float_layers]) and not any(layers[found.int8.float_layers :])
+    assert all(eight.isdisjoint(node.input) for node in graph.node if node.op_type in ("Gemm", "MatMul"))
 
 
 def test_the_card_says_what_the_run_knows(shared: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headstart.heads import LinearHead
     from headstart.images import Preprocess
 
-_PREFIX = "headstart/"
+PREFIX = "headstart/"
 """In front of every name this module adds, so that none collides with the backbone's."""
 
 
@@ -127,13 +127,13 @@ class _Builder:
         self, operator: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any
     ) -> str:
         """Append a node; its output's name."""
-        name = output or f"{_PREFIX}{len(self.nodes)}-{operator.lower()}-{len(self.constants)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=_PREFIX + name, **attributes))
+        name = output or f"{PREFIX}{len(self.nodes)}-{operator.lower()}-{len(self.constants)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=PREFIX + name, **attributes))
         return name
 
     def constant(self, value: NDArray[Any]) -> str:
         """Add a constant; its name."""
-        name = f"{_PREFIX}constant{len(self.constants)}"
+        name = f"{PREFIX}constant{len(self.constants)}"
         kind = np.float32 if value.dtype.kind == "f" else value.dtype
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, kind), name))
         return name

@@ -113,13 +113,14 @@ def export(
     with new_folder(path) as folder:
         tell("convert", 0, 1)
         if int8:
-            calibration = _calibrate(subject, sides, folder, form=form)
+            calibration, kept = _calibrate(subject, sides, folder, form=form)
         else:
-            calibration = 0
+            calibration, kept = 0, 0
             form.write(subject, folder)
         tell("convert", 1, 1)
         parity, spent = _check(subject, sides, folder, form=form, calibration=calibration, tell=tell)
         if spent is not None:
+            spent = replace(spent, float_layers=kept)
             refuse_if_too_dear(spent, most=int8_cost)
         refuse_if_different(parity, form=form.name)
         write_card(folder, card(subject, form, parity=parity, int8=spent))
@@ -131,16 +132,16 @@ def export(
     return Export(path, form.name, files, parity, spent)
 
 
-def _calibrate(subject: Subject, sides: Sides, folder: Path, *, form: Format) -> int:
-    """Write the eight-bit model; how many training images set its ranges."""
+def _calibrate(subject: Subject, sides: Sides, folder: Path, *, form: Format) -> tuple[int, int]:
+    """Write the eight-bit model; how many training images set its ranges, how many layers stay float."""
     if not sides.train or not (sides.validation or sides.test):
         raise OptionError(
             "--int8 needs the run's own training and held-out images, and they were not found; "
             "give their folder or zip with --images, or export without --int8"
         )
     calibration = render(subject.exact, sides.train, most=CALIBRATION_IMAGES)
-    quantise(subject, folder, to=form.name, calibration=calibration)
-    return len(calibration)
+    kept = quantise(subject, folder, to=form.name, calibration=calibration)
+    return len(calibration), kept
 
 
 def _check(

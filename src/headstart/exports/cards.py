@@ -285,6 +285,8 @@ def _parity_text(parity: Mapping[str, Any], int8: Mapping[str, Any] | None) -> s
             f"\n\nint8: accuracy {int8['accuracy']:.1%} against {int8['original']:.1%} in float32 on "
             f"{int8['images']} held-out images: {-int8['points']:+.1f} points (standard error "
             f"{int8['standard_error']:.1f}); {int8['agreement']:.1%} of labels agree. Calibrated with "
-            f"{int8['calibration_images']} training images."
+            f"{int8['calibration_images']} training images; the head"
+            + (f" and the first {int8['float_layers']} layers stay" if int8["float_layers"] else " stays")
+            + " in float32."
         )
     return text

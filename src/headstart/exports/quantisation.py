@@ -13,12 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.backbones.engine import openvino
+from headstart.composition import PREFIX
 from headstart.errors import OptionError
 from headstart.exports.graphs import plain_graph, save_onnx, save_openvino
 from headstart.exports.subject import Images, Subject
 
 CALIBRATION_IMAGES = 300
 """NNCF's own default: the ranges of activations settle well before."""
+
+_RUNGS = (3, 6, 12)
+"""How many of the first layers stay in float32, tried in turn. With `builtin` 85 of 100 labels survive eight
+bits everywhere but in the head, 93 with the first three layers in float32, 94 with six or 24."""
+
+_AGREEING = 0.98
+"""Share of training images whose label must stay the same: those that do not are near a border anyhow."""
+
+_BATCH = 50
+_WEIGHTED = ("Convolution", "GroupConvolution", "Conv", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Int8Cost:
         standard_error: of the points, from the images on which the two differ.
         agreement: share of images with the same label.
         calibration_images: training images that set the ranges.
+        float_layers: of the network's first layers that stay in float32, as the head does.
     """
 
     images: int
@@ -42,38 +55,80 @@ class Int8Cost:
     standard_error: float
     agreement: float
     calibration_images: int
+    float_layers: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
 
 
-def quantise(subject: Subject, folder: Path, *, to: str, calibration: Images) -> None:
-    """Write the eight-bit model of a format that has one.
+def quantise(subject: Subject, folder: Path, *, to: str, calibration: Images) -> int:
+    """Write the eight-bit model of a format that has one: weights per channel, activations per tensor.
 
-    The first and last layers are treated like all others; weights per channel, activations per tensor.
+    The head stays in float32: it reads taps of unlike scale through one tensor, and has few weights. Of the
+    network's first layers as many stay in float32 as the training images' labels need to stay what they are:
+    an error that is made there goes through everything else, and few weights lie there.
+
+    Returns:
+        How many of the first layers stay in float32.
     """
     nncf = _nncf()
     plain = plain_graph(subject.classifier.model)
+    original = subject.exact.probabilities(calibration.pixels).argmax(1)
+    tried: list[tuple[float, int, Any]] = []
+    for layers in _RUNGS:
+        found = _quantised(nncf, plain, to=to, calibration=calibration, float_layers=layers)
+        share = float((_probabilities(found, calibration, to=to).argmax(1) == original).mean())
+        tried.append((share, layers, found))
+        if share >= _AGREEING:
+            break
+    _, layers, quantised = max(tried, key=lambda each: each[0])
+    if to == "openvino":
+        save_openvino(quantised, folder)
+    else:
+        save_onnx(quantised, subject, folder)
+    return layers
+
+
+def _quantised(nncf: ModuleType, plain: Any, *, to: str, calibration: Images, float_layers: int) -> Any:
     transformer = any(node.op_type == "LayerNormalization" for node in plain.graph.node)
     model: Any = plain
     if to == "openvino":
-        from headstart.backbones.engine import openvino
-
         model = openvino().Core().read_model(plain.SerializeToString())
+    names = _layers(model, to=to)
     batches = [calibration.pixels[i : i + 1] for i in range(len(calibration))]
     with contextlib.redirect_stdout(io.StringIO()):  # it draws progress bars where results belong
-        quantised = nncf.quantize(
+        return nncf.quantize(
             model,
             nncf.Dataset(batches, lambda pixels: {"pixels": pixels}),
             preset=nncf.QuantizationPreset.MIXED,  # asymmetric activations: many here follow no ReLU
             subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+            ignored_scope=nncf.IgnoredScope(
+                names=names[:float_layers], patterns=[f"{PREFIX}.*"], validate=False
+            ),
         )
+
+
+def _layers(model: Any, *, to: str) -> list[str]:
+    """Names of the network's layers with weights, from the input on, as NNCF knows them."""
     if to == "openvino":
-        save_openvino(quantised, folder)
+        named = [(each.get_type_name(), each.get_friendly_name()) for each in model.get_ordered_ops()]
     else:
-        save_onnx(quantised, subject, folder)
+        named = [(node.op_type, node.name) for node in model.graph.node]
+    return [name for kind, name in named if kind in _WEIGHTED and not name.startswith(PREFIX)]
+
+
+def _probabilities(model: Any, images: Images, *, to: str) -> NDArray[np.float32]:
+    """What a quantised model says, [N, C], run as its users will run it."""
+    batches = [images.pixels[i : i + _BATCH] for i in range(0, len(images), _BATCH)]
+    if to == "openvino":
+        compiled = openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return np.concatenate([compiled(batch)[0] for batch in batches])
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(["probabilities"], {"pixels": batch})[0] for batch in batches])
 
 
 def _nncf() -> ModuleType:
@@ -95,7 +150,11 @@ def _nncf() -> ModuleType:
 
 
 def cost(
-    found: NDArray[np.float32], original: NDArray[np.float32], *, labels: NDArray[np.int64], calibration: int
+    found: NDArray[np.float32],
+    original: NDArray[np.float32],
+    *,
+    labels: NDArray[np.int64],
+    calibration: int,
 ) -> Int8Cost:
     """Compare probabilities [N, C] of the eight-bit export with the original's."""
     predicted, before = found.argmax(1), original.argmax(1)
