@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
-from views import MEAN, MOSAIC, STD, ViewConfig, recolour
+from views import MEAN, MOSAIC, STD, ViewConfig, draw_boxes, recolour
 
 _BICUBIC = -0.5  # the cubic's parameter, as Pillow has it
 
@@ -88,12 +88,7 @@ class Drawing:
 
 
 def _tiles(count: int, *, of: int, config: ViewConfig, random: np.random.Generator) -> Tiles:
-    area = random.uniform(*config.area, size=count)
-    aspect = np.exp(random.uniform(-config.log_aspect, config.log_aspect, size=count))
-    width, height = np.minimum(1.0, np.sqrt(area * aspect)), np.minimum(1.0, np.sqrt(area / aspect))
-    left = random.uniform(size=count) * (1 - width)
-    top = random.uniform(size=count) * (1 - height)
-    boxes = np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
+    boxes = draw_boxes(count, config=config, random=random)
     flips = random.uniform(size=count) < 0.5
     chosen = random.integers(of, size=count)
     return Tiles(torch.from_numpy(chosen), torch.from_numpy(boxes), torch.from_numpy(flips))

@@ -52,16 +52,21 @@ class View:
     beside: np.ndarray | None = None
 
 
+def draw_boxes(count: int, *, config: ViewConfig, random: np.random.Generator) -> np.ndarray:
+    """Crops float32 [count, 4]: left, top, right, bottom as shares of a picture's side."""
+    area = random.uniform(*config.area, size=count)
+    aspect = np.exp(random.uniform(-config.log_aspect, config.log_aspect, size=count))
+    width = np.minimum(1.0, np.sqrt(area * aspect))
+    height = np.minimum(1.0, np.sqrt(area / aspect))
+    left = random.uniform(size=count) * (1 - width)
+    top = random.uniform(size=count) * (1 - height)
+    return np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
+
+
 def draw_view(pictures: int, view: int, *, seed: int, config: ViewConfig, mosaic: bool = False) -> View:
     """Draw view number `view` of `pictures` pictures; the same arguments give the same view."""
     random = np.random.default_rng((seed, view))
-    area = random.uniform(*config.area, size=pictures)
-    aspect = np.exp(random.uniform(-config.log_aspect, config.log_aspect, size=pictures))
-    width = np.minimum(1.0, np.sqrt(area * aspect))
-    height = np.minimum(1.0, np.sqrt(area / aspect))
-    left = random.uniform(size=pictures) * (1 - width)
-    top = random.uniform(size=pictures) * (1 - height)
-    boxes = np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
+    boxes = draw_boxes(pictures, config=config, random=random)
     flips = random.uniform(size=pictures) < 0.5
     reach = np.array([config.brightness, config.contrast, config.saturation])
     colours = 1 + reach * random.uniform(-1, 1, size=(pictures, 3))
