@@ -155,7 +155,7 @@ def single(dataset, candidate, *, seed: int, precision: str):
     """One training as `fit` does it, up to the evaluation; the predicted classes of the validation images."""
     from headstart.backbones import load_backbone
     from headstart.comparisons.passes import union
-    from headstart.comparisons.training import Settings
+    from headstart.comparisons.trials import Settings
     from headstart.fitting import predict_images, prepare, train
     from headstart.runtimes import select
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from headstart.comparisons import (
     Trial,
     accuracy_by_depth,
     accuracy_by_images,
+    beside,
     choose,
     compare,
     compare_runs,
@@ -37,7 +39,7 @@ from headstart.comparisons import (
     time_to_accuracy,
 )
 from headstart.comparisons.analysis import seconds_to
-from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink
+from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink, turns
 from headstart.errors import DatasetError, OptionError, RunError
 from headstart.features import extraction
 from headstart.plans import Rates, RateStore
@@ -262,7 +264,7 @@ def test_fewer_images_are_among_more_and_a_seed_changes_which(photos: Path) -> N
     from headstart.backbones import load_backbone
     from headstart.comparisons.passes import look
     from headstart.comparisons.subsets import limit_images
-    from headstart.comparisons.training import Settings
+    from headstart.comparisons.trials import Settings
     from headstart.dataset import read_dataset
     from headstart.runtimes import select
 
@@ -301,6 +303,73 @@ def test_thawed_depths_and_scratch_share_the_pass_of_the_frozen_one(photos: Path
     assert len(found.passes) == 1 and len(found.trials) == 3
     names = [row.candidate.name for row in summaries(found)]
     assert any("from scratch" in name for name in names) and any("5 of" in name for name in names)
+
+
+def test_seeds_beside_each_other_give_what_single_fits_give(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from headstart.backbones import building
+
+    networks, at_once = [], []
+    build, run = building.build, beside.run
+    monkeypatch.setattr(building, "build", lambda *a, **k: (networks.append(1), build(*a, **k))[1])
+    monkeypatch.setattr(
+        beside, "run", lambda function, works, **k: (at_once.append(len(works)), run(function, works, **k))[1]
+    )
+    monkeypatch.setattr(beside, "cores", lambda: 2)
+    candidates = grid(size=64, depths=(7, 6), epochs=2)
+    found = compare(photos, candidates, seeds=3, **FAST)
+    assert networks == [1] and at_once == [2, 2]
+    for one in candidates:
+        trials = found.of(one)
+        assert [trial.seed for trial in trials] == [0, 1, 2]
+        assert trials[0].seconds == trials[1].seconds == trials[2].seconds  # of the one that ran alone
+        assert len({json.dumps(trial.history) for trial in trials}) == 3
+    _, run_alone = headstart.fit(photos, size=64, freeze=6, epochs=2, seed=2, **FAST)
+    last = found.of(candidates[1])[2]
+    assert last.accuracy == run_alone.accuracy["validation"]
+    assert last.log_loss == pytest.approx(run_alone.evaluation["validation"]["log_loss"], abs=1e-4)
+
+
+def test_trainings_that_draw_random_numbers_run_one_by_one(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from headstart.comparisons import trials
+
+    train = trials.train
+    monkeypatch.setattr(trials, "train", lambda *a, **k: replace(train(*a, **k), draws=True))
+    monkeypatch.setattr(beside, "run", lambda *_, **__: pytest.fail("two at once"))
+    found = compare(photos, grid(size=64, depths=(7,), epochs=1), seeds=3, **FAST)
+    assert len(found.trials) == 3
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cores", "expected"),
+    [(1, 2, 1.0), (2, 2, 2.0), (3, 2, 2.5), (4, 2, 3.5), (5, 8, 2.5), (3, 1, 3.0)],
+)
+def test_seeds_beside_each_other_are_foreseen_as_such(
+    seeds: int, cores: int, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.comparisons.schedule.cores", lambda: cores)
+    assert turns(candidate(depth=2), seeds=seeds) == expected
+    assert turns(candidate(head="softmax"), seeds=seeds) == seeds
+
+
+def test_ctrl_c_stops_what_runs_beside() -> None:
+    pytest.importorskip("torch")
+    interrupted, seen = threading.Event(), []
+
+    def work(number: int) -> int:
+        if number == 0:
+            raise KeyboardInterrupt
+        seen.append(interrupted.wait(10.0))
+        return number
+
+    with pytest.raises(KeyboardInterrupt):
+        beside.run(work, [0, 1], interrupted=interrupted)
+    assert seen == [True]
 
 
 def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: Path) -> None:

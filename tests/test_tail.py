@@ -199,6 +199,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert not np.array_equal(first.head.weight, other.head.weight)
 
 
+def test_a_training_says_whether_it_drew_random_numbers():
+    train = maps(24)
+    for dropout in (0.0, 0.3):
+        tail = small_tail(dropout=dropout)
+        result = train_tail(tail, ridge_start(tail, train), train, None, config=replace(CPU, epochs=1))
+        assert result.draws is (dropout > 0)
+
+
 def test_every_image_is_seen_once_per_epoch_in_its_next_view():
     tail, train = small_tail(), maps(50, views=3)
     train.asked = []

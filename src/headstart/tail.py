@@ -124,6 +124,8 @@ class TailResult:
             `validation_loss` and `validation_accuracy`.
         best_epoch: The epoch whose weights these are; 0 if training never beat the start.
         precision: What it ran in, "f32" or "bf16".
+        draws: Whether its epochs drew PyTorch's random numbers, as dropout does; those are the process's, so
+            such trainings must not run at once.
     """
 
     tail: nn.Module
@@ -131,6 +133,7 @@ class TailResult:
     history: tuple[Epoch, ...]
     best_epoch: int
     precision: str
+    draws: bool
 
 
 @dataclass
@@ -143,9 +146,14 @@ class _State:
     best_epoch: int = 0
     best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, minus loss
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    best_logits: torch.Tensor | None = None  # of the validation images; not in a checkpoint
+    draws: bool = False
 
-    def keep_if_best(self, *, epoch: int, score: tuple[float, float]) -> None:
+    def keep_if_best(
+        self, *, epoch: int, score: tuple[float, float], logits: torch.Tensor | None = None
+    ) -> None:
         if score > self.best_score:
+            self.best_logits = logits
             self.best_epoch, self.best_score = epoch, score
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
@@ -193,17 +201,19 @@ def train_tail(
     state = _start(tail, head, config=config, device=device)
     fingerprint = _fingerprint(config, state.model, len(train.labels), precision)
     resumed = checkpoint is not None and _resume(state, checkpoint, fingerprint=fingerprint)
+    logits: torch.Tensor | None
     if validation is not None and not resumed and not config.scratch:
-        state.keep_if_best(epoch=0, score=run.validate(state.model, validation)[1])
+        _, score, logits = run.validate(state.model, validation)
+        state.keep_if_best(epoch=0, score=score, logits=logits)
     while len(state.history) < config.epochs and not _exhausted(state, config):
         epoch = len(state.history) + 1
         scores_seen, whole = run.epoch(state, train, epoch=epoch, stop=stop)
         row = {"epoch": float(epoch), **scores_seen}
-        score = (float(epoch), 0.0)  # without validation images the latest is the best
+        score, logits = (float(epoch), 0.0), None  # without validation images the latest is the best
         if validation is not None:
-            scores, score = run.validate(state.model, validation)
+            scores, score, logits = run.validate(state.model, validation)
             row |= scores
-        state.keep_if_best(epoch=epoch, score=score)
+        state.keep_if_best(epoch=epoch, score=score, logits=logits)
         state.history.append(row)
         if checkpoint is not None and whole:
             _write_checkpoint(state, checkpoint, fingerprint=fingerprint)
@@ -234,6 +244,7 @@ class _Run:
         batches = self._batches(train, order, epoch)
         with torch.random.fork_rng():  # dropout draws this epoch's own numbers, resumed or not
             torch.manual_seed(config.seed * 1_000_003 + epoch)
+            undrawn = torch.get_rng_state()
             for step, (inputs, labels) in enumerate(batches, (epoch - 1) * per_epoch):
                 rate = schedule(step, steps=config.epochs * per_epoch, warm_up=config.warm_up)
                 for group in state.optimizer.param_groups:
@@ -249,6 +260,7 @@ class _Run:
                 seen += len(labels)
                 if stop is not None and seen < len(order) and stop():
                     break
+            state.draws |= not torch.equal(torch.get_rng_state(), undrawn)
         if not math.isfinite(loss_sum):
             raise OptionError(
                 f"training diverged in epoch {epoch}: its loss is {loss_sum}; "
@@ -260,13 +272,16 @@ class _Run:
             "learning_rate": rate * _peak(config),
         }, seen == len(order)
 
-    def validate(self, model: nn.Module, images: Activations) -> tuple[Epoch, tuple[float, float]]:
-        """Validation scores, and what to rank epochs by: accuracy, then the smaller loss."""
+    def validate(
+        self, model: nn.Module, images: Activations
+    ) -> tuple[Epoch, tuple[float, float], torch.Tensor]:
+        """Validation scores, what to rank epochs by (accuracy, then the smaller loss), and the logits."""
         logits = self.logits(model, images)
         labels = torch.from_numpy(np.asarray(images.labels))
         loss = float(nn.functional.cross_entropy(logits, labels))
         accuracy = float((logits.argmax(dim=1) == labels).float().mean())
-        return {"validation_loss": loss, "validation_accuracy": accuracy}, (accuracy, -loss)
+        scores = {"validation_loss": loss, "validation_accuracy": accuracy}
+        return scores, (accuracy, -loss), logits
 
     def logits(self, model: nn.Module, images: Activations) -> torch.Tensor:
         """Logits of every image in its first view, float32 [N, C] on the CPU."""
@@ -396,8 +411,8 @@ def _result(state: _State, run: _Run, validation: Activations | None) -> TailRes
     state.model.load_state_dict(state.best_weights)
     temperature = 1.0
     if validation is not None:
-        logits = run.logits(state.model, validation).numpy()
-        temperature = calibrate_temperature(logits, np.asarray(validation.labels))
+        logits = run.logits(state.model, validation) if state.best_logits is None else state.best_logits
+        temperature = calibrate_temperature(logits.numpy(), np.asarray(validation.labels))
     tail, dense = state.model.to("cpu").eval().requires_grad_(False)
     head = LinearHead(
         kind="softmax",
@@ -405,7 +420,7 @@ def _result(state: _State, run: _Run, validation: Activations | None) -> TailRes
         bias=dense.get_parameter("bias").numpy().copy(),
         temperature=temperature,
     )
-    return TailResult(tail, head, tuple(state.history), state.best_epoch, run.precision)
+    return TailResult(tail, head, tuple(state.history), state.best_epoch, run.precision, state.draws)
 
 
 def _check_images(head: LinearHead, *splits: Activations | None) -> None:

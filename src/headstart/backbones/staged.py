@@ -79,14 +79,30 @@ class StagedModule(nn.Module):
         Raises:
             OptionError: ``depth`` is not between 0 and the number of stages.
         """
+        frozen, _ = self._groups(depth)
+        return Prefix(OrderedDict(copy.deepcopy(frozen))), self.tail(depth)
+
+    def tail(self, depth: int) -> nn.Module:
+        """The tail of `split` alone: the frozen stages are not copied for it.
+
+        Raises:
+            OptionError: As for `split`.
+        """
+        _, thawed = self._groups(depth)
+        tail = nn.Sequential(OrderedDict(copy.deepcopy(thawed))) if thawed else nn.Identity()
+        return tail.requires_grad_(True).eval()
+
+    def _groups(self, depth: int) -> tuple[list[tuple[str, nn.Module]], list[tuple[str, nn.Module]]]:
+        """The frozen and the thawed parts by name, as they are."""
         count = len(self.stages)
         if not 0 <= depth <= count:
             raise OptionError(f"freeze depth {depth}: this backbone has {count} stages; give 0 to {count}")
-        groups = [*zip(self.names, self.stages, strict=True), ("pool", self.pool)]
+        groups: list[tuple[str, nn.Module]] = [
+            *zip(self.names, self.stages, strict=True),
+            ("pool", self.pool),
+        ]
         cut = depth if depth < count else len(groups)
-        frozen, thawed = (OrderedDict(copy.deepcopy(part)) for part in (groups[:cut], groups[cut:]))
-        tail = nn.Sequential(thawed) if thawed else nn.Identity()
-        return Prefix(frozen), tail.requires_grad_(True).eval()
+        return groups[:cut], groups[cut:]
 
     def joined(self, tail: nn.Module, *, depth: int) -> "StagedModule":
         """A new backbone: copies of the first ``depth`` stages, then of a tail that ``split(depth)`` gave.

@@ -1,5 +1,6 @@
 """What a comparison will take, and what of it a budget leaves."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,33 @@ _AGAIN = 0.2
 """Share of PyTorch's start that every further training with thawed stages pays: a network, a first step."""
 
 
+SLOWER = 1.5
+"""What a training takes beside others, over what it takes alone with all cores."""
+
+MOST_AT_ONCE = 4
+"""Trainings beside each other; each has weights, gradients and momentum of its own in memory."""
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def turns(candidate: Candidate, *, seeds: int) -> float:
+    """What all seeds of a candidate take, in units of one training alone.
+
+    The first runs alone; of thawed stages the others run beside each other, see `comparisons.beside`.
+    """
+    if not candidate.random:
+        return 1.0
+    others = seeds - 1
+    at_once = min(others, cores(), MOST_AT_ONCE)
+    if candidate.depth == candidate.stages or at_once < 2:
+        return float(seeds)
+    whole, rest = divmod(others, at_once)
+    return 1 + SLOWER * whole + (SLOWER if rest > 1 else rest)
+
+
 @dataclass(frozen=True)
 class Forecast:
     """What the parts are expected to take.
@@ -44,7 +72,7 @@ class Forecast:
         """All passes and trainings of these groups."""
         parts = [self.passes[group[0]] for group in groups]
         chosen = [candidate for group in groups for candidate in group]
-        parts += [self.trainings[each].times(seeds if each.random else 1) for each in chosen]
+        parts += [self.trainings[each].times(turns(each, seeds=seeds)) for each in chosen]
         if any(candidate.depth < candidate.stages for candidate in chosen):
             parts.append(self.torch)
         return jobs.corrected(add(parts), self.rates)
@@ -211,12 +239,22 @@ class Deadline:
             raise Over
 
     def allows(
-        self, group: Sequence[Candidate], candidate: Candidate | None = None, *, seed: int = 0
+        self,
+        group: Sequence[Candidate],
+        candidate: Candidate | None = None,
+        *,
+        seed: int = 0,
+        times: float = 1.0,
     ) -> bool:
-        """Whether a pass (no candidate), or one more training, fits beside one of each that are to come."""
+        """Whether a pass (no candidate), or one more training, fits beside one of each that are to come.
+
+        ``times`` is what the training takes of its usual seconds.
+        """
         if self.budget is None:
             return True
-        needed = self._seconds(candidate) if candidate else self.schedule.forecast.passes[group[0]].seconds
+        needed = self.schedule.forecast.passes[group[0]].seconds
+        if candidate is not None:
+            needed = times * self._seconds(candidate)
         later = sum(self._still(group, candidate)) if seed else 0.0
         return self.clock() - self.started + needed + later <= self.budget
 

@@ -2,74 +2,31 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from headstart import __version__, metrics
+from headstart import __version__
 from headstart.backbones import Backbone, load_backbone
 from headstart.comparisons import learning
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.passes import Pass, load_group, look
 from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
 from headstart.comparisons.storage import save_comparison
-from headstart.comparisons.subsets import limit_images
-from headstart.comparisons.values import Candidate, Comparison, Trial, same_split
+from headstart.comparisons.trials import Result, Settings, Trainer
+from headstart.comparisons.values import Candidate, Comparison, same_split
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.features import Progress
-from headstart.fitting import HEADS, TAPS, Prepared, epochs_for, predict_images, train
-from headstart.fitting.training import Stop
+from headstart.fitting import HEADS, TAPS
 from headstart.images import parse_views
-from headstart.plans import Rates, RateStore, parse_budget
+from headstart.plans import RateStore, parse_budget
 from headstart.plans.clock import ending
-from headstart.plans.memory import Observation
 from headstart.plans.observing import Watch
-from headstart.runs import RunConfig, new_id, seconds_since, timestamp
-from headstart.runtimes import Runtime, select
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all candidates of a comparison have in common."""
-
-    data: str
-    runtime: Runtime
-    seeds: int
-    validation: float
-    test: float
-    batch_size: int
-    learning_rate: float | None
-    class_weights: str | None
-
-    def config(self, candidate: Candidate, *, seed: int) -> RunConfig:
-        """What `fit` would be told for the same training."""
-        thawed = candidate.depth < candidate.stages
-        return RunConfig(
-            data=self.data,
-            backbone=candidate.backbone,
-            size=candidate.size,
-            depth=candidate.depth,
-            stages=candidate.stages,
-            head=candidate.head,
-            taps=None,
-            views=candidate.views,
-            pretrained=candidate.pretrained,
-            architecture=candidate.architecture,
-            runtime=self.runtime.name,
-            precision=self.runtime.precision,
-            epochs=epochs_for(
-                candidate.epochs, head=candidate.head, thawed=thawed, scratch=not candidate.pretrained
-            ),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            class_weights=self.class_weights,
-            validation=self.validation,
-            test=self.test,
-            seed=seed,
-        )
+from headstart.runs import new_id, seconds_since, timestamp
+from headstart.runtimes import select
 
 
 def grid(
@@ -252,12 +209,12 @@ def _train_all(
     settings: Settings,
     deadline: Deadline,
     progress: Progress | None,
-) -> "tuple[list[Pass], list[_Result]]":
+) -> tuple[list[Pass], list[Result]]:
     """Every group's pass and trainings, as far as the time goes; the first training always ends."""
     groups, seeds = deadline.schedule.groups, deadline.schedule.seeds
     total = sum(seeds if each.random else 1 for group in groups for each in group)
     passes: list[Pass] = []
-    results: list[_Result] = []
+    results: list[Result] = []
     for group in groups:
         if results and not deadline.allows(group):
             deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
@@ -282,9 +239,8 @@ def _train_all(
         RateStore().add(learning.of_pass(group, looked, config=config, watch=watch, rates=rates))
         same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
         count = _counter(progress, done=len(results), total=total)
-        results += _train_group(
-            group, passes[-1], settings=settings, deadline=deadline, first=not results, count=count
-        )
+        trainer = Trainer(group, looked, settings=settings, deadline=deadline)
+        results += trainer.train(first=not results, count=count)
     return passes, results
 
 
@@ -305,151 +261,10 @@ def _counter(progress: Progress | None, *, done: int, total: int) -> Callable[[i
     return count
 
 
-@dataclass(frozen=True)
-class _Result:
-    """A trial, what it says of the test images (only the choice will show it), what its seconds teach."""
-
-    trial: Trial
-    test: metrics.Evaluation | None
-    seen: tuple[Observation, ...] = ()
-
-
-def _train_group(
-    group: Sequence[Candidate],
-    shared: Pass,
-    *,
-    settings: Settings,
-    deadline: Deadline,
-    first: bool,
-    count: Callable[[int], None],
-) -> list[_Result]:
-    """Every candidate with every seed; what the time does not allow is left out and named."""
-    if any(candidate.depth < candidate.stages for candidate in group):
-        shared.network.module()  # starts PyTorch, which the first to be timed would pay for all
-    results: list[_Result] = []
-    try:
-        for candidate in group:
-            if candidate.whole in group and _is_all(shared.prepared, candidate):
-                continue  # no class has that many: the same training as on all images
-            for seed in range(deadline.schedule.seeds if candidate.random else 1):
-                needed = first and not results
-                found = None
-                if needed or deadline.allows(group, candidate, seed=seed):
-                    found = _train_in_time(
-                        candidate, shared, settings=settings, seed=seed, deadline=deadline, in_time=not needed
-                    )
-                if found is None:
-                    deadline.skip(f"without {candidate.name}" + (f" from seed {seed} on" if seed else ""))
-                    break
-                deadline.note(candidate, found.trial.seconds["train"] + found.trial.seconds["evaluate"])
-                results.append(found)
-                count(len(results))
-    finally:
-        RateStore().add(each for result in results for each in result.seen)
-    return results
-
-
-def _train_in_time(
-    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, deadline: Deadline, in_time: bool
-) -> "_Result | None":
-    """One training, or None where the time was up before its last epoch."""
-    stop = _stopper(deadline) if in_time else None
-    rates = deadline.schedule.forecast.rates
-    try:
-        return _train_one(candidate, shared, settings=settings, seed=seed, stop=stop, rates=rates)
-    except Over:
-        return None
-
-
-def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
-    """Whether a limited number of images turns out to be all of them."""
-    if candidate.images is None:
-        return False
-    limited = limit_images(prepared, per_class=candidate.images, seed=0)
-    return len(limited.images("train")) == len(prepared.images("train"))
-
-
-def _train_one(
-    candidate: Candidate, shared: Pass, *, settings: Settings, seed: int, stop: Stop | None, rates: Rates
-) -> _Result:
-    config = settings.config(candidate, seed=seed)
-    prepared = limit_images(shared.at(candidate), per_class=candidate.images, seed=seed)
-    network = _network(candidate, shared, seed=seed)
-    watch = Watch()
-    watch.begin("epochs")
-    begun = time.perf_counter()
-    trained = train(prepared, network, config=config, taps=candidate.taps, progress=watch, stop=stop)
-    seconds = {"features": shared.cold_seconds(candidate), "train": seconds_since(begun)}
-    begun = time.perf_counter()
-    evaluations = dict(_evaluations(prepared, trained))
-    found, predicted, evaluate_seconds = evaluations["validation"]
-    trial = Trial(
-        candidate=candidate,
-        seed=seed,
-        images=len(prepared.images("train")),
-        predicted=predicted,
-        accuracy=found.accuracy,
-        macro_f1=found.macro_f1,
-        log_loss=found.log_loss,
-        calibration_error=found.calibration_error,
-        seconds=seconds | {"evaluate": round(evaluate_seconds, 3)},
-        history=tuple(dict(entry) for entry in trained.history),
-    )
-    seen = learning.of_training(
-        candidate,
-        prepared,
-        config=config,
-        train_seconds=seconds["train"],
-        evaluate_seconds=sum(each[2] for each in evaluations.values()),
-        watch=watch,
-        rates=rates,
-    )
-    return _Result(trial, evaluations["test"][0] if "test" in evaluations else None, tuple(seen))
-
-
-def _stopper(deadline: Deadline) -> Stop | None:
-    """What the training loops ask after each epoch: it ends them by raising `Over`, when the time is up."""
-    if deadline.budget is None:
-        return None
-
-    def stop(done: int, total: int) -> bool:
-        if done < total:
-            deadline.check()
-        return False
-
-    return stop
-
-
-def _evaluations(
-    prepared: Prepared, trained: Any
-) -> Iterator[tuple[str, tuple[metrics.Evaluation, tuple[int, ...], float]]]:
-    for split in ("validation", "test"):
-        images = prepared.images(split)
-        if len(images):
-            begun = time.perf_counter()
-            probabilities = predict_images(prepared, trained, images=images)
-            found = metrics.evaluate(probabilities, prepared.labels(images), classes=prepared.dataset.classes)
-            predicted = tuple(int(label) for label in probabilities.argmax(axis=1))
-            yield split, (found, predicted, time.perf_counter() - begun)
-
-
-def _network(candidate: Candidate, shared: Pass, *, seed: int) -> Backbone:
-    """The network to thaw: from scratch each seed has weights of its own; the pixels are still shared."""
-    if candidate.pretrained or (seed == 0 and not shared.network.pretrained):
-        return shared.network
-    return load_backbone(
-        candidate.backbone,
-        size=candidate.size,
-        architecture=candidate.architecture,
-        pretrained=False,
-        seed=seed,
-    )
-
-
 def _comparison(
     dataset: Dataset,
     passes: Sequence[Pass],
-    results: Sequence[_Result],
+    results: Sequence[Result],
     *,
     out: str | Path | None,
     started: float,
@@ -480,7 +295,7 @@ def _comparison(
     )
 
 
-def _chosen(comparison: Comparison, results: Sequence[_Result], *, source: Any) -> Comparison:
+def _chosen(comparison: Comparison, results: Sequence[Result], *, source: Any) -> Comparison:
     """With its choice, and the test images read for that candidate alone."""
     if all(candidate.images is not None for candidate in comparison.candidates):
         return comparison

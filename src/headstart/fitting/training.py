@@ -46,6 +46,20 @@ class Trained:
     fit: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tail: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
+    draws: bool = False  # whether its epochs drew PyTorch's random numbers, see `headstart.tail.TailResult`
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training of thawed stages begins. Training changes neither part, so several may share it.
+
+    Attributes:
+        tail: the thawed stages (torch.nn.Module), as pre-trained, or random.
+        head: fitted on what the frozen network computes; zeros where that knows nothing yet.
+    """
+
+    tail: Any
+    head: Trained
 
 
 def train(
@@ -56,13 +70,16 @@ def train(
     taps: str = "last",
     progress: Progress | None = None,
     stop: Stop | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Train the head and, where the depth leaves stages thawed, those too.
 
-    ``stop`` is asked after every epoch, given its number and how many there are to be.
+    ``stop`` is asked after every epoch, given its number and how many there are to be. ``start`` is what
+    `starting_point` gives, for trainings that share it.
     """
     if config.depth < config.stages:
-        return train_thawed(prepared, backbone, config=config, progress=progress, stop=stop)
+        start = start or starting_point(prepared, backbone, config=config)
+        return train_thawed(prepared, start, config=config, progress=progress, stop=stop)
     return train_head(prepared, config=config, taps=taps, progress=progress, stop=stop)
 
 
@@ -233,9 +250,15 @@ def _by_epoch(
     return after
 
 
+def starting_point(prepared: Prepared, backbone: Backbone, *, config: RunConfig) -> Start:
+    """The thawed stages with the backbone's weights, and the head they start from."""
+    head = initial_head(prepared, backbone, config=config)
+    return Start(backbone.module().tail(config.depth), head)
+
+
 def train_thawed(
     prepared: Prepared,
-    backbone: Backbone,
+    start: Start,
     *,
     config: RunConfig,
     progress: Progress | None = None,
@@ -244,12 +267,10 @@ def train_thawed(
     """Train the stages behind the cut from what the prefix computed for each image, once."""
     from headstart.tail import train_tail
 
-    _, tail = backbone.module().split(config.depth)
-    start = _initial_head(prepared, backbone, config=config)
     checkpoint = _checkpoint(prepared, config=config)
     result = train_tail(
-        tail,
-        start.head,
+        start.tail,
+        start.head.head,
         CutActivations(prepared, split="train"),
         CutActivations(prepared, split="validation") if len(prepared.images("validation")) else None,
         config=tail_config(config, prepared),
@@ -258,8 +279,8 @@ def train_thawed(
         progress=_by_epoch(progress, stop, epochs=config.epochs or 1),
     )
     checkpoint.unlink(missing_ok=True)
-    facts = {**start.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}
-    return Trained(result.head, history=result.history, fit=facts, tail=result.tail)
+    facts = {**start.head.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}
+    return Trained(result.head, history=result.history, fit=facts, tail=result.tail, draws=result.draws)
 
 
 def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
@@ -272,7 +293,7 @@ def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
     return normalise_pixels(preprocess.mean, preprocess.std)
 
 
-def _initial_head(prepared: Prepared, backbone: Backbone, *, config: RunConfig) -> Trained:
+def initial_head(prepared: Prepared, backbone: Backbone, *, config: RunConfig) -> Trained:
     """The ridge head of the frozen network, or zeros where the network knows nothing yet."""
     if config.pretrained:
         return train_head(prepared, config=replace(config, head="ridge"), taps="last")

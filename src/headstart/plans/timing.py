@@ -184,7 +184,7 @@ def time_training(
     from headstart.heads import LinearHead
     from headstart.tail import TailConfig, train_tail
 
-    _, tail = module.split(depth)
+    tail = module.tail(depth)
     size = backbone.preprocess.size
     shape = backbone.stages[depth - 1].shape if depth else (3, size, size)
     noise = _Noise((TRAINING_STEPS * batch_size, *shape), classes)

@@ -1,0 +1,68 @@
+"""Where trainings with thawed stages begin: made once for all candidates and seeds that begin alike."""
+
+import time
+from importlib import import_module
+from typing import Any
+
+from headstart.backbones import Backbone
+from headstart.backbones.building import require_timm
+from headstart.comparisons.passes import Pass
+from headstart.comparisons.values import Candidate
+from headstart.fitting import Prepared
+from headstart.fitting.training import Start, Trained, initial_head
+from headstart.runs import RunConfig
+
+
+def start_torch(feature: str) -> None:
+    """Import what the first training to be timed would otherwise pay for all.
+
+    Raises:
+        MissingExtra: PyTorch or timm is not installed.
+    """
+    require_timm(feature)
+    import_module("timm")
+
+
+class Starts:
+    """Starting points of one pass: one network, the tail of one depth at a time, a head per choice of images.
+
+    From random weights each seed has a network of its own, of which nothing is kept.
+    """
+
+    def __init__(self, shared: Pass) -> None:
+        self._shared = shared
+        self._module: tuple[Any, float] | None = None
+        self._tail: tuple[int, Any, float] | None = None
+        self._heads: dict[bytes, tuple[Trained, float]] = {}
+
+    def of(
+        self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: RunConfig
+    ) -> tuple[Start, float]:
+        """Where this training begins, and the seconds that it would take to get there alone."""
+        head, head_seconds = self._head(candidate, prepared, network=network, config=config)
+        tail, tail_seconds = self._tail_of(candidate, network=network)
+        return Start(tail, head), head_seconds + tail_seconds
+
+    def _tail_of(self, candidate: Candidate, *, network: Backbone) -> tuple[Any, float]:
+        if network is not self._shared.network:
+            begun = time.perf_counter()
+            return network.module().tail(candidate.depth), time.perf_counter() - begun
+        if self._module is None:
+            begun = time.perf_counter()
+            self._module = network.module(), time.perf_counter() - begun
+        module, module_seconds = self._module
+        if self._tail is None or self._tail[0] != candidate.depth:
+            begun = time.perf_counter()
+            self._tail = candidate.depth, module.tail(candidate.depth), time.perf_counter() - begun
+        _, tail, tail_seconds = self._tail
+        return tail, module_seconds + tail_seconds
+
+    def _head(
+        self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: RunConfig
+    ) -> tuple[Trained, float]:
+        key = prepared.images("train").tobytes() if candidate.pretrained else b""
+        if key not in self._heads:
+            begun = time.perf_counter()
+            found = initial_head(prepared, network, config=config)
+            self._heads[key] = found, time.perf_counter() - begun
+        return self._heads[key]

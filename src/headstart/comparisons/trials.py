@@ -1,0 +1,297 @@
+"""Trains the candidates of one pass with every seed; seeds beside each other where that is faster."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import Any
+
+from headstart import metrics
+from headstart.backbones import Backbone, load_backbone
+from headstart.comparisons import beside, learning
+from headstart.comparisons.passes import Pass
+from headstart.comparisons.schedule import SLOWER, Deadline, Over
+from headstart.comparisons.starting import Starts, start_torch
+from headstart.comparisons.subsets import limit_images
+from headstart.comparisons.values import Candidate, Trial
+from headstart.fitting import Prepared, epochs_for, predict_images, train
+from headstart.fitting.training import Start, Stop
+from headstart.plans import RateStore
+from headstart.plans.memory import Observation
+from headstart.plans.observing import Watch
+from headstart.runs import RunConfig
+from headstart.runtimes import Runtime
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all candidates of a comparison have in common."""
+
+    data: str
+    runtime: Runtime
+    seeds: int
+    validation: float
+    test: float
+    batch_size: int
+    learning_rate: float | None
+    class_weights: str | None
+
+    def config(self, candidate: Candidate, *, seed: int) -> RunConfig:
+        """What `fit` would be told for the same training."""
+        thawed = candidate.depth < candidate.stages
+        return RunConfig(
+            data=self.data,
+            backbone=candidate.backbone,
+            size=candidate.size,
+            depth=candidate.depth,
+            stages=candidate.stages,
+            head=candidate.head,
+            taps=None,
+            views=candidate.views,
+            pretrained=candidate.pretrained,
+            architecture=candidate.architecture,
+            runtime=self.runtime.name,
+            precision=self.runtime.precision,
+            epochs=epochs_for(
+                candidate.epochs, head=candidate.head, thawed=thawed, scratch=not candidate.pretrained
+            ),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            class_weights=self.class_weights,
+            validation=self.validation,
+            test=self.test,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trial, what it says of the test images (only the choice will show it), what its seconds teach.
+
+    ``draws`` says whether its epochs drew random numbers of PyTorch's, as dropout does.
+    """
+
+    trial: Trial
+    test: metrics.Evaluation | None
+    seen: tuple[Observation, ...] = ()
+    draws: bool = True
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One training with everything it needs made; ``start_seconds`` is what its start would take alone."""
+
+    candidate: Candidate
+    seed: int
+    config: RunConfig
+    prepared: Prepared
+    network: Backbone
+    start: Start | None
+    start_seconds: float
+    stop: Stop | None
+
+
+class Trainer:
+    """Trains the candidates that share a pass."""
+
+    def __init__(
+        self, group: Sequence[Candidate], shared: Pass, *, settings: Settings, deadline: Deadline
+    ) -> None:
+        self._group, self._shared = group, shared
+        self._settings, self._deadline = settings, deadline
+        self._starts = Starts(shared)
+
+    def train(self, *, first: bool, count: Callable[[int], None]) -> list[Result]:
+        """Every candidate with every seed; what the time does not allow is left out and named.
+
+        Args:
+            first: nothing has been trained yet, so that the first training ends whatever it takes.
+            count: called with the number of trainings that are done.
+        """
+        if any(candidate.depth < candidate.stages for candidate in self._group):
+            start_torch(f"training stages of {self._shared.network.name}")
+        results: list[Result] = []
+        try:
+            for candidate in self._group:
+                if candidate.whole in self._group and _is_all(self._shared.prepared, candidate):
+                    continue  # no class has that many: the same training as on all images
+                for found in self._seeds(candidate, needed=first and not results):
+                    results.append(found)
+                    count(len(results))
+        finally:
+            RateStore().add(each for result in results for each in result.seen)
+        return results
+
+    def _seeds(self, candidate: Candidate, *, needed: bool) -> Iterator[Result]:
+        """The first seed alone, with all cores, so that its seconds mean something; then the others."""
+        first = self._alone(candidate, seed=0, needed=needed)
+        if first is None:
+            return
+        yield first
+        seeds = range(1, self._deadline.schedule.seeds if candidate.random else 1)
+        at_once = beside.at_once(len(seeds))
+        if candidate.depth == candidate.stages or first.draws:
+            at_once = 1
+        for wave in (seeds[start : start + at_once] for start in range(0, len(seeds), at_once)):
+            found = self._wave(candidate, wave, first=first)
+            yield from found
+            if len(found) < len(wave):
+                return
+
+    def _wave(self, candidate: Candidate, seeds: range, *, first: Result) -> list[Result]:
+        """Some seeds at once, as far as the time goes."""
+        if len(seeds) == 1:
+            found = self._alone(candidate, seed=seeds[0], needed=False)
+            return [] if found is None else [found]
+        if not self._deadline.allows(self._group, candidate, seed=seeds[0], times=SLOWER):
+            self._skip(candidate, seeds[0])
+            return []
+        interrupted = Event()
+        works = [self._work(candidate, seed=seed, in_time=True, interrupted=interrupted) for seed in seeds]
+        ended = beside.run(self._ended, works, interrupted=interrupted)
+        results = []
+        for seed, found in zip(seeds, ended, strict=True):
+            if found is None:
+                self._skip(candidate, seed)
+                break
+            results.append(_timed_as(first, found))
+        return results
+
+    def _alone(self, candidate: Candidate, *, seed: int, needed: bool) -> Result | None:
+        """One training with all cores, or None where the time does not allow it."""
+        begun = time.perf_counter()
+        found = None
+        if needed or self._deadline.allows(self._group, candidate, seed=seed):
+            found = self._ended(self._work(candidate, seed=seed, in_time=not needed))
+        if found is None:
+            self._skip(candidate, seed)
+            return None
+        self._deadline.note(candidate, time.perf_counter() - begun)
+        return found
+
+    def _skip(self, candidate: Candidate, seed: int) -> None:
+        self._deadline.skip(f"without {candidate.name}" + (f" from seed {seed} on" if seed else ""))
+
+    def _work(
+        self, candidate: Candidate, *, seed: int, in_time: bool, interrupted: Event | None = None
+    ) -> _Work:
+        config = self._settings.config(candidate, seed=seed)
+        prepared = limit_images(self._shared.at(candidate), per_class=candidate.images, seed=seed)
+        network = _network(candidate, self._shared, seed=seed)
+        start, start_seconds = None, 0.0
+        if candidate.depth < candidate.stages:
+            start, start_seconds = self._starts.of(candidate, prepared, network=network, config=config)
+        stop = _stopper(self._deadline, interrupted) if in_time else None
+        return _Work(candidate, seed, config, prepared, network, start, start_seconds, stop)
+
+    def _ended(self, work: _Work) -> Result | None:
+        """One training, or None where the time was up before its last epoch."""
+        try:
+            return self._train(work)
+        except Over:
+            return None
+
+    def _train(self, work: _Work) -> Result:
+        candidate, prepared = work.candidate, work.prepared
+        watch = Watch()
+        watch.begin("epochs")
+        begun = time.perf_counter()
+        trained = train(
+            prepared,
+            work.network,
+            config=work.config,
+            taps=candidate.taps,
+            progress=watch,
+            stop=work.stop,
+            start=work.start,
+        )
+        train_seconds = work.start_seconds + time.perf_counter() - begun
+        evaluations = dict(_evaluations(prepared, trained))
+        found, predicted, evaluate_seconds = evaluations["validation"]
+        trial = Trial(
+            candidate=candidate,
+            seed=work.seed,
+            images=len(prepared.images("train")),
+            predicted=predicted,
+            accuracy=found.accuracy,
+            macro_f1=found.macro_f1,
+            log_loss=found.log_loss,
+            calibration_error=found.calibration_error,
+            seconds={
+                "features": self._shared.cold_seconds(candidate),
+                "train": round(train_seconds, 3),
+                "evaluate": round(evaluate_seconds, 3),
+            },
+            history=tuple(dict(entry) for entry in trained.history),
+        )
+        seen = learning.of_training(
+            candidate,
+            prepared,
+            config=work.config,
+            train_seconds=train_seconds,
+            evaluate_seconds=sum(each[2] for each in evaluations.values()),
+            watch=watch,
+            rates=self._deadline.schedule.forecast.rates,
+        )
+        test = evaluations["test"][0] if "test" in evaluations else None
+        return Result(trial, test, tuple(seen), trained.draws)
+
+
+def _timed_as(first: Result, found: Result) -> Result:
+    """A training that ran beside others: its seconds are those of the one that ran alone, epoch by epoch.
+
+    What it took beside others says nothing of what it takes alone, so it teaches nothing either.
+    """
+    epochs = len(found.trial.history) / max(1, len(first.trial.history))
+    alone = first.trial.seconds
+    seconds = {**alone, "train": round(alone["train"] * epochs, 3)}
+    return replace(found, trial=replace(found.trial, seconds=seconds), seen=())
+
+
+def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
+    """Whether a limited number of images turns out to be all of them."""
+    if candidate.images is None:
+        return False
+    limited = limit_images(prepared, per_class=candidate.images, seed=0)
+    return len(limited.images("train")) == len(prepared.images("train"))
+
+
+def _stopper(deadline: Deadline, interrupted: Event | None) -> Stop | None:
+    """What the training loops ask after each epoch: it ends them by raising `Over`, when the time is up."""
+    if deadline.budget is None and interrupted is None:
+        return None
+
+    def stop(done: int, total: int) -> bool:
+        if interrupted is not None and interrupted.is_set():
+            raise Over
+        if done < total:
+            deadline.check()
+        return False
+
+    return stop
+
+
+def _evaluations(
+    prepared: Prepared, trained: Any
+) -> Iterator[tuple[str, tuple[metrics.Evaluation, tuple[int, ...], float]]]:
+    for split in ("validation", "test"):
+        images = prepared.images(split)
+        if len(images):
+            begun = time.perf_counter()
+            probabilities = predict_images(prepared, trained, images=images)
+            found = metrics.evaluate(probabilities, prepared.labels(images), classes=prepared.dataset.classes)
+            predicted = tuple(int(label) for label in probabilities.argmax(axis=1))
+            yield split, (found, predicted, time.perf_counter() - begun)
+
+
+def _network(candidate: Candidate, shared: Pass, *, seed: int) -> Backbone:
+    """The network to thaw: from scratch each seed has weights of its own; the pixels are still shared."""
+    if candidate.pretrained or (seed == 0 and not shared.network.pretrained):
+        return shared.network
+    return load_backbone(
+        candidate.backbone,
+        size=candidate.size,
+        architecture=candidate.architecture,
+        pretrained=False,
+        seed=seed,
+    )
