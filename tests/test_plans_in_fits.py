@@ -26,6 +26,9 @@ def test_every_run_stores_predicted_and_actual(photos: Path) -> None:
     assert set(run.predicted_seconds) == {"low", "median", "high"}
     record = json.loads((run.path / "run.json").read_text())
     assert record["predicted_seconds"] == dict(run.predicted_seconds)
+    assert record["predicted_phases"].keys() == {"features", "check", "train", "evaluate", "save"}
+    to_come = sum(record["predicted_phases"].values())
+    assert 0 < to_come <= run.predicted_seconds["median"] + 0.01
     assert {"check", "evaluate", "save", "ridge"} <= {each.quantity for each in RateStore().observations()}
     found = calibration(RunStore().select())
     assert len(found.runs) == 1 and found.runs[0].actual == run.seconds["total"]
@@ -129,6 +132,7 @@ def test_stopping_is_decided_by_the_last_epochs_and_what_must_follow(photos: Pat
         job=make_job(tail_macs=1_000_000, epochs=10, held_out=10),
         rates=Rates(),
         predicted=Range(1, 2, 3),
+        phases={},
         rest=Estimate(2.0, 0.1),
         spent=0.0,
         watch=watch,

@@ -153,6 +153,30 @@ def test_the_prediction_of_the_plan_is_set_against_what_it_took(run: Run) -> Non
     assert "which holds" in report(find(run.path)).markdown()
 
 
+def test_each_phase_is_set_against_what_was_predicted_of_it(run: Run) -> None:
+    record = json.loads((run.path / "run.json").read_text())
+    phases = {**record["predicted_phases"], "train": 123.25}
+    (run.path / "run.json").write_text(json.dumps({**record, "predicted_phases": phases}))
+    made = report(find(run.path))
+    assert "123.25" in Page(made.html()).text and "| 123.25 |" in made.markdown()
+    (run.path / "run.json").write_text(json.dumps({**record, "predicted_phases": {}}))  # an earlier version
+    assert {row["predicted"] for row in report(find(run.path)).facts["phases"]} == {None}
+    assert "Where the time went" in report(find(run.path)).html()
+
+
+def test_the_tables_of_a_comparison_have_every_point_of_its_plots(comparison: Comparison) -> None:
+    made = report(comparison)
+    text = Page(made.html()).text
+    points = [point for found in made.facts["time_to_accuracy"] for point in found["points"]]
+    assert len(points) > len(made.facts["time_to_accuracy"])
+    for seconds, accuracy in points:
+        assert f"{seconds:.2f}{accuracy:.1%}" in text
+        assert f"| {seconds:.2f} | {accuracy:.1%} |" in made.markdown()
+    spread = next(row["spread"] for found in made.facts["by_images"] for row in found["points"])
+    assert f"{100 * spread[0]:.1f} to {spread[1]:.1%}" in text
+    assert "s in all, predicted" in text and "s in all, predicted" in made.markdown()
+
+
 def test_the_page_of_a_comparison_says_what_to_take_and_what_was_not_told_apart(
     comparison: Comparison,
 ) -> None:

@@ -89,6 +89,7 @@ class Run:
     predicted_seconds: Mapping[str, float] = field(
         default_factory=dict
     )  # low, median, high of the whole command, set before the work; empty in runs of earlier versions
+    predicted_phases: Mapping[str, float] = field(default_factory=dict)  # of the median, what was to come
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart fit --json` prints and `run.json` holds."""

@@ -175,6 +175,7 @@ def _record(
         head_fit={**trained.fit, **_choice(run), "retrained_from": run.id},
         notes=notes,
         predicted_seconds={},
+        predicted_phases={},
     )
 
 

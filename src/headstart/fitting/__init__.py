@@ -192,6 +192,7 @@ def _finish(
         run = replace(
             run,
             predicted_seconds=fitted.predicted.to_dict(),
+            predicted_phases=fitted.predicted_phases,
             notes=(*reasons, *fitted.notes, *run.notes, *checked.notes),
         )
         (folder / RUN_FILE).write_text(

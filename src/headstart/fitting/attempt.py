@@ -59,6 +59,12 @@ class Fitted:
         return self.attempts[0].foresight.predicted
 
     @property
+    def predicted_phases(self) -> dict[str, float]:
+        """Of them by phase, what was to come."""
+        phases = self.attempts[0].foresight.phases
+        return {name: round(seconds, 3) for name, seconds in phases.items()}
+
+    @property
     def seconds(self) -> dict[str, float]:
         """By phase, summed over the attempts; timing the first images is part of computing features."""
         names = self.attempts[0].seconds

@@ -41,6 +41,8 @@ _FEATURE_PHASES = ("features",)
 _BEYOND_FEATURES = ("check", "train", "evaluate", "save")
 _AFTER_FEATURES = ("train", "evaluate", "save")
 _CLOSING_PHASES = ("evaluate", "save")
+_OF_DEEPER = ("features", "check", "train")
+"""Phases that a deeper attempt goes through before it is known whether it is kept."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Foresight:
     Attributes:
         request: what will be done, after the cuts of the budget.
         predicted: seconds of the whole command.
+        phases: of them by phase, what was to come.
         rest: what of it was to come, before past errors correct it.
         notes: what was cut, one sentence each.
         watch: the progress callback to use; it notes times and keeps to the budget.
@@ -99,6 +102,7 @@ class Foresight:
     job: jobs.Job
     rates: Rates
     predicted: Range
+    phases: dict[str, float]
     rest: Estimate
     spent: float
     watch: Watch
@@ -262,18 +266,25 @@ def foresee(
         request, notes = _within(request, budget, missing=missing, rates=rates, spent=spent)
         job = request.job(missing=missing, rates=rates)
     parts = _estimates(job, rates, probed=probe_seconds > 0)
+    phases = dict(jobs.phase_seconds(job, rates))
     if also is not None:
-        parts += jobs.estimates(
-            also.job(missing=_missing(also), rates=rates), rates, phases=("features", "check", "train")
-        )
+        deeper = also.job(missing=_missing(also), rates=rates)
+        parts += jobs.estimates(deeper, rates, phases=_OF_DEEPER)
+        for phase, seconds in jobs.phase_seconds(deeper, rates).items():
+            phases[phase] = phases.get(phase, 0.0) + (seconds if phase in _OF_DEEPER else 0.0)
     rest = add(parts)
-    predicted = to_range(jobs.corrected(rest, rates), spent=spent)
+    corrected = jobs.corrected(rest, rates)
+    predicted = to_range(corrected, spent=spent)
+    factor = corrected.seconds / rest.seconds if rest.seconds > 0 else 1.0
+    phases = {phase: factor * seconds for phase, seconds in phases.items()}
+    phases["features"] = phases.get("features", 0.0) + probe_seconds
     watch.expect(predicted)
     return Foresight(
         request,
         job,
         rates,
         predicted,
+        phases,
         rest,
         spent,
         watch,

@@ -44,6 +44,7 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
         ],
         "passes": [dict(found) for found in comparison.passes],
         "seconds": comparison.seconds,
+        "predicted_seconds": dict(comparison.predicted_seconds),
         "notes": list(comparison.notes),
         "command": choice.command if choice else None,
         "versions": dict(comparison.versions),

@@ -104,6 +104,8 @@ def _comparison_parts(facts: dict[str, Any]) -> dict[str, Any]:
             "differences": _markup(plots.differences(facts["differences"])) if facts["differences"] else None,
         },
         "test": words.test_sentence(facts) if facts["choice"] else None,
+        "apart": words.apart_sentence(facts) if facts["choice"] else None,
+        "cost": words.cost_sentence(facts),
     }
 
 

@@ -122,10 +122,13 @@ def _accuracy_axis(axes: Any, *, label: str = "validation accuracy") -> None:
 
 def _seconds_axis(axes: Any, values: Sequence[float]) -> None:
     """Logarithmic where the fastest and the slowest are far apart; plain numbers either way."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     if min(values) > 0 and max(values) > 8 * min(values):
         axes.set_xscale("log")
+        # With few decades, powers of ten alone would leave an axis with one number on it.
+        steps = (1.0, 2.0, 5.0) if max(values) < 300 * min(values) else (1.0,)
+        axes.xaxis.set_major_locator(LogLocator(subs=steps))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("seconds from images to evaluation")
@@ -152,13 +155,30 @@ def _legend(axes: Any, *, names: int) -> None:
 
 
 def phases(rows: Sequence[dict[str, Any]]) -> str:
-    """Seconds of each phase, as bars."""
-    with _canvas("phases", height=0.6 + 0.36 * len(rows)) as canvas:
+    """Seconds of each phase, as bars, and a diamond for what was predicted of it."""
+    expected = [(place, row["predicted"]) for place, row in enumerate(rows) if row["predicted"] is not None]
+    with _canvas("phases", height=0.6 + 0.36 * len(rows) + (0.3 if expected else 0)) as canvas:
         axes = canvas.axes
         names, seconds = [row["phase"] for row in rows], [row["seconds"] for row in rows]
-        bars = axes.barh(names, seconds, color=_SERIES[0], height=0.62)
-        axes.bar_label(bars, labels=[f"{value:.2f}" for value in seconds], padding=4, color=_INK, fontsize=10)
-        axes.set_xlim(0, 1.18 * max(max(seconds), 1e-3))
+        bars = axes.barh(names, seconds, color=_SERIES[0], height=0.62, label="took")
+        longest = max(*seconds, *(value for _, value in expected), 1e-3)
+        for bar, value in zip(bars, seconds, strict=True):
+            place = bar.get_y() + bar.get_height() / 2
+            axes.text(1.2 * longest, place, f"{value:.2f}", ha="right", va="center", fontsize=10)
+        if expected:
+            places, values = zip(*expected, strict=True)
+            axes.plot(
+                values,
+                places,
+                linestyle="none",
+                marker="D",
+                markerfacecolor=_SERIES[1],
+                markeredgecolor=_SERIES[1],
+                markersize=6,
+                label="predicted",
+            )
+            _legend(axes, names=2)
+        axes.set_xlim(0, 1.22 * longest)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0, labelcolor=_INK)

@@ -17,7 +17,7 @@ IMAGES_PER_CELL = 8
 _BINS = 10
 """Of the calibration plot; fewer than the 15 of the calibration error, since each bin must show something."""
 
-_PHASES = ("check", "features", "train", "evaluate", "save")
+_PHASES = ("startup", "choice", "check", "features", "train", "evaluate", "save")
 
 
 def run_facts(run: Run) -> dict[str, Any]:
@@ -40,9 +40,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "leave_one_out": run.head_fit.get("loo_accuracy"),
         "split": split,
         "setting": _setting(run),
-        "phases": [
-            {"phase": phase, "seconds": run.seconds[phase]} for phase in _PHASES if phase in run.seconds
-        ],
+        "phases": _phases(run),
         "seconds": run.seconds.get("total"),
         "predicted_seconds": _predicted_seconds(run),
         "cache": dict(run.cache),
@@ -59,6 +57,15 @@ def run_facts(run: Run) -> dict[str, Any]:
         "command": _command(run, entries),
         "versions": dict(run.versions),
     }
+
+
+def _phases(run: Run) -> list[dict[str, Any]]:
+    """What each phase took and was predicted to take; None for what was over when the prediction was made."""
+    return [
+        {"phase": phase, "seconds": run.seconds[phase], "predicted": run.predicted_phases.get(phase)}
+        for phase in _PHASES
+        if phase in run.seconds
+    ]
 
 
 def _predictions(run: Run) -> tuple[list[dict[str, Any]], str | None]:

@@ -32,7 +32,10 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
     yield _table(["", ""], facts["setting"])
     yield "## Time"
     yield time_sentence(facts)
-    yield _table(["phase", "seconds"], [[p["phase"], f"{p['seconds']:.2f}"] for p in facts["phases"]])
+    yield _table(
+        ["phase", "seconds", "predicted"],
+        [[p["phase"], f"{p['seconds']:.2f}", _seconds(p["predicted"])] for p in facts["phases"]],
+    )
     if facts["history"]:
         keys = list(facts["history"][0])
         yield "## Learning curve"
@@ -76,6 +79,7 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
     yield f"Comparison {facts['id']}, {facts['created']}; {facts['validation_images']} validation images"
     if facts["choice"]:
         yield _bullets(facts["choice"]["reasons"])
+        yield apart_sentence(facts)
         yield test_sentence(facts)
     yield "## Candidates"
     yield _table(
@@ -106,10 +110,44 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
                 for d in facts["differences"]
             ],
         )
+    yield from _curves(facts)
+    yield "## What it cost to find out"
+    yield cost_sentence(facts)
     yield _bullets(facts["notes"])
     if facts["command"]:
         yield "## To have it"
         yield f"    {facts['command']}"
+
+
+def _curves(facts: dict[str, Any]) -> Iterable[str]:
+    """The tables of a comparison's other plots."""
+    if facts["time_to_accuracy"]:
+        yield "## Time to accuracy"
+        yield _table(
+            ["candidate", "seconds", "accuracy"],
+            [
+                [found["name"], f"{seconds:.2f}", percent(accuracy)]
+                for found in facts["time_to_accuracy"]
+                for seconds, accuracy in found["points"]
+            ],
+        )
+    for key, title in (("by_depth", "How much to freeze"), ("by_images", "With fewer images")):
+        if facts[key]:
+            yield f"## {title}"
+            yield _table(
+                ["candidate", "frozen", "images", "accuracy", "over seeds"],
+                [
+                    [
+                        found["name"],
+                        row["frozen"],
+                        row["images"],
+                        percent(row["accuracy"]),
+                        "-" if row["trials"] == 1 else span(row["spread"]),
+                    ]
+                    for found in facts[key]
+                    for row in found["points"]
+                ],
+            )
 
 
 def headline(facts: dict[str, Any]) -> str:
@@ -139,6 +177,26 @@ def time_sentence(facts: dict[str, Any]) -> str:
     return text + "."
 
 
+def cost_sentence(facts: dict[str, Any]) -> str:
+    """How long a comparison took, against what was predicted."""
+    text = f"{facts['seconds']:.1f} s in all"
+    expected = facts["predicted_seconds"]
+    if expected:
+        text += f", predicted {expected['low']:.1f} to {expected['high']:.1f} s"
+    return text + "; one pass over the images of each backbone and size was shared by all its candidates."
+
+
+def apart_sentence(facts: dict[str, Any]) -> str:
+    """Which candidates the choice cannot be told apart from; empty where there are none."""
+    names = [found["name"] for found in facts["differences"] if not found["significant"]]
+    if not names:
+        return ""
+    return (
+        f"Not significant: these {facts['validation_images']} images cannot tell it apart from "
+        f"{'; '.join(names)}."
+    )
+
+
 def test_sentence(facts: dict[str, Any]) -> str:
     """What the test images said of the choice."""
     read = facts["choice"]["test"]
@@ -163,6 +221,10 @@ def span(interval: Sequence[float]) -> str:
 def points(share: float) -> str:
     """0.031 -> +3.1."""
     return f"{100 * share:+.1f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _number(value: Any) -> str:
