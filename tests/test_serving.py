@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,7 @@ def test_the_documentation_loads_nothing_from_elsewhere(make: Callable[..., Test
     client = make()
     page = client.get("/docs")
     assert "POST /predict" in page.text and "discs" in page.text
+    assert f"--data-binary @first.jpg {BASE}/predict" in page.text and "<code>images</code>" in page.text
     assert not re.findall(r"""(?:src|href)=["'](?!/openapi\.json)""", page.text)
     assert "default-src 'none'" in page.headers["content-security-policy"]
     document = client.get("/openapi.json").json()
@@ -572,6 +573,13 @@ def test_endless_and_dripping_heads_end_the_connection(
             with pytest.raises(OSError):  # reset or broken pipe: the system's choice
                 for _ in range(2000):
                     endless.sendall(b"x-more: " + bytes(1000).replace(b"\0", b"a") + b"\r\n")
+        with socket.create_connection(address, timeout=10) as at_once, suppress(ConnectionResetError):
+            head = b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-more: " + b"a" * 70_000
+            at_once.sendall(head + b"\r\n\r\n")
+            assert not at_once.recv(100).startswith(b"HTTP/1.1 200")
+        with socket.create_connection(address, timeout=10) as doubled:
+            doubled.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nhost: elsewhere.example\r\n\r\n")
+            assert doubled.recv(1000).startswith(b"HTTP/1.1 421")
         with socket.create_connection(address, timeout=10) as proper:
             proper.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert proper.recv(1000).startswith(b"HTTP/1.1 200")

@@ -98,8 +98,9 @@ def _add_others(app: FastAPI, desk: Desk) -> None:
         return Response(desk.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        page = manual(app.openapi(), classes=desk.models.current.classifier.classes)
+    async def docs(request: Request) -> Response:
+        classes = desk.models.current.classifier.classes
+        page = manual(app.openapi(), address=str(request.base_url), classes=classes)
         return HTMLResponse(page, headers={"content-security-policy": CONTENT_POLICY})
 
 

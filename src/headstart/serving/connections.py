@@ -16,7 +16,7 @@ HEAD_SECONDS = 10.0
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol over httptools, which by itself keeps headers of any length for any time."""
 
-    _head_bytes = 0
+    _head_bytes, _field_bytes = 0, 0
     _in_head = True
     _deadline: asyncio.TimerHandle | None = None
 
@@ -44,10 +44,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_clock()
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's line: a head that comes at once is never counted as it arrives."""
+        self._field_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._field_bytes += len(name) + len(value)
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """The head is there."""
+        size, self._field_bytes = self._field_bytes, 0
         self._in_head, self._head_bytes = False, 0
         self._stop_clock()
+        if size > LARGEST_HEAD:
+            raise ValueError(f"the head has {size} bytes")  # the parser ends the connection with 400
         super().on_headers_complete()
 
     def _start_clock(self) -> None:

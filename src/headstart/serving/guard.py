@@ -55,7 +55,8 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         heads = heads_of(scope)
         host = heads.get(b"host", b"").decode("latin-1")
-        if not self.names.admit(host):
+        several = sum(name == b"host" for name, _ in scope["headers"]) > 1
+        if several or not self.names.admit(host):
             return refusal(421, "this server does not answer to that name; headstart serve --allow-host NAME")
         origin = heads.get(b"origin")
         if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:

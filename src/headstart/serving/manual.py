@@ -23,18 +23,21 @@ _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 CONTENT_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; frame-ancestors 'none'"
 
 _EXAMPLES = """\
-curl -F images=@first.jpg -F images=@second.jpg 'ADDRESS/predict?top=3'
+curl -F images=@first.jpg -F images=@second.jpg 'ADDRESSpredict?top=3'
+
+curl -H 'content-type: image/jpeg' --data-binary @first.jpg ADDRESSpredict
 
 curl -H 'content-type: application/json' \\
-     -d "{\\"images\\": [\\"$(base64 -w0 first.jpg)\\"]}" ADDRESS/predict
+     -d "{\\"images\\": [\\"$(base64 -w0 first.jpg)\\"]}" ADDRESSpredict
 """
 
 
-def manual(document: Mapping[str, Any], *, classes: Sequence[str]) -> str:
+def manual(document: Mapping[str, Any], *, address: str, classes: Sequence[str]) -> str:
     """The page, as HTML.
 
     Args:
         document: OpenAPI.
+        address: where this server was asked, with a slash at the end.
         classes: labels that the classifier gives now.
     """
     parts = [_operation(path, method, operation) for path, method, operation in _operations(document)]
@@ -45,7 +48,7 @@ def manual(document: Mapping[str, Any], *, classes: Sequence[str]) -> str:
         '<meta name="viewport" content="width=device-width"><title>Headstart: predictions over HTTP</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>Predictions over HTTP</h1>"
         f"<p>This server gives one of {len(classes)} labels to an image: {named}{more}.</p>"
-        f"<pre>{escape(_EXAMPLES)}</pre>"
+        f"<pre>{escape(_EXAMPLES.replace('ADDRESS', address))}</pre>"
         "<p>With a token, add <code>-H 'authorization: Bearer TOKEN'</code>. "
         'For programs: <a href="/openapi.json">the OpenAPI document</a>.</p>'
         f"{''.join(parts)}</main></body></html>"
@@ -73,5 +76,11 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
     )
     return (
         f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(operation['summary'])} "
-        f"{escape(operation.get('description', ''))}</p><table>{table}</table>"
+        f"{_marked(operation.get('description', ''))}</p><table>{table}</table>"
     )
+
+
+def _marked(text: str) -> str:
+    """Text as HTML; what stands between backticks is code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
