@@ -126,6 +126,23 @@ def claim_calibration(fields: dict[str, Any]) -> None:
     assert fields["temperature"] > 1, "too sure of itself before"
 
 
+def claim_example(fields: dict[str, Any]) -> None:
+    assert fields["predictions"] == fields["images"] == 200
+    assert fields["accuracy"] > 50, "chance is 10"
+
+
+def claim_gradients(fields: dict[str, Any]) -> None:
+    assert fields["backward_ratio"] > 1.0, "twice the arithmetic; a busy machine may blur the time"
+    assert fields["first_frozen"] < 0.9 * fields["last_frozen"], "measured: a third to a half"
+    assert fields["first_frozen"] < 0.9 * fields["step"]
+
+
+def claim_preparation(fields: dict[str, Any]) -> None:
+    assert fields["accuracy_right"] > fields["accuracy_coarse"] - POINTS
+    assert fields["accuracy_right"] > fields["accuracy_raw"] + 2 * POINTS
+    assert fields["accuracy_reversed"] == fields["accuracy_right"], "digits are grey"
+
+
 CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
     "pretrained-vs-scratch": claim_pretrained,
     "images-needed": claim_images,
@@ -137,6 +154,9 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
     "batchnorm": claim_batchnorm,
     "taps": claim_taps,
     "calibration": claim_calibration,
+    "smallest-example": claim_example,
+    "gradients-way": claim_gradients,
+    "wrong-preparation": claim_preparation,
 }
 
 

@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.errors import InternalError, MissingExtra, OptionError
+from headstart.errors import InternalError, MissingExtra, OptionError, RunError
 from headstart.lessons.experiments.declarations import (
     BOUND,
     DECLARED,
@@ -52,6 +52,7 @@ __all__ = [
     "Series",
     "Table",
     "describe",
+    "find",
     "latest",
     "registry",
     "results",
@@ -198,6 +199,14 @@ def latest(name: str, *, as_declared: bool = False) -> Result | None:
     declared = declaration(name).name
     whole = store.latest(declared, size="normal", as_declared=True) if as_declared else None
     return whole or store.latest(declared, as_declared=as_declared)
+
+
+def find(identity: str) -> Result | None:
+    """A stored result by its id, or None where it is not here."""
+    try:
+        return ResultStore().get(identity)
+    except RunError:
+        return None
 
 
 def results() -> dict[str, dict[str, object]]:

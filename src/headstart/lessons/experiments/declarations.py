@@ -37,6 +37,11 @@ class Parameter:
     minimum: int | None = None
     maximum: int | None = None
 
+    @property
+    def names_network(self) -> bool:
+        """Whether it is a free text: the name of a backbone, or a file of one."""
+        return not self.choices and self.minimum is None
+
     def read(self, value: Any) -> Value:
         """A value that came from a page or a command line, checked; whole numbers may be text.
 
@@ -124,6 +129,15 @@ def _epochs(small: int, normal: int) -> Parameter:
 
 _TABLE = (
     Declaration(
+        "smallest-example",
+        "The lesson's smallest program, run in a process of its own: what it prints, and its seconds.",
+        "example:smallest_example",
+        (_number("images_per_class", "images of each class, all splits together", 20, 60, 10, 400),),
+        2.0,
+        3.0,
+        needs="",
+    ),
+    Declaration(
         "pretrained-vs-scratch",
         "Accuracy against seconds for one network, once from pre-trained weights and once from random ones.",
         "starts:pretrained_vs_scratch",
@@ -179,6 +193,13 @@ _TABLE = (
         (
             Parameter("backbone", "the small pre-trained network", "builtin", "builtin"),
             Parameter("large", "the very large pre-trained network", "resnet152", "resnet152"),
+            Parameter(
+                "itself",
+                "whether its own time is reckoned where its weights are not here",
+                "no",
+                "yes",
+                choices=("no", "yes"),
+            ),
             _epochs(3, 10),
             _images(12, 25),
             _side(48, 64),
@@ -242,6 +263,27 @@ _TABLE = (
         ),
         1.5,
         15.0,
+    ),
+    Declaration(
+        "gradients-way",
+        "What one training step costs: forward alone, and with nothing, the first or the last half frozen.",
+        "steps:gradients_way",
+        (
+            _number("repeats", "steps of each kind", 5, 25, 3, 200),
+            _number("batch_size", "images per step", 8, 16, 2, 64),
+            _side(64, 96),
+        ),
+        1.0,
+        8.0,
+        images=False,
+    ),
+    Declaration(
+        "wrong-preparation",
+        "One classifier, asked about the same images: prepared as it expects, and in three other ways.",
+        "steps:wrong_preparation",
+        (_images(10, 25), _side(64, 64)),
+        1.0,
+        2.0,
     ),
     Declaration(
         "taps",

@@ -140,8 +140,11 @@ def _images_needed(values: Mapping[str, Value]) -> list[_Part]:
 
 
 def _five_images(values: Mapping[str, Value]) -> list[_Part]:
+    if values["face"] == "Keras":  # TensorFlow begins, builds and traces the model; then a step takes 0.1 s
+        return [_Part("prefix", 15.0 + 0.1 * _number(values, "runs"))]
+    beginning = 0.2 if values["backbone"] == "builtin" else 4.0
     macs = _macs({**values, "size": 96})
-    return [_Part("prefix", 0.2 + _number(values, "runs") * 5 * macs / jobs.PREFIX_RATE["f32"])]
+    return [_Part("prefix", beginning + _number(values, "runs") * 5 * macs / jobs.PREFIX_RATE["f32"])]
 
 
 def _model_choice(values: Mapping[str, Value]) -> list[_Part]:
@@ -185,6 +188,23 @@ def _calibration(values: Mapping[str, Value]) -> list[_Part]:
     return _look(values, macs=_macs(values), images="all_images_per_class")
 
 
+def _smallest_example(values: Mapping[str, Value]) -> list[_Part]:
+    count = CLASSES * _number(values, "images_per_class")
+    look = count * (jobs.DECODE + jobs.RENDER + MACS_PER_PIXEL * 128**2 / jobs.PREFIX_RATE["f32"])
+    return [_Part("prefix", 1.5 + 2 * look)]  # a process begins, fits, and predicts
+
+
+def _gradients_way(values: Mapping[str, Value]) -> list[_Part]:
+    images = 4 * (_number(values, "repeats") + 1) * _number(values, "batch_size")
+    return [_Part("epoch", images * 0.7 * jobs.FORWARD_AND_BACKWARD * _macs(values) / jobs.TRAIN_RATE)]
+
+
+def _wrong_preparation(values: Mapping[str, Value]) -> list[_Part]:
+    passes = 1 + 4 * 0.6  # the training images once, the test images four times
+    forward = CLASSES * _number(values, "images_per_class") * _macs(values) / jobs.TRAIN_RATE
+    return [*_look(values, macs=0.0), _Part("epoch", passes * forward)]
+
+
 _WORK: dict[str, Callable[[Mapping[str, Any]], list[_Part]]] = {
     "pretrained-vs-scratch": _pretrained_vs_scratch,
     "images-needed": _images_needed,
@@ -194,6 +214,9 @@ _WORK: dict[str, Callable[[Mapping[str, Any]], list[_Part]]] = {
     "accuracy-against-time": _accuracy_against_time,
     "one-pass": _one_pass,
     "batchnorm": _batchnorm,
+    "smallest-example": _smallest_example,
+    "gradients-way": _gradients_way,
+    "wrong-preparation": _wrong_preparation,
     "taps": _taps,
     "calibration": _calibration,
 }

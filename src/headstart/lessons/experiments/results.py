@@ -25,7 +25,7 @@ class Plot:
     """A plot as data; a page draws it and shows the table beside it.
 
     Attributes:
-        kind: "line", "bars" or "dots".
+        kind: "line", "bars" or "dots"; "text" for lines that were printed, each the x of a point.
         title: What it shows.
         x: The horizontal axis with its unit.
         y: The vertical axis with its unit.

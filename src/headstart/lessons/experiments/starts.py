@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.backbone import Recipe
 from headstart.backbones.building import build
 from headstart.dataset import Dataset
 from headstart.errors import BackboneError
 from headstart.lessons.experiments import networks
 from headstart.lessons.experiments.looking import Look, look, spread_of, total_per_class, train_head
-from headstart.lessons.experiments.results import Outcome, Plot, Series, Table
+from headstart.lessons.experiments.results import Outcome, Plot, Series, Table, Value
 from headstart.lessons.experiments.stages import Finished, first_stages, fit_stages
 from headstart.lessons.experiments.work import Work
 from headstart.tail import TailConfig
@@ -30,6 +34,12 @@ RANDOM = "random weights"
 PRETRAINED = "pre-trained weights"
 
 _SHALLOW_STAGES = 5
+
+_FEW = 8
+"""Images on which the very large network itself is timed."""
+
+_ITSELF_SECONDS = 15.0
+"""What that may take; where less is left it is not tried."""
 
 
 def fair(epochs: int, *, seed: int) -> TailConfig:
@@ -263,9 +273,35 @@ def model_choice(work: Work) -> Outcome:
         "test accuracy, percent",
         tuple(Series(label, ((start.seconds, start.accuracy),)) for label, start in pairs),
     )
-    rows = tuple((label, start.accuracy, start.seconds, start.parameters) for label, start in pairs)
+    rows: tuple[tuple[Value, ...], ...] = tuple(
+        (label, start.accuracy, start.seconds, start.parameters) for label, start in pairs
+    )
+    if large.note and work.text("itself") == "yes" and work.left() > _ITSELF_SECONDS:
+        rows += tuple(_itself(work.text("large"), size=work.number("size"), images=images))
     table = Table(("start", "test accuracy, percent", "seconds", "weights"), rows)
     return Outcome(fields, (plot,), table, tuple(work.notes))
+
+
+def _itself(name: str, *, size: int, images: int) -> Iterator[tuple[Value, ...]]:
+    """What a network whose weights are not here would take for one pass: time does not depend on weights."""
+    try:
+        built = build(Recipe(name, {}, weights=None), size=size, name=name)
+    except BackboneError:  # a file, or a name that nobody knows
+        return
+    module = built.split(0)[1].eval()
+    few = torch.rand(_FEW, 3, size, size)
+    with torch.inference_mode():
+        module(few)
+        started = time.perf_counter()
+        module(few)
+        seconds = (time.perf_counter() - started) / _FEW * images
+    weights = sum(weight.numel() for weight in module.parameters())
+    yield (
+        f"{name} itself, with random weights: one pass, reckoned from {_FEW} images",
+        None,
+        round(seconds, 3),
+        weights,
+    )
 
 
 def _frozen(work: Work, chosen: networks.Chosen, *, dataset: Dataset, per_class: int) -> tuple[_Start, int]:
