@@ -58,6 +58,9 @@ class FakeExperiments:
     def latest(self, name: str, *, as_declared: bool = False) -> Any:
         return self.results_by_name.get(name)
 
+    def find(self, identity: str) -> Any:
+        return next((one for one in self.results_by_name.values() if one.id == identity), None)
+
     def results(self) -> Mapping[str, Mapping[str, object]]:
         return {name: result.fields for name, result in self.results_by_name.items()}
 
@@ -76,7 +79,8 @@ class FakeExperiments:
         table = SimpleNamespace(columns=("epochs", "seconds"), rows=((1, 1.0),))
         plot.table = lambda: table
         result = SimpleNamespace(
-            name=name, fields=fields, plots=(plot,), table=table, notes=(), varied=(), created="now",
+            id=f"{name}-1", name=name, fields=fields,
+            plots=(plot,), table=table, notes=(), varied=(), created="now",
             data="digits", seconds=2.0, predicted_seconds=3.0, seed=0, parameters={}, machine={}, versions={},
         )  # fmt: skip
         self.results_by_name[name] = result

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from headstart.errors import LessonError
 from headstart.lessons import library, packlint, placeholders
+from headstart.lessons.experiments.example import PROGRAM
 from headstart.lessons.pack import Goal, prose_lines
 from headstart.lessons.sources import YamlFile, read_sources
 
@@ -36,6 +37,9 @@ ISSUE_EXPERIMENTS = {
     "batchnorm",
     "taps",
     "calibration",
+    "smallest-example",
+    "gradients-way",
+    "wrong-preparation",
 }
 
 
@@ -82,7 +86,8 @@ def test_the_bundled_lesson_has_nine_modes_five_problems_and_all_experiments() -
 
 def test_every_experiment_backs_something_in_the_lesson() -> None:
     pack = library.load_pack()
-    named = {found.experiment for mode in pack.modes for found in placeholders.find(mode.body)}
+    found = [one for mode in pack.modes for one in placeholders.find(mode.body) if one.kind != "panel"]
+    named = {one.experiment for one in found}
     named |= {problem.experiment for problems in pack.problem_sets.values() for problem in problems}
     assert named == ISSUE_EXPERIMENTS
 
@@ -118,10 +123,35 @@ def test_the_keras_face_of_the_program_runs_as_copied_but_for_the_download() -> 
 def test_the_learn_pages_example_runs_as_copied(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = library.load_pack().mode("learn").body
     (program,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
+    assert program == PROGRAM, "what the experiment runs is what the page shows"
     exec(compile(program.replace("photos/", str(photos)), "learn.md", "exec"), {})
     accuracy, *predictions = capsys.readouterr().out.splitlines()
     assert 0.0 <= float(accuracy) <= 1.0 and len(predictions) == 48
     assert {line.split()[0] for line in predictions} <= {"bars", "discs", "squares"}
+
+
+def test_a_panel_stands_alone_and_is_one_that_there_is(tmp_path: Path) -> None:
+    folder = library.new_pack("mine", tmp_path)
+    learn, challenge = folder / "modes" / "learn.md", folder / "problems" / "challenge.yaml"
+    text = learn.read_text()
+    learn.write_text(f"{text}\n{{{{ panel:questions }}}}\n")
+    assert library.check_pack(folder) == []
+    learn.write_text(f"{text}\nSee {{{{ panel:runs }}}}\n\n{{{{ panel:kitchen }}}}\n")
+    challenge.write_text(challenge.read_text().replace("What do you ask?", '"{{ panel:runs }}"'))
+    said = [str(finding) for finding in library.check_pack(folder)]
+    assert len(said) == 3 and "no panel 'kitchen'; there are runs" in " ".join(said)
+    assert sum("on a line of its own" in one for one in said) == 2
+
+
+def test_a_text_is_cut_at_its_panels() -> None:
+    text = "one\n\n  {{ panel:runs }}\n\ntwo {{ claim:taps }}\n{{ panel:scores }}"
+    assert placeholders.panels(text) == [
+        "one\n",
+        ("panel", "runs"),
+        "\ntwo {{ claim:taps }}",
+        ("panel", "scores"),
+    ]
+    assert placeholders.fill("a\n{{ panel:runs }}\nb", {}) == "a\n\nb"
 
 
 def test_a_task_gives_its_hints_one_by_one_and_its_solution_at_the_end() -> None:

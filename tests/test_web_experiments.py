@@ -119,6 +119,116 @@ def test_a_task_counts_tries_gives_hints_one_at_a_time_and_its_solution_at_the_e
     assert world.post(f"{address}/run", **values).status_code == 409
 
 
+def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    first = world.browser.get("/").text
+    assert "Nothing is measured here yet" in first and "<svg" not in first.split("<main")[1].split("ways")[0]
+    assert "Measure the other 2, less than a minute" in world.browser.get("/experiments").text
+    page = world.post("/experiments").text
+    assert page.count("data-events") == 1 and "running now" in page and "waiting for its turn" in page
+    world.post("/experiments")  # sent twice, queued once
+    finished(world)
+    assert len(world.experiments.asked) == 2
+    page = world.browser.get("/experiments").text
+    assert page.count("✓ measured in") == 2 and "Measure" not in page.split("<main")[1].split("<ul")[0]
+    assert "measured on this machine" in world.browser.get("/").text
+
+
+def test_an_experiment_runs_with_the_values_that_were_changed(make_world: Callable[..., World]) -> None:
+    pytest.importorskip("numpy")
+    from headstart.lessons import experiments
+
+    world = make_world(library.load_pack())
+    declared = experiments.describe("one-pass").parameters
+    backbone = experiments.Parameter("backbone", "a network", "builtin", "builtin")
+    about = world.experiments.describe("one-pass")
+    about.parameters = (*declared, backbone)
+    world.experiments.describe = lambda name, **_: about  # type: ignore[method-assign]
+    page = world.browser.get("/experiments/one-pass").text
+    assert 'name="set-epochs" min="1" max="50" value="20"' in page and 'name="set-keep"' in page
+    unchanged = {"set-epochs": "20", "set-keep": "yes", "set-backbone": "builtin"}
+    world.post("/experiments/one-pass/run", **unchanged)
+    finished(world)
+    world.post("/experiments/one-pass/run", **{**unchanged, "set-epochs": "5", "set-keep": "no"})
+    finished(world)
+    assert world.experiments.asked == [({}, None), ({"epochs": 5, "keep": "no"}, None)]
+    refused = world.post("/experiments/one-pass/run", **{"set-epochs": "51"})
+    assert refused.status_code == 400 and "from 1 to 50" in refused.text
+    shared = make_world(library.load_pack(), learner=None)
+    shared.experiments.describe = lambda name, **_: about  # type: ignore[method-assign]
+    assert "set-backbone" not in shared.browser.get("/experiments/one-pass").text
+    assert shared.post("/experiments/one-pass/run", **{"set-backbone": "/etc/x.pt"}).status_code == 403
+
+
+def test_a_try_shows_what_it_took_and_what_came_of_it(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    task = world.site.pack.tasks[0]
+    forecast = f"/tasks/{task.slug}/forecast"
+    told = world.browser.get(forecast, params={"epochs": "3"}).json()
+    assert told == {"text": "With these values it will take 2.0 to 4.0 s"}
+    assert world.browser.get(forecast, params={"epochs": "999"}).status_code == 400
+    world.post(f"/tasks/{task.slug}/run", start="pre-trained weights", epochs="3")
+    finished(world)
+    page = world.browser.get(f"/tasks/{task.slug}").text
+    changed = page.split("What changed")[1]
+    assert "<svg" in changed and "your last try" in changed
+    assert "seconds until the pre-trained run reached the target" in changed
+    row = re.sub(r"<[^>]+>", " ", changed.split("<tbody>")[1]).split()
+    assert row[:8] == ["1", "pre-trained", "weights", "3", "2", "9", "2", "–"], row
+    assert task.goals[0].says in page
+
+
+def test_parts_of_a_page_stand_where_the_author_put_them(make_world: Callable[..., World]) -> None:
+    page = make_world(library.load_pack()).browser.get("/modes/visualize").text
+    sections = page.split('<section id="section-')
+    assert (
+        'id="runs"' in sections[1]
+        and 'id="journey"' in sections[3]
+        and "short questions</button>" in sections[4]
+    )
+    assert (
+        page.count('id="runs"') == page.count('id="journey"') == page.count("short questions</button>") == 1
+    )
+
+
+def test_many_dots_carry_numbers_and_far_ones_a_logarithmic_axis() -> None:
+    def series(name: str, *points: tuple[float, float]) -> SimpleNamespace:
+        return SimpleNamespace(name=name, points=points)
+
+    def numbered(svg: str) -> list[str]:
+        return re.findall(r'class="axis"[^>]*>(\d)</text>', svg)
+
+    many = [series(f"model {n}", (0.1 * 3**n, 50.0 + n)) for n in range(6)]
+    plot = SimpleNamespace(
+        kind="dots", title="t", x="seconds", y="y", series=(*many, series("front", (0.1, 50.0)))
+    )
+    svg = draw(plot)
+    assert "seconds, logarithmic" in svg and numbered(svg) == list("123456")
+    assert "6 model 5" in svg and svg.count('class="line front"') == 2, "in the plot and in its legend"
+    places = [float(x) for x in re.findall(r'(?:cx|<rect class="s1" x)="([^"]+)"', svg)][:3]
+    plot.series = tuple(many[:3])
+    near = draw(plot)
+    assert "logarithmic" not in near and numbered(near) == [] and places == sorted(places)
+    small = draw(plot, small=True)
+    assert 'aria-hidden="true"' in small and "legend" not in small and "seconds" not in small
+
+
+def test_bars_stand_above_their_names_and_printed_lines_are_text() -> None:
+    alone = tuple(SimpleNamespace(name=n, points=((n, 1.0),)) for n in ("once", "often"))
+    svg = draw(SimpleNamespace(kind="bars", title="t", x="x", y="y", series=alone))
+    bars = [
+        float(x) + float(w) / 2
+        for x, w in re.findall(r'<rect class="s\d" x="([^"]+)" y="[^"]+" width="([^"]+)"', svg)
+    ]
+    names = [
+        float(x) for x in re.findall(r'<text x="([^"]+)" y="[^"]+" text-anchor="middle">(?:once|often)', svg)
+    ]
+    assert bars[:2] == pytest.approx(names, abs=4)
+    lines = SimpleNamespace(name="printed", points=(("0.9", 1.0), ("<b> x", 2.0)))
+    text = draw(SimpleNamespace(kind="text", title="t", x="", y="", series=(lines,)))
+    assert "0.9\n&lt;b&gt; x" in text and "<svg" not in text
+
+
 @pytest.mark.parametrize("kind", ["line", "bars", "dots"])
 def test_a_plot_is_drawn_within_its_frame(kind: str) -> None:
     points = (("a<", 3.0), ("b", float("nan"))) if kind == "bars" else ((1, 3.0), (1000, -4.5))

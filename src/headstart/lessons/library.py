@@ -105,11 +105,17 @@ def _build(sources: Sources) -> Pack:
         track=head["track"],
         summary=head["summary"].strip(),
         modes=tuple(
-            Mode(mode["name"], mode["title"], mode["minutes"], sources.markdown[f"modes/{mode['name']}.md"])
+            Mode(
+                mode["name"],
+                mode["title"],
+                mode["minutes"],
+                sources.markdown[f"modes/{mode['name']}.md"],
+                mode.get("about", ""),
+            )
             for mode in head["modes"]
         ),
         experiments={
-            name: Experiment(name, entry["shows"], dict(entry.get("fields") or {}))
+            name: Experiment(name, entry["shows"], dict(entry.get("fields") or {}), entry.get("title", ""))
             for name, entry in head["experiments"].items()
         },
         problem_sets=sets,

@@ -70,12 +70,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to learn the subject. `body` is Markdown with placeholders."""
+    """One way to learn the subject. `body` is Markdown with placeholders, `about` a line on what is there."""
 
     name: str
     title: str
     minutes: int
     body: str
+    about: str = ""
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -120,7 +121,7 @@ class Goal:
     """A condition on an experiment's result: `field` stands in `relation` to a number or another field.
 
     The bound is `value`, or the field `of` multiplied by `times`. Relative goals are fair on fast and
-    slow machines alike.
+    slow machines alike. `says` is the goal in the author's words.
     """
 
     field: str
@@ -128,6 +129,7 @@ class Goal:
     value: float | None = None
     of: str | None = None
     times: float = 1.0
+    says: str = ""
 
     def met(self, result: Mapping[str, float]) -> bool:
         """Whether a result reaches the goal. Raises LessonError where the result lacks a field."""
@@ -191,6 +193,12 @@ class Experiment:
     name: str
     shows: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Its title, else its name as words."""
+        return self.title or self.name.replace("-", " ").capitalize()
 
 
 @dataclass(frozen=True)

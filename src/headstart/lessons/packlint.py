@@ -110,12 +110,21 @@ _PACK = {
     "modes": _Field(
         list,
         rule=_not_empty,
-        inside={"name": _Field(str, among=MODES), "title": _TEXT, "minutes": _Field(int, among=MINUTES)},
+        inside={
+            "name": _Field(str, among=MODES),
+            "title": _TEXT,
+            "minutes": _Field(int, among=MINUTES),
+            "about": _Field(str, required=False, rule=_not_empty),
+        },
     ),
     "experiments": _Field(dict, rule=_not_empty),
     "badge": _Field(dict, inside={"title": _TEXT, "description": _TEXT, "criteria": _TEXT}),
 }
-_EXPERIMENT = {"shows": _TEXT, "fields": _Field(dict, required=False)}
+_EXPERIMENT = {
+    "title": _Field(str, required=False, rule=_not_empty),
+    "shows": _TEXT,
+    "fields": _Field(dict, required=False),
+}
 _OPTION = {"key": _SLUG_FIELD, "text": _TEXT, "feedback": _TEXT, "correct": _Field(bool, required=False)}
 _CODE = {"label": _TEXT, "language": _TEXT, "text": _TEXT}
 _PROBLEM = {
@@ -147,6 +156,7 @@ _GOAL = {
     "value": _Field(_NUMBER, required=False),
     "of": _Field(str, required=False),
     "times": _Field(_NUMBER, required=False),
+    "says": _Field(str, required=False, rule=_not_empty),
 }
 _TASK = {
     "slug": _SLUG_FIELD,
@@ -370,7 +380,7 @@ def _prose_breaches(
         for _, found in placeholders.malformed(line):
             yield (
                 number,
-                f"{found!r} is no placeholder; expected {{{{ experiment:name.field }}}}, plot or claim",
+                f"{found!r} is no placeholder; expected {{{{ experiment:name.field }}}}, plot, claim, panel",
             )
         if match := _LETTER.search(line):
             yield (
@@ -380,7 +390,8 @@ def _prose_breaches(
         if match := _MEASURED.search(line):
             yield number, f"{match.group()!r} looks measured; write {{{{ experiment:name.field }}}} instead"
     for number, paragraph in _paragraphs(lines):
-        yield from ((number, message) for message in _placeholder_breaches(paragraph, experiments))
+        breaches = _placeholder_breaches(paragraph, experiments, panels_allowed=claims_need_marks)
+        yield from ((number, message) for message in breaches)
         marked = any(found.kind == "claim" for found in placeholders.find(paragraph))
         if claims_need_marks and not marked and (match := _COMPARISON.search(paragraph)):
             yield (
@@ -389,9 +400,16 @@ def _prose_breaches(
             )
 
 
-def _placeholder_breaches(paragraph: str, experiments: Mapping[str, Any]) -> Iterator[str]:
+def _placeholder_breaches(
+    paragraph: str, experiments: Mapping[str, Any], *, panels_allowed: bool
+) -> Iterator[str]:
     for found in placeholders.find(paragraph):
-        if found.experiment not in experiments:
+        if found.kind == "panel":
+            if found.experiment not in placeholders.PANELS:
+                yield f"no panel {found.experiment!r}; there are {', '.join(placeholders.PANELS)}"
+            elif not panels_allowed or paragraph.strip() != f"{{{{ panel:{found.experiment} }}}}":
+                yield "a panel stands on a line of its own in a mode's Markdown"
+        elif found.experiment not in experiments:
             yield f"no experiment {found.experiment!r}; declared: {', '.join(experiments)}"
         elif found.field and found.field not in (experiments[found.experiment].get("fields") or {}):
             yield f"experiment {found.experiment!r} declares no field {found.field!r} in pack.yaml"

@@ -3,6 +3,7 @@
     {{ experiment:freeze-depth.seconds_saved }}   one field of an experiment's result
     {{ plot:freeze-depth }}                       the experiment's plot, with its table
     {{ claim:freeze-depth }}                      marks what stands before it as backed by the experiment
+    {{ panel:runs }}                              on a line of its own: one of the page's own parts
 
 Nothing is invented: until the experiment has run on this machine, `fill` says so in the number's place.
 """
@@ -19,12 +20,15 @@ _PATTERN = re.compile(
     r"(?P<gap>[ \t]*)\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}"
 )
 _ANY = re.compile(r"\{\{.*?\}\}|\{\{")
-KINDS = ("experiment", "plot", "claim")
+KINDS = ("experiment", "plot", "claim", "panel")
+PANELS = ("runs", "journey", "judged", "scores", "confusion", "reliability", "questions")
+"""The learner's stored runs; a picture followed through the stages; a run judged, as a whole or in three
+parts (scores, confusion matrix, calibration); a mode's short questions."""
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """One placeholder and where it stands: `start` and `end` index the text."""
+    """One placeholder; `start` and `end` index the text. Of a panel `experiment` is its name."""
 
     kind: str
     experiment: str
@@ -49,6 +53,20 @@ def malformed(text: str) -> list[tuple[int, str]]:
 
 def _sound(placeholder: Placeholder) -> bool:
     return placeholder.kind in KINDS and (placeholder.field is not None) == (placeholder.kind == "experiment")
+
+
+def panels(text: str) -> list[str | tuple[str, str]]:
+    """A text in pieces, cut at the lines that name a panel: prose as it is, panels as ("panel", name)."""
+    pieces: list[str | tuple[str, str]] = []
+    prose: list[str] = []
+    for line in text.splitlines():
+        found = find(line)
+        if len(found) == 1 and found[0].kind == "panel" and line.strip() == line[found[0].start :].strip():
+            pieces += ["\n".join(prose), ("panel", found[0].experiment)]
+            prose = []
+        else:
+            prose.append(line)
+    return [piece for piece in [*pieces, "\n".join(prose)] if not isinstance(piece, str) or piece.strip()]
 
 
 def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str = PENDING) -> str:

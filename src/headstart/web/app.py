@@ -24,6 +24,7 @@ STATIC = Path(__file__).parent / "static"
 _KINDS: openapi.Kinds = {
     "/challenges/{identity}/{number}/state": ("application/json",),
     "/challenges/{identity}/badge.{kind}": ("image/png", "image/svg+xml", "application/jwt"),
+    "/tasks/{slug}/forecast": ("application/json",),
     "/jobs/{identity}/events": ("text/event-stream",),
     "/journey/{name}.png": ("image/png",),
 }

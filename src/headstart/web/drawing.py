@@ -17,7 +17,18 @@ WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 52
 TICKS = 5
 KINDS = 4
-"""How many series the stylesheet tells apart; a fifth looks like the first."""
+"""How many series the stylesheet tells apart; where there are more, dots carry numbers."""
+
+FRONT = "front"
+"""A series of this name among dots is drawn as a line through others' dots."""
+
+_TO_THE_LEFT = ' text-anchor="end"'
+
+_WIDE_RANGE = 20
+"""Where the largest of some seconds is so many times the smallest, equal distances hide the small ones."""
+
+_INSIDE = f"{LEFT - 10} {TOP - 8} {WIDTH - LEFT - RIGHT + 20} {HEIGHT - TOP - BOTTOM + 16}"
+"""What a small plot shows: no axes."""
 
 Point = tuple[str | float, float]
 
@@ -35,7 +46,7 @@ class Series(Protocol):
 
 
 class Plot(Protocol):
-    """What an experiment wants drawn: `kind` is "line", "bars" or "dots"."""
+    """What an experiment wants drawn: `kind` is "line", "bars", "dots", or "text" for printed lines."""
 
     @property
     def kind(self) -> str:
@@ -58,8 +69,16 @@ class Plot(Protocol):
         """What is drawn."""
 
 
-def draw(plot: Plot) -> Markup:
-    """The plot as an SVG element; points that are not finite are left out."""
+def draw(plot: Plot, *, small: bool = False) -> Markup:
+    """The plot as an SVG element; points that are not finite are left out.
+
+    Args:
+        plot: what to draw.
+        small: without words, for a list whose entries say what they are.
+    """
+    if plot.kind == "text":
+        lines = "\n".join(escape(str(x)) for one in plot.series for x, _ in one.points)
+        return Markup(_printed(lines, small=small))
     series = [(one.name, [p for p in one.points if math.isfinite(p[1])]) for one in plot.series]
     points = [point for _, some in series for point in some]
     if not points:
@@ -79,10 +98,26 @@ def draw(plot: Plot) -> Markup:
         )
     else:
         parts += _on_numbers(plot.kind, series, [float(x) for x, _ in points], vertical)
-    parts += _titles(plot)
+    if small:
+        drawn = "".join(parts)
+        return Markup(f'<svg class="small" viewBox="{_INSIDE}" aria-hidden="true">{drawn}</svg>')
+    wide = not named and _is_logarithmic(plot.kind, [float(x) for x, _ in points])
+    parts += _titles(plot, logarithmic=wide)
     label = escape(f"{plot.title}. {plot.y} against {plot.x}. The numbers are in the table below.")
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    return Markup(svg + _legend([name for name, _ in series]))
+    return Markup(svg + _legend([name for name, _ in series], numbered=_numbered(plot.kind, series)))
+
+
+def _printed(lines: str, *, small: bool) -> str:
+    """What a program printed, line by line."""
+    return (
+        f'<pre class="printed">{lines}</pre>' if small else f'<pre class="printed" tabindex="0">{lines}</pre>'
+    )
+
+
+def _numbered(kind: str, series: Sequence[tuple[str, list[Point]]]) -> bool:
+    """Whether there are more series than marks, so that numbers must tell them apart."""
+    return kind == "dots" and len(series) > KINDS
 
 
 class _Scale:
@@ -92,6 +127,30 @@ class _Scale:
 
     def __call__(self, value: float) -> float:
         return round(self.start + self.length * (value - self.low) / self.span, 1)
+
+
+class _LogScale(_Scale):
+    def __call__(self, value: float) -> float:
+        share = math.log(value / self.low) / math.log((self.low + self.span) / self.low)
+        return round(self.start + self.length * share, 1)
+
+
+def _is_logarithmic(kind: str, xs: Sequence[float]) -> bool:
+    """Dots whose places differ by more than an order of magnitude; curves always begin at nought."""
+    return kind == "dots" and min(xs) > 0 and max(xs) / min(xs) > _WIDE_RANGE
+
+
+def _horizontal(kind: str, xs: Sequence[float]) -> tuple[_Scale, Sequence[float]]:
+    """The horizontal axis and its ticks."""
+    if not _is_logarithmic(kind, xs):
+        low, high, step = _range(xs)
+        return _Scale(low, high, LEFT, WIDTH - RIGHT), list(_ticks(low, high, step))
+    powers = range(math.floor(math.log10(min(xs))), math.ceil(math.log10(max(xs))) + 1)
+    round_ones = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    low = max(value for value in round_ones if value <= min(xs))
+    high = min(value for value in round_ones if value >= max(xs))
+    ticks = [value for value in round_ones if low <= value <= high]
+    return _LogScale(low, high, LEFT, WIDTH - RIGHT), ticks
 
 
 def _range(values: Sequence[float]) -> tuple[float, float, float]:
@@ -127,10 +186,17 @@ def _names(names: Sequence[str], band: float) -> Iterable[str]:
 def _bars(
     series: Sequence[tuple[str, list[Point]]], names: Sequence[str], band: float, scale: _Scale
 ) -> Iterable[str]:
-    width = 0.7 * band / len(series)
+    at = {
+        name: [n for n, (_, points) in enumerate(series) if name in {str(x) for x, _ in points}]
+        for name in names
+    }
+    most = max(map(len, at.values()))
+    width = min(0.7 * band / most, 90)
     for kind, (_, points) in enumerate(series):
         for x, y in points:
-            left = LEFT + band * (names.index(str(x)) + 0.15) + width * kind
+            there = at[str(x)]  # bars of one name stand together around its middle
+            middle = LEFT + band * (names.index(str(x)) + 0.5)
+            left = middle + width * (there.index(kind) - len(there) / 2)
             top, foot = sorted((scale(y), scale(0.0)))
             yield (
                 f'<rect class="s{kind % KINDS}" x="{left:.1f}" y="{top}" width="{width * 0.94:.1f}" '
@@ -150,17 +216,25 @@ def _marks_on_names(
 def _on_numbers(
     kind: str, series: Sequence[tuple[str, list[Point]]], xs: Sequence[float], vertical: _Scale
 ) -> Iterable[str]:
-    low, high, step = _range(xs)
-    scale = _Scale(low, high, LEFT, WIDTH - RIGHT)
-    for value in _ticks(low, high, step):
+    scale, ticks = _horizontal(kind, xs)
+    for value in ticks:
         yield f'<text x="{scale(value)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>'
     for number, (name, points) in enumerate(series):
         places = [(scale(float(x)), vertical(y)) for x, y in points]
+        path = " ".join(f"{x},{y}" for x, y in places)
+        if kind == "dots" and name == FRONT:
+            yield f'<polyline class="line front" points="{path}"/>'
+            continue
         if kind == "line":
-            path = " ".join(f"{x},{y}" for x, y in places)
             yield f'<polyline class="line s{number % KINDS}" points="{path}"/>'
         for (x, y), (at, value) in zip(places, points, strict=True):
             yield _mark(number, x, y, f"{name}: {at:.4g}, {value:.4g}")
+            if _numbered(kind, series):
+                left = x > WIDTH - RIGHT - 24
+                below = number % 2 and y < HEIGHT - BOTTOM - 20  # so that neighbours' numbers keep apart
+                across, down = (x - 11 if left else x + 9), (y + 16 if below else y - 7)
+                anchor = _TO_THE_LEFT if left else ""
+                yield f'<text class="axis" x="{across:.1f}" y="{down:.1f}"{anchor}>{number + 1}</text>'
 
 
 def _mark(number: int, x: float, y: float, label: str) -> str:
@@ -173,9 +247,10 @@ def _mark(number: int, x: float, y: float, label: str) -> str:
     return f"{shape}<title>{escape(label)}</title></{shape[1:].split(' ', 1)[0]}>"
 
 
-def _titles(plot: Plot) -> Iterable[str]:
+def _titles(plot: Plot, *, logarithmic: bool) -> Iterable[str]:
     middle = round((LEFT + WIDTH - RIGHT) / 2)
-    yield f'<text class="axis" x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">{escape(plot.x)}</text>'
+    title = escape(plot.x) + (", logarithmic" if logarithmic else "")
+    yield f'<text class="axis" x="{middle}" y="{HEIGHT - 10}" text-anchor="middle">{title}</text>'
     centre = round((TOP + HEIGHT - BOTTOM) / 2)
     yield (
         f'<text class="axis" x="14" y="{centre}" text-anchor="middle" '
@@ -183,12 +258,16 @@ def _titles(plot: Plot) -> Iterable[str]:
     )
 
 
-def _legend(names: Sequence[str]) -> str:
+def _legend(names: Sequence[str], *, numbered: bool) -> str:
     if len(names) < 2:
         return ""
-    rows = (
-        f'<li><svg viewBox="0 0 14 14" width="14" height="14" aria-hidden="true">{_mark(n, 7, 7, name)}</svg>'
-        f"{escape(name)}</li>"
-        for n, name in enumerate(names)
-    )
+    rows = []
+    for n, name in enumerate(names):
+        line = name == FRONT
+        mark = '<path class="line front" d="M0 7 H14"/>' if line else _mark(n, 7, 7, name)
+        said = f"{n + 1} {name}" if numbered and not line else name
+        rows.append(
+            f'<li><svg viewBox="0 0 14 14" width="14" height="14" aria-hidden="true">{mark}</svg>'
+            f"{escape(said)}</li>"
+        )
     return f'<ul class="legend" aria-label="Legend">{"".join(rows)}</ul>'

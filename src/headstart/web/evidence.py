@@ -38,6 +38,9 @@ class Experiments(Protocol):
     def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
         """The newest stored result, or None where it never ran on this machine."""
 
+    def find(self, identity: str) -> Any | None:
+        """A stored result by its id."""
+
     def results(self) -> Mapping[str, Fields]:
         """Per experiment that has run, the fields that prose quotes."""
 
@@ -72,6 +75,10 @@ class Evidence:
         if room is None or not self._has(name):
             return None
         return self._fresh((name, as_declared), lambda: room.latest(name, as_declared=as_declared))
+
+    def find(self, identity: str) -> Any | None:
+        """A stored result by its id, or None where it is not on this machine."""
+        return self.experiments.find(identity) if self.experiments and identity else None
 
     def results(self) -> Mapping[str, Fields]:
         """The fields of every experiment that has run, for the numbers in prose."""

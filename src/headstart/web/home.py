@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
-from headstart.lessons import review, scores
+from headstart.lessons import placeholders, review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
-from headstart.web import journey, stored
+from headstart.web import journey, laboratory, stored
 from headstart.web.challenges import unfinished
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
@@ -29,15 +29,28 @@ def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     read = site.store.read_sections(session.learner, site.pack.slug)
     lines = site.store.lines("", learner=session.learner)
     days = {line.at.astimezone().date() for line in lines}
+    modes = [_standing(site, session.learner, mode, states, read) for mode in site.pack.modes]
+    shown = next(iter(site.pack.experiments))
     return page(
         request,
         "home.html",
-        modes=[_standing(site, session.learner, mode, states, read) for mode in site.pack.modes],
+        modes=modes,
+        go_on=_go_on(modes),
+        shown=shown,
+        plots=plots_of(site.evidence)(shown)[:1],
+        missing=laboratory.missing(site),
+        job=laboratory.first_running(site, session.learner),
         minutes=sum(mode.minutes for mode in site.pack.modes),
         streak=scores.streak(days, site.clock().astimezone().date()),
         experiments=len(site.pack.experiments),
         measured=len(set(site.evidence.results()) & set(site.pack.experiments)),
     )
+
+
+def _go_on(modes: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Where to go on: the first mode that is begun and not done, else the first that is not done."""
+    left = [one for one in modes if one["done"] < (one["of"] or 1) and one["mode"].name != "review"]
+    return next((one for one in left if one["done"]), next(iter(left), None))
 
 
 def _standing(
@@ -84,11 +97,17 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str, 
         parts=[
             {
                 "title": inline(title, results),
-                "text": markdown(text, results, plots=plots_of(site.evidence)),
+                "pieces": [
+                    {"panel": piece[1]}
+                    if isinstance(piece, tuple)
+                    else {"panel": "", "text": markdown(piece, results, plots=plots_of(site.evidence))}
+                    for piece in placeholders.panels(text)
+                ],
                 "read": title in read,
             }
             for title, text in sections(mode.body)
         ],
+        placed={found.experiment for found in placeholders.find(mode.body) if found.kind == "panel"},
         problems=len(site.pack.problem_sets.get(name, ())),
         journey=journey.of(session.learner),
         own=stored.context(site, session.learner, run) if name in OPENS_RUNS else None,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Header, HTTPException, Request
+from fastapi import APIRouter, Header, HTTPException, Request
 from starlette.responses import Response, StreamingResponse
 
 from headstart.errors import OptionError
@@ -33,16 +34,67 @@ QUIET_SECONDS = 15.0
 @router.get("/experiments")
 def list_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """Every experiment that the lesson's claims rest on."""
-    rows = [
-        {
-            "name": name,
-            "shows": entry.shows,
-            "result": site.evidence.latest(name),
-            "job": site.jobs.running(KIND, name=name, learner=session.learner),
-        }
-        for name, entry in site.pack.experiments.items()
-    ]
-    return page(request, "experiments.html", rows=rows, can_run=bool(site.evidence.known()))
+    rows = []
+    for name, entry in site.pack.experiments.items():
+        result = site.evidence.latest(name)
+        rows.append(
+            {
+                "name": name,
+                "title": entry.heading,
+                "shows": entry.shows,
+                "result": result,
+                "drawing": draw(result.plots[0], small=True) if result and result.plots else "",
+                "about": site.evidence.about(name),
+                "job": site.jobs.running(KIND, name=name, learner=session.learner),
+            }
+        )
+    return page(
+        request,
+        "experiments.html",
+        rows=rows,
+        can_run=bool(site.evidence.known()),
+        missing=missing(site),
+        job=first_running(site, session.learner),
+    )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Experiments that could run and have not: their names, and the seconds that they will take together."""
+
+    names: tuple[str, ...]
+    seconds: float
+
+    @property
+    def time(self) -> str:
+        """The seconds as people say them."""
+        minutes = self.seconds / 60
+        return "less than a minute" if minutes < 0.75 else f"about {max(1, round(minutes))} min"
+
+
+def missing(site: Site) -> Missing:
+    """What has not been measured on this machine and could be."""
+    found: dict[str, float] = {}
+    for name in site.pack.experiments:
+        about = None if site.evidence.latest(name, as_declared=True) else site.evidence.about(name)
+        if about is not None and not about.missing:
+            found[name] = sum(about.predicted_range) / 2
+    return Missing(tuple(found), sum(found.values()))
+
+
+def first_running(site: Site, learner: str) -> Job | None:
+    """The learner's experiment whose turn it is, or the first that waits."""
+    jobs = [site.jobs.running(KIND, name=name, learner=learner) for name in site.pack.experiments]
+    there = [job for job in jobs if job is not None]
+    return min(there, key=lambda job: (job.state != "running", job.number), default=None)
+
+
+@router.post("/experiments")
+def run_missing(request: Request, site: SiteOf, session: SessionOf) -> Response:
+    """Queues every experiment that has not run on this machine."""
+    for name in missing(site).names:
+        site.jobs.add(KIND, name=name, learner=session.learner, body={})
+    return leave(request, "/experiments")
 
 
 @router.get("/experiments/{name}")
@@ -68,7 +120,12 @@ def serve(site: Site) -> None:
     """Lets the queue of a site run experiments."""
 
     def work(job: Job, tell: Tell) -> dict[str, str]:
-        result = site.evidence.run(job.name, parameters={}, source=job.body.get("source"), progress=tell)
+        result = site.evidence.run(
+            job.name,
+            parameters=job.body.get("parameters", {}),
+            source=job.body.get("source"),
+            progress=tell,
+        )
         return {"result": str(getattr(result, "id", ""))}
 
     site.jobs.serve(KIND, work)
@@ -80,26 +137,39 @@ def _failure(site: Site, learner: str, name: str) -> str:
 
 
 @router.post("/experiments/{name}/run")
-def run(
-    request: Request,
-    site: SiteOf,
-    session: SessionOf,
-    name: str,
-    folder: Annotated[str, Form()] = "",
-) -> Response:
-    """Queues a run, on the learner's own images where a folder is named (on a machine of one's own only)."""
+async def run(request: Request, site: SiteOf, session: SessionOf, name: str) -> Response:
+    """Queues a run, on the learner's own images where a folder is named (on a machine of one's own only).
+
+    Values that were changed come in fields `set-NAME`.
+    """
     if name not in site.pack.experiments:
         raise HTTPException(404)
-    source = folder.strip() or None
+    form = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+    source = form.get("folder", "").strip() or None
     if source and site.learner is None:
         raise HTTPException(403, "Folders can only be named on a machine of one's own.")
     if source and not Path(source).expanduser().exists():
         raise OptionError(f"{source}: no such folder; expected one folder of images per class in it")
     if name not in site.evidence.known():
         raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
-    body = {"source": str(Path(source).expanduser())} if source else {}
+    body: dict[str, Any] = {"source": str(Path(source).expanduser())} if source else {}
+    if changed := _changed(site, name, form):
+        body["parameters"] = changed
     site.jobs.add(KIND, name=name, learner=session.learner, body=body)
     return leave(request, f"/experiments/{name}")
+
+
+def _changed(site: Site, name: str, form: dict[str, str]) -> dict[str, object]:
+    """The values that differ from what the experiment declares, checked."""
+    about = site.evidence.about(name)
+    changed: dict[str, object] = {}
+    for parameter in getattr(about, "parameters", ()):
+        text = form.get(f"set-{parameter.name}", "").strip()
+        if text and text != str(parameter.normal if parameter.normal is not None else ""):
+            if parameter.names_network and site.learner is None:
+                raise HTTPException(403, "Networks can only be named on a machine of one's own.")
+            changed[parameter.name] = parameter.read(text)
+    return changed
 
 
 @router.get("/jobs/{identity}/events")

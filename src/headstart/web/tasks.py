@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
-from starlette.responses import Response
+from markupsafe import Markup
+from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
 from headstart.lessons.pack import Control, Goal, Task
 from headstart.lessons.progress import Line
+from headstart.web.drawing import draw
 from headstart.web.jobs import Job, Tell
-from headstart.web.rendering import inline, leave, markdown, page, sections
+from headstart.web.rendering import inline, leave, markdown, page, sections, span
 from headstart.web.security import SessionOf, SiteOf
 from headstart.web.site import Site
 
@@ -26,6 +28,8 @@ KIND = "try"
 
 LONGEST_WHY = 300
 """Letters of the sentence that a project asks for."""
+
+FORECAST = "With these values it will take {} s"
 
 RELATIONS = {"at_least": "at least", "at_most": "at most", "above": "above", "below": "below"}
 
@@ -85,7 +89,32 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
             task.experiment, parameters={one["control"].name: one["value"] for one in controls}
         ),
         asks_why=task is site.pack.project,
+        measures=_measures(site, task),
+        changed=[_drawn(site, one) for one in log["try"][-2:]][::-1],
     )
+
+
+@router.get("/tasks/{slug}/forecast")
+def forecast(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+    """What a run would take with the values in the query, for the page's script."""
+    task = _task(site, slug)
+    given = request.query_params
+    values = {one.name: _value(one, given.get(one.name, str(one.start))) for one in task.controls}
+    about = site.evidence.about(task.experiment, parameters=values)
+    return JSONResponse({"text": FORECAST.format(span(about.predicted_range)) if about else ""})
+
+
+def _measures(site: Site, task: Task) -> list[tuple[str, str]]:
+    """(field, its meaning) of what the goals look at, each once."""
+    meaning = site.pack.experiments[task.experiment].fields
+    names = [name for goal in task.goals for name in (goal.field, goal.of) if name]
+    return [(name, meaning.get(name, name)) for name in dict.fromkeys(names)]
+
+
+def _drawn(site: Site, one: dict[str, Any]) -> list[tuple[Any, Markup]]:
+    """The plots of a try's result, where it is still on this machine."""
+    result = site.evidence.find(one.get("result", ""))
+    return [(plot, draw(plot)) for plot in result.plots] if result else []
 
 
 @router.post("/tasks/{slug}/hint")
@@ -126,6 +155,9 @@ def serve(site: Site) -> None:
         result = site.evidence.run(task.experiment, parameters=values, progress=tell)
         fields = dict(result.fields)
         body = {"parameters": values, "fields": fields, "reached": _reached(task, fields)}
+        body |= {"result": str(getattr(result, "id", "")), "seconds": result.seconds}
+        if predicted := getattr(result, "predicted", None):
+            body["predicted"] = [predicted["low"], predicted["high"]]
         if job.body.get("why"):
             body["why"] = job.body["why"]
         _write(site, job.learner, task, "try", body, key=job.id)
@@ -200,7 +232,7 @@ def _goal(site: Site, task: Task, goal: Goal, last: dict[str, Any] | None) -> di
         bound = f"{goal.times:g} × {bound}"
     fields = last["fields"] if last else {}
     return {
-        "text": f"{meaning.get(goal.field, goal.field)}: {RELATIONS[goal.relation]} {bound}",
+        "text": goal.says or f"{meaning.get(goal.field, goal.field)}: {RELATIONS[goal.relation]} {bound}",
         "value": fields.get(goal.field),
         "bound": goal.value if goal.of is None else fields.get(goal.of),
         "times": goal.times,

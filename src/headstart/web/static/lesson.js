@@ -142,6 +142,24 @@ function showValues(slider) {
   slider.addEventListener("input", () => { output.value = slider.value; });
 }
 
+function foresee(note) {
+  const form = note.closest("form");
+  let latest = 0;
+  const ask = async () => {
+    const mine = ++latest;
+    await pause(250); // a slider is being moved
+    if (mine !== latest) return;
+    const values = new URLSearchParams(new FormData(form));
+    for (const name of ["csrf", "why"]) values.delete(name);
+    try {
+      const response = await fetch(`${note.dataset.forecast}?${values}`);
+      const { text } = await response.json();
+      if (mine === latest && text) note.textContent = text;
+    } catch { /* the page keeps what it said */ }
+  };
+  form.addEventListener("input", ask);
+}
+
 // A pack that is being written: the page follows its files.
 if (document.body.dataset.live) {
   new EventSource(document.body.dataset.live).addEventListener("changed", () => location.reload());
@@ -152,3 +170,4 @@ document.querySelectorAll("form[data-answer]").forEach(keepAnswers);
 document.querySelectorAll(".code").forEach(addCopy);
 document.querySelectorAll("[data-events]").forEach(watch);
 document.querySelectorAll("input[type=range]").forEach(showValues);
+document.querySelectorAll("[data-forecast]").forEach(foresee);
