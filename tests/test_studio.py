@@ -104,7 +104,7 @@ def test_runs_that_were_measured_differently_are_told_apart_instead_of_compared(
     assert "--corrections" in world.browser.get(again).text
     ids = [address.rsplit("/", 1)[1] for address in (*runs, again)]
     answer = world.post("/compare", run=ids)
-    assert answer.status_code == 400 and "Measured alone" in answer.text
+    assert answer.status_code == 400 and "Measured like no other" in answer.text
     fitting = re.search(r'href="(/compare\?run=[^"]+)">Compare these 2<', answer.text)
     assert fitting and world.browser.get(fitting[1].replace("&amp;", "&")).status_code == 200
 
@@ -197,7 +197,7 @@ def test_a_folder_says_what_would_be_a_class_and_what_is_ours_is_no_photographs(
     assert "3 folders, each of which would be a class" in world.browser.get("/folders?at=photos").text
     assert "train, val: each folder inside them" in world.browser.get("/folders?at=split").text
     page = world.browser.get("/folders").text
-    assert ">split</a>" in page and ">runs</a>" not in page
+    assert ">split</a>" in page and ">runs</a>" not in page and "2 folders, each of which" in page
 
 
 def test_a_folder_that_is_no_data_set_is_refused_and_not_remembered(world: World) -> None:

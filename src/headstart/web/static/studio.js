@@ -186,6 +186,7 @@ function onceOnly(form) {
   addEventListener("pageshow", () => { delete form.dataset.sent; });
 }
 
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone
 document.querySelectorAll("form[data-send]").forEach(sendsFiles);
 document.querySelectorAll("[data-budget]").forEach(budget);
 document.querySelectorAll("[data-job]").forEach(watch);

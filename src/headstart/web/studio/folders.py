@@ -88,7 +88,7 @@ def browse(root: Path, folder: Path, *, ours: Path | None = None) -> tuple[Entry
         place = Path(each.path)
         if len(found) >= MOST_SHOWN:
             break
-        if each.name in _OUR_FOLDERS and ours is not None and place.parent == ours:
+        if each.name in _OUR_FOLDERS and place.parent == ours:
             continue
         try:
             if base not in place.resolve().parents:
@@ -102,15 +102,15 @@ def browse(root: Path, folder: Path, *, ours: Path | None = None) -> tuple[Entry
     return tuple(found)
 
 
-def count(folder: Path) -> tuple[int, int]:
-    """How many folders and image files lie directly in a folder, as far as a quick look says."""
+def count(folder: Path, *, ours: Path | None = None) -> tuple[int, int]:
+    """How many folders and image files lie directly in a folder, by a quick look; ``ours`` as in `browse`."""
     folders = pictures = 0
     try:
         with os.scandir(folder) as entries:
             for number, each in enumerate(entries):
                 if number >= _MOST_COUNTED:
                     break
-                if each.name.startswith("."):
+                if each.name.startswith(".") or (each.name in _OUR_FOLDERS and folder == ours):
                     continue
                 if os.path.splitext(each.name)[1].lower() in IMAGE_SUFFIXES:
                     pictures += 1

@@ -94,7 +94,9 @@ def compare_page(
     runs = [studio.run(identity) for identity in (run or [])[:MOST_COMPARED]]
     groups = _by_split(runs)
     if len(groups) > 1:
-        return page(request, "splits.html", status=400, groups=groups)
+        several = [group for group in groups if len(group) > 1]
+        single = [group[0] for group in groups if len(group) == 1]
+        return page(request, "splits.html", status=400, groups=several, single=single)
     comparison = compare_runs(runs)
     frame = "/compare/report.html?" + "&".join(f"run={each.id}" for each in runs)
     return _comparison_page(request, comparison, frame=frame)

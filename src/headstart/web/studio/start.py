@@ -55,7 +55,7 @@ def browse(request: Request, studio: StudioOf, at: str = "") -> Response:
         raise OptionError(f"{printable(folder)} is no folder")
     relative = folders.below(studio.root, folder)
     parts = relative.split("/") if relative else []
-    inside, pictures = folders.count(folder)
+    inside, pictures = folders.count(folder, ours=studio.folder)
     entries = folders.browse(studio.root, folder, ours=studio.folder)
     return page(
         request,
