@@ -139,7 +139,10 @@ def test_halving_ends_with_two_finalists_on_all_images(photos: Path) -> None:
     assert all(score.validation_accuracy is not None for score in finalists)
     assert all(np.isfinite(score.probe.logme) and score.probe.knn_accuracy > 0 for score in found.table)
     assert any(f"at {found.backbone.preprocess.size} px" in reason for reason in found.reasons)
-    assert any("dropped after a look" in reason for reason in found.reasons)
+    (dropped,) = [reason for reason in found.reasons if reason.startswith("dropped after a look at")]
+    first_look = min(score.probe.images for score in found.table)
+    assert f"a look at {first_look} images, where it had " in dropped
+    assert all(f"at {size} px" in dropped for size, why in left.items() if why == "probe")
 
 
 def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

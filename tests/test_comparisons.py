@@ -164,6 +164,12 @@ def test_the_choice_is_the_fastest_within_one_standard_error_and_says_so() -> No
     assert choice.command.startswith("headstart fit 'my photos' --backbone close")
 
 
+def test_a_candidate_that_stands_alone_is_not_called_the_best() -> None:
+    found = choose(comparison(trial(candidate("only"), [True, True, False, True])))
+    assert not any("most accurate" in reason or "fastest" in reason for reason in found.reasons)
+    assert "nothing else was trained to compare it with" in found.reasons
+
+
 def test_fewer_images_take_no_part_in_the_front_or_the_choice() -> None:
     few, whole = candidate(images=5), candidate()
     found = comparison(trial(few, [True] * 10, seconds=0.6), trial(whole, [True] * 9 + [False], seconds=1.0))

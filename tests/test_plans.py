@@ -480,6 +480,13 @@ def test_a_plan_that_runs_out_of_its_allowance_says_that_it_estimates(photos: Pa
     assert any("longer than a plan may" in note for note in found.notes)
 
 
+def test_the_start_of_the_command_counts_in_what_a_plan_may_take(photos: Path) -> None:
+    options = {"backbones": ["builtin@64"], "depths": ["all"], "precision": "f32"}
+    late = plan(photos, spent=100.0, **options)
+    assert late.rows[0].basis == "estimated" and late.seconds > 100.0
+    assert plan(photos, **options).rows[0].basis == "timed now"
+
+
 def test_a_plan_counts_on_what_is_cached(photos: Path) -> None:
     headstart.fit(photos, **FAST)
     found = plan(photos, backbones=["builtin@64"], depths=["all"], precision="f32")

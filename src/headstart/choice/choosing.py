@@ -92,6 +92,7 @@ class _Entrant:
     backbone: Backbone
     prior: float | None
     probe: Probe | None = None
+    looks: list[Probe] = field(default_factory=list)  # on growing parts of the images
     seconds_per_image: float | None = None
     validation_accuracy: float | None = None
     held_out: float = 0.0  # share right of all images that were not fitted on
@@ -311,6 +312,7 @@ def _look(session: _Session, entrant: _Entrant, *, images: int) -> None:
     rows = _training_rows(session, part, extraction)
     features = extraction.features(rows, view=CENTRE)
     entrant.probe = probe(features, part.labels[rows], classes=len(part.classes))
+    entrant.looks.append(entrant.probe)
 
 
 def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> NDArray[np.int64]:
@@ -408,15 +410,29 @@ def _reasons(chosen: _Entrant, entrants: Sequence[_Entrant]) -> list[str]:
             first += f", {gap:.1f} points ahead of {rival.label} on all images"
         else:
             first += f", faster than {rival.label} and only {-gap:.1f} points behind"
-    found.append(first)
-    dropped = [each for each in entrants if each.left == "probe" and each.probe is not None]
-    if dropped:
-        others = ", ".join(f"{each.label} {each.probe.loo_accuracy:.1%}" for each in dropped if each.probe)
-        found.append(f"dropped after a look at some images: {others}")
+    elif chosen.looks and not chosen.held_out:
+        first += ", so far ahead that no other was given a look at all of them"
+    found += [first, *_dropped(chosen, entrants)]
     best = max(entrants, key=lambda each: each.probe.knn_accuracy if each.probe else 0.0)
     if best.probe and best.probe.knn_accuracy - chosen.probe.knn_accuracy > chosen.probe.standard_error:
         found.append(
             f"nearest neighbours would rather take {best.label} "
             f"({best.probe.knn_accuracy:.1%} against {chosen.probe.knn_accuracy:.1%})"
         )
+    return found
+
+
+def _dropped(chosen: _Entrant, entrants: Sequence[_Entrant]) -> list[str]:
+    """Who was left behind after which look, and what the chosen one had on the same images."""
+    rungs: dict[int, list[tuple[str, float]]] = {}
+    for each in entrants:
+        if each.left == "probe" and each.probe is not None:
+            rungs.setdefault(each.probe.images, []).append((each.label, each.probe.loo_accuracy))
+    found = []
+    for images, behind in sorted(rungs.items()):
+        own = next((look.loo_accuracy for look in chosen.looks if look.images == images), None)
+        against = "" if own is None else f", where it had {own:.1%}"
+        behind.sort(key=lambda pair: -pair[1])
+        others = ", ".join(f"{label} {accuracy:.1%}" for label, accuracy in behind)
+        found.append(f"dropped after a look at {images} images{against}: {others}")
     return found

@@ -276,11 +276,14 @@ def choose(comparison: Comparison, *, source: str | None = None) -> Choice:
 
 def _reasons(comparison: Comparison, chosen: Summary, *, best: Summary, rows: Sequence[Summary]) -> list[str]:
     low, high = best.interval
+    verdict = "has" if len(rows) == 1 else "is the most accurate:"
     reasons = [
-        f"{best.candidate.name} is the most accurate: {best.accuracy:.1%} of {len(comparison.labels)} "
+        f"{best.candidate.name} {verdict} {best.accuracy:.1%} of {len(comparison.labels)} "
         f"validation images ({low:.1%} to {high:.1%}), in {_seconds(best.seconds)}"
     ]
-    if chosen is not best:
+    if len(rows) == 1:
+        reasons.append("nothing else was trained to compare it with")
+    elif chosen is not best:
         found = paired_difference(comparison, chosen.candidate, best.candidate)
         reasons.append(
             f"{chosen.candidate.name} is within one standard error of it: {found.points()}, and needs "

@@ -72,6 +72,11 @@ class _Session:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def taken(self) -> float:
+        """Seconds of the whole command so far, its start included: what a plan's allowance is about."""
+        return float(self.options["spent"]) + self.elapsed
+
+    @property
     def elapsed(self) -> float:
         return self.clock() - self.started
 
@@ -162,7 +167,7 @@ def plan(
         prefixes=tuple(session.prefixes),
         stages=session.stages,
         notes=tuple(dict.fromkeys(session.notes)),
-        seconds=session.elapsed,
+        seconds=session.taken,
         budget=limit,
     )
 
@@ -282,7 +287,7 @@ def _affordable(request: _Request, cost: Sequence[Estimate]) -> bool:
     session = request.session
     fit = add(jobs.estimates(request.job(missing=1.0), session.rates)).seconds
     at_most = add(cost).seconds * math.exp(add(cost).spread)
-    return session.elapsed + at_most < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
+    return session.taken + at_most < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
 
 
 def _prefix_cost(request: _Request, *, batch_size: int) -> list[Estimate]:
