@@ -31,7 +31,6 @@ from train import Pace, State, learning_rate, state_of, update_average, write_ch
 log = logging.getLogger("accelerated")
 HERE = Path(__file__).parent
 CHECKPOINT_SECONDS = 60.0  # the most that a kill can cost
-BEGIN_BATCH = 64  # images at a time while the adapters' start is found
 
 
 class Teacher:
@@ -265,9 +264,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where everything is kept")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--images", type=int, default=LONG.images, help="to see in all")
-    parser.add_argument("--seconds", type=float, help="end by then, with fewer images if need be")
+    parser.add_argument("--seconds", type=float, help="have trained by then, on fewer images if need be")
     parser.add_argument("--begin", action="store_true", help="only what the students inherit")
-    options = parser.parse_args()
+    options, started = parser.parse_args(), time.monotonic()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     options.work.mkdir(parents=True, exist_ok=True)
     plan, work, device = replace(LONG, images=options.images), options.work, torch.device(options.device)
@@ -285,7 +284,8 @@ def main() -> None:
     pixels, teacher = pixels.to(device), Teacher.read(plan, options.data, device=device)
     states = opened(plan, teacher, pixels, work=work)
     log.info("%d steps of %d images on %s", plan.steps, plan.batch, device)
-    train(states, plan, teacher, pixels, out=work, seconds=options.seconds)
+    left = None if options.seconds is None else options.seconds - (time.monotonic() - started)
+    train(states, plan, teacher, pixels, out=work, seconds=left)
     choose(plan, options.data, work=work)
 
 
