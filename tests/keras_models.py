@@ -70,6 +70,7 @@ def both_ways(
     tolerance: float = 1e-4,
     weights: float = 1e-3,
     cache: bool | str = "auto",
+    runtime: str = "auto",
     **settings: Any,
 ) -> tuple[Any, Any, Any]:
     """Train through ``model.fit`` and `fit`; their histories must agree. Returns both, and ours."""
@@ -78,7 +79,7 @@ def both_ways(
     keras.utils.set_random_seed(1)
     expected = theirs.fit(*data, **settings)
     keras.utils.set_random_seed(1)
-    found = subject.fit(ours, *data, cache=cache, **settings)
+    found = subject.fit(ours, *data, cache=cache, runtime=runtime, **settings)
     assert found.headstart.cached, found.headstart.reason
     assert found.epoch == expected.epoch
     assert found.history.keys() == expected.history.keys()

@@ -157,6 +157,24 @@ def test_regularisers_and_compiled_options_count_as_in_model_fit() -> None:
     both_ways(make, x, y)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_as_in_model_fit(policy: str) -> None:
+    def make() -> Any:
+        model = tiny()
+        model.compile("adam", "sparse_categorical_crossentropy", auto_scale_loss=False)
+        return model
+
+    x, y = images()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        ours, theirs, history = both_ways(make, x, y, epochs=2)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert history.headstart.bytes_per_image == 2 * 4 * 4 * 4
+    assert len(ours.optimizer.variables) == len(theirs.optimizer.variables), "the loss was not to be scaled"
+
+
 def test_positional_arguments_and_unknown_names_are_those_of_model_fit() -> None:
     x, y = images()
     assert len(subject.fit(tiny(), x, y, 16, 2, 0).epoch) == 2
@@ -239,8 +257,13 @@ def test_an_opened_model_computes_what_the_model_computes() -> None:
         (lambda: layers.BatchNormalization(name="stats", center=False, scale=False), "stats", "statistics"),
         (lambda: layers.BatchNormalization(trainable=False), "head", "train"),
         (lambda: layers.ActivityRegularization(0.1, name="loss"), "loss", "loss"),
+        (
+            lambda: layers.SpectralNormalization(layers.Conv2D(4, 1), name="norm", trainable=False),
+            "norm",
+            "updates its weights",
+        ),
     ],
-    ids=["dropout-0", "dropout", "noise", "bn", "bn-frozen", "activity"],
+    ids=["dropout-0", "dropout", "noise", "bn", "bn-frozen", "activity", "spectral-frozen"],
 )
 def test_layers_are_judged_by_what_they_do_in_training(
     layer: Callable[[], Any], last: str, reason: str
@@ -253,11 +276,13 @@ def test_layers_are_judged_by_what_they_do_in_training(
     assert reason in cut.stops[0].reason
 
 
-def augmented(*, behind: bool = False) -> Any:
+def augmented(*, behind: bool = False, inside: bool = False) -> Any:
     keras.utils.set_random_seed(7)
     inner = base()
     inner.trainable = False
-    flip = layers.RandomFlip(name="flip", seed=3)
+    flip: Any = layers.RandomFlip(name="flip", seed=3)
+    if inside:
+        flip = layers.Pipeline([layers.Rescaling(0.5), flip], name="several")
     parts = [inner, flip] if behind else [flip, inner]
     model = keras.Sequential(
         [keras.Input((SIDE, SIDE, 3)), *parts, layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]
@@ -270,6 +295,8 @@ def test_random_augmentation_in_front_is_refused_by_name_with_the_ways_out() -> 
     x, y = images()
     with pytest.raises(OptionError, match=r"'flip'.*'conv1'.*fixed views.*behind.*cache=False"):
         subject.fit(augmented(), x, y, epochs=2, verbose=0)
+    with pytest.raises(OptionError, match=r"'several' augments at random in front of .*'conv1'"):
+        subject.prefix(augmented(inside=True))
     assert not subject.fit(augmented(), x, y, epochs=1, verbose=0, cache=False).headstart.cached
 
 
@@ -329,6 +356,40 @@ def test_a_second_fit_computes_nothing_and_other_weights_compute_everything() ->
     assert subject.fit(model, x, y, epochs=2, verbose=0).headstart.computed == IMAGES
 
 
+def test_constants_that_layers_are_called_with_are_part_of_what_the_cache_knows() -> None:
+    def make(mean: np.ndarray) -> Any:
+        keras.utils.set_random_seed(7)
+        inputs = keras.Input((SIDE, SIDE, 3))
+        x = layers.Conv2D(4, 3, trainable=False)(keras.ops.subtract(inputs, mean))
+        model = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(x)))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    x, y = images()
+    other = np.zeros((SIDE, SIDE, 3), np.float32)
+    other[6:10, 6:10] = 3.0  # in the middle, which the shortened text of an array leaves out
+    both_ways(lambda: make(np.zeros_like(other)), x, y, epochs=2)
+    _, _, history = both_ways(lambda: make(other), x, y, epochs=2)
+    assert history.headstart.computed == IMAGES
+
+
+def test_statistics_given_to_a_normalisation_are_known_again() -> None:
+    def make(mean: float) -> Any:
+        keras.utils.set_random_seed(7)
+        inputs = keras.Input((SIDE, SIDE, 3))
+        scaled = layers.Normalization(mean=[mean, 0.1, 0.2], variance=[1.0, 2.0, 3.0])(inputs)
+        x = layers.Conv2D(4, 3, trainable=False)(scaled)
+        model = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(x)))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    x, y = images()
+    computed = [
+        subject.fit(make(mean), x, y, epochs=2, verbose=0).headstart.computed for mean in (0.0, 0.0, 0.5)
+    ]
+    assert computed == [IMAGES, 0, IMAGES]
+
+
 def test_a_model_that_was_trained_can_be_forgotten() -> None:
     x, y = images()
     model = tiny()
@@ -354,6 +415,26 @@ def test_thawing_between_two_fits_moves_the_cut() -> None:
     np.testing.assert_allclose(found.history["loss"], expected.history["loss"], rtol=1e-4)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the others trace anew, or fail")
+@pytest.mark.parametrize("first", [subject.fit, keras.Model.fit], ids=["ours", "model.fit"])
+@pytest.mark.parametrize(("layer", "trainable"), [("conv3", True), ("head", False)])
+def test_thawing_or_freezing_without_compiling_changes_nothing_as_in_model_fit(
+    layer: str, trainable: bool, first: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = images()
+    losses = []
+    for fit, warm_up in ((keras.Model.fit, keras.Model.fit), (subject.fit, first)):
+        model = classifier()
+        keras.utils.set_random_seed(1)
+        warm_up(model, x, y, epochs=2, verbose=0)
+        found = model.get_layer("base").get_layer(layer) if layer == "conv3" else model.get_layer(layer)
+        found.trainable = trainable
+        losses.append([fit(model, x, y, verbose=verbose, epochs=1).history["loss"] for verbose in (2, 1)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    assert losses[1][0] > losses[1][1], "the head trains on"
+    assert "frozen or thawed after the model was compiled" in capsys.readouterr().err
+
+
 def test_openvino_gives_way_to_keras_where_the_numbers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = images()
     run = execution.OpenVinoRunner.run
@@ -367,6 +448,23 @@ def test_openvino_gives_way_to_keras_where_the_numbers_differ(monkeypatch: pytes
 def test_bytes_are_cast_as_keras_casts_them() -> None:
     x, y = images()
     both_ways(tiny, (x * 40).clip(0, 255).astype(np.uint8), y)
+
+
+@pytest.mark.parametrize("family", ["resnet50", "densenet", "mobilenet_v2"])
+def test_what_preprocess_input_adds_to_a_model_runs_in_openvino(family: str) -> None:
+    def make() -> Any:
+        keras.utils.set_random_seed(7)
+        inputs = keras.Input((SIDE, SIDE, 3))
+        x = layers.Resizing(12, 12)(inputs)
+        x = getattr(keras.applications, family).preprocess_input(x)
+        x = layers.Conv2D(4, 3, trainable=False, activation="tanh")(x)
+        model = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(x)))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    x, y = images()
+    _, _, history = both_ways(make, (x * 40 + 128).clip(0, 255), y, epochs=2, runtime="openvino")
+    assert history.headstart.runtime.startswith("openvino")
 
 
 # Where it does not pay, and what is shown
@@ -383,6 +481,28 @@ def test_where_caching_cannot_pay_it_says_so_and_calls_model_fit(capsys: pytest.
     subject.fit(tiny(), x, y, epochs=2, verbose=2)
     assert f"caching the frozen part of {IMAGES} images" in capsys.readouterr().err
     assert subject.fit(tiny(), x, y, verbose=0).headstart.cached, "now one epoch finds its features"
+
+
+def test_a_loop_of_single_epochs_is_cached_from_the_second_on() -> None:
+    x, y = images()
+    model = classifier()
+    done = [subject.fit(model, x, y, epochs=e + 1, initial_epoch=e, verbose=0).headstart for e in range(3)]
+    assert [saving.cached for saving in done] == [False, True, True]
+    assert [saving.reused for saving in done] == [0, 0, IMAGES]
+
+
+def test_a_model_that_is_not_compiled_or_fed_what_it_lacks_is_refused_in_one_line() -> None:
+    x, y = images()
+    model = tiny()
+    with pytest.raises(ValueError, match=r"call `compile\(\)`"):
+        subject.fit(keras.Model(model.input, model.output), x, y, epochs=2)
+    inputs = {"left": keras.Input((4,), name="left"), "right": keras.Input((4,), name="right")}
+    output = layers.Dense(1)(layers.Dense(2, trainable=False)(layers.Add()(list(inputs.values()))))
+    named = keras.Model(inputs, output)
+    named.compile("adam", "mse")
+    for keys in (("left",), ("left", "right", "id")):
+        with pytest.raises(OptionError, match=f"expected inputs left, right; got {', '.join(keys)}$"):
+            subject.fit(named, dict.fromkeys(keys, np.zeros((8, 4), np.float32)), np.zeros(8), epochs=2)
 
 
 def test_a_train_step_of_the_users_is_left_alone() -> None:
@@ -411,6 +531,9 @@ def test_prefix_shows_what_would_be_cached_before_anything_runs(tmp_path: Path) 
     assert "'head': its weights train" in str(found)
     assert not (tmp_path / "cache").exists()
     assert "nothing to cache" in str(subject.prefix(classifier(thaw=("conv1",))))
+    assert "1 epoch: 1.0 times as fast" in str(subject.prefix(classifier(), epochs=1))
+    assert "does not pay" in str(subject.prefix(classifier(), epochs=1))
+    assert "does not pay" not in str(found)
 
 
 # Classifiers

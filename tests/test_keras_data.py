@@ -139,6 +139,37 @@ def test_random_steps_of_tf_data_are_refused_by_name() -> None:
         subject.fit(tiny(), flipped, epochs=2, verbose=0)
 
 
+def test_batches_of_tf_data_that_do_not_fit_the_model_are_refused_in_one_line() -> None:
+    tf = pytest.importorskip("tensorflow", reason="reads tf.data")
+
+    x, y = images()
+    single = tf.data.Dataset.from_tensor_slices((x, y))
+    with pytest.raises(OptionError, match=r"wants \(None, 16, 16, 3\), got \(16, 16, 3\); batch it"):
+        subject.fit(tiny(), single, epochs=2, verbose=0)
+    cropped = tf.data.Dataset.from_tensor_slices((x[:, :9], y)).batch(16)
+    with pytest.raises(OptionError, match=r"wants \(None, 16, 16, 3\), got \(None, 9, 16, 3\)$"):
+        subject.fit(tiny(), cropped, epochs=2, verbose=0)
+
+
+def test_a_layer_of_the_users_and_a_model_that_waits_for_its_input_take_sources_of_batches() -> None:
+    def make() -> Any:
+        keras.utils.set_random_seed(7)
+        halve = keras.layers.Lambda(lambda x: x / 2)
+        frozen = keras.layers.Conv2D(4, 3, trainable=False)
+        model = keras.Sequential([halve, frozen, keras.layers.Flatten(), keras.layers.Dense(3)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    histories = []
+    for fit in (keras.Model.fit, subject.fit):
+        model = make()
+        keras.utils.set_random_seed(1)
+        histories.append(fit(model, Batches(), epochs=3, verbose=0))
+    assert histories[1].headstart.cached, histories[1].headstart.reason
+    assert histories[1].headstart.computed == IMAGES
+    np.testing.assert_allclose(histories[1].history["loss"], histories[0].history["loss"], rtol=1e-4)
+
+
 class Batches(keras.utils.PyDataset):
     """Batches of 16; with ``noise``, different ones every time."""
 
@@ -215,6 +246,24 @@ def test_looking_at_a_torch_data_set_draws_nothing_that_the_training_would_draw(
     assert history.headstart.cached
     np.testing.assert_allclose(drawn[1][0], drawn[0][0], rtol=1e-4)
     assert drawn[1][1:] == drawn[0][1:]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # how Keras learns where such a stream ends
+def test_a_torch_stream_without_a_length_is_read_in_its_own_order() -> None:
+    torch = pytest.importorskip("torch")
+    x, y = images()
+
+    class Stream(torch.utils.data.IterableDataset):  # type: ignore[misc]
+        def __iter__(self) -> Any:
+            return iter(zip(torch.from_numpy(x), torch.from_numpy(y), strict=True))
+
+    histories = []
+    for fit in (keras.Model.fit, subject.fit):
+        model = tiny()
+        loader = torch.utils.data.DataLoader(Stream(), batch_size=16)
+        histories.append(fit(model, loader, epochs=3, verbose=0, shuffle=False))
+    assert histories[1].headstart.computed == IMAGES
+    np.testing.assert_allclose(histories[1].history["loss"], histories[0].history["loss"], rtol=1e-4)
 
 
 def test_a_torch_data_set_that_changes_is_refused() -> None:

@@ -38,8 +38,11 @@ _LAYOUT = b"layout"
 
 _KEY_BYTES = 16
 
-_WINDOW_BYTES = 64 << 20
-"""Features computed between two writes: what is lost at most when the process is killed."""
+_WINDOW_IMAGES, _WINDOW_BYTES = 2048, 64 << 20
+"""Images, and bytes of features, between two writes: what is lost at most when the process is killed."""
+
+Watch = Callable[[int, int, int], None]
+"""Told how many images are done, of how many, and how many bytes of features they all have."""
 
 
 @dataclass
@@ -72,29 +75,32 @@ class Features:
     _stores: dict[tuple[Any, ...], _Store] = field(default_factory=dict)
     _fingerprint: str | None = None
 
-    def of(
-        self, arrays: Sequence[Array], *, announce: Callable[[int, int], None] | None = None
-    ) -> list[Array]:
+    def of(self, arrays: Sequence[Array], *, watch: Watch | None = None) -> list[Array]:
         """The cut's tensors for n images, each [n, …], from the model's inputs, each [n, …].
 
-        Before anything is written, ``announce`` is told of how many images and how many bytes.
+        Where anything must be computed, ``watch`` is told before and after every part of it.
         """
         keys = content_keys(arrays)
         store = self._store(arrays)
         self.counts.bytes_per_image, self.counts.runtime = store.record.itemsize, store.runtime
-        found = store.read(keys)
-        missing = list({key: i for i, key in enumerate(keys) if key not in found}.values())
-        self.counts.reused += len(keys) - len(missing)
-        self.counts.computed += len(missing)
-        if announce is not None and missing:
-            announce(len(missing), len(missing) * store.record.itemsize)
-        step = max(self.batch, _WINDOW_BYTES // max(1, store.record.itemsize) // self.batch * self.batch)
-        for start in range(0, len(missing), step):
-            rows = missing[start : start + step]
-            records = store.compute([array[rows] for array in arrays])
-            store.write(keys, rows, records, found)
-        table = np.frombuffer(b"".join(found[key] for key in keys), store.record)
-        return [np.array(table[name]) for name in store.record.names or ()]
+        records = np.empty(len(keys), store.record)
+        missing = store.read_into(records, keys)
+        first = {keys[row]: row for row in reversed(missing)}  # of each image, where there are several alike
+        rows = sorted(first.values())
+        self.counts.reused += len(keys) - len(rows)
+        self.counts.computed += len(rows)
+        step = max(1, min(_WINDOW_IMAGES, _WINDOW_BYTES // max(1, store.record.itemsize)) // self.batch)
+        for span in _spans(len(rows), step * self.batch):
+            if watch is not None:
+                watch(span.start, len(rows), len(rows) * store.record.itemsize)
+            part = rows[span.start : span.stop]
+            records[part] = store.compute([array[part] for array in arrays])
+            store.write([keys[row] for row in part], records[part])
+        if watch is not None and rows:
+            watch(len(rows), len(rows), len(rows) * store.record.itemsize)
+        for row in missing:
+            records[row] = records[first[keys[row]]]
+        return [np.ascontiguousarray(records[name]) for name in store.record.names or ()]
 
     def missing(self, arrays: Sequence[Array]) -> int:
         """How many different images the cache does not hold."""
@@ -173,23 +179,26 @@ class _Store:
             records[name] = output
         return records
 
-    def read(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """What there is."""
-        if self._shelf is None:
-            return {key: self._memory[key] for key in keys if key in self._memory}
-        found = zip(keys, self._shelf.get_many(keys), strict=True)
-        return {key: value for key, value in found if value is not None}
+    def read_into(self, records: Array, keys: Sequence[bytes]) -> list[int]:
+        """Fill the rows of ``records`` for which there is something; the rows that are missing."""
+        missing = []
+        for span in _spans(len(keys), max(1, _WINDOW_BYTES // max(1, self.record.itemsize))):
+            part = keys[span.start : span.stop]
+            found = self._shelf.get_many(part) if self._shelf else map(self._memory.get, part)
+            for row, value in zip(span, found, strict=True):
+                if value is None:
+                    missing.append(row)
+                else:
+                    records[row] = np.frombuffer(value, self.record)[0]
+        return missing
 
-    def write(
-        self, keys: Sequence[bytes], rows: Sequence[int], records: Array, found: dict[bytes, bytes]
-    ) -> None:
-        """Keep new records, all or none, and add them to ``found``."""
-        new = {keys[row]: records[i].tobytes() for i, row in enumerate(rows)}
-        found.update(new)
+    def write(self, keys: Sequence[bytes], records: Array) -> None:
+        """Keep new records, all or none."""
+        new = [(key, record.tobytes()) for key, record in zip(keys, records, strict=True)]
         if self._shelf is None:
             self._memory.update(new)
         else:
-            self._shelf.put_many(new.items())
+            self._shelf.put_many(new)
 
 
 def _record(tensors: Sequence[Sequence[Any]]) -> np.dtype[Any]:
@@ -243,7 +252,7 @@ def fingerprint(graph: Graph) -> str | None:
         if settings is None:
             return None
         facts = [type(operation).__module__, type(operation).__qualname__, settings]
-        state.update(repr([*facts, args, kwargs]).encode())
+        state.update(repr([*facts, *keras.tree.map_structure(_written, (args, kwargs))]).encode())
         for weight in getattr(operation, "weights", ()):
             values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
             state.update(repr((str(values.dtype), values.shape)).encode())
@@ -258,6 +267,19 @@ def _settings(operation: Any) -> str | None:
         config = operation.get_config()
         for irrelevant in ("name", "trainable"):
             config.pop(irrelevant, None)
-        return json.dumps(config, sort_keys=True)
+        return json.dumps(config, sort_keys=True, default=_written_array)
     except (NotImplementedError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _written(value: Any) -> Any:
+    """A value that a layer is called with: arrays whole, by their hash, for ``repr`` shortens them."""
+    return _written_array(value) if hasattr(value, "__array__") and hasattr(value, "shape") else value
+
+
+def _written_array(value: Any) -> list[Any]:
+    """Raises TypeError where ``value`` holds no numbers."""
+    array = np.asarray(keras.ops.convert_to_numpy(value))
+    if array.dtype.hasobject:
+        raise TypeError(f"no numbers: {type(value).__name__}")
+    return [str(array.dtype), array.shape, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()]

@@ -28,8 +28,6 @@ _NOISE = {
 }
 """Layers that are random in training mode only, and the setting that makes them do nothing when it is 0."""
 
-_UPDATES = {"BatchNormalization", "SpectralNormalization"}
-"""Layers that update numbers of theirs in training mode."""
 
 _AUGMENTATION = "keras.src.layers.preprocessing.image_preprocessing."
 
@@ -145,8 +143,10 @@ def _why_not_layer(layer: Any, *, training: bool) -> str | None:
     own_code = _own_layer(layer)
     if not own_code and kind in _NOISE:
         return "it is random in training" if training and getattr(layer, _NOISE[kind]) > 0 else None
-    if isinstance(layer, keras.layers.BatchNormalization) or kind in _UPDATES:
+    if isinstance(layer, keras.layers.BatchNormalization):
         return "it updates its statistics in training" if training and layer.trainable else None
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        return "it updates its weights in training, frozen or not" if training else None
     if is_augmentation(layer):
         return "it augments at random" if training else None
     if layer._seed_generators and (training or own_code):
@@ -181,9 +181,12 @@ def _own_layer(layer: Any) -> bool:
 
 
 def is_augmentation(layer: Any) -> bool:
-    """Whether a layer changes images at random, by Keras's own code."""
-    random = bool(getattr(layer, "_seed_generators", None)) or hasattr(layer, "seed_generator")
-    return type(layer).__module__.startswith(_AUGMENTATION) and random
+    """Whether a layer, or one inside it, changes images at random, by Keras's own code."""
+    return any(
+        type(one).__module__.startswith(_AUGMENTATION)
+        and (bool(one._seed_generators) or hasattr(one, "seed_generator"))
+        for one in getattr(layer, "_flatten_layers", list)()
+    )
 
 
 def _refuse_augmentation(graph: Graph, fixed: set[Key]) -> None:

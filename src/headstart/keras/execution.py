@@ -28,6 +28,9 @@ BATCH = 32
 PROBE = 4
 """Images that are computed both ways before OpenVINO is trusted."""
 
+_UNKNOWN_SIDE = 64
+"""Of a made-up image, where the model takes any size."""
+
 
 class Runner(Protocol):
     """Executes a prefix."""
@@ -177,7 +180,8 @@ def without_surprises(cut: Cut, arrays: Sequence[Array]) -> Cut:
     """Watch layers whose code is not Keras's, and move the cut in front of those that cannot be cached.
 
     What they do in training cannot be read, so it is tried: twice in training mode and once in inference, on
-    a few images. A layer that gives three times the same is taken at its word.
+    a few images (made-up ones, for a source that cannot be looked into). A layer that gives three times the
+    same is taken at its word.
     """
     for _ in range(len(cut.own_code)):
         surprises = _surprises(cut, arrays)
@@ -185,6 +189,17 @@ def without_surprises(cut: Cut, arrays: Sequence[Array]) -> Cut:
             break
         cut = without(cut, surprises)
     return cut
+
+
+def made_up(graph: Graph) -> list[Array]:
+    """Inputs to try layers on where the data cannot be looked at: noise, from small values to pixels'."""
+    rng = np.random.default_rng(0)
+    found = []
+    for key in graph.inputs:
+        shape = [size or _UNKNOWN_SIDE for size in graph.specs[key].shape[1:]]
+        scales = np.geomspace(1, 255, PROBE).reshape(PROBE, *[1] * len(shape))
+        found.append((rng.uniform(0, 1, (PROBE, *shape)) * scales).astype(graph.specs[key].dtype))
+    return found
 
 
 def _surprises(cut: Cut, arrays: Sequence[Array]) -> dict[str, str]:

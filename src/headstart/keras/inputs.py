@@ -7,6 +7,7 @@ the order of the batches would not be ``model.fit``'s any more.
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
 import sys
 import threading
@@ -23,8 +24,8 @@ from headstart.keras.execution import Array
 Transform = Callable[[list[Array]], list[Array]]
 """From the model's inputs to the tail's, each [n, …]."""
 
-_SAMPLES = 8
-"""Items of a data set that are read twice, to see whether it gives the same both times."""
+_SAMPLES, _BATCHES = 8, 2
+"""Items, and whole batches, of a data set that are read twice, to see whether both times are the same."""
 
 _WAYS_OUT = (
     "so the frozen part cannot be cached; put fixed views into the data instead, or move the augmentation "
@@ -38,22 +39,26 @@ def flat_arrays(model: Any, x: Any) -> list[Array] | None:
     Raises:
         OptionError: a dictionary lacks one of the model's inputs.
     """
-    if x is None or not all(_is_array(leaf) for leaf in keras.tree.flatten(x)):
+    if x is None or not all(map(_is_array, keras.tree.flatten(x))):
         return None
     return [_to_numpy(leaf) for leaf in in_order(model, x)]
 
 
 def in_order(model: Any, x: Any) -> list[Any]:
-    """The leaves of ``x`` in the order of the model's inputs, as Keras reads them."""
+    """The leaves of ``x`` in the order of the model's inputs, as Keras reads them.
+
+    Raises:
+        OptionError: a dictionary lacks one of them, or brings what a model of named inputs has not.
+    """
     functional = functional_of(model)
     structure = functional.input if functional is not None else None
-    if isinstance(x, dict) and not isinstance(structure, dict):
-        names = [tensor.name for tensor in keras.tree.flatten(structure)]
-        if not set(names) <= set(x):
-            raise OptionError(f"x: expected inputs {', '.join(names)}; got {', '.join(map(str, x))}")
-        return [x[name] for name in names]
-    found: list[Any] = keras.tree.flatten(x)
-    return found
+    if not isinstance(x, dict) or structure is None:
+        return list(keras.tree.flatten(x))
+    own = isinstance(structure, dict)
+    names = sorted(structure) if own else [tensor.name for tensor in keras.tree.flatten(structure)]
+    if not set(names) <= set(x) or (own and len(x) > len(names)):
+        raise OptionError(f"x: expected inputs {', '.join(names)}; got {', '.join(map(str, x))}")
+    return [leaf for name in names for leaf in keras.tree.flatten(x[name])]
 
 
 def _is_array(leaf: Any) -> bool:
@@ -85,7 +90,7 @@ def number_of_steps(settings: dict[str, Any]) -> int | None:
     if is_tf_dataset(x):
         count = int(x.cardinality())
         return count if count >= 0 else None
-    return len(x) if hasattr(x, "__len__") else None
+    return len(x) if is_torch_loader(x) and hasattr(x.dataset, "__len__") else None
 
 
 # Sources
@@ -110,12 +115,38 @@ def why_not_source(source: Any) -> str | None:
         spec = source.element_spec
         if not isinstance(spec, tuple) or len(spec) not in (2, 3):
             return "the data set does not give (x, y) batches"
-        if any(None in leaf.shape.as_list()[1:] for leaf in keras.tree.flatten(spec[0])):
-            return "the data set's images have no fixed shape"
+        shapes = [getattr(leaf, "shape", None) for leaf in keras.tree.flatten(spec[0])]
+        if any(shape is None or shape.rank is None or None in shape.as_list()[1:] for shape in shapes):
+            return "the data set's images have no fixed shape (tf.ensure_shape in a map gives them one)"
         return None
     if isinstance(source, keras.utils.PyDataset) or is_torch_loader(source) or hasattr(source, "__next__"):
         return None
     return f"a source of type {type(source).__name__}"
+
+
+def refuse_misfit(source: Any, *, model: Any, inputs: Sequence[Any]) -> None:
+    """Refuse a ``tf.data`` pipeline whose batches the model cannot take: found out in it, the error is long.
+
+    Args:
+        source: what gives batches.
+        model: the user's, which knows the order of the inputs.
+        inputs: the symbolic tensor of each.
+
+    Raises:
+        OptionError: says what the model wants and what it would get.
+    """
+    if not is_tf_dataset(source):
+        return
+    for leaf, spec in zip(in_order(model, source.element_spec[0]), inputs, strict=False):
+        want, got = tuple(spec.shape), leaf.shape.as_list()
+        alike = len(got) == len(want)
+        fits = all(None in pair or pair[0] == pair[1] for pair in zip(want[1:], got[1:], strict=False))
+        squeezed = 1 in (want[-1], got[-1]) and abs(len(got) - len(want)) == 1  # Keras adds or drops it
+        if not ((fits and alike) or squeezed):
+            help = "; batch it: .batch(32)" if len(got) == len(want) - 1 else ""
+            raise OptionError(
+                f"the data set: the model's input '{spec.name}' wants {want}, got {tuple(got)}{help}"
+            )
 
 
 def refuse_random(source: Any) -> None:
@@ -132,13 +163,7 @@ def refuse_random(source: Any) -> None:
         if name is not None:
             raise OptionError(f"the data set's step '{name}' is random, {_WAYS_OUT}")
         return
-    items: Any = getattr(source, "dataset", None) if is_torch_loader(source) else source
-    if isinstance(source, keras.utils.PyDataset):
-        count = min(2, source.num_batches or 1)
-    elif items is not None and hasattr(items, "__getitem__") and hasattr(items, "__len__"):
-        count = min(_SAMPLES, len(items))
-    else:
-        return
+    items, count = _items(source)
     with _generators_put_back():
         for i in range(count):
             once, again = (keras.tree.flatten(items[i]) for _ in range(2))
@@ -148,6 +173,35 @@ def refuse_random(source: Any) -> None:
                 raise OptionError(
                     f"{type(items).__name__} gives different images for item {i} each time, {_WAYS_OUT}"
                 )
+
+
+def _items(source: Any) -> tuple[Any, int]:
+    """What can be looked at without reading the source: something to index, and how many of its items.
+
+    A `PyDataset` is copied (not what it holds), because some count how often they are asked.
+    """
+    if isinstance(source, keras.utils.PyDataset):
+        return copy.copy(source), min(_BATCHES, source.num_batches or 1)
+    items = getattr(source, "dataset", None) if is_torch_loader(source) else None
+    if hasattr(items, "__getitem__") and hasattr(items, "__len__"):
+        return items, min(_SAMPLES, len(items))  # type: ignore[arg-type]
+    return None, 0
+
+
+def shape_of_one(x: Any) -> tuple[int | None, ...] | None:
+    """The shape of one image, for a model with one input; None where that is not known before reading."""
+    if hasattr(x, "shape"):
+        return tuple(x.shape[1:])
+    if is_tf_dataset(x):
+        leaves = keras.tree.flatten(x.element_spec)
+        return tuple(leaves[0].shape[1:]) if leaves and leaves[0].shape.rank else None
+    items, count = _items(x)
+    if not count:
+        return None
+    with _generators_put_back():
+        image = keras.tree.flatten(items[0])[0]
+    shape = tuple(np.shape(image))
+    return shape[1:] if isinstance(x, keras.utils.PyDataset) else shape
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.errors import OptionError
 from headstart.keras.cutting import Cut, Stop, cut_model
-from headstart.keras.worth import cannot, speed_up, wants_keras
+from headstart.keras.worth import WORTH, cannot, speed_up, wants_keras
 
 _SHOWN_STOPS = 3
 
@@ -52,12 +52,15 @@ class Prefix:
         size = (
             "a size that depends on x" if self.bytes_per_image is None else f"{self.bytes_per_image:,} bytes"
         )
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         lines = [
             f"{self.model}: {self.layers[0]} of {self.layers[1]} layers are fixed, "
             f"{100 * self.share:.1f} % of {self.multiply_adds[1] / 1e6:,.1f} million multiply-adds",
             f"cached per image: {size} ({', '.join(f'{name} {shape}' for name, shape in self.tensors)})",
-            f"expected over {self.epochs} epochs: {self.speed_up:.1f} times as fast, by {self.runtime}",
+            f"expected over {epochs}: {self.speed_up:.1f} times as fast, by {self.runtime}",
         ]
+        if self.speed_up < WORTH:
+            lines.append("which does not pay: headstart.keras.fit calls model.fit, unless told cache=True")
         lines += [f"ends at '{stop.layer}': {stop.reason}" for stop in self.stops[:_SHOWN_STOPS]]
         return "\n".join(lines)
 

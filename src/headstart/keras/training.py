@@ -11,17 +11,17 @@ import contextlib
 import inspect
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from headstart.backbones.keras_graph import functional_of
-from headstart.keras.caching import Features, fingerprint
+from headstart.keras.caching import Features, Watch, fingerprint
 from headstart.keras.cutting import Cut
 from headstart.keras.execution import BATCH, Array
-from headstart.keras.inputs import flat_arrays, number_of_steps, one_or_list, wrap_source
+from headstart.keras.inputs import flat_arrays, number_of_steps, one_or_list, shape_of_one, wrap_source
 from headstart.keras.worth import Verdict, judge
 
 _SHARED = ("_compile_loss", "_compile_metrics", "_loss_tracker")
@@ -29,6 +29,8 @@ _SHARED = ("_compile_loss", "_compile_metrics", "_loss_tracker")
 
 _AT_ONCE = 64
 """Steps between which Ctrl-C is noticed, where nobody else looks."""
+
+_CHANGED = "a layer was frozen or thawed after the model was compiled"
 
 _BATCH_HOOKS = [f"on_{kind}batch_{moment}" for kind in ("", "train_", "test_") for moment in ("begin", "end")]
 
@@ -90,17 +92,46 @@ def fit(
     bound.apply_defaults()
     settings = dict(bound.arguments)
     settings.pop("self", None)
+    if not model.compiled:
+        return model.fit(**settings)  # Keras says what is missing
     _build(model, settings["x"])
-    verdict = judge(model, settings, cache=cache, runtime=runtime)
+    traced = _traced(model)
+    if traced and settings["verbose"] != 0:
+        print(f"headstart: {_CHANGED}; as with model.fit, that counts after model.compile", file=sys.stderr)
+    verdict = judge(model, settings, cache=cache, runtime=runtime, traced=traced)
     if verdict.cut is None:
         return _uncached(model, settings, verdict.reason)
-    return _cached(model, settings, verdict.cut, verdict=verdict)
+    trained = list(model.optimizer._trainable_variables) if traced else None
+    return _cached(model, settings, verdict.cut, verdict=verdict, trained=trained)
 
 
 def _build(model: Any, x: Any) -> None:
     """Build a Sequential model that waits for its first input, as ``model.fit`` would."""
-    if isinstance(model, keras.Sequential) and not model.built and hasattr(x, "shape"):
-        model.build((None, *x.shape[1:]))
+    if isinstance(model, keras.Sequential) and not model.built:
+        shape = shape_of_one(x)
+        if shape is not None:
+            model.build((None, *shape))
+
+
+def _traced(model: Any) -> Any:
+    """What the compiled model trains, where that is not what its layers say now; None where they agree.
+
+    TensorFlow traces the training once after ``compile``. A layer that is thawed or frozen later changes
+    nothing until the next ``compile``, neither in ``model.fit`` nor here.
+
+    Returns:
+        The cut that was traced, or the reason to leave everything to ``model.fit``, which has traced it.
+    """
+    optimizer = model.optimizer
+    if keras.backend.backend() != "tensorflow" or model.run_eagerly or not getattr(optimizer, "built", False):
+        return None
+    trained = getattr(optimizer, "_trainable_variables", None)
+    if not trained or list(map(id, trained)) == list(map(id, model.trainable_variables)):
+        return None
+    last = _sessions.get(model)
+    if last is not None and all(a is b for a, b in zip(_compiled(model), last.compiled, strict=False)):
+        return last.cut
+    return _CHANGED if model.train_function is not None else None
 
 
 def _uncached(model: Any, settings: dict[str, Any], reason: str) -> Any:
@@ -111,10 +142,12 @@ def _uncached(model: Any, settings: dict[str, Any], reason: str) -> Any:
     return history
 
 
-def _cached(model: Any, settings: dict[str, Any], cut: Cut, *, verdict: Verdict) -> Any:
+def _cached(
+    model: Any, settings: dict[str, Any], cut: Cut, *, verdict: Verdict, trained: list[Any] | None
+) -> Any:
     steps = number_of_steps(settings)
     batch, at_once = int(settings["batch_size"] or BATCH), _steps_at_once(model, settings, steps)
-    session = _session(model, cut, runtime=verdict.runtime, batch=batch, at_once=at_once)
+    session = _session(model, cut, runtime=verdict.runtime, batch=batch, at_once=at_once, trained=trained)
     before, quiet = replace(session.features.counts), settings["verbose"] == 0
     settings = {
         **settings,
@@ -197,7 +230,7 @@ class _Session:
         """The tail's inputs in place of the model's."""
         arrays = flat_arrays(model, x)
         if arrays is not None:
-            return one_or_list(self._tail_inputs(arrays, announce=None if quiet else _announce))
+            return one_or_list(self._tail_inputs(arrays, watch=None if quiet else _show))
         return wrap_source(x, self._tail_inputs, model=model, outputs=self._outputs())
 
     def swap_validation(self, model: Any, data: Any, *, quiet: bool) -> Any:
@@ -206,25 +239,34 @@ class _Session:
             return (self.swap(model, data[0], quiet=quiet), *data[1:])
         return None if data is None else self.swap(model, data, quiet=quiet)
 
-    def _tail_inputs(
-        self, arrays: list[Array], *, announce: Callable[[int, int], None] | None = None
-    ) -> list[Array]:
-        return [*self.features.of(arrays, announce=announce), *(arrays[i] for i in self.cut.raw)]
+    def _tail_inputs(self, arrays: list[Array], *, watch: Watch | None = None) -> list[Array]:
+        return [*self.features.of(arrays, watch=watch), *(arrays[i] for i in self.cut.raw)]
 
     def _outputs(self) -> list[tuple[str, tuple[int | None, ...]]]:
         specs = [self.cut.graph.specs[key] for key in self.cut.tail.inputs]
         return [(spec.dtype, tuple(spec.shape[1:])) for spec in specs]
 
 
-def _announce(images: int, size: int) -> None:
-    print(f"headstart: caching the frozen part of {images:,} images, {size / 1e6:,.1f} MB", file=sys.stderr)
+def _show(done: int, images: int, size: int) -> None:
+    """One line before the first image; on a terminal also how far it is."""
+    if done == 0:
+        line = f"headstart: caching the frozen part of {images:,} images, {size / 1e6:,.1f} MB"
+        print(line, file=sys.stderr, flush=True)
+    elif sys.stderr.isatty():
+        end = "\n" if done == images else ""
+        print(f"\rheadstart: {done:,} of {images:,} images", end=end, file=sys.stderr, flush=True)
 
 
 _sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
 
 
-def _session(model: Any, cut: Cut, *, runtime: str, batch: int, at_once: int) -> _Session:
-    """A session for the model as it is now; the last one where it still holds."""
+def _session(
+    model: Any, cut: Cut, *, runtime: str, batch: int, at_once: int, trained: list[Any] | None
+) -> _Session:
+    """A session for the model as it is now; the last one where it still holds.
+
+    ``trained`` are the variables that go on training whatever the layers say; None for what they say.
+    """
     identity = fingerprint(cut.prefix)
     compiled = (*_compiled(model), at_once)
     last = _sessions.get(model)
@@ -233,10 +275,10 @@ def _session(model: Any, cut: Cut, *, runtime: str, batch: int, at_once: int) ->
         kept = same_weights and (runtime, batch) == (last.features.runtime, last.features.batch)
         features = last.features if kept else Features(cut, model.dtype_policy, runtime, batch)
         same_compile = all(a is b for a, b in zip(compiled, last.compiled, strict=True))
-        tail = last.tail if same_compile else _tail_model(model, cut, at_once=at_once)
+        tail = last.tail if same_compile else _tail_model(model, cut, at_once=at_once, trained=trained)
     else:
         features = Features(cut, model.dtype_policy, runtime, batch)
-        tail = _tail_model(model, cut, at_once=at_once)
+        tail = _tail_model(model, cut, at_once=at_once, trained=trained)
     _sessions[model] = _Session(cut, identity, features, tail, compiled)
     return _sessions[model]
 
@@ -256,7 +298,7 @@ def _compiled(model: Any) -> tuple[Any, ...]:
     return (*settings, *(getattr(model, name) for name in _SHARED))
 
 
-def _tail_model(model: Any, cut: Cut, *, at_once: int) -> Any:
+def _tail_model(model: Any, cut: Cut, *, at_once: int, trained: list[Any] | None) -> Any:
     """A model of the layers from the cut on, which trains the user's variables with the user's optimizer."""
     owner = weakref.ref(model)  # sessions are kept by model: nothing in them may keep it alive
     policy, structure = model.dtype_policy, functional_of(model).output  # type: ignore[union-attr]
@@ -280,8 +322,8 @@ def _tail_model(model: Any, cut: Cut, *, at_once: int) -> Any:
         history = delegate("history")
         _initial_epoch = delegate("_initial_epoch")
         # In the user's order, which the optimizer's state is in.
-        trainable_variables = delegate("trainable_variables", [])
-        trainable_weights = delegate("trainable_variables", [])
+        trainable_variables = delegate("trainable_variables", []) if trained is None else trained
+        trainable_weights = trainable_variables
         metrics = delegate("metrics", [])
 
         def __init__(self) -> None:
@@ -326,6 +368,7 @@ def _share_compiled(tail: Any, model: Any, *, at_once: int) -> None:
         run_eagerly=model.run_eagerly,
         steps_per_execution=at_once,
         jit_compile=model.jit_compile,
+        auto_scale_loss=False,  # where it is wanted, the user's optimizer scales already
     )
     for name in _SHARED:
         setattr(tail, name, getattr(model, name))

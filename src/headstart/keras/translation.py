@@ -71,6 +71,8 @@ def translate(graph: Graph, shapes: Sequence[Shape]) -> Any:
 
 def _translate_call(call: Call, values: Mapping[Key, Value]) -> Value:
     operation, kind = call.operation, type(call.operation).__name__
+    if kind == "GetItem":
+        return _get_item(call, values)
     rule = _RULES.get(kind)
     if rule is None or not type(operation).__module__.startswith("keras."):
         raise Untranslatable(f"layer '{call.name}' ({kind})")
@@ -97,6 +99,8 @@ def _arguments(call: Call, values: Mapping[Key, Value]) -> list[Value]:
             found.append(values[call.inputs[id(item)]])
         elif isinstance(item, int | float):
             found.append(Value(_constant(np.float32(item)), first=False))
+        elif hasattr(item, "__array__") and hasattr(item, "shape"):  # a tensor of numbers, such as a mean
+            found.append(Value(_constant(_numbers(item)), first=False))
         else:
             raise Untranslatable(f"called on a {type(item).__name__}")
     return found
@@ -400,6 +404,45 @@ def _concatenate(layer: Any, inputs: list[Value]) -> Value:
     return Value(ops.concat(ports, 1 if first else rank - 1).output(0), first=first)
 
 
+def _get_item(call: Call, values: Mapping[Key, Value]) -> Value:
+    """One channel, or all in reverse order: what ``preprocess_input`` takes from an image."""
+    tensor, key = call.arguments.args
+    port = _last(values[call.inputs[id(tensor)]])
+    chosen: Any
+    if key[0] is Ellipsis and len(key) == 2 and isinstance(key[1], int):
+        chosen = key[1]
+    elif key == (Ellipsis, slice(None, None, -1)) and tensor.shape[-1] is not None:
+        chosen = list(reversed(range(tensor.shape[-1])))
+    else:
+        raise Untranslatable(f"layer '{call.name}' takes [{key}]")
+    indices = ops.constant(np.array(chosen, np.int64))
+    return Value(ops.gather(port, indices, -1).output(0), first=False)
+
+
+def _stack(operation: Any, inputs: list[Value]) -> Value:
+    rank = _rank(inputs[0].port) + 1
+    if operation.axis % rank != rank - 1:
+        raise Untranslatable(f"axis {operation.axis}")
+    ports = [ops.unsqueeze(_last(value), -1).output(0) for value in inputs]
+    return Value(ops.concat(ports, -1).output(0), first=False)
+
+
+def _resizing(layer: Any, inputs: list[Value]) -> Value:
+    if layer.interpolation != "bilinear" or layer.antialias:
+        raise Untranslatable(f"interpolation {layer.interpolation}, antialias {layer.antialias}")
+    if layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio:
+        raise Untranslatable("keeps the aspect ratio")
+    node = ops.interpolate(
+        _first(_image(inputs[0])),
+        [layer.height, layer.width],
+        "linear_onnx",
+        "sizes",
+        coordinate_transformation_mode="half_pixel",
+        axes=ops.constant(np.array([2, 3], np.int64)),
+    )
+    return Value(node.output(0), first=True)
+
+
 def _reshape(layer: Any, inputs: list[Value]) -> Value:
     node = ops.reshape(_last(inputs[0]), [0, *layer.target_shape], True)
     return Value(node.output(0), first=False)
@@ -439,8 +482,10 @@ _RULES: dict[str, Rule] = {
     "ReLU": _relu,
     "Rescaling": _rescaling,
     "Reshape": _reshape,
+    "Resizing": _resizing,
     "SeparableConv2D": _separable_conv2d,
     "SpatialDropout2D": _same,
+    "Stack": _stack,
     "Subtract": _merging(ops.subtract),
     "TrueDivide": _merging(ops.divide),
     "ZeroPadding2D": _zero_padding2d,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +14,14 @@ from headstart.backbones.keras_graph import functional_of
 from headstart.errors import OptionError
 from headstart.keras.caching import Features
 from headstart.keras.cutting import Cut, cut_model
-from headstart.keras.execution import PROBE, check_inputs, without_surprises
-from headstart.keras.inputs import flat_arrays, refuse_random, why_not_source
+from headstart.keras.execution import PROBE, check_inputs, made_up, without_surprises
+from headstart.keras.inputs import flat_arrays, refuse_misfit, refuse_random, why_not_source
 from headstart.places import cache_folder
 
 BACKWARD = 2
 """Multiply-adds of a trained layer's backward pass, in forward passes: for the inputs and for the weights."""
 
-_WORTH = 1.1
+WORTH = 1.1
 """Predicted speed-up from which caching is taken."""
 
 _LIGHT_TAIL = 0.05
@@ -81,8 +82,17 @@ def wants_keras(cut: Cut) -> bool:
     return statistics or whole - prefix > _LIGHT_TAIL * whole
 
 
-def judge(model: Any, settings: dict[str, Any], *, cache: bool | str, runtime: str) -> Verdict:
+def judge(
+    model: Any, settings: dict[str, Any], *, cache: bool | str, runtime: str, traced: Cut | str | None = None
+) -> Verdict:
     """Whether, and where, to cut.
+
+    Args:
+        model: a built one.
+        settings: of ``model.fit``.
+        cache: as `headstart.keras.fit` takes it.
+        runtime: likewise.
+        traced: a cut that holds though the layers say something else, or why ``model.fit`` must go on.
 
     Raises:
         OptionError: random augmentation stands in front of the frozen layers, or comes with the data; or
@@ -90,20 +100,22 @@ def judge(model: Any, settings: dict[str, Any], *, cache: bool | str, runtime: s
     """
     if cache is False:
         return Verdict(None, "cache=False")
-    reason = cannot(model)
+    reason = traced if isinstance(traced, str) else cannot(model)
     if reason is not None:
         return Verdict(None, reason)
-    cut = cut_model(model)
+    cut = traced if isinstance(traced, Cut) else cut_model(model)
     arrays = flat_arrays(model, settings["x"])
-    if cut.own_code and arrays is not None:
-        cut = without_surprises(cut, check_inputs([array[:PROBE] for array in arrays], cut.prefix))
+    if cut.own_code:
+        few = made_up(cut.prefix) if arrays is None else [array[:PROBE] for array in arrays]
+        cut = without_surprises(cut, check_inputs(few, cut.prefix))
     if not cut.multiply_adds[0]:
         return Verdict(None, f"nothing is frozen that computes anything{_first_stop(cut)}")
     for source in (settings["x"], _validation_source(settings)):
         if source is not None and flat_arrays(model, source) is None:
             reason = why_not_source(source)
-            if reason or cut.own_code:
-                return Verdict(None, reason or f"layer '{cut.own_code[0]}' has code that is not Keras's")
+            if reason:
+                return Verdict(None, reason)
+            refuse_misfit(source, model=model, inputs=[cut.graph.specs[key] for key in cut.graph.inputs])
             refuse_random(source)
     return _pays(model, settings, cut, cache=cache, runtime=_settle(cut, runtime))
 
@@ -127,7 +139,8 @@ def _pays(model: Any, settings: dict[str, Any], cut: Cut, *, cache: bool | str, 
     ratio = speed_up(cut, epochs=epochs)
     if epochs == 1 and arrays is not None and Features(cut, model.dtype_policy, runtime).missing(arrays) == 0:
         ratio = speed_up(cut, epochs=1, cached=True)
-    if cache is not True and ratio < _WORTH:
+    again = _asked_again(model, epochs)
+    if cache is not True and ratio < WORTH and not (again and speed_up(cut, epochs=2) >= WORTH):
         why = "one epoch reuses nothing" if epochs == 1 else f"predicted {ratio:.2f} times as fast"
         return Verdict(None, f"{why}{_first_stop(cut)}")
     size = cut.bytes_per_image
@@ -144,6 +157,15 @@ def _pays(model: Any, settings: dict[str, Any], cut: Cut, *, cache: bool | str, 
     return Verdict(cut, f"predicted {ratio:.1f} times as fast", runtime)
 
 
+def _asked_again(model: Any, epochs: int) -> bool:
+    """Whether a model is trained for one epoch as the last time: a loop of calls is epochs, too."""
+    before, _last_epochs[model] = _last_epochs.get(model), epochs
+    return epochs == 1 == before
+
+
+_last_epochs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
 def _first_stop(cut: Cut) -> str:
     return f" (the frozen part ends at '{cut.stops[0].layer}': {cut.stops[0].reason})" if cut.stops else ""
 
@@ -151,7 +173,10 @@ def _first_stop(cut: Cut) -> str:
 def cannot(model: Any) -> str | None:
     """Why a model cannot be divided at all; None if it can."""
     if functional_of(model) is None:
-        return f"{type(model).__name__} is no built Functional or Sequential model"
+        kind = type(model).__name__
+        if isinstance(model, keras.Sequential):
+            return f"the {kind} model is not built yet (model.build((None, 96, 96, 3)), for instance)"
+        return f"{kind} is neither a Functional nor a Sequential model, so its layers cannot be told apart"
     for name in _OWN_METHODS:
         owner = next((base for base in type(model).__mro__ if name in vars(base)), None)
         if name in vars(model) or (owner is not None and not owner.__module__.startswith("keras.")):
