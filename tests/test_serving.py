@@ -385,6 +385,21 @@ def test_a_full_queue_sheds_at_once_and_answers_everything_it_accepted(
     assert client.post("/predict", files=files(photo)).status_code == 200
 
 
+def test_what_would_hardly_be_answered_in_time_is_shed_instead_of_accepted(
+    make: Callable[..., TestClient], photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make(limits=replace(SMALL, answer_seconds=8.0))
+    desk = client.app.state.desk  # type: ignore[attr-defined]
+    with held(monkeypatch) as gate, ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(client.post, "/predict", files=files(photo))
+        until(lambda: desk.batcher.waiting == 1)
+        time.sleep(2.1)  # nothing was answered for a quarter of what an answer may take
+        assert client.post("/predict", files=files(photo)).status_code == 503
+        gate.set()
+        assert accepted.result().status_code == 200
+    assert client.post("/predict", files=files(photo)).status_code == 200
+
+
 def test_bodies_under_way_are_bounded_together(make: Callable[..., TestClient], photo: Path) -> None:
     client = make()
     desk = client.app.state.desk  # type: ignore[attr-defined]

@@ -31,6 +31,9 @@ _LONGEST_RETRY = 60
 _MEMORY = 0.2
 """Share of the newest batch in the running pace."""
 
+_ON_TIME, _SILENT = 0.5, 0.25
+"""Shares of the seconds that an answer may take: what the queue may promise, how long nothing may come."""
+
 Result = NDArray[np.float32] | ImageError
 
 
@@ -110,13 +113,24 @@ class Batcher:
         return min(_LONGEST_RETRY, max(1, math.ceil(self._waiting * self._pace)))
 
     def check_room(self, images: int = 1) -> None:
-        """Refuse what has no place in the queue.
+        """Refuse what has no place in the queue, or would hardly be answered in time.
 
         Raises:
             Overloaded: so many images do not fit in now.
         """
-        if self._waiting + images > self._limits.queue:
+        if self._waiting + images > self._limits.queue or self._is_late():
             raise Overloaded(self.retry_after())
+
+    def _is_late(self) -> bool:
+        """Whether what waits will take too long at the pace so far, or nothing was answered for too long.
+
+        A machine that other programs keep busy fills the queue with more than it can answer in time.
+        """
+        if not self._waiting:
+            return False
+        silent = time.perf_counter() - self._settled
+        allowed = self._limits.answer_seconds
+        return self._waiting * self._pace > _ON_TIME * allowed or silent > _SILENT * allowed
 
     async def predict(self, served: Served, images: Sequence[bytes]) -> list[Result]:
         """Probabilities, float32 [C], of each image file, or why there are none.
