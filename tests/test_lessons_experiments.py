@@ -133,8 +133,8 @@ def claim_example(fields: dict[str, Any]) -> None:
 
 def claim_gradients(fields: dict[str, Any]) -> None:
     assert fields["backward_ratio"] > 1.0, "twice the arithmetic; a busy machine may blur the time"
-    assert fields["first_frozen"] < 0.9 * fields["last_frozen"], "measured: a third to a half"
-    assert fields["first_frozen"] < 0.9 * fields["step"]
+    assert fields["first_frozen"] < fields["last_frozen"], "a core's own time; measured: 0.82 to 0.89"
+    assert fields["last_frozen"] < 1.1 * fields["step"]
 
 
 def claim_preparation(fields: dict[str, Any]) -> None:

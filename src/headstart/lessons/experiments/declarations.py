@@ -269,7 +269,7 @@ _TABLE = (
         "What one training step costs: forward alone, and with nothing, the first or the last half frozen.",
         "steps:gradients_way",
         (
-            _number("repeats", "steps of each kind", 5, 25, 3, 200),
+            _number("repeats", "steps of each kind", 9, 25, 3, 200),
             _number("batch_size", "images per step", 8, 16, 2, 64),
             _side(64, 96),
         ),
