@@ -402,11 +402,18 @@ def test_a_few_training_steps_are_timed_with_the_loop_that_trains() -> None:
     pytest.importorskip("timm")
     from headstart.plans.timing import TRAINING_STEPS, time_training
 
-    opened, each = time_training(
-        load_backbone("builtin", size=32), depth=8, classes=3, batch_size=4, clock=FakeClock(step=1.2)
-    )
-    assert each == pytest.approx(1.2 / (4 * TRAINING_STEPS))
+    network = load_backbone("builtin", size=32)
+    options = {"depth": 8, "classes": 3, "batch_size": 4}
+    clock = FakeClock(step=1.2)
+    opened, each = time_training(network, **options, clock=clock)
+    assert each == pytest.approx(1.2 / 4)
     assert opened == pytest.approx(0.0)
+    assert clock.now - 100.0 == pytest.approx(
+        1.2 * (1 + TRAINING_STEPS)
+    )  # asked at the start and after each step
+    busy = FakeClock(step=1.2)
+    assert time_training(network, **options, most=2.0, clock=busy)[1] == pytest.approx(1.2 / 4)
+    assert busy.now - 100.0 == pytest.approx(1.2 * (1 + 2))  # left after the second step
 
 
 def test_stages_share_what_was_timed_by_their_multiply_adds() -> None:

@@ -28,7 +28,6 @@ from headstart.plans.memory import Observation, Rates, RateStore
 from headstart.plans.rows import Plan, Row, allowance, memory_bytes, room_for, stage_seconds
 from headstart.plans.timing import (
     BATCHES,
-    TRAINING_EPOCHS,
     TRAINING_STEPS,
     PrefixTiming,
     StorageTiming,
@@ -284,10 +283,14 @@ def _basis(request: _Request) -> str:
 
 def _affordable(request: _Request, cost: Sequence[Estimate]) -> bool:
     """Whether a timing stays within what the plan may take, although it may take longer than expected."""
-    session = request.session
-    fit = add(jobs.estimates(request.job(missing=1.0), session.rates)).seconds
     at_most = add(cost).seconds * math.exp(add(cost).spread)
-    return session.taken + at_most < max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
+    return request.session.taken + at_most < _allowed(request)
+
+
+def _allowed(request: _Request) -> float:
+    """Seconds that the whole plan may take, for what this row describes."""
+    fit = add(jobs.estimates(request.job(missing=1.0), request.session.rates)).seconds
+    return max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
 
 
 def _prefix_cost(request: _Request, *, batch_size: int) -> list[Estimate]:
@@ -302,7 +305,7 @@ def _prefix_cost(request: _Request, *, batch_size: int) -> list[Estimate]:
 def _training_cost(request: _Request) -> list[Estimate]:
     """What it takes to import PyTorch and run the steps of `time_training`."""
     rates, job = request.session.rates, request.job(missing=1.0)
-    images = TRAINING_STEPS * TRAINING_EPOCHS * job.batch_size
+    images = TRAINING_STEPS * job.batch_size
     forward = job.tail_macs / jobs.TRAIN_RATE
     running = images * forward * jobs.FORWARD_AND_BACKWARD
     return [
@@ -378,6 +381,7 @@ def _time_training(request: _Request) -> None:
         depth=request.depth,
         classes=job.classes,
         batch_size=job.batch_size,
+        most=_allowed(request) - session.taken,
         clock=session.clock,
     )
     forward = job.tail_macs / jobs.TRAIN_RATE

@@ -1,5 +1,6 @@
 """Times decoding, a prefix, the cache and a few training steps on this machine, with this data."""
 
+import math
 import os
 import statistics
 import tempfile
@@ -35,9 +36,8 @@ _ENOUGH = 0.15
 
 _SMALL_ERROR = 0.03
 
-TRAINING_STEPS = 2
-TRAINING_EPOCHS = 2
-"""Run by `time_training`; the first epoch pays for warming up."""
+TRAINING_STEPS = 4
+"""Run by `time_training` at most; the first pays for warming up and does not count."""
 
 _WARM_UP_BATCHES = 1
 _RECORDS = 32
@@ -169,12 +169,14 @@ def time_training(
     depth: int,
     classes: int,
     batch_size: int,
+    most: float = math.inf,
     clock: Clock = time.perf_counter,
 ) -> tuple[float, float]:
     """Seconds to get the thawed stages ready and through a first step; seconds per image of later steps.
 
     The activations are noise: how long a step takes does not depend on what is in them. The very loop that
-    will train them is timed, a first epoch (which pays for warming up) apart from the others.
+    will train them is timed. It is left after the second step where that makes more than ``most`` seconds in
+    all, which a busy machine can.
 
     Raises:
         MissingExtra: PyTorch is not installed.
@@ -187,15 +189,20 @@ def time_training(
     tail = module.tail(depth)
     size = backbone.preprocess.size
     shape = backbone.stages[depth - 1].shape if depth else (3, size, size)
-    noise = _Noise((TRAINING_STEPS * batch_size, *shape), classes)
+    noise = _Noise(((TRAINING_STEPS + 1) * batch_size, *shape), classes)
     head = LinearHead(
         "ridge", np.zeros((backbone.dimensions, classes), np.float32), np.zeros(classes, np.float32)
     )
     ends: list[float] = []
-    config = TailConfig(epochs=TRAINING_EPOCHS, batch_size=batch_size, learning_rate=1e-6, patience=None)
-    train_tail(tail, head, noise, None, config=config, progress=lambda _: ends.append(clock()))
-    later = statistics.median(b - a for a, b in pairwise(ends))
-    return ends[0] - begun - later, later / len(noise.labels)
+
+    def stop() -> bool:
+        ends.append(clock())
+        return len(ends) >= TRAINING_STEPS or (len(ends) > 1 and ends[-1] - begun > most)
+
+    config = TailConfig(epochs=1, batch_size=batch_size, learning_rate=1e-6, patience=None)
+    train_tail(tail, head, noise, None, config=config, stop=stop)
+    step = statistics.median(b - a for a, b in pairwise(ends))
+    return ends[0] - begun - step, step / batch_size
 
 
 class _Noise:
