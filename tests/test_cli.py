@@ -282,3 +282,22 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(run: Path) -> None:
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "headstart", "--version"], capture_output=True, text=True)
     assert done.stdout == headstart("--version").stdout and done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("load", "given", "expected"),
+    [
+        (0.5, {}, {}),
+        (99999.0, {}, {"GOMP_SPINCOUNT": "1000"}),
+        (99999.0, {"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_threads_wait_asleep_where_others_keep_the_cores_busy(
+    load: float, given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.__main__ import wait_asleep_where_busy
+
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    environment = dict(given)
+    wait_asleep_where_busy(environment)
+    assert environment == expected

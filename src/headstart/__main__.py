@@ -9,6 +9,7 @@ import atexit
 import os
 import signal
 import sys
+from collections.abc import MutableMapping
 
 STOPPED = "\nheadstart: stopped; every feature computed so far is kept: the same command goes on from here"
 """After an empty line, as click has it: a terminal stands behind its ^C."""
@@ -21,6 +22,7 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     way_out = _WayOut()
     way_out.guard()
+    wait_asleep_where_busy(os.environ)
     try:
         from headstart.cli import main as command
 
@@ -37,6 +39,25 @@ def main() -> None:
         sys.exit(STOPPED_CODE)
     finally:
         way_out.open = True
+
+
+def wait_asleep_where_busy(environment: MutableMapping[str, str]) -> None:
+    """Where other programs keep the cores busy, let threads of linear algebra sleep while they wait.
+
+    GNU's OpenMP, which PyTorch brings along, spins some 300,000 times before a thread sleeps: best on a quiet
+    machine, but on a busy one the thread that is waited for does not get the core. Measured beside programs
+    that wanted two cores five times over: a training step of a small tail 0.1 s instead of 1.4 to 5.4. It
+    reads this once, when it is loaded; what the user set stays.
+    """
+    chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"} & environment.keys()
+    if chosen or not hasattr(os, "getloadavg"):
+        return
+    try:
+        busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    except OSError:  # not to be had
+        return
+    if busy:
+        environment["GOMP_SPINCOUNT"] = "1000"
 
 
 class _WayOut:
