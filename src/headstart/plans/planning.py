@@ -43,8 +43,8 @@ LEAST_ALLOWANCE = 3.0
 """Seconds that a plan may always take."""
 
 ALLOWED_SHARE = 0.05
-"""Share of the fit it describes that a plan may take, where that is more. A tenth is aimed at, but of a fit whose
-first estimate may be twice too long, since training often stops early."""
+"""Share of the fit it describes that a plan may take, where that is more. A tenth is aimed at, but the first
+estimate of a fit may be twice too long, since training often stops early."""
 
 _SAMPLE = 24
 """Images decoded to time decoding."""
