@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,24 @@ def test_evaluate_measures_on_other_images(run: Path, make_photos, tmp_path: Pat
     done = headstart("evaluate", run, make_photos(tmp_path / "others", per_class=4, seed=9), "--json")
     found = json.loads(done.stdout)
     assert found["images"] == 12 and 0 <= found["accuracy"] <= 1
+
+
+def test_evaluate_records_a_run_that_report_and_runs_know(run: Path, photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for name in ("model.onnx", "classifier.json"):
+        shutil.copy(run / name, folder)
+    refused = headstart("report", folder)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert f"headstart evaluate {folder} DATA --record" in refused.stderr
+    done = headstart("evaluate", folder, photos, "--record")
+    assert done.returncode == 0 and f"headstart report {folder}" in done.stdout
+    assert headstart("report", folder, "--out", tmp_path / "report.md").returncode == 0
+    listed = json.loads(headstart("runs", "--json").stdout)
+    assert [(each["path"], each["depth"]) for each in listed if not each["trained"]] == [(str(folder), "all")]
+    assert "trained elsewhere" in headstart("runs", folder).stdout
+    again = headstart("evaluate", run, photos, "--record")
+    assert again.returncode == 2 and "record of this classifier's training" in again.stderr
 
 
 def test_evaluate_refuses_classes_it_does_not_know(run: Path, photos: Path) -> None:

@@ -554,6 +554,21 @@ def test_a_keras_model_becomes_a_classifier(tmp_path: Path) -> None:
     assert len(model.layers[-1]._inbound_nodes) == nodes
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of the ONNX writer, about NumPy
+def test_a_keras_model_has_a_report_once_its_evaluation_is_recorded(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip(ONNX_WRITER)
+    import headstart
+    from headstart.reports import find, report
+
+    made = subject.to_classifier(tiny(), tmp_path / "saved", classes=["squares", "discs", "bars"])
+    run = headstart.record_evaluation(made, photos)
+    right = [Path(each.path).parent.name == each.label for each in made.predict(photos)]
+    assert run.accuracy == {"validation": None, "test": pytest.approx(np.mean(right))}
+    assert run.config.backbone.startswith("keras:") and run.to_dict()["depth"] is None
+    facts = report(find(tmp_path / "saved")).facts
+    assert np.sum(facts["confusion"]) == 48 and ["trained", "elsewhere"] in facts["setting"]
+
+
 def test_a_model_that_is_no_image_classifier_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="expected 2 classes"):
         subject.to_classifier(tiny(), tmp_path, classes=["a", "b"])

@@ -42,9 +42,10 @@ from schemathesis.specs.openapi.checks import (
 
 import headstart
 from conftest import write_photos
-from headstart.classifier import CLASSIFIER_FILE, MODEL_FILE, Classifier
+from headstart.classifier import MODEL_FILE, Classifier
 from headstart.errors import OptionError, RunError
 from headstart.hosts import names_for
+from headstart.runs import CLASSIFIER_FILE
 from headstart.serving import connections
 from headstart.serving.app import create_app
 from headstart.serving.connections import BoundedProtocol

@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "fit": "headstart.fitting",
     "compare": "headstart.comparisons",
+    "evaluate": "headstart.evaluation",
+    "record_evaluation": "headstart.evaluation",
     "export": "headstart.exports",
     "load": "headstart.classifier",
     "Classifier": "headstart.classifier",
@@ -25,11 +27,13 @@ __all__ = [
     "Run",
     "__version__",
     "compare",
+    "evaluate",
     "export",
     "fit",
     "load",
     "load_backbone",
     "read_dataset",
+    "record_evaluation",
 ]
 
 

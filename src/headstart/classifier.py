@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dataset import Sample, Skipped, list_images
+from headstart.dataset import Sample, Skipped, content_hash, list_images
 from headstart.errors import ImageError, OptionError, ParityError, RunError
-from headstart.images import CENTRE, Preprocess, open_image, render, shortest_side_needed
+from headstart.images import CENTRE, ImageFacts, Preprocess, open_image, render, shortest_side_needed
+from headstart.runs import CLASSIFIER_FILE, RunStore
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
-CLASSIFIER_FILE = "classifier.json"
 
 _BATCH = 32
 _WINDOW = 8 * _BATCH
@@ -32,6 +32,15 @@ _WINDOW = 8 * _BATCH
 _PARITY = {"f32": 2e-3, "bf16": 6e-2}
 """Largest difference of a probability that a reloaded model may show. bf16 keeps 8 bits of a value, and
 a head that multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image as the network sees it, and what is known of its file; ``content`` is its `content_hash`."""
+
+    pixels: NDArray[np.uint8]
+    facts: ImageFacts
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -121,14 +130,23 @@ class Classifier:
 
     def render(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | str]:
         """Pixels of each sample, or why there are none."""
+        return [found if isinstance(found, str) else found.pixels for found in self._see(samples)]
+
+    def look(self, samples: Sequence[Sample]) -> list[Look | str]:
+        """Each sample rendered, with its content's hash and its facts, or why it cannot be."""
+        return self._see(samples, hashed=True)
+
+    def _see(self, samples: Sequence[Sample], *, hashed: bool = False) -> list[Look | str]:
         side = shortest_side_needed(self.preprocess, (CENTRE,))
 
-        def work(sample: Sample) -> NDArray[np.uint8] | str:
+        def work(sample: Sample) -> Look | str:
             try:
-                image, _ = open_image(sample.source.read(), shortest_side=side)
-                return render(image, self.preprocess, CENTRE)
+                data = sample.source.read()
+                image, facts = open_image(data, shortest_side=side)
+                pixels = render(image, self.preprocess, CENTRE)
             except ImageError as error:
                 return str(error)
+            return Look(pixels, facts, content_hash(data) if hashed else b"")
 
         if len(samples) == 1:
             return [work(samples[0])]
@@ -204,8 +222,6 @@ def load(run: str | Path) -> Classifier:
     """
     folder = Path(run)
     if not (folder / CLASSIFIER_FILE).exists():
-        from headstart.runs import RunStore
-
         folder = RunStore().find(run).path
     try:
         facts = json.loads((folder / CLASSIFIER_FILE).read_text(encoding="utf-8"))

@@ -33,6 +33,7 @@ from headstart.sources import (
     FileSource,
     Listing,
     Source,
+    ZipSource,
     list_folder,
     list_zip,
     printable,
@@ -50,7 +51,9 @@ __all__ = [
     "assign_splits",
     "check_shares",
     "content_hash",
+    "describe",
     "list_images",
+    "place_of",
     "printable",
     "read_dataset",
 ]
@@ -108,6 +111,22 @@ class Dataset:
     def labels(self) -> npt.NDArray[np.int64]:
         """Every sample's label, int64 [N]."""
         return np.fromiter((sample.label for sample in self.samples), dtype=np.int64, count=len(self.samples))
+
+
+def place_of(sample: Sample) -> dict[str, str]:
+    """Where the image can be read again; nothing for arrays, which only the caller has."""
+    source = sample.source
+    if isinstance(source, FileSource):
+        return {"file": str(Path(source.path).absolute())}
+    if isinstance(source, ZipSource) and source.archive.filename:
+        return {"file": str(Path(source.archive.filename).absolute()), "member": source.member.filename}
+    return {}
+
+
+def describe(sample: Sample, *, label: str, split: str | None, content: bytes | None) -> dict[str, Any]:
+    """An image as the files of a run have it: name, label, side, hash (hex, empty if unreadable), place."""
+    known = {"path": sample.name, "label": label, "split": split, "content": (content or b"").hex()}
+    return {**known, **place_of(sample)}
 
 
 def content_hash(data: bytes | npt.NDArray[Any]) -> bytes:

@@ -1,18 +1,55 @@
-"""Measures a saved classifier on other labelled images."""
+"""Measures a saved classifier on other labelled images, and records that as a run where there is none."""
 
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from headstart import checks
 from headstart.classifier import Classifier
-from headstart.dataset import Skipped, read_dataset
-from headstart.errors import DatasetError
+from headstart.dataset import Dataset, Skipped, describe, read_dataset
+from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
+from headstart.images import ImageFacts
 from headstart.metrics import Evaluation
 from headstart.metrics import evaluate as measure
+from headstart.runs import (
+    CLASSIFIER_FILE,
+    RUN_FILE,
+    Run,
+    RunConfig,
+    RunStore,
+    answer,
+    fingerprint,
+    new_id,
+    read_run,
+    seconds_since,
+    software,
+    timestamp,
+    write_images,
+    write_predictions,
+)
 
 _WINDOW = 256
 """Images decoded before they are run: bounds memory."""
+
+_BATCH = 32
+"""What `Classifier.probabilities` runs at once."""
+
+_SIDE = "test"
+"""Which side of the split recorded images are on: nothing was trained or chosen on them here."""
+
+_TRAINED_ELSEWHERE = (
+    "trained elsewhere, so there is no record of its training: every image counts as a test image, and "
+    "those that it was trained on, if any, flatter the accuracy"
+)
 
 
 def evaluate(
@@ -22,9 +59,71 @@ def evaluate(
 
     Labels are matched by name, so the folder may hold fewer classes than the classifier knows.
 
+    Args:
+        classifier: from `load`, or just made.
+        source: labelled images, as `read_dataset` takes them.
+        progress: called with (phase, done, total).
+
+    Returns:
+        The scores, and the files that were left out.
+
     Raises:
         DatasetError: the data has a class that the classifier does not know, or no readable image.
     """
+    answers = _ask(classifier, _known(classifier, source), progress=progress)
+    return answers.evaluation, answers.skipped
+
+
+def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress | None = None) -> Run:
+    """Evaluate a classifier that was trained elsewhere, and save that in its folder as a run.
+
+    `headstart report` then has a report on it and `headstart runs` lists it. All images are its test images.
+    Recording again replaces the earlier evaluation; the record of a training is never replaced.
+
+    Args:
+        classifier: one that lies in a folder: from `load`, or from `headstart.keras.to_classifier`.
+        source: labelled images, as for `evaluate`.
+        progress: called with (phase, done, total).
+
+    Raises:
+        DatasetError: as for `evaluate`.
+        RunError: the folder has the record of a training, or cannot be written.
+    """
+    started = time.perf_counter()
+    folder = classifier.model.parent.absolute()
+    earlier = _replaceable(folder)
+    dataset = _known(classifier, source)
+    seconds = {"check": seconds_since(started)}
+    begun = time.perf_counter()
+    answers = _ask(classifier, dataset, progress=progress)
+    evaluation = answers.evaluation
+    seconds["evaluate"] = seconds_since(begun)
+    begun = time.perf_counter()
+    report = answers.report
+    seconds["check"] = round(seconds["check"] + seconds_since(begun), 3)
+    config = _config(classifier, dataset)
+    run = Run(
+        id=earlier.id if earlier else new_id(config.backbone.replace(":", "-")),
+        path=folder,
+        created=timestamp(),
+        config=config,
+        classes=classifier.classes,
+        images={"train": 0, "validation": 0, _SIDE: evaluation.images, "skipped": len(answers.skipped)},
+        accuracy={"validation": None, _SIDE: evaluation.accuracy},
+        macro_f1=evaluation.macro_f1,
+        evaluation={_SIDE: evaluation.to_dict()},
+        seconds=seconds,
+        cache={},
+        data=report.to_dict(),
+        notes=(_TRAINED_ELSEWHERE, *report.headline()),
+        versions=software(),
+        trained=False,
+    )
+    return _save(run, answers, started=started)
+
+
+def _known(classifier: Classifier, source: Any) -> Dataset:
+    """The labelled images, whose classes the classifier must know."""
     dataset = read_dataset(source, for_training=False)
     unknown = sorted(set(dataset.classes) - set(classifier.classes))
     if unknown:
@@ -32,23 +131,159 @@ def evaluate(
             f"{dataset.name}: the classifier does not know {', '.join(unknown[:3])}; "
             f"it knows {', '.join(classifier.classes[:8])}"
         )
-    position = np.array([classifier.classes.index(name) for name in dataset.classes], np.int64)
-    labels, rows, skipped = [], [], list(dataset.skipped)
+    return dataset
+
+
+# ------------------------------------------------------------------------------------------------ asking
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the classifier said of a data set; ``contents`` and ``facts`` are None where a file is unreadable.
+
+    Attributes:
+        classes: of the classifier; the data set may have fewer, and in another order.
+        probabilities: float32 [n, C], of the readable samples in their order.
+    """
+
+    classes: tuple[str, ...]
+    dataset: Dataset
+    probabilities: NDArray[np.float32]
+    contents: tuple[bytes | None, ...]
+    facts: tuple[ImageFacts | None, ...]
+    skipped: tuple[Skipped, ...]
+
+    @cached_property
+    def readable(self) -> list[int]:
+        """Indices of the samples that have an answer."""
+        return [index for index, content in enumerate(self.contents) if content is not None]
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        place = [self.classes.index(name) for name in self.dataset.classes]
+        labels = [place[self.dataset.samples[index].label] for index in self.readable]
+        return measure(self.probabilities, labels, classes=self.classes)
+
+    @property
+    def sides(self) -> list[str | None]:
+        return [None if content is None else _SIDE for content in self.contents]
+
+    @property
+    def report(self) -> checks.DataReport:
+        return checks.report(self.dataset, self.contents, self.facts, self.sides, self.skipped)
+
+    def label(self, index: int) -> str:
+        return self.dataset.classes[self.dataset.samples[index].label]
+
+
+def _ask(classifier: Classifier, dataset: Dataset, *, progress: Progress | None) -> _Answers:
+    rows: list[NDArray[np.float32]] = []
+    contents: list[bytes | None] = []
+    facts: list[ImageFacts | None] = []
+    skipped = list(dataset.skipped)
     for start in range(0, len(dataset.samples), _WINDOW):
         window = dataset.samples[start : start + _WINDOW]
-        rendered = classifier.render(window)
-        good = [
-            (sample, pixels)
-            for sample, pixels in zip(window, rendered, strict=True)
-            if not isinstance(pixels, str)
-        ]
-        skipped += [Skipped(s.name, p) for s, p in zip(window, rendered, strict=True) if isinstance(p, str)]
+        looks = classifier.look(window)
+        good = [look.pixels for look in looks if not isinstance(look, str)]
         if good:
-            rows.append(classifier.probabilities(np.stack([pixels for _, pixels in good])))
-            labels += [position[sample.label] for sample, _ in good]
+            rows.append(classifier.probabilities(np.stack(good)))
+        for sample, look in zip(window, looks, strict=True):
+            if isinstance(look, str):
+                skipped.append(Skipped(sample.name, look))
+            contents.append(None if isinstance(look, str) else look.content)
+            facts.append(None if isinstance(look, str) else look.facts)
         if progress:
             progress("evaluate", start + len(window), len(dataset.samples))
-    if not labels:
+    if not rows:
         raise DatasetError(f"{dataset.name}: no readable image; {skipped[0].name}: {skipped[0].reason}")
-    found = measure(np.concatenate(rows), np.array(labels), classes=classifier.classes)
-    return found, tuple(skipped)
+    return _Answers(
+        classes=classifier.classes,
+        dataset=dataset,
+        probabilities=np.concatenate(rows),
+        contents=tuple(contents),
+        facts=tuple(facts),
+        skipped=tuple(skipped),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- recording
+
+
+def _replaceable(folder: Path) -> Run | None:
+    """The evaluation that lies in the folder already; asked before the work, or the work would be lost."""
+    if not (folder / CLASSIFIER_FILE).exists():
+        raise RunError(f"{folder} has no {CLASSIFIER_FILE}; save the classifier first (classifier.save)")
+    earlier = read_run(folder) if (folder / RUN_FILE).exists() else None
+    if earlier and earlier.trained:
+        raise RunError(
+            f"{folder / RUN_FILE} is the record of this classifier's training, which an evaluation does not "
+            "replace; leave --record out to see the numbers alone"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(f"{folder} cannot be written; copy it to a folder of yours, or leave --record out")
+    return earlier
+
+
+def _config(classifier: Classifier, dataset: Dataset) -> RunConfig:
+    """What the classifier says of itself; what it does not say was decided elsewhere."""
+    about = classifier.about
+    taps = tuple(about.get("taps", ()))
+    return RunConfig(
+        data=dataset.name,
+        backbone=str(about.get("backbone", "unknown")),
+        size=classifier.preprocess.size,
+        depth=int(about.get("depth", 0)),
+        stages=int(about.get("stages", 0)),
+        head=str(about.get("head", "unknown")),
+        taps=None if taps in ((), ("features",)) else taps,
+        views=("centre",),
+        pretrained=True,
+        architecture=about.get("architecture"),
+        runtime="openvino",
+        precision=classifier.precision,
+        epochs=None,
+        batch_size=_BATCH,
+        learning_rate=None,
+        class_weights=None,
+        validation=0.0,
+        test=1.0,
+        seed=0,
+    )
+
+
+def _save(run: Run, answers: _Answers, *, started: float) -> Run:
+    """Write the record, `run.json` last: a folder that has one has all of it."""
+    begun = time.perf_counter()
+    images = _images(answers)
+    contents, sides = answers.contents, answers.sides
+    split = fingerprint((contents[i], sides[i], answers.label(i)) for i in range(len(contents)))
+    try:
+        (run.path / RUN_FILE).unlink(missing_ok=True)  # of an earlier evaluation
+        write_images(run.path, images, skipped=[(item.name, item.reason) for item in answers.skipped])
+        write_predictions(run.path, _said(answers, images), split=split)
+        took = {"save": seconds_since(begun), "total": seconds_since(started)}
+        run = replace(run, seconds={**run.seconds, **took})
+        partial = run.path / f".{RUN_FILE}.partial"
+        partial.write_text(json.dumps(run.to_dict(), indent=1, default=str))
+        partial.replace(run.path / RUN_FILE)
+    except OSError as error:
+        raise RunError(f"{run.path}: {error.strerror}; make room or copy the classifier elsewhere") from error
+    try:
+        RunStore().add(run)
+    except RunError as error:  # the folder is the truth and is complete; only the index lacks it
+        run = replace(run, notes=(*run.notes, f"saved, but not listed among the runs: {error}"))
+    return run
+
+
+def _images(answers: _Answers) -> list[dict[str, Any]]:
+    seen = enumerate(zip(answers.dataset.samples, answers.sides, answers.contents, strict=True))
+    return [
+        describe(sample, label=answers.label(index), split=side, content=content)
+        for index, (sample, side, content) in seen
+    ]
+
+
+def _said(answers: _Answers, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that have an answer, with it."""
+    rows = zip(answers.readable, answers.probabilities.tolist(), strict=True)
+    return [{**images[index], **answer(row, answers.classes)} for index, row in rows]

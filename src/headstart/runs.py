@@ -1,27 +1,33 @@
-"""Runs: what was trained, how, with what result, and where it lies.
+"""Runs: what was trained or measured, how, with what result, and where it lies.
 
 A run's folder is the truth (`run.json` inside it); the runs store is an index over all folders, in SQLite,
 safe under concurrent writers, so that a run is found by its id from any directory.
 """
 
+import hashlib
+import heapq
 import json
 import os
 import secrets
+import shlex
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headstart import __version__
 from headstart.errors import RunError
 from headstart.places import home_folder, make
 
 RUN_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.json"
 IMAGES_FILE = "images.json"
+SKIPPED_FILE = "skipped.json"
+CLASSIFIER_FILE = "classifier.json"
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class RunConfig:
     backbone: str  # name or path, as asked for
     size: int  # pixels a side that the backbone sees
     depth: int  # frozen stages, counted from the input
-    stages: int  # how many the backbone has; depth == stages means "all"
+    stages: int  # how many the backbone has; depth == stages means "all"; 0 where nobody knows
     head: str  # "ridge" or "softmax"
     taps: tuple[str, ...] | None  # what the head reads; None is the last vector alone
     views: tuple[str, ...]  # renderings of each training image
@@ -64,6 +70,9 @@ class RunConfig:
 class Run:
     """One training: its config, history, evaluation and cost. Seconds are wall-clock.
 
+    Where ``trained`` is False it is an evaluation alone, of a classifier that was trained elsewhere: all its
+    images are test images, it has no history and nothing was predicted.
+
     ``evaluation`` maps a split's name to `metrics.Evaluation.to_dict()`; ``accuracy`` to the share that is
     right, None where a split is empty.
     """
@@ -90,10 +99,12 @@ class Run:
         default_factory=dict
     )  # low, median, high of the whole command, set before the work; empty in runs of earlier versions
     predicted_phases: Mapping[str, float] = field(default_factory=dict)  # of the median, what was to come
+    trained: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart fit --json` prints and `run.json` holds."""
-        depth = "all" if self.config.depth == self.config.stages else self.config.depth
+        known = "all" if self.config.depth == self.config.stages else self.config.depth
+        depth = known if self.config.stages else None
         summary = {
             "run": self.id,
             "path": str(self.path),
@@ -295,6 +306,11 @@ def read_run(folder: Path) -> Run:
     try:
         return Run.from_dict(json.loads(file.read_text(encoding="utf-8")), path=folder)
     except FileNotFoundError:
+        if (folder / CLASSIFIER_FILE).exists():
+            raise RunError(
+                f"{folder} has a classifier and no record of a run; to have one, measure it on labelled "
+                f"images: headstart evaluate {shlex.quote(str(folder))} DATA --record"
+            ) from None
         raise RunError(f"{folder} is no run: it has no {RUN_FILE}; headstart runs lists the runs") from None
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} is damaged ({error!r}); fit again or restore the folder") from error
@@ -319,6 +335,77 @@ def read_predictions(folder: Path) -> dict[str, Any]:
         raise RunError(f"{folder} has no {PREDICTIONS_FILE}; fit again to have one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} is damaged ({error!r}); fit again or restore the folder") from error
+
+
+_TOP = 3
+"""Labels kept for each image: the one called, and the two that it was nearly called."""
+
+
+def answer(probabilities: Sequence[float], classes: Sequence[str]) -> dict[str, Any]:
+    """What was said of an image, as `predictions.json` has it beside what `dataset.describe` says."""
+    best = heapq.nlargest(_TOP, range(len(classes)), key=probabilities.__getitem__)
+    top = [[classes[i], round(probabilities[i], 5)] for i in best]
+    return {"predicted": top[0][0], "probability": top[0][1], "top": top}
+
+
+def write_predictions(folder: Path, images: Sequence[Mapping[str, Any]], *, split: str) -> None:
+    """Write what `read_predictions` reads.
+
+    In ASCII, like all of these files (`json.dumps` escapes the rest): the name of a file that is no UTF-8
+    must come back as it was, and a folder reads the same under every locale.
+    """
+    (folder / PREDICTIONS_FILE).write_text(json.dumps({"split": split, "images": images}))
+
+
+def write_images(
+    folder: Path, images: Sequence[Mapping[str, Any]], *, skipped: Iterable[tuple[str, str]]
+) -> None:
+    """What a report or a person may want later: every image, its side and its place; the files left out.
+
+    Args:
+        folder: of the run.
+        images: each as `dataset.describe` says it.
+        skipped: name and reason of each file that was left out.
+    """
+    (folder / IMAGES_FILE).write_text(json.dumps(with_stamps(images)))
+    left_out = [{"path": name, "reason": reason} for name, reason in skipped]
+    (folder / SKIPPED_FILE).write_text(json.dumps(left_out, indent=1))
+
+
+def with_stamps(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same with the size and the time of change of each one's file, by which a change is noticed."""
+    stamps: dict[str, dict[str, int]] = {}
+    for image in images:
+        file = str(image.get("file", ""))
+        if file and file not in stamps:
+            try:
+                found = os.stat(file)
+                stamps[file] = {"size": found.st_size, "modified": found.st_mtime_ns}
+            except OSError:
+                stamps[file] = {}
+    return [{**image, **stamps.get(str(image.get("file", "")), {})} for image in images]
+
+
+def fingerprint(images: Iterable[tuple[bytes | None, str | None, str]]) -> str:
+    """Hex digits that change with any image's content, side or label: results on it can be compared.
+
+    Args:
+        images: content hash (None where it could not be read), side and label of each.
+    """
+    lines = [f"{content.hex()} {split} {label}" for content, split, label in images if content is not None]
+    return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=12).hexdigest()
+
+
+def software() -> dict[str, str]:
+    """The versions of what decides a run's numbers."""
+    import platform
+    from importlib.metadata import version
+
+    return {
+        "headstart": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "openvino", "pillow")},
+    }
 
 
 class RunStore:

@@ -1,34 +1,65 @@
 """`headstart evaluate`: a saved classifier on other labelled images."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from headstart.cli.terminal import json_option, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from headstart.runs import Run
 
 
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("images", metavar="DIR|CSV|ZIP")
+@click.option(
+    "--record", is_flag=True, help="Save it as a run, where the classifier has none: then report works."
+)
 @json_option
-def command(run: str, images: str, as_json: bool) -> None:
+def command(run: str, images: str, record: bool, as_json: bool) -> None:
     """Measure a saved classifier on labelled images that it was not trained on.
 
     \b
     headstart evaluate RUN photos-2/
+    headstart evaluate my-classifier/ photos/ --record
     """
     from headstart.classifier import load
-    from headstart.evaluation import evaluate
+    from headstart.evaluation import evaluate, record_evaluation
 
+    classifier = load(run)
     with progress_bar() as bar:
-        found, skipped = evaluate(load(run), images, progress=bar)
+        if record:
+            recorded = record_evaluation(classifier, images, progress=bar)
+            scores, skipped = recorded.evaluation["test"], recorded.data["skipped"]
+        else:
+            found, left_out = evaluate(classifier, images, progress=bar)
+            scores = found.to_dict()
+            skipped = [{"name": item.name, "reason": item.reason} for item in left_out]
     if as_json:
-        print_json(
-            {**found.to_dict(), "skipped": [{"path": item.name, "reason": item.reason} for item in skipped]}
-        )
+        where = {"run": recorded.id, "path": str(recorded.path)} if record else {}
+        listed = [{"path": item["name"], "reason": item["reason"]} for item in skipped]
+        print_json({**where, **scores, "skipped": listed})
         return
-    low, high = found.interval
-    click.echo(
-        f"accuracy {found.accuracy:.1%} ({low:.1%} to {high:.1%}) on {found.images} images, "
-        f"macro-F1 {found.macro_f1:.3f}, calibration error {found.calibration_error:.3f}"
-    )
+    click.echo(_summary(scores))
+    if record:
+        click.echo(_where(recorded))
     for item in skipped:
-        click.echo(f"headstart: {item.name}: {item.reason}; skipped", err=True)
+        click.echo(f"headstart: {item['name']}: {item['reason']}; skipped", err=True)
+
+
+def _summary(scores: dict[str, Any]) -> str:
+    low, high = scores["interval"]
+    return (
+        f"accuracy {scores['accuracy']:.1%} ({low:.1%} to {high:.1%}) on {scores['images']} images, "
+        f"macro-F1 {scores['macro_f1']:.3f}, calibration error {scores['calibration_error']:.3f}"
+    )
+
+
+def _where(run: "Run") -> str:
+    import shlex
+
+    here = Path.cwd()
+    folder = run.path.relative_to(here) if run.path.is_relative_to(here) else run.path
+    return f"recorded as run {run.id}; see it with: headstart report {shlex.quote(str(folder))}"

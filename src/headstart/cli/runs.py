@@ -1,4 +1,4 @@
-"""`headstart runs`: what was trained so far."""
+"""`headstart runs`: what was trained and recorded so far."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from headstart.runs import Run, RunStore, sweep
 
 _KEYS = {
     "created": lambda run: run.created,
-    "accuracy": lambda run: run.accuracy.get("validation") or -1.0,
+    "accuracy": lambda run: _accuracy(run),
     "seconds": lambda run: -run.seconds["total"],
 }
 
@@ -55,6 +55,12 @@ def command(name: str | None, contains: str, sort: str, limit: int, calibration:
         click.echo(table([_row(run) for run in runs], header=_HEADER, right=[4, 5, 6]))
 
 
+def _accuracy(run: Run) -> float:
+    """On validation images; on test images where there are no others, as in an evaluation."""
+    found = [run.accuracy.get(split) for split in ("validation", "test")]
+    return next((share for share in found if share is not None), -1.0)
+
+
 _HEADER = ["run", "data", "backbone", "depth", "validation", "test", "seconds"]
 
 
@@ -91,6 +97,7 @@ def _show_calibration(runs: list[Run], *, as_json: bool) -> None:
 def _row(run: Run) -> list[str]:
     config = run.config
     depth = "all" if config.depth == config.stages else f"{config.depth} of {config.stages}"
+    depth = depth if run.trained else "-"
     name = config.data if len(config.data) <= 32 else "..." + config.data[-29:]
     shares = [_percent(run.accuracy.get(split)) for split in ("validation", "test")]
     return [
@@ -109,13 +116,13 @@ def _percent(share: float | None) -> str:
 
 def _details(run: Run) -> str:
     config = run.config
+    frozen = f"{config.depth} of {config.stages} stages frozen" if run.trained else "trained elsewhere"
     validation, test = (_percent(run.accuracy.get(split)) for split in ("validation", "test"))
     lines = [
         f"{run.id}  ({run.created})",
         f"folder    {run.path}",
         f"data      {config.data}: " + ", ".join(f"{count} {split}" for split, count in run.images.items()),
-        f"backbone  {config.backbone} at {config.size} px, {config.depth} of {config.stages} stages frozen, "
-        f"{config.runtime} {config.precision}",
+        f"backbone  {config.backbone} at {config.size} px, {frozen}, {config.runtime} {config.precision}",
         f"head      {config.head}" + (f", reading {', '.join(config.taps)}" if config.taps else ""),
         f"accuracy  validation {validation}, test {test}",
         "seconds   " + ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in run.seconds.items()),

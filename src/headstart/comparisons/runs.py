@@ -17,10 +17,16 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
 
     Raises:
         OptionError: fewer than two runs.
-        RunError: they were measured on different splits, or have no predictions.
+        RunError: they were measured on different splits, have no predictions, or one was trained elsewhere.
     """
     if len(runs) < 2:
         raise OptionError("a comparison needs two runs or more")
+    elsewhere = next((run for run in runs if not run.trained), None)
+    if elsewhere:
+        raise RunError(
+            f"run {elsewhere.id} evaluates a classifier that was trained elsewhere: it has no validation "
+            "images and no seconds of training to compare; leave it out, its report has its accuracy"
+        )
     predictions = [read_predictions(run.path) for run in runs]
     same_split([(run.id, found["split"]) for run, found in zip(runs, predictions, strict=True)])
     order, labels = _validation(runs[0], predictions[0]["images"])

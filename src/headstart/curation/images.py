@@ -68,8 +68,14 @@ def as_given(run: Run) -> list[dict[str, Any]]:
     """Every image of a run before corrections, as `images.json` describes them.
 
     Raises:
-        RunError: the file is missing, or of a version that did not say where the images lie.
+        RunError: the run trained nothing; or the file is missing, or of a version that did not say where
+            the images lie.
     """
+    if not run.trained:
+        raise RunError(
+            f"run {run.id} evaluates a classifier that was trained elsewhere, so its head cannot be trained "
+            "again; put labels right in the data itself, or fit a classifier on it"
+        )
     file = run.path / AS_GIVEN_FILE
     file = file if file.exists() else run.path / IMAGES_FILE
     try:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from headstart.classifier import WEIGHTS_FILE
 from headstart.curation.images import collect, corrections_of, network_of, wanted_of
-from headstart.dataset import ArraySource, Sample, list_images
+from headstart.dataset import ArraySource, Sample, list_images, place_of
 from headstart.errors import ImageError, OptionError, RunError
 from headstart.features import Extraction, FeatureCache, Progress, extract
-from headstart.fitting.predictions import place_of
 from headstart.heads import LinearHead
 from headstart.images import CENTRE
 from headstart.places import cache_folder

@@ -49,7 +49,7 @@ def card(subject: Subject, form: Format, *, parity: Parity, int8: Int8Cost | Non
         "parity": parity.to_dict(),
         "int8": int8.to_dict() if int8 else None,
         "versions": versions(form, int8=int8 is not None),
-        "training_versions": dict(run.versions) if run else {},
+        "training_versions": dict(run.versions) if run and run.trained else {},
     }
 
 
@@ -121,13 +121,18 @@ def limits(subject: Subject, *, int8: Int8Cost | None) -> list[str]:
         found.append("No image was held out, so its accuracy was never measured.")
     else:
         low, high = run.evaluation[side]["interval"]
+        which = " of the same collection" if run.trained else ""
         found.append(
-            f"Its accuracy was measured on {run.evaluation[side]['images']} images of the same collection: "
+            f"Its accuracy was measured on {run.evaluation[side]['images']} images{which}: "
             f"{low:.1%} to {high:.1%} with 95 % confidence; expect less on pictures of another kind."
         )
         found += _weakest(run.evaluation[side]["per_class"])
     if "test" not in run.evaluation and side == "validation":
         found.append("The images that it was measured on may have been used to choose it.")
+    if not run.trained:
+        found.append(
+            "It was trained elsewhere; whether on some of the images that it was measured on is not known."
+        )
     if not run.config.pretrained:
         found.append("It was trained from random weights on this collection alone.")
     if int8 is not None:
@@ -205,12 +210,12 @@ def markdown(facts: Mapping[str, Any]) -> str:
     """The card for people."""
     model, wanted = facts["model"], facts["input"]
     eight = ", int8" if model["int8"] else ""
+    frozen = f", {model['depth']} of {model['stages']} stages frozen" if "stages" in model else ""
     shape = ", ".join(map(str, wanted["shape"]))
     parts = [
         f"# Image classifier: {', '.join(facts['classes'][:8])}{' …' if len(facts['classes']) > 8 else ''}",
         f"Format: {model['export']}{eight}. Backbone: {model.get('backbone', 'unknown')} "
-        f"({model.get('architecture', 'unknown')}), {model.get('depth', '?')} of "
-        f"{model.get('stages', '?')} stages frozen, head: {model.get('head', 'unknown')}. "
+        f"({model.get('architecture', 'unknown')}){frozen}, head: {model.get('head', 'unknown')}. "
         f"Run: {model['run'] or 'not recorded'}. "
         f"Made: {model['made']}.",
         "## What goes in, what comes out",

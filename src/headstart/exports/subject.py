@@ -51,6 +51,11 @@ class Subject:
             raise RunError(
                 f"{self.folder} has no {RUN_FILE}, which {what} needs; export the run's own folder"
             )
+        if not self.run.trained:
+            raise RunError(
+                f"{self.folder} was trained elsewhere, and {what} needs the record of its training; onnx and "
+                "openvino do not"
+            )
         return self.run
 
     @cached_property

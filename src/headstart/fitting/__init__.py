@@ -5,15 +5,12 @@ The steps, each of which a caller may take alone: `prepare` looks at every image
 """
 
 import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from headstart import __version__
 from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import RunError
@@ -37,6 +34,7 @@ from headstart.runs import (
     new_folder,
     new_id,
     seconds_since,
+    software,
     timestamp,
 )
 from headstart.runtimes import select
@@ -232,9 +230,5 @@ def _run(
         head_fit=trained.fit,
         data=prepared.report.to_dict(),
         notes=(*prepared.report.headline(), *prepared.extraction.backbone.notes, *trained.notes),
-        versions={
-            "headstart": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "openvino", "pillow")},
-        },
+        versions=software(),
     )

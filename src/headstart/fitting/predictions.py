@@ -1,6 +1,5 @@
 """What a run said of each held-out image: for reports, and for comparisons image by image."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dataset import FileSource, Sample
+from headstart.dataset import describe
 from headstart.fitting.preparation import Prepared
-from headstart.runs import PREDICTIONS_FILE
-from headstart.sources import ZipSource
-
-_TOP = 3
-"""Labels kept for each image: the one called, and the two that it was nearly called."""
+from headstart.runs import answer, write_predictions
 
 
 def save_predictions(
@@ -32,36 +27,14 @@ def save_predictions(
         for split, rows in probabilities.items()
         for entry in _entries(prepared, split=split, probabilities=rows)
     ]
-    content = {"split": prepared.fingerprint, "images": images}
-    # Escaped to ASCII: the name of a file that is no UTF-8 must come back as it was.
-    (folder / PREDICTIONS_FILE).write_text(json.dumps(content))
+    write_predictions(folder, images, split=prepared.fingerprint)
 
 
 def _entries(prepared: Prepared, *, split: str, probabilities: NDArray[np.float32]) -> list[dict[str, Any]]:
     classes = prepared.dataset.classes
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
     entries = []
-    for row, image in enumerate(prepared.images(split)):
-        sample = prepared.dataset.samples[image]
-        top = [[classes[i], round(float(probabilities[row, i]), 5)] for i in order[row]]
-        entry = {
-            "path": sample.name,
-            "content": (prepared.extraction.hashes[image] or b"").hex(),
-            "split": split,
-            "label": classes[sample.label],
-            "predicted": top[0][0],
-            "probability": top[0][1],
-            "top": top,
-        }
-        entries.append(entry | place_of(sample))
+    for row, image in zip(probabilities.tolist(), prepared.images(split), strict=True):
+        sample, content = prepared.dataset.samples[image], prepared.extraction.hashes[image]
+        known = describe(sample, label=classes[sample.label], split=split, content=content)
+        entries.append({**known, **answer(row, classes)})
     return entries
-
-
-def place_of(sample: Sample) -> dict[str, str]:
-    """Where the image can be read again; nothing for arrays, which only the caller has."""
-    source = sample.source
-    if isinstance(source, FileSource):
-        return {"file": str(Path(source.path).absolute())}
-    if isinstance(source, ZipSource) and source.archive.filename:
-        return {"file": str(Path(source.archive.filename).absolute()), "member": source.member.filename}
-    return {}

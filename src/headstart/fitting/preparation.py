@@ -1,6 +1,5 @@
 """Look at every image once: features cached, problems found, splits drawn."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from headstart.dataset import SPLITS, Dataset, Skipped, assign_splits
 from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
 from headstart.places import cache_folder
-from headstart.runs import RunConfig, seconds_since
+from headstart.runs import RunConfig, fingerprint, seconds_since
 from headstart.runtimes import Runtime
 
 
@@ -43,12 +42,8 @@ class Prepared:
     def fingerprint(self) -> str:
         """Hex digits that change with any image's content, label or side: results on it can be compared."""
         classes, samples = self.dataset.classes, self.dataset.samples
-        lines = [
-            f"{found.hex()} {split} {classes[sample.label]}"
-            for found, split, sample in zip(self.extraction.hashes, self.splits, samples, strict=True)
-            if found is not None
-        ]
-        return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=12).hexdigest()
+        seen = zip(self.extraction.hashes, self.splits, samples, strict=True)
+        return fingerprint((content, split, classes[sample.label]) for content, split, sample in seen)
 
     def images(self, split: str) -> NDArray[np.int64]:
         """Indices of the split's samples."""

@@ -1,11 +1,7 @@
 """Writes a run's folder, and checks that what was written says what the training said."""
 
-import json
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +9,11 @@ from numpy.typing import NDArray
 from headstart.backbones import Backbone, Tap
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity, load
 from headstart.composition import compose
+from headstart.dataset import describe
 from headstart.errors import ParityError
-from headstart.fitting.predictions import place_of
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, thawed_graph
-from headstart.runs import IMAGES_FILE, RunConfig
+from headstart.runs import RunConfig, write_images
 
 _PARITY_IMAGES = 8
 _SLOWER = (
@@ -76,38 +72,12 @@ def _save_weights(folder: Path, trained: Trained) -> None:
 
 
 def _save_details(folder: Path, prepared: Prepared) -> None:
-    """What a report or a person may want later: every image, its side and its place; the files left out.
-
-    In ASCII (`json.dumps` escapes the rest), so that a folder reads the same under every locale.
-    """
     samples, hashes = prepared.dataset.samples, prepared.extraction.hashes
     images = [
-        {
-            "path": sample.name,
-            "label": prepared.dataset.classes[sample.label],
-            "split": split,
-            "content": (content or b"").hex(),
-            **place_of(sample),
-        }
+        describe(sample, label=prepared.dataset.classes[sample.label], split=split, content=content)
         for sample, split, content in zip(samples, prepared.splits, hashes, strict=True)
     ]
-    (folder / IMAGES_FILE).write_text(json.dumps(with_stamps(images)))
-    skipped = [{"path": item.name, "reason": item.reason} for item in prepared.skipped]
-    (folder / "skipped.json").write_text(json.dumps(skipped, indent=1))
-
-
-def with_stamps(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same with the size and the time of change of each one's file, by which a change is noticed."""
-    stamps: dict[str, dict[str, int]] = {}
-    for image in images:
-        file = str(image.get("file", ""))
-        if file and file not in stamps:
-            try:
-                found = os.stat(file)
-                stamps[file] = {"size": found.st_size, "modified": found.st_mtime_ns}
-            except OSError:
-                stamps[file] = {}
-    return [{**image, **stamps.get(str(image.get("file", "")), {})} for image in images]
+    write_images(folder, images, skipped=[(item.name, item.reason) for item in prepared.skipped])
 
 
 @dataclass(frozen=True)

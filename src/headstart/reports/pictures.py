@@ -107,8 +107,9 @@ class HeatAlbum:
 def _loaded(folder: Path | None) -> "Classifier | None":
     if folder is None:
         return None
-    from headstart.classifier import CLASSIFIER_FILE, load
+    from headstart.classifier import load
     from headstart.errors import RunError
+    from headstart.runs import CLASSIFIER_FILE
 
     if not (folder / CLASSIFIER_FILE).exists():
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import RunError
-from headstart.runs import RUN_FILE, Run, read_predictions
+from headstart.runs import RUN_FILE, SKIPPED_FILE, Run, read_predictions
 
 MISTAKES = 12
 """Most confident mistakes shown."""
@@ -29,6 +29,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     notes = list(run.notes) + ([problem] if problem else [])
     return {
         "kind": "run",
+        "trained": run.trained,
         "id": run.id,
         "created": run.created,
         "data": run.config.data,
@@ -81,8 +82,15 @@ def _score(split: str, found: Any) -> dict[str, Any]:
 
 
 def _setting(run: Run) -> list[list[str]]:
-    """What was trained, as (word, value) for people."""
+    """What was trained or measured, as (word, value) for people."""
     config = run.config
+    if not run.trained:
+        return [
+            ["backbone", f"{config.backbone} at {config.size} px"],
+            ["trained", "elsewhere"],
+            ["head", config.head],
+            ["runtime", f"{config.runtime}, {config.precision}"],
+        ]
     frozen = "all" if config.depth == config.stages else f"{config.depth} of {config.stages} stages"
     weights = "pre-trained" if config.pretrained else "random (from scratch)"
     rows = [
@@ -192,15 +200,18 @@ def _names(item: Any) -> str:
 
 def _skipped(run: Run) -> list[dict[str, str]]:
     try:
-        found = json.loads((run.path / "skipped.json").read_text())
+        found = json.loads((run.path / SKIPPED_FILE).read_text())
     except (OSError, ValueError):
         return []
     return [{"path": str(item["path"]), "reason": str(item["reason"])} for item in found]
 
 
 def _command(run: Run, entries: Sequence[dict[str, Any]]) -> str:
-    """The command that repeats the run; every option that is not its default."""
+    """The command that repeats the run; of a training, every option that is not its default."""
     config = run.config
+    if not run.trained:
+        words = ["headstart", "evaluate", str(run.path), _source(entries) or config.data, "--record"]
+        return " ".join(map(shlex.quote, words))
     words = ["headstart", "fit", _source(entries) or config.data, "--backbone", config.backbone]
     words += ["--size", str(config.size)]
     if config.architecture:

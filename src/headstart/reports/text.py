@@ -28,7 +28,7 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
         ],
     )
     yield _bullets([*facts["notes"], *facts["findings"]])
-    yield "## What was trained"
+    yield "## What was trained" if facts["trained"] else "## What was measured"
     yield _table(["", ""], facts["setting"])
     yield "## Time"
     yield time_sentence(facts)

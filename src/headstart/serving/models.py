@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.classifier import CLASSIFIER_FILE, MODEL_FILE, Classifier, load
+from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.errors import HeadstartError, RunError
 from headstart.images import CENTRE, open_image, render, shortest_side_needed
-from headstart.runs import RUN_FILE, RunStore, timestamp
+from headstart.runs import CLASSIFIER_FILE, RUN_FILE, RunStore, timestamp
 
 _log = logging.getLogger(__name__)
 

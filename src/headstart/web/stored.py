@@ -92,7 +92,7 @@ def listed(site: Site) -> list[Run]:
     if site.learner is None:
         return []
     runs = RunStore(site.home).select(limit=2 * SHOWN)
-    return [run for run in runs if run.path.is_dir()][:SHOWN]
+    return [run for run in runs if run.trained and run.path.is_dir()][:SHOWN]
 
 
 def choose(runs: Iterable[Run], identity: str) -> Run | None:

@@ -45,6 +45,7 @@ def _environment() -> Environment:
         span=lambda pair: f"{pair[0]:.0%} to {pair[1]:.0%}",
         seconds=human_seconds,
         when=when,
+        frozen=frozen,
         last=lambda path: str(path).rsplit("/", 1)[-1],
         count=lambda number: f"{number:,}",
         sentence=lambda text: f"{text[:1].upper()}{text[1:].removesuffix('.')}.",
@@ -103,6 +104,8 @@ def score(run: Any) -> Mapping[str, Any] | None:
 def frozen(run: Any) -> str:
     """How much of the network was left as it is."""
     config = run.config
+    if not run.trained:
+        return "trained elsewhere"
     if not config.pretrained:
         return "from scratch"
     return "all frozen" if config.depth == config.stages else f"{config.depth} of {config.stages} frozen"
