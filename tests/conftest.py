@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from browsing import Visit, chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401 (before TensorFlow: after it, a CUDA build of PyTorch ends the process)
 
 CLASSES = ("bars", "discs", "squares")
 
