@@ -56,4 +56,8 @@ def target(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    fuzz(target, seeds(), modules=["headstart.sources", "headstart.dataset"])
+    fuzz(
+        target,
+        seeds(),
+        modules=["headstart.sources", "headstart.dataset.reading", "headstart.dataset.tables"],
+    )

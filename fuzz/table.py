@@ -40,4 +40,4 @@ def target(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    fuzz(target, seeds(), modules=["headstart.dataset"])
+    fuzz(target, seeds(), modules=["headstart.dataset.reading", "headstart.dataset.tables"])

@@ -1,0 +1,35 @@
+"""Data sets: a folder, a table, a zip or arrays become labelled images with a class list and splits.
+
+Layouts that `read_dataset` understands:
+
+* a folder (or zip) of class folders; images may lie in folders within a class folder;
+* `train/`, `val/` (or `valid/`, `validation/`) and `test/`, each with class folders inside;
+* a CSV or Parquet file with the columns `path`, `label` and, if wanted, `split`; paths are relative to it;
+* a pair of arrays `(X, y)`.
+
+Listing opens no image: what cannot be decoded is found, named and counted later, in the one decoding pass.
+"""
+
+from headstart.dataset.reading import are_splits, list_images, read_dataset
+from headstart.dataset.splits import assign_splits, check_shares
+from headstart.dataset.values import SPLITS, Dataset, Sample, Skipped, content_hash, describe, place_of
+from headstart.sources import ArraySource, FileSource, Source, printable
+
+__all__ = [
+    "SPLITS",
+    "ArraySource",
+    "Dataset",
+    "FileSource",
+    "Sample",
+    "Skipped",
+    "Source",
+    "are_splits",
+    "assign_splits",
+    "check_shares",
+    "content_hash",
+    "describe",
+    "list_images",
+    "place_of",
+    "printable",
+    "read_dataset",
+]

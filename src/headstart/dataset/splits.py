@@ -1,0 +1,130 @@
+"""Which side each image is on: training, validation or test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headstart.dataset.values import Dataset
+from headstart.errors import DatasetError, OptionError
+
+
+def assign_splits(
+    dataset: Dataset,
+    hashes: Sequence[bytes | None],
+    groups: Sequence[Sequence[int]],
+    *,
+    validation: float = 0.15,
+    test: float = 0.15,
+) -> tuple[str | None, ...]:
+    """Every sample's side; None where its hash is None (it could not be read).
+
+    An image's own side is a pure function of its content: the hash, read as a number from 0 to 1, is below
+    `test`, below `test + validation`, or above both. So each class is split in these shares in expectation,
+    and adding or removing other images changes nothing. A group of near-duplicates goes whole to the most
+    held-out side of any of its members (test before validation before train): adding an image can move
+    another one only away from training, and only if the two are in one group. A class of so few images that
+    all would be held out keeps the one nearest to training, until it has grown, rather than fail.
+
+    Splits that the data set gives win. Where it gives some but no validation, that is carved out of its
+    training images by the same rule, and its test images stay as they are.
+
+    Args:
+        dataset: The labelled images.
+        hashes: `content_hash` of each sample, or None.
+        groups: Disjoint lists of indices into the samples.
+        validation: Share of the images, from 0 to less than 1.
+        test: Likewise; both together stay below 1.
+
+    Raises:
+        OptionError: The shares leave nothing to train on.
+        DatasetError: A class is left without any training image.
+    """
+    check_shares(validation=validation, test=test)
+    given = [sample.split for sample in dataset.samples]
+    carve = any(given) and "validation" not in given
+    sides: list[str | None] = []
+    for split, digest in zip(given, hashes, strict=True):
+        if digest is None:
+            sides.append(None)
+        elif split is None:
+            sides.append(_own_side(digest, validation=validation, test=test))
+        elif split == "train" and carve:
+            sides.append(_own_side(digest, validation=validation, test=0.0))
+        else:
+            sides.append(split)
+    _keep_groups_together(sides, given, groups, carve=carve)
+    _train_every_class(dataset, sides, hashes, groups)
+    _refuse_untrained_classes(dataset, sides)
+    return tuple(sides)
+
+
+def check_shares(*, validation: float, test: float) -> None:
+    """Refuse shares that leave nothing to train on, before any image is looked at.
+
+    Raises:
+        OptionError: One is not from 0 to less than 1, or both together reach 1.
+    """
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise OptionError(
+            f"splits: validation and test must be 0 or more and together below 1, got {validation} and {test}"
+        )
+
+
+def _own_side(digest: bytes, *, validation: float, test: float) -> str:
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if position < test:
+        return "test"
+    return "validation" if position < test + validation else "train"
+
+
+def _keep_groups_together(
+    sides: list[str | None], given: Sequence[str | None], groups: Sequence[Sequence[int]], *, carve: bool
+) -> None:
+    """Move each group's free members to its most held-out side; images of given sides stay there."""
+    for group in groups:
+        present = {sides[index] for index in group}
+        if len(present - {None}) < 2:
+            continue
+        side = "test" if "test" in present else "validation"
+        for index in group:
+            if sides[index] is not None and given[index] is None:
+                sides[index] = side
+            elif sides[index] is not None and given[index] == "train" and carve and "validation" in present:
+                sides[index] = "validation"
+
+
+def _train_every_class(
+    dataset: Dataset,
+    sides: list[str | None],
+    hashes: Sequence[bytes | None],
+    groups: Sequence[Sequence[int]],
+) -> None:
+    """Give each class without a training image one of its own, with that one's near-duplicates."""
+    trained = {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    if len(trained) == len(dataset.classes):
+        return
+    together = {index: group for group in groups for index in group}
+    nearest = sorted(range(len(sides)), key=lambda index: hashes[index] or b"", reverse=True)
+    for index in nearest:
+        label, moving = dataset.samples[index].label, together.get(index, [index])
+        given = {dataset.samples[member].split for member in moving}
+        if label in trained or sides[index] is None or not given <= {"train", None}:
+            continue
+        for member in moving:
+            if sides[member] is not None:
+                sides[member] = "train"
+                trained.add(dataset.samples[member].label)
+
+
+def _refuse_untrained_classes(dataset: Dataset, sides: Sequence[str | None]) -> None:
+    trained = {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    for label, name in enumerate(dataset.classes):
+        if label not in trained:
+            held = sum(
+                sample.label == label and side is not None
+                for sample, side in zip(dataset.samples, sides, strict=True)
+            )
+            raise DatasetError(
+                f"{dataset.name}: class {name} has no training image (readable: {held}, all held out); "
+                "add images, or give the splits yourself with train/ and val/ folders"
+            )
