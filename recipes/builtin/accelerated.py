@@ -175,7 +175,7 @@ def train(
                     first.step,
                     plan.steps,
                     plan.sizes_at(share)[0],
-                    pace.line(plan.steps - first.step),
+                    pace.line(round((1 - share) * plan.steps)),
                 )
             share = clock.share(first.step)
             if kept and share >= kept[0]:

@@ -114,6 +114,11 @@ def _three(text: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def _known(facts: Path) -> float | None:
+    """The `transfer` of the backbone that is to be replaced."""
+    return json.loads(facts.read_text(encoding="utf-8")).get("transfer") if facts.exists() else None
+
+
 def main() -> None:
     """Export a file of weights."""
     import timm
@@ -125,7 +130,11 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--crop-fraction", type=float, default=0.875)
-    parser.add_argument("--transfer", type=float, help="ImageNet-like accuracy in percent, docs/choice.md")
+    parser.add_argument(
+        "--transfer",
+        type=float,
+        help="ImageNet-like accuracy in percent, docs/choice.md; by default what OUT_DIR has",
+    )
     options = parser.parse_args()
     with safe_open(options.weights, framework="pt") as file:
         metadata = file.metadata()
@@ -148,7 +157,9 @@ def main() -> None:
         architecture=metadata["architecture"],
         timm_kwargs=kwargs,
         preprocess=preprocess,
-        transfer=options.transfer,
+        transfer=_known(options.out_dir / f"{options.name}.json")
+        if options.transfer is None
+        else options.transfer,
     )
     print(json.dumps({key: facts[key] for key in ("architecture", "dimensions")}))
 
