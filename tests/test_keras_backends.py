@@ -45,3 +45,14 @@ def test_the_core_of_the_room_holds_on_every_backend(backend: str) -> None:
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{len(chosen)} passed" in done.stdout
+
+
+def test_pytorchs_networks_can_be_used_after_tensorflow_has_come_with_the_room() -> None:
+    for name in ("tensorflow", "triton", "timm"):
+        pytest.importorskip(name, reason="TensorFlow and a build of PyTorch with Triton do not get along")
+    program = "import tensorflow, headstart.keras, timm; timm.create_model('mobilenetv2_050'); print('alive')"
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "alive", done.stderr[-2000:]

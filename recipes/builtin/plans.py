@@ -149,9 +149,10 @@ _BUILTIN = Plan(
 
 PLANS: dict[str, Plan] = {
     "pilot": Plan(phases=(Phase(700_000, 64), Phase(200_000, 96)), learning_rate=3e-3, warm_up=0.06),
+    # what shipped until the long training, which takes architectures, losses and averages from these two
     "builtin": _BUILTIN,
     "builtin-large": replace(_BUILTIN, architecture="mobilenetv2_075"),
-    # what shipped before
+    # what shipped before that
     "distilled": _DISTILLED,
     "distilled-large": replace(
         _DISTILLED,
