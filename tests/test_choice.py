@@ -159,6 +159,23 @@ def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.
     assert choose(photos, "builtin@32", "builtin@96", "builtin@48").candidate.size == 96
 
 
+@pytest.mark.parametrize("taps", ["last", "all", "auto"])
+def test_finalists_are_judged_by_the_head_that_a_fit_would_give_them(
+    tmp_path: Path, make_photos: Any, taps: str
+) -> None:
+    photos = make_photos(tmp_path / "photos", per_class=20)
+    one, *others = sorted(photos.iterdir())
+    for number, path in enumerate(sorted(one.iterdir())[::3]):  # labelled wrongly: nothing gets all right
+        path.rename(others[number % len(others)] / f"wrong-{path.name}")
+    found = choose(photos, "builtin@32", "builtin@48", taps=taps)
+    for score in found.table:
+        run = headstart.fit(
+            photos, size=score.size, taps=taps, precision="f32", out=tmp_path / str(score.size)
+        )[1]
+        assert run.head_fit["loo_accuracy"] == score.probe.loo_accuracy < 1
+        assert run.accuracy["validation"] == score.validation_accuracy
+
+
 def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from headstart.tail import (  # noqa: E402
     parameter_groups,
     run_tail,
     schedule,
+    start_logits,
     train_tail,
 )
 
@@ -62,6 +63,10 @@ def small_tail(*, dropout=0.0):
     for name, stage in stages.items():
         tail.add_module(name, stage)
     return tail.eval()
+
+
+def one_hot(data):
+    return torch.nn.functional.one_hot(torch.from_numpy(data.labels), CLASSES).float()
 
 
 def ridge_start(tail, data):
@@ -111,6 +116,24 @@ def test_the_first_logits_are_the_calibrated_ridge_ones():
     features = run_tail(result.tail, train.values[0])
     np.testing.assert_allclose(result.head.probabilities(features), head.probabilities(features), atol=1e-4)
     assert head.temperature != 1
+
+
+def test_trainings_that_share_their_start_ask_the_validation_images_once():
+    train, validation, tail = maps(64), replace(maps(40, seed=1), asked=[]), small_tail()
+    head = ridge_start(tail, train)
+    alone = train_tail(tail, head, train, validation, config=CPU)
+    looks = len(validation.asked)
+    logits = start_logits(tail, head, validation, config=CPU)
+    validation.asked.clear()
+    shared = train_tail(tail, head, train, validation, config=CPU, start_logits=logits)
+    assert looks * len(alone.history) == len(validation.asked) * (1 + len(alone.history))
+    assert_same(shared, alone)
+    assert (shared.history, shared.best_epoch) == (alone.history, alone.best_epoch)
+    harmful = replace(CPU, learning_rate=1e-6)
+    sure = train_tail(
+        tail, head, train, validation, config=harmful, start_logits=logits + 1e6 * one_hot(validation)
+    )
+    assert sure.best_epoch == 0  # what the start is said to know decides, not a second look
 
 
 def test_norm_statistics_stay_as_pretrained_unless_asked():

@@ -231,6 +231,12 @@ def test_another_name_in_the_host_header_is_refused(world: World, host: str) -> 
     assert world.browser.get("/", headers={"host": host}).status_code == 421
 
 
+def test_two_host_headers_are_refused(world: World) -> None:
+    for hosts in (["127.0.0.1", "evil.example"], ["127.0.0.1", "127.0.0.1"]):
+        answer = world.browser.get("/", headers=[("host", host) for host in hosts])
+        assert answer.status_code == 421
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:8421", "localhost", "LOCALHOST:1", "[::1]:8421"])
 def test_the_names_of_this_machine_are_answered(world: World, host: str) -> None:
     assert world.browser.get("/", headers={"host": host}).status_code == 200

@@ -169,6 +169,7 @@ def train_tail(
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], object] | None = None,
     stop: Callable[[], bool] | None = None,
+    start_logits: torch.Tensor | None = None,
 ) -> TailResult:
     """Trains the tail and the head together.
 
@@ -181,12 +182,13 @@ def train_tail(
             view.
         config: How.
         input_transform: Applied to each batch before the tail; pixels need one, see `normalise_pixels`.
-        checkpoint: A file, written whole after every epoch. If it is there, left by a training that was
-            stopped,
+        checkpoint: A file, written whole after every epoch. If it is there, left by the same training that
+            was stopped, training goes on from it.
         progress: Called with the history's row after each epoch, the checkpoint already written;
             training ends where it returns True.
         stop: Asked before every step but the first; where it says yes the epoch ends there and training with
             it. That epoch's row speaks of the images it saw, and no checkpoint is written of it.
+        start_logits: What the start says of the validation images, see `start_logits`; None computes it.
 
     Returns:
         The best epoch's weights on validation (the start included, so training never makes it worse there);
@@ -203,7 +205,8 @@ def train_tail(
     resumed = checkpoint is not None and _resume(state, checkpoint, fingerprint=fingerprint)
     logits: torch.Tensor | None
     if validation is not None and not resumed and not config.scratch:
-        _, score, logits = run.validate(state.model, validation)
+        logits = run.logits(state.model, validation) if start_logits is None else start_logits
+        _, score = validation_scores(logits, validation.labels)
         state.keep_if_best(epoch=0, score=score, logits=logits)
     while len(state.history) < config.epochs and not _exhausted(state, config):
         epoch = len(state.history) + 1
@@ -211,7 +214,8 @@ def train_tail(
         row = {"epoch": float(epoch), **scores_seen}
         score, logits = (float(epoch), 0.0), None  # without validation images the latest is the best
         if validation is not None:
-            scores, score, logits = run.validate(state.model, validation)
+            logits = run.logits(state.model, validation)
+            scores, score = validation_scores(logits, validation.labels)
             row |= scores
         state.keep_if_best(epoch=epoch, score=score, logits=logits)
         state.history.append(row)
@@ -222,9 +226,23 @@ def train_tail(
     return _result(state, run, validation)
 
 
+def start_logits(
+    tail: nn.Module,
+    head: LinearHead,
+    images: Activations,
+    *,
+    config: TailConfig,
+    input_transform: InputTransform | None = None,
+) -> torch.Tensor:
+    """What a tail and head say of images before training, float32 [N, C]; trainings may share it."""
+    device = _device(config.device)
+    run = _Run(config, device, _precision(config), input_transform)
+    return run.logits(_start(tail, head, config=config, device=device).model, images)
+
+
 @dataclass(frozen=True)
 class _Run:
-    """One training's settings, and the two things done with them: an epoch and a validation."""
+    """One training's settings, and the two things done with them: an epoch, and logits of other images."""
 
     config: TailConfig
     device: torch.device
@@ -272,17 +290,6 @@ class _Run:
             "learning_rate": rate * _peak(config),
         }, seen == len(order)
 
-    def validate(
-        self, model: nn.Module, images: Activations
-    ) -> tuple[Epoch, tuple[float, float], torch.Tensor]:
-        """Validation scores, what to rank epochs by (accuracy, then the smaller loss), and the logits."""
-        logits = self.logits(model, images)
-        labels = torch.from_numpy(np.asarray(images.labels))
-        loss = float(nn.functional.cross_entropy(logits, labels))
-        accuracy = float((logits.argmax(dim=1) == labels).float().mean())
-        scores = {"validation_loss": loss, "validation_accuracy": accuracy}
-        return scores, (accuracy, -loss), logits
-
     def logits(self, model: nn.Module, images: Activations) -> torch.Tensor:
         """Logits of every image in its first view, float32 [N, C] on the CPU."""
         model.eval()
@@ -320,6 +327,14 @@ class _Run:
     def _class_weights(self) -> torch.Tensor | None:
         weights = self.config.class_weights
         return None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+
+def validation_scores(logits: torch.Tensor, labels: NDArray[np.int64]) -> tuple[Epoch, tuple[float, float]]:
+    """Validation scores, and what to rank epochs by: accuracy, then the smaller loss."""
+    wanted = torch.from_numpy(np.asarray(labels))
+    loss = float(nn.functional.cross_entropy(logits, wanted))
+    accuracy = float((logits.argmax(dim=1) == wanted).float().mean())
+    return {"validation_loss": loss, "validation_accuracy": accuracy}, (accuracy, -loss)
 
 
 def run_tail(

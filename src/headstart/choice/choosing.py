@@ -1,7 +1,7 @@
 """`--backbone auto`: a prior narrows the candidates, a probe halves them, two finalists see all images."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
@@ -22,6 +22,7 @@ from headstart.places import cache_folder
 from headstart.plans.budgets import beginning, interleaved
 from headstart.plans.candidates import Candidate, parse_candidates
 from headstart.plans.estimates import human_seconds
+from headstart.plans.jobs import TAP_IMAGES
 from headstart.runtimes import Runtime
 
 MOST_PROBED = 6
@@ -39,6 +40,8 @@ _HARDLY_BETTER = 0.0025
 
 _PASS_SHARE = 0.6
 """Share of the allowance that one finalist's pass over all images may take."""
+
+_ROWS_PER_CHUNK = 1024
 
 _BUILTIN_SIZES = (1.0, 1.5)
 """Sizes at which a built-in backbone is considered, in units of its own."""
@@ -118,7 +121,7 @@ class _Session:
     dataset: Dataset
     pool: Dataset
     runtime: Runtime
-    taps: bool
+    taps: str
     views: tuple[View, ...]
     validation: float
     test: float
@@ -151,7 +154,7 @@ def choose_backbone(
     *,
     runtime: Runtime,
     candidates: Sequence[str] | None = None,
-    taps: bool = False,
+    taps: str = "last",
     views: tuple[View, ...] = (CENTRE,),
     validation: float = 0.15,
     test: float = 0.15,
@@ -162,15 +165,16 @@ def choose_backbone(
     """Choose among backbones by how well their frozen features separate these images.
 
     Every rung looks at twice as many images as the one before and keeps the better half, by the leave-one-out
-    accuracy of a ridge head; two finalists see all images. Features go into the cache: the fit that follows
-    finds the winner's there. Test images take no part, except that near-duplicates, which only a look at all
-    images can group, are not yet kept apart in the rungs.
+    accuracy of a ridge head on the last layer; two finalists see all images, and their heads read the taps
+    that a fit would choose. Features go into the cache: the fit that follows finds the winner's there. Test
+    images take no part, except that near-duplicates, which only a look at all images can group, are not yet
+    kept apart in the rungs.
 
     Args:
         dataset: the labelled images.
         runtime: what executes the networks.
         candidates: names or files, each with ``@SIZE`` for another size; None for all that are here.
-        taps: the fit that follows reads taps, so they are extracted along.
+        taps: what the fit that follows reads, "auto", "last" or "all".
         views: the renderings that the fit wants; only finalists are given all.
         validation: share held out to choose on, where the data does not say.
         test: share that is not looked at, where the data does not say.
@@ -291,7 +295,7 @@ def _affordable(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:
 
 
 def _extract(session: _Session, entrant: _Entrant, dataset: Dataset, views: tuple[View, ...]) -> Extraction:
-    wanted = Wanted(depth=len(entrant.backbone.stages), views=views, taps=session.taps)
+    wanted = Wanted(depth=len(entrant.backbone.stages), views=views, taps=session.taps != "last")
     return extract(
         dataset.samples,
         entrant.backbone,
@@ -363,12 +367,22 @@ def _run_in_full(session: _Session, entrant: _Entrant) -> None:
     )
     train, validation = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "validation")
     labels = dataset.labels
+    taps = _taps(session, extraction, train)
+    width = {tap.name: tap.width(entrant.backbone) for tap in entrant.backbone.taps()}
+
+    def stream() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        for start in range(0, len(train), _ROWS_PER_CHUNK):
+            rows = train[start : start + _ROWS_PER_CHUNK]
+            yield extraction.features(rows, taps=taps, view=CENTRE), labels[rows]
+
     fitted = heads.fit_ridge(
-        (extraction.features(train, view=CENTRE), labels[train]), classes=len(dataset.classes)
+        stream,
+        classes=len(dataset.classes),
+        block_widths=[width[name] for name in taps],
     )
     right = fitted.loo_accuracy * len(train)
     if len(validation):
-        scores = fitted.head.logits(extraction.features(validation, view=CENTRE))
+        scores = fitted.head.logits(extraction.features(validation, taps=taps, view=CENTRE))
         correct = float((scores.argmax(axis=1) == labels[validation]).sum())
         entrant.validation_accuracy = correct / len(validation)
         right += correct
@@ -380,6 +394,22 @@ def _run_in_full(session: _Session, entrant: _Entrant) -> None:
             loo_accuracy=fitted.loo_accuracy,
             loo_error=fitted.loo_error,
         )
+
+
+def _taps(session: _Session, extraction: Extraction, train: NDArray[np.int64]) -> tuple[str, ...]:
+    """What the head of a fit would read of this backbone, see `heads.choose_taps`."""
+    names = tuple(tap.name for tap in extraction.backbone.taps())
+    if session.taps != "auto":
+        return names if session.taps == "all" else names[-1:]
+    labels = session.dataset.labels
+    rows = train[heads.stratified(labels[train], TAP_IMAGES, seed=0)]
+    return heads.choose_taps(
+        {name: extraction.features(rows, taps=[name], view=CENTRE) for name in names},
+        labels[rows],
+        classes=len(session.dataset.classes),
+        last=names[-1],
+        widest=heads.widest_taps(len(train)),
+    ).taps
 
 
 def _score(entrant: _Entrant) -> Score:

@@ -39,17 +39,17 @@ def of_training(
     config: RunConfig,
     train_seconds: float,
     evaluate_seconds: float,
+    evaluated: int,
     watch: Watch,
     rates: Rates,
 ) -> list[Observation]:
-    """What one training and the evaluation of its held-out images took."""
+    """What one training and the evaluation of so many held-out images took."""
     wanted = union([candidate], views=candidate.views)
     network = prepared.extraction.backbone
     job = jobs.describe(
         prepared.dataset, network, wanted=wanted, config=config, taps=candidate.taps, missing=0.0
     )
-    held_out = len(prepared.images("validation")) + len(prepared.images("test"))
-    job = replace(job, training=len(prepared.images("train")), held_out=held_out)
+    job = replace(job, training=len(prepared.images("train")), held_out=evaluated)
     outcome = Outcome({"train": train_seconds, "evaluate": evaluate_seconds}, hits=0, misses=0)
     seen = observations(job, outcome, watch, rates=rates)
     return [each for each in seen if each.quantity != "torch"]

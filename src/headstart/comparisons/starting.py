@@ -1,6 +1,7 @@
 """Where trainings with thawed stages begin: made once for all candidates and seeds that begin alike."""
 
 import time
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -9,7 +10,7 @@ from headstart.backbones.building import require_timm
 from headstart.comparisons.passes import Pass
 from headstart.comparisons.values import Candidate
 from headstart.fitting import Prepared
-from headstart.fitting.training import Start, Trained, initial_head
+from headstart.fitting.training import Start, Trained, initial_head, with_logits
 from headstart.runs import RunConfig
 
 
@@ -26,7 +27,8 @@ def start_torch(feature: str) -> None:
 class Starts:
     """Starting points of one pass: one network, the tail of one depth at a time, a head per choice of images.
 
-    From random weights each seed has a network of its own, of which nothing is kept.
+    What they say of the validation images is computed once as well. From random weights each seed has a
+    network of its own, of which nothing is kept.
     """
 
     def __init__(self, shared: Pass) -> None:
@@ -34,6 +36,7 @@ class Starts:
         self._module: tuple[Any, float] | None = None
         self._tail: tuple[int, Any, float] | None = None
         self._heads: dict[bytes, tuple[Trained, float]] = {}
+        self._logits: dict[tuple[int, bytes], tuple[Any, float]] = {}
 
     def of(
         self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: RunConfig
@@ -41,7 +44,16 @@ class Starts:
         """Where this training begins, and the seconds that it would take to get there alone."""
         head, head_seconds = self._head(candidate, prepared, network=network, config=config)
         tail, tail_seconds = self._tail_of(candidate, network=network)
-        return Start(tail, head), head_seconds + tail_seconds
+        start, seconds = Start(tail, head), head_seconds + tail_seconds
+        if not candidate.pretrained:
+            return start, seconds
+        key = candidate.depth, _images(prepared)
+        if key not in self._logits:
+            begun = time.perf_counter()
+            known = with_logits(start, prepared, config=config)
+            self._logits[key] = known.logits, time.perf_counter() - begun
+        logits, logits_seconds = self._logits[key]
+        return replace(start, logits=logits), seconds + logits_seconds
 
     def _tail_of(self, candidate: Candidate, *, network: Backbone) -> tuple[Any, float]:
         if network is not self._shared.network:
@@ -60,9 +72,14 @@ class Starts:
     def _head(
         self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: RunConfig
     ) -> tuple[Trained, float]:
-        key = prepared.images("train").tobytes() if candidate.pretrained else b""
+        key = _images(prepared) if candidate.pretrained else b""
         if key not in self._heads:
             begun = time.perf_counter()
             found = initial_head(prepared, network, config=config)
             self._heads[key] = found, time.perf_counter() - begun
         return self._heads[key]
+
+
+def _images(prepared: Prepared) -> bytes:
+    """Names the choice of training images, which decides the head."""
+    return prepared.images("train").tobytes()

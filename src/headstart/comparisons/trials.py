@@ -66,8 +66,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """A trial, what it says of the test images (only the choice will show it), what its seconds teach.
+    """A trial, what it says of the test images, what its seconds teach.
 
+    Of the test images only the first seed of the choice will show anything, so no other seed looks at them.
     ``draws`` says whether its epochs drew random numbers of PyTorch's, as dropout does.
     """
 
@@ -206,7 +207,8 @@ class Trainer:
             start=work.start,
         )
         train_seconds = work.start_seconds + time.perf_counter() - begun
-        evaluations = dict(_evaluations(prepared, trained))
+        splits = ("validation", "test") if work.seed == 0 else ("validation",)
+        evaluations = dict(_evaluations(prepared, trained, splits=splits))
         found, predicted, evaluate_seconds = evaluations["validation"]
         trial = Trial(
             candidate=candidate,
@@ -230,6 +232,7 @@ class Trainer:
             config=work.config,
             train_seconds=train_seconds,
             evaluate_seconds=sum(each[2] for each in evaluations.values()),
+            evaluated=sum(len(prepared.images(split)) for split in evaluations),
             watch=watch,
             rates=self._deadline.schedule.forecast.rates,
         )
@@ -272,9 +275,9 @@ def _stopper(deadline: Deadline, interrupted: Event | None) -> Stop | None:
 
 
 def _evaluations(
-    prepared: Prepared, trained: Any
+    prepared: Prepared, trained: Any, *, splits: Sequence[str]
 ) -> Iterator[tuple[str, tuple[metrics.Evaluation, tuple[int, ...], float]]]:
-    for split in ("validation", "test"):
+    for split in splits:
         images = prepared.images(split)
         if len(images):
             begun = time.perf_counter()

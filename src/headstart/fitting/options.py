@@ -90,7 +90,7 @@ class Options:
             dataset,
             runtime=runtime,
             candidates=sized(self.candidates, size=self.size),
-            taps=self.reads_taps and self.freeze in ("all", "auto"),
+            taps=self.taps if self.reads_taps and self.freeze in ("all", "auto") else "last",
             views=parse_views(self.views),
             validation=self.validation,
             test=self.test,

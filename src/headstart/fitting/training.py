@@ -30,10 +30,6 @@ _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
 
 _ROWS_PER_CHUNK = 1024
-_MANY_IMAGES = 2048
-_WIDEST, _WIDEST_OF_MANY = 4096, 2048
-"""Dimensions that chosen taps may have together. The ridge head takes the eigenvectors of a matrix of as many
-rows as there are dimensions or images, whichever are fewer: 1.5 s at 2,048, and eight times that at 4,096."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +52,12 @@ class Start:
     Attributes:
         tail: the thawed stages (torch.nn.Module), as pre-trained, or random.
         head: fitted on what the frozen network computes; zeros where that knows nothing yet.
+        logits: what the two say of the validation images (torch.Tensor); None lets the training compute it.
     """
 
     tail: Any
     head: Trained
+    logits: Any = None
 
 
 def train(
@@ -150,7 +148,7 @@ def _choose_taps(
         prepared.labels(images),
         classes=len(prepared.dataset.classes),
         last=names[-1],
-        widest=_WIDEST if len(prepared.images("train")) <= _MANY_IMAGES else _WIDEST_OF_MANY,
+        widest=heads.widest_taps(len(prepared.images("train"))),
         class_weights=class_weights,
     )
     return (None if choice.taps == names[-1:] else choice.taps), choice
@@ -256,6 +254,22 @@ def starting_point(prepared: Prepared, backbone: Backbone, *, config: RunConfig)
     return Start(backbone.module().tail(config.depth), head)
 
 
+def with_logits(start: Start, prepared: Prepared, *, config: RunConfig) -> Start:
+    """The same start, which knows what it says of the validation images, for trainings that share it."""
+    from headstart.tail import start_logits
+
+    if not config.pretrained or not len(prepared.images("validation")):
+        return start  # not asked for
+    logits = start_logits(
+        start.tail,
+        start.head.head,
+        CutActivations(prepared, split="validation"),
+        config=tail_config(config, prepared),
+        input_transform=_input_transform(prepared, config.depth),
+    )
+    return replace(start, logits=logits)
+
+
 def train_thawed(
     prepared: Prepared,
     start: Start,
@@ -277,6 +291,7 @@ def train_thawed(
         input_transform=_input_transform(prepared, config.depth),
         checkpoint=checkpoint,
         progress=_by_epoch(progress, stop, epochs=config.epochs or 1),
+        start_logits=start.logits,
     )
     checkpoint.unlink(missing_ok=True)
     facts = {**start.head.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}

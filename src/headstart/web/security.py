@@ -160,7 +160,7 @@ class Doorkeeper:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if not self.site.names.admit(host):
+        if len(headers.getlist("host")) > 1 or not self.site.names.admit(host):
             return PlainTextResponse("This server does not answer to that name.", 421)
         if scope["method"] in SAFE:
             return None
