@@ -182,8 +182,8 @@ def train_tail(
             view.
         config: How.
         input_transform: Applied to each batch before the tail; pixels need one, see `normalise_pixels`.
-        checkpoint: A file, written whole after every epoch. If it is there, left by the same training that
-            was stopped, training goes on from it.
+        checkpoint: A file, written whole after every epoch but the last. If it is there, left by the same
+            training that was stopped, training goes on from it.
         progress: Called with the history's row after each epoch, the checkpoint already written;
             training ends where it returns True.
         stop: Asked before every step but the first; where it says yes the epoch ends there and training with
@@ -208,7 +208,7 @@ def train_tail(
         logits = run.logits(state.model, validation) if start_logits is None else start_logits
         _, score = validation_scores(logits, validation.labels)
         state.keep_if_best(epoch=0, score=score, logits=logits)
-    while len(state.history) < config.epochs and not _exhausted(state, config):
+    while not _ended(state, config):
         epoch = len(state.history) + 1
         scores_seen, whole = run.epoch(state, train, epoch=epoch, stop=stop)
         row = {"epoch": float(epoch), **scores_seen}
@@ -219,7 +219,7 @@ def train_tail(
             row |= scores
         state.keep_if_best(epoch=epoch, score=score, logits=logits)
         state.history.append(row)
-        if checkpoint is not None and whole:
+        if checkpoint is not None and whole and not _ended(state, config):
             _write_checkpoint(state, checkpoint, fingerprint=fingerprint)
         if (progress is not None and progress(row) is True) or not whole:
             break
@@ -450,9 +450,10 @@ def _check_images(head: LinearHead, *splits: Activations | None) -> None:
             )
 
 
-def _exhausted(state: _State, config: TailConfig) -> bool:
-    """Whether validation has not improved for too long."""
-    return config.patience is not None and len(state.history) - state.best_epoch >= config.patience
+def _ended(state: _State, config: TailConfig) -> bool:
+    """Whether these were all epochs, or validation has not improved for too long."""
+    exhausted = config.patience is not None and len(state.history) - state.best_epoch >= config.patience
+    return exhausted or len(state.history) >= config.epochs
 
 
 def _set_modes(model: nn.Module, *, train_norms: bool) -> None:
