@@ -119,6 +119,13 @@ def test_predictions_that_are_always_right_narrow_the_range() -> None:
     assert rates.correction().factor == pytest.approx(1.0)
 
 
+def test_steps_that_are_well_known_leave_the_machines_own_unsteadiness() -> None:
+    steady = jobs.corrected(Estimate(10.0, 0.0), Rates())
+    assert steady.seconds == 10.0 and to_range(steady).high > 11.5
+    doubtful = jobs.corrected(Estimate(10.0, 0.5), Rates())
+    assert doubtful.spread == pytest.approx(0.5, rel=0.05)  # of a wide range it is next to nothing
+
+
 def test_the_store_remembers_newest_first_and_by_machine(tmp_path: Path) -> None:
     store = RateStore(tmp_path)
     assert store.observations() == []

@@ -21,7 +21,7 @@ from headstart.plans.budgets import (
     fit_into,
     interleaved,
 )
-from headstart.plans.estimates import Estimate, Range, add, human_seconds, to_range
+from headstart.plans.estimates import Estimate, Range, add, human_seconds, to_range, unsteady
 from headstart.plans.memory import Observation, Rates, RateStore, verdict
 from headstart.plans.observing import Outcome, Watch, observations
 from headstart.runs import RunConfig
@@ -224,7 +224,7 @@ class Foresight:
 
     def _verdict(self, total: float) -> list[Observation]:
         """Measured against the prediction before its correction, or corrections would correct themselves."""
-        return verdict(self.rest.seconds, total - self.spent, spread=self.rest.spread)
+        return verdict(self.rest.seconds, total - self.spent, spread=unsteady(self.rest).spread)
 
 
 def foresee(

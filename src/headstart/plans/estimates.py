@@ -10,6 +10,10 @@ COVERAGE = 1.645
 _SHARED = 0.5
 """Share of an error that the steps of one job have in common (a busy machine slows all of them)."""
 
+_UNSTEADY = 0.1
+"""The same whole command, minutes later on a quiet machine: the standard deviation of the logarithm of its
+seconds. Processors change their clock and virtual machines have neighbours, which no step can know."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -54,6 +58,11 @@ def add(parts: Iterable[Estimate]) -> Estimate:
     together = sum(deviations)
     deviation = math.sqrt(_SHARED * together**2 + (1 - _SHARED) * apart**2)
     return Estimate(seconds, deviation / seconds)
+
+
+def unsteady(estimate: Estimate) -> Estimate:
+    """Of a whole command, with what the machine itself differs by from one time to the next."""
+    return Estimate(estimate.seconds, math.hypot(estimate.spread, _UNSTEADY))
 
 
 def to_range(estimate: Estimate, *, spent: float = 0.0) -> Range:

@@ -12,7 +12,7 @@ from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import Wanted, cache_bytes
 from headstart.places import cache_folder
-from headstart.plans.estimates import Estimate, Range, add, to_range
+from headstart.plans.estimates import Estimate, Range, add, to_range, unsteady
 from headstart.plans.memory import Rates
 from headstart.runs import RunConfig
 
@@ -330,7 +330,7 @@ def remaining(job: Job, rates: Rates) -> Estimate:
 def corrected(rest: Estimate, rates: Rates) -> Estimate:
     """Seconds to come, corrected by how predictions on this machine have erred."""
     correction = rates.correction()
-    return Estimate(rest.seconds * correction.factor, rest.spread * correction.widening)
+    return Estimate(rest.seconds * correction.factor, unsteady(rest).spread * correction.widening)
 
 
 def estimates(job: Job, rates: Rates, *, phases: Sequence[str] | None = None) -> list[Estimate]:
