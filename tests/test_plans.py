@@ -105,18 +105,19 @@ def test_newer_observations_count_more_and_absurd_ones_do_not_count() -> None:
 
 
 def test_past_errors_correct_the_next_prediction_but_a_single_one_hardly() -> None:
-    one = Rates(verdict(10.0, 20.0, spread=0.2)).correction()
-    many = Rates(verdict(10.0, 20.0, spread=0.2) * 30).correction()
+    one = Rates(verdict(10.0, 20.0, spread=0.2)).correction(0.2)
+    many = Rates(verdict(10.0, 20.0, spread=0.2) * 30).correction(0.2)
     assert 1.0 < one.factor < 1.2 < many.factor < 2.0
     assert 1.0 < one.widening < many.widening
-    assert Rates().correction().factor == 1.0
+    assert Rates().correction(0.2).factor == 1.0
     assert verdict(0.0, 1.0, spread=0.2) == []
 
 
 def test_predictions_that_are_always_right_narrow_the_range() -> None:
     rates = Rates(verdict(10.0, 10.0, spread=0.3) * 20)
-    assert rates.correction().widening < 0.7
-    assert rates.correction().factor == pytest.approx(1.0)
+    assert rates.correction(0.3).widening < 0.7
+    assert rates.correction(0.3).factor == pytest.approx(1.0)
+    assert rates.correction(0.1).widening == 1.0  # of those that rest on measurements they say nothing
 
 
 def test_steps_that_are_well_known_leave_the_machines_own_unsteadiness() -> None:

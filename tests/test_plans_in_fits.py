@@ -35,6 +35,18 @@ def test_every_run_stores_predicted_and_actual(photos: Path) -> None:
     assert found.share_inside in (0.0, 1.0)
 
 
+def test_the_same_fit_again_is_known_to_save_faster_and_another_one_is_not(photos: Path) -> None:
+    def saves() -> list[str]:
+        return [each.key for each in RateStore().observations() if each.quantity == "save"]
+
+    headstart.fit(photos, **FAST)
+    headstart.fit(photos, head="softmax", epochs=2, **FAST)
+    headstart.fit(photos, **FAST)
+    again, other, first = saves()
+    assert again.endswith(" again")
+    assert not first.endswith(" again") and not other.endswith(" again")
+
+
 def test_runs_without_a_prediction_still_load_and_are_left_out(photos: Path) -> None:
     _, run = headstart.fit(photos, **FAST)
     record = json.loads((run.path / "run.json").read_text())

@@ -47,6 +47,10 @@ _DOUBT = 8.0
 _MOST_SURPRISE = 2.9
 """Prediction errors, in their own standard deviations, are counted up to here."""
 
+_VAGUE = 0.2
+"""From this spread up a prediction is mostly formulas: how such turn out says nothing of those that rest on
+measurements, nor the other way round."""
+
 
 @dataclass(frozen=True)
 class Correction:
@@ -111,13 +115,13 @@ class Rates:
         # The next outcome scatters as these did, about a mean that is itself known only so well.
         return Estimate(base * math.exp(mean), max(_LEAST_SPREAD, math.sqrt(variance * (1 + 1 / trusted))))
 
-    def correction(self) -> Correction:
-        """What past errors say about the next prediction; no correction while there are none.
+    def correction(self, spread: float) -> Correction:
+        """What past errors say about the next prediction of such a spread; no correction while there are none.
 
         Both factors are shrunk toward one, as if `_DOUBT` perfectly calibrated predictions had been seen too.
         """
         errors = self._logs.get(("command", ""), [])
-        surprises = self._logs.get(("surprise", ""), [])
+        surprises = self._logs.get(("surprise", _sharpness(spread)), [])
         factor = math.exp(sum(errors) / (len(errors) + _DOUBT))
         variance = (sum(x**2 for x in surprises) + _DOUBT) / (len(surprises) + _DOUBT)
         return Correction(factor, math.sqrt(variance))
@@ -142,8 +146,12 @@ def verdict(predicted: float, actual: float, *, spread: float) -> list[Observati
     surprise = max(-_MOST_SURPRISE, min(_MOST_SURPRISE, error / spread))
     return [
         Observation("command", "", math.exp(error)),
-        Observation("surprise", "", math.exp(surprise)),
+        Observation("surprise", _sharpness(spread), math.exp(surprise)),
     ]
+
+
+def _sharpness(spread: float) -> str:
+    return "vague" if spread >= _VAGUE else "sharp"
 
 
 class RateStore:

@@ -11,6 +11,7 @@ from headstart.plans.jobs import (
     Step,
     decode_base,
     hit_base,
+    made_key,
     open_step,
     pass_base,
     pass_key,
@@ -104,6 +105,8 @@ def observations(job: Job, outcome: Outcome, watch: Watch, *, rates: Rates) -> l
     for phase in ("check", "evaluate", "save"):
         if phase in outcome.seconds:
             found.append(_ratio(planned[phase], outcome.seconds[phase]))
+    if "save" in outcome.seconds:
+        found.append(Observation("made", made_key(job), 1.0))
     return found + (_of_training(job, outcome, watch, rates) if "train" in outcome.seconds else [])
 
 
