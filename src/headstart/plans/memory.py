@@ -116,7 +116,7 @@ class Rates:
         return Estimate(base * math.exp(mean), max(_LEAST_SPREAD, math.sqrt(variance * (1 + 1 / trusted))))
 
     def correction(self, spread: float) -> Correction:
-        """What past errors say about the next prediction of such a spread; no correction while there are none.
+        """What past errors say about the next prediction of such a spread; nothing while there are none.
 
         Both factors are shrunk toward one, as if `_DOUBT` perfectly calibrated predictions had been seen too.
         """
