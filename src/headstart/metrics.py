@@ -195,7 +195,7 @@ def calibration_error(probabilities: Doubles, labels: Integers) -> float:
 def log_loss(probabilities: Doubles, labels: Integers) -> float:
     """Mean negative logarithm of the right class's probability, in nats, floored at float32's epsilon."""
     right = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(right, np.finfo(np.float32).eps)).mean())
+    return float(0.0 - np.log(np.maximum(right, np.finfo(np.float32).eps)).mean())  # never minus zero
 
 
 def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Doubles:
