@@ -33,7 +33,6 @@ BUDGETS = (("flowers", 6.0), ("digits", 6.0), ("flowers", 12.0))
 """Folders and seconds."""
 
 TINY_CLASSES = 10
-TINY_PER_CLASS = 60
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def fresh(folder: Path) -> Path:
 
 
 def make_folders(data: Path, work: Path) -> dict[str, Path]:
-    """Flowers as they are, digits as files, ten classes of Tiny ImageNet's training images."""
+    """Flowers as they are, digits as files, ten classes of Tiny ImageNet's validation images."""
     made = {"flowers": data / "flowers", "digits": work / "digits", "tiny": work / "tiny"}
     if (work / "folders-made").exists():
         return made
@@ -123,11 +122,10 @@ def make_folders(data: Path, work: Path) -> dict[str, Path]:
     example = Path(__file__).parents[1] / "examples" / "digits.py"
     subprocess.run([sys.executable, str(example), str(work / "digits")], check=True, capture_output=True)
     with zipfile.ZipFile(data / "tiny-imagenet-64.zip") as archive:
-        members = sorted(name for name in archive.namelist() if name.startswith("train/"))
+        members = sorted(name for name in archive.namelist() if name.startswith("val/"))
         classes = sorted({name.split("/")[1] for name in members if name.endswith(".webp")})[:TINY_CLASSES]
         for label in classes:
-            chosen = [name for name in members if name.split("/")[1] == label][:TINY_PER_CLASS]
-            for name in chosen:
+            for name in (each for each in members if each.split("/")[1] == label):
                 target = work / "tiny" / label / Path(name).name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))

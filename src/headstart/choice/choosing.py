@@ -165,10 +165,10 @@ def choose_backbone(
     """Choose among backbones by how well their frozen features separate these images.
 
     Every rung looks at twice as many images as the one before and keeps the better half, by the leave-one-out
-    accuracy of a ridge head on the last layer; two finalists see all images, and their heads read the taps
-    that a fit would choose. Features go into the cache: the fit that follows finds the winner's there. Test
-    images take no part, except that near-duplicates, which only a look at all images can group, are not yet
-    kept apart in the rungs.
+    accuracy of the ridge head that a fit would give them, with the taps that it would choose; two finalists
+    see all images. Features go into the cache: the fit that follows finds the winner's there. Test images
+    take no part, except that near-duplicates, which only a look at all images can group, are not yet kept
+    apart in the rungs.
 
     Args:
         dataset: the labelled images.
@@ -314,9 +314,13 @@ def _look(session: _Session, entrant: _Entrant, *, images: int) -> None:
     if extraction.use.misses:
         entrant.seconds_per_image = (session.clock() - begun) / extraction.use.misses
     rows = _training_rows(session, part, extraction)
-    features = extraction.features(rows, view=CENTRE)
-    entrant.probe = probe(features, part.labels[rows], classes=len(part.classes))
-    entrant.looks.append(entrant.probe)
+    features, labels = extraction.features(rows, view=CENTRE), part.labels
+    found = probe(features, labels[rows], classes=len(part.classes))
+    if session.taps != "last":
+        fitted = _fit_head(session, extraction, labels, rows)[0]
+        found = replace(found, loo_accuracy=fitted.loo_accuracy, loo_error=fitted.loo_error)
+    entrant.probe = found
+    entrant.looks.append(found)
 
 
 def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> NDArray[np.int64]:
@@ -367,19 +371,7 @@ def _run_in_full(session: _Session, entrant: _Entrant) -> None:
     )
     train, validation = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "validation")
     labels = dataset.labels
-    taps = _taps(session, extraction, train)
-    width = {tap.name: tap.width(entrant.backbone) for tap in entrant.backbone.taps()}
-
-    def stream() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        for start in range(0, len(train), _ROWS_PER_CHUNK):
-            rows = train[start : start + _ROWS_PER_CHUNK]
-            yield extraction.features(rows, taps=taps, view=CENTRE), labels[rows]
-
-    fitted = heads.fit_ridge(
-        stream,
-        classes=len(dataset.classes),
-        block_widths=[width[name] for name in taps],
-    )
+    fitted, taps = _fit_head(session, extraction, labels, train)
     right = fitted.loo_accuracy * len(train)
     if len(validation):
         scores = fitted.head.logits(extraction.features(validation, taps=taps, view=CENTRE))
@@ -396,20 +388,26 @@ def _run_in_full(session: _Session, entrant: _Entrant) -> None:
         )
 
 
-def _taps(session: _Session, extraction: Extraction, train: NDArray[np.int64]) -> tuple[str, ...]:
-    """What the head of a fit would read of this backbone, see `heads.choose_taps`."""
-    names = tuple(tap.name for tap in extraction.backbone.taps())
-    if session.taps != "auto":
-        return names if session.taps == "all" else names[-1:]
-    labels = session.dataset.labels
-    rows = train[heads.stratified(labels[train], TAP_IMAGES, seed=0)]
-    return heads.choose_taps(
-        {name: extraction.features(rows, taps=[name], view=CENTRE) for name in names},
-        labels[rows],
-        classes=len(session.dataset.classes),
-        last=names[-1],
-        widest=heads.widest_taps(len(train)),
-    ).taps
+def _fit_head(
+    session: _Session, extraction: Extraction, labels: NDArray[np.int64], train: NDArray[np.int64]
+) -> tuple[heads.RidgeFit, tuple[str, ...]]:
+    """The head that a fit on these images would get, and the taps that it reads."""
+    classes, names = len(session.dataset.classes), tuple(tap.name for tap in extraction.backbone.taps())
+    taps = names if session.taps == "all" else names[-1:]
+    if session.taps == "auto":
+        rows = train[heads.stratified(labels[train], TAP_IMAGES, seed=0)]
+        features = {name: extraction.features(rows, taps=[name], view=CENTRE) for name in names}
+        taps = heads.choose_taps(
+            features, labels[rows], classes=classes, last=names[-1], widest=heads.widest_taps(len(train))
+        ).taps
+    width = {tap.name: tap.width(extraction.backbone) for tap in extraction.backbone.taps()}
+
+    def stream() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        for start in range(0, len(train), _ROWS_PER_CHUNK):
+            rows = train[start : start + _ROWS_PER_CHUNK]
+            yield extraction.features(rows, taps=taps, view=CENTRE), labels[rows]
+
+    return heads.fit_ridge(stream, classes=classes, block_widths=[width[name] for name in taps]), taps
 
 
 def _score(entrant: _Entrant) -> Score:

@@ -18,7 +18,8 @@ class Probe:
 
     Attributes:
         images: how many it looked at.
-        loo_accuracy: of a ridge head, each image left out once, 0 to 1; what the choice goes by.
+        loo_accuracy: of a ridge head, each image left out once, 0 to 1; what the choice goes by. Of the head
+            that a fit would give, where that reads more than the features.
         loo_error: its squared error, which breaks ties.
         knn_accuracy: of the nearest neighbours by cosine, each image left out; a cross-check.
         logme: log evidence per image; a column to look at, it decides nothing.
