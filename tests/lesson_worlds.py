@@ -46,6 +46,10 @@ class FakeExperiments:
     gate: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[Any, Any]] = field(default_factory=list)
     names: tuple[str, ...] = ("one-pass", "pretrained-vs-scratch")
+    seeds: list[int] = field(default_factory=list)
+    fields: dict[str, Any] = field(
+        default_factory=lambda: {"ratio": 3.5, "seconds_pretrained": 2.0, "seconds_scratch": 9.0}
+    )
 
     def registry(self) -> tuple[str, ...]:
         return self.names
@@ -64,11 +68,14 @@ class FakeExperiments:
     def results(self) -> Mapping[str, Mapping[str, object]]:
         return {name: result.fields for name, result in self.results_by_name.items()}
 
-    def run(self, name: str, *, parameters: Any = None, source: Any = None, progress: Any = None) -> Any:
+    def run(
+        self, name: str, *, parameters: Any = None, source: Any = None, seed: int = 0, progress: Any = None
+    ) -> Any:
         self.asked.append((parameters, source))
+        self.seeds.append(seed)
         progress("training", 1, 2)
         assert self.gate.wait(10)
-        fields = {"ratio": 3.5, "seconds_pretrained": 2.0, "seconds_scratch": 9.0}
+        fields = dict(self.fields)
         plot = SimpleNamespace(
             kind="line",
             title="Seconds <both>",

@@ -16,6 +16,7 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from headstart.errors import OptionError
 from headstart.lessons import library
+from headstart.lessons.progress import Line
 from headstart.web import stored
 from headstart.web.drawing import draw
 from lesson_worlds import World, finished, lesson_worlds
@@ -116,7 +117,52 @@ def test_a_task_counts_tries_gives_hints_one_at_a_time_and_its_solution_at_the_e
     page = world.browser.get(address).text
     assert world.experiments.asked == [({"start": "pre-trained weights", "epochs": 3}, None)]
     assert "1 of 3 tries used" in page and "✓ reached" in page and task.solution[:20] in page
+
+
+def test_each_try_has_a_seed_of_its_own_and_what_is_reached_can_be_run_again(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(library.load_pack())
+    task = world.site.pack.tasks[0]
+    address, values = f"/tasks/{task.slug}", {"start": "pre-trained weights", "epochs": "3"}
+    for number in (1, 2, 3, 4):
+        assert world.post(f"{address}/run", **values).status_code == 200
+        finished(world)
+        assert world.experiments.seeds == list(range(1, number + 1))
+    page = world.browser.get(address).text
+    assert "1 of 3 tries used" in page and "Run it again" in page and page.count('<th scope="row">') == 4
+
+
+def test_used_tries_close_a_task_that_was_not_reached(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    task = world.site.pack.tasks[0]
+    address, values = f"/tasks/{task.slug}", {"start": "random weights", "epochs": "1"}
+    world.experiments.fields["seconds_scratch"] = 2.0
+    for _ in range(task.tries):
+        world.post(f"{address}/run", **values)
+        finished(world)
+    page = world.browser.get(address).text
+    assert "3 of 3 tries used" in page and task.solution[:20] in page and "<button>Run" not in page
     assert world.post(f"{address}/run", **values).status_code == 409
+
+
+def test_the_first_page_counts_tasks_that_were_reached(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    first = world.browser.get("/").text
+    assert "0 of 5 reached" in first and "<span>not reached</span>" in first
+    pack = world.site.pack
+    done = {"parameters": {}, "fields": {}, "reached": True}
+    for task in (*pack.tasks, pack.project):
+        assert task is not None
+        stream = f"task:{pack.slug}:{task.slug}:ada"
+        world.site.store.append(Line(stream, "ada", "try", world.clock(), done, task.slug))
+    first = world.browser.get("/").text
+    assert "5 of 5 reached" in first and "<span>reached</span>" in first
+    for mode in pack.modes:
+        for section in mode.sections if mode.name not in ("try", "project", "challenge") else ():
+            world.site.store.mark_read("ada", pack.slug, mode=mode.name, section=section, now=world.clock())
+    first = world.browser.get("/").text
+    assert "Begin: The challenge" in first, "nothing else is left"
 
 
 def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., World]) -> None:

@@ -31,6 +31,7 @@ class Experiments(Protocol):
         *,
         parameters: Mapping[str, object] | None = None,
         source: str | None = None,
+        seed: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Any:
         """Runs one and stores its result."""
@@ -91,6 +92,7 @@ class Evidence:
         *,
         parameters: Mapping[str, object] | None = None,
         source: str | None = None,
+        seed: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Any:
         """Runs one here and now, and stores its result.
@@ -99,7 +101,9 @@ class Evidence:
         """
         if self.experiments is None or not self._has(name):
             raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
-        result = self.experiments.run(name, parameters=parameters, source=source, progress=progress)
+        result = self.experiments.run(
+            name, parameters=parameters, source=source, seed=seed, progress=progress
+        )
         with self._turn:
             self._kept.clear()
         return result

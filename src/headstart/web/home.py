@@ -10,7 +10,7 @@ from starlette.responses import Response
 from headstart.lessons import placeholders, review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
-from headstart.web import journey, laboratory, stored
+from headstart.web import journey, laboratory, stored, tasks
 from headstart.web.challenges import unfinished
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
@@ -20,6 +20,8 @@ router = APIRouter()
 
 OPENS_RUNS = ("visualize", "metrics")
 """Modes that show the learner's stored runs."""
+
+_REACHED = {False: "not reached", True: "reached"}
 
 
 @router.get("/")
@@ -48,26 +50,33 @@ def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
 
 
 def _go_on(modes: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Where to go on: the first mode that is begun and not done, else the first that is not done."""
-    left = [one for one in modes if one["done"] < (one["of"] or 1) and one["mode"].name != "review"]
+    """Where to go on: the first mode that is begun and not over, else the first that is not over."""
+    left = [one for one in modes if one["over"] < (one["of"] or 1) and one["mode"].name != "review"]
     return next((one for one in left if one["done"]), next(iter(left), None))
 
 
 def _standing(
     site: Site, learner: str, mode: Mode, states: list[Challenge], read: dict[str, set[str]]
 ) -> dict[str, Any]:
-    """How far a learner has come in a mode: done, of how many, and that in words."""
+    """How far a learner has come in a mode: done and over, of how many, and that in words.
+
+    What is over leaves nothing to do, done or not, such as a task whose tries are used.
+    """
     own = [state for state in states if state.mode == mode.name]
     if mode.name == "challenge":
-        return {"mode": mode} | _challenge_standing(site, own)
+        standing = _challenge_standing(site, own)
+        return {"mode": mode, "over": standing["done"]} | standing
+    if (found := tasks.reached(site, learner, mode.name)) is not None:
+        text = f"{found.reached} of {found.of} reached" if found.of > 1 else _REACHED[found.reached > 0]
+        return {"mode": mode, "done": found.reached, "over": found.over, "of": found.of, "text": text}
     if mode.name == "review":
         memories = review.replay(site.store.reviews(learner, site.pack.slug))
         waiting = len(review.due(site.pack.cards, memories, site.clock()))
         done = len(site.pack.cards) - waiting
         text = f"{waiting} cards waiting" if waiting else "nothing due"
-        return {"mode": mode, "done": done, "of": len(site.pack.cards), "text": text}
+        return {"mode": mode, "done": done, "over": done, "of": len(site.pack.cards), "text": text}
     done, of = len(read.get(mode.name, set()) & set(mode.sections)), len(mode.sections)
-    return {"mode": mode, "done": done, "of": of, "text": f"{done} of {of} sections"}
+    return {"mode": mode, "done": done, "over": done, "of": of, "text": f"{done} of {of} sections"}
 
 
 def _challenge_standing(site: Site, own: list[Challenge]) -> dict[str, Any]:

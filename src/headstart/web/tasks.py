@@ -6,6 +6,7 @@ What a learner tried and which hints were asked for is in the log; hints, mistak
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -37,17 +38,16 @@ RELATIONS = {"at_least": "at least", "at_most": "at most", "above": "above", "be
 @router.get("/modes/try")
 def try_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """The five tasks and how each stands."""
-    return _list_page(request, site, session.learner, "try", site.pack.tasks)
+    return _list_page(request, site, session.learner, "try")
 
 
 @router.get("/modes/project")
 def project_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """The project and how it stands."""
-    project = (site.pack.project,) if site.pack.project else ()
-    return _list_page(request, site, session.learner, "project", project)
+    return _list_page(request, site, session.learner, "project")
 
 
-def _list_page(request: Request, site: Site, learner: str, name: str, tasks: tuple[Task, ...]) -> Response:
+def _list_page(request: Request, site: Site, learner: str, name: str) -> Response:
     if name not in {mode.name for mode in site.pack.modes}:
         raise HTTPException(404)
     mode, results = site.pack.mode(name), site.evidence.results()
@@ -56,7 +56,7 @@ def _list_page(request: Request, site: Site, learner: str, name: str, tasks: tup
         "tasks.html",
         mode=mode,
         parts=[(title, markdown(text, results)) for title, text in sections(mode.body)],
-        tasks=[{"task": task, **_standing(_log(site, learner, task), task)} for task in tasks],
+        tasks=[{"task": task, **_standing(_log(site, learner, task), task)} for task in _tasks(site)[name]],
     )
 
 
@@ -104,6 +104,31 @@ def forecast(request: Request, site: SiteOf, session: SessionOf, slug: str) -> R
     return JSONResponse({"text": FORECAST.format(span(about.predicted_range)) if about else ""})
 
 
+@dataclass(frozen=True)
+class Reached:
+    """How the tasks of a mode stand: how many are reached, and how many are over, reached or not."""
+
+    reached: int
+    over: int
+    of: int
+
+
+def reached(site: Site, learner: str, mode: str) -> Reached | None:
+    """How far a learner has come in the tasks or the project; None for any other mode."""
+    tasks = _tasks(site).get(mode)
+    if tasks is None:
+        return None
+    standings = [_standing(_log(site, learner, task), task) for task in tasks]
+    return Reached(
+        sum(one["reached"] for one in standings), sum(one["done"] for one in standings), len(tasks)
+    )
+
+
+def _tasks(site: Site) -> dict[str, tuple[Task, ...]]:
+    project = (site.pack.project,) if site.pack.project else ()
+    return {"try": site.pack.tasks, "project": project}
+
+
 def _measures(site: Site, task: Task) -> list[tuple[str, str]]:
     """(field, its meaning) of what the goals look at, each once."""
     meaning = site.pack.experiments[task.experiment].fields
@@ -137,8 +162,9 @@ async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
     if task is site.pack.project and not why:
         raise HTTPException(400, "Say in one sentence why you chose these values; go back and try again.")
     log = _log(site, session.learner, task)
-    if _standing(log, task)["done"]:
-        raise HTTPException(409, "This task is done.")
+    standing = _standing(log, task)
+    if standing["done"] and not standing["reached"]:
+        raise HTTPException(409, "Every try of this task is used.")
     if task.experiment not in site.evidence.known():
         raise HTTPException(409, f"Experiment {task.experiment} is not part of this installation.")
     if _job(site, session.learner, task) is None:
@@ -147,14 +173,18 @@ async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
 
 
 def serve(site: Site) -> None:
-    """Lets the queue of a site run tasks; what has run becomes a try in the learner's log, once."""
+    """Lets the queue of a site run tasks; what has run becomes a try in the learner's log, once.
+
+    The seed of a try is its number, so that no try is graded on the very images of the one before.
+    """
 
     def work(job: Job, tell: Tell) -> None:
         task = _task(site, job.name)
         values = job.body["parameters"]
-        result = site.evidence.run(task.experiment, parameters=values, progress=tell)
+        seed = len(_log(site, job.learner, task)["try"]) + 1
+        result = site.evidence.run(task.experiment, parameters=values, seed=seed, progress=tell)
         fields = dict(result.fields)
-        body = {"parameters": values, "fields": fields, "reached": _reached(task, fields)}
+        body = {"parameters": values, "fields": fields, "reached": _reached(task, fields), "seed": seed}
         body |= {"result": str(getattr(result, "id", "")), "seconds": result.seconds}
         if predicted := getattr(result, "predicted", None):
             body["predicted"] = [predicted["low"], predicted["high"]]
@@ -166,7 +196,7 @@ def serve(site: Site) -> None:
 
 
 def _task(site: Site, slug: str) -> Task:
-    tasks = [*site.pack.tasks, *([site.pack.project] if site.pack.project else [])]
+    tasks = (task for some in _tasks(site).values() for task in some)
     found = next((task for task in tasks if task.slug == slug), None)
     if found is None:
         raise HTTPException(404)
@@ -191,8 +221,9 @@ def _write(site: Site, learner: str, task: Task, kind: str, body: dict[str, Any]
 
 
 def _standing(log: dict[str, list[dict[str, Any]]], task: Task) -> dict[str, Any]:
-    reached = any(one["reached"] for one in log["try"])
-    used = len(log["try"])
+    """How a task stands; runs after the first try that reached it are free."""
+    first = next((number for number, one in enumerate(log["try"], 1) if one["reached"]), None)
+    reached, used = first is not None, first or len(log["try"])
     return {
         "hints": len(log["hint"]),
         "used": used,
