@@ -87,7 +87,7 @@ class FakeExperiments:
         plot.table = lambda: table
         result = SimpleNamespace(
             id=f"{name}-1", name=name, fields=fields,
-            plots=(plot,), table=table, notes=(), varied=(), created="now",
+            plots=(plot,), table=table, notes=("batches of 8, BatchNorm is fixed",), varied=(), created="now",
             data="digits", seconds=2.0, predicted_seconds=3.0, seed=0, parameters={}, machine={}, versions={},
         )  # fmt: skip
         self.results_by_name[name] = result

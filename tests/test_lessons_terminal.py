@@ -73,6 +73,22 @@ def test_five_right_answers_earn_the_badge(store: Progress) -> None:
     state = play(store, typist)
     assert state.earns_badge and state == store.challenge(state.id)
     assert typist.screen[-1] == "5 of 5 correct, 500 of 500 points. You have earned the badge."
+    assert "5 problems, 2 minutes each" in typist.screen[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        ((60,), "1 minute"),
+        ((90, 90), "90 seconds"),
+        ((150.0,), "2.5 minutes"),
+        ((100,), "100 seconds"),
+        ((45, 120), "45 seconds to 2 minutes"),
+        ((None, None), "no clock"),
+    ],
+)
+def test_the_time_of_problems_is_said_as_people_say_it(seconds: tuple[float | None, ...], text: str) -> None:
+    assert attempts.spoken(seconds) == text
 
 
 def test_nothing_secret_is_on_the_screen_before_the_answer(store: Progress) -> None:

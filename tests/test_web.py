@@ -5,20 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from fastapi.testclient import TestClient
+from markupsafe import Markup
 
 from headstart.hosts import names_for
 from headstart.lessons import badges, library, pictures
 from headstart.lessons.pack import Mode
 from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
-from headstart.web.rendering import inline, markdown, sections
+from headstart.web.rendering import Drawn, inline, markdown, sections
 from headstart.web.site import load_secret
+from lesson_packs import secret_pack
 from lesson_worlds import HOME, World, lesson_worlds
 
 SECRETS = re.compile(r"SECRET\w+|secretkey-[\w-]+")
@@ -186,6 +190,21 @@ def test_the_time_can_be_stretched_or_switched_off(world: World, timer: str, lef
     assert world.browser.get(f"{challenge}/1/state").json()["seconds_left"] == left
 
 
+def test_the_offered_times_are_those_of_the_lesson(make_world: Callable[..., World]) -> None:
+    pack = secret_pack()
+    problems = pack.problem_sets["challenge"]
+    short = replace(problems[0], seconds=90)
+    world = make_world(replace(pack, problem_sets={"challenge": (short, *problems[1:])}))
+    offered = world.browser.get("/modes/challenge").text
+    assert (
+        "90 seconds to 2 minutes" in offered
+        and "15 minutes to 20 minutes" in offered
+        and "No clock" in offered
+    )
+    challenge = world.begin("2")
+    assert "You have 3 minutes." in world.browser.get(f"{challenge}/1").text
+
+
 def test_what_was_accepted_is_there_when_the_server_starts_anew(make_world: Callable[..., World]) -> None:
     first = make_world()
     challenge = first.begin()
@@ -349,7 +368,22 @@ def test_numbers_are_measured_or_said_to_be_missing() -> None:
     pending = markdown(text, {})
     assert "not measured yet" in pending and "has not run yet on this machine" in pending
     assert ">3.46<" in markdown(text, {"one-pass": {"ratio": 3.4567}})
+    assert ">none here<" in markdown(text, {"one-pass": {"ratio": None}})
     assert "<p></p>" not in pending and "<p><div" not in pending
+
+
+def test_a_caption_says_which_images_and_what_one_must_know() -> None:
+    figure = SimpleNamespace(
+        kind="line", title="Title", table=lambda: SimpleNamespace(columns=("x",), rows=((7,),))
+    )
+    drawn = Drawn(
+        [(figure, Markup("<svg>a</svg>")), (figure, Markup("<svg>b</svg>"))],
+        "8x8 digits",
+        ("a bound of MobileNetV2",),
+    )  # type: ignore[list-item]
+    shown = markdown("{{ plot:one-pass }}", {}, plots=lambda name: drawn)
+    assert shown.count("8x8 digits") == 1 and "A bound of MobileNetV2." in shown
+    assert shown.count("As a table") == 2 and "<td>7</td>" in shown
 
 
 def test_a_pack_cannot_smuggle_markup() -> None:

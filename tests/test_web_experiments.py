@@ -53,6 +53,7 @@ def test_an_experiment_is_watched_live_and_replayed_after_a_broken_connection(wo
     assert told and json.loads(told[1]) == {"text": "training", "done": 1, "of": 2}
     page = world.browser.get("/experiments/one-pass").text
     assert "<svg" in page and "3.5" in page and "Seconds &lt;both&gt;" in page
+    assert "As a table" in page and "BatchNorm is fixed." in page and "Batchnorm" not in page
 
 
 def test_a_picture_is_followed_through_every_stage(make_world: Callable[..., World], tmp_path: Path) -> None:
@@ -217,9 +218,9 @@ def test_a_try_shows_what_it_took_and_what_came_of_it(make_world: Callable[..., 
     finished(world)
     page = world.browser.get(f"/tasks/{task.slug}").text
     changed = page.split("What changed")[1]
-    assert "<svg" in changed and "your last try" in changed
+    assert "<svg" in changed and "your last try" in changed and "As a table" in changed
     assert "seconds until the pre-trained run reached the target" in changed
-    row = re.sub(r"<[^>]+>", " ", changed.split("<tbody>")[1]).split()
+    row = re.sub(r"<[^>]+>", " ", changed.split("<tbody>")[-1]).split()
     assert row[:8] == ["1", "pre-trained", "weights", "3", "2", "9", "2", "–"], row
     assert task.goals[0].says in page
 

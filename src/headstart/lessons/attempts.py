@@ -248,6 +248,23 @@ def begin(
     return Started(challenge, learner, pack.slug, pack.fingerprint, mode, timer, layouts)
 
 
+def spoken(times: Iterable[float | None]) -> str:
+    """Problems' seconds as people say them: `2 minutes`, `90 seconds to 3 minutes`, `no clock`."""
+    seconds = sorted({one for one in times if one is not None})
+    if not seconds:
+        return "no clock"
+    low, high = _duration(seconds[0]), _duration(seconds[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def _duration(seconds: float) -> str:
+    """Whole minutes, and halves from two on, as minutes; what lies between as seconds."""
+    minutes = seconds / 60
+    if minutes.is_integer() or (minutes > 2 and (2 * minutes).is_integer()):
+        return f"{minutes:g} minute" if minutes == 1 else f"{minutes:g} minutes"
+    return f"{seconds:g} seconds"
+
+
 def _layout(problem: Problem, challenge: str, seed: str, timer: float | None) -> Layout:
     def opaque(option: str) -> str:
         text = f"{challenge}/{problem.slug}/{option}".encode()

@@ -5,7 +5,8 @@
     {{ claim:freeze-depth }}                      marks what stands before it as backed by the experiment
     {{ panel:runs }}                              on a line of its own: one of the page's own parts
 
-Nothing is invented: until the experiment has run on this machine, `fill` says so in the number's place.
+Nothing is invented: until the experiment has run on this machine, `fill` says so in the number's place; and
+where it has run and there was nothing of the kind, such as a model that another beats, it says that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PENDING = "not measured yet"
+NONE = "none here"
 
 _PATTERN = re.compile(
     r"(?P<gap>[ \t]*)\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}"
@@ -69,6 +71,14 @@ def panels(text: str) -> list[str | tuple[str, str]]:
     return [piece for piece in [*pieces, "\n".join(prose)] if not isinstance(piece, str) or piece.strip()]
 
 
+def measured(
+    results: Mapping[str, Mapping[str, object]], experiment: str, field: str, *, pending: str = PENDING
+) -> object:
+    """The value of a field; `pending` where no result has it, and NONE where a result says there is none."""
+    value = results.get(experiment, {}).get(field, pending)
+    return NONE if value is None else value
+
+
 def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str = PENDING) -> str:
     """Puts measured values where they belong; claims and plots leave no text behind.
 
@@ -81,9 +91,7 @@ def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str
     def value(match: re.Match[str]) -> str:
         if match["kind"] != "experiment":
             return ""
-        measured = results.get(match["name"], {}).get(match["field"] or "")
-        if measured is None:
-            return match["gap"] + pending
-        return match["gap"] + (f"{measured:.3g}" if isinstance(measured, float) else str(measured))
+        found = measured(results, match["name"], match["field"] or "", pending=pending)
+        return match["gap"] + (f"{found:.3g}" if isinstance(found, float) else str(found))
 
     return _PATTERN.sub(value, text)

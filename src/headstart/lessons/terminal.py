@@ -237,9 +237,8 @@ def _evidence(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | No
 
 
 def _clock_text(state: Challenge) -> str:
-    if state.timer is None:
-        return "no clock"
-    return "two minutes each" if state.timer == 1 else f"the time stretched {state.timer:g}-fold"
+    text = attempts.spoken(item.layout.seconds for item in state.items)
+    return text if state.timer is None else f"{text} each"
 
 
 def _wrap(text: str) -> str:

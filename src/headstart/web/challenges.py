@@ -46,8 +46,14 @@ def start_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
         problems=[_outline(problem) for problem in site.pack.problems("challenge")],
         current=unfinished(site, taken),
         finished=[(state, scores.score(state)) for state in reversed(taken) if state.finished_at],
-        timers=TIMERS,
+        timers={name: _time(site, factor) for name, factor in TIMERS.items()},
     )
+
+
+def _time(site: Site, factor: float | None) -> str:
+    """What a choice of the clock means for the problems of this lesson: `2 minutes`, `No clock`."""
+    text = attempts.spoken(factor and factor * problem.seconds for problem in site.pack.problems("challenge"))
+    return text[:1].upper() + text[1:]
 
 
 def _outline(problem: Problem) -> dict[str, object]:
@@ -131,7 +137,7 @@ def problem_page(
         note=_NOTES.get(note, ""),
         version=_version(item),
         hint_cost=attempts.HINT_COST,
-        plots=plots_of(site.evidence)(item["experiment"]) if item["status"] == "closed" else [],
+        drawn=plots_of(site.evidence)(item["experiment"]) if item["status"] == "closed" else None,
     )
 
 

@@ -69,12 +69,13 @@ class Plot(Protocol):
         """What is drawn."""
 
 
-def draw(plot: Plot, *, small: bool = False) -> Markup:
+def draw(plot: Plot, *, small: bool = False, tabled: bool = True) -> Markup:
     """The plot as an SVG element; points that are not finite are left out.
 
     Args:
         plot: what to draw.
         small: without words, for a list whose entries say what they are.
+        tabled: whether its table follows, which its label then says.
     """
     if plot.kind == "text":
         lines = "\n".join(escape(str(x)) for one in plot.series for x, _ in one.points)
@@ -103,7 +104,8 @@ def draw(plot: Plot, *, small: bool = False) -> Markup:
         return Markup(f'<svg class="small" viewBox="{_INSIDE}" aria-hidden="true">{drawn}</svg>')
     wide = not named and _is_logarithmic(plot.kind, [float(x) for x, _ in points])
     parts += _titles(plot, logarithmic=wide)
-    label = escape(f"{plot.title}. {plot.y} against {plot.x}. The numbers are in the table below.")
+    follows = " The numbers are in the table below." if tabled else ""
+    label = escape(f"{plot.title}. {plot.y} against {plot.x}.{follows}")
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     return Markup(svg + _legend([name for name, _ in series], numbered=_numbered(plot.kind, series)))
 

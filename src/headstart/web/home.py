@@ -39,7 +39,7 @@ def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
         modes=modes,
         go_on=_go_on(modes),
         shown=shown,
-        plots=plots_of(site.evidence)(shown)[:1],
+        drawn=plots_of(site.evidence)(shown),
         missing=laboratory.missing(site),
         job=laboratory.first_running(site, session.learner),
         minutes=sum(mode.minutes for mode in site.pack.modes),

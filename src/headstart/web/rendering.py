@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from html import escape
 from typing import Any
@@ -18,13 +19,30 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from headstart.lessons import placeholders
+from headstart.lessons import attempts, placeholders
 from headstart.web.drawing import Plot, draw
 from headstart.web.evidence import Evidence
 from headstart.web.security import csrf_token, session_of, site_of
 
 Results = Mapping[str, Mapping[str, object]]
-Plots = Callable[[str], Sequence[tuple[Plot, Markup]]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An experiment's result as prose shows it: its plots, and what one must know to read them.
+
+    Attributes:
+        plots: (plot, SVG); none where it has not run.
+        data: which images.
+        notes: what was missing, cut short or a lower bound.
+    """
+
+    plots: Sequence[tuple[Plot, Markup]] = ()
+    data: str = ""
+    notes: Sequence[str] = ()
+
+
+Plots = Callable[[str], Drawn]
 
 
 # Markdown -------------------------------------------------------------------------------------------------
@@ -48,7 +66,7 @@ def markdown(text: str, results: Results, *, plots: Plots | None = None) -> Mark
     Args:
         text: the Markdown.
         results: the fields of every experiment that has run.
-        plots: gives an experiment's plots as (plot, SVG); empty where it has not run.
+        plots: gives an experiment's result, drawn.
     """
     env = {"results": results, "plots": plots}
     return Markup(_parser().renderer.render(_parsed(text), _parser().options, env))
@@ -68,9 +86,11 @@ def _parsed_inline(text: str) -> Sequence[Token]:
 def plots_of(evidence: Evidence) -> Plots:
     """Where `markdown` gets its plots from."""
 
-    def plots(name: str) -> Sequence[tuple[Plot, Markup]]:
+    def plots(name: str) -> Drawn:
         result = evidence.latest(name, as_declared=True)
-        return [(plot, draw(plot)) for plot in result.plots] if result else []
+        if result is None:
+            return Drawn()
+        return Drawn([(plot, draw(plot)) for plot in result.plots], result.data, result.notes)
 
     return plots
 
@@ -141,8 +161,8 @@ def _render_measured(
     address = f"/experiments/{placeholder.experiment}"
     if placeholder.kind == "claim":
         return f'<a class="claim" href="{address}" title="The experiment behind this">evidence</a>'
-    value = env["results"].get(placeholder.experiment, {}).get(placeholder.field or "")
-    if value is None:
+    value = placeholders.measured(env["results"], placeholder.experiment, placeholder.field or "")
+    if value == placeholders.PENDING:
         return f'<a class="pending" href="{address}">{escape(placeholders.PENDING)}</a>'
     return f'<a class="number" href="{address}">{escape(show(value))}</a>'
 
@@ -152,10 +172,9 @@ def _render_plot(
 ) -> str:
     name = tokens[place].meta["placeholder"].experiment
     plots = env.get("plots")
-    drawn: str = (
-        _environment().get_template("_plot.html").render(name=name, plots=plots(name) if plots else [])
-    )
-    return drawn
+    template = _environment().get_template("_plot.html")
+    text: str = template.render(name=name, drawn=plots(name) if plots else Drawn())
+    return text
 
 
 def _render_fence(_: RendererHTML, tokens: Sequence[Token], place: int, options: object, env: object) -> str:
@@ -189,7 +208,10 @@ def new_environment(**filters: Callable[..., object]) -> Environment:
 def _environment() -> Environment:
     return new_environment(
         clock=clock,
+        quoted=quoted,
+        sentence=sentence,
         show=show,
+        spoken=attempts.spoken,
         span=span,
         words=lambda text: re.sub(r"[-_]", " ", text),
     )
@@ -203,6 +225,16 @@ def compile_templates() -> None:
     environment = _environment()
     for name in environment.list_templates(filter_func=lambda name: "/" not in name):
         environment.get_template(name)
+
+
+def quoted(fields: Mapping[str, object], name: str) -> str:
+    """A field of a result as prose quotes it."""
+    return show(placeholders.measured({"": fields}, "", name))
+
+
+def sentence(text: str) -> str:
+    """A text with a capital letter in front and its other letters as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def span(limits: tuple[float, float]) -> str:

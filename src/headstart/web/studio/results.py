@@ -51,7 +51,7 @@ def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
         facts=facts,
         score=pages.score(run),
         frozen=pages.frozen(run),
-        curve=curve(run.history),
+        curve=curve(run.history, tabled=True),
         corrections=corrected(run),
     )
 

@@ -53,8 +53,8 @@ class Curve:
     y: str = "accuracy, %"
 
 
-def curve(epochs: Any) -> Any:
-    """The learning curve as SVG; None while there are not two epochs."""
+def curve(epochs: Any, *, tabled: bool = False) -> Any:
+    """The learning curve as SVG, which says so where its table follows; None while there are not two epochs."""
     entries = list(epochs)
     if len(entries) < 2:
         return None
@@ -63,7 +63,7 @@ def curve(epochs: Any) -> Any:
         for key, shown in _SERIES.items()
     ]
     lines = tuple(line for line in found if line.points)
-    return draw(Curve(lines)) if lines else None
+    return draw(Curve(lines), tabled=tabled) if lines else None
 
 
 def job_of(studio: Studio, kind: str, name: str) -> Job | None:
