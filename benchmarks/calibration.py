@@ -115,8 +115,8 @@ def fresh(folder: Path) -> Path:
 
 def make_folders(data: Path, work: Path) -> dict[str, Path]:
     """Flowers as they are, digits as files, ten classes of Tiny ImageNet's validation images."""
-    made = {"flowers": data / "flowers", "digits": work / "digits", "tiny": work / "tiny"}
-    if (work / "folders-made").exists():
+    made = {"flowers": data / "flowers", "digits": work / "digits", "tiny": work / "tiny-validation"}
+    if (work / "validation-folders-made").exists():
         return made
     shutil.rmtree(work / "digits", ignore_errors=True)
     example = Path(__file__).parents[1] / "examples" / "digits.py"
@@ -126,10 +126,10 @@ def make_folders(data: Path, work: Path) -> dict[str, Path]:
         classes = sorted({name.split("/")[1] for name in members if name.endswith(".webp")})[:TINY_CLASSES]
         for label in classes:
             for name in (each for each in members if each.split("/")[1] == label):
-                target = work / "tiny" / label / Path(name).name
+                target = work / "tiny-validation" / label / Path(name).name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))
-    (work / "folders-made").touch()
+    (work / "validation-folders-made").touch()
     return made
 
 

@@ -12,7 +12,7 @@ picked on every other unseen image and compared with the chosen one on the rest,
     python benchmarks/choice.py --data ../shared/data [--work FOLDER] [--images 400] [--candidates A,B]
 
 With --work a stopped benchmark goes on where it was, given the same options again; results are in
-FOLDER/choice.jsonl.
+FOLDER/choice-unseen.jsonl.
 
 The target: at most one point of regret on average, at a tenth of the cost or less. The images of a folder are
 limited so that all of it takes a quarter of an hour on two cores. Tiny ImageNet's are validation images,
@@ -61,7 +61,7 @@ def main() -> None:
         results = []
         folders = make_folders(options.data, work)
         total = len(folders) * (1 + sum(map(len, depths.values())))
-        ledger = Ledger(work / "choice.jsonl", total=total)
+        ledger = Ledger(work / "choice-unseen.jsonl", total=total)
         for folder, path in folders.items():
             dataset, unseen = part(read_dataset(path), options.images)
             print(f"{folder}: {len(dataset)} images to choose and train with, {len(unseen)} to judge by")
@@ -102,7 +102,8 @@ def offered(stages: int, *, thawed: bool) -> list[int]:
 def part(dataset: Dataset, images: int) -> tuple[Dataset, Dataset]:
     """So many images, at most half, every class in proportion; and the others, to judge by."""
     taken = beginning(interleaved(dataset), min(images, len(dataset) // 2)).samples
-    others = tuple(each for each in dataset.samples if each not in set(taken))
+    known = set(taken)
+    others = tuple(each for each in dataset.samples if each not in known)
     return replace(dataset, samples=taken), replace(dataset, samples=others)
 
 

@@ -240,6 +240,12 @@ def test_a_choice_never_looks_at_given_test_images(tmp_path: Path, make_photos: 
     assert chosen.probe.images == 24 and chosen.validation_accuracy is not None
 
 
+def test_two_images_are_enough_for_a_choice(tmp_path: Path, make_photos: Any) -> None:
+    photos = make_photos(tmp_path / "photos", per_class=1, classes=("discs", "bars"))
+    found = choose(photos, "builtin@48", "builtin@32", taps="auto")
+    assert found.candidate.size == 32  # nothing is right about anything, so the faster one
+
+
 def test_what_is_here_are_the_builtins_at_two_sizes() -> None:
     assert {("builtin", 128), ("builtin", 192)} <= {(each.name, each.size) for each in default_candidates()}
 
@@ -274,6 +280,21 @@ def test_fit_with_backbone_auto_says_why_and_computes_nothing_twice(photos: Path
 def test_scratch_has_no_backbone_to_choose(photos: Path) -> None:
     with pytest.raises(OptionError, match="exclude"):
         headstart.fit(photos, backbone="auto", scratch=True)
+
+
+def test_a_deeper_training_that_fails_costs_the_head_nothing(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from headstart.fitting import attempt
+
+    monkeypatch.setattr(attempt, "FEWEST_IMAGES", 5)
+    _, run = headstart.fit(
+        photos, freeze="auto", epochs=2, learning_rate=1e30, size=64, precision="f32", validation=0.3
+    )
+    assert run.config.depth == run.config.stages and run.accuracy["validation"] > 0.5
+    (said,) = [note for note in run.notes if "diverged" in note]
+    assert said.startswith("the head alone is kept")
 
 
 def test_too_few_validation_images_leave_the_head_alone_and_say_so(photos: Path) -> None:

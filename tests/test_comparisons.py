@@ -393,6 +393,39 @@ def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: 
         compare_runs([one])
 
 
+def test_runs_with_other_settings_are_no_seeds_of_one_candidate(photos: Path) -> None:
+    _, plain = headstart.fit(photos, size=64, **FAST)
+    _, weighted = headstart.fit(photos, size=64, class_weights="balanced", **FAST)
+    found = compare_runs([plain, weighted])
+    assert len(found.trials) == len(found.candidates) == 2
+    names = [candidate.name for candidate in found.candidates]
+    assert [name.partition("ridge")[2] for name in names] == [
+        ", class weights as usual",
+        ", class weights balanced",
+    ]
+
+
+def test_what_cannot_be_saved_or_trained_is_refused_before_the_work(photos: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    with pytest.raises(RunError, match="is there already"):
+        compare(photos, grid(size=64), out=taken, progress=_never, **FAST)
+    with pytest.raises(OptionError, match="batch_size=0"):
+        compare(photos, grid(size=64, heads=["softmax"]), batch_size=0, progress=_never, **FAST)
+
+
+def _never(phase: str, done: int, total: int) -> None:
+    raise AssertionError(f"{phase} began")
+
+
+def test_a_candidate_that_fails_leaves_the_others(photos: Path) -> None:
+    pytest.importorskip("timm")
+    candidates = grid(size=64, depths=("all", 7), epochs=2)
+    found = compare(photos, candidates, seeds=1, learning_rate=1e30, **FAST)
+    assert [trial.candidate.depth for trial in found.trials] == [9]
+    assert found.notes[0].startswith("left out: without ") and "diverged" in found.notes[0]
+
+
 def test_shapes_name_what_they_compare(photos: Path) -> None:
     from headstart.comparisons import Network
 

@@ -127,6 +127,14 @@ def test_steps_that_are_well_known_leave_the_machines_own_unsteadiness() -> None
     assert doubtful.spread == pytest.approx(0.5, rel=0.05)  # of a wide range it is next to nothing
 
 
+def test_every_beginning_of_many_classes_has_them_all_in_turn() -> None:
+    samples = tuple(Sample(f"{label}/{i}", label, None, None) for label in range(100) for i in range(12))  # type: ignore[arg-type]
+    order = interleaved(Dataset("many", tuple(map(str, range(100))), samples))
+    for images in (100, 200, 343):
+        counts = np.bincount(beginning(order, images).labels, minlength=100)
+        assert counts.max() - counts.min() <= 1
+
+
 def test_the_store_remembers_newest_first_and_by_machine(tmp_path: Path) -> None:
     store = RateStore(tmp_path)
     assert store.observations() == []

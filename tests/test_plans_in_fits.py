@@ -119,7 +119,7 @@ def test_training_stops_when_another_epoch_would_break_the_budget(
 ) -> None:
     from headstart.fitting.foresight import Foresight
 
-    monkeypatch.setattr(Foresight, "begin_training", lambda self, prepared: self.request.config)
+    monkeypatch.setattr(Foresight, "begin_training", lambda self: self.request.config)
     asked = []
 
     def stop(self: Foresight, done: int, total: int) -> bool:

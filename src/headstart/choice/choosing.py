@@ -23,6 +23,7 @@ from headstart.plans.budgets import beginning, interleaved
 from headstart.plans.candidates import Candidate, parse_candidates
 from headstart.plans.estimates import human_seconds
 from headstart.plans.jobs import TAP_IMAGES
+from headstart.plans.observing import Watch
 from headstart.runtimes import Runtime
 
 MOST_PROBED = 6
@@ -30,6 +31,9 @@ MOST_PROBED = 6
 
 FIRST_IMAGES = (10, 72, 240)
 """Of the first rung: so many a class, but at least and at most so many in all."""
+
+_LEAST_PER_CLASS = 2
+"""However many classes there are: of an image alone in its class nothing can be left out."""
 
 _CLEAR = 2.0
 """A finalist that leads by so many standard errors is taken without a look at all images by the other."""
@@ -98,7 +102,7 @@ class _Entrant:
     looks: list[Probe] = field(default_factory=list)  # on growing parts of the images
     seconds_per_image: float | None = None
     validation_accuracy: float | None = None
-    held_out: float = 0.0  # share right of all images that were not fitted on
+    held_out: float | None = None  # share right of all images that were not fitted on; finalists only
     left: str = ""
 
     @property
@@ -127,6 +131,7 @@ class _Session:
     test: float
     clock: Callable[[], float]
     progress: Progress | None
+    class_weights: str | None
     allowance: float | None
     started: float
     reasons: list[str] = field(default_factory=list)
@@ -158,6 +163,7 @@ def choose_backbone(
     views: tuple[View, ...] = (CENTRE,),
     validation: float = 0.15,
     test: float = 0.15,
+    class_weights: str | None = None,
     allowance: float | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -178,6 +184,7 @@ def choose_backbone(
         views: the renderings that the fit wants; only finalists are given all.
         validation: share held out to choose on, where the data does not say.
         test: share that is not looked at, where the data does not say.
+        class_weights: of the fit that follows, "balanced" or None.
         allowance: seconds that the choice may take; candidates too slow for it are left out.
         progress: called with (phase, done, total).
         clock: seconds; a test passes its own.
@@ -197,6 +204,7 @@ def choose_backbone(
         test=test,
         clock=clock,
         progress=progress,
+        class_weights=class_weights,
         allowance=allowance,
         started=clock(),
     )
@@ -245,7 +253,8 @@ def _by_prior(session: _Session, entrants: list[_Entrant]) -> list[_Entrant]:
 def _halve(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:
     """Rungs of twice as many images, each keeping the better half, until the finalists are left."""
     per_class, least, most = FIRST_IMAGES
-    images = min(max(per_class * len(session.dataset.classes), least), most)
+    classes = len(session.dataset.classes)
+    images = min(max(per_class * classes, least), max(most, _LEAST_PER_CLASS * classes))
     if len(racing) == 1:
         return racing
     while True:
@@ -294,7 +303,14 @@ def _affordable(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:
     return kept
 
 
-def _extract(session: _Session, entrant: _Entrant, dataset: Dataset, views: tuple[View, ...]) -> Extraction:
+def _extract(
+    session: _Session,
+    entrant: _Entrant,
+    dataset: Dataset,
+    views: tuple[View, ...],
+    *,
+    progress: Progress | None,
+) -> Extraction:
     wanted = Wanted(depth=len(entrant.backbone.stages), views=views, taps=session.taps != "last")
     return extract(
         dataset.samples,
@@ -302,39 +318,52 @@ def _extract(session: _Session, entrant: _Entrant, dataset: Dataset, views: tupl
         wanted=wanted,
         runtime=session.runtime,
         cache=FeatureCache(cache_folder()),
-        progress=session.progress,
+        progress=progress,
     )
 
 
 def _look(session: _Session, entrant: _Entrant, *, images: int) -> None:
     """Probe one candidate on the first so many images that are to be trained on."""
     part = beginning(session.pool, round(images / (1 - session.validation - session.test)))
-    begun = session.clock()
-    extraction = _extract(session, entrant, part, (CENTRE,))
+    watch = Watch(session.progress, session.clock)
+    watch.begin("features")
+    extraction = _extract(session, entrant, part, (CENTRE,), progress=watch)
     if extraction.use.misses:
-        entrant.seconds_per_image = (session.clock() - begun) / extraction.use.misses
+        entrant.seconds_per_image = _pace(watch, computed=extraction.use.misses)
     rows = _training_rows(session, part, extraction)
     features, labels = extraction.features(rows, view=CENTRE), part.labels
-    found = probe(features, labels[rows], classes=len(part.classes))
-    if session.taps != "last":
-        fitted = _fit_head(session, extraction, labels, rows)[0]
-        found = replace(found, loo_accuracy=fitted.loo_accuracy, loo_error=fitted.loo_error)
-    entrant.probe = found
-    entrant.looks.append(found)
+    fitted, _ = _fit_head(session, extraction, labels, rows)
+    entrant.probe = probe(features, labels[rows], classes=len(part.classes), fitted=fitted)
+    entrant.looks.append(entrant.probe)
+
+
+def _pace(watch: Watch, *, computed: int) -> float:
+    """Seconds an image, without what making the network ready took where that can be told."""
+    mark = watch.marks["features"]
+    (first, done), (last, all_done) = mark.first or (mark.begun, 0), mark.last or (watch.clock(), computed)
+    if 2 * done <= all_done:
+        return (last - first) / (all_done - done)
+    return (last - mark.begun) / computed
 
 
 def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> NDArray[np.int64]:
-    """Images of the training split; every readable one where the part is too small to be split."""
-    try:
-        splits = assign_splits(part, extraction.hashes, (), validation=session.validation, test=session.test)
-    except DatasetError:
-        splits = tuple(None if found is None else "train" for found in extraction.hashes)
-    rows = np.flatnonzero(np.array([split == "train" for split in splits], dtype=bool))
-    if not len(rows):
+    """Images of the training split, of the classes that the part has a readable image of."""
+    readable = [found is not None for found in extraction.hashes]
+    labels = part.labels
+    present = np.unique(labels[readable])
+    if not len(present):
         raise DatasetError(
             f"{part.name}: none of {len(part)} images could be read; headstart check says more"
         )
-    return rows
+    kept = np.flatnonzero(np.isin(labels, present))
+    known = replace(
+        part,
+        classes=tuple(part.classes[label] for label in present),
+        samples=tuple(replace(part.samples[i], label=int(np.searchsorted(present, labels[i]))) for i in kept),
+    )
+    hashes = [extraction.hashes[i] for i in kept]
+    splits = assign_splits(known, hashes, (), validation=session.validation, test=session.test)
+    return np.array([i for i, split in zip(kept, splits, strict=True) if split == "train"], dtype=np.int64)
 
 
 def _final(session: _Session, finalists: list[_Entrant]) -> _Entrant:
@@ -345,11 +374,10 @@ def _final(session: _Session, finalists: list[_Entrant]) -> _Entrant:
         _run_in_full(session, each)
         if session.allowance is not None and session.elapsed > session.allowance:
             break
-    seen = [each for each in finalists if each.validation_accuracy is not None or each.held_out]
-    ranked = sorted(seen, key=lambda each: -each.held_out)
-    chosen = ranked[0]
-    for other in ranked[1:]:
-        if chosen.held_out - other.held_out < _HARDLY_BETTER and other.multiply_adds < chosen.multiply_adds:
+    seen = [(each.held_out, each) for each in finalists if each.held_out is not None]
+    best, chosen = max(seen, key=lambda pair: pair[0])
+    for right, other in seen:
+        if best - right < _HARDLY_BETTER and other.multiply_adds < chosen.multiply_adds:
             chosen = other
     for each in finalists:
         if each is not chosen:
@@ -359,7 +387,7 @@ def _final(session: _Session, finalists: list[_Entrant]) -> _Entrant:
 
 def _run_in_full(session: _Session, entrant: _Entrant) -> None:
     dataset = session.dataset
-    extraction = _extract(session, entrant, dataset, session.views)
+    extraction = _extract(session, entrant, dataset, session.views, progress=session.progress)
     groups = checks.duplicate_groups(extraction.hashes, extraction.facts)
     splits = np.array(
         [
@@ -395,10 +423,16 @@ def _fit_head(
     classes, names = len(session.dataset.classes), tuple(tap.name for tap in extraction.backbone.taps())
     taps = names if session.taps == "all" else names[-1:]
     if session.taps == "auto":
-        rows = train[heads.stratified(labels[train], TAP_IMAGES, seed=0)]
+        contents = [extraction.hashes[i] or b"" for i in train]
+        rows = train[heads.fixed_sample(labels[train], contents, most=TAP_IMAGES)]
         features = {name: extraction.features(rows, taps=[name], view=CENTRE) for name in names}
         taps = heads.choose_taps(
-            features, labels[rows], classes=classes, last=names[-1], widest=heads.widest_taps(len(train))
+            features,
+            labels[rows],
+            classes=classes,
+            last=names[-1],
+            widest=heads.widest_taps(len(train)),
+            class_weights=session.class_weights,
         ).taps
     width = {tap.name: tap.width(extraction.backbone) for tap in extraction.backbone.taps()}
 
@@ -407,7 +441,13 @@ def _fit_head(
             rows = train[start : start + _ROWS_PER_CHUNK]
             yield extraction.features(rows, taps=taps, view=CENTRE), labels[rows]
 
-    return heads.fit_ridge(stream, classes=classes, block_widths=[width[name] for name in taps]), taps
+    fitted = heads.fit_ridge(
+        stream,
+        classes=classes,
+        block_widths=[width[name] for name in taps],
+        class_weights=session.class_weights,
+    )
+    return fitted, taps
 
 
 def _score(entrant: _Entrant) -> Score:
@@ -429,24 +469,24 @@ def _reasons(chosen: _Entrant, entrants: Sequence[_Entrant]) -> list[str]:
     if chosen.probe is None:
         return [f"backbone {chosen.label}"]
     found = []
-    rival = next((each for each in entrants if each.left == "final" and each.held_out), None)
+    rival = next((each for each in entrants if each.left == "final" and each.held_out is not None), None)
     measured = f"{chosen.probe.loo_accuracy:.1%} leave-one-out on {chosen.probe.images} images"
     first = f"backbone {chosen.label}: {measured}"
-    if rival is not None and rival.probe is not None:
+    if rival is not None and rival.held_out is not None and chosen.held_out is not None:
         gap = 100 * (chosen.held_out - rival.held_out)
         if gap >= 0:
             first += f", {gap:.1f} points ahead of {rival.label} on all images"
         else:
             first += f", faster than {rival.label} and only {-gap:.1f} points behind"
-    elif chosen.looks and not chosen.held_out:
+    elif chosen.looks and chosen.held_out is None and not any(each.left == "budget" for each in entrants):
         first += ", so far ahead that no other was given a look at all of them"
     found += [first, *_dropped(chosen, entrants)]
-    best = max(entrants, key=lambda each: each.probe.knn_accuracy if each.probe else 0.0)
-    if best.probe and best.probe.knn_accuracy - chosen.probe.knn_accuracy > chosen.probe.standard_error:
-        found.append(
-            f"nearest neighbours would rather take {best.label} "
-            f"({best.probe.knn_accuracy:.1%} against {chosen.probe.knn_accuracy:.1%})"
-        )
+    looked = [(each.looks[0].knn_accuracy, each.label) for each in entrants if each.looks]
+    if chosen.looks and looked:  # the first look, which all had at the same images
+        own, (best, label) = chosen.looks[0], max(looked)
+        if best - own.knn_accuracy > own.standard_error:
+            against = f"{best:.1%} against {own.knn_accuracy:.1%} on {own.images} images"
+            found.append(f"nearest neighbours would rather take {label} ({against})")
     return found
 
 

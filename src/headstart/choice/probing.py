@@ -38,9 +38,15 @@ class Probe:
         return float(np.sqrt(share * (1 - share) / self.images))
 
 
-def probe(features: NDArray[np.float32], labels: NDArray[np.int64], *, classes: int) -> Probe:
-    """Look at features [N, D] and labels [N]."""
-    fitted = heads.fit_ridge((features, labels), classes=classes)
+def probe(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    classes: int,
+    fitted: heads.RidgeFit | None = None,
+) -> Probe:
+    """Look at features [N, D] and labels [N]; ``fitted`` is the head to go by, None for one on these."""
+    fitted = fitted or heads.fit_ridge((features, labels), classes=classes)
     return Probe(
         images=len(labels),
         loo_accuracy=fitted.loo_accuracy,

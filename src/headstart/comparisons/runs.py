@@ -6,7 +6,7 @@ from dataclasses import replace
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.values import Candidate, Comparison, Trial, same_split
 from headstart.errors import OptionError, RunError
-from headstart.runs import Run, new_id, read_predictions, timestamp
+from headstart.runs import Run, RunConfig, new_id, read_predictions, timestamp
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
@@ -30,7 +30,11 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     predictions = [read_predictions(run.path) for run in runs]
     same_split([(run.id, found["split"]) for run, found in zip(runs, predictions, strict=True)])
     order, labels = _validation(runs[0], predictions[0]["images"])
-    trials = [_trial(run, found["images"], order=order) for run, found in zip(runs, predictions, strict=True)]
+    candidates = _candidates(runs)
+    trials = [
+        _trial(run, candidate, found["images"], order=order)
+        for run, candidate, found in zip(runs, candidates, predictions, strict=True)
+    ]
     once = {
         (trial.candidate, trial.seed): trial for trial in trials
     }  # the same training again is no evidence
@@ -62,15 +66,37 @@ def _validation(run: Run, images: Sequence[dict[str, str]]) -> tuple[list[str], 
     return [entry["path"] for entry in held_out], [place[entry["label"]] for entry in held_out]
 
 
-def _trial(run: Run, images: Sequence[dict[str, str]], *, order: Sequence[str]) -> Trial:
-    place = {name: index for index, name in enumerate(run.classes)}
-    said = {entry["path"]: entry["predicted"] for entry in images if entry["split"] == "validation"}
-    missing = [path for path in order if path not in said]
-    if missing:
-        raise RunError(f"run {run.id} says nothing of {missing[0]}, which other runs were measured on")
-    scores = run.evaluation["validation"]
-    config = run.config
-    candidate = Candidate(
+_OTHER_SETTINGS = (
+    "batch_size",
+    "learning_rate",
+    "class_weights",
+    "runtime",
+    "precision",
+    "validation",
+    "test",
+)
+"""Of a run's, what a candidate does not tell."""
+
+
+def _candidates(runs: Sequence[Run]) -> list[Candidate]:
+    """What each run trained; runs that differ in more than a candidate tells are told apart by its label."""
+    plain = [_candidate(run.config) for run in runs]
+    settings = [
+        {name: getattr(run.config, name) for name in _OTHER_SETTINGS}
+        | {"taps": len(run.config.taps) if run.config.taps else None}
+        for run in runs
+    ]
+    found = []
+    for candidate, own in zip(plain, settings, strict=True):
+        alike = [other for each, other in zip(plain, settings, strict=True) if each == candidate]
+        differing = [name for name in own if any(other[name] != own[name] for other in alike)]
+        said = ", ".join(f"{name.replace('_', ' ')} {own[name] or 'as usual'}" for name in differing)
+        found.append(replace(candidate, label=f"{candidate.name}, {said}") if said else candidate)
+    return found
+
+
+def _candidate(config: RunConfig) -> Candidate:
+    return Candidate(
         backbone=config.backbone,
         size=config.size,
         depth=config.depth,
@@ -82,9 +108,20 @@ def _trial(run: Run, images: Sequence[dict[str, str]], *, order: Sequence[str]) 
         epochs=config.epochs,
         architecture=config.architecture,
     )
+
+
+def _trial(
+    run: Run, candidate: Candidate, images: Sequence[dict[str, str]], *, order: Sequence[str]
+) -> Trial:
+    place = {name: index for index, name in enumerate(run.classes)}
+    said = {entry["path"]: entry["predicted"] for entry in images if entry["split"] == "validation"}
+    missing = [path for path in order if path not in said]
+    if missing:
+        raise RunError(f"run {run.id} says nothing of {missing[0]}, which other runs were measured on")
+    scores = run.evaluation["validation"]
     return Trial(
         candidate=candidate,
-        seed=config.seed,
+        seed=run.config.seed,
         images=run.images["train"],
         predicted=tuple(place[said[path]] for path in order),
         accuracy=scores["accuracy"],

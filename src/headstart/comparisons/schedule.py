@@ -281,7 +281,8 @@ class Deadline:
     def sentence(self) -> str:
         """One line for people; empty where nothing was left out."""
         said = [*self.schedule.left_out, *self.skipped]
-        return f"budget {human_seconds(self.budget or 0)}: {'; '.join(said)}" if said else ""
+        why = "left out" if self.budget is None else f"budget {human_seconds(self.budget)}"
+        return f"{why}: {'; '.join(said)}" if said else ""
 
     def _seconds(self, candidate: Candidate) -> float:
         if candidate in self._took:

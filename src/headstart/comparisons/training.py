@@ -17,15 +17,16 @@ from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, for
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.trials import Result, Settings, Trainer
 from headstart.comparisons.values import Candidate, Comparison, same_split
-from headstart.dataset import Dataset, read_dataset
-from headstart.errors import OptionError
+from headstart.dataset import Dataset, check_shares, read_dataset
+from headstart.errors import BackboneError, DatasetError, OptionError
 from headstart.features import Progress
 from headstart.fitting import HEADS, TAPS
 from headstart.images import parse_views
 from headstart.plans import RateStore, parse_budget
 from headstart.plans.clock import ending
+from headstart.plans.jobs import check_training
 from headstart.plans.observing import Watch
-from headstart.runs import new_id, seconds_since, timestamp
+from headstart.runs import check_place, new_id, seconds_since, timestamp
 from headstart.runtimes import select
 
 
@@ -144,6 +145,11 @@ def compare(
         raise OptionError("nothing to compare: no candidate")
     if seeds < 1:
         raise OptionError(f"seeds {seeds}: expected 1 or more")
+    check_training(batch_size=batch_size, learning_rate=learning_rate)
+    check_shares(validation=validation, test=test)
+    comparison_id = new_id("comparison")
+    path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
+    check_place(path)
     limit = parse_budget(budget)
     dataset = read_dataset(source)
     settings = Settings(
@@ -164,7 +170,9 @@ def compare(
     predicted = schedule.predicted(spent=time.perf_counter() - started)
     deadline = Deadline(schedule, limit, started - ending(spent))
     passes, results = _train_all(dataset, networks, settings=settings, deadline=deadline, progress=progress)
-    comparison = _comparison(dataset, passes, results, out=out, started=started)
+    comparison = _comparison(
+        dataset, passes, results, comparison_id=comparison_id, path=path, started=started
+    )
     sentence = deadline.sentence()
     comparison = replace(
         comparison,
@@ -173,8 +181,7 @@ def compare(
     )
     comparison = _chosen(comparison, results, source=source)
     comparison = replace(comparison, seconds=seconds_since(started))
-    if comparison.path is not None:
-        save_comparison(comparison, path=comparison.path)
+    save_comparison(comparison, path=path)
     return comparison
 
 
@@ -234,6 +241,11 @@ def _train_all(
         except Over:
             deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
             continue
+        except (BackboneError, DatasetError, OptionError) as error:
+            if not results:
+                raise
+            deadline.skip(f"without {', '.join(candidate.name for candidate in group)}: {error}")
+            continue
         passes.append(looked)
         rates = deadline.schedule.forecast.rates
         RateStore().add(learning.of_pass(group, looked, config=config, watch=watch, rates=rates))
@@ -266,17 +278,16 @@ def _comparison(
     passes: Sequence[Pass],
     results: Sequence[Result],
     *,
-    out: str | Path | None,
+    comparison_id: str,
+    path: Path,
     started: float,
 ) -> Comparison:
     prepared = passes[0].prepared
-    comparison_id = new_id("comparison")
-    path = Path(out) if out else Path("comparisons") / comparison_id
     sides = {split: len(prepared.images(split)) for split in ("train", "validation", "test")}
     labels = prepared.labels(prepared.images("validation"))
     return Comparison(
         id=comparison_id,
-        path=path.absolute(),
+        path=path,
         created=timestamp(),
         data=dataset.name,
         classes=dataset.classes,

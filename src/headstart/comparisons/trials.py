@@ -14,6 +14,7 @@ from headstart.comparisons.schedule import SLOWER, Deadline, Over
 from headstart.comparisons.starting import Starts, start_torch
 from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
+from headstart.errors import DatasetError, OptionError
 from headstart.fitting import Prepared, epochs_for, predict_images, train
 from headstart.fitting.training import Start, Stop
 from headstart.plans import RateStore
@@ -103,7 +104,7 @@ class Trainer:
         self._starts = Starts(shared)
 
     def train(self, *, first: bool, count: Callable[[int], None]) -> list[Result]:
-        """Every candidate with every seed; what the time does not allow is left out and named.
+        """Every candidate with every seed; what fails or the time does not allow is left out and named.
 
         Args:
             first: nothing has been trained yet, so that the first training ends whatever it takes.
@@ -116,9 +117,14 @@ class Trainer:
             for candidate in self._group:
                 if candidate.whole in self._group and _is_all(self._shared.prepared, candidate):
                     continue  # no class has that many: the same training as on all images
-                for found in self._seeds(candidate, needed=first and not results):
-                    results.append(found)
-                    count(len(results))
+                try:
+                    for found in self._seeds(candidate, needed=first and not results):
+                        results.append(found)
+                        count(len(results))
+                except (DatasetError, OptionError) as error:
+                    if first and not results:
+                        raise
+                    self._deadline.skip(f"without {candidate.name}: {error}")
         finally:
             RateStore().add(each for result in results for each in result.seen)
         return results
@@ -205,6 +211,7 @@ class Trainer:
             progress=watch,
             stop=work.stop,
             start=work.start,
+            resumable=False,  # or its seconds would be those of the rest
         )
         train_seconds = work.start_seconds + time.perf_counter() - begun
         splits = ("validation", "test") if work.seed == 0 else ("validation",)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
 from headstart.choice.freezing import FEWEST_IMAGES, judge
-from headstart.errors import OptionError
+from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
-from headstart.fitting.foresight import Foresight, Request, foresee
+from headstart.fitting.foresight import PATIENCE, Foresight, Request, foresee
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, train
 from headstart.plans.clock import ending
@@ -22,9 +22,6 @@ from headstart.runs import RunConfig, seconds_since
 
 DEEPER_STAGES = 2
 """Stages that `--freeze auto` thaws: the last ones are the least general, and most of the gain is theirs."""
-
-_PATIENCE = 600.0
-"""Seconds that a deeper training may be predicted to take where no budget says otherwise."""
 
 _FEWEST_EPOCHS = 3
 """A deeper training of fewer epochs says little."""
@@ -119,7 +116,7 @@ def make(
 def attempt(foresight: Foresight, *, strict: bool) -> Attempt:
     """Prepare and train what was foreseen."""
     prepared = foresight.prepare(strict=strict)
-    config = foresight.begin_training(prepared)
+    config = foresight.begin_training()
     begun = time.perf_counter()
     trained = train(
         prepared,
@@ -153,7 +150,12 @@ def try_deeper(
     if foreseen is None:
         first.foresight.cut_short = True
         return None, False, f"the head alone is trained: {reason}"
-    second = attempt(foreseen, strict=False)
+    try:
+        second = attempt(foreseen, strict=False)
+    except (DatasetError, OptionError) as error:  # no room for maps, a rate too high: the head is there
+        first.foresight.cut_short = True
+        return None, False, f"the head alone is kept: {error}"
+    first.foresight.cut_short |= second.foresight.cut_short
     if len(second.prepared.dataset) != len(first.prepared.dataset):
         return second, False, "the head alone is kept: the deeper training did not get to all images in time"
     thawed = foreseen.request.backbone.stages[foreseen.request.wanted.depth :]
@@ -181,7 +183,7 @@ def _foresee_deeper(
     if len(taken.dataset) < len(request.dataset) or planned < min(epochs, _FEWEST_EPOCHS):
         return None, "too little of the budget is left for anything deeper"
     expected = foresight.predicted.median - foresight.spent
-    if budget is None and expected > _PATIENCE:
+    if budget is None and expected > PATIENCE:
         return None, f"anything deeper would take about {human_seconds(expected)}; --budget allows it"
     return foresight, ""
 

@@ -34,6 +34,12 @@ _PROBE_IMAGES = 72
 _PROBE_SPREAD = 0.3
 """How well so few images foretell thousands, each of which took 0.5 to 1.0 as long."""
 
+_PROBE_SHARE = 0.2
+"""Of what a budget leaves, what that may be predicted to take."""
+
+PATIENCE = 600.0
+"""Seconds that a deeper training may be predicted to take where no budget says otherwise."""
+
 _RESERVE = 0.15
 """Share by which what is still to come may take longer than predicted without breaking the budget."""
 
@@ -94,6 +100,7 @@ class Foresight:
         rest: what of it was to come, before past errors correct it.
         notes: what was cut, one sentence each.
         watch: the progress callback to use; it notes times and keeps to the budget.
+        sides: images to train on and images held out, once they are prepared.
         probed: what timing the first images put into the cache, which the fit then finds there.
         probe_seconds: what that took.
     """
@@ -110,6 +117,7 @@ class Foresight:
     started: float
     notes: tuple[str, ...] = ()
     cut_short: bool = False
+    sides: tuple[int, int] = (0, 0)
     probed: CacheUse = field(default_factory=CacheUse)
     probe_seconds: float = 0.0
 
@@ -124,16 +132,19 @@ class Foresight:
         try:
             if self.budget is not None:
                 self.watch.alarm = self._features_alarm
-            return self._prepare(strict=strict)
+            prepared = self._prepare(strict=strict)
         except OutOfTime as stop:
             images = len(self.request.dataset)
             kept = beginning(self.request.dataset, stop.done)
             self.request = replace(self.request, dataset=kept)
             self._say(f"reading took longer than predicted, {len(kept):,} of {images:,} images used")
             self.watch.alarm, self.cut_short = None, True
-            return self._prepare(strict=strict)
+            prepared = self._prepare(strict=strict)
         finally:
             self.watch.alarm = None
+        sides = {side: len(prepared.images(side)) for side in ("train", "validation", "test")}
+        self.sides = sides["train"], sides["validation"] + sides["test"]
+        return prepared
 
     def _prepare(self, *, strict: bool) -> Prepared:
         request = self.request
@@ -157,17 +168,14 @@ class Foresight:
         if self.elapsed + (1 + _RESERVE) * rest > self.budget:
             raise OutOfTime(done)
 
-    def begin_training(self, prepared: Prepared) -> RunConfig:
+    def begin_training(self) -> RunConfig:
         """The config to train with: fewer epochs where features took longer than predicted."""
         config = self.request.config
         self.watch.begin("epochs")
         if self.budget is None or not config.epochs:
             return config
-        job = replace(
-            self.job,
-            training=len(prepared.images("train")),
-            held_out=len(prepared.images("validation")) + len(prepared.images("test")),
-        )
+        training, held_out = self.sides
+        job = replace(self.job, training=training, held_out=held_out)
 
         def seconds(epochs: int) -> float:
             parts = jobs.estimates(replace(job, epochs=epochs), self.rates, phases=_AFTER_FEATURES)
@@ -215,10 +223,17 @@ class Foresight:
     def learn(self, seconds: dict[str, float], use: CacheUse) -> None:
         """Remember what the steps took, and how the prediction turned out."""
         outcome = Outcome(seconds, hits=use.hits, misses=use.misses)
-        job = replace(self.job, images=len(self.request.dataset), epochs=self.request.config.epochs or 0)
+        training, held_out = self.sides
+        job = replace(
+            self.job,
+            images=len(self.request.dataset),
+            training=training,
+            held_out=held_out,
+            epochs=self.request.config.epochs or 0,
+        )
         seen = observations(job, outcome, self.watch, rates=self.rates)
         # Where less was done than was predicted, how long it took says nothing about the prediction.
-        if "total" in seconds and not self.cut_short:
+        if "total" in seconds and not self.cut_short and not self.watch.resumed:
             seen += self._verdict(seconds["total"])
         RateStore().add(seen)
 
@@ -256,10 +271,12 @@ def foresee(
     missing = _missing(request)
     job = request.job(missing=missing, rates=rates)
     probed, probe_seconds, before = CacheUse(), 0.0, clock()
-    if missing and _worth_a_probe(job, rates):
+    left = None if budget is None else budget - (before - started)
+    if missing and _worth_a_probe(job, rates, left=left):
         rates, probed = _probe(request, job, rates=rates, progress=progress, clock=clock)
         probe_seconds = round(clock() - before, 3)
-        job = request.job(missing=missing * (1 - _PROBE_IMAGES / job.images), rates=rates)
+        missing *= 1 - _PROBE_IMAGES / job.images
+        job = request.job(missing=missing, rates=rates)
     notes: tuple[str, ...] = ()
     spent = clock() - started
     if budget is not None:
@@ -269,9 +286,14 @@ def foresee(
     phases = dict(jobs.phase_seconds(job, rates))
     if also is not None:
         deeper = also.job(missing=_missing(also), rates=rates)
-        parts += jobs.estimates(deeper, rates, phases=_OF_DEEPER)
-        for phase, seconds in jobs.phase_seconds(deeper, rates).items():
-            phases[phase] = phases.get(phase, 0.0) + (seconds if phase in _OF_DEEPER else 0.0)
+        more = add(jobs.estimates(deeper, rates, phases=_OF_DEEPER))
+        allowed = PATIENCE if budget is None else max(0.0, budget - spent - add(parts).seconds)
+        share = min(1.0, allowed / more.seconds) if more.seconds else 0.0
+        if budget is not None or share == 1.0:  # else it will not be tried; a budget may cut it
+            parts.append(more.times(share))
+            for phase, seconds in jobs.phase_seconds(deeper, rates).items():
+                if phase in _OF_DEEPER:
+                    phases[phase] = phases.get(phase, 0.0) + share * seconds
     rest = add(parts)
     corrected = jobs.corrected(rest, rates)
     predicted = to_range(corrected, spent=spent)
@@ -314,11 +336,14 @@ def _missing(request: Request) -> float:
     )
 
 
-def _worth_a_probe(job: jobs.Job, rates: Rates) -> bool:
+def _worth_a_probe(job: jobs.Job, rates: Rates, *, left: float | None) -> bool:
     known = rates.known("prefix", job.network) or rates.known("pass", jobs.pass_key(job))
     if known or not job.prefix_macs or job.images < 4 * _PROBE_IMAGES:
         return False
-    return add(jobs.estimates(job, rates, phases=_FEATURE_PHASES)).seconds > _PROBE_FROM
+    expected = add(jobs.estimates(job, rates, phases=_FEATURE_PHASES)).seconds
+    if left is not None and expected * _PROBE_IMAGES / job.images > _PROBE_SHARE * left:
+        return False
+    return expected > _PROBE_FROM
 
 
 def _probe(

@@ -12,7 +12,7 @@ from headstart.features import Progress, Wanted
 from headstart.fitting.foresight import Request
 from headstart.images import parse_views
 from headstart.plans.candidates import sized
-from headstart.plans.jobs import epochs_for
+from headstart.plans.jobs import check_training, epochs_for
 from headstart.runs import RunConfig
 from headstart.runtimes import Runtime
 
@@ -64,10 +64,7 @@ class Options:
                 f"scratch trains every stage from random weights, so freeze={self.freeze!r} cannot be; "
                 "drop one"
             )
-        if self.batch_size < 1:
-            raise OptionError(f"batch_size={self.batch_size}: expected 1 or more")
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise OptionError(f"learning_rate={self.learning_rate}: expected a number above zero")
+        check_training(batch_size=self.batch_size, learning_rate=self.learning_rate)
         if self.seed < 0:
             raise OptionError(f"seed={self.seed}: expected 0 or more")
         check_shares(validation=self.validation, test=self.test)
@@ -94,6 +91,7 @@ class Options:
             views=parse_views(self.views),
             validation=self.validation,
             test=self.test,
+            class_weights=self.class_weights,
             allowance=None if seconds is None else _CHOICE_SHARE * seconds,
             progress=progress,
         )
@@ -167,6 +165,8 @@ class Options:
                 for option, value in (("epochs", self.epochs), ("learning_rate", self.learning_rate))
                 if value is not None
             ]
+        if self.candidates and not self.chooses:
+            notes.append("candidates have no effect on a backbone that is named; take --backbone auto")
         frozen = config.depth == config.stages
         if self.taps == "all" and not (frozen and self.head == "ridge"):
             who = "a softmax head" if frozen else "a network with thawed stages"

@@ -30,6 +30,7 @@ _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
 
 _ROWS_PER_CHUNK = 1024
+_MAPS_PER_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,17 @@ def train(
     progress: Progress | None = None,
     stop: Stop | None = None,
     start: Start | None = None,
+    resumable: bool = True,
 ) -> Trained:
     """Train the head and, where the depth leaves stages thawed, those too.
 
     ``stop`` is asked after every epoch, given its number and how many there are to be. ``start`` is what
-    `starting_point` gives, for trainings that share it.
+    `starting_point` gives, for trainings that share it. One that is ``resumable`` goes on where a killed one
+    with the same settings had come to; its seconds are then those of the rest.
     """
     if config.depth < config.stages:
         start = start or starting_point(prepared, backbone, config=config)
-        return train_thawed(prepared, start, config=config, progress=progress, stop=stop)
+        return train_thawed(prepared, start, config=config, progress=progress, stop=stop, resumable=resumable)
     return train_head(prepared, config=config, taps=taps, progress=progress, stop=stop)
 
 
@@ -169,13 +172,8 @@ def _sentence(choice: heads.TapChoice) -> str:
 def _subset(prepared: Prepared, *, most: int) -> NDArray[np.int64]:
     """At most ``most`` training images, every class in proportion; the same ones each time."""
     train = prepared.images("train")
-    if len(train) <= most:
-        return train
-    order = np.argsort(
-        [prepared.extraction.hashes[i] for i in train], kind="stable"
-    )  # content, not folder order
-    by_class = train[order][np.argsort(prepared.labels(train[order]), kind="stable")]
-    return np.sort(by_class[np.linspace(0, len(by_class) - 1, most).astype(np.int64)])
+    contents = [prepared.extraction.hashes[i] or b"" for i in train]
+    return train[heads.fixed_sample(prepared.labels(train), contents, most=most)]
 
 
 def _widths(extraction: Extraction, taps: tuple[str, ...] | None) -> list[int] | None:
@@ -277,11 +275,12 @@ def train_thawed(
     config: RunConfig,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    resumable: bool = True,
 ) -> Trained:
     """Train the stages behind the cut from what the prefix computed for each image, once."""
     from headstart.tail import train_tail
 
-    checkpoint = _checkpoint(prepared, config=config)
+    checkpoint = _checkpoint(prepared, config=config) if resumable else None
     result = train_tail(
         start.tail,
         start.head.head,
@@ -293,7 +292,8 @@ def train_thawed(
         progress=_by_epoch(progress, stop, epochs=config.epochs or 1),
         start_logits=start.logits,
     )
-    checkpoint.unlink(missing_ok=True)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     facts = {**start.head.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}
     return Trained(result.head, history=result.history, fit=facts, tail=result.tail, draws=result.draws)
 
@@ -377,8 +377,9 @@ class CutActivations:
 def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.int64]) -> NDArray[np.float32]:
     """Probabilities [n, C] of some samples, from what is cached."""
     parts = []
-    for start in range(0, len(images), _ROWS_PER_CHUNK):
-        chunk = images[start : start + _ROWS_PER_CHUNK]
+    size = _ROWS_PER_CHUNK if trained.tail is None else _MAPS_PER_CHUNK  # a map may have a megabyte
+    for start in range(0, len(images), size):
+        chunk = images[start : start + size]
         if trained.tail is None:
             features = prepared.extraction.features(chunk, taps=trained.taps, view=CENTRE)
         else:

@@ -6,7 +6,7 @@ Everything here is NumPy and imports nothing heavier, so that predicting starts 
 from headstart.heads.linear import LinearHead, calibrate_temperature
 from headstart.heads.ridge import PENALTIES, Batches, PenaltyScore, RidgeFit, fit_ridge
 from headstart.heads.softmax import SoftmaxFit, fit_softmax
-from headstart.heads.taps import TapCandidate, TapChoice, choose_taps, stratified, widest_taps
+from headstart.heads.taps import TapCandidate, TapChoice, choose_taps, fixed_sample, widest_taps
 
 __all__ = [
     "PENALTIES",
@@ -21,6 +21,6 @@ __all__ = [
     "choose_taps",
     "fit_ridge",
     "fit_softmax",
-    "stratified",
+    "fixed_sample",
     "widest_taps",
 ]

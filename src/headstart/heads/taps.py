@@ -189,6 +189,21 @@ def tap_kernel(features: Floats, image_weights: Doubles) -> Doubles:
     return (z @ z.T).astype(np.float64)
 
 
+def fixed_sample(labels: Integers, order: Sequence[bytes], *, most: int) -> NDArray[np.int64]:
+    """Indices of at most `most` images, every class in proportion; the same ones whatever their order.
+
+    Args:
+        labels: [N].
+        order: What names each image's content; decides which ones are taken.
+        most: So many.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    by_content = np.argsort(np.asarray(order), kind="stable")
+    by_class = by_content[np.argsort(np.asarray(labels)[by_content], kind="stable")]
+    return np.sort(by_class[np.linspace(0, len(by_class) - 1, most).astype(np.int64)])
+
+
 def stratified(labels: Integers, images: int, *, seed: int) -> NDArray[np.int64]:
     """Sorted indices of at most `images`, drawn so that every class keeps its share."""
     if len(labels) <= images:

@@ -131,8 +131,8 @@ def _words(asked: Settings, taken: Settings) -> tuple[str, ...]:
 def interleaved(dataset: Dataset) -> Dataset:
     """The same images in an order of which every beginning has the classes in proportion.
 
-    The first `IMAGES_PER_CLASS` of every class come before all others, so that a short beginning can be
-    trained on too. The order depends on names and labels alone.
+    The first `IMAGES_PER_CLASS` of every class come before all others, one of each class in turn, so that a
+    short beginning can be trained on too. The order depends on names and labels alone.
     """
     members: dict[tuple[int, str | None], list[int]] = defaultdict(list)
     for index, sample in enumerate(dataset.samples):
@@ -141,7 +141,8 @@ def interleaved(dataset: Dataset) -> Dataset:
     for number, indices in enumerate(members.values()):
         order = np.random.default_rng(number).permutation(len(indices))
         for rank, position in enumerate(order):
-            keys[indices[position]] = rank / len(indices) if rank >= IMAGES_PER_CLASS else 0.0
+            early = rank < IMAGES_PER_CLASS
+            keys[indices[position]] = rank - IMAGES_PER_CLASS if early else rank / len(indices)
     return replace(dataset, samples=tuple(dataset.samples[i] for i in np.argsort(keys, kind="stable")))
 
 

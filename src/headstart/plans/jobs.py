@@ -78,6 +78,7 @@ class Job:
     batch_size: int
     pretrained: bool
     precision: str
+    variant: str = ""  # what else decides what comes out: seed, rate, weights of classes, shares
     compiled: bool = True  # the runtime has compiled this network on this machine before
 
     @property
@@ -149,6 +150,16 @@ def describe(
         batch_size=config.batch_size,
         pretrained=config.pretrained,
         precision=config.precision,
+        variant=" ".join(
+            str(each)
+            for each in (
+                config.seed,
+                config.learning_rate,
+                config.class_weights,
+                config.validation,
+                config.test,
+            )
+        ),
         compiled=compiled,
     )
 
@@ -170,7 +181,11 @@ def network_key(backbone: Backbone, *, wanted: Wanted, runtime: str, precision: 
 def is_compiled(job: Job, rates: Rates) -> bool:
     """Whether the runtime has this network ready from an earlier run."""
     seen = any(rates.known("open", f"{job.network} {kind}") for kind in ("compiled", "loaded"))
-    return seen and (cache_folder() / "compiled").is_dir()
+    return seen and _keeps_compiled()
+
+
+def _keeps_compiled() -> bool:
+    return (cache_folder() / "compiled").is_dir()
 
 
 def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
@@ -185,6 +200,18 @@ def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> 
         return None
     kind = "scratch" if scratch else "tail" if thawed else "softmax"
     return asked or _DEFAULT_EPOCHS[kind]
+
+
+def check_training(*, batch_size: int, learning_rate: float | None) -> None:
+    """Refuse settings of a training loop that cannot work on any data.
+
+    Raises:
+        OptionError: one of them.
+    """
+    if batch_size < 1:
+        raise OptionError(f"batch_size={batch_size}: expected 1 or more")
+    if learning_rate is not None and not 0 < learning_rate < float("inf"):
+        raise OptionError(f"learning_rate={learning_rate}: expected a number above zero")
 
 
 def split_sizes(dataset: Dataset, *, validation: float, test: float) -> tuple[int, int]:
@@ -213,7 +240,7 @@ def steps(job: Job, rates: Rates) -> tuple[Step, ...]:
 
 def _save_step(job: Job, rates: Rates) -> Step:
     """Writing the model and checking that it says the same; the runtime knows one that it has seen before."""
-    if rates.known("made", made_key(job)):
+    if rates.known("made", made_key(job)) and _keeps_compiled():
         return Step("save", "save", f"{job.network} again", 1.6 if job.thawed else 0.15)
     return Step("save", "save", job.network, 2.5 if job.thawed else 0.25)
 
@@ -221,7 +248,7 @@ def _save_step(job: Job, rates: Rates) -> Step:
 def made_key(job: Job) -> str:
     """Names a job by what comes out of it, as far as that is known before."""
     trained = f"{job.head} {job.dimensions} {job.epochs} {job.batch_size}"
-    return f"{job.network} {job.data} {job.images} {job.views} {trained}"
+    return f"{job.network} {job.data} {job.images} {job.views} {trained} {job.variant}"
 
 
 def _feature_steps(job: Job, rates: Rates) -> list[Step]:

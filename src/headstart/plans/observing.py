@@ -78,6 +78,12 @@ class Watch:
         if self.alarm is not None:
             self.alarm(phase, done, total)
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the epochs went on from where another process had left them."""
+        mark = self.marks.get("epochs")
+        return mark is not None and mark.first is not None and mark.first[1] > 1
+
     def expect(self, seconds: Range) -> None:
         """Passed on to an audience."""
         if isinstance(self.inner, Audience):
@@ -149,7 +155,8 @@ def _of_training(job: Job, outcome: Outcome, watch: Watch, rates: Rates) -> list
     found = []
     if each > 0:
         found.append(Observation("epoch", tail_key(job), each * job.epochs / parts["epoch"].base))
-        # An early stop is no slowness: what came before the first epoch is the rest.
-        before = seconds - each * last_epoch
+        # An early stop is no slowness: what came before the first epoch is the rest. Epochs that another
+        # process had done took nothing here.
+        before = seconds - each * (last_epoch - first_epoch + 1)
         found.append(_ratio(parts["torch"], max(before, 0.05)))
     return found

@@ -128,6 +128,7 @@ def plan(
     """
     started = clock()
     limit = parse_budget(budget)
+    jobs.check_training(batch_size=batch_size, learning_rate=None)
     dataset = read_dataset(source)
     engine = select(runtime, precision=precision)
     store = RateStore()

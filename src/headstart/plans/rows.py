@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headstart.backbones import Backbone
+from headstart.errors import OptionError
 from headstart.plans import jobs
-from headstart.plans.budgets import CAREFUL
+from headstart.plans.budgets import Settings, fit_into
 from headstart.plans.estimates import Range, human_seconds
 from headstart.plans.memory import Rates
 from headstart.plans.timing import PrefixTiming
@@ -149,7 +150,9 @@ def memory_bytes(job: jobs.Job, backbone: Backbone, *, depth: int) -> int:
     running = _PROCESS_BYTES + 4 * parameters + 3 * _BATCH * 2 * largest
     if not job.thawed:
         width = max(job.dimensions, 1)
-        held = min(4 * job.rows * width, _MOST_FEATURES_IN_MEMORY)
+        held = 4 * job.rows * width
+        if job.head == "ridge":  # which streams what is more
+            held = min(held, _MOST_FEATURES_IN_MEMORY)
         matrix = 3 * 8 * min(job.rows, width) ** 2 if job.head == "ridge" else 12 * width * job.classes
         return int(running + 2 * held + matrix)
     thawed = backbone.stages[depth:]
@@ -160,28 +163,28 @@ def memory_bytes(job: jobs.Job, backbone: Backbone, *, depth: int) -> int:
 
 
 def allowance(job: jobs.Job, rates: Rates, *, budget: float | None, spent: float) -> tuple[str, bool]:
-    """What a budget allows of a job, in words, and whether all of it."""
+    """What a budget allows of a job, in words, and whether all of it; a fit would be cut so."""
     if budget is None:
         return "", True
 
-    def fits(candidate: jobs.Job) -> bool:
-        return jobs.predict(candidate, rates, spent=spent).median <= CAREFUL * budget
+    asked = Settings(job.epochs, job.views, "auto" if job.choosing_taps else "last", job.images)
 
-    if fits(job):
-        return "all of it", True
-    for epochs in range(job.epochs - 1, 0, -1):
-        if fits(replace(job, epochs=epochs)):
-            return f"{epochs} of {job.epochs} epochs", False
-    shortest = replace(job, epochs=min(1, job.epochs))
-    for percent in range(90, 0, -10):
-        share = percent / 100
-        part = replace(
-            shortest,
-            images=round(job.images * share),
+    def predict(settings: Settings) -> Range:
+        share = settings.images / job.images
+        shrunk = replace(
+            job,
+            epochs=settings.epochs,
+            views=settings.views,
+            choosing_taps=settings.taps != "last",
+            images=settings.images,
             missing=job.missing * share,
             training=round(job.training * share),
             held_out=round(job.held_out * share),
         )
-        if fits(part):
-            return f"{percent} % of the images", False
-    return f"nothing within {human_seconds(budget)}", False
+        return jobs.predict(shrunk, rates, spent=spent)
+
+    try:
+        cut = fit_into(budget, asked, predict=predict, classes=job.classes)
+    except OptionError:
+        return f"nothing within {human_seconds(budget)}", False
+    return "; ".join(cut.cuts) or "all of it", not cut.cuts

@@ -54,7 +54,7 @@ class Curve:
 
 
 def curve(epochs: Any, *, tabled: bool = False) -> Any:
-    """The learning curve as SVG, which says so where its table follows; None while there are not two epochs."""
+    """The learning curve as SVG, which says where its table follows; None while there are not two epochs."""
     entries = list(epochs)
     if len(entries) < 2:
         return None
