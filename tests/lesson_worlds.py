@@ -46,6 +46,7 @@ class FakeExperiments:
     gate: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[Any, Any]] = field(default_factory=list)
     names: tuple[str, ...] = ("one-pass", "pretrained-vs-scratch")
+    without_torch: tuple[str, ...] = ()
     seeds: list[int] = field(default_factory=list)
     fields: dict[str, Any] = field(
         default_factory=lambda: {"ratio": 3.5, "seconds_pretrained": 2.0, "seconds_scratch": 9.0}
@@ -56,8 +57,9 @@ class FakeExperiments:
 
     def describe(self, name: str, *, parameters: Any = None) -> Any:
         return SimpleNamespace(
-            predicted_range=(2.0, 4.0), predicted_from="planned", bound=60.0, own_images=True, missing=""
-        )
+            predicted_range=(2.0, 4.0), predicted_from="planned", bound=60.0, own_images=True,
+            missing="torch" if name in self.without_torch else "",
+        )  # fmt: skip
 
     def latest(self, name: str, *, as_declared: bool = False) -> Any:
         return self.results_by_name.get(name)
@@ -75,6 +77,7 @@ class FakeExperiments:
         self.seeds.append(seed)
         progress("training", 1, 2)
         assert self.gate.wait(10)
+        progress("training", 2, 2)
         fields = dict(self.fields)
         plot = SimpleNamespace(
             kind="line",

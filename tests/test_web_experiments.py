@@ -89,6 +89,90 @@ def test_an_experiment_that_breaks_says_so(world: World) -> None:
     finished(world)
     page = world.browser.get("/experiments/one-pass").text
     assert "The last run failed: no such backbone" in page and "has not run yet" in page
+    assert "✗ the last run failed" in world.browser.get("/experiments").text
+
+
+def test_a_running_experiment_and_those_that_wait_can_be_stopped(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    page = world.post("/experiments").text
+    assert "Stop all 2" in page
+    page = world.post("/experiments/stop").text
+    assert ">Stopping</p>" in page and "waiting for its turn" not in page and "Stop all" not in page
+    finished(world)
+    assert len(world.experiments.asked) == 1 and world.experiments.results_by_name == {}
+    for name in world.experiments.names:
+        assert "The last run was stopped" in world.browser.get(f"/experiments/{name}").text
+    stream = world.browser.get(f"/jobs/{world.site.jobs.history('experiment', learner='ada')[0].id}/events")
+    assert "event: stopped" in stream.text
+
+
+def test_a_try_can_be_stopped_and_only_by_its_learner(make_world: Callable[..., World]) -> None:
+    world, other = make_world(library.load_pack()), make_world(library.load_pack(), learner="eve")
+    task = world.site.pack.tasks[0]
+    world.post(f"/tasks/{task.slug}/run", start="random weights", epochs="1")
+    job = world.site.jobs.unfinished()[0]
+    assert other.post(f"/jobs/{job.id}/stop").status_code == 404
+    assert not world.site.jobs.unfinished()[0].stopping
+    page = world.post(f"/jobs/{job.id}/stop", at=f"/tasks/{task.slug}")
+    assert page.url.path == f"/tasks/{task.slug}" and ">Stopping</p>" in page.text
+    assert world.post(f"/jobs/{job.id}/stop", at="//evil.example/x").url.path == "/"
+    finished(world)
+    page = world.browser.get(f"/tasks/{task.slug}").text
+    assert "The run was stopped. This was no try." in page and "0 of 3 tries used" in page
+
+
+def test_pages_say_what_to_install_where_experiments_need_it(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    install = "<code>pip install &#39;headstart[torch]&#39;</code>"
+    places = ("/", "/experiments", "/modes/try", "/modes/learn")
+    told = [install.replace("&#39;", "'") in world.browser.get(place).text for place in places]
+    assert told == [False] * 4
+    world.experiments.without_torch = ("pretrained-vs-scratch",)
+    world.site.evidence.forget()
+    told = [install.replace("&#39;", "'") in world.browser.get(place).text for place in places]
+    assert told == [True] * 4
+    assert "Measure the 1 that can run here" in world.browser.get("/").text
+    assert "needs headstart[torch]" in world.browser.get("/modes/try").text
+    world.experiments.without_torch = world.experiments.names
+    world.site.evidence.forget()
+    first = world.browser.get("/").text
+    assert "2 experiments need an optional part" in first and "<button>Measure" not in first
+
+
+def test_what_settles_an_open_problem_is_held_back_until_it_is_closed(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(library.load_pack())
+    problem = world.site.pack.problems("challenge")[0]
+    task = next(one for one in world.site.pack.tasks if one.experiment == problem.experiment)
+    events = re.search(r'data-events="([^"]+)"', world.post(f"/experiments/{problem.experiment}/run").text)
+    assert events
+    finished(world)
+    world.post("/experiments/one-pass/run")
+    world.post(f"/tasks/{task.slug}/run", start="pre-trained weights", epochs="3")
+    finished(world)
+    places = ("/", f"/experiments/{problem.experiment}", "/modes/learn", f"/tasks/{task.slug}")
+    result = re.compile(r"<svg viewBox=\"0 0 640|>3\.5<|>9<")
+
+    def seen() -> list[bool]:
+        return [bool(result.search(world.browser.get(place).text)) for place in places]
+
+    challenge = world.begin()
+    assert seen() == [True] * 4, "before a problem is open the lesson shows its results"
+    world.open(challenge, 1)
+    assert seen() == [False] * 4
+    assert world.browser.get("/experiments").text.count('<svg class="small"') == 1
+    assert "held back while its problem is open" in world.browser.get("/modes/learn").text
+    assert not re.search("3.5|9.0", world.browser.get(events[1]).text)
+    assert result.search(world.browser.get("/experiments/one-pass").text), "no open problem is about it"
+    other = make_world(library.load_pack(), learner="eve").browser
+    other_page = other.get("/experiments").text
+    assert "held back" not in other_page
+    world.post(f"/experiments/{problem.experiment}/run")
+    finished(world)
+    assert seen() == [False] * 4, "nor is what is run meanwhile"
+    world.answer(challenge, 1)
+    assert seen() == [True] * 4
 
 
 def test_own_folders_are_for_a_machine_of_ones_own(make_world: Callable[..., World], tmp_path: Path) -> None:
@@ -170,7 +254,7 @@ def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., Worl
     world = make_world(library.load_pack())
     first = world.browser.get("/").text
     assert "Nothing is measured here yet" in first and "<svg" not in first.split("<main")[1].split("ways")[0]
-    assert "Measure the other 2, less than a minute" in world.browser.get("/experiments").text
+    assert "Measure everything, less than a minute" in world.browser.get("/experiments").text
     page = world.post("/experiments").text
     assert page.count("data-events") == 1 and "running now" in page and "waiting for its turn" in page
     world.post("/experiments")  # sent twice, queued once

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 PENDING = "not measured yet"
 NONE = "none here"
+HELD = "held back while its problem is open"
 
 _PATTERN = re.compile(
     r"(?P<gap>[ \t]*)\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}"

@@ -19,6 +19,7 @@ from headstart.errors import LessonError
 from headstart.lessons import attempts, badges, pictures, scores
 from headstart.lessons.attempts import Challenge, Chose, Closed, Event, HintTaken, Opened, Refused, Submitted
 from headstart.lessons.pack import Problem
+from headstart.web.evidence import Shown
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
 from headstart.web.site import Site
@@ -38,13 +39,15 @@ def start_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """What awaits the learner; the choice of time; a challenge already begun; earlier ones."""
     taken = mine(site, session.learner, "challenge")
     mode = site.pack.mode("challenge")
+    current = unfinished(site, taken)
+    results = Shown(site.evidence, held_in(site, current)).results()
     return page(
         request,
         "challenge_start.html",
         mode=mode,
-        parts=[(heading, markdown(text, site.evidence.results())) for heading, text in sections(mode.body)],
+        parts=[(heading, markdown(text, results)) for heading, text in sections(mode.body)],
         problems=[_outline(problem) for problem in site.pack.problems("challenge")],
-        current=unfinished(site, taken),
+        current=current,
         finished=[(state, scores.score(state)) for state in reversed(taken) if state.finished_at],
         timers={name: _time(site, factor) for name, factor in TIMERS.items()},
     )
@@ -70,6 +73,23 @@ def unfinished(site: Site, states: list[Challenge]) -> Challenge | None:
     """The latest one still open, of this very version of the lesson."""
     begun = [s for s in states if s.finished_at is None and s.fingerprint == site.pack.fingerprint]
     return begun[-1] if begun else None
+
+
+def held_in(site: Site, state: Challenge | None) -> frozenset[str]:
+    """The experiments that settle a problem which is open now; not those that a closed one has shown."""
+    if state is None or state.mode != "challenge":
+        return frozenset()
+    experiments: dict[bool, set[str]] = {True: set(), False: set()}
+    for item in state.items:
+        if item.opened_at is not None:
+            problem = site.pack.problem(state.mode, item.problem)
+            experiments[item.closed_at is not None].add(problem.experiment)
+    return frozenset(experiments[False] - experiments[True])
+
+
+def shown_to(site: Site, learner: str) -> Shown:
+    """The results that a learner may see now: all but those that settle a problem which is open."""
+    return Shown(site.evidence, held_in(site, unfinished(site, mine(site, learner, "challenge"))))
 
 
 @router.post("/modes/{mode}/begin")
@@ -137,7 +157,7 @@ def problem_page(
         note=_NOTES.get(note, ""),
         version=_version(item),
         hint_cost=attempts.HINT_COST,
-        drawn=plots_of(site.evidence)(item["experiment"]) if item["status"] == "closed" else None,
+        drawn=plots_of(_shown_in(site, state))(item["experiment"]) if item["status"] == "closed" else None,
     )
 
 
@@ -246,7 +266,8 @@ def _item(site: Site, state: Challenge, number: int) -> tuple[dict[str, Any], di
     """The item with its texts rendered, and the whole view."""
     view = _view(site, state, site.clock())
     item = dict(view["items"][_place(state, number)])
-    results = site.evidence.results()
+    shown = _shown_in(site, state)
+    results = shown.results()
     if "prompt" in item:
         item["prompt"] = markdown(item["prompt"], results)
         item["options"] = [one | {"text": inline(one["text"], results)} for one in item["options"]]
@@ -256,8 +277,12 @@ def _item(site: Site, state: Challenge, number: int) -> tuple[dict[str, Any], di
         item["hint"] = markdown(item["hint"], results)
     if item["status"] == "closed":
         item["feedback"] = {key: inline(text, results) for key, text in item["feedback"].items()}
-        item["explanation"] = markdown(item["explanation"], results, plots=plots_of(site.evidence))
+        item["explanation"] = markdown(item["explanation"], results, plots=plots_of(shown))
     return item, view
+
+
+def _shown_in(site: Site, state: Challenge) -> Shown:
+    return Shown(site.evidence, held_in(site, state))
 
 
 def _version(item: dict[str, Any]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from headstart.errors import OptionError
+from headstart.lessons import placeholders
 
 FRESH_SECONDS = 2.0
 """How long results are taken from memory before the store is asked again: a terminal may run some, too."""
@@ -104,9 +106,13 @@ class Evidence:
         result = self.experiments.run(
             name, parameters=parameters, source=source, seed=seed, progress=progress
         )
+        self.forget()
+        return result
+
+    def forget(self) -> None:
+        """Asks the store again the next time."""
         with self._turn:
             self._kept.clear()
-        return result
 
     def _has(self, name: str) -> bool:
         return name in self.known()
@@ -119,3 +125,27 @@ class Evidence:
             with self._turn:
                 self._kept[key] = (time.monotonic(), answer)
         return answer
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The results that one learner may see now.
+
+    Attributes:
+        evidence: every result there is.
+        held: experiments that settle a problem which this learner has open; theirs are held back.
+    """
+
+    evidence: Evidence
+    held: frozenset[str] = frozenset()
+
+    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
+        """As `Evidence.latest`; None where it is held back."""
+        return None if name in self.held else self.evidence.latest(name, as_declared=as_declared)
+
+    def results(self) -> Mapping[str, Fields]:
+        """As `Evidence.results`; what is held back says so in place of its numbers."""
+        return {
+            name: dict.fromkeys(fields, placeholders.HELD) if name in self.held else fields
+            for name, fields in self.evidence.results().items()
+        }

@@ -11,7 +11,8 @@ from headstart.lessons import placeholders, review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
 from headstart.web import journey, laboratory, stored, tasks
-from headstart.web.challenges import unfinished
+from headstart.web.challenges import held_in, shown_to, unfinished
+from headstart.web.evidence import Shown
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
 from headstart.web.site import Site
@@ -33,13 +34,14 @@ def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     days = {line.at.astimezone().date() for line in lines}
     modes = [_standing(site, session.learner, mode, states, read) for mode in site.pack.modes]
     shown = next(iter(site.pack.experiments))
+    current = unfinished(site, [state for state in states if state.mode == "challenge"])
     return page(
         request,
         "home.html",
         modes=modes,
         go_on=_go_on(modes),
         shown=shown,
-        drawn=plots_of(site.evidence)(shown),
+        drawn=plots_of(Shown(site.evidence, held_in(site, current)))(shown),
         missing=laboratory.missing(site),
         job=laboratory.first_running(site, session.learner),
         minutes=sum(mode.minutes for mode in site.pack.modes),
@@ -96,7 +98,8 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str, 
     """A mode to read: its sections, each with a button that notes it as read."""
     mode = _mode(site, name)
     read = site.store.read_sections(session.learner, site.pack.slug).get(name, set())
-    results = site.evidence.results()
+    shown = shown_to(site, session.learner)
+    results = shown.results()
     names = [one.name for one in site.pack.modes]
     following = names[names.index(name) + 1 :]
     return page(
@@ -109,7 +112,7 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str, 
                 "pieces": [
                     {"panel": piece[1]}
                     if isinstance(piece, tuple)
-                    else {"panel": "", "text": markdown(piece, results, plots=plots_of(site.evidence))}
+                    else {"panel": "", "text": markdown(piece, results, plots=plots_of(shown))}
                     for piece in placeholders.panels(text)
                 ],
                 "read": title in read,

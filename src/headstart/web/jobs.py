@@ -58,7 +58,7 @@ create table if not exists events (
     primary key (job, number)
 ) without rowid;
 """
-_COLUMNS = "number, id, kind, name, learner, body, state, message, result, created"
+_COLUMNS = "number, id, kind, name, learner, body, state, message, result, created, stopping"
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Job:
         message: why it failed, for people.
         result: what the worker gave, JSON.
         created: seconds since the epoch.
+        stopping: whether somebody has asked for its end.
     """
 
     number: int
@@ -97,6 +98,7 @@ class Job:
     message: str
     result: Mapping[str, Any]
     created: float
+    stopping: bool = False
 
     @property
     def over(self) -> bool:
@@ -398,7 +400,8 @@ def _forget(database: sqlite3.Connection) -> None:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    number, identity, kind, name, learner, body, state, message, result, created = row
+    number, identity, kind, name, learner, body, state, message, result, created, stopping = row
     return Job(
-        number, identity, kind, name, learner, json.loads(body), state, message, json.loads(result), created
-    )
+        number, identity, kind, name, learner, json.loads(body), state, message, json.loads(result), created,
+        bool(stopping),
+    )  # fmt: skip

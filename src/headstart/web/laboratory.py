@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Request
+from fastapi import APIRouter, Form, Header, HTTPException, Request
 from starlette.responses import Response, StreamingResponse
 
 from headstart.errors import OptionError
+from headstart.web.challenges import shown_to
 from headstart.web.drawing import draw
 from headstart.web.jobs import Job, Jobs, Tell
 from headstart.web.rendering import leave, page
@@ -27,6 +29,9 @@ KIND = "experiment"
 LOOK_SECONDS = 0.2
 """How often a stream looks for news."""
 
+_LOCAL = re.compile(r"(/[a-z0-9-]+)+")
+"""Addresses of this lesson's pages."""
+
 QUIET_SECONDS = 15.0
 """After how long a silent stream says that it is alive, so that nobody between takes it for dead."""
 
@@ -34,9 +39,10 @@ QUIET_SECONDS = 15.0
 @router.get("/experiments")
 def list_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """Every experiment that the lesson's claims rest on."""
-    rows = []
+    rows, shown = [], shown_to(site, session.learner)
     for name, entry in site.pack.experiments.items():
-        result = site.evidence.latest(name)
+        result = shown.latest(name)
+        job = site.jobs.last(KIND, name=name, learner=session.learner)
         rows.append(
             {
                 "name": name,
@@ -45,13 +51,16 @@ def list_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
                 "result": result,
                 "drawing": draw(result.plots[0], small=True) if result and result.plots else "",
                 "about": site.evidence.about(name),
-                "job": site.jobs.running(KIND, name=name, learner=session.learner),
+                "held": name in shown.held,
+                "job": None if job is None or job.over else job,
+                "failed": job is not None and job.state == "failed",
             }
         )
     return page(
         request,
         "experiments.html",
         rows=rows,
+        waiting=sum(row["job"] is not None for row in rows),
         can_run=bool(site.evidence.known()),
         missing=missing(site),
         job=first_running(site, session.learner),
@@ -60,10 +69,21 @@ def list_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
 
 @dataclass(frozen=True)
 class Missing:
-    """Experiments that could run and have not: their names, and the seconds that they will take together."""
+    """What has not been measured on this machine.
+
+    Attributes:
+        names: experiments that could run.
+        seconds: that they will take together.
+        measured: how many others have run.
+        lacking: how many cannot run without an optional part.
+        extras: the parts to install for these.
+    """
 
     names: tuple[str, ...]
     seconds: float
+    measured: int
+    lacking: int
+    extras: tuple[str, ...]
 
     @property
     def time(self) -> str:
@@ -71,15 +91,29 @@ class Missing:
         minutes = self.seconds / 60
         return "less than a minute" if minutes < 0.75 else f"about {max(1, round(minutes))} min"
 
+    @property
+    def what(self) -> str:
+        """What a button that runs them all says of them."""
+        count = len(self.names)
+        if self.measured:
+            return f"the other {count}" if count > 1 else "the last one"
+        return f"the {count} that can run here" if self.lacking else "everything"
+
 
 def missing(site: Site) -> Missing:
-    """What has not been measured on this machine and could be."""
+    """What has not been measured on this machine: what could be, and what needs an optional part first."""
     found: dict[str, float] = {}
+    measured, extras = 0, []
     for name in site.pack.experiments:
-        about = None if site.evidence.latest(name, as_declared=True) else site.evidence.about(name)
-        if about is not None and not about.missing:
-            found[name] = sum(about.predicted_range) / 2
-    return Missing(tuple(found), sum(found.values()))
+        if site.evidence.latest(name, as_declared=True):
+            measured += 1
+        elif about := site.evidence.about(name):
+            if about.missing:
+                extras.append(about.missing)
+            else:
+                found[name] = sum(about.predicted_range) / 2
+    together = sum(found.values())
+    return Missing(tuple(found), together, measured, len(extras), tuple(sorted(set(extras))))
 
 
 def first_running(site: Site, learner: str) -> Job | None:
@@ -102,7 +136,8 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, name: st
     """One experiment: what it shows, its newest result, a button to run it, and live progress."""
     if name not in site.pack.experiments:
         raise HTTPException(404)
-    result = site.evidence.latest(name)
+    shown = shown_to(site, session.learner)
+    result = shown.latest(name)
     return page(
         request,
         "experiment.html",
@@ -111,7 +146,8 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, name: st
         result=result,
         plots=[(plot, draw(plot)) for plot in result.plots] if result else [],
         job=site.jobs.running(KIND, name=name, learner=session.learner),
-        failure=_failure(site, session.learner, name),
+        held=name in shown.held,
+        ended=_ended(site, session.learner, name),
         local=site.learner is not None,
     )
 
@@ -131,9 +167,12 @@ def serve(site: Site) -> None:
     site.jobs.serve(KIND, work)
 
 
-def _failure(site: Site, learner: str, name: str) -> str:
+def _ended(site: Site, learner: str, name: str) -> str:
+    """What became of the last run where it gave no result."""
     last = site.jobs.last(KIND, name=name, learner=learner)
-    return last.message if last and last.state == "failed" else ""
+    if last is None or last.state not in ("failed", "stopped"):
+        return ""
+    return f"failed: {last.message}" if last.state == "failed" else "was stopped."
 
 
 @router.post("/experiments/{name}/run")
@@ -170,6 +209,30 @@ def _changed(site: Site, name: str, form: dict[str, str]) -> dict[str, object]:
                 raise HTTPException(403, "Networks can only be named on a machine of one's own.")
             changed[parameter.name] = parameter.read(text)
     return changed
+
+
+@router.post("/experiments/stop")
+def stop_all(request: Request, site: SiteOf, session: SessionOf) -> Response:
+    """Stops the learner's running experiment, and those that wait."""
+    own = [one for one in site.jobs.unfinished() if one.kind == KIND and one.learner == session.learner]
+    for job in reversed(own):  # the waiting ones first, so that none of them begins meanwhile
+        site.jobs.stop(job.id)
+    return leave(request, "/experiments")
+
+
+@router.post("/jobs/{identity}/stop")
+def stop(
+    request: Request, site: SiteOf, session: SessionOf, identity: str, at: Annotated[str, Form()] = "/"
+) -> Response:
+    """Stops a job of the learner's: at once where it waits, at its next sign of progress where it runs.
+
+    `at` is the page to go back to.
+    """
+    job = site.jobs.get(identity)
+    if job is None or job.learner != session.learner:
+        raise HTTPException(404)
+    site.jobs.stop(identity)
+    return leave(request, at if _LOCAL.fullmatch(at) else "/")
 
 
 @router.get("/jobs/{identity}/events")

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from headstart.lessons import attempts, placeholders
 from headstart.web.drawing import Plot, draw
-from headstart.web.evidence import Evidence
+from headstart.web.evidence import Shown
 from headstart.web.security import csrf_token, session_of, site_of
 
 Results = Mapping[str, Mapping[str, object]]
@@ -35,11 +35,17 @@ class Drawn:
         plots: (plot, SVG); none where it has not run.
         data: which images.
         notes: what was missing, cut short or a lower bound.
+        held: whether it is held back, as a problem that it settles is open.
+        lacks: the extra to install before it can run, or empty.
+        known: whether it is part of this installation.
     """
 
     plots: Sequence[tuple[Plot, Markup]] = ()
     data: str = ""
     notes: Sequence[str] = ()
+    held: bool = False
+    lacks: str = ""
+    known: bool = True
 
 
 Plots = Callable[[str], Drawn]
@@ -83,13 +89,15 @@ def _parsed_inline(text: str) -> Sequence[Token]:
     return _parser().parseInline(" ".join(text.split()))
 
 
-def plots_of(evidence: Evidence) -> Plots:
+def plots_of(shown: Shown) -> Plots:
     """Where `markdown` gets its plots from."""
 
     def plots(name: str) -> Drawn:
-        result = evidence.latest(name, as_declared=True)
+        result = shown.latest(name, as_declared=True)
         if result is None:
-            return Drawn()
+            about = shown.evidence.about(name)
+            lacks, known = (about.missing, True) if about else ("", False)
+            return Drawn(held=name in shown.held, lacks=lacks, known=known)
         return Drawn([(plot, draw(plot)) for plot in result.plots], result.data, result.notes)
 
     return plots

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
 from headstart.lessons import review
+from headstart.web.challenges import shown_to
 from headstart.web.rendering import inline, leave, markdown, page, sections
 from headstart.web.security import SessionOf, SiteOf
 
@@ -22,7 +23,7 @@ def review_page(request: Request, site: SiteOf, session: SessionOf, turn: str = 
     now = site.clock()
     waiting = review.due(site.pack.cards, memories, now)
     card = next((card for card in waiting if card.slug == turn), waiting[0] if waiting else None)
-    results = site.evidence.results()
+    results = shown_to(site, session.learner).results()
     later = sorted(memory.due for memory in memories.values() if memory.due > now)
     mode = site.pack.mode("review")
     return page(

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from headstart.errors import LessonError
 from headstart.lessons.pack import Control, Goal, Task
 from headstart.lessons.progress import Line
+from headstart.web.challenges import shown_to
 from headstart.web.drawing import draw
 from headstart.web.jobs import Job, Tell
 from headstart.web.rendering import inline, leave, markdown, page, sections, span
@@ -50,13 +51,16 @@ def project_page(request: Request, site: SiteOf, session: SessionOf) -> Response
 def _list_page(request: Request, site: Site, learner: str, name: str) -> Response:
     if name not in {mode.name for mode in site.pack.modes}:
         raise HTTPException(404)
-    mode, results = site.pack.mode(name), site.evidence.results()
+    mode, results = site.pack.mode(name), shown_to(site, learner).results()
     return page(
         request,
         "tasks.html",
         mode=mode,
         parts=[(title, markdown(text, results)) for title, text in sections(mode.body)],
-        tasks=[{"task": task, **_standing(_log(site, learner, task), task)} for task in _tasks(site)[name]],
+        tasks=[
+            {"task": task, "lacks": _lacks(site, task), **_standing(_log(site, learner, task), task)}
+            for task in _tasks(site)[name]
+        ],
     )
 
 
@@ -66,7 +70,8 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
     task = _task(site, slug)
     log = _log(site, session.learner, task)
     standing = _standing(log, task)
-    results = site.evidence.results()
+    shown = shown_to(site, session.learner)
+    results, held = shown.results(), task.experiment in shown.held
     view = task.public_view(hints_taken=standing["hints"], done=standing["done"])
     last = log["try"][-1] if log["try"] else None
     controls = [_shown(control, last) for control in task.controls]
@@ -79,9 +84,10 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
         hints_left=view["hints_left"],
         mistakes=[inline(text, results) for text in view.get("mistakes", ())],
         solution=markdown(view.get("solution", ""), results),
-        goals=[_goal(site, task, goal, last) for goal in task.goals],
+        goals=[_goal(site, task, goal, None if held else last) for goal in task.goals],
         controls=controls,
-        tries=log["try"],
+        tries=[] if held else log["try"],
+        held=held,
         standing=standing,
         job=_job(site, session.learner, task),
         last_job=_last_job(site, session.learner, task),
@@ -90,7 +96,7 @@ def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
         ),
         asks_why=task is site.pack.project,
         measures=_measures(site, task),
-        changed=[_drawn(site, one) for one in log["try"][-2:]][::-1],
+        changed=[] if held else [_drawn(site, one) for one in log["try"][-2:]][::-1],
     )
 
 
@@ -127,6 +133,12 @@ def reached(site: Site, learner: str, mode: str) -> Reached | None:
 def _tasks(site: Site) -> dict[str, tuple[Task, ...]]:
     project = (site.pack.project,) if site.pack.project else ()
     return {"try": site.pack.tasks, "project": project}
+
+
+def _lacks(site: Site, task: Task) -> str:
+    """The extra to install before a task can run, or empty."""
+    about = site.evidence.about(task.experiment)
+    return about.missing if about else ""
 
 
 def _measures(site: Site, task: Task) -> list[tuple[str, str]]:

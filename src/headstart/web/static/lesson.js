@@ -132,7 +132,7 @@ function watch(panel) {
     if (told.done != null) { bar.max = told.of; bar.value = told.done; }
   });
   source.addEventListener("running", () => { text.textContent = "Running"; });
-  for (const end of ["done", "failed"]) {
+  for (const end of ["done", "failed", "stopped"]) {
     source.addEventListener(end, () => { source.close(); location.replace(location.pathname); });
   }
 }
