@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 from headstart.errors import OptionError
 from headstart.lessons import library
 from headstart.lessons.progress import Line
-from headstart.web import stored
+from headstart.web import journey, stored
 from headstart.web.drawing import draw
 from lesson_worlds import World, finished, lesson_worlds
 
@@ -70,6 +70,25 @@ def test_a_picture_is_followed_through_every_stage(make_world: Callable[..., Wor
     (tmp_path / "text.jpg").write_text("no picture")
     assert world.post("/journey", file=str(tmp_path / "text.jpg")).status_code == 400
     assert make_world(learner=None).post("/journey", file="/etc/hostname").status_code == 403
+
+
+def test_the_questions_about_a_picture_show_it_and_ask_for_one_first(
+    make_world: Callable[..., World],
+) -> None:
+    pytest.importorskip("openvino")
+    world = make_world(library.load_pack(), learner="without-a-picture")
+    assert "short questions</button>" not in world.browser.get("/modes/visualize").text
+    assert world.post("/modes/visualize/begin").url.path == "/modes/visualize"
+    assert world.site.store.challenges() == []
+    followed = world.post("/journey").text
+    assert "short questions</button>" in followed
+    questions = str(world.post("/modes/visualize/begin").url.path).rsplit("/", 1)[0]
+    shown = world.open(questions, 1).text
+    for pattern in (r'src="(/journey/\w+\.png)"', r"<span>(\d+ × \d+ × \d+)</span>"):
+        assert len(re.findall(pattern, shown)) > 4
+        assert re.findall(pattern, shown) == re.findall(pattern, followed)
+    journey._journeys.clear()
+    assert "no longer has your picture" in world.browser.get(f"{questions}/1").text
 
 
 def test_another_learner_cannot_watch(make_world: Callable[..., World]) -> None:
@@ -310,7 +329,10 @@ def test_a_try_shows_what_it_took_and_what_came_of_it(make_world: Callable[..., 
 
 
 def test_parts_of_a_page_stand_where_the_author_put_them(make_world: Callable[..., World]) -> None:
-    page = make_world(library.load_pack()).browser.get("/modes/visualize").text
+    pytest.importorskip("openvino")
+    world = make_world(library.load_pack())
+    world.post("/journey")
+    page = world.browser.get("/modes/visualize").text
     sections = page.split('<section id="section-')
     assert (
         'id="runs"' in sections[1]

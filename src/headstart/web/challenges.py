@@ -19,6 +19,7 @@ from headstart.errors import LessonError
 from headstart.lessons import attempts, badges, pictures, scores
 from headstart.lessons.attempts import Challenge, Chose, Closed, Event, HintTaken, Opened, Refused, Submitted
 from headstart.lessons.pack import Problem
+from headstart.web import journey
 from headstart.web.evidence import Shown
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
@@ -101,6 +102,8 @@ def begin(
         raise HTTPException(404)
     if timer not in TIMERS:
         raise HTTPException(400, f"The time {timer!r} is none of those offered.")
+    if mode == journey.MODE and journey.of(session.learner) is None:
+        return leave(request, f"/modes/{mode}#journey")
     taken = mine(site, session.learner, mode)
     state = unfinished(site, taken)
     if state is None:
@@ -152,6 +155,8 @@ def problem_page(
         view=view,
         item=item,
         number=number,
+        asks_about_journey=state.mode == journey.MODE,
+        journey=journey.of(session.learner),
         next=_next(state),
         nonce=secrets.token_hex(16),
         note=_NOTES.get(note, ""),

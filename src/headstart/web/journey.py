@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 
+MODE = "visualize"
+"""The mode in which a picture is followed, and whose questions are about it."""
+
 BARS = 10
 """Classes of which the prediction is shown: the likeliest."""
 
@@ -95,7 +98,7 @@ def follow_picture(
             del _journeys[next(iter(_journeys))]
         _journeys[session.learner] = journey
     query = f"?run={followed.id}" if followed else ""
-    return leave(request, f"/modes/visualize{query}#journey")
+    return leave(request, f"/modes/{MODE}{query}#journey")
 
 
 @router.get("/journey/{name}.png")
