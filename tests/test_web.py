@@ -432,6 +432,33 @@ def test_short_questions_have_no_clock(make_world: Callable[..., World]) -> None
     assert 'role="timer"' not in world.open(challenge, 1).text
 
 
+def test_short_questions_return_by_how_they_were_answered(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    count = len(world.site.pack.problems("review"))
+    assert f"12 cards and {count} questions waiting" in world.browser.get("/").text
+    questions = str(world.post("/modes/review/begin").url.path).rsplit("/", 1)[0]
+    for number in range(1, count + 1):
+        world.open(questions, number)
+        if number == 1:
+            world.post(f"{questions}/1/give-up")
+            assert "Go on with the short questions" in world.browser.get("/modes/review").text
+        else:
+            world.answer(questions, number)
+    assert "No short question is due" in world.browser.get("/modes/review").text
+    assert world.post("/modes/review/begin").url.path == "/modes/review"
+    world.clock.forward(120)
+    assert "Answer 1 short question<" in world.browser.get("/modes/review").text, (
+        "the one given up comes first"
+    )
+    again = str(world.post("/modes/review/begin").url.path).rsplit("/", 1)[0]
+    items = world.site.store.challenge(again.rsplit("/", 1)[1]).items
+    assert [item.problem for item in items] == [world.site.pack.problems("review")[0].slug]
+    world.open(again, 1)
+    world.answer(again, 1)
+    world.clock.forward(60 * 86_400)
+    assert f"Answer {count} short questions" in world.browser.get("/modes/review").text
+
+
 # At once ---------------------------------------------------------------------------------------------------
 
 

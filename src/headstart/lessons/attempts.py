@@ -14,7 +14,7 @@ attempt cost points. Nobody is stuck at zero, and the clock never decides about 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -228,7 +228,14 @@ class Challenge:
 
 
 def begin(
-    pack: Pack, *, challenge: str, learner: str, seed: str, mode: str = "challenge", timer: float | None = 1.0
+    pack: Pack,
+    *,
+    challenge: str,
+    learner: str,
+    seed: str,
+    mode: str = "challenge",
+    timer: float | None = 1.0,
+    only: Collection[str] | None = None,
 ) -> Started:
     """The event that starts a challenge.
 
@@ -239,12 +246,14 @@ def begin(
         seed: secret and new for each challenge; it shuffles the options and makes their ids opaque.
         mode: whose problems are asked.
         timer: factor on each problem's time, 1 to 10, or None for no clock.
+        only: the problems to ask, by their slugs; None asks all of the mode.
 
     Raises LessonError for a timer outside its range or a mode without problems.
     """
     if timer is not None and not 1.0 <= timer <= LONGEST_TIMER:
         raise LessonError(f"timer {timer:g}: expected a factor from 1 to {LONGEST_TIMER:g}, or off")
-    layouts = tuple(_layout(problem, challenge, seed, timer) for problem in pack.problems(mode))
+    asked = [problem for problem in pack.problems(mode) if only is None or problem.slug in only]
+    layouts = tuple(_layout(problem, challenge, seed, timer) for problem in asked)
     return Started(challenge, learner, pack.slug, pack.fingerprint, mode, timer, layouts)
 
 

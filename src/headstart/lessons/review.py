@@ -1,4 +1,4 @@
-"""When to see a card again: FSRS as a function of (state, rating, now).
+"""When to see a card or a short question again: FSRS as a function of (state, rating, now).
 
 The schedule is that of https://github.com/open-spaced-repetition/py-fsrs.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headstart.errors import LessonError, MissingExtra
-from headstart.lessons.pack import Card
+from headstart.lessons.attempts import Challenge, Item
+from headstart.lessons.pack import Card, Problem
 
 if TYPE_CHECKING:
     import fsrs
+
+Asked = TypeVar("Asked", Card, Problem)
 
 RATINGS = {"again": 1, "hard": 2, "good": 3, "easy": 4}
 RETENTION = 0.9
@@ -23,7 +26,7 @@ RETENTION = 0.9
 
 @dataclass(frozen=True)
 class Memory:
-    """What the schedule knows about one learner's memory of one card.
+    """What the schedule knows about one learner's memory of one card or question.
 
     `stability` is in days, `difficulty` from 1 to 10; both are None before the first review.
     """
@@ -97,8 +100,28 @@ def replay(lines: Iterable[Reviewed]) -> dict[str, Memory]:
     return memories
 
 
-def due(cards: Iterable[Card], memories: Mapping[str, Memory], now: datetime) -> list[Card]:
-    """The cards to see now: the longest overdue first, then those never seen, in the pack's order."""
+def answered(rounds: Iterable[Challenge]) -> list[Reviewed]:
+    """The review log that rounds of short questions amount to, oldest first.
+
+    Right at once is good, right with the hint or at the second attempt hard, and anything else again.
+    """
+    lines = [
+        Reviewed(item.closed_at, item.problem, _rating_of(item))
+        for one in rounds
+        for item in one.items
+        if item.closed_at is not None
+    ]
+    return sorted(lines, key=lambda line: line.at)
+
+
+def _rating_of(item: Item) -> str:
+    if not item.correct:
+        return "again"
+    return "hard" if item.hint_taken or len(item.tried) > 1 else "good"
+
+
+def due(cards: Iterable[Asked], memories: Mapping[str, Memory], now: datetime) -> list[Asked]:
+    """What to see now: the longest overdue first, then what was never seen, in the order of the pack."""
     known = [card for card in cards if card.slug in memories]
     fresh = [card for card in cards if card.slug not in memories]
     waiting = [card for card in known if memories[card.slug].due <= now]

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
-from headstart.lessons import attempts, badges, pictures, scores
+from headstart.lessons import attempts, badges, pictures, review, scores
 from headstart.lessons.attempts import Challenge, Chose, Closed, Event, HintTaken, Opened, Refused, Submitted
 from headstart.lessons.pack import Problem
 from headstart.web import journey
@@ -28,6 +28,9 @@ from headstart.web.site import Site
 router = APIRouter()
 
 TIMERS = {"1": 1.0, "2": 2.0, "5": 5.0, "10": 10.0, "off": None}
+REVIEW = "review"
+"""The mode whose questions come back shortly before they would be forgotten."""
+
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _LONGEST_NAME = 80
 
@@ -107,6 +110,9 @@ def begin(
     taken = mine(site, session.learner, mode)
     state = unfinished(site, taken)
     if state is None:
+        only = due_questions(site, taken) if mode == REVIEW else None
+        if only == []:
+            return leave(request, f"/modes/{mode}")
         event = attempts.begin(
             site.pack,
             challenge=_identity(site, session.learner, mode, len(taken)),
@@ -114,9 +120,21 @@ def begin(
             seed=secrets.token_hex(16),
             mode=mode,
             timer=TIMERS[timer] if mode == "challenge" else None,
+            only=only,
         )
         state = site.store.start(event, site.clock())
     return leave(request, _next(state) or f"/challenges/{state.id}")
+
+
+def due_questions(site: Site, rounds: list[Challenge]) -> list[str]:
+    """The short questions of the review to ask now, by their slugs.
+
+    Args:
+        site: the lesson.
+        rounds: the learner's rounds of short questions so far.
+    """
+    memories = review.replay(review.answered(rounds))
+    return [one.slug for one in review.due(site.pack.problem_sets.get(REVIEW, ()), memories, site.clock())]
 
 
 def _identity(site: Site, learner: str, mode: str, count: int) -> str:

@@ -11,7 +11,7 @@ from headstart.lessons import placeholders, review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
 from headstart.web import journey, laboratory, stored, tasks
-from headstart.web.challenges import held_in, shown_to, unfinished
+from headstart.web.challenges import due_questions, held_in, shown_to, unfinished
 from headstart.web.evidence import Shown
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
 from headstart.web.security import SessionOf, SiteOf
@@ -73,12 +73,21 @@ def _standing(
         return {"mode": mode, "done": found.reached, "over": found.over, "of": found.of, "text": text}
     if mode.name == "review":
         memories = review.replay(site.store.reviews(learner, site.pack.slug))
-        waiting = len(review.due(site.pack.cards, memories, site.clock()))
-        done = len(site.pack.cards) - waiting
-        text = f"{waiting} cards waiting" if waiting else "nothing due"
-        return {"mode": mode, "done": done, "over": done, "of": len(site.pack.cards), "text": text}
+        cards = len(review.due(site.pack.cards, memories, site.clock()))
+        questions = len(due_questions(site, own))
+        counts = [
+            _count(number, word) for number, word in ((cards, "card"), (questions, "question")) if number
+        ]
+        text = f"{' and '.join(counts)} waiting" if counts else "nothing due"
+        of = len(site.pack.cards) + len(site.pack.problem_sets.get(mode.name, ()))
+        done = of - cards - questions
+        return {"mode": mode, "done": done, "over": done, "of": of, "text": text}
     done, of = len(read.get(mode.name, set()) & set(mode.sections)), len(mode.sections)
     return {"mode": mode, "done": done, "over": done, "of": of, "text": f"{done} of {of} sections"}
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _challenge_standing(site: Site, own: list[Challenge]) -> dict[str, Any]:

@@ -1,14 +1,19 @@
-"""Review cards: the back comes when asked for, the learner says how it went, FSRS says when it returns."""
+"""Review cards: the back comes when asked for, the learner says how it went, FSRS says when it returns.
+
+Short questions return by the same schedule; how it went is what the answer was.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
 from headstart.lessons import review
-from headstart.web.challenges import shown_to
+from headstart.web.challenges import REVIEW, due_questions, mine, shown_to, unfinished
 from headstart.web.rendering import inline, leave, markdown, page, sections
 from headstart.web.security import SessionOf, SiteOf
 
@@ -24,7 +29,8 @@ def review_page(request: Request, site: SiteOf, session: SessionOf, turn: str = 
     waiting = review.due(site.pack.cards, memories, now)
     card = next((card for card in waiting if card.slug == turn), waiting[0] if waiting else None)
     results = shown_to(site, session.learner).results()
-    later = sorted(memory.due for memory in memories.values() if memory.due > now)
+    rounds = mine(site, session.learner, REVIEW)
+    questions = review.replay(review.answered(rounds))
     mode = site.pack.mode("review")
     return page(
         request,
@@ -35,11 +41,18 @@ def review_page(request: Request, site: SiteOf, session: SessionOf, turn: str = 
         front=inline(card.front, results) if card else "",
         back=markdown(card.back, results) if card and card.slug == turn else "",
         waiting=len(waiting),
-        next_due=later[0] if later else None,
+        next_due=_next_due(memories, now),
+        questions=len(due_questions(site, rounds)),
+        under_way=unfinished(site, rounds) is not None,
+        next_question=_next_due(questions, now),
         seen=sum(line.card == card.slug for line in log) if card else 0,
         ratings=tuple(review.RATINGS),
         problems=len(site.pack.problem_sets.get("review", ())),
     )
+
+
+def _next_due(memories: Mapping[str, review.Memory], now: datetime) -> datetime | None:
+    return min((memory.due for memory in memories.values() if memory.due > now), default=None)
 
 
 @router.post("/modes/review/rate")
