@@ -89,6 +89,7 @@ def claim_five(fields: dict[str, Any]) -> None:
 def claim_choice(fields: dict[str, Any]) -> None:
     assert fields["accuracy_small"] > fields["accuracy_scratch"] - POINTS
     assert fields["accuracy_small"] > fields["accuracy_shallow"] - POINTS
+    assert fields["large_name"].endswith(" px"), "what took the very large one's part, and how large it was"
     assert fields["seconds_small"] < 1.5 * fields["seconds_large"], "tolerance a half: fractions of a second"
     assert fields["accuracy_small"] > 50
 
@@ -96,6 +97,10 @@ def claim_choice(fields: dict[str, Any]) -> None:
 def claim_depth(fields: dict[str, Any]) -> None:
     assert fields["seconds_all"] < 0.5 * fields["seconds_none"], "measured: a tenth and less"
     assert fields["seconds_half"] < 1.1 * fields["seconds_none"]
+    assert fields["seconds_half_again"] > fields["seconds_half"], "the pass through the frozen stages"
+    assert fields["seconds_all"] < fields["seconds_all_again"] < 0.8 * fields["seconds_none"], (
+        "measured: a third"
+    )
     assert 0 <= fields["best_depth"] <= fields["stages"]
 
 
@@ -104,6 +109,9 @@ def claim_trade(fields: dict[str, Any]) -> None:
     assert fields["fast_accuracy"] <= fields["slow_accuracy"]
     assert fields["beaten_name"], "time alone buys nothing: one took longer and ended less accurate"
     assert fields["beaten_name"] not in (fields["fast_name"], fields["slow_name"], fields["beaten_by"])
+    assert "all frozen" in fields["beaten_name"] and "all frozen" in fields["beaten_by"], "both pre-trained"
+    assert fields["seconds"] < fields["scratch_seconds"]
+    assert 50 < fields["validation_accuracy"] <= 100
 
 
 def claim_one_pass(fields: dict[str, Any]) -> None:
@@ -273,6 +281,7 @@ def test_without_pytorch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
         (QUICK, {"parameters": {"runs": "1.5"}}, "whole number"),
         (QUICK, {"parameters": {"runs": float("inf")}}, "whole number"),
         (QUICK, {"source": "photos"}, "leave the folder out"),
+        ("images-needed", {"parameters": {"images_per_class": 50}}, "at most most_images_per_class"),
         ("one-pass", {"parameters": {"keep": "maybe"}}, "expected one of no, yes"),
     ],
 )
@@ -309,6 +318,54 @@ def test_a_random_start_has_no_head_start() -> None:
     )
 
 
+def test_the_learners_epochs_do_not_move_the_models_to_compare_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    from headstart.lessons.experiments import costs
+
+    seen: list[int] = []
+
+    def fit(*args: Any, config: Any, **more: Any) -> Any:
+        seen.append(config.epochs)
+        return original(*args, config=config, **more)
+
+    original = costs.fit_stages
+    monkeypatch.setattr(costs, "fit_stages", fit)
+    values = {"epochs": 3, "reference_epochs": 2, "images_per_class": 4, "size": 64, "backbone": "builtin@32"}
+    trained = experiments.run(
+        "accuracy-against-time", parameters=values | {"depth": "half"}, size="small", source="drawings"
+    )
+    assert seen == [2, 2, 3] and not any("not used" in note for note in trained.notes)
+    seen.clear()
+    frozen = experiments.run("accuracy-against-time", parameters=values, size="small", source="drawings")
+    assert seen == [2, 2] and any("epochs of your choice were not used" in note for note in frozen.notes)
+    own = frozen.table.rows[-1]
+    assert str(own[0]).startswith("your choice") and own[1] == frozen.fields["validation_accuracy"]
+
+
+def test_the_best_depth_is_chosen_by_the_validation_images() -> None:
+    values = {"depths": 4, "epochs": 1, "images_per_class": 6}
+    result = experiments.run("freeze-depth", parameters=values, size="small", source="drawings")
+    best = max(result.table.rows, key=lambda row: (row[3], row[0]))
+    assert result.table.columns[3].startswith("validation") and result.fields["best_depth"] == best[0]
+
+
+def test_fewer_images_from_scratch_do_not_mean_fewer_steps() -> None:
+    values = {"images_per_class": 2, "most_images_per_class": 8, "epochs": 2}
+    result = experiments.run("images-needed", parameters=values, size="small", source="drawings")
+    few, many = result.table.rows[0], result.table.rows[-1]
+    assert few[0] == 2 and many[0] == 8 and many[-1] == 2
+    assert 3 * 2 <= int(few[-1] or 0) <= 5 * 2, "a quarter of the images, about four times the epochs"
+
+
+def test_what_takes_an_absent_networks_part_is_named_with_its_pixels() -> None:
+    from headstart.lessons.experiments import networks
+
+    chosen = networks.load("no-such-network", size=32)
+    assert chosen.label == f"{chosen.network.name} at {chosen.network.preprocess.size} px"
+    assert chosen.network.name != "builtin" and chosen.label in chosen.note
+    plain = networks.load("builtin-large@48", size=32)
+    assert plain.label == "builtin-large at 48 px" and not plain.note
+
+
 def test_a_comparison_that_is_cut_short_compares_equals(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"epochs": 50, "images_per_class": 40}
     monkeypatch.setattr(experiments, "BOUND", 6.0)
@@ -325,9 +382,9 @@ def test_a_slow_machine_leaves_an_epoch_in_the_middle_and_reckons_with_it() -> N
     early = _Clock(ends=float("inf"), steps=8)
     assert not any(early.after_step() for _ in range(7)) and early.whole == 1
     assert not early.after_epoch(1e9) and late.after_epoch(0.0)
-    only = Finished(50.0, 3.0, ((3.0, 50.0),), 1, True, whole=0.25)
+    only = Finished(50.0, 50.0, 3.0, ((3.0, 50.0),), 1, True, whole=0.25)
     assert only.per_epoch == 12.0, "a quarter of an epoch took three seconds"
-    more = Finished(50.0, 7.0, ((3.0, 50.0), (6.0, 60.0), (7.0, 60.0)), 3, True, whole=0.1)
+    more = Finished(50.0, 50.0, 7.0, ((3.0, 50.0), (6.0, 60.0), (7.0, 60.0)), 3, True, whole=0.1)
     assert more.per_epoch == 3.0, "whole epochs say it better"
 
 

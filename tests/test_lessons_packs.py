@@ -99,6 +99,21 @@ def test_the_lessons_programs_compile() -> None:
             compile(face.text, problem.slug, "exec")
 
 
+def test_the_right_option_of_a_challenge_does_not_stand_out_as_the_longest() -> None:
+    for problem in library.load_pack().problems("challenge"):
+        words = {option.key: len(option.text.split()) for option in problem.options}
+        longest_wrong = max(count for key, count in words.items() if key != problem.answer.key)
+        assert words[problem.answer.key] <= longest_wrong, (problem.slug, words)
+
+
+def test_no_task_is_done_before_a_control_has_been_moved() -> None:
+    """A goal that compares parameters is missed with the values that a task starts from."""
+    task = next(task for task in library.load_pack().tasks if task.slug == "few-images")
+    start = task.controls[0].start
+    result = {"few": start, "many": 40.0, "accuracy_pretrained_few": 100.0, "accuracy_scratch_many": 0.0}
+    assert not task.reached(result) and task.reached({**result, "few": 10.0})
+
+
 def test_headstarts_face_of_the_program_runs_as_copied(capsys: pytest.CaptureFixture[str]) -> None:
     program = library.load_pack().problem("challenge", "what-does-it-print").code[1].text
     assert "mobilenetv2_100" in program

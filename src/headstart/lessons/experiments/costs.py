@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -14,10 +14,11 @@ from headstart.backbones import load_backbone
 from headstart.dataset import Dataset
 from headstart.heads import LinearHead, fit_ridge
 from headstart.lessons.experiments import networks
-from headstart.lessons.experiments.looking import Look, look, total_per_class, train_head
+from headstart.lessons.experiments.looking import Headed, Look, look, total_per_class, train_head
 from headstart.lessons.experiments.results import Outcome, Plot, Series, Table, Value
 from headstart.lessons.experiments.stages import (
     Computed,
+    Finished,
     Held,
     Images,
     fit_stages,
@@ -29,9 +30,11 @@ from headstart.lessons.experiments.work import Work
 from headstart.runtimes import select
 from headstart.tail import TailConfig, TailResult, run_tail, train_tail
 
-_MOST_VIEWS = 4
 _THAWED = 2
-"""Last stages that the slower, more accurate model trains: where thawing pays most for its time."""
+"""Last stages that a thawed model trains: where thawing pays most for its time."""
+
+_FROZEN = 5
+"""So many of the finished models, the first, are pre-trained and frozen whole: they differ in computation."""
 
 
 def freeze_depth(work: Work) -> Outcome:
@@ -60,30 +63,34 @@ def freeze_depth(work: Work) -> Outcome:
         work.tell("depths", number + 1, len(depths))
     if any(run.stopped for run in runs.values()):
         work.notes.append("a depth was cut short to keep the bound; its seconds per epoch stand")
-    passes = {depth: _pass_seconds(found, depth=depth) for depth in depths}
-    best = max(depths, key=lambda depth: (runs[depth].accuracy, depth))
+    again = {depth: runs[depth].per_epoch + _pass_seconds(found, depth=depth) for depth in depths}
+    best = max(depths, key=lambda depth: (runs[depth].validation_accuracy, depth))
     fields = {
         "stages": stages,
         "seconds_none": round(runs[0].per_epoch, 4),
         "seconds_half": round(runs[middle].per_epoch, 4),
         "seconds_all": round(runs[stages].per_epoch, 4),
+        "seconds_half_again": round(again[middle], 4),
+        "seconds_all_again": round(again[stages], 4),
         "accuracy_none": runs[0].accuracy,
         "accuracy_all": runs[stages].accuracy,
         "best_depth": best,
     }
     rows = tuple(
-        (depth, round(run.per_epoch, 4), round(run.per_epoch + passes[depth], 4), run.accuracy)
+        (depth, round(run.per_epoch, 4), round(again[depth], 4), run.validation_accuracy, run.accuracy)
         for depth, run in runs.items()
     )
     heading = (
         "frozen stages",
         "seconds per epoch, features kept",
         "seconds per epoch, features computed again",
+        "validation accuracy, percent",
         "test accuracy, percent",
     )
     work.notes.append(
         f"every depth starts from the same head and trains {epochs} epochs; at {stages} frozen stages only "
-        f"the head trains; the middle depth is {middle}"
+        f"the head trains; the middle depth is {middle}; the best depth is that of the highest validation "
+        f"accuracy, on {found.count('validation')} images, the deeper one where two are equal"
     )
     cost = Plot(
         "line",
@@ -99,8 +106,11 @@ def freeze_depth(work: Work) -> Outcome:
         "line",
         "What it is worth",
         "frozen stages",
-        "test accuracy, percent",
-        (Series("test accuracy", tuple((row[0], row[3]) for row in rows)),),
+        "accuracy, percent",
+        (
+            Series("validation accuracy", tuple((row[0], row[3]) for row in rows)),
+            Series("test accuracy", tuple((row[0], row[4]) for row in rows)),
+        ),
     )
     return Outcome(fields, (cost, price), Table(heading, rows), tuple(work.notes))
 
@@ -234,21 +244,25 @@ def _train(
 
 @dataclass(frozen=True)
 class _Model:
-    """A finished model: test accuracy in percent, seconds from the images to the end of training."""
+    """A finished model: accuracies in percent, seconds from the images to the end of training."""
 
     name: str
     accuracy: float
+    validation_accuracy: float
     seconds: float
 
 
 def accuracy_against_time(work: Work) -> Outcome:
     """Finished models, the front that none of them beats, one that is beaten, and the learner's choice."""
-    per_class, epochs, size = (work.number(name) for name in ("images_per_class", "epochs", "size"))
+    per_class, epochs, size = (work.number(name) for name in ("images_per_class", "reference_epochs", "size"))
     dataset = work.images(per_class=total_per_class(per_class))
+    small, large = networks.BUILTIN, networks.BUILTIN_LARGE
     jobs: list[Callable[[float], _Model]] = [
-        lambda ends: _frozen(work, dataset, size=size // 2),
-        lambda ends: _frozen(work, dataset, size=size),
-        lambda ends: _frozen(work, dataset, size=size, taps="all", views=_MOST_VIEWS),
+        lambda ends: _frozen(work, dataset, small, size=size // 2),
+        lambda ends: _frozen(work, dataset, small, size=size),
+        lambda ends: _frozen(work, dataset, small, size=size, taps="all"),
+        lambda ends: _frozen(work, dataset, large, size=size, taps="all"),
+        lambda ends: _frozen(work, dataset, large, size=2 * size),
         lambda ends: _thawed(work, dataset, size=size, epochs=epochs, ends=ends),
         lambda ends: _from_scratch(work, dataset, size=size, epochs=epochs, ends=ends),
     ]
@@ -260,9 +274,13 @@ def accuracy_against_time(work: Work) -> Outcome:
     work.tell("models", len(jobs) + 1, len(jobs) + 1)
     front = _front(models)
     fast, slow = front[0], front[-1]
-    beaten, winner = _beaten(models)
+    beaten, winner = _beaten(models[:_FROZEN])
     if fast is slow:
         work.notes.append(f"here {fast.name} is both the fastest and the most accurate: there was no trade")
+    work.notes.append(
+        f"your choice was right on {own.validation_accuracy:g} percent of the validation images: compare "
+        "your choices by this number, as each look at the test images wears them out"
+    )
     fields: dict[str, Value] = {
         "fast_name": fast.name,
         "slow_name": slow.name,
@@ -270,15 +288,18 @@ def accuracy_against_time(work: Work) -> Outcome:
         "slow_accuracy": slow.accuracy,
         "fast_seconds": fast.seconds,
         "slow_seconds": slow.seconds,
+        "scratch_seconds": models[-1].seconds,
         "accuracy": own.accuracy,
+        "validation_accuracy": own.validation_accuracy,
         "seconds": own.seconds,
         "beaten_name": beaten.name if beaten else None,
         "beaten_by": winner.name if winner else None,
     }
+    judged = [(model, "yes" if model in front else "no") for model in models] + [(own, "not asked")]
     rows = tuple(
-        (model.name, model.accuracy, model.seconds, "yes" if model in front else "no") for model in models
+        (model.name, model.validation_accuracy, model.accuracy, model.seconds, on_front)
+        for model, on_front in judged
     )
-    rows += ((own.name, own.accuracy, own.seconds, "not asked"),)
     plot = Plot(
         "dots",
         "Finished models, and the front that none of them beats",
@@ -289,7 +310,7 @@ def accuracy_against_time(work: Work) -> Outcome:
             Series("front", tuple((model.seconds, model.accuracy) for model in front)),
         ),
     )
-    heading = ("model", "test accuracy, percent", "seconds", "on the front")
+    heading = ("model", "validation accuracy, percent", "test accuracy, percent", "seconds", "on the front")
     return Outcome(fields, (plot,), Table(heading, rows), tuple(work.notes))
 
 
@@ -311,20 +332,21 @@ def _beaten(models: list[_Model]) -> tuple[_Model | None, _Model | None]:
     return None, None
 
 
-def _frozen(work: Work, dataset: Dataset, *, size: int, taps: str = "last", views: int = 1) -> _Model:
-    """A head on the last vector, or on what every stage says of several views: more work, richer features."""
-    network = load_backbone(networks.BUILTIN, size=size)
-    found = look(work, dataset, network, taps=taps != "last", views=views)
+def _frozen(work: Work, dataset: Dataset, name: str, *, size: int, taps: str = "last") -> _Model:
+    """A head on the last vector, or on what every stage says: richer features."""
+    chosen = networks.load(name, size=size)
+    found = look(work, dataset, chosen.network, taps=taps != "last")
     head = train_head(found, taps=taps, seed=work.seed)
-    name = f"built-in at {size} px, all frozen"
-    if taps == "all":
-        name += f", every stage read, {views} views"
-    return _Model(name, head.accuracy, round(found.seconds + head.seconds, 3))
+    label = f"{chosen.label}, all frozen" + (", every stage read" if taps == "all" else "")
+    return _headed(label, found, head)
+
+
+def _headed(label: str, found: Look, head: Headed) -> _Model:
+    return _Model(label, head.accuracy, head.validation_accuracy, round(found.seconds + head.seconds, 3))
 
 
 def _thawed(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> _Model:
-    network = load_backbone(networks.BUILTIN, size=size)
-    return _tuned(work, dataset, networks.Chosen(network, f"built-in at {size} px"), epochs=epochs, ends=ends)
+    return _tuned(work, dataset, networks.load(networks.BUILTIN, size=size), epochs=epochs, ends=ends)
 
 
 def _tuned(
@@ -347,20 +369,22 @@ def _tuned(
     fitted = time.perf_counter() - started
     run = fit_stages(found, network.module().split(cut)[1], config=config, ends=ends, head=head)
     name = f"{chosen.label}, {cut} of {len(network.stages)} frozen"
-    if run.stopped:
-        work.notes.append(f"{name}: stopped after {run.epochs} epochs to keep the bound")
-    return _Model(name, run.accuracy, round(found.seconds + fitted + run.seconds, 3))
+    return _trained(work, name, run, seconds=found.seconds + fitted)
 
 
 def _from_scratch(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> _Model:
-    network = load_backbone(networks.BUILTIN, size=size)
-    found = look(work, dataset, network, depths=(0,), pooled=False)
-    tail = random_twin(network, seed=work.seed)
+    chosen = networks.load(networks.BUILTIN, size=size)
+    found = look(work, dataset, chosen.network, depths=(0,), pooled=False)
+    tail = random_twin(chosen.network, seed=work.seed)
     run = fit_stages(found, tail, config=scratch(epochs, seed=work.seed), ends=ends)
-    name = f"built-in at {size} px, from scratch"
+    return _trained(work, f"{chosen.label}, from scratch", run, seconds=found.seconds)
+
+
+def _trained(work: Work, name: str, run: Finished, *, seconds: float) -> _Model:
+    """A model that was trained, with the seconds that passed before its training."""
     if run.stopped:
         work.notes.append(f"{name}: stopped after {run.epochs} epochs to keep the bound")
-    return _Model(name, run.accuracy, round(found.seconds + run.seconds, 3))
+    return _Model(name, run.accuracy, run.validation_accuracy, round(seconds + run.seconds, 3))
 
 
 def _own(work: Work, dataset: Dataset) -> _Model:
@@ -380,8 +404,10 @@ def _own(work: Work, dataset: Dataset) -> _Model:
             depth=depth,
             views=views,
         )
-        return _Model(f"your choice: {model.name}", model.accuracy, model.seconds)
+        return replace(model, name=f"your choice: {model.name}")
+    work.notes.append(
+        "with all frozen the head is computed at once, so the epochs of your choice were not used"
+    )
     found = look(work, dataset, chosen.network, views=views)
-    head = train_head(found, seed=work.seed)
-    seconds = round(found.seconds + head.seconds, 3)
-    return _Model(f"your choice: {chosen.label}, all frozen, {views} view(s)", head.accuracy, seconds)
+    label = f"your choice: {chosen.label}, all frozen, {views} view(s)"
+    return _headed(label, found, train_head(found, seed=work.seed))

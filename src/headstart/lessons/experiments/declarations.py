@@ -164,7 +164,14 @@ _TABLE = (
         (
             _number("images_per_class", "the smallest number of training images of each class", 5, 5, 2, 100),
             _number("most_images_per_class", "the largest number", 12, 40, 2, 200),
-            _epochs(3, 10),
+            _number(
+                "epochs",
+                "epochs from scratch with the largest number; fewer images, as many steps",
+                3,
+                5,
+                1,
+                50,
+            ),
             _side(48, 64),
         ),
         6.5,
@@ -232,6 +239,7 @@ _TABLE = (
             Parameter("depth", "how much of it is frozen", "all", "all", choices=("none", "half", "all")),
             _number("views", "renderings of each training image", 1, 1, 1, 4),
             _epochs(3, 10),
+            _number("reference_epochs", "epochs of the models that yours is compared with", 3, 10, 1, 50),
             _images(12, 25),
             _side(64, 64),
         ),

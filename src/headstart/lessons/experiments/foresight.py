@@ -132,11 +132,10 @@ def _pretrained_vs_scratch(values: Mapping[str, Value]) -> list[_Part]:
 
 def _images_needed(values: Mapping[str, Value]) -> list[_Part]:
     few, many = _number(values, "images_per_class"), _number(values, "most_images_per_class")
-    many = max(few, many)
     counts = {few, round((few * many) ** 0.5), many}
-    macs, epochs = _macs(values), _number(values, "epochs")
-    trained = [_train(CLASSES * count, macs=macs, epochs=epochs) for count in sorted(counts)]
-    return [*_look({**values, "images_per_class": many}, macs=macs), *trained]
+    epochs = _number(values, "epochs") * len(counts)  # each number of images has as many steps
+    trained = _train(CLASSES * many, macs=_macs(values), epochs=epochs)
+    return [*_look({**values, "images_per_class": many}, macs=_macs(values)), trained]
 
 
 def _five_images(values: Mapping[str, Value]) -> list[_Part]:
@@ -165,8 +164,10 @@ def _accuracy_against_time(values: Mapping[str, Value]) -> list[_Part]:
     share = {"none": 1.0, "half": 0.45, "all": 0.0}[str(values["depth"])]
     views = _number(values, "views")
     own = _look(values, macs=macs, views=views)
-    looks = [*_look(values, macs=macs, views=7), *_look(values, macs=0.25 * macs), *own]
-    return [*looks, _trained(values, macs=(1.17 + share * views) * macs, epochs=epochs)]
+    large = 2 * macs  # the larger built-in network, at the same size and at twice the pixels a side
+    looks = [*_look(values, macs=3.25 * macs), *_look(values, macs=5 * large), *own]
+    reference = _trained(values, macs=1.17 * macs, epochs=_number(values, "reference_epochs"))
+    return [*looks, reference, _trained(values, macs=share * views * macs, epochs=epochs)]
 
 
 def _one_pass(values: Mapping[str, Value]) -> list[_Part]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.builtin import BUILTIN as BUILTINS
 from headstart.backbones.registry import available
 from headstart.errors import BackboneError, MissingExtra, OptionError
 
-BUILTIN = "builtin"
-LARGE = "resnet152"
+BUILTIN, BUILTIN_LARGE = BUILTINS
 
-_STAND_IN_GROWTH = 2
-"""Where no large network is at hand, the built-in one at so many times the pixels a side takes its part."""
+_GROWTH = 2
+"""Large networks that take any size see so many times the small one's pixels a side, see `_LARGEST_SIZE`."""
 
 _SMALLEST, _LARGEST = 32, 224
 """Pixels a side that may be asked for."""
@@ -32,7 +32,7 @@ class Chosen:
 
 
 def load(name: str, *, size: int) -> Chosen:
-    """The network of that name at so many pixels a side, or an honest stand-in.
+    """The network of that name at so many pixels a side, or the largest that is here in its place.
 
     ``builtin@96`` is the built-in network at a size of its own.
 
@@ -42,24 +42,16 @@ def load(name: str, *, size: int) -> Chosen:
     name, _, own = name.partition("@")
     if own:
         size = _pixels(name, own)
-    if name == BUILTIN:
-        return Chosen(load_backbone(BUILTIN, size=size), f"{BUILTIN} at {size} px")
+    if name in BUILTINS:
+        return _labelled(load_backbone(name, size=size))
     missing = _missing(name)
     if not missing:
         try:
-            return Chosen(_at_moderate_size(name, size=size), name)
+            return _labelled(_at_moderate_size(name, size=size))
         except (BackboneError, MissingExtra) as error:
             missing = str(error)
-    other = _largest()
-    if other is not None:
-        note = f"{missing}, so {other.name}, the largest network here, takes its part"
-        return Chosen(other, other.name, note)
-    grown = size * _STAND_IN_GROWTH
-    label = f"{BUILTIN} at {grown} px"
-    note = (
-        f"{missing}, nor is any other large network, so {label} stands in: more arithmetic, no more weights"
-    )
-    return Chosen(load_backbone(BUILTIN, size=grown), label, note)
+    other = _labelled(_largest())
+    return replace(other, note=f"{missing}, so {other.label}, the largest network here, takes its part")
 
 
 def any_weights(name: str, *, size: int) -> Chosen:
@@ -76,6 +68,10 @@ def any_weights(name: str, *, size: int) -> Chosen:
     return load(name, size=size)
 
 
+def _labelled(network: Backbone) -> Chosen:
+    return Chosen(network, f"{network.name} at {network.preprocess.size} px")
+
+
 def _pixels(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or not _SMALLEST <= int(text) <= _LARGEST:
         raise OptionError(f"{name}@{text}: expected pixels a side after the @, {_SMALLEST} to {_LARGEST}")
@@ -85,7 +81,7 @@ def _pixels(name: str, text: str) -> int:
 def _at_moderate_size(name: str, *, size: int) -> Backbone:
     """A large network on small images, where it takes them: at its own size it would not keep the bound."""
     try:
-        return load_backbone(name, size=min(_LARGEST_SIZE, _STAND_IN_GROWTH * size))
+        return load_backbone(name, size=min(_LARGEST_SIZE, _GROWTH * size))
     except BackboneError:
         return load_backbone(name)
 
@@ -99,13 +95,12 @@ def _missing(name: str) -> str:
     return "" if name in here else f"the weights of {name} are not on this machine"
 
 
-def _largest() -> Backbone | None:
-    if find_spec("timm") is None:
-        return None
+def _largest() -> Backbone:
+    """The network with the most weights on this machine: the larger built-in one, if nothing else."""
     others = sorted((info for info in available() if info.name != BUILTIN), key=lambda info: -info.bytes)
     for info in others:
         try:
             return _at_moderate_size(info.name, size=_LARGEST_SIZE)
         except (BackboneError, MissingExtra):
             continue
-    return None
+    return load_backbone(BUILTIN_LARGE, size=_LARGEST_SIZE)

@@ -60,6 +60,7 @@ class Finished:
 
     Attributes:
         accuracy: On the test images, percent.
+        validation_accuracy: On the validation images, percent: what a choice between trainings may go by.
         seconds: Of training, without the look at the images.
         curve: (seconds, validation accuracy in percent) after each epoch.
         epochs: How many were trained, the last of them perhaps in part.
@@ -68,6 +69,7 @@ class Finished:
     """
 
     accuracy: float
+    validation_accuracy: float
     seconds: float
     curve: tuple[tuple[float, float], ...]
     epochs: int
@@ -117,7 +119,7 @@ def fit_stages(
     curve: list[tuple[float, float]] = []
     batch = min(config.batch_size, len(train.labels))
     step = _warm_up(tail, train, transform, batch=batch)
-    judged = found.count("test") + (found.count("validation") if validate else 0)
+    judged = found.count("test") + found.count("validation") * (2 if validate else 1)
     clock = _Clock(ends - _FORWARD_SHARE * step * judged / batch, steps=max(1, len(train.labels) // batch))
     begun = time.perf_counter()
 
@@ -139,9 +141,16 @@ def fit_stages(
         progress=after,
         stop=clock.after_step,
     )
-    features = run_tail(result.tail, found.activations("test"), input_transform=transform)
+    test, validation = (
+        accuracy_of(
+            result.head.logits(run_tail(result.tail, found.activations(split), input_transform=transform)),
+            found.labels(split),
+        )
+        for split in ("test", "validation")
+    )
     return Finished(
-        accuracy=accuracy_of(result.head.logits(features), found.labels("test")),
+        accuracy=test,
+        validation_accuracy=validation,
         seconds=curve[-1][0],
         curve=tuple((round(seconds, 3), reached) for seconds, reached in curve),
         epochs=len(curve),

@@ -13,7 +13,7 @@ from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.backbone import Recipe
 from headstart.backbones.building import build
 from headstart.dataset import Dataset
-from headstart.errors import BackboneError
+from headstart.errors import BackboneError, OptionError
 from headstart.lessons.experiments import networks
 from headstart.lessons.experiments.looking import Look, look, spread_of, total_per_class, train_head
 from headstart.lessons.experiments.results import Outcome, Plot, Series, Table, Value
@@ -149,13 +149,17 @@ def _line(target: float, found: Look, *runs: Finished) -> Series:
 
 def images_needed(work: Work) -> Outcome:
     """Test accuracy against training images of each class, frozen pre-trained and from scratch."""
-    few, many = work.number("images_per_class"), work.number("most_images_per_class")
-    many = max(few, many)
+    few, many, epochs = (
+        work.number(name) for name in ("images_per_class", "most_images_per_class", "epochs")
+    )
+    if few > many:
+        raise OptionError(f"images_per_class {few}: expected at most most_images_per_class, which is {many}")
     network = load_backbone(networks.BUILTIN, size=work.number("size"))
     dataset = work.images(per_class=total_per_class(many))
     found = look(work, dataset, network, depths=(0,), taps=True)
     twin = random_twin(network, seed=work.seed)
     counts = sorted({few, round((few * many) ** 0.5), many})
+    steps = epochs * _steps(found.limited(many))
     frozen, trained = [], []
     for number, count in enumerate(counts):
         part = found.limited(count)
@@ -164,13 +168,18 @@ def images_needed(work: Work) -> Outcome:
             fit_stages(
                 part.at(0),
                 twin,
-                config=scratch(work.number("epochs"), seed=work.seed),
-                ends=work.part(0.8 * count / sum(counts[number:])),
+                config=scratch(max(1, round(steps / _steps(part))), seed=work.seed),
+                ends=work.part(0.8 / (len(counts) - number)),
+                validate=False,
             )
         )
         work.tell("numbers of images", number + 1, len(counts))
     if any(run.stopped for run in trained):
         work.notes.append("a run from scratch was cut short to keep the bound")
+    work.notes.append(
+        f"from scratch every number of images has about {steps} steps of {BATCH} images, so that fewer "
+        "images do not also mean less training; more steps might bring it further"
+    )
     tests = found.count("test")
     rows = tuple(
         (count, head.accuracy, run.accuracy, round(head.seconds, 3), round(run.seconds, 3), run.epochs)
@@ -208,6 +217,11 @@ def images_needed(work: Work) -> Outcome:
         series,
     )
     return Outcome(fields, (plot,), Table(heading, rows), tuple(work.notes))
+
+
+def _steps(found: Look) -> int:
+    """Steps of an epoch from scratch."""
+    return -(-found.count("train") // BATCH)
 
 
 @dataclass(frozen=True)
@@ -252,10 +266,14 @@ def model_choice(work: Work) -> Outcome:
         parameters = sum(weight.numel() for weight in tail.parameters())
         untrained.append(_Start(label, run.accuracy, round(found.seconds + run.seconds, 3), parameters))
         work.tell("models", 3 + number, 4)
-    work.notes.append(f"the shallower network is the first {_SHALLOW_STAGES} stages of the small one")
+    work.notes.append(
+        f"the shallower network is the first {_SHALLOW_STAGES} stages of the small one; from scratch both "
+        f"train {work.number('epochs')} epochs of {_steps(found)} steps, and longer might bring them further"
+    )
     starts = (frozen, heavy, *untrained)
-    fields = {
+    fields: dict[str, Value] = {
         "images": images,
+        "large_name": large.label,
         "seconds_small": frozen.seconds,
         "seconds_large": heavy.seconds,
         "accuracy_small": frozen.accuracy,

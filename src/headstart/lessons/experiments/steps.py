@@ -11,6 +11,7 @@ from torch import nn
 from headstart.backbones import load_backbone
 from headstart.heads import fit_ridge
 from headstart.lessons.experiments import networks
+from headstart.lessons.experiments.data import DIGITS
 from headstart.lessons.experiments.looking import accuracy_of, look, spread_of, total_per_class
 from headstart.lessons.experiments.results import Outcome, Plot, Series, Table
 from headstart.lessons.experiments.stages import Images
@@ -129,6 +130,11 @@ def wrong_preparation(work: Work) -> Outcome:
         f"one head, trained on well prepared images; on {len(labels)} test images its {accuracies[0]:g} "
         f"percent may be anything from {low:g} to {high:g} with 95 percent confidence"
     )
+    if work.data == DIGITS:
+        work.notes.append(
+            "digits have 8 pixels a side and are enlarged, so a quarter of the resolution mostly makes them "
+            "blocky; photographs lose more"
+        )
     if np.array_equal(tests, tests[..., ::-1]):
         work.notes.append("these images are grey, so the order of their colours changes nothing")
     names = ("accuracy_right", "accuracy_reversed", "accuracy_coarse", "accuracy_raw")
