@@ -110,7 +110,7 @@ def claim_trade(fields: dict[str, Any]) -> None:
     assert fields["beaten_name"], "time alone buys nothing: one took longer and ended less accurate"
     assert fields["beaten_name"] not in (fields["fast_name"], fields["slow_name"], fields["beaten_by"])
     assert "all frozen" in fields["beaten_name"] and "all frozen" in fields["beaten_by"], "both pre-trained"
-    assert fields["seconds"] < fields["scratch_seconds"]
+    assert fields["seconds"] > 0 and fields["scratch_seconds"] > 0, "two single timings: no order is asserted"
     assert 50 < fields["validation_accuracy"] <= 100
 
 
