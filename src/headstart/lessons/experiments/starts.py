@@ -157,7 +157,7 @@ def images_needed(work: Work) -> Outcome:
     network = load_backbone(networks.BUILTIN, size=work.number("size"))
     dataset = work.images(per_class=total_per_class(many))
     found = look(work, dataset, network, depths=(0,), taps=True)
-    twin = random_twin(network, seed=work.seed)
+    twin = first_stages(random_twin(network, seed=work.seed), _SHALLOW_STAGES)
     counts = sorted({few, round((few * many) ** 0.5), many})
     steps = epochs * _steps(found.limited(many))
     frozen, trained = [], []
@@ -177,8 +177,9 @@ def images_needed(work: Work) -> Outcome:
     if any(run.stopped for run in trained):
         work.notes.append("a run from scratch was cut short to keep the bound")
     work.notes.append(
-        f"from scratch every number of images has about {steps} steps of {BATCH} images, so that fewer "
-        "images do not also mean less training; more steps might bring it further"
+        f"from scratch the first {_SHALLOW_STAGES} stages of the network train, which so few images can teach "
+        f"more than all of them; every number of images has about {steps} steps of {BATCH} images, so that "
+        "fewer images do not also mean less training"
     )
     tests = found.count("test")
     rows = tuple(
