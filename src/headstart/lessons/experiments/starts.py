@@ -177,9 +177,9 @@ def images_needed(work: Work) -> Outcome:
     if any(run.stopped for run in trained):
         work.notes.append("a run from scratch was cut short to keep the bound")
     work.notes.append(
-        f"from scratch the first {_SHALLOW_STAGES} stages of the network train, which so few images can teach "
-        f"more than all of them; every number of images has about {steps} steps of {BATCH} images, so that "
-        "fewer images do not also mean less training"
+        f"from scratch the first {_SHALLOW_STAGES} stages of the network train, which so few images can "
+        f"teach more than all of them; every number of images has about {steps} steps of {BATCH} images, so "
+        "that fewer images do not also mean less training"
     )
     tests = found.count("test")
     rows = tuple(
