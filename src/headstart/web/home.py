@@ -10,6 +10,7 @@ from starlette.responses import Response
 from headstart.lessons import placeholders, review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
+from headstart.lessons.progress import Line
 from headstart.web import journey, laboratory, stored, tasks
 from headstart.web.challenges import due_questions, held_in, shown_to, unfinished
 from headstart.web.evidence import Shown
@@ -32,7 +33,7 @@ def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     read = site.store.read_sections(session.learner, site.pack.slug)
     lines = site.store.lines("", learner=session.learner)
     days = {line.at.astimezone().date() for line in lines}
-    modes = [_standing(site, session.learner, mode, states, read) for mode in site.pack.modes]
+    modes = [_standing(site, session.learner, mode, states, read, lines) for mode in site.pack.modes]
     shown = next(iter(site.pack.experiments))
     current = unfinished(site, [state for state in states if state.mode == "challenge"])
     return page(
@@ -58,7 +59,12 @@ def _go_on(modes: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _standing(
-    site: Site, learner: str, mode: Mode, states: list[Challenge], read: dict[str, set[str]]
+    site: Site,
+    learner: str,
+    mode: Mode,
+    states: list[Challenge],
+    read: dict[str, set[str]],
+    lines: list[Line],
 ) -> dict[str, Any]:
     """How far a learner has come in a mode: done and over, of how many, and that in words.
 
@@ -68,7 +74,7 @@ def _standing(
     if mode.name == "challenge":
         standing = _challenge_standing(site, own)
         return {"mode": mode, "over": standing["done"]} | standing
-    if (found := tasks.reached(site, learner, mode.name)) is not None:
+    if (found := tasks.reached(site, learner, mode.name, lines=lines)) is not None:
         text = f"{found.reached} of {found.of} reached" if found.of > 1 else _REACHED[found.reached > 0]
         return {"mode": mode, "done": found.reached, "over": found.over, "of": found.of, "text": text}
     if mode.name == "review":

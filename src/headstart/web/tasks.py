@@ -6,6 +6,7 @@ What a learner tried and which hints were asked for is in the log; hints, mistak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,12 +120,15 @@ class Reached:
     of: int
 
 
-def reached(site: Site, learner: str, mode: str) -> Reached | None:
-    """How far a learner has come in the tasks or the project; None for any other mode."""
+def reached(site: Site, learner: str, mode: str, *, lines: Sequence[Line]) -> Reached | None:
+    """How far a learner has come in the tasks or the project; None for any other mode.
+
+    ``lines`` are all of the learner's: the first page has read them already.
+    """
     tasks = _tasks(site).get(mode)
     if tasks is None:
         return None
-    standings = [_standing(_log(site, learner, task), task) for task in tasks]
+    standings = [_standing(_sorted(lines, _stream(site, learner, task)), task) for task in tasks]
     return Reached(
         sum(one["reached"] for one in standings), sum(one["done"] for one in standings), len(tasks)
     )
@@ -220,9 +224,14 @@ def _stream(site: Site, learner: str, task: Task) -> str:
 
 
 def _log(site: Site, learner: str, task: Task) -> dict[str, list[dict[str, Any]]]:
-    log: dict[str, list[dict[str, Any]]] = {"hint": [], "try": []}
     stream = _stream(site, learner, task)
-    for line in site.store.lines(stream, learner=learner):
+    return _sorted(site.store.lines(stream, learner=learner), stream)
+
+
+def _sorted(lines: Sequence[Line], stream: str) -> dict[str, list[dict[str, Any]]]:
+    """What a task's log holds, by kind."""
+    log: dict[str, list[dict[str, Any]]] = {"hint": [], "try": []}
+    for line in lines:
         if line.stream == stream:
             log[line.kind].append(dict(line.body))
     return log
