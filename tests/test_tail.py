@@ -129,9 +129,8 @@ def test_trainings_that_share_their_start_ask_the_validation_images_once():
     assert looks * len(alone.history) == len(validation.asked) * (1 + len(alone.history))
     assert_same(shared, alone)
     assert (shared.history, shared.best_epoch) == (alone.history, alone.best_epoch)
-    harmful = replace(CPU, learning_rate=1e-6)
     sure = train_tail(
-        tail, head, train, validation, config=harmful, start_logits=logits + 1e6 * one_hot(validation)
+        tail, head, train, validation, config=CPU, start_logits=logits + 1e6 * one_hot(validation)
     )
     assert sure.best_epoch == 0  # what the start is said to know decides, not a second look
 

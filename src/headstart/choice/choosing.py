@@ -1,8 +1,9 @@
 """`--backbone auto`: a prior narrows the candidates, a probe halves them, two finalists see all images."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +15,7 @@ from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.choice.prior import published_accuracy, undominated
 from headstart.choice.probing import Probe, probe
+from headstart.choice.taps import batches, choose_taps, tap_widths
 from headstart.dataset import Dataset, assign_splits
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
@@ -22,7 +24,6 @@ from headstart.places import cache_folder
 from headstart.plans.budgets import beginning, interleaved
 from headstart.plans.candidates import Candidate, parse_candidates
 from headstart.plans.estimates import human_seconds
-from headstart.plans.jobs import TAP_IMAGES
 from headstart.plans.observing import Watch
 from headstart.runtimes import Runtime
 
@@ -45,8 +46,6 @@ _HARDLY_BETTER = 0.0025
 _PASS_SHARE = 0.6
 """Share of the allowance that one finalist's pass over all images may take."""
 
-_ROWS_PER_CHUNK = 1024
-
 _BUILTIN_SIZES = (1.0, 1.5)
 """Sizes at which a built-in backbone is considered, in units of its own."""
 
@@ -59,6 +58,7 @@ class Score:
     size: int
     prior: float | None  # published top-1 in percent
     probe: Probe | None  # the largest one
+    looked_at: int  # images of the last look, which nearest neighbours and LogME are about
     seconds_per_image: float | None  # of extraction, as measured
     validation_accuracy: float | None  # finalists only
     left: str  # why it is no longer in: "dominated", "probe", "budget", "final"; "" for the chosen one
@@ -72,6 +72,7 @@ class Score:
             "published_top1": self.prior,
             "images": found.images if found else 0,
             "loo_accuracy": found.loo_accuracy if found else None,
+            "looked_at": self.looked_at,
             "knn_accuracy": found.knn_accuracy if found else None,
             "logme": found.logme if found else None,
             "seconds_per_image": self.seconds_per_image,
@@ -418,33 +419,16 @@ def _run_in_full(session: _Session, entrant: _Entrant) -> None:
 
 def _fit_head(
     session: _Session, extraction: Extraction, labels: NDArray[np.int64], train: NDArray[np.int64]
-) -> tuple[heads.RidgeFit, tuple[str, ...]]:
-    """The head that a fit on these images would get, and the taps that it reads."""
-    classes, names = len(session.dataset.classes), tuple(tap.name for tap in extraction.backbone.taps())
-    taps = names if session.taps == "all" else names[-1:]
-    if session.taps == "auto":
-        contents = [extraction.hashes[i] or b"" for i in train]
-        rows = train[heads.fixed_sample(labels[train], contents, most=TAP_IMAGES)]
-        features = {name: extraction.features(rows, taps=[name], view=CENTRE) for name in names}
-        taps = heads.choose_taps(
-            features,
-            labels[rows],
-            classes=classes,
-            last=names[-1],
-            widest=heads.widest_taps(len(train)),
-            class_weights=session.class_weights,
-        ).taps
-    width = {tap.name: tap.width(extraction.backbone) for tap in extraction.backbone.taps()}
-
-    def stream() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        for start in range(0, len(train), _ROWS_PER_CHUNK):
-            rows = train[start : start + _ROWS_PER_CHUNK]
-            yield extraction.features(rows, taps=taps, view=CENTRE), labels[rows]
-
+) -> tuple[heads.RidgeFit, tuple[str, ...] | None]:
+    """The head that a fit on these images would get, and the taps that it reads, None for the last layer."""
+    classes, own = len(session.dataset.classes), labels[train]
+    taps, _ = choose_taps(
+        extraction, train, own, taps=session.taps, classes=classes, class_weights=session.class_weights
+    )
     fitted = heads.fit_ridge(
-        stream,
+        partial(batches, extraction, train, own, taps=taps),
         classes=classes,
-        block_widths=[width[name] for name in taps],
+        block_widths=tap_widths(extraction, taps),
         class_weights=session.class_weights,
     )
     return fitted, taps
@@ -456,6 +440,7 @@ def _score(entrant: _Entrant) -> Score:
         size=entrant.backbone.preprocess.size,
         prior=entrant.prior,
         probe=entrant.probe,
+        looked_at=entrant.looks[-1].images if entrant.looks else 0,
         seconds_per_image=entrant.seconds_per_image,
         validation_accuracy=entrant.validation_accuracy,
         left=entrant.left,

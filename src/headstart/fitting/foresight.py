@@ -142,8 +142,8 @@ class Foresight:
             prepared = self._prepare(strict=strict)
         finally:
             self.watch.alarm = None
-        sides = {side: len(prepared.images(side)) for side in ("train", "validation", "test")}
-        self.sides = sides["train"], sides["validation"] + sides["test"]
+        training, validation, test = (len(prepared.images(side)) for side in ("train", "validation", "test"))
+        self.sides = training, validation + test
         return prepared
 
     def _prepare(self, *, strict: bool) -> Prepared:

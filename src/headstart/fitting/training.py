@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from headstart import heads
 from headstart.backbones import Backbone
-from headstart.features import Extraction, Progress
+from headstart.choice.taps import batches, choose_taps, tap_widths
+from headstart.features import Progress
 from headstart.fitting.preparation import Prepared
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
-from headstart.plans.jobs import TAP_IMAGES
 from headstart.plans.observing import Audience
 from headstart.runs import RunConfig
 
@@ -95,7 +96,7 @@ def train_head(
     """Train a head on features of a network that is frozen whole."""
     if config.head == "softmax":
         return _train_softmax(prepared, config=config, progress=progress, stop=stop)
-    chosen, choice = _choose_taps(prepared, taps=taps, class_weights=config.class_weights)
+    chosen, choice = _taps(prepared, taps, class_weights=config.class_weights)
     fitted, rows = _fit_ridge(prepared, taps=chosen, class_weights=config.class_weights)
     facts: dict[str, Any] = {
         "penalty": fitted.penalty,
@@ -122,7 +123,7 @@ def _fit_ridge(
     options: dict[str, Any] = {
         "classes": len(prepared.dataset.classes),
         "class_weights": class_weights,
-        "block_widths": _widths(prepared.extraction, taps),
+        "block_widths": tap_widths(prepared.extraction, taps),
     }
     data, rows = _training_features(prepared, taps=taps, views=views[:1])
     fitted = heads.fit_ridge(data, **options)
@@ -133,28 +134,20 @@ def _fit_ridge(
     return replace(fitted, head=replace(widened.head, temperature=fitted.head.temperature)), rows
 
 
-def _choose_taps(
-    prepared: Prepared, *, taps: str | tuple[str, ...], class_weights: str | None
-) -> tuple[tuple[str, ...] | None, "heads.TapChoice | None"]:
-    extraction = prepared.extraction
+def _taps(
+    prepared: Prepared, taps: str | tuple[str, ...], *, class_weights: str | None
+) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
     if isinstance(taps, tuple):  # chosen already
         return taps, None
-    if not extraction.wanted.taps or taps == "last":
-        return None, None
-    names = tuple(tap.name for tap in extraction.backbone.taps())
-    if taps == "all":
-        return names, None
-    images = _subset(prepared, most=TAP_IMAGES)
-    features = {name: extraction.features(images, taps=[name], view=CENTRE) for name in names}
-    choice = heads.choose_taps(
-        features,
-        prepared.labels(images),
+    train = prepared.images("train")
+    return choose_taps(
+        prepared.extraction,
+        train,
+        prepared.labels(train),
+        taps=taps,
         classes=len(prepared.dataset.classes),
-        last=names[-1],
-        widest=heads.widest_taps(len(prepared.images("train"))),
         class_weights=class_weights,
     )
-    return (None if choice.taps == names[-1:] else choice.taps), choice
 
 
 def _sentence(choice: heads.TapChoice) -> str:
@@ -169,38 +162,14 @@ def _sentence(choice: heads.TapChoice) -> str:
     return f"the head reads {names}: {gain}"
 
 
-def _subset(prepared: Prepared, *, most: int) -> NDArray[np.int64]:
-    """At most ``most`` training images, every class in proportion; the same ones each time."""
-    train = prepared.images("train")
-    contents = [prepared.extraction.hashes[i] or b"" for i in train]
-    return train[heads.fixed_sample(prepared.labels(train), contents, most=most)]
-
-
-def _widths(extraction: Extraction, taps: tuple[str, ...] | None) -> list[int] | None:
-    if taps is None:
-        return None
-    width = {tap.name: tap.width(extraction.backbone) for tap in extraction.backbone.taps()}
-    return [width[name] for name in taps]
-
-
 def _training_features(
     prepared: Prepared, *, taps: tuple[str, ...] | None, views: Sequence[View]
 ) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[np.int64]], int]":
     """These views of every training image: arrays where they fit in memory, else a stream from the cache."""
-    train = prepared.images("train")
-    width = sum(
-        _widths(prepared.extraction, taps)
-        or [prepared.extraction.backbone.taps()[-1].width(prepared.extraction.backbone)]
-    )
+    extraction, train = prepared.extraction, prepared.images("train")
+    stream = partial(batches, extraction, train, prepared.labels(train), taps=taps, views=views)
     rows = len(train) * len(views)
-
-    def stream() -> Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        for view in views:
-            for start in range(0, len(train), _ROWS_PER_CHUNK):
-                images = train[start : start + _ROWS_PER_CHUNK]
-                yield prepared.extraction.features(images, taps=taps, view=view), prepared.labels(images)
-
-    if 4 * rows * width > _ARRAY_BYTES:
+    if 4 * rows * sum(tap_widths(extraction, taps)) > _ARRAY_BYTES:
         return stream, rows
     chunks = list(stream())
     return (np.concatenate([x for x, _ in chunks]), np.concatenate([y for _, y in chunks])), rows

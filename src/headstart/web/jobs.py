@@ -402,6 +402,15 @@ def _forget(database: sqlite3.Connection) -> None:
 def _job(row: tuple[Any, ...]) -> Job:
     number, identity, kind, name, learner, body, state, message, result, created, stopping = row
     return Job(
-        number, identity, kind, name, learner, json.loads(body), state, message, json.loads(result), created,
+        number,
+        identity,
+        kind,
+        name,
+        learner,
+        json.loads(body),
+        state,
+        message,
+        json.loads(result),
+        created,
         bool(stopping),
-    )  # fmt: skip
+    )

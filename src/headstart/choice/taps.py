@@ -1,0 +1,71 @@
+"""Which taps a ridge head reads of a backbone, and their features: alike for fits and for choices."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart import heads
+from headstart.features import Extraction
+from headstart.images import CENTRE, View
+from headstart.plans.jobs import TAP_IMAGES
+
+_ROWS_PER_CHUNK = 1024
+
+
+def choose_taps(
+    extraction: Extraction,
+    images: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    taps: str,
+    classes: int,
+    class_weights: str | None,
+) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
+    """Names of the taps to read, None for the last layer alone; and the choice, where there was one.
+
+    Args:
+        extraction: features of these and other images.
+        images: those to train on, as indices into the samples.
+        labels: theirs.
+        taps: "auto", "last" or "all".
+        classes: how many there are.
+        class_weights: "balanced" or None.
+    """
+    if not extraction.wanted.taps or taps == "last":
+        return None, None
+    names = tuple(tap.name for tap in extraction.backbone.taps())
+    if taps == "all":
+        return names, None
+    contents = [extraction.hashes[image] or b"" for image in images]
+    rows = heads.fixed_sample(labels, contents, most=TAP_IMAGES)
+    choice = heads.choose_taps(
+        {name: extraction.features(images[rows], taps=[name], view=CENTRE) for name in names},
+        labels[rows],
+        classes=classes,
+        last=names[-1],
+        widest=heads.widest_taps(len(images)),
+        class_weights=class_weights,
+    )
+    return (None if choice.taps == names[-1:] else choice.taps), choice
+
+
+def tap_widths(extraction: Extraction, taps: tuple[str, ...] | None) -> list[int]:
+    """Dimensions of each tap that is read."""
+    width = {tap.name: tap.width(extraction.backbone) for tap in extraction.backbone.taps()}
+    return [width[name] for name in taps or list(width)[-1:]]
+
+
+def batches(
+    extraction: Extraction,
+    images: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    taps: tuple[str, ...] | None,
+    views: Sequence[View] = (CENTRE,),
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Features and labels of every view of some images, a bounded number at once."""
+    for view in views:
+        for start in range(0, len(images), _ROWS_PER_CHUNK):
+            rows = slice(start, start + _ROWS_PER_CHUNK)
+            yield extraction.features(images[rows], taps=taps, view=view), labels[rows]
