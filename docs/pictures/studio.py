@@ -6,19 +6,11 @@ Serves a studio over a folder of labelled photographs, walks through it, and kee
 import argparse
 import os
 import shutil
-import socket
 import tempfile
-import threading
 from pathlib import Path
 
-import uvicorn
-from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
-TIMEOUT = 120_000
-COLOURS = 256
-"""A picture in so many colours takes a third of the bytes and looks the same at this size."""
+from camera import TIMEOUT, chromium, keep, open_page, serve
+from playwright.sync_api import Browser, Page, expect
 
 
 def furnish(photographs: Path, root: Path, *, per_class: int) -> None:
@@ -30,30 +22,6 @@ def furnish(photographs: Path, root: Path, *, per_class: int) -> None:
             shutil.copy(file, root / "flowers" / kind.name / file.name)
     twice = sorted((root / "flowers" / classes[0].name).iterdir())[0]
     shutil.copy(twice, root / "flowers" / classes[1].name / "IMG_0001.jpg")
-
-
-def serve(work: Path) -> str:
-    """Starts a studio in a thread; its address."""
-    from headstart.web.studio.app import create_studio
-    from headstart.web.studio.server import prepare
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    application = create_studio(prepare(work / "root", host="127.0.0.1"))
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
-    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
-    return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def keep(page: Page, name: str, *, height: int = 900) -> None:
-    """A picture of the top of a page, in few colours."""
-    page.wait_for_load_state("networkidle")
-    width = page.viewport_size["width"] if page.viewport_size else 1280
-    page.set_viewport_size({"width": width, "height": height})
-    page.wait_for_timeout(400)
-    target = Path(__file__).with_name(f"studio-{name}.png")
-    page.screenshot(path=target)
-    few = Image.open(target).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=COLOURS)
-    few.save(target, optimize=True)
 
 
 def train(page: Page, data: str, row: str, **settings: str) -> str:
@@ -69,34 +37,33 @@ def train(page: Page, data: str, row: str, **settings: str) -> str:
     page.wait_for_url("**/jobs/*")
     if "watch" in settings:
         page.locator("[data-curve] > svg").wait_for()
-        keep(page, "training", height=1000)
+        keep(page, "studio-training", height=1000)
     page.wait_for_url("**/runs/*")
     return page.url
 
 
 def walk(browser: Browser, address: str, photographs: Path) -> None:
     """From a folder to a photograph that is classified."""
-    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-    page.set_default_timeout(TIMEOUT)
+    page = open_page(browser)
     page.goto(f"{address}/folders?at=flowers")
     page.get_by_role("button", name="Take this folder").click()
     expect(page.get_by_role("heading", name="What is in it")).to_be_visible(timeout=TIMEOUT)
     data = page.url
-    keep(page, "data", height=1250)
+    keep(page, "studio-data", height=1250)
     page.goto(f"{data}/plan")
     page.get_by_role("button", name="Train the chosen one").wait_for()
     page.get_by_role("slider").fill("2")
-    keep(page, "plan")
+    keep(page, "studio-plan")
     train(page, data, "builtin@128/7", epochs="6", watch="yes")
     run = train(page, data, "builtin@128/all")
-    keep(page, "run", height=1150)
+    keep(page, "studio-run", height=1150)
     page.goto(f"{run}/try")
     page.locator("#files").set_input_files(sorted((photographs / "sunflowers").iterdir())[-3])
     page.get_by_role("heading", name="How sure").wait_for()
-    keep(page, "try", height=1150)
-    dark = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark").new_page()
+    keep(page, "studio-try", height=1150)
+    dark = open_page(browser, width=390, height=844, dark=True)
     dark.goto(run)
-    keep(dark, "run-phone-dark", height=844)
+    keep(dark, "studio-run-phone-dark", height=844)
 
 
 def main() -> None:
@@ -111,12 +78,12 @@ def main() -> None:
         furnish(photographs, work / "root", per_class=options.per_class)
         os.environ["HEADSTART_HOME"], os.environ["HEADSTART_CACHE"] = str(work / "home"), str(work / "cache")
         os.chdir(work)
-        address = serve(work)
-        with sync_playwright() as playwright:
-            chromium = os.environ.get("HEADSTART_CHROMIUM") or shutil.which("chromium")
-            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        from headstart.web.studio.app import create_studio
+        from headstart.web.studio.server import prepare
+
+        address = serve(create_studio(prepare(work / "root", host="127.0.0.1")))
+        with chromium() as browser:
             walk(browser, address, photographs)
-            browser.close()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ RETRIES = 20
 MOST_TOGETHER = 64
 """How many waiting writers share a transaction; more would make the first of them wait."""
 
+_READING = "reading:{}:"
+_REVIEW = "review:{}:"
+"""How the logs of a lesson's reading and reviews are called, before the learner's name."""
+
 Result = TypeVar("Result")
 
 
@@ -103,6 +107,39 @@ class Line:
     at: datetime
     body: Mapping[str, Any]
     key: str | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """Lines in the order of writing, and what derives from them.
+
+    Attributes:
+        lines: of any logs; of one learner, where reading and reviews are asked for.
+    """
+
+    lines: Sequence[Line]
+
+    def challenges(self, *, pack: str | None = None) -> list[Challenge]:
+        """Every challenge, oldest first, of one lesson or all."""
+        logs: dict[str, list[Entry]] = {}
+        for line in self._of("challenge:"):
+            logs.setdefault(line.stream, []).append(logbook.from_dict(line.body))
+        states = [attempts.replay(entries) for entries in logs.values()]
+        return [state for state in states if pack in (None, state.pack)]
+
+    def read_sections(self, pack: str) -> dict[str, set[str]]:
+        """Per mode, the sections that were read."""
+        read: dict[str, set[str]] = {}
+        for line in self._of(_READING.format(pack)):
+            read.setdefault(line.body["mode"], set()).add(line.body["section"])
+        return read
+
+    def reviews(self, pack: str) -> list[Reviewed]:
+        """The cards that were reviewed, oldest first; `review.replay` makes the schedule of it."""
+        return [Reviewed.from_dict(line.body) for line in self._of(_REVIEW.format(pack))]
+
+    def _of(self, prefix: str) -> Iterator[Line]:
+        return (line for line in self.lines if line.stream.startswith(prefix))
 
 
 class Progress:
@@ -195,11 +232,7 @@ class Progress:
 
     def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
         """Every challenge, oldest first, of one learner or all, of one lesson or all."""
-        logs: dict[str, list[Entry]] = {}
-        for line in self.lines("challenge:", learner=learner):
-            logs.setdefault(line.stream, []).append(logbook.from_dict(line.body))
-        states = [attempts.replay(entries) for entries in logs.values()]
-        return [state for state in states if pack in (None, state.pack)]
+        return History(self.lines("challenge:", learner=learner)).challenges(pack=pack)
 
     # Any other log: reading, reviews
 
@@ -218,6 +251,10 @@ class Progress:
 
         return self._write(write)
 
+    def history(self, learner: str) -> History:
+        """All that a learner did, read once."""
+        return History(self.lines("", learner=learner))
+
     def lines(self, prefix: str, *, learner: str | None = None) -> list[Line]:
         """Every line of the logs whose name begins with `prefix`, in the order of writing."""
         query = sa.select(_log).where(_log.c.stream.startswith(prefix, autoescape=True)).order_by(_log.c.id)
@@ -233,24 +270,20 @@ class Progress:
         """Notes that a section of a mode was read. False where it had been noted before."""
         body = {"mode": mode, "section": section}
         key = f"{mode}/{section}"[:128]
-        return self.append(Line(f"reading:{pack}:{learner}", learner, "read", now, body, key))
+        return self.append(Line(_READING.format(pack) + learner, learner, "read", now, body, key))
 
     def read_sections(self, learner: str, pack: str) -> dict[str, set[str]]:
         """Per mode, the sections a learner has read."""
-        read: dict[str, set[str]] = {}
-        for line in self.lines(f"reading:{pack}:{learner}", learner=learner):
-            read.setdefault(line.body["mode"], set()).add(line.body["section"])
-        return read
+        return History(self.lines(_READING.format(pack), learner=learner)).read_sections(pack)
 
     def log_review(self, learner: str, pack: str, reviewed: Reviewed) -> None:
         """Adds a reviewed card to the learner's log (see `review.review`)."""
-        line = Line(f"review:{pack}:{learner}", learner, "reviewed", reviewed.at, reviewed.to_dict())
-        self.append(line)
+        stream = _REVIEW.format(pack) + learner
+        self.append(Line(stream, learner, "reviewed", reviewed.at, reviewed.to_dict()))
 
     def reviews(self, learner: str, pack: str) -> list[Reviewed]:
         """What a learner reviewed, oldest first; `review.replay` makes the schedule of it."""
-        lines = self.lines(f"review:{pack}:{learner}", learner=learner)
-        return [Reviewed.from_dict(line.body) for line in lines]
+        return History(self.lines(_REVIEW.format(pack), learner=learner)).reviews(pack)
 
     # Badges
 

@@ -118,12 +118,16 @@ class Evidence:
         return name in self.known()
 
     def _fresh(self, key: tuple[object, ...], ask: Callable[[], Answer]) -> Answer:
-        at, kept = self._kept.get(key, (float("-inf"), None))
-        answer: Answer = kept
-        if time.monotonic() - at > FRESH_SECONDS:
-            answer = ask()
-            with self._turn:
-                self._kept[key] = (time.monotonic(), answer)
+        with self._turn:
+            at, kept = self._kept.get(key, (float("-inf"), None))
+            answer: Answer = kept
+            if time.monotonic() - at <= FRESH_SECONDS:
+                return answer
+            if key in self._kept:  # one page asks; the others take what is known meanwhile
+                self._kept[key] = (time.monotonic(), kept)
+        answer = ask()
+        with self._turn:
+            self._kept[key] = (time.monotonic(), answer)
         return answer
 
 

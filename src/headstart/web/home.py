@@ -10,7 +10,7 @@ from starlette.responses import Response
 from headstart.lessons import placeholders, review, scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Mode
-from headstart.lessons.progress import Line
+from headstart.lessons.progress import History
 from headstart.web import journey, laboratory, stored, tasks
 from headstart.web.challenges import due_questions, held_in, shown_to, unfinished
 from headstart.web.evidence import Shown
@@ -29,11 +29,10 @@ _REACHED = {False: "not reached", True: "reached"}
 @router.get("/")
 def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """What the lesson is, its modes, and how far the learner has come in each."""
-    states = site.store.challenges(learner=session.learner, pack=site.pack.slug)
-    read = site.store.read_sections(session.learner, site.pack.slug)
-    lines = site.store.lines("", learner=session.learner)
-    days = {line.at.astimezone().date() for line in lines}
-    modes = [_standing(site, session.learner, mode, states, read, lines) for mode in site.pack.modes]
+    history = site.store.history(session.learner)
+    states = history.challenges(pack=site.pack.slug)
+    days = {line.at.astimezone().date() for line in history.lines}
+    modes = [_standing(site, session.learner, mode, states, history) for mode in site.pack.modes]
     shown = next(iter(site.pack.experiments))
     current = unfinished(site, [state for state in states if state.mode == "challenge"])
     return page(
@@ -59,12 +58,7 @@ def _go_on(modes: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _standing(
-    site: Site,
-    learner: str,
-    mode: Mode,
-    states: list[Challenge],
-    read: dict[str, set[str]],
-    lines: list[Line],
+    site: Site, learner: str, mode: Mode, states: list[Challenge], history: History
 ) -> dict[str, Any]:
     """How far a learner has come in a mode: done and over, of how many, and that in words.
 
@@ -74,11 +68,11 @@ def _standing(
     if mode.name == "challenge":
         standing = _challenge_standing(site, own)
         return {"mode": mode, "over": standing["done"]} | standing
-    if (found := tasks.reached(site, learner, mode.name, lines=lines)) is not None:
+    if (found := tasks.reached(site, learner, mode.name, lines=history.lines)) is not None:
         text = f"{found.reached} of {found.of} reached" if found.of > 1 else _REACHED[found.reached > 0]
         return {"mode": mode, "done": found.reached, "over": found.over, "of": found.of, "text": text}
     if mode.name == "review":
-        memories = review.replay(site.store.reviews(learner, site.pack.slug))
+        memories = review.replay(history.reviews(site.pack.slug))
         cards = len(review.due(site.pack.cards, memories, site.clock()))
         questions = len(due_questions(site, own))
         counts = [
@@ -88,6 +82,7 @@ def _standing(
         of = len(site.pack.cards) + len(site.pack.problem_sets.get(mode.name, ()))
         done = of - cards - questions
         return {"mode": mode, "done": done, "over": done, "of": of, "text": text}
+    read = history.read_sections(site.pack.slug)
     done, of = len(read.get(mode.name, set()) & set(mode.sections)), len(mode.sections)
     return {"mode": mode, "done": done, "over": done, "of": of, "text": f"{done} of {of} sections"}
 
