@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,7 +27,9 @@ from lesson_packs import secret_pack
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PACK = secret_pack()
 ISSUER = Issuer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-RESULTS = {"one-pass": {"ratio": 3.5, "machine": "two cores"}}
+RESULTS = {
+    "one-pass": SimpleNamespace(fields={"ratio": 3.5}, machine={"cores": "two"}, data="digits", seed=7)
+}
 
 
 def finished(right: int = 5, *, now: datetime = NOW) -> Challenge:
@@ -85,7 +88,7 @@ def test_attempts_and_experiments_are_its_evidence_and_secrets_are_not() -> None
     credential = badges.verify(issue(), now=NOW).credential
     genres = [evidence["genre"] for evidence in credential["evidence"]]
     assert genres == ["Attempt"] * 5 + ["Experiment"]
-    assert "ratio: 3.5; machine: two cores" in credential["evidence"][-1]["narrative"]
+    assert "ratio: 3.5; machine: two; images: digits; seed: 7" in credential["evidence"][-1]["narrative"]
     assert "secretkey" not in json.dumps(credential) and "SECRET" not in json.dumps(credential)
 
 

@@ -181,6 +181,19 @@ def test_the_log_tells_its_story_in_xapi() -> None:
     assert all(line["timestamp"].endswith("Z") for line in lines)
 
 
+def test_a_round_with_everything_right_is_a_success_in_any_mode() -> None:
+    pack = library.load_pack()
+    event = attempts.begin(pack, challenge="c", learner="ada", seed="s", mode="review", timer=None)
+    state, entry = attempts.step(None, event, NOW)
+    entries = [entry]
+    for item in state.items:
+        for each in (Opened(item.problem), Submitted(item.problem, item.layout.answer, item.problem)):
+            state, entry = attempts.step(state, each, NOW)
+            entries.append(entry)
+    lines = [json.loads(line) for line in statements.to_lines([one for one in entries if one])]
+    assert lines[-1]["result"]["success"] and not state.earns_badge
+
+
 def test_statement_ids_are_stable_and_unique() -> None:
     first, again = ([line["id"] for line in statements.statements(log())] for _ in range(2))
     assert first == again and len(set(first)) == len(first)

@@ -15,12 +15,15 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from fastapi.testclient import TestClient
 from markupsafe import Markup
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from headstart.hosts import names_for
 from headstart.lessons import badges, library, pictures
 from headstart.lessons.pack import Mode
 from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
 from headstart.web.rendering import Drawn, inline, markdown, sections
+from headstart.web.security import Doorkeeper
 from headstart.web.site import load_secret
 from lesson_packs import secret_pack
 from lesson_worlds import HOME, World, lesson_worlds
@@ -79,7 +82,7 @@ def test_a_hint_comes_by_its_own_request_and_costs_points(world: World) -> None:
     before = world.open(challenge, 1).text
     after = world.post(f"{challenge}/1/hint").text
     assert "SECRETHINT 0" not in before and "SECRETHINT 0" in after
-    assert "worth 80 points" in after
+    assert "worth <span data-worth>80</span> points" in after
 
 
 def test_a_stranger_cannot_see_or_answer_a_challenge(make_world: Callable[..., World]) -> None:
@@ -111,6 +114,22 @@ def test_a_learner_goes_from_the_first_page_to_a_badge_that_verifies(world: Worl
         assert verified.holder == "Ada <b>Lovelace</b>"
     world.post(f"{challenge}/badge/issue", name="Someone Else")
     assert "Someone Else" not in world.browser.get(f"{challenge}/badge").text
+
+
+def test_a_badge_says_what_lacks_as_evidence_and_holds_what_was_measured(world: World) -> None:
+    challenge = world.begin()
+    for number in range(1, 6):
+        world.open(challenge, number)
+        world.answer(challenge, number)
+    assert "Not measured here yet" in world.browser.get(f"{challenge}/badge").text
+    world.experiments.gate.set()
+    for name in {problem.experiment for problem in world.site.pack.problems("challenge")}:
+        world.site.evidence.run(name, progress=lambda *told: None)
+    assert "Not measured here yet" not in world.browser.get(f"{challenge}/badge").text
+    world.post(f"{challenge}/badge/issue", name="Ada")
+    credential = world.browser.get(f"{challenge}/badge.jwt").text
+    evidence = badges.verify(credential, now=world.clock()).credential["evidence"]
+    assert "images: digits; seed: 0" in evidence[-1]["narrative"] and evidence[-1]["genre"] == "Experiment"
 
 
 def test_no_badge_without_five_correct(world: World) -> None:
@@ -299,10 +318,10 @@ def test_a_form_from_another_site_is_refused_by_its_origin(world: World) -> None
 def test_a_forged_session_is_replaced_by_a_new_one(make_world: Callable[..., World]) -> None:
     world = make_world(learner=None)
     challenge = world.begin()
-    cookie = world.browser.cookies["headstart_session"]
+    [(name, cookie)] = world.browser.cookies.items()
     for forged in (cookie[:-3] + "abc", "eyJsZWFybmVyIjoiYWRhIn0.x", "", "null"):
         stranger = world.another()
-        stranger.cookies.set("headstart_session", forged)
+        stranger.cookies.set(name, forged)
         assert stranger.get(challenge).status_code == 404
 
 
@@ -321,6 +340,26 @@ def test_beyond_loopback_a_browser_needs_the_access_token_once(make_world: Calla
         .headers["location"]
         == "/evil.example/"
     )
+
+
+def test_what_admitted_a_browser_admits_it_to_no_other_server_of_this_home(
+    make_world: Callable[..., World],
+) -> None:
+    beyond = {"learner": None, "names": names_for("0.0.0.0")}
+    world = make_world(token="open-sesame", **beyond)
+    world.browser.get("/?token=open-sesame")
+    again = make_world(token="another-day", **beyond).browser
+    again.cookies = world.browser.cookies  # a browser sends them to every port of a host
+    assert again.get("/").status_code == 401
+    assert again.get("/?token=another-day").status_code == 200
+
+    async def studio(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response()(scope, receive, send)
+
+    site = replace(world.site, token="open-sesame")
+    beside = TestClient(Doorkeeper(studio, site=site, name="studio"), base_url=HOME)
+    beside.cookies = world.browser.cookies
+    assert beside.get("/").status_code == 401
 
 
 def test_a_form_larger_than_any_of_ours_is_refused(world: World) -> None:

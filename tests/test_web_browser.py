@@ -22,7 +22,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 pytest.importorskip("playwright", reason="needs the package playwright")
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browsing import Visit, inspector, served_by_a_thread
 from children import started
@@ -194,6 +194,7 @@ def test_the_clock_warns_runs_out_and_the_answer_still_counts(
     served.clock.ahead += timedelta(seconds=20)
     page.clock.run_for(15_000)
     expect(page.get_by_role("timer")).to_contain_text("Time is up")
+    expect(page.get_by_text("worth 70 points now")).to_be_visible()
     choose(page, served.right(1))
     submit(page)
     expect(page.get_by_text("70 points, late")).to_be_visible()
@@ -210,6 +211,62 @@ def test_a_second_tab_follows_the_first(served: Served, visit: Callable[..., Vis
     expect(made.page.get_by_role("heading", name="✓ Correct")).to_be_visible()
     other.evaluate("dispatchEvent(new Event('focus'))")
     expect(other.get_by_role("heading", name="✓ Correct")).to_be_visible()
+
+
+def test_a_choice_in_one_window_is_marked_in_the_other(served: Served, visit: Callable[..., Visit]) -> None:
+    made = visit()
+    begin(made.page, served.address)
+    open_problem(made.page)
+    other = made.context.new_page()
+    other.goto(made.page.url)
+    option = served.wrong(1)[2]
+    with made.page.expect_response(lambda response: response.url.endswith("/choose")):
+        choose(made.page, option)
+    other.evaluate("dispatchEvent(new Event('focus'))")
+    expect(other.locator(f"input[value='{option}']")).to_be_checked()
+
+
+def test_a_hint_that_fails_never_submits_the_answer(served: Served, visit: Callable[..., Visit]) -> None:
+    page = visit().page
+    begin(page, served.address)
+    open_problem(page)
+    with page.expect_response(lambda response: response.url.endswith("/choose")):
+        choose(page, served.wrong(1)[0])
+    failures = iter([503])
+
+    def fail_once(route: Route) -> None:
+        status = next(failures, None)
+        route.fulfill(status=status, body="busy") if status else route.fallback()
+
+    page.route("**/hint", fail_once)
+    page.get_by_role("button", name="Hint").click()
+    expect(page.get_by_label("Hint")).to_be_visible()
+    assert served.item(1).hint_taken and served.item(1).tried == ()
+
+
+def test_the_latest_of_hasty_choices_is_saved_even_where_the_server_failed(
+    served: Served, visit: Callable[..., Visit]
+) -> None:
+    page = visit().page
+    begin(page, served.address)
+    open_problem(page)
+    first, second, third = served.wrong(1)
+    failures = iter([500])
+
+    def slow_and_failing(route: Route) -> None:
+        time.sleep(0.1)
+        status = next(failures, None) if third in (route.request.post_data or "") else None
+        route.fulfill(status=status, body="no") if status else route.fallback()
+
+    page.route("**/choose", slow_and_failing)
+    for option in (first, second, third):
+        choose(page, option)
+    for _ in range(200):
+        if served.item(1).chosen == third:
+            break
+        page.wait_for_timeout(50)
+    assert served.item(1).chosen == third
+    expect(page.get_by_role("status")).to_be_empty()
 
 
 def test_a_double_click_costs_one_attempt(served: Served, visit: Callable[..., Visit]) -> None:
@@ -233,26 +290,40 @@ def test_the_keyboard_alone_is_enough(served: Served, visit: Callable[..., Visit
                 "(document.activeElement.innerText || document.activeElement.value || '')"
             )
             if name in str(focused):
-                outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-                assert outline != "none" or page.evaluate("document.activeElement.matches('input')")
+                seen = "(document.activeElement.closest('label') ?? document.activeElement)"
+                assert page.evaluate(f"getComputedStyle({seen}).outlineStyle") != "none"
                 return
         raise AssertionError(f"no way to {name!r} by keyboard")
 
     tab_to("Begin")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="Open the problem")).to_be_visible()
-    tab_to("Open the problem")
+    for number in range(1, 6):
+        expect(page.get_by_role("button", name="Open the problem")).to_be_visible()
+        tab_to("Open the problem")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("group", name="Your answer")).to_be_visible()
+        page.locator("body").press("Tab")
+        first = page.locator("input[type=radio]").first.get_attribute("value")
+        tab_to(str(first))
+        page.keyboard.press("Space")
+        while page.evaluate("document.activeElement.value") != served.right(number):
+            page.keyboard.press("ArrowDown")
+        tab_to("Submit")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="✓ Correct")).to_be_visible()
+        tab_to("Next problem" if number < 5 else "See the result")
+        page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("All 5 correct")
+    tab_to("Take your badge")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("group", name="Your answer")).to_be_visible()
-    page.locator("body").press("Tab")
-    first = page.locator("input[type=radio]").first.get_attribute("value")
-    tab_to(str(first))
-    page.keyboard.press("Space")
-    while page.evaluate("document.activeElement.value") != served.right(1):
-        page.keyboard.press("ArrowDown")
-    tab_to("Submit")
+    page.get_by_label("The name on the badge").wait_for()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "name":
+            break
+    page.keyboard.type("Ada")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="✓ Correct")).to_be_visible()
+    expect(page.get_by_text("✓ Verified")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -458,6 +458,31 @@ def a_run(history: tuple[dict[str, float], ...] = (), **changes: Any) -> Any:
     return SimpleNamespace(seconds=seconds, history=history, accuracy=accuracy, **changes)
 
 
+def test_the_distance_of_accuracy_and_macro_f1_is_read_off_the_classes() -> None:
+    def gap(*classes: tuple[str, float, int], accuracy: float) -> str:
+        per_class = [{"name": name, "f1": f1, "support": images} for name, f1, images in classes]
+        macro = sum(f1 for _, f1, _ in classes) / len(classes)
+        return stored._gap({"accuracy": accuracy, "macro_f1": macro}, per_class)
+
+    balanced = gap(("a", 0.67, 10), ("b", 0.0, 10), ("c", 1.0, 10), accuracy=0.667)
+    assert "11.0 points above" in balanced and "“b”" in balanced and "classes are" not in balanced
+    assert "small classes are found worse" in gap(("a", 0.95, 90), ("b", 0.4, 10), accuracy=0.92)
+    assert "large classes are found worse" in gap(("a", 0.6, 90), ("b", 0.9, 10), accuracy=0.6)
+
+
+def test_only_the_same_network_from_scratch_stands_beside_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(identity: str, backbone: str, *, pretrained: bool) -> Any:
+        config = SimpleNamespace(
+            data="digits", backbone=backbone, architecture=None, size=64, pretrained=pretrained
+        )
+        return SimpleNamespace(id=identity, path=Path(identity), config=config)
+
+    monkeypatch.setattr(stored, "read_predictions", lambda path: {"split": "one"})
+    run, twin = of("run", "builtin", pretrained=True), of("twin", "builtin", pretrained=False)
+    other = of("other", "builtin-large", pretrained=True)
+    assert stored.twin_of(run, [other, run, twin]) is twin and stored.twin_of(other, [run, twin]) is None
+
+
 def test_the_course_of_a_run_is_its_epochs_or_the_one_point_of_a_closed_form() -> None:
     epochs = tuple({"epoch": n, "validation_accuracy": n / 10} for n in (1, 2, 3, 4))
     assert stored.course(a_run(epochs)) == [(6.0, 10.0), (8.0, 20.0), (10.0, 30.0), (12.0, 40.0)]

@@ -3,6 +3,7 @@
 import getpass
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,13 @@ def take_badge(challenge: "Challenge", lesson: "Pack", store: "Progress", file: 
     ending = check_ending(file)
     now = datetime.now(UTC)
     credential = badges.award(
-        challenge, lesson, store, name=name, home=home_folder(), results=experiments.results(), now=now
+        challenge,
+        lesson,
+        store,
+        name=name,
+        home=home_folder(),
+        latest=partial(experiments.latest, as_declared=True),
+        now=now,
     )
     holder, title = badges.verify(credential, now=now).holder, lesson.badge.title
     match ending:

@@ -19,7 +19,7 @@ import base64
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -143,7 +143,7 @@ def issue(
     *,
     name: str,
     issuer: Issuer,
-    results: Mapping[str, Mapping[str, object]] | None = None,
+    results: Mapping[str, Finding] | None = None,
 ) -> str:
     """The badge of a challenge as a compact JWS, which is also what a `.jwt` file holds.
 
@@ -154,7 +154,7 @@ def issue(
         pack: its lesson.
         name: the learner's name, as it shall stand on the badge.
         issuer: see `load_issuer`.
-        results: experiments that have run, as evidence; per experiment the fields of its result.
+        results: experiments that have run, as evidence.
 
     Raises LessonError where a problem is not correct, or the mode gives no badge.
     """
@@ -238,17 +238,39 @@ def _attempt_evidence(challenge: Challenge, pack: Pack) -> Iterable[dict[str, An
         }
 
 
-def _experiment_evidence(pack: Pack, results: Mapping[str, Mapping[str, object]]) -> Iterable[dict[str, Any]]:
+def _experiment_evidence(pack: Pack, results: Mapping[str, Finding]) -> Iterable[dict[str, Any]]:
     for name, result in sorted(results.items()):
         shows = pack.experiments[name].shows if name in pack.experiments else name
-        values = "; ".join(f"{key}: {value}" for key, value in result.items())
+        machine = ", ".join(str(value) for value in result.machine.values())
+        setting = {"machine": machine, "images": result.data, "seed": result.seed}
+        values = "; ".join(f"{key}: {value}" for key, value in {**result.fields, **setting}.items())
         yield {
             "type": ["Evidence"],
             "name": name,
             "genre": "Experiment",
             "description": shows,
-            "narrative": f"Measured on the learner's machine. {values}",
+            "narrative": f"Measured on the machine that gave the lesson. {values}",
         }
+
+
+class Finding(Protocol):
+    """What evidence needs of an experiment's result; see `experiments.results.Result`."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What was measured."""
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """On what."""
+
+    @property
+    def data(self) -> str:
+        """With which images."""
+
+    @property
+    def seed(self) -> int:
+        """Of whatever was random."""
 
 
 class BadgeStore(Protocol):
@@ -268,7 +290,7 @@ def award(
     *,
     name: str,
     home: Path,
-    results: Mapping[str, Mapping[str, object]],
+    latest: Callable[[str], Finding | None],
     now: datetime,
 ) -> str:
     """The challenge's badge: the one that it has, else a new one, signed and kept.
@@ -279,7 +301,7 @@ def award(
         store: where badges are kept.
         name: the learner's name, as it shall stand on a new badge.
         home: HEADSTART_HOME, where the key is.
-        results: of all experiments; those that the challenge's problems rest on become evidence.
+        latest: the newest result of an experiment; those that the problems rest on become evidence.
         now: the current time.
 
     Raises LessonError where a problem is not correct, or the mode gives no badge.
@@ -287,8 +309,8 @@ def award(
     kept = store.badge(challenge.id)
     if kept is not None:
         return kept
-    used = {problem.experiment for problem in pack.problems(challenge.mode)}
-    evidence = {key: fields for key, fields in results.items() if key in used}
+    found = {problem.experiment: latest(problem.experiment) for problem in pack.problems(challenge.mode)}
+    evidence = {key: result for key, result in found.items() if result is not None}
     credential = issue(challenge, pack, name=name, issuer=load_issuer(home), results=evidence)
     return store.keep_badge(challenge, credential, now)
 

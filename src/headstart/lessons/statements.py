@@ -87,7 +87,7 @@ def _final(state: Challenge) -> dict[str, Any]:
     possible = POINTS * len(state.items)
     return {
         "completion": True,
-        "success": state.earns_badge,
+        "success": state.correct == len(state.items),
         "score": {"raw": state.points, "min": 0, "max": possible, "scaled": state.points / possible},
     }
 

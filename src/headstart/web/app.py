@@ -63,7 +63,7 @@ def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> Fast
         lifespan=_with_few_threads,
     )
     app.state.site = site
-    app.add_middleware(Doorkeeper, site=site)
+    app.add_middleware(Doorkeeper, site=site, name="lesson")
     # Home comes last: it shows every mode that no other room shows in its own way.
     for room in (challenges, revision, tasks, laboratory, journey, stored, home):
         app.include_router(room.router)

@@ -10,6 +10,7 @@ import re
 import secrets
 import uuid
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
@@ -180,6 +181,7 @@ def problem_page(
         note=_NOTES.get(note, ""),
         version=_version(item),
         hint_cost=attempts.HINT_COST,
+        grace=attempts.GRACE.total_seconds(),
         drawn=plots_of(_shown_in(site, state))(item["experiment"]) if item["status"] == "closed" else None,
     )
 
@@ -324,7 +326,13 @@ def badge_page(request: Request, site: SiteOf, session: SessionOf, identity: str
     state = _earned(site, session.learner, identity)
     credential = site.store.badge(state.id)
     checked = _verified(site, credential) if credential else None
-    return page(request, "badge.html", state=state, checked=checked)
+    rests_on = dict.fromkeys(problem.experiment for problem in site.pack.problems(state.mode))
+    unmeasured = [
+        (name, site.pack.experiments[name].heading)
+        for name in rests_on
+        if site.evidence.latest(name, as_declared=True) is None
+    ]
+    return page(request, "badge.html", state=state, checked=checked, unmeasured=unmeasured)
 
 
 @router.post("/challenges/{identity}/badge/issue")
@@ -342,7 +350,7 @@ def issue_badge(
         site.store,
         name=holder,
         home=site.home,
-        results=site.evidence.results(),
+        latest=partial(site.evidence.latest, as_declared=True),
         now=site.clock(),
     )
     return leave(request, f"/challenges/{state.id}/badge")

@@ -29,7 +29,7 @@ KIND = "experiment"
 LOOK_SECONDS = 0.2
 """How often a stream looks for news."""
 
-_LOCAL = re.compile(r"(/[a-z0-9-]+)+")
+_LOCAL = re.compile(r"(/[a-z0-9-]+)+(\?[\w.=&-]*)?")
 """Addresses of this lesson's pages."""
 
 QUIET_SECONDS = 15.0

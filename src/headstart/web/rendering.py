@@ -267,6 +267,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
             pack=site.pack,
             csrf=csrf_token(site, session),
             path=request.url.path,
+            here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
             live=getattr(request.app.state, "live", ""),
             **values,
         )

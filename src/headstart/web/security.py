@@ -25,7 +25,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headstart.hosts import Names
 from headstart.web.site import Site
 
-COOKIE = "headstart_session"
 COOKIE_SECONDS = 365 * 24 * 3600
 LARGEST_FORM = 65_536
 """Bytes; the lesson's largest form has a few hundred."""
@@ -68,16 +67,27 @@ class Guarded(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """What the signed cookie says. `nonce` binds forms to this browser."""
+    """What the signed cookie says.
+
+    Attributes:
+        learner: whose pages these are.
+        nonce: binds forms to this browser.
+        admitted: proves that the browser has brought the access token of the server that runs now.
+    """
 
     learner: str
     nonce: str
-    admitted: bool = False
+    admitted: str = ""
 
 
 def csrf_token(site: Guarded, session: Session) -> str:
     """The token that every form of this session carries."""
-    return hmac.new(site.secret, f"csrf/{session.nonce}".encode(), hashlib.sha256).hexdigest()
+    return _digest(site, f"csrf/{session.nonce}")
+
+
+def _digest(site: Guarded, text: str) -> str:
+    """What only who holds the secret can say of a text."""
+    return hmac.new(site.secret, text.encode(), hashlib.sha256).hexdigest()
 
 
 def site_of(request: Request) -> Site:
@@ -127,16 +137,30 @@ async def check_csrf(request: Request) -> AsyncIterator[None]:
 class Doorkeeper:
     """Middleware: Host, Origin, size, session and access token, in this order; and the response's headers.
 
-    ``largest`` says how many bytes a form sent to a path may have.
+    A browser sends the cookies of one host to all of its ports. So each application has a cookie of its own,
+    and what admits a browser to one of them says nothing to another.
+
+    Args:
+        app: what is guarded.
+        site: its names, secret and token.
+        name: of the application.
+        largest: how many bytes a form sent to a path may have.
     """
 
     def __init__(
-        self, app: ASGIApp, *, site: Guarded, largest: Callable[[str], int] = lambda path: LARGEST_FORM
+        self,
+        app: ASGIApp,
+        *,
+        site: Guarded,
+        name: str,
+        largest: Callable[[str], int] = lambda path: LARGEST_FORM,
     ) -> None:
         self.app = app
         self.site = site
         self.largest = largest
-        self.serializer = URLSafeSerializer(site.secret, salt="headstart session")
+        self.cookie = f"headstart_{name}_{_digest(site, 'cookie')[:8]}"
+        self.serializer = URLSafeSerializer(site.secret, salt=f"headstart {name} session")
+        self.admits = _digest(site, f"{name}/{site.token}") if site.token else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request in, or answers it."""
@@ -147,7 +171,7 @@ class Doorkeeper:
         known = self._session(headers)
         session = known or self._new_session()
         refusal = self._refusal(scope, headers)
-        if refusal is None and self.site.token and not session.admitted:
+        if refusal is None and not hmac.compare_digest(session.admitted, self.admits):
             session, refusal = self._admission(scope, session)
         scope["headstart_session"] = session
 
@@ -177,7 +201,7 @@ class Doorkeeper:
 
     def _session(self, headers: Headers) -> Session | None:
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
             return Session(**self.serializer.loads(cookie.value)) if cookie else None
         except (BadData, CookieError, TypeError):
             return None
@@ -195,7 +219,7 @@ class Doorkeeper:
             return session, PlainTextResponse(text, 401)
         rest = urlencode([pair for pair in query if pair[0] != "token"])
         target = quote("/" + scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
-        admitted = Session(session.learner, session.nonce, admitted=True)
+        admitted = Session(session.learner, session.nonce, admitted=self.admits)
         return admitted, RedirectResponse(target, 303)
 
     def _dress(self, headers: MutableHeaders, scope: Scope, session: Session | None) -> None:
@@ -208,5 +232,5 @@ class Doorkeeper:
             value = self.serializer.dumps(asdict(session))
             headers.append(
                 "set-cookie",
-                f"{COOKIE}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax",
+                f"{self.cookie}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax",
             )

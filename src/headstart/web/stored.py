@@ -7,7 +7,7 @@ own; a server for a class shows none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +40,9 @@ need more epochs and a higher rate than usual; on kept features that still takes
 
 TWIN_SECONDS = 60.0
 """What a training from scratch may take; it trains fewer epochs where these are not enough."""
+
+LEAN = 1.0
+"""Points of F1 from which large and small classes are said to differ."""
 
 SHADES = 5
 """Steps of a confusion matrix's background."""
@@ -146,11 +149,33 @@ def judge(run: Run) -> dict[str, Any]:
         "facts": facts,
         "score": score,
         "setting": facts["setting"],
-        "per_class": facts["per_class"],
+        "gap": _gap(score, facts["per_class"]) if score else "",
         "matrix": _matrix(facts["confusion"], classes) if facts["confusion"] and len(classes) <= 20 else None,
         "mixed": facts["confusions"][:3],
         "calibration": _drawn(_reliability(facts["calibration"])) if facts["calibration"] else None,
     }
+
+
+def _gap(score: Mapping[str, Any], per_class: Sequence[Mapping[str, Any]]) -> str:
+    """What the distance of accuracy and macro-F1 says of this run, and which class was found worst.
+
+    Args:
+        score: of one split, with `accuracy` and `macro_f1`, 0 to 1.
+        per_class: `name`, `f1` and `support` (images) of each class.
+    """
+    points = 100 * (score["accuracy"] - score["macro_f1"])
+    images = sum(one["support"] for one in per_class)
+    # By how much the mean F1 rises where classes count by their size: it falls where large ones are worse.
+    lean = 100 * (sum(one["f1"] * one["support"] for one in per_class) / images - score["macro_f1"])
+    reason = ""
+    if abs(lean) > LEAN:
+        reason = f" Here {'small' if lean > 0 else 'large'} classes are found worse than the others."
+    side = "above" if points >= 0 else "below"
+    worst = min((one for one in per_class if one["support"]), key=lambda one: one["f1"])
+    return (
+        f"Accuracy is {abs(points):.1f} points {side} macro-F1.{reason} The class found worst is "
+        f"“{worst['name']}”, with an F1 of {100 * worst['f1']:.0f} % on {worst['support']} images."
+    )
 
 
 def _matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -212,14 +237,18 @@ def course(run: Run) -> list[Point]:
 
 
 def twin_of(run: Run, runs: Iterable[Run]) -> Run | None:
-    """The newest training from scratch on the very same split and size."""
+    """The newest training of the same network on the very same split, the one from scratch, the other not."""
     for other in runs:
-        same = (other.config.data, other.config.size) == (run.config.data, run.config.size)
-        if other.id != run.id and same and other.config.pretrained != run.config.pretrained:
+        if _network(other) == _network(run) and other.config.pretrained != run.config.pretrained:
             split = _split(run)
             if split and split == _split(other):
                 return other
     return None
+
+
+def _network(run: Run) -> tuple[object, ...]:
+    config = run.config
+    return config.data, config.backbone, config.architecture, config.size
 
 
 def _split(run: Run) -> str:

@@ -7,13 +7,15 @@ async function send(address, body) {
   const response = await fetch(address, {
     method: "POST", body: new URLSearchParams(body), headers: { accept: "application/json" }, credentials: "same-origin",
   });
-  if (!response.ok) throw Object.assign(new Error(`status ${response.status}`), { answered: true });
+  if (!response.ok) throw Object.assign(new Error(`status ${response.status}`), { status: response.status });
   return response.json();
 }
 
 // The clock ---------------------------------------------------------------------------------------------------
 
-function runClock(timer) {
+const OVERTIME = "Time is up. Your answer still counts, at a reduced score.";
+
+function runClock(timer, onOvertime) {
   const clock = timer.querySelector("[data-clock]");
   const bar = timer.parentElement.querySelector("progress");
   const announce = document.querySelector("[data-announce]");
@@ -23,18 +25,19 @@ function runClock(timer) {
   let last = Math.ceil(Number(timer.dataset.left));
   const warnings = [60, 30, 10];
   const tick = () => {
-    const left = Math.max(0, (ends - performance.now()) / 1000);
-    const whole = Math.ceil(left);
+    const left = (ends - performance.now()) / 1000;
+    const whole = Math.max(0, Math.ceil(left));
     clock.textContent = `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-    bar.value = left;
+    bar.value = Math.max(0, left);
     const crossed = warnings.filter((at) => whole <= at && last > at);
     if (crossed.length) announce.textContent = `${Math.min(...crossed)} seconds left`;
     last = whole;
-    if (left > 0) setTimeout(tick, 250);
+    if (left > -Number(timer.dataset.grace)) setTimeout(tick, 250);
     else {
-      timer.textContent = "Time is up. Your answer still counts, at a reduced score.";
-      announce.textContent = timer.textContent;
+      timer.textContent = OVERTIME;
+      announce.textContent = OVERTIME;
       timer.parentElement.classList.add("over");
+      onOvertime();
     }
   };
   tick();
@@ -43,62 +46,93 @@ function runClock(timer) {
 
 // A problem ---------------------------------------------------------------------------------------------------
 
-function keepInStep(article) {
+function playProblem(article) {
   const timer = article.querySelector("[role=timer]");
-  const correct = timer ? runClock(timer) : () => {};
+  const form = article.querySelector("form[data-answer]");
+  const answers = form ? keepAnswers(form) : null;
+  const worth = article.querySelector("[data-worth]");
   const look = async () => {
     if (document.visibilityState !== "visible") return;
     try {
       const response = await fetch(article.dataset.state, { cache: "no-store" });
       if (!response.ok) return;
       const state = await response.json();
-      if (state.version !== article.dataset.version) location.replace(location.pathname);
+      if (state.version !== article.dataset.version) { location.replace(location.pathname); return; }
       if (state.seconds_left) correct(state.seconds_left);
+      if (worth) worth.textContent = state.worth;
+      answers?.mark(state.chosen);
     } catch { /* no connection: the next look will tell */ }
   };
+  const correct = timer ? runClock(timer, look) : () => {};
   document.addEventListener("visibilitychange", look);
   addEventListener("online", look);
   addEventListener("focus", look);
 }
 
+// One save is under way at a time, of what is marked then: an older choice can never overtake a newer one.
 function keepAnswers(form) {
   const status = form.querySelector("[data-status]");
+  const buttons = form.querySelectorAll("button");
   const body = (submitter) => new FormData(form, submitter);
-  let wanted = 0;
+  let marked = 0;
+  let saved = 0;
+  let saving = false;
+  let leaving = false;
 
-  const save = async () => {
-    const mine = ++wanted;
-    for (let wait = 500; mine === wanted; wait = Math.min(2 * wait, 8000)) {
+  const saveOnce = async () => {
+    const mine = marked;
+    for (let wait = 500; !leaving; wait = Math.min(2 * wait, 8000)) {
       try {
         await send(form.dataset.answer, body());
-        if (mine === wanted) status.textContent = "";
-        return;
+        status.textContent = "";
+        break;
       } catch (error) {
-        if (error.answered) return;
-        status.textContent = "No connection: your choice is kept here and will be saved when it is back.";
+        if (error.status < 500) {
+          status.textContent = "Your choice was not saved: this page is out of date. Reload it.";
+          break;
+        }
+        status.textContent = error.status
+          ? "The server could not save your choice. It is kept here and will be sent again."
+          : "No connection: your choice is kept here and will be saved when it is back.";
         await pause(wait);
       }
     }
+    saved = mine;
   };
-  form.addEventListener("change", save);
+  form.addEventListener("change", async () => {
+    marked += 1;
+    if (saving) return;
+    saving = true;
+    while (saved < marked && !leaving) await saveOnce();
+    saving = false;
+  });
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    wanted += 1;
+    leaving = true;
     const submitter = event.submitter;
     const address = submitter?.getAttribute("formaction") ?? form.getAttribute("action");
-    form.querySelectorAll("button").forEach((button) => { button.disabled = true; });
+    buttons.forEach((button) => { button.disabled = true; });
     try {
       const { location: next } = await send(address, body(submitter));
       location.replace(next);
     } catch (error) {
-      // The form carries its key, so sending it again can never cost a second attempt.
-      if (error.answered) { form.submit(); return; }
-      form.querySelectorAll("button").forEach((button) => { button.disabled = false; });
+      // The server's page says what is wrong. The form carries its key, so no attempt is counted twice.
+      if (error.status) { form.action = address; form.submit(); return; }
+      leaving = false;
+      buttons.forEach((button) => { button.disabled = false; });
       status.textContent = "No connection: nothing is lost. Send it again when the connection is back.";
       submitter?.focus();
     }
   });
+
+  return {
+    mark(option) { // in another window
+      if (saving || leaving || saved < marked) return;
+      const radio = form.querySelector(`input[value="${CSS.escape(option ?? "")}"]:enabled`);
+      if (radio) radio.checked = true;
+    },
+  };
 }
 
 // Code --------------------------------------------------------------------------------------------------------
@@ -133,7 +167,7 @@ function watch(panel) {
   });
   source.addEventListener("running", () => { text.textContent = "Running"; });
   for (const end of ["done", "failed", "stopped"]) {
-    source.addEventListener(end, () => { source.close(); location.replace(location.pathname); });
+    source.addEventListener(end, () => { source.close(); location.reload(); });
   }
 }
 
@@ -165,8 +199,7 @@ if (document.body.dataset.live) {
   new EventSource(document.body.dataset.live).addEventListener("changed", () => location.reload());
 }
 
-document.querySelectorAll("article.problem").forEach(keepInStep);
-document.querySelectorAll("form[data-answer]").forEach(keepAnswers);
+document.querySelectorAll("article.problem").forEach(playProblem);
 document.querySelectorAll(".code").forEach(addCopy);
 document.querySelectorAll("[data-events]").forEach(watch);
 document.querySelectorAll("input[type=range]").forEach(showValues);

@@ -71,7 +71,7 @@ def create_studio(studio: Studio) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.site = studio
-    app.add_middleware(Doorkeeper, site=studio, largest=largest)
+    app.add_middleware(Doorkeeper, site=studio, name="studio", largest=largest)
     for room in ROOMS:
         app.include_router(room.router)
     openapi.describe(app, kinds=_KINDS, uploads=_UPLOADS)
