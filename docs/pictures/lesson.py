@@ -39,14 +39,13 @@ WHY = "Frozen all the way it looks at each image once, and a medium size sees en
 
 def measure(page: Page, address: str) -> None:
     """Lets everything run that has not run yet."""
-    page.goto(address)
-    button = page.get_by_role("button", name=re.compile("Measure"))
+    page.goto(f"{address}/experiments")
+    button = page.get_by_role("button", name=re.compile("^Measure"))
     if button.count():
         button.click()
-    everything = re.compile(r"^(\d+) of \1 experiments measured here$")
     for _ in range(200):
-        page.goto(address)
-        if page.get_by_role("link", name=everything).count():
+        page.goto(f"{address}/experiments")
+        if not button.count() and not page.get_by_role("button", name=re.compile("^Stop")).count():
             return
         page.wait_for_timeout(5 * SECONDS)
     raise SystemExit("not every experiment has run: see the page of experiments")
