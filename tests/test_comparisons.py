@@ -39,7 +39,10 @@ from headstart.comparisons import (
     time_to_accuracy,
 )
 from headstart.comparisons.analysis import seconds_to
+from headstart.comparisons.commands import fit_command
+from headstart.comparisons.pace import timed_as
 from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink, turns
+from headstart.comparisons.values import told_apart
 from headstart.errors import DatasetError, OptionError, RunError
 from headstart.features import extraction
 from headstart.plans import Rates, RateStore
@@ -134,6 +137,33 @@ def test_seeds_that_disagree_widen_the_difference() -> None:
     assert summaries(of((60, 80, 100)))[0].spread == (0.6, 1.0)
 
 
+def test_a_side_with_one_seed_is_as_unsteady_as_the_other_and_ridge_is_steady() -> None:
+    net, other, ridge = candidate("a", head="softmax"), candidate("b", head="softmax"), candidate("c")
+
+    def right(count: int) -> list[bool]:
+        return [True] * count + [False] * (100 - count)
+
+    several = [trial(net, right(count), seed=seed) for seed, count in enumerate((70, 80, 90))]
+    found = comparison(*several, trial(other, right(80)), trial(ridge, right(80)))
+    against_one, against_ridge = (paired_difference(found, net, each) for each in (other, ridge))
+    of_images = against_ridge.standard_error**2 - 0.01 / 3  # the seeds' variance is 0.01
+    assert against_one.standard_error == pytest.approx(math.sqrt(of_images + 0.01 / 3 + 0.01))
+    assert not against_one.seeds_unknown and not against_ridge.seeds_unknown
+    unknown = paired_difference(found, other, ridge)
+    assert unknown.seeds_unknown and "what seeds vary is not known" in unknown.points()
+
+
+def test_pre_training_is_weighed_by_the_same_network_from_scratch() -> None:
+    large, twin = candidate("large"), candidate("large", depth=0, pretrained=False)
+    small = candidate("small", depth=0, pretrained=False)
+    right, fewer, half = ([True] * n + [False] * (100 - n) for n in (90, 70, 50))
+    both = choose(comparison(trial(large, right), trial(small, fewer), trial(twin, half)))
+    assert any(each.startswith("pre-training is worth +40.0 points") for each in both.reasons)
+    other = choose(comparison(trial(large, right), trial(small, fewer)))
+    assert not any("pre-training" in each for each in other.reasons)
+    assert any("+20.0 points" in each and "another network" in each for each in other.reasons)
+
+
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10)), min_size=1, max_size=8))
 @settings(deadline=None)
 def test_nothing_outside_the_front_is_better_in_both(points: list[tuple[int, int]]) -> None:
@@ -156,7 +186,7 @@ def test_the_choice_is_the_fastest_within_one_standard_error_and_says_so() -> No
         trial(close, [True] * 89 + [False] * 11, seconds=10.0),
         trial(far, [True] * 50 + [False] * 50, seconds=1.0),
     )
-    choice = choose(found, source="my photos")
+    choice = choose(replace(found, source="my photos"))
     assert choice.candidate == close
     assert "10.0 times less" in " ".join(choice.reasons)
     assert any("best" in line for line in choice.not_significant)
@@ -188,6 +218,46 @@ def test_a_curve_says_when_an_accuracy_was_reached() -> None:
     assert seconds_to(points[tail], accuracy=0.9) is None
 
 
+def test_a_curve_begins_when_its_first_epoch_ended_and_goes_on_where_a_seed_stopped() -> None:
+    tail = candidate(depth=2)
+    right = [True] * 8 + [False] * 2
+
+    def history(*reached: float) -> tuple[dict[str, float], ...]:
+        return tuple(
+            {"epoch": float(e), "validation_accuracy": accuracy, "seconds": 3.0 + e}
+            for e, accuracy in enumerate(reached, 1)
+        )
+
+    found = comparison(
+        trial(tail, right, seed=0, seconds=6.5, history=history(0.2, 0.4, 0.8)),
+        trial(tail, right, seed=1, seconds=5.5, history=history(0.4, 0.6)),
+    )
+    points = time_to_accuracy(found)[tail]
+    assert points == (
+        (4.5, pytest.approx(0.3)),
+        (5.5, pytest.approx(0.5)),
+        (6.5, pytest.approx(0.7)),
+    )
+
+
+def test_networks_whose_files_have_one_name_are_told_apart() -> None:
+    right = [True] * 5 + [False] * 5
+    one, other = candidate("exp1/best.pth"), candidate("exp2/best.pth")
+    views = candidate("exp2/best.pth", views=("centre", "flip"))
+    assert one.name == other.name == views.name
+    named = told_apart([one, other, views, candidate("single.pth"), replace(one, images=3)])
+    assert named == (one, other, views, candidate("single.pth"), replace(one, images=3))
+    assert len({each.name for each in named}) == 5
+    assert named[0].name == "best 64 px (exp1/best.pth, views centre), all frozen, ridge"
+    assert named[3].name == "single 64 px, all frozen, ridge"
+    assert named[4].whole.name == named[0].name
+    assert told_apart(named) == named and told_apart(named)[0].name == named[0].name
+    depths = [replace(each, depth=depth) for each in (one, other) for depth in (4, 2)]
+    series = accuracy_by_depth(comparison(*(trial(each, right) for each in depths)))
+    assert list(series) == ["best 64 px (exp1/best.pth)", "best 64 px (exp2/best.pth)"]
+    assert all([row.candidate.depth for row in rows] == [2, 4] for rows in series.values())
+
+
 def test_curves_by_depth_and_by_images_are_in_order() -> None:
     right = [True] * 5 + [False] * 5
     found = comparison(
@@ -201,7 +271,24 @@ def test_curves_by_depth_and_by_images_are_in_order() -> None:
 def test_a_comparison_survives_json() -> None:
     found = comparison(trial(candidate(images=3, views=("centre", "flip")), [True, False]))
     found = replace(found, choice=choose(comparison(trial(candidate(), [True, False]))))
-    assert Comparison.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    written = json.loads(json.dumps(found.to_dict()))
+    assert Comparison.from_dict(written) == found
+    del written["source"], written["settings"]  # as earlier versions wrote it
+    assert Comparison.from_dict(written) == found
+
+
+def test_the_command_has_every_setting_that_decides_a_training() -> None:
+    settings = {"class_weights": "balanced", "batch_size": 8, "learning_rate": None, "test": 0.2}
+    tail = candidate(depth=2, epochs=3, views=("centre", "flip"), architecture="net_v2")
+    assert fit_command(tail, source="my photos", settings=settings) == (
+        "headstart fit 'my photos' --backbone net --size 64 --architecture net_v2 --freeze 2 --epochs 3 "
+        "--views flip --class-weights balanced --batch-size 8 --test 0.2"
+    )
+    ridge = candidate(taps="all", views=("centre", "crop1", "crop2"))
+    assert fit_command(ridge, source="photos", settings=settings) == (
+        "headstart fit photos --backbone net --size 64 --head ridge --taps all --views 3 "
+        "--class-weights balanced --test 0.2"
+    )
 
 
 # --- training
@@ -223,6 +310,25 @@ def test_one_pass_feeds_every_head_seed_and_number_of_images(
     assert found.choice is not None and found.choice.candidate.images is None
     assert found.choice.test is not None and found.choice.test["images"] == found.images["test"]
     assert find_comparison(found.id) == found == find_comparison(found.path or "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_a_comparison_is_saved_whatever_its_folders_are_called(photos: Path, tmp_path: Path) -> None:
+    source = photos.rename(photos.with_name(os.fsdecode(b"\xfc")))
+    found = compare(source, grid(size=64), out=tmp_path / os.fsdecode(b"r\xff"), **FAST)
+    assert found.choice is not None and "\\xfc" in found.choice.command
+    assert found.choice.command.isascii() and found.source == str(source)
+    assert find_comparison(found.id) == found == find_comparison(found.path or "")
+
+
+def test_a_comparison_that_cannot_be_remembered_is_saved_and_says_so(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no-folder").touch()
+    monkeypatch.setattr("headstart.comparisons.storage.home_folder", lambda: tmp_path / "no-folder")
+    found = compare(photos, grid(size=64), out=tmp_path / "c", **FAST)
+    assert found.notes[-1].startswith("saved, but not found by its id")
+    assert find_comparison(tmp_path / "c").trials == found.trials
 
 
 def test_a_comparison_teaches_the_next_prediction_as_a_fit_does(
@@ -332,10 +438,19 @@ def test_seeds_beside_each_other_give_what_single_fits_give(
         assert [trial.seed for trial in trials] == [0, 1, 2]
         assert trials[0].seconds == trials[1].seconds == trials[2].seconds  # of the one that ran alone
         assert len({json.dumps(trial.history) for trial in trials}) == 3
+        ends = [[entry["seconds"] for entry in trial.history] for trial in trials]
+        assert ends[0] == ends[1] == ends[2] and 0 < ends[0][0] < ends[0][1] <= trials[0].seconds["train"]
     _, run_alone = headstart.fit(photos, size=64, freeze=6, epochs=2, seed=2, **FAST)
     last = found.of(candidates[1])[2]
     assert last.accuracy == run_alone.accuracy["validation"]
     assert last.log_loss == pytest.approx(run_alone.evaluation["validation"]["log_loss"], abs=1e-4)
+
+
+def test_a_training_beside_others_has_the_pace_of_the_one_alone() -> None:
+    alone = [{"epoch": e, "seconds": 3.0 + e} for e in (1.0, 2.0)]
+    longer = timed_as([{"epoch": e} for e in (1.0, 2.0, 3.0)], alone)
+    assert [entry["seconds"] for entry in longer] == [4.0, 5.0, 6.0]
+    assert [entry["seconds"] for entry in timed_as([{"epoch": 1.0}], alone)] == [4.0]
 
 
 def test_trainings_that_draw_random_numbers_run_one_by_one(
@@ -403,6 +518,9 @@ def test_runs_with_other_settings_are_no_seeds_of_one_candidate(photos: Path) ->
         ", class weights as usual",
         ", class weights balanced",
     ]
+    assert found.choice is not None and found.choice.command.startswith(f"headstart fit {photos} ")
+    weighed = found.choice.candidate == found.candidates[1]
+    assert ("--class-weights balanced" in found.choice.command) == weighed
 
 
 def test_what_cannot_be_saved_or_trained_is_refused_before_the_work(photos: Path, tmp_path: Path) -> None:
@@ -471,7 +589,7 @@ def test_the_command_prints_a_table_a_choice_and_how_to_have_it(photos: Path, tm
     ]
     done = subprocess.run([*command, "--out", tmp_path / "c"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "take builtin 64 px" in done.stdout and f"headstart fit {photos}" in done.stdout
+    assert "take builtin 64 px" in done.stdout and f"headstart fit {photos} " in done.stdout
     assert done.stdout.isascii()
     found = json.loads(
         subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout

@@ -15,7 +15,7 @@ import headstart
 from headstart.classifier import Classifier
 from headstart.cli import cli
 from headstart.errors import ImageError, OptionError
-from headstart.explanations import HeatMap, explain, heat_map, overlay
+from headstart.explanations import HeatMap, explain, heat_map, inside, overlay
 from headstart.explanations.activation import spread
 from headstart.explanations.pictures import colours
 from headstart.reports import find, report
@@ -123,6 +123,41 @@ def test_tokens_without_a_place_give_no_map_and_patches_keep_theirs() -> None:
     heat = spread(tokens, coefficients, side=32)
     assert np.unravel_index(int(heat.argmax()), heat.shape)[0] >= 24 and heat[:16].max() == 0
     assert heat[24:, :8].mean() > 10 * heat[24:, 16:].mean()
+
+
+@pytest.mark.parametrize("method", ["cam", "occlusion"])
+def test_what_explaining_needs_is_loaded_once_for_a_classifier(
+    classifier: Classifier, quadrants: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    read, compiled = [], []
+    load = onnx.load
+    monkeypatch.setattr(onnx, "load", lambda *a, **k: (read.append(a), load(*a, **k))[1])
+    compile_model = inside.compile_model
+    monkeypatch.setattr(
+        inside, "compile_model", lambda *a, **k: (compiled.append(k), compile_model(*a, **k))[1]
+    )
+    first, *_ = [heat_map(classifier, quadrants / "level" / f"0{n}.png", method=method) for n in range(3)]
+    assert len(compiled) == 1 and len(read) == (1 if method == "cam" else 2)
+    again = heat_map(headstart.load("run"), quadrants / "level" / "00.png", method=method)
+    np.testing.assert_array_equal(first.values, again.values)
+
+
+def test_the_gradients_network_is_loaded_once_for_a_classifier(
+    quadrants: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from headstart.explanations import gradient
+
+    loaded, load_backbone = [], gradient.load_backbone
+    monkeypatch.setattr(
+        gradient, "load_backbone", lambda *a, **k: (loaded.append(a), load_backbone(*a, **k))[1]
+    )
+    classifier, _ = headstart.fit(quadrants, precision="f32", taps="last", size=64)
+    for number in range(2):
+        heat_map(classifier, quadrants / "level" / f"0{number}.png", method="grad-cam")
+    assert len(loaded) == 1
 
 
 def test_the_heat_of_another_label_is_elsewhere(classifier: Classifier, quadrants: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html.parser
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,12 @@ import pytest
 
 import headstart
 from axe_core import axe_source
-from headstart.comparisons import Comparison, compare, grid
+from headstart.comparisons import Candidate, Comparison, Trial, choose, compare, grid
+from headstart.comparisons.values import told_apart
+from headstart.curation import Corrections
+from headstart.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError
-from headstart.reports import find, report
+from headstart.reports import FORMATS, find, plots, report
 from headstart.reports.pictures import Album, thumbnail
 from headstart.runs import Run, read_predictions
 
@@ -48,6 +53,47 @@ def run(photos: Path) -> Run:
 def comparison(photos: Path) -> Comparison:
     candidates = grid(size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2)
     return compare(photos, candidates, seeds=2, precision="f32")
+
+
+@pytest.fixture
+def depths() -> Comparison:
+    """Three networks at four depths; two of them are files of one name."""
+    trials = []
+    for number, name in enumerate(("exp1/best.pth", "exp2/best.pth", "builtin")):
+        for depth in (0, 2, 4, 6):
+            count = 10 + 4 * number + depth
+            made = Candidate(name, 64, depth, 6, head="ridge", epochs=2 if depth < 6 else None)
+            for seed in range(2 if made.random else 1):
+                right = [0] * (count + seed) + [1] * (40 - count - seed)
+                accuracy = (count + seed) / 40
+                history = [{"epoch": e, "validation_accuracy": accuracy * e / 2} for e in (1.0, 2.0)]
+                trials.append(
+                    Trial(
+                        made,
+                        seed,
+                        images=80,
+                        predicted=tuple(right),
+                        accuracy=accuracy,
+                        macro_f1=accuracy,
+                        log_loss=0.5,
+                        calibration_error=0.1,
+                        seconds={"features": 1.0, "train": 7.0 - depth, "evaluate": 0.1},
+                        history=tuple(history) if made.random else (),
+                    )
+                )
+    named = dict(zip([t.candidate for t in trials], told_apart([t.candidate for t in trials]), strict=True))
+    found = Comparison(
+        id="depths",
+        path=None,
+        created="now",
+        data="photos",
+        classes=("yes", "no"),
+        images={"train": 80, "validation": 40, "test": 0, "skipped": 0},
+        split="abc",
+        labels=(0,) * 40,
+        trials=tuple(replace(trial, candidate=named[trial.candidate]) for trial in trials),
+    )
+    return replace(found, choice=choose(found))
 
 
 class Page(html.parser.HTMLParser):
@@ -85,11 +131,13 @@ def test_a_page_refers_to_nothing_outside_and_every_link_leads_somewhere(
 
 
 def test_every_plot_has_a_name_and_a_table_and_every_picture_a_text(run: Run, comparison: Comparison) -> None:
-    for thing, plots in ((run, 3), (comparison, 4)):
+    for thing, count in ((run, 3), (comparison, 4)):
         page = Page(report(thing).html())
         figures = page.all("figure")
-        assert len(figures) == plots and all(figure["aria-label"] for figure in figures)
-        assert len(page.all("table")) >= plots
+        assert len(figures) == count and all(figure["aria-label"] for figure in figures)
+        sections = [part for part in report(thing).html().split("<section") if "<figure" in part]
+        assert sum(part.count("<figure") for part in sections) == count == len(sections)
+        assert all("<table" in part.partition("<figure")[2] for part in sections)
         assert all(image["alt"] for image in page.all("img"))
         assert len(page.all("h1")) == 1
 
@@ -136,11 +184,61 @@ def test_the_page_of_a_run_says_what_happened_and_how_to_repeat_it(run: Run) -> 
     assert json.loads(done.stdout)["accuracy"] == dict(run.accuracy)
 
 
-def test_calibration_bins_hold_every_image_once(run: Run) -> None:
+def test_calibration_bins_hold_every_test_image_once(run: Run) -> None:
     facts = report(run).facts
-    assert sum(found["images"] for found in facts["calibration"]) == run.images["validation"]
+    assert facts["calibration_split"] == "test"
+    assert sum(found["images"] for found in facts["calibration"]) == run.images["test"]
     mean = sum(found["images"] * found["accuracy"] for found in facts["calibration"])
-    assert mean / run.images["validation"] == pytest.approx(run.accuracy["validation"])
+    assert mean / run.images["test"] == pytest.approx(run.accuracy["test"])
+    assert facts["calibration_error"] == run.evaluation["test"]["calibration_error"]
+
+
+def test_calibration_on_images_that_chose_the_temperature_says_so(run: Run) -> None:
+    kept = {**run.evaluation, "test": None}
+    thawed = replace(run, evaluation=kept, config=replace(run.config, depth=5))
+    assert report(thawed).facts["calibration_split"] == "validation"
+    assert "so it flatters" in report(thawed).html() and "so it flatters" in report(thawed).markdown()
+    assert "so it flatters" not in report(replace(run, evaluation=kept)).html()
+
+
+def test_a_long_list_of_files_left_out_says_how_many_more(run: Run) -> None:
+    left_out = [{"path": f"{n}.jpg", "reason": "cut short"} for n in range(205)]
+    (run.path / "skipped.json").write_text(json.dumps(left_out))
+    assert "5 more are in the JSON report" in Page(report(run).html()).text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_a_report_on_folders_that_are_no_utf8_is_written(photos: Path, tmp_path: Path) -> None:
+    source = photos.rename(photos.with_name(os.fsdecode(b"\xfc")))
+    _, run = headstart.fit(source, out=tmp_path / os.fsdecode(b"r\xff"), **FAST)
+    (run.path / "predictions.json").unlink()
+    for suffix in FORMATS:
+        assert report(run).write(tmp_path / f"a{suffix}").stat().st_size
+
+
+def test_a_table_is_repeated_as_the_table_and_with_its_corrections(photos: Path, tmp_path: Path) -> None:
+    table = photos / "some.csv"
+    rows = [f"{file.relative_to(photos)},{file.parent.name}" for file in sorted(photos.glob("*/*.jpg"))]
+    table.write_text("\n".join(["path,label", *rows]))
+    corrections = Corrections(tmp_path / "log.jsonl")
+    corrections.add(photos / "bars" / "000.jpg", None)
+    _, run = headstart.fit(corrections.apply(read_dataset(table)), class_weights="balanced", views=2, **FAST)
+    command = report(run).facts["command"]
+    assert command.startswith(f"headstart fit {table} ") and command.endswith(
+        f"--corrections {corrections.file}"
+    )
+    assert "--views flip" in command and "--class-weights balanced" in command
+    assert not report(run).facts["unrepeated"]
+    cut = replace(run, notes=(*run.notes, "budget 5.0 s: 20 of 60 images"))
+    assert "which the command does not" in Page(report(cut).html()).text
+
+
+def test_a_run_of_an_earlier_version_is_repeated_from_where_its_images_lie(photos: Path) -> None:
+    _, run = headstart.fit(photos, **FAST)
+    record = json.loads((run.path / "run.json").read_text())
+    del record["source"], record["corrections"]
+    (run.path / "run.json").write_text(json.dumps(record))
+    assert report(find(run.path)).facts["command"].startswith(f"headstart fit {photos} ")
 
 
 def test_the_prediction_of_the_plan_is_set_against_what_it_took(run: Run) -> None:
@@ -185,9 +283,54 @@ def test_the_page_of_a_comparison_says_what_to_take_and_what_was_not_told_apart(
     assert choice is not None
     text = Page(made.html()).text
     assert f"Take {choice.candidate.name}" in text and choice.command in text
-    assert made.facts["by_images"] and not made.facts["by_depth"]
+    assert made.facts["by_images"]
     assert {row["name"] for row in made.facts["rows"]} == {c.name for c in comparison.candidates}
     assert choice.candidate.name in made.markdown()
+
+
+def test_a_plot_of_depths_tells_every_network_and_depth(depths: Comparison) -> None:
+    made = report(depths)
+    names = [f"best 64 px ({name}/best.pth)" for name in ("exp1", "exp2")] + ["builtin 64 px"]
+    assert sorted(found["name"] for found in made.facts["by_depth"]) == sorted(names)
+    assert [len(found["points"]) for found in made.facts["by_depth"]] == [4, 4, 4]
+    source = made.html()
+    assert source.count('aria-label="Accuracy against frozen depth. ') == 1
+    part = Page(source.partition("How much to freeze")[2]).text
+    for found in made.facts["by_depth"]:
+        for row in found["points"]:
+            assert f"{found['name']}{row['frozen']}80{row['accuracy']:.1%}" in part
+            assert f"| {found['name']} | {row['frozen']} | 80 |" in made.markdown()
+    assert len({row["name"] for row in made.facts["rows"]}) == 12
+
+
+def test_no_two_of_many_series_look_alike() -> None:
+    looks = {(n % len(plots._SERIES), n % len(plots._MARKERS), n % len(plots._DASHES)) for n in range(60)}
+    assert len(looks) == 60
+
+
+def test_colours_of_plots_stand_out_from_the_page_in_light_and_in_dark() -> None:
+    styles = (Path(plots.__file__).parent / "templates" / "base.html").read_text()
+    themes = [dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in styles.split("@media screen")]
+    for theme in themes:
+        paper = _luminance(theme["paper"])
+        for name in ("ink", "muted", *(f"series-{n}" for n in range(1, 7))):
+            low, high = sorted((paper, _luminance(theme[name])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, name
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_an_interval_that_leaves_the_seeds_out_says_so(depths: Comparison) -> None:
+    once = replace(depths, trials=tuple(trial for trial in depths.trials if trial.seed == 0))
+    for thing, said in ((depths, False), (once, True)):
+        made = report(thing)
+        assert ("one seed, so the interval leaves out" in made.html()) == said
+        assert ("one seed, so the interval leaves out" in made.markdown()) == said
 
 
 def test_names_with_markup_in_them_are_shown_not_run(photos: Path) -> None:
@@ -277,10 +420,12 @@ def test_heat_maps_of_mistakes_are_on_the_page_when_asked_for(run: Run) -> None:
 
 
 def test_the_pages_pass_axe_in_light_and_dark_on_a_desk_and_a_phone(
-    run: Run, comparison: Comparison, tmp_path: Path, browser: Browser
+    run: Run, comparison: Comparison, depths: Comparison, tmp_path: Path, browser: Browser
 ) -> None:
     source = axe_source()
-    pages = [report(thing).write(tmp_path / f"{thing.id}.html") for thing in (run, comparison)]
+    things = (run, comparison, depths)
+    pages = [report(thing).write(tmp_path / f"{thing.id}.html", explain=True) for thing in things]
+    assert "what spoke for" in pages[0].read_text() and "How much to freeze" in pages[2].read_text()
     problems: list[Any] = []
     requests: list[str] = []
     # The content policy is put aside for axe, which is put into the page; the page has no script of its own.

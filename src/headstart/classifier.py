@@ -168,6 +168,11 @@ class Classifier:
         return self._networks[self._batch_size(images)]
 
     @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What others have loaded of this classifier and want to find again; it goes with the classifier."""
+        return {}
+
+    @cached_property
     def _networks(self) -> "_Networks":
         return _Networks(self)
 

@@ -118,6 +118,7 @@ def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress
         notes=(_TRAINED_ELSEWHERE, *report.headline()),
         versions=software(),
         trained=False,
+        source=dataset.origin,
     )
     return _save(run, answers, started=started)
 

@@ -100,6 +100,8 @@ class Run:
     )  # low, median, high of the whole command, set before the work; empty in runs of earlier versions
     predicted_phases: Mapping[str, float] = field(default_factory=dict)  # of the median, what was to come
     trained: bool = True
+    source: str | None = None  # folder, table or zip of the images; None for arrays and in earlier versions
+    corrections: str | None = None  # file of the labels that lay over the images' own
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart fit --json` prints and `run.json` holds."""

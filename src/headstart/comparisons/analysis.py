@@ -1,14 +1,14 @@
 """What a comparison says: intervals, paired differences, Pareto front, curves, a choice with reasons."""
 
 import math
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from headstart.comparisons.values import Candidate, Choice, Comparison, Trial
+from headstart.comparisons.commands import fit_command
+from headstart.comparisons.values import Candidate, Choice, Comparison, Trial, told_apart
 from headstart.errors import OptionError
 from headstart.metrics import wilson_interval
 
@@ -55,11 +55,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of one candidate minus another's on the same images: its 95 % interval and standard error."""
+    """Accuracy of one candidate minus another's on the same images: its 95 % interval and standard error.
+
+    ``seeds_unknown`` where neither was trained with two seeds although a seed changes one of them: the
+    interval then leaves out what other seeds would give.
+    """
 
     difference: float
     interval: tuple[float, float]
     standard_error: float
+    seeds_unknown: bool = False
 
     @property
     def significant(self) -> bool:
@@ -69,7 +74,8 @@ class Difference:
     def points(self) -> str:
         """In percentage points, for people."""
         low, high = self.interval
-        return f"{100 * self.difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+        unsaid = "; what seeds vary is not known" if self.seeds_unknown else ""
+        return f"{100 * self.difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}{unsaid})"
 
 
 def summaries(comparison: Comparison) -> tuple[Summary, ...]:
@@ -126,7 +132,8 @@ def paired_difference(comparison: Comparison, first: Candidate, second: Candidat
     difference of binomial proportions based on paired data", Journal of Educational and Behavioral Statistics
     37 (2012): one image more for either side, so that few disagreements do not give an interval of no width.
     An image's share of right seeds takes the place of right or wrong. Over seeds: Student's two-sample t
-    interval with pooled variance. The two half widths are added as squares, as they vary independently.
+    interval with pooled variance, which also stands for a side that has one seed of many. The two half
+    widths are added as squares, as they vary independently.
 
     Raises:
         OptionError: the comparison has no such candidate.
@@ -135,26 +142,29 @@ def paired_difference(comparison: Comparison, first: Candidate, second: Candidat
     by_image = right_first.mean(axis=0) - right_second.mean(axis=0)
     padded = np.append(by_image, (1.0, -1.0))
     image_error = float(padded.std()) / math.sqrt(len(padded))
-    seed_error, freedom = _seed_error(right_first.mean(axis=1), right_second.mean(axis=1))
+    varying = [
+        right.mean(axis=1)
+        for candidate, right in ((first, right_first), (second, right_second))
+        if candidate.random or len(right) > 1
+    ]
+    seed_error, freedom = _seed_error(varying)
     half = math.hypot(_Z95 * image_error, _t(freedom) * seed_error if freedom else 0.0)
     centre, difference = float(padded.mean()), float(by_image.mean())
     return Difference(
         difference=difference,
         interval=(max(-1.0, centre - half), min(1.0, centre + half)),
         standard_error=math.hypot(image_error, seed_error),
+        seeds_unknown=bool(varying) and not freedom,
     )
 
 
-def _seed_error(
-    first: "np.ndarray[Any, np.dtype[np.float64]]", second: "np.ndarray[Any, np.dtype[np.float64]]"
-) -> tuple[float, int]:
-    """Standard error of the difference of the means over seeds, and its degrees of freedom."""
-    several = [values for values in (first, second) if len(values) > 1]
-    freedom = sum(len(values) - 1 for values in several)
+def _seed_error(sides: Sequence["np.ndarray[Any, np.dtype[np.float64]]"]) -> tuple[float, int]:
+    """Standard error of the difference of means over seeds, and its degrees of freedom; 0 if unknown."""
+    freedom = sum(len(values) - 1 for values in sides)
     if not freedom:
         return 0.0, 0
-    variance = sum((len(values) - 1) * float(values.var(ddof=1)) for values in several) / freedom
-    return math.sqrt(variance * sum(1 / len(values) for values in several)), freedom
+    variance = sum(float(np.square(values - values.mean()).sum()) for values in sides) / freedom
+    return math.sqrt(variance * sum(1 / len(values) for values in sides)), freedom
 
 
 def pareto_front(rows: Sequence[Summary]) -> tuple[Summary, ...]:
@@ -176,16 +186,17 @@ def pareto_front(rows: Sequence[Summary]) -> tuple[Summary, ...]:
 def time_to_accuracy(comparison: Comparison) -> dict[Candidate, Points]:
     """(seconds, validation accuracy) as training went on, mean over the seeds; closed form has one point.
 
-    Seconds count the pass over the images. Where an epoch's own time was not recorded, the epochs share the
-    training time equally.
+    Seconds count the pass over the images and what begins a training. Where an epoch's own time was not
+    recorded, as in a run, the epochs share the training time equally. A seed that was stopped early stays
+    as accurate as it was.
     """
     curves = {}
     for candidate in comparison.candidates:
         if candidate.images is not None:
             continue
         lines = [_curve(trial) for trial in comparison.of(candidate)]
-        length = min(map(len, lines))
-        mean = np.array([line[:length] for line in lines]).mean(axis=0)
+        length = max(map(len, lines))
+        mean = np.array([_lengthened(line, length=length) for line in lines]).mean(axis=0)
         curves[candidate] = tuple((float(seconds), float(accuracy)) for seconds, accuracy in mean)
     return curves
 
@@ -202,6 +213,13 @@ def _curve(trial: Trial) -> list[tuple[float, float]]:
     ]
 
 
+def _lengthened(line: list[tuple[float, float]], *, length: int) -> list[tuple[float, float]]:
+    """The curve as if it had gone on, as fast as before and learning nothing more."""
+    seconds, accuracy = line[-1]
+    each = (seconds - line[0][0]) / max(1, len(line) - 1)
+    return line + [(seconds + each * more, accuracy) for more in range(1, length - len(line) + 1)]
+
+
 def seconds_to(points: Points, *, accuracy: float) -> float | None:
     """Seconds until a curve first reaches an accuracy; None where it never does."""
     return next((seconds for seconds, reached in points if reached >= accuracy), None)
@@ -209,15 +227,14 @@ def seconds_to(points: Points, *, accuracy: float) -> float | None:
 
 def accuracy_by_depth(comparison: Comparison) -> dict[str, tuple[Summary, ...]]:
     """Per pre-trained backbone, one summary for each depth, rising; of several heads the best."""
-    series: dict[str, dict[int, Summary]] = {}
+    series: dict[Candidate, dict[int, Summary]] = {}
     for row in summaries(comparison):
         candidate = row.candidate
         if candidate.pretrained and candidate.images is None:
-            name = f"{Candidate(candidate.backbone, candidate.size, 0, 0).name.rsplit(',', 1)[0]}"
-            series.setdefault(name, {}).setdefault(candidate.depth, row)
+            series.setdefault(candidate.untrained, {}).setdefault(candidate.depth, row)
     return {
-        name: tuple(found[depth] for depth in sorted(found))
-        for name, found in series.items()
+        network.network: tuple(found[depth] for depth in sorted(found))
+        for network, found in zip(told_apart(tuple(series)), series.values(), strict=True)
         if len(found) > 1
     }
 
@@ -237,15 +254,11 @@ def accuracy_by_images(comparison: Comparison) -> dict[Candidate, tuple[Summary,
 # ------------------------------------------------------------------------------------------------ choice
 
 
-def choose(comparison: Comparison, *, source: str | None = None) -> Choice:
+def choose(comparison: Comparison) -> Choice:
     """The fastest candidate within one standard error of the most accurate, with the reasons.
 
     The one-standard-error rule: Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees"
     (1984); the standard error is that of the paired difference. Candidates on all training images take part.
-
-    Args:
-        comparison: with validation images.
-        source: what the command in the answer shall name; None for the data set's name.
 
     Raises:
         OptionError: no candidate was trained on all images.
@@ -270,7 +283,9 @@ def choose(comparison: Comparison, *, source: str | None = None) -> Choice:
         candidate=chosen.candidate,
         reasons=tuple(_reasons(comparison, chosen, best=best, rows=rows)),
         not_significant=tuple(_not_significant(comparison, chosen, rows=rows)),
-        command=fit_command(chosen.candidate, source=source or comparison.data),
+        command=fit_command(
+            chosen.candidate, source=comparison.source or comparison.data, settings=comparison.settings
+        ),
     )
 
 
@@ -294,15 +309,25 @@ def _reasons(comparison: Comparison, chosen: Summary, *, best: Summary, rows: Se
         reasons += [_price(comparison, row, best=best) for row in faster[:1]]
         if not faster:
             reasons.append("it is also the fastest")
-    scratch = next((row for row in rows if not row.candidate.pretrained), None)
-    if scratch and scratch is not chosen:
-        found = paired_difference(comparison, chosen.candidate, scratch.candidate)
-        reasons.append(f"pre-training is worth {found.points()} here against {scratch.candidate.name}")
+    reasons += _against_scratch(comparison, chosen, rows=rows)
     if chosen.seed_interval:
         reasons.append(
             f"over {chosen.trials} seeds it was between {chosen.spread[0]:.1%} and {chosen.spread[1]:.1%}"
         )
     return reasons
+
+
+def _against_scratch(comparison: Comparison, chosen: Summary, *, rows: Sequence[Summary]) -> Iterator[str]:
+    """What pre-training is worth, which the same network from random weights tells; or how far another is."""
+    scratch = [row.candidate for row in rows if not row.candidate.pretrained]
+    if not scratch or not chosen.candidate.pretrained:
+        return
+    twin = next((each for each in scratch if each.untrained == chosen.candidate.untrained), None)
+    points = paired_difference(comparison, chosen.candidate, twin or scratch[0]).points()
+    if twin:
+        yield f"pre-training is worth {points} here against {twin.name}"
+    else:
+        yield f"{chosen.candidate.name}: {points} against {scratch[0].name}, which is another network"
 
 
 def _price(comparison: Comparison, row: Summary, *, best: Summary) -> str:
@@ -326,20 +351,3 @@ def _not_significant(comparison: Comparison, chosen: Summary, *, rows: Sequence[
 
 def _seconds(count: float) -> str:
     return f"{count:.2f} s" if count < 10 else f"{count:.0f} s"
-
-
-def fit_command(candidate: Candidate, *, source: str) -> str:
-    """The command that trains the candidate on all images and keeps the classifier."""
-    words = ["headstart", "fit", source, "--backbone", candidate.backbone, "--size", str(candidate.size)]
-    if candidate.architecture:
-        words += ["--architecture", candidate.architecture]
-    if not candidate.pretrained:
-        words += ["--scratch"]
-    elif candidate.depth < candidate.stages:
-        words += ["--freeze", str(candidate.depth)]
-    else:
-        words += ["--head", candidate.head]
-        words += ["--taps", candidate.taps] if candidate.head == "ridge" else []
-    if candidate.epochs is not None:
-        words += ["--epochs", str(candidate.epochs)]
-    return " ".join(map(shlex.quote, words))

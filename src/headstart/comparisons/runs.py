@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headstart.comparisons.analysis import choose
-from headstart.comparisons.values import Candidate, Comparison, Trial, same_split
+from headstart.comparisons.commands import candidate_of, run_command, settings_of
+from headstart.comparisons.values import Candidate, Comparison, Trial, same_split, told_apart
 from headstart.errors import OptionError, RunError
-from headstart.runs import Run, RunConfig, new_id, read_predictions, timestamp
+from headstart.runs import Run, new_id, read_predictions, timestamp
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
@@ -53,8 +54,12 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         seconds=sum(trial.total for trial in once.values()),
         notes=tuple(notes),
         versions=dict(runs[0].versions),
+        source=runs[0].source,
     )
-    return replace(comparison, choice=choose(comparison))
+    choice = choose(comparison)
+    chosen = runs[candidates.index(choice.candidate)]  # which has settings that others need not share
+    command = run_command(chosen, source=chosen.source or chosen.config.data)
+    return replace(comparison, choice=replace(choice, command=command))
 
 
 def _validation(run: Run, images: Sequence[dict[str, str]]) -> tuple[list[str], list[int]]:
@@ -66,25 +71,11 @@ def _validation(run: Run, images: Sequence[dict[str, str]]) -> tuple[list[str], 
     return [entry["path"] for entry in held_out], [place[entry["label"]] for entry in held_out]
 
 
-_OTHER_SETTINGS = (
-    "batch_size",
-    "learning_rate",
-    "class_weights",
-    "runtime",
-    "precision",
-    "validation",
-    "test",
-)
-"""Of a run's, what a candidate does not tell."""
-
-
 def _candidates(runs: Sequence[Run]) -> list[Candidate]:
-    """What each run trained; runs that differ in more than a candidate tells are told apart by its label."""
-    plain = [_candidate(run.config) for run in runs]
+    """What each run trained; where runs of one candidate differ otherwise, their labels say in what."""
+    plain = [candidate_of(run) for run in runs]
     settings = [
-        {name: getattr(run.config, name) for name in _OTHER_SETTINGS}
-        | {"taps": len(run.config.taps) if run.config.taps else None}
-        for run in runs
+        {**settings_of(run.config), "taps": len(run.config.taps) if run.config.taps else None} for run in runs
     ]
     found = []
     for candidate, own in zip(plain, settings, strict=True):
@@ -92,22 +83,7 @@ def _candidates(runs: Sequence[Run]) -> list[Candidate]:
         differing = [name for name in own if any(other[name] != own[name] for other in alike)]
         said = ", ".join(f"{name.replace('_', ' ')} {own[name] or 'as usual'}" for name in differing)
         found.append(replace(candidate, label=f"{candidate.name}, {said}") if said else candidate)
-    return found
-
-
-def _candidate(config: RunConfig) -> Candidate:
-    return Candidate(
-        backbone=config.backbone,
-        size=config.size,
-        depth=config.depth,
-        stages=config.stages,
-        head=config.head,
-        taps="auto" if config.taps else "last",
-        views=config.views,
-        pretrained=config.pretrained,
-        epochs=config.epochs,
-        architecture=config.architecture,
-    )
+    return list(told_apart(found))
 
 
 def _trial(

@@ -1,6 +1,8 @@
 """Where comparisons lie: a folder with `comparison.json` each, and a pointer by id in the home folder."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from headstart.comparisons.values import Comparison
@@ -11,18 +13,27 @@ from headstart.runs import new_folder
 COMPARISON_FILE = "comparison.json"
 
 
-def save_comparison(comparison: Comparison, *, path: Path) -> None:
+def save_comparison(comparison: Comparison, *, path: Path) -> Comparison:
     """Write the folder, whole or not at all, and remember where it is.
+
+    In ASCII, like a run's files: the name of a folder that is no UTF-8 comes back as it was.
+
+    Returns:
+        The comparison, with a note where it is saved but could not be remembered.
 
     Raises:
         RunError: the place is taken or cannot be written.
     """
-    text = json.dumps(comparison.to_dict(), ensure_ascii=False, default=str)
     with new_folder(path) as folder:
-        (folder / COMPARISON_FILE).write_text(text)
-    pointers = _pointers()
-    make(pointers)
-    (pointers / comparison.id).write_text(str(path))
+        (folder / COMPARISON_FILE).write_text(json.dumps(comparison.to_dict(), default=str))
+    pointer = _pointers() / comparison.id
+    try:
+        make(pointer.parent)
+        pointer.write_bytes(os.fsencode(path))  # a path need not be text
+    except OSError as error:  # the folder is the truth and is complete; only its id is not known
+        note = f"saved, but not found by its id: {pointer}: {error.strerror}"
+        return replace(comparison, notes=(*comparison.notes, note))
+    return comparison
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -33,7 +44,7 @@ def read_comparison(folder: Path) -> Comparison:
     """
     file = folder / COMPARISON_FILE
     try:
-        return Comparison.from_dict(json.loads(file.read_text()), path=folder)
+        return Comparison.from_dict(json.loads(file.read_text(encoding="utf-8")), path=folder)
     except FileNotFoundError:
         raise RunError(f"{folder} is no comparison: it has no {COMPARISON_FILE}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -56,7 +67,7 @@ def find_comparison(name: str | Path) -> Comparison:
         raise RunError(f"{name} begins {len(matches)} comparisons; give more of the id")
     if not matches:
         raise RunError(f"no comparison {name}: neither a folder nor an id; headstart compare makes one")
-    return read_comparison(Path((exact or matches)[0].read_text()))
+    return read_comparison(Path(os.fsdecode((exact or matches)[0].read_bytes())))
 
 
 def _pointers() -> Path:

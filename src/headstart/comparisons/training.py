@@ -12,11 +12,12 @@ from headstart import __version__
 from headstart.backbones import Backbone, load_backbone
 from headstart.comparisons import learning
 from headstart.comparisons.analysis import choose
+from headstart.comparisons.commands import settings_of
 from headstart.comparisons.passes import Pass, load_group, look
 from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.trials import Result, Settings, Trainer
-from headstart.comparisons.values import Candidate, Comparison, same_split
+from headstart.comparisons.values import Candidate, Comparison, same_split, told_apart
 from headstart.dataset import Dataset, check_shares, read_dataset
 from headstart.errors import BackboneError, DatasetError, OptionError
 from headstart.features import Progress
@@ -141,6 +142,7 @@ def compare(
         UserError: the input or an option cannot work.
     """
     started = time.perf_counter() - spent
+    candidates = told_apart(candidates)
     if not candidates:
         raise OptionError("nothing to compare: no candidate")
     if seeds < 1:
@@ -178,11 +180,11 @@ def compare(
         comparison,
         predicted_seconds=predicted.to_dict(),
         notes=(*((sentence,) if sentence else ()), *comparison.notes),
+        settings=settings_of(settings.config(candidates[0], seed=0)),
     )
-    comparison = _chosen(comparison, results, source=source)
+    comparison = _chosen(comparison, results)
     comparison = replace(comparison, seconds=seconds_since(started))
-    save_comparison(comparison, path=path)
-    return comparison
+    return save_comparison(comparison, path=path)
 
 
 def _schedule(
@@ -290,6 +292,7 @@ def _comparison(
         path=path,
         created=timestamp(),
         data=dataset.name,
+        source=dataset.origin,
         classes=dataset.classes,
         images={**sides, "skipped": len(prepared.skipped)},
         split=prepared.fingerprint,
@@ -306,11 +309,11 @@ def _comparison(
     )
 
 
-def _chosen(comparison: Comparison, results: Sequence[Result], *, source: Any) -> Comparison:
+def _chosen(comparison: Comparison, results: Sequence[Result]) -> Comparison:
     """With its choice, and the test images read for that candidate alone."""
     if all(candidate.images is not None for candidate in comparison.candidates):
         return comparison
-    choice = choose(comparison, source=str(source) if isinstance(source, (str, Path)) else None)
+    choice = choose(comparison)
     read = next((r.test for r in results if r.trial.candidate == choice.candidate and r.test), None)
     if read is not None:
         test = {"images": read.images, "accuracy": read.accuracy, "interval": list(read.interval)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart import metrics
 from headstart.backbones import Backbone, load_backbone
-from headstart.comparisons import beside, learning
+from headstart.comparisons import beside, learning, pace
 from headstart.comparisons.passes import Pass
 from headstart.comparisons.schedule import SLOWER, Deadline, Over
 from headstart.comparisons.starting import Starts, start_torch
@@ -231,7 +231,7 @@ class Trainer:
                 "train": round(train_seconds, 3),
                 "evaluate": round(evaluate_seconds, 3),
             },
-            history=tuple(dict(entry) for entry in trained.history),
+            history=pace.timed(trained.history, watch.epochs, begun=begun - work.start_seconds),
         )
         seen = learning.of_training(
             candidate,
@@ -255,7 +255,8 @@ def _timed_as(first: Result, found: Result) -> Result:
     epochs = len(found.trial.history) / max(1, len(first.trial.history))
     alone = first.trial.seconds
     seconds = {**alone, "train": round(alone["train"] * epochs, 3)}
-    return replace(found, trial=replace(found.trial, seconds=seconds), seen=())
+    history = pace.timed_as(found.trial.history, first.trial.history)
+    return replace(found, trial=replace(found.trial, seconds=seconds, history=history), seen=())
 
 
 def _is_all(prepared: Prepared, candidate: Candidate) -> bool:

@@ -1,6 +1,6 @@
 """The values of a comparison: plain data that is stored as JSON and read back the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import OptionError, RunError
+from headstart.sources import printable
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Candidate:
     images: int | None = None  # training images of each class, at most; None for all of them
     architecture: str | None = None
     label: str | None = None  # what a lesson or a person calls it; None for a name made of the rest
+    apart: str | None = field(default=None, compare=False)  # tells it from its namesakes, see `told_apart`
 
     @property
     def frozen(self) -> str:
@@ -37,10 +39,19 @@ class Candidate:
     @property
     def name(self) -> str:
         """What tables and plots call it."""
-        network = self.label or f"{Path(self.backbone).stem} {self.size} px"
-        if self.label is None:
-            network += f", {self._training()}"
-        return network if self.images is None else f"{network}, {self.images} images a class"
+        name = self.network if self.label else f"{self.network}, {self._training()}"
+        return name if self.images is None else f"{name}, {self.images} images a class"
+
+    @property
+    def network(self) -> str:
+        """The name without how it is trained: its label, or the backbone and its size."""
+        called = self.label or f"{printable(Path(self.backbone).stem)} {self.size} px"
+        return called if self.apart is None else f"{called} ({self.apart})"
+
+    @property
+    def untrained(self) -> "Candidate":
+        """What all ways to train one network have in common."""
+        return Candidate(self.backbone, self.size, 0, 0, architecture=self.architecture)
 
     def _training(self) -> str:
         if not self.pretrained:
@@ -55,9 +66,14 @@ class Candidate:
         return replace(self, images=None)
 
     @property
+    def closed_form(self) -> bool:
+        """Whether a ridge head is all that is trained: it is solved at once, without epochs."""
+        return self.depth == self.stages and self.head == "ridge"
+
+    @property
     def random(self) -> bool:
         """Whether a seed changes the result: a ridge head on all images has nothing random in it."""
-        return self.depth < self.stages or self.head != "ridge" or self.images is not None
+        return not self.closed_form or self.images is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -68,6 +84,48 @@ class Candidate:
         """The inverse of `to_dict`; unknown keys are left aside."""
         known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         return cls(**{**known, "views": tuple(known["views"])})
+
+
+def told_apart(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The same candidates; those that would have one name are given what they differ in.
+
+    ``exp1/best.pth`` and ``exp2/best.pth`` are both called best, and views are in no name.
+    """
+    plain = [replace(each, apart=None) for each in candidates]
+    alike: dict[str, list[Candidate]] = {}
+    for each in plain:
+        alike.setdefault(each.whole.name, []).append(each.whole)
+    return tuple(replace(each, apart=_apart(each.whole, alike[each.whole.name])) for each in plain)
+
+
+def _apart(candidate: Candidate, namesakes: Sequence[Candidate]) -> str | None:
+    """What of a candidate its namesakes do not have; None where they are all the same."""
+    own = vars(candidate)
+    differing = [
+        f.name
+        for f in fields(Candidate)
+        if f.compare and any(vars(each)[f.name] != own[f.name] for each in namesakes)
+    ]
+    said = [
+        _end(candidate.backbone, {each.backbone for each in namesakes})
+        if name == "backbone"
+        else f"{name} {_worded(own[name])}"
+        for name in differing
+    ]
+    return ", ".join(said) or None
+
+
+def _end(path: str, others: Set[str]) -> str:
+    """As many of a path's last parts as no other ends in."""
+    parts = Path(path).parts
+    for count in range(1, len(parts) + 1):
+        if sum(Path(other).parts[-count:] == parts[-count:] for other in others) == 1:
+            return printable("/".join(parts[-count:]))
+    return printable(path)
+
+
+def _worded(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value or "as usual")
 
 
 @dataclass(frozen=True)
@@ -162,6 +220,8 @@ class Comparison:
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     predicted_seconds: Mapping[str, float] = field(default_factory=dict)  # low, median, high; before the work
+    source: str | None = None  # folder, table or zip; None for arrays
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what all candidates share, by option of `fit`
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

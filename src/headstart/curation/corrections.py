@@ -7,7 +7,7 @@ process that is killed leaves whole lines; a line that was cut short is passed o
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,13 @@ class Corrections:
         classes = tuple(sorted({label for _, label in rows}))
         number = {label: index for index, label in enumerate(classes)}
         samples = tuple(Sample(s.name, number[label], s.split, s.source) for s, label in rows)
-        return Dataset(dataset.name, classes, samples, (*dataset.skipped, *lost))
+        return replace(
+            dataset,
+            classes=classes,
+            samples=samples,
+            skipped=(*dataset.skipped, *lost),
+            corrections=str(self.file.absolute()),
+        )
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         try:

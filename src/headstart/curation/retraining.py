@@ -49,6 +49,7 @@ def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None
     trained = train_head(prepared, config=run.config, taps=taps)
     seconds = {"check": 0.0, "features": features_seconds, "train": seconds_since(begun)}
     notes = (_sentence(run, corrections), *notes)
+    run = replace(run, corrections=str(corrections.file.absolute()))
     new = _save(run, prepared, trained, notes=notes, seconds=seconds, started=started, out=out)
     return load(new.path), new
 

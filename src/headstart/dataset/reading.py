@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def read_dataset(
     dataset = _read(source, split_by_folder=split_by_folder)
     if for_training:
         _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
-    return dataset
+    return dataset if isinstance(source, tuple) else replace(dataset, origin=os.path.abspath(source))
 
 
 def _read(source: str | Path | tuple[Any, Any], *, split_by_folder: bool) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Dataset:
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...] = ()  # files left out while listing
+    origin: str | None = field(default=None, compare=False)  # path of the folder, table or zip that was read
+    corrections: str | None = field(default=None, compare=False)  # path of the labels that lie over its own
 
     def __len__(self) -> int:
         return len(self.samples)

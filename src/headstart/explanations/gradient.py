@@ -16,6 +16,7 @@ from headstart.classifier import WEIGHTS_FILE, Classifier
 from headstart.errors import OptionError, RunError
 from headstart.explanations.activation import class_activation, spread
 from headstart.explanations.inside import inner_maps
+from headstart.explanations.keeping import kept
 from headstart.explanations.readings import Reading
 
 
@@ -36,7 +37,7 @@ def gradient_activation(
     names = {str(reading.tensor) for reading in taps}
     if not features:
         return class_activation(inner_maps(classifier, pixels, sorted(names)), taps, label=label, side=side)
-    backbone, pool = _pool(classifier)
+    backbone, pool = kept(classifier, "pool", lambda: _pool(classifier))
     last_map = backbone.stages[-1].name
     maps = inner_maps(classifier, pixels, sorted(names | {last_map}))
     gradient = _gradient(pool, maps[last_map], features[0].weight[:, label])

@@ -13,7 +13,7 @@ from headstart.errors import BackboneError, ImageError, MissingExtra, OptionErro
 from headstart.explanations.activation import class_activation
 from headstart.explanations.inside import inner_maps
 from headstart.explanations.occlusion import occlusion
-from headstart.explanations.readings import Reading, read_head
+from headstart.explanations.readings import Reading, readings_of
 
 METHODS = ("auto", "cam", "grad-cam", "occlusion")
 
@@ -78,7 +78,7 @@ def heat_map_of_pixels(
     classifier: Classifier, pixels: NDArray[np.uint8], *, label: str | None = None, method: str = "auto"
 ) -> HeatMap:
     """`heat_map` for an image that is rendered already, uint8 [S, S, 3]."""
-    readings = read_head(classifier.model, taps=classifier.about["taps"])
+    readings = readings_of(classifier)
     probabilities = classifier.probabilities(pixels[None])[0]
     chosen = int(probabilities.argmax()) if label is None else _index(classifier, label)
     ways: dict[str, Callable[[], Signed]] = {

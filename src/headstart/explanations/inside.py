@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.classifier import Classifier
+from headstart.explanations.keeping import kept
 from headstart.runtimes.model import compile_model
 from headstart.runtimes.protocol import CompiledPrefix
 
@@ -28,10 +29,13 @@ def inner_rows(classifier: Classifier, pixels: NDArray[np.uint8], name: str) -> 
 
 
 def _compiled(classifier: Classifier, names: Sequence[str], *, batch_size: int) -> CompiledPrefix:
-    return compile_model(
-        classifier.model,
-        size=classifier.preprocess.size,
-        batch_size=batch_size,
-        precision=classifier.precision,
-        inner=tuple(names),
-    )
+    def load() -> CompiledPrefix:
+        return compile_model(
+            classifier.model,
+            size=classifier.preprocess.size,
+            batch_size=batch_size,
+            precision=classifier.precision,
+            inner=tuple(names),
+        )
+
+    return kept(classifier, ("compiled", tuple(names), batch_size), load)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headstart.classifier import Classifier
 from headstart.explanations.inside import inner_rows
-from headstart.explanations.readings import logits_name
+from headstart.explanations.readings import logits_of
 
 _PATCHES, _STEPS = 16, 3
 """The patch moves by a 16th of the side and is three such steps wide. On made images in which one quadrant
@@ -32,7 +32,7 @@ def occlusion(classifier: Classifier, pixels: NDArray[np.uint8], *, label: int) 
     cover = pixels.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     for image, (rows, columns) in zip(batch, boxes, strict=False):
         image[rows, columns] = cover
-    logits = inner_rows(classifier, batch, logits_name(classifier.model))
+    logits = inner_rows(classifier, batch, logits_of(classifier))
     scores = logits[:, label] - logits.mean(axis=1)
     heat, times = np.zeros((2, *pixels.shape[:2]), np.float32)
     for fall, (rows, columns) in zip(scores[-1] - scores[:-1], boxes, strict=True):

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Tap
+from headstart.classifier import Classifier
 from headstart.errors import RunError
+from headstart.explanations.keeping import kept
 
 _FEATURES = "features"
 _SHAPE_ONLY = frozenset({"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"})
@@ -54,12 +56,17 @@ class Reading:
         return found
 
 
-def read_head(model: Path, *, taps: Sequence[str]) -> tuple[Reading, ...]:
-    """The blocks of a saved classifier's head, in the order in which they are concatenated.
+def readings_of(classifier: Classifier) -> tuple[Reading, ...]:
+    """The blocks of a classifier's head, in the order in which they are concatenated.
 
     Raises:
         RunError: the graph is not one that `composition` made.
     """
+    return kept(classifier, "readings", lambda: _read_head(classifier.model, taps=classifier.about["taps"]))
+
+
+def _read_head(model: Path, *, taps: Sequence[str]) -> tuple[Reading, ...]:
+    """The same, read from a saved classifier's file."""
     import onnx
     from onnx import numpy_helper
 
@@ -123,12 +130,16 @@ def _reduces_map(node: Any, constants: Mapping[str, Any]) -> bool:
     return axes is not None and set(axes) in _MAP_AXES
 
 
-def logits_name(model: Path) -> str:
-    """The name of the tensor that holds the logits, divided by the temperature, in a saved classifier.
+def logits_of(classifier: Classifier) -> str:
+    """The name of the tensor that holds the logits, divided by the temperature.
 
     Raises:
         RunError: the graph is not one that `composition` made.
     """
+    return kept(classifier, "logits", lambda: _logits_name(classifier.model))
+
+
+def _logits_name(model: Path) -> str:
     import onnx
 
     for node in onnx.load(model).graph.node:

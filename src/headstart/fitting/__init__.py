@@ -231,4 +231,6 @@ def _run(
         data=prepared.report.to_dict(),
         notes=(*prepared.report.headline(), *prepared.extraction.backbone.notes, *trained.notes),
         versions=software(),
+        source=prepared.dataset.origin,
+        corrections=prepared.dataset.corrections,
     )

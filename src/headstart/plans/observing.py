@@ -63,6 +63,7 @@ class Watch:
     clock: Clock = time.perf_counter
     marks: dict[str, Marks] = field(default_factory=dict)
     alarm: Callable[[str, int, int], None] | None = None
+    epochs: list[float] = field(default_factory=list)  # when each ended
 
     def begin(self, phase: str) -> None:
         """A phase begins, perhaps once more; what was noted of it before is forgotten."""
@@ -90,7 +91,8 @@ class Watch:
             self.inner.expect(seconds)
 
     def epoch(self, entry: Mapping[str, Any]) -> None:
-        """Passed on to an audience."""
+        """An epoch ended; passed on to an audience."""
+        self.epochs.append(self.clock())
         if isinstance(self.inner, Audience):
             self.inner.epoch(entry)
 

@@ -47,8 +47,8 @@ class Report:
         return markdown(self.facts)
 
     def json(self) -> str:
-        """The same as data."""
-        return json.dumps(self.facts, indent=1, ensure_ascii=False, default=str)
+        """The same as data, in ASCII: the name of a file that is no UTF-8 comes back as it was."""
+        return json.dumps(self.facts, indent=1, default=str)
 
     def write(self, path: Path, *, explain: bool = False) -> Path:
         """Write to ``path``; its suffix decides the format; ``explain`` as in `html`.
@@ -66,7 +66,7 @@ class Report:
             text = self.markdown() if suffix == ".md" else self.json()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise OptionError(
                 f"{path}: {error.strerror}; name a file that can be written with --out"

@@ -88,6 +88,7 @@ def _differences(comparison: Comparison, *, chosen: Candidate) -> list[dict[str,
                 "difference": difference.difference,
                 "interval": list(difference.interval),
                 "significant": difference.significant,
+                "seeds_unknown": difference.seeds_unknown,
             }
         )
     return found

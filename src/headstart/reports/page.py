@@ -13,6 +13,9 @@ MATRIX_CLASSES = 20
 PAIRS = 24
 """Pairs of mixed-up classes shown with their images."""
 
+SKIPPED = 200
+"""Files left out that are listed by name."""
+
 
 def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
     """The HTML of a report.
@@ -63,6 +66,8 @@ def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
         "confusions": confusions,
         "matrix": _matrix(facts, linked={found["cell"] for found in confusions}),
         "time": words.time_sentence(facts),
+        "calibrated": words.calibration_sentence(facts),
+        "skipped": facts["skipped"][:SKIPPED],
     }
 
 
@@ -105,6 +110,7 @@ def _comparison_parts(facts: dict[str, Any]) -> dict[str, Any]:
         },
         "test": words.test_sentence(facts) if facts["choice"] else None,
         "apart": words.apart_sentence(facts) if facts["choice"] else None,
+        "seeds": words.seeds_sentence(facts),
         "cost": words.cost_sentence(facts),
     }
 

@@ -23,8 +23,9 @@ _COLOURS = {
 }
 _INK, _MUTED, _LINE = "#010101", "#020202", "#030303"
 _SERIES = tuple(colour for colour in _COLOURS if colour.startswith("#0a"))
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), "-")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
+"""Six colours, seven markers and five dashes: numbers without a common factor make 210 looks."""
 
 _WIDTH, _HEIGHT = 5.4, 3.3
 """Inches at 72 points: as wide as a phone's screen, so that text is not shrunk there."""

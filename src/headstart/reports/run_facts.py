@@ -1,14 +1,15 @@
 """What a report says about a run, as plain data."""
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headstart.comparisons.commands import run_command
 from headstart.errors import RunError
 from headstart.runs import RUN_FILE, SKIPPED_FILE, Run, read_predictions
+from headstart.sources import printable
 
 MISTAKES = 12
 """Most confident mistakes shown."""
@@ -27,6 +28,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     shown = [entry for entry in entries if entry["split"] == split]
     evaluation = run.evaluation.get(split)
     notes = list(run.notes) + ([problem] if problem else [])
+    honest = "test" if run.evaluation.get("test") else split
     return {
         "kind": "run",
         "trained": run.trained,
@@ -50,12 +52,15 @@ def run_facts(run: Run) -> dict[str, Any]:
         "confusions": _confusions(shown, classes=run.classes),
         "mistakes": _mistakes(shown),
         "per_class": evaluation["per_class"] if evaluation else [],
-        "calibration": _calibration(shown),
-        "calibration_error": evaluation["calibration_error"] if evaluation else None,
+        "calibration": _calibration([entry for entry in entries if entry["split"] == honest]),
+        "calibration_split": honest,
+        "calibration_error": run.evaluation[honest]["calibration_error"] if evaluation else None,
+        "calibration_fitted": honest == "validation" and run.config.depth < run.config.stages,
         "notes": notes,
         "findings": _findings(run),
         "skipped": _skipped(run),
-        "command": _command(run, entries),
+        "command": run_command(run, source=run.source or _root(entries) or run.config.data),
+        "unrepeated": _unrepeated(run),
         "versions": dict(run.versions),
     }
 
@@ -73,7 +78,7 @@ def _predictions(run: Run) -> tuple[list[dict[str, Any]], str | None]:
     try:
         return read_predictions(run.path)["images"], None
     except RunError as error:
-        return [], f"no pictures and no calibration plot: {error}"
+        return [], f"no pictures and no calibration plot: {printable(str(error))}"
 
 
 def _score(split: str, found: Any) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def _setting(run: Run) -> list[list[str]]:
     config = run.config
     if not run.trained:
         return [
-            ["backbone", f"{config.backbone} at {config.size} px"],
+            ["backbone", f"{printable(config.backbone)} at {config.size} px"],
             ["trained", "elsewhere"],
             ["head", config.head],
             ["runtime", f"{config.runtime}, {config.precision}"],
@@ -94,7 +99,7 @@ def _setting(run: Run) -> list[list[str]]:
     frozen = "all" if config.depth == config.stages else f"{config.depth} of {config.stages} stages"
     weights = "pre-trained" if config.pretrained else "random (from scratch)"
     rows = [
-        ["backbone", f"{config.backbone} at {config.size} px, {weights}"],
+        ["backbone", f"{printable(config.backbone)} at {config.size} px, {weights}"],
         ["frozen", frozen],
         ["head", config.head + (f", reading {', '.join(config.taps)}" if config.taps else "")],
         ["views of each training image", ", ".join(config.views)],
@@ -206,44 +211,15 @@ def _skipped(run: Run) -> list[dict[str, str]]:
     return [{"path": str(item["path"]), "reason": str(item["reason"])} for item in found]
 
 
-def _command(run: Run, entries: Sequence[dict[str, Any]]) -> str:
-    """The command that repeats the run; of a training, every option that is not its default."""
-    config = run.config
-    if not run.trained:
-        words = ["headstart", "evaluate", str(run.path), _source(entries) or config.data, "--record"]
-        return " ".join(map(shlex.quote, words))
-    words = ["headstart", "fit", _source(entries) or config.data, "--backbone", config.backbone]
-    words += ["--size", str(config.size)]
-    if config.architecture:
-        words += ["--architecture", config.architecture]
-    if not config.pretrained:
-        words += ["--scratch"]
-    elif config.depth < config.stages:
-        words += ["--freeze", str(config.depth)]
-    words += ["--head", config.head]
-    if config.head == "ridge" and config.depth == config.stages:
-        words += ["--taps", "auto" if "taps" in run.head_fit else "all" if config.taps else "last"]
-    words += ["--views", "flip" if config.views == ("centre", "flip") else str(len(config.views))]
-    for option, value in (
-        ("--epochs", config.epochs),
-        ("--learning-rate", config.learning_rate),
-        ("--class-weights", config.class_weights),
-    ):
-        words += [option, str(value)] if value is not None else []
-    words += [
-        "--runtime",
-        config.runtime,
-        "--precision",
-        config.precision,
-        "--batch-size",
-        str(config.batch_size),
-    ]
-    words += ["--validation", str(config.validation), "--test", str(config.test), "--seed", str(config.seed)]
-    return " ".join(map(shlex.quote, words))
+def _unrepeated(run: Run) -> str:
+    """What of the run the command does not repeat; empty where it repeats all."""
+    if not any(note.startswith("budget ") for note in run.notes):
+        return ""
+    return "The run kept to a budget, which the command does not: it takes all images and ends all epochs."
 
 
-def _source(entries: Sequence[dict[str, Any]]) -> str | None:
-    """The folder or zip that the images came from, as far as an image's place tells."""
+def _root(entries: Sequence[dict[str, Any]]) -> str | None:
+    """The folder or zip of an earlier version's run, as far as an image's place tells."""
     if not entries or "file" not in entries[0]:
         return None
     file, path = entries[0]["file"], entries[0]["path"]

@@ -61,17 +61,19 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
     if facts["calibration"]:
         yield "## Calibration"
         yield _table(
-            ["probability", "images", "mean probability", "share right"],
+            ["probability", f"{facts['calibration_split']} images", "mean probability", "share right"],
             [
                 [span([b["low"], b["high"]]), b["images"], percent(b["confidence"]), percent(b["accuracy"])]
                 for b in facts["calibration"]
             ],
         )
+        yield calibration_sentence(facts)
     if facts["skipped"]:
         yield "## Files left out"
         yield _table(["file", "reason"], [[item["path"], item["reason"]] for item in facts["skipped"]])
     yield "## To repeat it"
     yield f"    {facts['command']}"
+    yield facts["unrepeated"]
 
 
 def _comparison(facts: dict[str, Any]) -> Iterable[str]:
@@ -110,6 +112,7 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
                 for d in facts["differences"]
             ],
         )
+        yield seeds_sentence(facts)
     yield from _curves(facts)
     yield "## What it cost to find out"
     yield cost_sentence(facts)
@@ -195,6 +198,22 @@ def apart_sentence(facts: dict[str, Any]) -> str:
         f"Not significant: these {facts['validation_images']} images cannot tell it apart from "
         f"{'; '.join(names)}."
     )
+
+
+def seeds_sentence(facts: dict[str, Any]) -> str:
+    """Which intervals do not know what other seeds would give; empty where all do."""
+    names = [found["name"] for found in facts["differences"] if found["seeds_unknown"]]
+    if not names:
+        return ""
+    return f"Trained with one seed, so the interval leaves out what others would give: {'; '.join(names)}."
+
+
+def calibration_sentence(facts: dict[str, Any]) -> str:
+    """What images the calibration is told from, and whether they flatter it."""
+    text = f"Told from the {facts['calibration_split']} images"
+    if facts["calibration_fitted"]:
+        text += ", on which training chose the temperature of the probabilities, so it flatters"
+    return text + "."
 
 
 def test_sentence(facts: dict[str, Any]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from headstart.comparisons import Comparison, compare_runs, find_comparison, summaries
-from headstart.curation import corrections_of
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
 from headstart.runs import Run, read_predictions
@@ -42,8 +40,6 @@ def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
     """A run: how good, how sure, what it took, its mistakes with a way to put labels right."""
     run = studio.run(identity)
     facts = run_facts(run)
-    if run.head_fit.get("retrained_from"):
-        facts["command"] += f" --corrections {shlex.quote(str(corrections_of(run).file))}"
     return page(
         request,
         "run.html",

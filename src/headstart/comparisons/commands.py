@@ -1,0 +1,77 @@
+"""The command that trains a comparison's candidate, or repeats a run."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from headstart.comparisons.values import Candidate
+from headstart.runs import Run, RunConfig
+from headstart.sources import printable
+
+_SETTINGS = ("class_weights", "runtime", "precision", "batch_size", "learning_rate", "validation", "test")
+"""What decides a training besides its candidate, its images and its seed."""
+
+_OF_EPOCHS = ("batch_size", "learning_rate")
+
+
+def fit_command(candidate: Candidate, *, source: str, settings: Mapping[str, Any]) -> str:
+    """The command that trains the candidate on all images and keeps the classifier.
+
+    Args:
+        candidate: what to train.
+        source: the folder, table or zip of the images.
+        settings: see `settings_of`; besides them ``seed`` and ``corrections``. What is None or absent is
+            left to the defaults.
+    """
+    words = ["headstart", "fit", source, "--backbone", candidate.backbone, "--size", str(candidate.size)]
+    if candidate.architecture:
+        words += ["--architecture", candidate.architecture]
+    if not candidate.pretrained:
+        words += ["--scratch"]
+    elif candidate.depth < candidate.stages:
+        words += ["--freeze", str(candidate.depth)]
+    else:
+        words += ["--head", candidate.head]
+    if candidate.closed_form:
+        words += ["--taps", candidate.taps]
+        settings = {name: value for name, value in settings.items() if name not in _OF_EPOCHS}
+    elif candidate.epochs is not None:
+        words += ["--epochs", str(candidate.epochs)]
+    words += ["--views", "flip" if candidate.views == ("centre", "flip") else str(len(candidate.views))]
+    for name, value in settings.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return _line(words)
+
+
+def run_command(run: Run, *, source: str) -> str:
+    """The command that repeats a run, on the images of ``source``."""
+    if not run.trained:
+        return _line(["headstart", "evaluate", str(run.path), source, "--record"])
+    settings = {**settings_of(run.config), "seed": run.config.seed, "corrections": run.corrections}
+    return fit_command(candidate_of(run), source=source, settings=settings)
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """What decides a training besides its candidate, its images and its seed, by the name of the option."""
+    return {name: getattr(config, name) for name in _SETTINGS}
+
+
+def candidate_of(run: Run) -> Candidate:
+    """What a run trained, as a candidate; its taps are as they were asked for."""
+    config = run.config
+    return Candidate(
+        backbone=config.backbone,
+        size=config.size,
+        depth=config.depth,
+        stages=config.stages,
+        head=config.head,
+        taps="auto" if "taps" in run.head_fit else "all" if config.taps else "last",
+        views=config.views,
+        pretrained=config.pretrained,
+        epochs=config.epochs,
+        architecture=config.architecture,
+    )
+
+
+def _line(words: list[str]) -> str:
+    return printable(" ".join(map(shlex.quote, words)))
