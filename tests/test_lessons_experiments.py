@@ -29,6 +29,8 @@ POINTS = 5.0
 
 QUICK = "five-images-one-epoch"
 
+CLASSES = {data.DIGITS: 10, data.DRAWINGS: len(data.SHAPES)}
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -68,90 +70,118 @@ def a_result(name: str = QUICK, **changes: Any) -> Result:
 # ------------------------------------------------------------------------ the claims, each with its tolerance
 
 
-def claim_pretrained(fields: dict[str, Any]) -> None:
+def claim_pretrained(result: Result) -> None:
     """The same accuracy in less time, and a better one in the end."""
+    fields: Any = result.fields
     assert fields["ratio"] >= 1.0, "seconds: tolerance none, as scratch is stopped late or never there"
     assert fields["accuracy_pretrained"] > fields["accuracy_scratch"] - POINTS
 
 
-def claim_images(fields: dict[str, Any]) -> None:
-    assert fields["few"] < fields["many"]
-    assert fields["accuracy_pretrained_few"] > fields["accuracy_scratch_few"] - POINTS
-    assert fields["accuracy_pretrained_few"] > 50
+def claim_images(result: Result) -> None:
+    """The fewer images, the larger the advantage, which more images bring down from below."""
+    fields: Any = result.fields
+    few, many = (
+        fields[f"accuracy_pretrained_{number}"] - fields[f"accuracy_scratch_{number}"]
+        for number in ("few", "many")
+    )
+    assert few > POINTS and fields["accuracy_pretrained_few"] > 50
+    if result.data == data.DIGITS:  # in so few steps no network learns the drawings from scratch
+        assert few > many - POINTS, "measured: some twenty points more"
+        assert fields["accuracy_scratch_many"] > fields["accuracy_scratch_few"]
+    else:
+        assert any("little more than guessing" in note for note in result.notes)
 
 
-def claim_five(fields: dict[str, Any]) -> None:
+def claim_five(result: Result) -> None:
+    fields: Any = result.fields
     assert fields["likeliest"] == "0.00"
     assert 40 < fields["likeliest_share"] < 80, "0.9 to the fifth is 59 %; three standard errors at 60 runs"
     assert 2 <= fields["distinct"] <= 6
 
 
-def claim_choice(fields: dict[str, Any]) -> None:
+def claim_choice(result: Result) -> None:
+    fields: Any = result.fields
     assert fields["accuracy_small"] > fields["accuracy_scratch"] - POINTS
     assert fields["accuracy_small"] > fields["accuracy_shallow"] - POINTS
     assert fields["large_name"].endswith(" px"), "what took the very large one's part, and how large it was"
     assert fields["seconds_small"] < 1.5 * fields["seconds_large"], "tolerance a half: fractions of a second"
     assert fields["accuracy_small"] > 50
+    seconds = {str(row[0]): float(row[2] or 0) for row in result.table.rows}
+    scratch = [taken for start, taken in seconds.items() if start.endswith("from scratch")]
+    assert len(scratch) == 2 and fields["seconds_small"] < min(scratch)
 
 
-def claim_depth(fields: dict[str, Any]) -> None:
-    assert fields["seconds_all"] < 0.5 * fields["seconds_none"], "measured: a tenth and less"
+def claim_depth(result: Result) -> None:
+    fields: Any = result.fields
     assert fields["seconds_half"] < 1.1 * fields["seconds_none"]
-    assert fields["seconds_half_again"] > fields["seconds_half"], "the pass through the frozen stages"
-    assert fields["seconds_all"] < fields["seconds_all_again"] < 0.8 * fields["seconds_none"], (
-        "measured: a third"
-    )
-    assert 0 <= fields["best_depth"] <= fields["stages"]
+    assert fields["seconds_all"] < 0.5 * fields["seconds_none"], "measured: a tenth and less"
+    assert fields["seconds_half_again"] < 1.1 * fields["seconds_none"]
+    assert fields["seconds_all_again"] < 0.8 * fields["seconds_none"], "measured: a third"
 
 
-def claim_trade(fields: dict[str, Any]) -> None:
-    assert fields["fast_seconds"] <= fields["slow_seconds"]
-    assert fields["fast_accuracy"] <= fields["slow_accuracy"]
-    assert fields["beaten_name"], "time alone buys nothing: one took longer and ended less accurate"
-    assert fields["beaten_name"] not in (fields["fast_name"], fields["slow_name"], fields["beaten_by"])
-    assert "all frozen" in fields["beaten_name"] and "all frozen" in fields["beaten_by"], "both pre-trained"
+def claim_trade(result: Result) -> None:
+    """The quickest is not the most accurate; and time alone buys nothing."""
+    fields: Any = result.fields
+    assert fields["fast_name"] != fields["slow_name"], "neither beats the other"
+    assert fields["beaten_name"], "one took longer and ended less accurate"
     assert fields["seconds"] > 0 and fields["scratch_seconds"] > 0, "two single timings: no order is asserted"
     assert 50 < fields["validation_accuracy"] <= 100
 
 
-def claim_one_pass(fields: dict[str, Any]) -> None:
+def claim_one_pass(result: Result) -> None:
+    fields: Any = result.fields
     assert fields["ratio"] > 1.0
-    assert fields["difference"] < 1e-3
+    assert fields["difference"] < 1e-3, "rounding, in probabilities"
 
 
-def claim_batchnorm(fields: dict[str, Any]) -> None:
+def claim_batchnorm(result: Result) -> None:
+    """With drifting statistics it is less accurate than with fixed ones, and than it looks in training."""
+    fields: Any = result.fields
     assert fields["drift"] > 0
-    assert fields["accuracy_fixed"] > fields["accuracy_drifting"] - POINTS
+    assert fields["accuracy_drifting"] < fields["accuracy_fixed"]
+    _, drift, training, test = result.table.rows[1]
+    assert drift == fields["drift"] and test == fields["accuracy_drifting"]
+    assert float(training or 0) > float(test or 0)
 
 
-def claim_taps(fields: dict[str, Any]) -> None:
-    assert fields["best_stage"] != "last", "on digits an earlier stage says more"
-    assert fields["accuracy_best"] > fields["accuracy_last"]
+def claim_taps(result: Result) -> None:
+    """An earlier stage says more; from end to end positions get fewer and channels more."""
+    fields: Any = result.fields
+    assert fields["best_stage"] != "last" and fields["accuracy_best"] > fields["accuracy_last"]
+    positions = [row[1] for row in result.table.rows]
+    assert positions == sorted(positions, key=float, reverse=True) and positions[0] > positions[-1]
+    assert result.table.rows[0][2] < result.table.rows[-1][2]
 
 
-def claim_calibration(fields: dict[str, Any]) -> None:
+def claim_calibration(result: Result) -> None:
+    fields: Any = result.fields
     assert fields["error_after"] < fields["error_before"]
     assert fields["temperature"] > 1, "too sure of itself before"
 
 
-def claim_example(fields: dict[str, Any]) -> None:
-    assert fields["predictions"] == fields["images"] == 200
+def claim_example(result: Result) -> None:
+    fields: Any = result.fields
+    assert fields["predictions"] == fields["images"] == 20 * CLASSES[result.data]
     assert fields["accuracy"] > 50, "chance is 10"
 
 
-def claim_gradients(fields: dict[str, Any]) -> None:
+def claim_gradients(result: Result) -> None:
+    fields: Any = result.fields
     assert fields["backward_ratio"] > 1.0, "twice the arithmetic; a busy machine may blur the time"
     assert fields["first_frozen"] < fields["last_frozen"], "a core's own time; measured: 0.82 to 0.89"
     assert fields["last_frozen"] < 1.1 * fields["step"]
 
 
-def claim_preparation(fields: dict[str, Any]) -> None:
+def claim_preparation(result: Result) -> None:
+    fields: Any = result.fields
     assert fields["accuracy_right"] > fields["accuracy_coarse"] - POINTS
     assert fields["accuracy_right"] > fields["accuracy_raw"] + 2 * POINTS
-    assert fields["accuracy_reversed"] == fields["accuracy_right"], "digits are grey"
+    assert result.data != data.DIGITS or fields["accuracy_reversed"] == fields["accuracy_right"], (
+        "they are grey"
+    )
 
 
-CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
+CLAIMS: dict[str, Callable[[Result], None]] = {
     "pretrained-vs-scratch": claim_pretrained,
     "images-needed": claim_images,
     QUICK: claim_five,
@@ -168,11 +198,25 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", experiments.registry())
-def test_every_claim_holds_at_the_smallest_size(name: str) -> None:
+ON_DRAWINGS = [name for name in CLAIMS if declarations.declaration(name).images]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        *((name, data.DIGITS) for name in experiments.registry()),
+        *((name, data.DRAWINGS) for name in ON_DRAWINGS),
+    ],
+)
+def test_every_claim_holds_at_the_smallest_size(
+    name: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source == data.DRAWINGS:
+        monkeypatch.setattr(data, "find_spec", lambda name: None)
     told: list[tuple[str, int, int]] = []
     result = experiments.run(name, size="small", progress=lambda *at: told.append(at))
-    CLAIMS[name](dict(result.fields))
+    CLAIMS[name](result)
+    assert result.data == (source if name in ON_DRAWINGS else "random pixels") and not result.own_data
     assert set(result.fields) == set(library.load_pack().experiments[name].fields)
     assert told and all(0 <= done <= total for _, done, total in told)
     assert result.plots and all(series.points for plot in result.plots for series in plot.series)
@@ -253,6 +297,22 @@ def test_a_prediction_follows_the_parameters_and_the_machine() -> None:
         if plain[name] < 40:
             assert experiments.describe(name).predicted_seconds > 1.4 * plain[name], name
         assert experiments.describe(name).predicted_range[1] <= 60
+
+
+@pytest.mark.parametrize(
+    ("name", "networks"),
+    [
+        ("model-choice", ("builtin@32", "builtin", "builtin@96", "builtin@224")),
+        ("accuracy-against-time", ("builtin@48", "builtin", "builtin@160", "builtin-large@160")),
+    ],
+)
+def test_a_prediction_follows_the_network_and_its_pixels(name: str, networks: tuple[str, ...]) -> None:
+    seconds = [
+        experiments.describe(name, parameters={"backbone": network}).predicted_seconds for network in networks
+    ]
+    assert seconds == sorted(set(seconds)), "each takes longer than the one before"
+    with pytest.raises(OptionError, match="pixels a side after the @"):
+        experiments.describe(name, parameters={"backbone": "builtin@many"})
 
 
 def test_a_run_on_own_images_teaches_no_prediction(photos: Path) -> None:
@@ -366,6 +426,15 @@ def test_what_takes_an_absent_networks_part_is_named_with_its_pixels() -> None:
     assert plain.label == "builtin-large at 48 px" and not plain.note
 
 
+def test_an_absent_network_is_timed_as_it_would_run_on_the_images_of_the_others() -> None:
+    pytest.importorskip("timm")
+    values = {"large": "mobilenetv2_100", "itself": "yes", "images_per_class": 3, "epochs": 1, "size": 32}
+    result = experiments.run("model-choice", parameters=values, size="small", source="drawings")
+    label, accuracy, seconds, _ = result.table.rows[-1]
+    assert "mobilenetv2_100 itself at 64 px" in str(label) and accuracy is None and float(seconds or 0) > 0
+    assert f"all {len(data.SHAPES) * 6} images" in str(label), "a half of them is held out"
+
+
 def test_a_comparison_that_is_cut_short_compares_equals(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"epochs": 50, "images_per_class": 40}
     monkeypatch.setattr(experiments, "BOUND", 6.0)
@@ -454,11 +523,16 @@ def test_too_few_images_of_ones_own_are_an_error_that_says_how_many(make_photos:
     assert experiments.latest("taps") is None
 
 
-def test_without_scikit_learn_drawings_take_the_digits_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "find_spec", lambda name: None)
-    result = experiments.run("taps", size="small")
-    assert result.data == "drawings" and not result.own_data
-    assert float(result.fields["accuracy_best"] or 0) > 2 * 100 / len(data.SHAPES), "better than chance"
+@pytest.mark.parametrize(("source", "again"), [(data.DIGITS, 0.5), (data.DRAWINGS, 0.0)])
+def test_another_seed_means_other_images(source: str, again: float) -> None:
+    first, same, second = (
+        {
+            np.asarray(sample.source.read()).tobytes()
+            for sample in data.images_of(source, per_class=25, seed=seed).samples
+        }
+        for seed in (1, 1, 2)
+    )
+    assert first == same and len(first & second) <= again * len(first), "digits come from one pool"
 
 
 def test_fewer_drawings_are_among_more_and_all_differ() -> None:

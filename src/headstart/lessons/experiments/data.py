@@ -34,7 +34,7 @@ def images_of(source: Any, *, per_class: int, seed: int) -> Dataset:
         source: what `fit` takes; "drawings" or "digits" by name; None for digits where scikit-learn is
             installed, else drawings.
         per_class: images of each class at most, of all splits together.
-        seed: which ones.
+        seed: which ones; other drawings are made, digits and one's own are drawn from those there are.
 
     Raises:
         DatasetError: the learner's own images form no data set.
@@ -42,7 +42,8 @@ def images_of(source: Any, *, per_class: int, seed: int) -> Dataset:
     if source is None:
         source = DIGITS if find_spec("sklearn") else DRAWINGS
     if isinstance(source, str) and source == DRAWINGS:
-        return replace(read_dataset(drawings(per_class=min(per_class, _DRAWN_PER_CLASS))), name=DRAWINGS)
+        drawn = drawings(per_class=min(per_class, _DRAWN_PER_CLASS), seed=seed)
+        return replace(read_dataset(drawn), name=DRAWINGS)
     if isinstance(source, str) and source == DIGITS:
         return replace(limited(read_dataset(_digits()), per_class=per_class, seed=seed), name=DIGITS)
     return limited(read_dataset(source), per_class=per_class, seed=seed)

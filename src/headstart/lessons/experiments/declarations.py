@@ -162,12 +162,12 @@ _TABLE = (
         "Accuracy against the number of training images per class, pre-trained and from scratch.",
         "starts:images_needed",
         (
-            _number("images_per_class", "the smallest number of training images of each class", 5, 5, 2, 100),
-            _number("most_images_per_class", "the largest number", 12, 40, 2, 200),
+            _number("images_per_class", "the smallest number of training images of each class", 2, 5, 2, 100),
+            _number("most_images_per_class", "the largest number", 20, 40, 2, 200),
             _number(
                 "epochs",
                 "epochs from scratch with the largest number; fewer images, as many steps",
-                3,
+                4,
                 5,
                 1,
                 50,

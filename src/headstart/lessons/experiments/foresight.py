@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.lessons.experiments import networks
 from headstart.lessons.experiments.declarations import BOUND, Declaration
 from headstart.lessons.experiments.results import Value
 from headstart.plans import jobs
@@ -25,6 +26,9 @@ CLASSES = 10
 
 MACS_PER_PIXEL = 1910.3125
 """Multiply-adds of the built-in network per pixel. Asking the network itself may have to compile it first."""
+
+LARGE = 2.17
+"""Multiply-adds of the larger built-in network, for each of the smaller one's."""
 
 HELD_OUT = 1.0
 """Images held out, over those trained on: a fifth to validate and three tenths to test, of all."""
@@ -103,6 +107,17 @@ def _macs(values: Mapping[str, Value]) -> float:
     return MACS_PER_PIXEL * _number(values, "size") ** 2
 
 
+def _macs_of(values: Mapping[str, Value], network: str) -> float:
+    """Multiply-adds of the network that a parameter names, ``builtin@96`` or another.
+
+    Others than the built-in ones are not asked: as often as not the larger of those takes their part.
+    """
+    name, side = networks.named(str(values[network]), size=_number(values, "size"))
+    if name not in (networks.BUILTIN, networks.BUILTIN_LARGE):
+        side = networks.moderate_size(side)
+    return MACS_PER_PIXEL * side**2 * (1 if name == networks.BUILTIN else LARGE)
+
+
 def _look(
     values: Mapping[str, Value], *, macs: float, views: int = 1, images: str = "images_per_class"
 ) -> list[_Part]:
@@ -147,9 +162,9 @@ def _five_images(values: Mapping[str, Value]) -> list[_Part]:
 
 
 def _model_choice(values: Mapping[str, Value]) -> list[_Part]:
-    macs, epochs = _macs(values), _number(values, "epochs")
-    looks = [*_look(values, macs=macs), *_look(values, macs=4 * macs), *_look(values, macs=0.0)]
-    return [*looks, _trained(values, macs=1.6 * macs, epochs=epochs)]
+    small, large = (_macs_of(values, network) for network in ("backbone", "large"))
+    looks = [part for macs in (small, large, 0.0) for part in _look(values, macs=macs)]
+    return [*looks, _trained(values, macs=1.6 * _macs(values), epochs=_number(values, "epochs"))]
 
 
 def _freeze_depth(values: Mapping[str, Value]) -> list[_Part]:
@@ -160,14 +175,14 @@ def _freeze_depth(values: Mapping[str, Value]) -> list[_Part]:
 
 
 def _accuracy_against_time(values: Mapping[str, Value]) -> list[_Part]:
-    macs, epochs = _macs(values), _number(values, "epochs")
+    macs, chosen, epochs = _macs(values), _macs_of(values, "backbone"), _number(values, "epochs")
     share = {"none": 1.0, "half": 0.45, "all": 0.0}[str(values["depth"])]
     views = _number(values, "views")
-    own = _look(values, macs=macs, views=views)
-    large = 2 * macs  # the larger built-in network, at the same size and at twice the pixels a side
+    own = _look(values, macs=chosen, views=views)
+    large = LARGE * macs  # at the same size and at twice the pixels a side
     looks = [*_look(values, macs=3.25 * macs), *_look(values, macs=5 * large), *own]
     reference = _trained(values, macs=1.17 * macs, epochs=_number(values, "reference_epochs"))
-    return [*looks, reference, _trained(values, macs=share * views * macs, epochs=epochs)]
+    return [*looks, reference, _trained(values, macs=share * views * chosen, epochs=epochs)]
 
 
 def _one_pass(values: Mapping[str, Value]) -> list[_Part]:

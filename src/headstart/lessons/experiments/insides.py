@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
-from math import comb
 from typing import IO
 
 import numpy as np
@@ -34,8 +34,8 @@ KERAS = "Keras"
 _BATCH = 50
 _RELIABILITY_BINS = 5
 
-_OVERFITTING_RATE = 0.01
-"""Ten times Adam's default: the head fits its few training images to the last and is too sure of itself."""
+_OVERFITTING_RATE = 0.1
+"""A hundred times Adam's default: the head fits its few training images to the last and is too sure of itself."""
 
 
 def five_images_one_epoch(work: Work) -> Outcome:
@@ -147,7 +147,7 @@ def _program(features: NDArray[np.float32], random: np.random.Generator) -> str:
 def _chance(right: int) -> float:
     """Probability of so many right guesses among five, each right with one in ten."""
     share = 1 / _CLASSES
-    return comb(_IMAGES, right) * share**right * (1 - share) ** (_IMAGES - right)
+    return math.comb(_IMAGES, right) * share**right * (1 - share) ** (_IMAGES - right)
 
 
 def taps(work: Work) -> Outcome:
@@ -166,13 +166,19 @@ def taps(work: Work) -> Outcome:
         seed=work.seed,
     )
     single = {entry.taps[0]: entry for entry in choice.table if len(entry.taps) == 1}
-    stages = {tap.name: tap.stage if tap != last else network.stages[-1].name for tap in pooled}
+    stages = {tap.name: network.stages[-1] if tap == last else network.stage(tap.stage) for tap in pooled}
     rows = tuple(
-        (stages[tap.name], tap.width(network), round(100 * single[tap.name].accuracy, 2)) for tap in pooled
+        (
+            stages[tap.name].name,
+            math.prod(stages[tap.name].shape[1:]),
+            tap.width(network),
+            round(100 * single[tap.name].accuracy, 2),
+        )
+        for tap in pooled
     )
     best = max(pooled, key=lambda tap: (single[tap.name].accuracy, -single[tap.name].error))
     fields: dict[str, Value] = {
-        "best_stage": stages[best.name],
+        "best_stage": stages[best.name].name,
         "accuracy_best": round(100 * single[best.name].accuracy, 2),
         "accuracy_last": round(100 * single[last.name].accuracy, 2),
     }
@@ -186,9 +192,9 @@ def taps(work: Work) -> Outcome:
         "The same head on each stage's pooled output",
         "stage",
         "leave-one-out accuracy, percent",
-        (Series("accuracy", tuple((row[0], row[2]) for row in rows)),),
+        (Series("accuracy", tuple((row[0], row[3]) for row in rows)),),
     )
-    heading = ("stage", "numbers an image", "leave-one-out accuracy, percent")
+    heading = ("stage", "positions of its map", "channels", "leave-one-out accuracy, percent")
     return Outcome(fields, (plot,), Table(heading, rows), tuple(work.notes))
 
 
@@ -205,7 +211,6 @@ def calibration(work: Work) -> Outcome:
         epochs=work.number("epochs"),
         learning_rate=_OVERFITTING_RATE,
         seed=work.seed,
-        standardise=True,
         progress=lambda row: work.tell("epochs", int(row["epoch"]), work.number("epochs")),
     )
     held_out, tests = found.features("validation"), found.features("test")
@@ -232,7 +237,7 @@ def calibration(work: Work) -> Outcome:
     )
     work.notes.append(
         f"the head was made too sure of itself on purpose: {work.number('epochs')} epochs on "
-        f"{found.count('train')} images at ten times the usual rate; a milder training has less to correct"
+        f"{found.count('train')} images at a hundred times the usual rate; a milder training has less to correct"
     )
     work.notes.append(
         f"the temperature was chosen on {len(held_out)} validation images, the errors are those of "

@@ -39,9 +39,7 @@ def load(name: str, *, size: int) -> Chosen:
     Names that are asked for and whose weights are not on this machine are never fetched: an experiment has
     seconds, and a download may take minutes.
     """
-    name, _, own = name.partition("@")
-    if own:
-        size = _pixels(name, own)
+    name, size = named(name, size=size)
     if name in BUILTINS:
         return _labelled(load_backbone(name, size=size))
     missing = _missing(name)
@@ -52,6 +50,16 @@ def load(name: str, *, size: int) -> Chosen:
             missing = str(error)
     other = _labelled(_largest())
     return replace(other, note=f"{missing}, so {other.label}, the largest network here, takes its part")
+
+
+def named(name: str, *, size: int) -> tuple[str, int]:
+    """A network's name without its pixels, and the pixels a side behind its @, else those that are given.
+
+    Raises:
+        OptionError: what stands behind the @ is no size.
+    """
+    name, _, own = name.partition("@")
+    return name, _pixels(name, own) if own else size
 
 
 def any_weights(name: str, *, size: int) -> Chosen:
@@ -78,10 +86,15 @@ def _pixels(name: str, text: str) -> int:
     return int(text)
 
 
+def moderate_size(size: int) -> int:
+    """Pixels a side that a large network sees where a small one sees so many."""
+    return min(_LARGEST_SIZE, _GROWTH * size)
+
+
 def _at_moderate_size(name: str, *, size: int) -> Backbone:
     """A large network on small images, where it takes them: at its own size it would not keep the bound."""
     try:
-        return load_backbone(name, size=min(_LARGEST_SIZE, _GROWTH * size))
+        return load_backbone(name, size=moderate_size(size))
     except BackboneError:
         return load_backbone(name)
 

@@ -35,6 +35,9 @@ PRETRAINED = "pre-trained weights"
 
 _SHALLOW_STAGES = 5
 
+_LEARNED = 2
+"""A run that was right less than so many times as often as guessing is has hardly learned anything."""
+
 _FEW = 8
 """Images on which the very large network itself is timed."""
 
@@ -160,22 +163,31 @@ def images_needed(work: Work) -> Outcome:
     twin = first_stages(random_twin(network, seed=work.seed), _SHALLOW_STAGES)
     counts = sorted({few, round((few * many) ** 0.5), many})
     steps = epochs * _steps(found.limited(many))
-    frozen, trained = [], []
-    for number, count in enumerate(counts):
-        part = found.limited(count)
-        frozen.append(train_head(part.at(part.stages), taps="auto", seed=work.seed))
+    parts = [found.limited(count) for count in counts]
+    frozen = [train_head(part.at(part.stages), taps="auto", seed=work.seed) for part in parts]
+    seconds = 0.8 * work.left() / len(parts)  # the same for each, so that what is cut short compares equals
+    trained = []
+    for number, part in enumerate(parts, 1):
         trained.append(
             fit_stages(
                 part.at(0),
                 twin,
                 config=scratch(max(1, round(steps / _steps(part))), seed=work.seed),
-                ends=work.part(0.8 / (len(counts) - number)),
+                ends=time.perf_counter() + seconds,
                 validate=False,
             )
         )
-        work.tell("numbers of images", number + 1, len(counts))
+        work.tell("numbers of images", number, len(parts))
     if any(run.stopped for run in trained):
-        work.notes.append("a run from scratch was cut short to keep the bound")
+        work.notes.append(
+            "a run from scratch was cut short to keep the bound: compare the seconds in the table before you "
+            "compare the accuracies"
+        )
+    if trained[-1].accuracy < _LEARNED * 100 / found.classes:
+        work.notes.append(
+            "from scratch even the most images gave little more than guessing would: on these images so short "
+            "a training does not tell what more of them are worth"
+        )
     work.notes.append(
         f"from scratch the first {_SHALLOW_STAGES} stages of the network train, which so few images can "
         f"teach more than all of them; every number of images has about {steps} steps of {BATCH} images, so "
@@ -195,6 +207,7 @@ def images_needed(work: Work) -> Outcome:
         "few": counts[0],
         "many": counts[-1],
         "accuracy_pretrained_few": frozen[0].accuracy,
+        "accuracy_pretrained_many": frozen[-1].accuracy,
         "accuracy_scratch_few": trained[0].accuracy,
         "accuracy_scratch_many": trained[-1].accuracy,
     }
@@ -271,6 +284,10 @@ def model_choice(work: Work) -> Outcome:
         f"the shallower network is the first {_SHALLOW_STAGES} stages of the small one; from scratch both "
         f"train {work.number('epochs')} epochs of {_steps(found)} steps, and longer might bring them further"
     )
+    work.notes.append(
+        f"the pre-trained ones took their seconds to read and pass over all {len(dataset.samples)} images, "
+        "those held out too, and for the head"
+    )
     starts = (frozen, heavy, *untrained)
     fields: dict[str, Value] = {
         "images": images,
@@ -296,13 +313,20 @@ def model_choice(work: Work) -> Outcome:
         (label, start.accuracy, start.seconds, start.parameters) for label, start in pairs
     )
     if large.note and work.text("itself") == "yes" and work.left() > _ITSELF_SECONDS:
-        rows += tuple(_itself(work.text("large"), size=work.number("size"), images=images))
+        size = networks.moderate_size(work.number("size"))
+        rows += tuple(_itself(work.text("large"), size=size, images=len(dataset.samples)))
     table = Table(("start", "test accuracy, percent", "seconds", "weights"), rows)
     return Outcome(fields, (plot,), table, tuple(work.notes))
 
 
 def _itself(name: str, *, size: int, images: int) -> Iterator[tuple[Value, ...]]:
-    """What a network whose weights are not here would take for one pass: time does not depend on weights."""
+    """What a network whose weights are not here would take for one pass: time does not depend on weights.
+
+    Args:
+        name: timm's.
+        size: pixels a side that it would see if its weights were here.
+        images: as many as the other networks passed over, those held out too.
+    """
     try:
         built = build(Recipe(name, {}, weights=None), size=size, name=name)
     except BackboneError:  # a file, or a name that nobody knows
@@ -316,7 +340,8 @@ def _itself(name: str, *, size: int, images: int) -> Iterator[tuple[Value, ...]]
         seconds = (time.perf_counter() - started) / _FEW * images
     weights = sum(weight.numel() for weight in module.parameters())
     yield (
-        f"{name} itself, with random weights: one pass, reckoned from {_FEW} images",
+        f"{name} itself at {size} px, with random weights: one pass over all {images} images, reckoned from "
+        f"{_FEW}",
         None,
         round(seconds, 3),
         weights,
