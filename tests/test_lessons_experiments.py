@@ -29,8 +29,6 @@ POINTS = 5.0
 
 QUICK = "five-images-one-epoch"
 
-CLASSES = {data.DIGITS: 10, data.DRAWINGS: len(data.SHAPES)}
-
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -78,18 +76,15 @@ def claim_pretrained(result: Result) -> None:
 
 
 def claim_images(result: Result) -> None:
-    """The fewer images, the larger the advantage, which more images bring down from below."""
+    """The fewer images, the larger the advantage; and more of them help a network from scratch."""
     fields: Any = result.fields
     few, many = (
         fields[f"accuracy_pretrained_{number}"] - fields[f"accuracy_scratch_{number}"]
         for number in ("few", "many")
     )
-    assert few > POINTS and fields["accuracy_pretrained_few"] > 50
-    if result.data == data.DIGITS:  # in so few steps no network learns the drawings from scratch
-        assert few > many - POINTS, "measured: some twenty points more"
-        assert fields["accuracy_scratch_many"] > fields["accuracy_scratch_few"]
-    else:
-        assert any("little more than guessing" in note for note in result.notes)
+    assert few > many > POINTS, "measured: some twenty points more"
+    assert fields["accuracy_scratch_many"] > fields["accuracy_scratch_few"], "measured: thirty points more"
+    assert fields["accuracy_pretrained_few"] > 50
 
 
 def claim_five(result: Result) -> None:
@@ -161,7 +156,7 @@ def claim_calibration(result: Result) -> None:
 
 def claim_example(result: Result) -> None:
     fields: Any = result.fields
-    assert fields["predictions"] == fields["images"] == 20 * CLASSES[result.data]
+    assert fields["predictions"] == fields["images"] == 200
     assert fields["accuracy"] > 50, "chance is 10"
 
 
@@ -198,7 +193,16 @@ CLAIMS: dict[str, Callable[[Result], None]] = {
 }
 
 
-ON_DRAWINGS = [name for name in CLAIMS if declarations.declaration(name).images]
+ON_DRAWINGS = (
+    "pretrained-vs-scratch",
+    "model-choice",
+    "accuracy-against-time",
+    "batchnorm",
+    "taps",
+    "calibration",
+    "wrong-preparation",
+)
+"""Claims about accuracies, which the images decide. The steps of `images-needed` are too few for drawings."""
 
 
 @pytest.mark.parametrize(
@@ -216,7 +220,7 @@ def test_every_claim_holds_at_the_smallest_size(
     told: list[tuple[str, int, int]] = []
     result = experiments.run(name, size="small", progress=lambda *at: told.append(at))
     CLAIMS[name](result)
-    assert result.data == (source if name in ON_DRAWINGS else "random pixels") and not result.own_data
+    assert result.data in (source, "random pixels") and not result.own_data
     assert set(result.fields) == set(library.load_pack().experiments[name].fields)
     assert told and all(0 <= done <= total for _, done, total in told)
     assert result.plots and all(series.points for plot in result.plots for series in plot.series)
@@ -413,6 +417,7 @@ def test_fewer_images_from_scratch_do_not_mean_fewer_steps() -> None:
     result = experiments.run("images-needed", parameters=values, size="small", source="drawings")
     few, many = result.table.rows[0], result.table.rows[-1]
     assert few[0] == 2 and many[0] == 8 and many[-1] == 2
+    assert any("little more than guessing" in note for note in result.notes), "in sixteen steps"
     assert 3 * 2 <= int(few[-1] or 0) <= 5 * 2, "a quarter of the images, about four times the epochs"
 
 

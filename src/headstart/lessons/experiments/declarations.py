@@ -167,14 +167,14 @@ _TABLE = (
             _number(
                 "epochs",
                 "epochs from scratch with the largest number; fewer images, as many steps",
-                4,
+                7,
                 5,
                 1,
                 50,
             ),
             _side(48, 64),
         ),
-        6.5,
+        16.0,
         48.0,
     ),
     Declaration(

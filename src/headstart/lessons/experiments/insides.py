@@ -35,7 +35,7 @@ _BATCH = 50
 _RELIABILITY_BINS = 5
 
 _OVERFITTING_RATE = 0.1
-"""A hundred times Adam's default: the head fits its few training images to the last and is too sure of itself."""
+"""A hundred times Adam's default: the head fits its few images to the last and is too sure of itself."""
 
 
 def five_images_one_epoch(work: Work) -> Outcome:
@@ -237,7 +237,8 @@ def calibration(work: Work) -> Outcome:
     )
     work.notes.append(
         f"the head was made too sure of itself on purpose: {work.number('epochs')} epochs on "
-        f"{found.count('train')} images at a hundred times the usual rate; a milder training has less to correct"
+        f"{found.count('train')} images at a hundred times the usual rate; a milder training has less to "
+        "correct"
     )
     work.notes.append(
         f"the temperature was chosen on {len(held_out)} validation images, the errors are those of "
