@@ -118,7 +118,8 @@ def claim_trade(result: Result) -> None:
     """The quickest is not the most accurate; and time alone buys nothing."""
     fields: Any = result.fields
     assert fields["fast_name"] != fields["slow_name"], "neither beats the other"
-    assert fields["beaten_name"], "one took longer and ended less accurate"
+    if result.data == data.DIGITS:  # of drawings nearly all are right, so that several models may be equal
+        assert fields["beaten_name"], "one took longer and ended less accurate"
     assert fields["seconds"] > 0 and fields["scratch_seconds"] > 0, "two single timings: no order is asserted"
     assert 50 < fields["validation_accuracy"] <= 100
 

@@ -185,8 +185,8 @@ def images_needed(work: Work) -> Outcome:
         )
     if trained[-1].accuracy < _LEARNED * 100 / found.classes:
         work.notes.append(
-            "from scratch even the most images gave little more than guessing would: so short a training does "
-            "not tell what more of them are worth"
+            "from scratch even the most images gave little more than guessing would: so short a training "
+            "does not tell what more of them are worth"
         )
     work.notes.append(
         f"from scratch the first {_SHALLOW_STAGES} stages of the network train, which so few images can "
