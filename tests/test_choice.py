@@ -12,11 +12,23 @@ from hypothesis import strategies as st
 
 import headstart
 from headstart.backbones import load_backbone
-from headstart.choice import choose_backbone, default_candidates, judge, knn_accuracy, logme, probe
+from headstart.choice import (
+    choose_backbone,
+    default_candidates,
+    judge,
+    knn_accuracy,
+    logme,
+    probe,
+    without_luck,
+)
 from headstart.choice.prior import POINTS_PER_HALVING, published_accuracy, undominated
 from headstart.dataset import read_dataset
 from headstart.errors import BackboneError, OptionError
+from headstart.features import missing_share
+from headstart.images import parse_views
+from headstart.plans import RateStore
 from headstart.runtimes import select
+from made_up_jobs import FakeClock
 
 
 def blobs(*, apart: float, images: int = 90, width: int = 20, seed: int = 0) -> tuple[Any, Any]:
@@ -213,13 +225,112 @@ def test_a_tight_allowance_leaves_out_what_is_too_slow_and_says_so(
 
     def slow(session: Any, entrant: Any, **_: Any) -> None:
         entrant.probe = probe(*blobs(apart=0.5), classes=3)
-        entrant.seconds_per_image = 10.0 if entrant.backbone.preprocess.size == 96 else 0.001
+        session.costs.learn(entrant.backbone, 0.1 if entrant.backbone.preprocess.size == 96 else 0.001)
 
     monkeypatch.setattr(choosing, "_look", slow)
-    found = choose(photos, "builtin@96", "builtin@32", allowance=20.0)
+    found = choose(photos, "builtin@96", "builtin@32", allowance=6.0)
     assert found.candidate.size == 32
     assert {score.size: score.left for score in found.table}[96] == "budget"
     assert any("all images would take" in reason for reason in found.reasons)
+
+
+def slowly(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock, paces: dict[int, float]
+) -> list[tuple[int, int, int]]:
+    """Computing an image takes so long by the test's clock; returns (size, views, images) of each pass."""
+    from headstart.choice import choosing
+
+    passes = []
+    extract = choosing.extract
+
+    def run(samples: Any, backbone: Any, *, wanted: Any, progress: Any, **rest: Any) -> Any:
+        size, views, before = backbone.preprocess.size, len(wanted.views), 0
+        passes.append((size, views, len(samples)))
+        missing = missing_share(
+            samples, backbone, wanted=wanted, runtime=rest["runtime"], cache=rest["cache"]
+        )
+
+        def told(phase: str, done: int, total: int) -> None:
+            nonlocal before
+            clock.wait((done - before) * paces[size] * views * missing)
+            before = done
+            progress(phase, done, total)
+
+        return extract(samples, backbone, wanted=wanted, progress=told, **rest)
+
+    monkeypatch.setattr(choosing, "extract", run)
+    return passes
+
+
+def test_what_all_views_would_take_counts_and_not_the_centre_alone(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    passes = slowly(monkeypatch, clock, {32: 0.1, 48: 0.1})
+    options = {"clock": clock, "allowance": 30.0}
+    found = choose(photos, "builtin@32", "builtin@48", views=parse_views(8), **options)
+    assert passes == [(32, 1, 48), (48, 1, 48)]  # 8 views of all images are foreseen to take too long
+    assert found.seconds == pytest.approx(9.6)
+    assert all(score.seconds_per_image == pytest.approx(0.1) for score in found.table)
+    assert sorted(score.left for score in found.table) == ["", "budget"]
+    assert any("no time was left" in reason or "would take" in reason for reason in found.reasons)
+
+
+def test_a_candidate_whose_looks_were_cached_is_no_faster_for_that(
+    tmp_path: Path, make_photos: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = make_photos(tmp_path / "photos", per_class=100)
+    clock = FakeClock()
+    passes = slowly(monkeypatch, clock, {32: 0.001, 48: 0.1})
+    for _ in range(2):  # the second time every image that is looked at first is there
+        passes.clear()
+        found = choose(photos, "builtin@32", "builtin@48", clock=clock, allowance=15.0)
+        assert {score.size: score.left for score in found.table} == {32: "", 48: "budget"}
+        assert any("all images would take" in reason for reason in found.reasons)
+        assert all(images == 103 for _, _, images in passes)
+
+
+def test_a_look_that_takes_too_long_ends_with_the_allowance_and_the_best_so_far_is_taken(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    passes = slowly(monkeypatch, clock, {32: 0.1, 48: 1.0, 64: 1.0})
+    found = choose(photos, "builtin@64", "builtin@48", "builtin@32", clock=clock, allowance=20.0)
+    assert [size for size, _, _ in passes] == [32, 48]  # the fastest first, the second one in vain
+    assert found.seconds <= 20.0 + 8 * 1.0  # it is asked after every few images
+    assert {score.size: score.left for score in found.table} == {32: "", 48: "budget", 64: "budget"}
+    assert any("no time was left for a look" in reason for reason in found.reasons)
+
+
+def test_a_pass_that_takes_too_long_ends_with_the_allowance_and_gives_its_reason(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.choice import choosing
+
+    clock = FakeClock()
+    slowly(monkeypatch, clock, {32: 1.0, 48: 1.0})
+    monkeypatch.setattr(
+        choosing,
+        "_look",
+        lambda session, entrant, **_: setattr(entrant, "probe", probe(*blobs(apart=0.5), classes=3)),
+    )
+    found = choose(photos, "builtin@32", "builtin@48", clock=clock, allowance=60.0)
+    assert found.seconds <= 60.0 + 8 * 1.0
+    assert {score.size: score.left for score in found.table} == {32: "", 48: "budget"}
+    assert any("a look at all images by both" in reason for reason in found.reasons)
+
+
+def test_without_time_for_a_look_the_fastest_is_taken_and_a_fit_goes_on(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.choice import choosing
+
+    monkeypatch.setattr(choosing, "_pays", lambda *_, **__: False)
+    _, run = headstart.fit(
+        photos, backbone="auto", candidates=["builtin@64", "builtin@32"], precision="f32", budget="10m"
+    )
+    assert run.config.size == 32 and run.images["train"] > 20
+    assert any("the fastest, as no time was left" in note for note in run.notes)
 
 
 def test_a_candidate_that_cannot_be_loaded_is_named_and_passed_over(photos: Path) -> None:
@@ -266,6 +377,35 @@ def test_deeper_is_kept_only_beyond_one_standard_error() -> None:
     assert not judge(head, head, name="thawing").deeper
 
 
+def guesses(*, epochs: int, images: int, share: float, seed: int) -> Any:
+    """Answers of epochs that are all equally good, as `headstart.tail.TailResult` has them."""
+    right = np.random.default_rng(seed).random((epochs, images)) < share
+    return np.stack([right, 1.0 - right], axis=1).astype(np.float32)
+
+
+def test_the_luck_of_the_best_of_many_epochs_is_no_gain() -> None:
+    """Epochs that are no better than the head: at the best one they seem to be, halved they do not."""
+    labels = np.arange(45) % 3
+    lucky, fair = [], []
+    for seed in range(200):
+        answers = guesses(epochs=16, images=45, share=0.7, seed=seed)
+        head = np.random.default_rng([1, seed]).random(45) < 0.7
+        best = answers[answers[:, 0].mean(axis=1).argmax(), 0] > 0
+        lucky.append(judge(head, best, name="thawing"))
+        fair.append(judge(head, without_luck(answers, labels), name="thawing"))
+    assert np.mean([verdict.gain for verdict in lucky]) > 0.08
+    assert abs(np.mean([verdict.gain for verdict in fair])) < 0.02
+    assert np.mean([verdict.deeper for verdict in lucky]) > 0.5
+    assert np.mean([verdict.deeper for verdict in fair]) < 0.25  # one standard error: about a sixth
+
+
+def test_an_epoch_that_is_really_better_is_found_in_either_half() -> None:
+    answers = guesses(epochs=6, images=60, share=0.4, seed=0)
+    answers[4, 0] = 1.0
+    answers[4, 1] = 0.0
+    assert without_luck(answers, np.arange(60) % 4).all()
+
+
 # ---------------------------------------------------------------------------------------- in the main job
 
 
@@ -275,6 +415,31 @@ def test_fit_with_backbone_auto_says_why_and_computes_nothing_twice(photos: Path
     assert any(note.startswith("backbone builtin at") for note in run.notes)
     assert run.cache["misses"] == 0 and run.cache["hits"] == 48
     assert run.seconds["choice"] > 0
+
+
+def test_the_choice_is_predicted_before_it_begins_and_remembered(photos: Path) -> None:
+    said: list[Any] = []
+
+    class Listener:
+        def __call__(self, phase: str, done: int, total: int) -> None:
+            said.append(phase)
+
+        def expect(self, seconds: Any) -> None:
+            said.append(seconds)
+
+        def epoch(self, entry: Any) -> None:
+            raise AssertionError("a ridge head has no epochs")
+
+    options = {"backbone": "auto", "candidates": ["builtin@32", "builtin@64"], "precision": "f32"}
+    _, run = headstart.fit(photos, progress=Listener(), **options)
+    assert said[0].to_dict() == run.predicted_seconds  # before any image
+    assert run.predicted_phases["choice"] > 0
+    assert sum(run.predicted_phases.values()) <= run.predicted_seconds["median"] + 0.01
+    assert run.predicted_seconds["high"] > 2 * run.predicted_seconds["low"]  # nothing is known here yet
+    taught = [each.quantity for each in RateStore().observations()]
+    assert taught.count("choice") == 1
+    _, again = headstart.fit(photos, **options)
+    assert again.predicted_phases["choice"] < run.predicted_phases["choice"]  # the looks are cached
 
 
 def test_scratch_has_no_backbone_to_choose(photos: Path) -> None:

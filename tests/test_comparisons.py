@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headstart
+from headstart.cli import cli
 from headstart.comparisons import (
     Candidate,
     Comparison,
@@ -42,11 +45,16 @@ from headstart.comparisons.analysis import seconds_to
 from headstart.comparisons.commands import fit_command
 from headstart.comparisons.pace import timed_as
 from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink, turns
+from headstart.comparisons.trials import _Stop
 from headstart.comparisons.values import told_apart
-from headstart.errors import DatasetError, OptionError, RunError
+from headstart.errors import DatasetError, MissingExtra, OptionError, RunError
 from headstart.features import extraction
-from headstart.plans import Rates, RateStore
+from headstart.fitting import foresight
+from headstart.plans import OutOfTime, Rates, RateStore
 from headstart.plans.estimates import Estimate
+from headstart.plans.memory import Observation
+from headstart.plans.observing import Watch
+from made_up_jobs import FakeClock
 
 FAST = {"precision": "f32"}
 
@@ -305,6 +313,7 @@ def test_one_pass_feeds_every_head_seed_and_number_of_images(
     candidates = grid(size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2)
     found = compare(photos, candidates, seeds=2, **FAST)
     assert len(passes) == 1
+    assert not any("did best" in note for note in found.notes)  # heads alone choose no epoch
     assert len(found.trials) == 2 + 2 + 1 + 2  # ridge on all images has nothing random in it
     assert {t.images for t in found.trials if t.candidate.images == 4} == {12}
     assert found.choice is not None and found.choice.candidate.images is None
@@ -413,6 +422,7 @@ def test_thawed_depths_and_scratch_share_the_pass_of_the_frozen_one(photos: Path
     candidates = grid(size=64, depths=("all", 5), scratch=True, epochs=1)
     found = compare(photos, candidates, seeds=1, **FAST)
     assert len(found.passes) == 1 and len(found.trials) == 3
+    assert any("at the epoch that did best on the validation images" in note for note in found.notes)
     names = [row.candidate.name for row in summaries(found)]
     assert any("from scratch" in name for name in names) and any("5 of" in name for name in names)
 
@@ -544,6 +554,50 @@ def test_a_candidate_that_fails_leaves_the_others(photos: Path) -> None:
     assert found.notes[0].startswith("left out: without ") and "diverged" in found.notes[0]
 
 
+@pytest.mark.parametrize("budget", [None, "1h"])
+def test_a_seed_that_fails_costs_that_seed_and_is_not_blamed_on_the_budget(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, budget: str | None
+) -> None:
+    from headstart.comparisons import trials
+
+    train = trials.train
+
+    def diverging(*rest: Any, config: Any, **options: Any) -> Any:
+        if config.seed == 1:
+            raise OptionError("training diverged in epoch 2")
+        return train(*rest, config=config, **options)
+
+    monkeypatch.setattr(trials, "train", diverging)
+    found = compare(photos, grid(size=64, heads=["softmax"], epochs=2), seeds=3, budget=budget, **FAST)
+    (kept,) = found.trials
+    assert (
+        found.notes[0]
+        == f"left out: without {kept.candidate.name} from seed 1 on: training diverged in epoch 2"
+    )
+
+
+@pytest.mark.parametrize("options", [{"depths": ("all", 7)}, {"scratch": True}])
+def test_a_missing_pytorch_is_said_before_any_image_is_looked_at(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    candidates = grid(size=64, **options)
+    monkeypatch.setattr("headstart.backbones.building.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"headstart\[torch\]"):
+        compare(photos, candidates, progress=_never, **FAST)
+
+
+def test_the_command_that_is_printed_gives_what_was_chosen(photos: Path, tmp_path: Path) -> None:
+    candidates = grid(size=64, heads=("ridge", "softmax"), epochs=2)
+    found = compare(photos, candidates, seeds=1, out=tmp_path / "comparison")
+    assert found.choice is not None
+    program, *words = shlex.split(found.choice.command)
+    done = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "run"), "--json"])
+    assert program == "headstart" and done.exit_code == 0, done.output
+    (chosen,) = found.of(found.choice.candidate)
+    assert json.loads(done.stdout)["accuracy"]["validation"] == chosen.accuracy
+    assert json.loads(done.stdout)["accuracy"]["test"] == found.choice.test["accuracy"]
+
+
 def test_shapes_name_what_they_compare(photos: Path) -> None:
     from headstart.comparisons import Network
 
@@ -642,7 +696,103 @@ def test_a_comparison_keeps_its_budget_although_trainings_take_longer_than_fores
     assert trained == [(first, 0), (second, 0), (third, 0)]  # one of each before a second of any
     now[0] = 10.5
     with pytest.raises(Over):
-        deadline.check()
+        deadline.check("features", 1, 2)
+
+
+def test_a_training_looks_an_epoch_ahead_and_is_kept_if_it_is_the_first_of_its_candidate() -> None:
+    clock = FakeClock()
+    only = candidate(head="softmax", epochs=10)
+
+    def stopped_at(*, keep: bool, interrupted: threading.Event | None = None) -> int | None:
+        deadline = Deadline(Schedule([[only]], 1, foreseen({only: 1.0})), 30.0, clock.now, clock=clock)
+        watch = Watch(clock=clock)
+        watch.begin("epochs")
+        stop = _Stop(deadline, watch, keep=keep, interrupted=interrupted)
+        for epoch in range(1, 11):
+            clock.wait(5.0)
+            watch("epochs", epoch, 10)
+            if stop(epoch, 10):
+                assert stop.said == f"{epoch} of 10 epochs"
+                return epoch
+        return None
+
+    assert stopped_at(keep=True) == 5  # 25 s are over: another epoch and its evaluation would not fit
+    with pytest.raises(Over):
+        stopped_at(keep=False)
+    interrupted = threading.Event()
+    interrupted.set()
+    with pytest.raises(Over):
+        stopped_at(keep=True, interrupted=interrupted)
+
+
+def test_the_first_pass_ends_where_a_training_of_its_images_would_no_longer_fit() -> None:
+    clock = FakeClock()
+    cheap, dear = candidate(), candidate(depth=2)
+    schedule = Schedule([[cheap, dear]], 1, foreseen({cheap: 10.0, dear: 99.0}))
+    check = Deadline(schedule, 30.0, clock.now, clock=clock).first_pass([cheap, dear], classes=3)
+    check("features", 50, 100)
+    clock.wait(24.0)
+    check("features", 23, 100)  # of each class there must be some
+    check("features", 100, 100)
+    check("features", 24, 100)  # PyTorch's start and a quarter of the training still fit
+    with pytest.raises(OutOfTime) as stop:
+        check("features", 50, 100)
+    assert stop.value.done == 50
+
+
+def test_a_first_pass_that_runs_out_of_time_compares_on_the_images_so_far(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Deadline, "leaves", lambda self, seconds=0.0: False)
+    found = compare(photos, grid(size=64, heads=("ridge", "softmax")), seeds=1, budget="1h", **FAST)
+    used = sum(found.images[side] for side in ("train", "validation", "test"))
+    assert 24 <= used < 48 and len(found.trials) == 1  # the first training begins whatever the time
+    assert f"{used} of 48 images used" in found.notes[0] and "without builtin 64 px" in found.notes[0]
+    assert found.passes[0]["measured"] and found.passes[0]["misses"] == used
+    assert found.passes[0]["hits"] == 0 and found.trials[0].seconds["features"] > 0
+
+
+def test_a_training_that_is_stopped_says_so_wherever_it_is_named(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "pace", lambda self, phase: 1e6)
+    candidates = grid(size=64, heads=("ridge", "softmax"), epochs=9)
+    found = compare(photos, candidates, seeds=3, budget="1h", **FAST)
+    ridge, softmax = found.trials  # whose other seeds would not be like it
+    assert ridge.candidate == candidates[0] and len(softmax.history) == 1
+    assert softmax.candidate.name == f"{candidates[1].name}, 1 of 9 epochs"
+    assert found.notes[0] == f"budget 60.0 min: {candidates[1].name}: stopped after 1 of 9 epochs"
+
+
+def test_a_budget_holds_although_the_training_takes_far_longer_than_foreseen(photos: Path) -> None:
+    RateStore().add([Observation("softmax", "", 0.02)] * 12)
+    only = grid(size=64, heads=["softmax"], epochs=200_000)
+    found = compare(photos, only, seeds=1, budget=8, **FAST)
+    (kept,) = found.trials
+    assert 0 < len(kept.history) < 200_000 and "of 200000 epochs" in kept.candidate.name
+    assert found.seconds < 12
+
+
+def test_what_this_machine_took_before_decides_what_a_budget_leaves_out(photos: Path) -> None:
+    RateStore().add([Observation("softmax", "", 90.0)] * 12)
+    slow = grid(size=64, heads=["softmax"], epochs=20_000)
+    found = compare(photos, [*grid(size=64), *slow, *grid(size=32)], seeds=1, budget="1m", **FAST)
+    assert {trial.candidate.size for trial in found.trials} == {32, 64} and len(found.trials) == 2
+    assert found.notes[0] == f"budget 60 s: without {slow[0].name}"
+
+
+def test_a_network_that_was_never_timed_is_timed_before_a_budget_is_divided(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foresight, "_PROBE_FROM", -1.0)
+    monkeypatch.setattr(foresight, "_PROBE_IMAGES", 8)
+    totals = []
+    found = compare(
+        photos, grid(size=64), budget="1h", progress=lambda phase, done, total: totals.append(total), **FAST
+    )
+    assert totals[0] == 8 and 48 in totals
+    (looked,) = found.passes
+    assert (looked["hits"], looked["misses"], looked["measured"]) == (0, 48, True)
 
 
 def test_a_comparison_stores_its_prediction_and_what_the_budget_left_out(

@@ -15,7 +15,7 @@ import pytest
 import headstart
 from children import started
 from headstart.dataset import content_hash
-from headstart.errors import DatasetError, OptionError, ParityError, RunError, UserError
+from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError, UserError
 from headstart.fitting import foresight
 from headstart.runs import RunStore, read_predictions
 from headstart.runtimes import select
@@ -180,6 +180,17 @@ def test_what_cannot_end_well_is_refused_before_any_image_is_looked_at(photos: P
     with pytest.raises(UserError):
         headstart.fit(photos, **FAST, **options, progress=lambda phase, done, total: seen.append(phase))
     assert not seen
+
+
+def test_thawing_without_pytorch_is_refused_before_any_image_is_looked_at(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(phase: str, done: int, total: int) -> None:
+        raise AssertionError(f"{phase} began")
+
+    monkeypatch.setattr("headstart.backbones.building.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="freeze=5"):
+        headstart.fit(photos, freeze=5, progress=never, **FAST)
 
 
 def test_a_runs_store_that_cannot_be_written_costs_the_listing_and_not_the_run(

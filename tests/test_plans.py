@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import headstart
 from headstart.backbones import load_backbone
 from headstart.cli import cli
+from headstart.cli.plan import lines
 from headstart.dataset import Dataset, Sample, read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, extract, missing_share
@@ -28,10 +29,10 @@ from headstart.plans.budgets import IMAGES_PER_CLASS, Settings, beginning, fit_i
 from headstart.plans.candidates import parse_candidates, sized
 from headstart.plans.clock import process_age
 from headstart.plans.estimates import Estimate, Range, add, from_dict, to_range
-from headstart.plans.memory import Observation, Rates, RateStore, machine, verdict
+from headstart.plans.memory import Observation, Rates, RateStore, machine, machine_digits, verdict
 from headstart.plans.observing import Outcome, Watch, observations
 from headstart.plans.planning import plan
-from headstart.plans.rows import allowance, memory_bytes, room_for, stage_seconds
+from headstart.plans.rows import allowance, memory_bytes, nested, room_for, stage_seconds
 from headstart.plans.timing import PrefixTiming, time_decoding, time_prefix, time_storage
 from headstart.runs import RunStore
 from headstart.runtimes import select
@@ -147,7 +148,17 @@ def test_the_store_remembers_newest_first_and_by_machine(tmp_path: Path) -> None
         connection.execute("UPDATE observations SET machine = 'elsewhere' WHERE ratio = 3.0")
     connection.close()
     assert store.observations() == [Observation("check", "", 2.0)]
-    assert machine()
+
+
+def test_machines_are_told_apart_without_a_name_that_leaves_the_house(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = {}
+    for name in ("one", "two"):
+        monkeypatch.setattr("platform.node", lambda name=name: name)
+        assert machine().startswith(f"{name} ")
+        named[name] = machine_digits()
+    assert named["one"] != named["two"] and all(len(bytes.fromhex(each)) == 8 for each in named.values())
 
 
 def test_a_damaged_store_costs_sharpness_and_nothing_else(tmp_path: Path) -> None:
@@ -437,10 +448,15 @@ def test_stages_share_what_was_timed_by_their_multiply_adds() -> None:
     whole, part = PrefixTiming(9, 32, 0.1, 0.010), PrefixTiming(4, 32, 0.1, 0.007)
     alone = stage_seconds(backbone, [whole])
     assert sum(alone.values()) == pytest.approx(0.010)
-    both = stage_seconds(backbone, [whole, part])
-    assert list(both) == [stage.name for stage in backbone.stages]
-    assert sum(list(both.values())[:4]) == pytest.approx(0.007)
-    assert sum(both.values()) == pytest.approx(0.010)
+    small = PrefixTiming(9, 8, 0.1, 0.020)  # another batch size says nothing of how the stages share
+    busy = PrefixTiming(2, 32, 0.1, 0.008)  # two stages cannot take longer than the four they are among
+    every = [whole, small, busy, part, PrefixTiming(6, 32, 0.1, 0.009)]
+    assert [(each.depth, each.batch_size) for each in nested(every)] == [(4, 32), (6, 32), (9, 32)]
+    several = stage_seconds(backbone, every)
+    assert list(several) == [stage.name for stage in backbone.stages]
+    assert sum(list(several.values())[:4]) == pytest.approx(0.007)
+    assert sum(list(several.values())[4:6]) == pytest.approx(0.002)
+    assert sum(several.values()) == pytest.approx(0.010)
 
 
 # ---------------------------------------------------------------------------------------- plan
@@ -491,6 +507,14 @@ def test_a_plan_has_a_row_for_every_backbone_and_depth_and_trains_nothing(photos
 def test_a_second_plan_remembers_and_times_nothing_again(photos: Path) -> None:
     first = plan(photos, backbones=["builtin@64"], depths=["all"], precision="f32")
     assert first.rows[0].basis == "timed now" and {t.batch_size for _, t in first.prefixes} >= {16}
+    (shares,) = first.stages.values()
+    assert sum(shares.values()) == pytest.approx(first.prefixes[0][1].seconds_per_image)
+    (said,) = [line for line in lines(first) if "in batches of 16" in line]
+    assert (
+        "in batches of 16" in said
+        and "split by multiply-adds" in said
+        and all(name in said for name in shares)
+    )
     second = plan(photos, backbones=["builtin@64"], depths=["all"], precision="f32")
     assert second.rows[0].basis == "remembered" and second.prefixes == ()
 

@@ -1,6 +1,8 @@
 """What a fit makes of plans: its prediction and how good that was, its budget and what it cuts."""
 
 import json
+import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,9 @@ def test_every_run_stores_predicted_and_actual(photos: Path) -> None:
     assert {"check", "evaluate", "save", "ridge"} <= {each.quantity for each in RateStore().observations()}
     found = calibration(RunStore().select())
     assert len(found.runs) == 1 and found.runs[0].actual == run.seconds["total"]
-    assert found.share_inside in (0.0, 1.0)
+    low, high = run.predicted_seconds["low"], run.predicted_seconds["high"]
+    assert found.share_inside == float(low - 5e-4 <= run.seconds["total"] <= high + 5e-4)
+    assert found.median_absolute_error == abs(run.seconds["total"] / run.predicted_seconds["median"] - 1)
 
 
 def test_the_same_fit_again_is_known_to_save_faster_and_another_one_is_not(photos: Path) -> None:
@@ -66,12 +70,51 @@ def test_start_up_that_the_caller_reports_is_part_of_the_total(photos: Path) -> 
 
 def test_runs_calibration_shows_how_good_predictions_were(photos: Path) -> None:
     empty = CliRunner().invoke(cli, ["runs", "--calibration"])
-    assert empty.exit_code == 0 and "no run" in empty.output
+    assert empty.exit_code == 0 and "no whole run" in empty.output
     headstart.fit(photos, **FAST)
     shown = CliRunner().invoke(cli, ["runs", "--calibration"])
     assert shown.exit_code == 0 and "median absolute error" in shown.output
     as_json = json.loads(CliRunner().invoke(cli, ["runs", "--calibration", "--json"]).output)
     assert len(as_json["runs"]) == 1 and as_json["median_absolute_error"] >= 0
+
+
+def test_calibration_is_about_whole_runs_of_this_machine_however_many_others_came_since(
+    photos: Path,
+) -> None:
+    _, run = headstart.fit(photos, **FAST)
+    assert run.whole and run.machine and run.machine not in platform.node()
+    others = [
+        replace(run, whole=False),
+        replace(run, machine="elsewhere"),
+        replace(run, predicted_seconds={}),
+    ]
+    older = replace(run, machine="")
+    assert [each.run for each in calibration([*others, run, older], most=1).runs] == [run.id]
+    assert len(calibration([*others, run, older]).runs) == 2
+    for number in range(3):
+        evaluated = replace(run, id=f"later-{number}", created="2999", predicted_seconds={}, trained=False)
+        RunStore().add(evaluated)
+    shown = CliRunner().invoke(cli, ["runs", "--calibration", "--limit", "2"])
+    assert run.id in shown.output
+
+
+def test_a_run_of_which_less_was_done_than_predicted_says_so(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.fitting.foresight import Foresight
+
+    def stop(self: Foresight, done: int, total: int) -> bool:
+        self.cut_short = True
+        return True
+
+    monkeypatch.setattr(Foresight, "stop_training", stop)
+    _, run = headstart.fit(photos, head="softmax", epochs=9, budget="10m", **FAST)
+    assert not run.whole and not json.loads((run.path / "run.json").read_text())["whole"]
+    assert calibration([run]).runs == ()
+    record = {
+        k: v for k, v in run.to_dict().items() if k not in ("whole", "machine")
+    }  # of an earlier version
+    assert Run.from_dict(record, path=run.path).whole
 
 
 def test_a_generous_budget_changes_no_setting(photos: Path) -> None:

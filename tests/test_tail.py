@@ -96,6 +96,11 @@ def test_training_the_tail_beats_the_ridge_head_it_started_from():
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     best = result.history[result.best_epoch - 1]["validation_accuracy"]
     assert after == pytest.approx(best)
+    assert result.answers.shape == (1 + len(result.history), 2, 300)
+    right, losses = result.answers.mean(axis=2).T
+    assert right[0] == pytest.approx(before)
+    for name, values in (("validation_accuracy", right), ("validation_loss", losses)):
+        np.testing.assert_allclose(values[1:], [row[name] for row in result.history], rtol=1e-5)
 
 
 def test_the_tail_and_head_given_are_not_changed():
@@ -170,6 +175,7 @@ def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
     assert [row["epoch"] for row in seen] == [3, 4, 5]
     assert resumed.history == whole.history
     assert_same(resumed, whole)
+    np.testing.assert_array_equal(resumed.answers, whole.answers)  # of the epochs before it was stopped too
     assert os.listdir(checkpoint.parent) == ["checkpoint"]
 
 

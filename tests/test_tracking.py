@@ -94,6 +94,12 @@ def test_mlflow_keeps_the_trials_of_a_comparison_below_it(photos: Path, mlflow_c
     experiment = client.get_experiment_by_name(comparison.data)
     found = client.search_runs([experiment.experiment_id])
     (parent,) = [each for each in found if each.info.run_name == comparison.id]
+    assert parent.data.params["choice"] == comparison.choice.candidate.name
+    chosen = comparison.of(comparison.choice.candidate)
+    right = sum(trial.accuracy for trial in chosen) / len(chosen)
+    assert parent.data.metrics["validation/accuracy"] == pytest.approx(right)
+    assert parent.data.metrics["seconds/total"] == pytest.approx(comparison.seconds)
+    assert parent.data.metrics["predicted_seconds/median"] > 0
     below = [each for each in found if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(below) == len(comparison.trials) == len(found) - 1
     assert sorted(each.data.metrics["validation/accuracy"] for each in below) == pytest.approx(
@@ -144,6 +150,26 @@ def test_fit_and_compare_track_on_the_command_line(photos: Path) -> None:
     result = CliRunner().invoke(cli, ["compare", *words, "--seeds", "1", "--out", "choice"])
     assert result.exit_code == 0, result.output
     assert list(Path("choice/tensorboard").rglob("events.*"))
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+@pytest.mark.parametrize("verb", ["fit", "compare"])
+def test_a_tracker_that_fails_after_the_work_is_a_warning_and_the_result_stands(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, verb: str, words: list[str]
+) -> None:
+    class Gone:
+        def record(self, thing: Any) -> str:
+            raise OptionError("MLflow at http://gone: connection refused")
+
+    monkeypatch.setattr(f"headstart.cli.{verb}.open_tracker", lambda _: Gone())
+    options = [str(photos), "--size", "64", "--track", "mlflow", "--out", "result", *words]
+    result = CliRunner().invoke(cli, [verb, *options])
+    assert result.exit_code == 0
+    (warning,) = result.stderr.splitlines()
+    assert "not tracked" in warning and "connection refused" in warning and "result" in warning
+    assert "result" in result.stdout and "tracked" not in result.stdout
+    if words:
+        assert json.loads(result.stdout)["classes"]
 
 
 @pytest.mark.parametrize(("name", "module"), [("mlflow", "mlflow"), ("tensorboard", "tensorboardX")])

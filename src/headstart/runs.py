@@ -102,6 +102,10 @@ class Run:
     trained: bool = True
     source: str | None = None  # folder, table or zip of the images; None for arrays and in earlier versions
     corrections: str | None = None  # file of the labels that lay over the images' own
+    whole: bool = (
+        True  # False: less was done than predicted, as time ran out or a killed training was resumed
+    )
+    machine: str = ""  # which one trained it, in hex digits; empty in runs of earlier versions
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart fit --json` prints and `run.json` holds."""

@@ -31,7 +31,7 @@ InputTransform = Callable[[torch.Tensor], torch.Tensor]
 
 _PRECISIONS = ("auto", "f32", "bf16")
 # Written into every checkpoint; one of another layout is ignored.
-_CHECKPOINT_VERSION = 1
+_CHECKPOINT_VERSION = 2
 
 
 class Activations(Protocol):
@@ -126,6 +126,8 @@ class TailResult:
         precision: What it ran in, "f32" or "bf16".
         draws: Whether its epochs drew PyTorch's random numbers, as dropout does; those are the process's, so
             such trainings must not run at once.
+        answers: What the start and each epoch said of the validation images, float32 [rows, 2, N]: right (1)
+            or wrong (0), and the loss. From scratch there is no start; None without validation images.
     """
 
     tail: nn.Module
@@ -134,6 +136,7 @@ class TailResult:
     best_epoch: int
     precision: str
     draws: bool
+    answers: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -147,6 +150,9 @@ class _State:
     best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, minus loss
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     best_logits: torch.Tensor | None = None  # of the validation images; not in a checkpoint
+    answers: list[torch.Tensor] = field(
+        default_factory=list
+    )  # the start's, then each epoch's, see `_answers`
     draws: bool = False
 
     def keep_if_best(
@@ -208,6 +214,7 @@ def train_tail(
         logits = run.logits(state.model, validation) if start_logits is None else start_logits
         _, score = validation_scores(logits, validation.labels)
         state.keep_if_best(epoch=0, score=score, logits=logits)
+        state.answers.append(_answers(logits, validation.labels))
     while not _ended(state, config):
         epoch = len(state.history) + 1
         scores_seen, whole = run.epoch(state, train, epoch=epoch, stop=stop)
@@ -217,6 +224,7 @@ def train_tail(
             logits = run.logits(state.model, validation)
             scores, score = validation_scores(logits, validation.labels)
             row |= scores
+            state.answers.append(_answers(logits, validation.labels))
         state.keep_if_best(epoch=epoch, score=score, logits=logits)
         state.history.append(row)
         if checkpoint is not None and whole and not _ended(state, config):
@@ -337,6 +345,13 @@ def validation_scores(logits: torch.Tensor, labels: NDArray[np.int64]) -> tuple[
     return {"validation_loss": loss, "validation_accuracy": accuracy}, (accuracy, -loss)
 
 
+def _answers(logits: torch.Tensor, labels: NDArray[np.int64]) -> torch.Tensor:
+    """Of each image whether the logits are right about it (1 or 0), and their loss, float32 [2, N]."""
+    wanted = torch.from_numpy(np.asarray(labels))
+    right = (logits.argmax(dim=1) == wanted).float()
+    return torch.stack([right, nn.functional.cross_entropy(logits, wanted, reduction="none")])
+
+
 def run_tail(
     tail: nn.Module,
     activations: NDArray[Any],
@@ -435,7 +450,8 @@ def _result(state: _State, run: _Run, validation: Activations | None) -> TailRes
         bias=dense.get_parameter("bias").numpy().copy(),
         temperature=temperature,
     )
-    return TailResult(tail, head, tuple(state.history), state.best_epoch, run.precision, state.draws)
+    answers = torch.stack(state.answers).numpy() if state.answers else None
+    return TailResult(tail, head, tuple(state.history), state.best_epoch, run.precision, state.draws, answers)
 
 
 def _check_images(head: LinearHead, *splits: Activations | None) -> None:
@@ -520,6 +536,7 @@ def _write_checkpoint(state: _State, path: Path, *, fingerprint: str) -> None:
         "best_epoch": state.best_epoch,
         "best_score": state.best_score,
         "best_weights": state.best_weights,
+        "answers": state.answers,
     }
     make(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
@@ -550,4 +567,5 @@ def _resume(state: _State, path: Path, *, fingerprint: str) -> bool:
     state.best_epoch = content["best_epoch"]
     accuracy, loss = content["best_score"]
     state.best_score, state.best_weights = (accuracy, loss), dict(content["best_weights"])
+    state.answers = list(content["answers"])
     return True

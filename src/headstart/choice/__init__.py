@@ -4,12 +4,15 @@ A prior (published accuracy over speed) narrows the candidates, a probe (closed-
 out once) halves them on growing parts of the images, and two finalists see all of them.
 """
 
-from headstart.choice.choosing import BackboneChoice, Score, choose_backbone, default_candidates
-from headstart.choice.freezing import Verdict, judge
+from headstart.choice.choosing import BackboneChoice, choose_backbone, default_candidates
+from headstart.choice.costs import Outlook
+from headstart.choice.entrants import Score
+from headstart.choice.freezing import Verdict, judge, without_luck
 from headstart.choice.probing import Probe, knn_accuracy, logme, probe
 
 __all__ = [
     "BackboneChoice",
+    "Outlook",
     "Probe",
     "Score",
     "Verdict",
@@ -19,4 +22,5 @@ __all__ = [
     "knn_accuracy",
     "logme",
     "probe",
+    "without_luck",
 ]

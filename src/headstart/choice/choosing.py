@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 from headstart import checks, heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
+from headstart.choice.costs import Costs, Outlook
+from headstart.choice.entrants import Entrant, Score, reasons, score
 from headstart.choice.prior import published_accuracy, undominated
-from headstart.choice.probing import Probe, probe
+from headstart.choice.probing import probe
 from headstart.choice.taps import batches, choose_taps, tap_widths
-from headstart.dataset import Dataset, assign_splits
+from headstart.dataset import Dataset, Sample, assign_splits
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
-from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
+from headstart.features import CacheUse, Extraction, FeatureCache, Progress, extract
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
-from headstart.plans.budgets import beginning, interleaved
+from headstart.plans.budgets import OutOfTime, beginning, interleaved
 from headstart.plans.candidates import Candidate, parse_candidates
-from headstart.plans.estimates import human_seconds
+from headstart.plans.estimates import Estimate, add, human_seconds
+from headstart.plans.memory import RateStore
 from headstart.plans.observing import Watch
 from headstart.runtimes import Runtime
 
@@ -46,39 +49,11 @@ _HARDLY_BETTER = 0.0025
 _PASS_SHARE = 0.6
 """Share of the allowance that one finalist's pass over all images may take."""
 
+_MOST_HITS = 0.1
+"""Images that were cached already, over those computed, up to which a look says what computing takes."""
+
 _BUILTIN_SIZES = (1.0, 1.5)
 """Sizes at which a built-in backbone is considered, in units of its own."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """What is known of one candidate at the end."""
-
-    candidate: Candidate
-    size: int
-    prior: float | None  # published top-1 in percent
-    probe: Probe | None  # the largest one
-    looked_at: int  # images of the last look, which nearest neighbours and LogME are about
-    seconds_per_image: float | None  # of extraction, as measured
-    validation_accuracy: float | None  # finalists only
-    left: str  # why it is no longer in: "dominated", "probe", "budget", "final"; "" for the chosen one
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        found = self.probe
-        return {
-            "backbone": self.candidate.name,
-            "size": self.size,
-            "published_top1": self.prior,
-            "images": found.images if found else 0,
-            "loo_accuracy": found.loo_accuracy if found else None,
-            "looked_at": self.looked_at,
-            "knn_accuracy": found.knn_accuracy if found else None,
-            "logme": found.logme if found else None,
-            "seconds_per_image": self.seconds_per_image,
-            "validation_accuracy": self.validation_accuracy,
-            "left": self.left,
-        }
 
 
 @dataclass(frozen=True)
@@ -90,33 +65,6 @@ class BackboneChoice:
     table: tuple[Score, ...]
     reasons: tuple[str, ...]
     seconds: float
-
-
-@dataclass
-class _Entrant:
-    """A candidate while the choice is going on."""
-
-    candidate: Candidate
-    backbone: Backbone
-    prior: float | None
-    probe: Probe | None = None
-    looks: list[Probe] = field(default_factory=list)  # on growing parts of the images
-    seconds_per_image: float | None = None
-    validation_accuracy: float | None = None
-    held_out: float | None = None  # share right of all images that were not fitted on; finalists only
-    left: str = ""
-
-    @property
-    def label(self) -> str:
-        return f"{self.candidate.label} at {self.backbone.preprocess.size} px"
-
-    @property
-    def multiply_adds(self) -> float:
-        return float(sum(stage.multiply_adds for stage in self.backbone.stages))
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        return (self.probe.loo_accuracy, -self.probe.loo_error) if self.probe else (0.0, 0.0)
 
 
 @dataclass
@@ -135,11 +83,26 @@ class _Session:
     class_weights: str | None
     allowance: float | None
     started: float
+    costs: Costs
     reasons: list[str] = field(default_factory=list)
 
     @property
     def elapsed(self) -> float:
         return self.clock() - self.started
+
+    def leaves(self, seconds: float = 0.0) -> bool:
+        """Whether so much more is allowed."""
+        return self.allowance is None or self.elapsed + seconds <= self.allowance
+
+    def watch(self) -> Watch:
+        """Follows one pass over images, and ends it with `OutOfTime` when the time for choosing is up."""
+        watch = Watch(self.progress, self.clock, alarm=self._alarm)
+        watch.begin("features")
+        return watch
+
+    def _alarm(self, phase: str, done: int, total: int) -> None:
+        if done < total and not self.leaves():
+            raise OutOfTime(done)
 
 
 def default_candidates() -> tuple[Candidate, ...]:
@@ -167,6 +130,7 @@ def choose_backbone(
     class_weights: str | None = None,
     allowance: float | None = None,
     progress: Progress | None = None,
+    expect: Callable[[Outlook], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> BackboneChoice:
     """Choose among backbones by how well their frozen features separate these images.
@@ -186,8 +150,10 @@ def choose_backbone(
         validation: share held out to choose on, where the data does not say.
         test: share that is not looked at, where the data does not say.
         class_weights: of the fit that follows, "balanced" or None.
-        allowance: seconds that the choice may take; candidates too slow for it are left out.
+        allowance: seconds that the choice may take; candidates too slow for it are left out, and when it is
+            used up the best one so far is taken.
         progress: called with (phase, done, total).
+        expect: told what the choice will take, before it looks at an image; not where there is none.
         clock: seconds; a test passes its own.
 
     Raises:
@@ -208,35 +174,46 @@ def choose_backbone(
         class_weights=class_weights,
         allowance=allowance,
         started=clock(),
+        costs=Costs(dataset, runtime, taps != "last", RateStore().observations()),
     )
     entrants = _load(session, parse_candidates(candidates) if candidates else default_candidates())
     racing = _by_prior(session, entrants)
-    racing = _halve(session, racing)
-    chosen = _final(session, racing)
+    looks, begun = _usual_looks(session, racing), session.elapsed
+    if expect is not None and looks:
+        expect(_outlook(session, racing, looks))
+    try:
+        chosen = _final(session, _halve(session, racing))
+        if looks and not any(each.left == "budget" for each in entrants):
+            session.costs.learn_choice(looks, session.elapsed - begun)
+    finally:
+        RateStore().add(session.costs.seen)
     return BackboneChoice(
         candidate=chosen.candidate,
         backbone=chosen.backbone,
-        table=tuple(_score(each) for each in entrants),
-        reasons=(*session.reasons, *_reasons(chosen, entrants)),
+        table=tuple(score(each) for each in entrants),
+        reasons=(*session.reasons, *reasons(chosen, entrants)),
         seconds=session.elapsed,
     )
 
 
-def _load(session: _Session, candidates: Sequence[Candidate]) -> list[_Entrant]:
-    entrants = []
+def _load(session: _Session, candidates: Sequence[Candidate]) -> list[Entrant]:
+    entrants: list[Entrant] = []
     for candidate in candidates:
+        if entrants and not session.leaves():
+            session.reasons.append(f"{candidate.label} is left out: no time was left to load it")
+            continue
         try:
             backbone = load_backbone(candidate.name, size=candidate.size)
         except (BackboneError, MissingExtra, OptionError) as error:
             session.reasons.append(f"{candidate.label} is left out: {error}")
             continue
-        entrants.append(_Entrant(candidate, backbone, published_accuracy(backbone)))
+        entrants.append(Entrant(candidate, backbone, published_accuracy(backbone)))
     if not entrants:
         raise BackboneError("; ".join(session.reasons) or "no backbone is here to choose from")
     return entrants
 
 
-def _by_prior(session: _Session, entrants: list[_Entrant]) -> list[_Entrant]:
+def _by_prior(session: _Session, entrants: list[Entrant]) -> list[Entrant]:
     """Leave out what is both slower and published as worse, where there are many; then keep the best."""
     if len(entrants) <= MOST_PROBED:
         return list(entrants)
@@ -251,27 +228,112 @@ def _by_prior(session: _Session, entrants: list[_Entrant]) -> list[_Entrant]:
     return [entrants[index] for index in sorted(best)]
 
 
-def _halve(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:
-    """Rungs of twice as many images, each keeping the better half, until the finalists are left."""
+def _outlook(session: _Session, racing: Sequence[Entrant], looks: Sequence[Estimate]) -> Outlook:
+    """What the choice will take from its beginning, no more than it may."""
+    taken = session.elapsed
+    seconds = session.costs.choice(looks)
+    if session.allowance is not None and taken + seconds.seconds > session.allowance:
+        seconds = replace(seconds, seconds=max(0.0, session.allowance - taken))
+    return Outlook(seconds, tuple((each.candidate, each.backbone) for each in racing))
+
+
+def _usual_looks(session: _Session, racing: Sequence[Entrant]) -> list[Estimate]:
+    """The looks of a choice that goes all its way; of those whose turn is not known, the mean one's."""
+    if len(racing) == 1:
+        return []
+
+    def mean(samples: Sequence[Sample], views: tuple[View, ...]) -> Estimate:
+        return add(looks(samples, views)).times(1 / len(racing))
+
+    def looks(samples: Sequence[Sample], views: tuple[View, ...]) -> list[Estimate]:
+        return [session.costs.look(each.backbone, samples, views=views) for each in racing]
+
+    images, count = _first_images(session), len(racing)
+    found = looks(_part(session, images).samples, (CENTRE,))
+    while count > _FINALISTS:
+        count, images = _kept(count), 2 * images
+        found += [mean(_part(session, images).samples, (CENTRE,)).times(0.5)] * count  # half were seen before
+    return found + [mean(session.dataset.samples, session.views)] * _FINALISTS
+
+
+def _first_images(session: _Session) -> int:
     per_class, least, most = FIRST_IMAGES
     classes = len(session.dataset.classes)
-    images = min(max(per_class * classes, least), max(most, _LEAST_PER_CLASS * classes))
+    return min(max(per_class * classes, least), max(most, _LEAST_PER_CLASS * classes))
+
+
+def _kept(count: int) -> int:
+    """How many of so many go on to the next rung."""
+    return max(_FINALISTS, (count + 1) // 2)
+
+
+def _halve(session: _Session, racing: list[Entrant]) -> list[Entrant]:
+    """Rungs of twice as many images, each keeping the better half, until the finalists are left."""
     if len(racing) == 1:
         return racing
+    images = _first_images(session)
+    racing = sorted(racing, key=lambda each: each.multiply_adds)  # where time is short, the fastest take part
+    racing = _without_late(session, racing, _rung(session, racing, images=images))
     while True:
-        for each in racing:
-            _look(session, each, images=images)
         racing = _affordable(session, racing)
         racing.sort(key=lambda each: each.rank, reverse=True)
         if len(racing) <= _FINALISTS:
             return _without_hopeless(racing)
-        keep = max(_FINALISTS, (len(racing) + 1) // 2)
+        keep = _kept(len(racing))
         for each in racing[keep:]:
             each.left = "probe"
         racing, images = racing[:keep], 2 * images
+        if len(_rung(session, racing, images=images)) < len(racing):
+            return _ahead(session, racing, f"a look at {images} images by all")
 
 
-def _without_hopeless(finalists: list[_Entrant]) -> list[_Entrant]:
+def _rung(session: _Session, racing: Sequence[Entrant], *, images: int) -> list[Entrant]:
+    """Those that looked at so many images, as far as the time goes."""
+    looked = []
+    samples = _part(session, images).samples
+    for each in racing:
+        if not _pays(session, [each], samples, views=(CENTRE,)):
+            continue
+        try:
+            _look(session, each, images=images)
+        except OutOfTime:
+            break
+        looked.append(each)
+    return looked
+
+
+def _pays(
+    session: _Session, entrants: Sequence[Entrant], samples: Sequence[Sample], *, views: tuple[View, ...]
+) -> bool:
+    """Whether what is left of the allowance is enough for a look by each of these."""
+    if session.allowance is None:
+        return True
+    looks = [session.costs.look(each.backbone, samples, views=views).seconds for each in entrants]
+    return session.leaves(sum(looks))
+
+
+def _without_late(session: _Session, racing: Sequence[Entrant], looked: Sequence[Entrant]) -> list[Entrant]:
+    """Those that had a look; where nobody had, the fastest."""
+    kept = list(looked or racing[:1])
+    late = [each for each in racing if each not in kept]
+    for each in late:
+        each.left = "budget"
+    if late:
+        names = ", ".join(each.label for each in late)
+        session.reasons.append(f"without {names}: no time was left for a look")
+    return kept
+
+
+def _ahead(session: _Session, racing: Sequence[Entrant], missed: str) -> list[Entrant]:
+    """The best so far, when the time for choosing is up."""
+    best, *others = racing
+    for each in others:
+        each.left = "budget"
+    session.reasons.append(f"no time was left for {missed}, so the one that was ahead is taken")
+    return [best]
+
+
+def _without_hopeless(finalists: list[Entrant]) -> list[Entrant]:
     """The finalists, best first, without those that the last look puts clearly behind."""
     best = finalists[0].probe
     kept = []
@@ -286,13 +348,13 @@ def _without_hopeless(finalists: list[_Entrant]) -> list[_Entrant]:
     return kept
 
 
-def _affordable(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:
+def _affordable(session: _Session, racing: list[Entrant]) -> list[Entrant]:
     """Without those whose pass over all images the allowance cannot pay; the fastest one always stays."""
     if session.allowance is None:
         return racing
-    left = session.allowance - session.elapsed
-    whole = {id(each): (each.seconds_per_image or 0.0) * len(session.dataset) for each in racing}
-    kept = [each for each in racing if whole[id(each)] <= max(_PASS_SHARE * left, 0.0)]
+    samples, views = session.dataset.samples, session.views
+    whole = {id(each): session.costs.look(each.backbone, samples, views=views).seconds for each in racing}
+    kept = [each for each in racing if whole[id(each)] <= _PASS_SHARE * session.allowance]
     if not kept:
         kept = [min(racing, key=lambda each: whole[id(each)])]
     for each in racing:
@@ -305,32 +367,31 @@ def _affordable(session: _Session, racing: list[_Entrant]) -> list[_Entrant]:
 
 
 def _extract(
-    session: _Session,
-    entrant: _Entrant,
-    dataset: Dataset,
-    views: tuple[View, ...],
-    *,
-    progress: Progress | None,
+    session: _Session, entrant: Entrant, dataset: Dataset, *, views: tuple[View, ...], watch: Watch
 ) -> Extraction:
-    wanted = Wanted(depth=len(entrant.backbone.stages), views=views, taps=session.taps != "last")
     return extract(
         dataset.samples,
         entrant.backbone,
-        wanted=wanted,
+        wanted=session.costs.wanted(entrant.backbone, views),
         runtime=session.runtime,
         cache=FeatureCache(cache_folder()),
-        progress=progress,
+        progress=watch,
     )
 
 
-def _look(session: _Session, entrant: _Entrant, *, images: int) -> None:
+def _part(session: _Session, images: int) -> Dataset:
+    """Of what may be trained on, so much that about so many images are for training."""
+    return beginning(session.pool, round(images / (1 - session.validation - session.test)))
+
+
+def _look(session: _Session, entrant: Entrant, *, images: int) -> None:
     """Probe one candidate on the first so many images that are to be trained on."""
-    part = beginning(session.pool, round(images / (1 - session.validation - session.test)))
-    watch = Watch(session.progress, session.clock)
-    watch.begin("features")
-    extraction = _extract(session, entrant, part, (CENTRE,), progress=watch)
-    if extraction.use.misses:
-        entrant.seconds_per_image = _pace(watch, computed=extraction.use.misses)
+    part, watch = _part(session, images), session.watch()
+    extraction = _extract(session, entrant, part, views=(CENTRE,), watch=watch)
+    pace = _pace(watch, extraction.use)
+    if pace is not None:
+        entrant.seconds_per_image = pace
+        session.costs.learn(entrant.backbone, pace)
     rows = _training_rows(session, part, extraction)
     features, labels = extraction.features(rows, view=CENTRE), part.labels
     fitted, _ = _fit_head(session, extraction, labels, rows)
@@ -338,13 +399,18 @@ def _look(session: _Session, entrant: _Entrant, *, images: int) -> None:
     entrant.looks.append(entrant.probe)
 
 
-def _pace(watch: Watch, *, computed: int) -> float:
-    """Seconds an image, without what making the network ready took where that can be told."""
+def _pace(watch: Watch, use: CacheUse) -> float | None:
+    """Seconds an image, without what making the network ready took where that can be told.
+
+    None where features were in the cache already: of hits and computed images at once neither can be told.
+    """
+    if not use.misses or use.hits > _MOST_HITS * use.misses:
+        return None
     mark = watch.marks["features"]
-    (first, done), (last, all_done) = mark.first or (mark.begun, 0), mark.last or (watch.clock(), computed)
+    (first, done), (last, all_done) = mark.first or (mark.begun, 0), mark.last or (watch.clock(), use.misses)
     if 2 * done <= all_done:
         return (last - first) / (all_done - done)
-    return (last - mark.begun) / computed
+    return (last - mark.begun) / use.misses
 
 
 def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> NDArray[np.int64]:
@@ -367,15 +433,17 @@ def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> 
     return np.array([i for i, split in zip(kept, splits, strict=True) if split == "train"], dtype=np.int64)
 
 
-def _final(session: _Session, finalists: list[_Entrant]) -> _Entrant:
+def _final(session: _Session, finalists: list[Entrant]) -> Entrant:
     """All images for each finalist; the one that is right more often on images it was not fitted on."""
     if len(finalists) == 1:
         return finalists[0]
-    for each in finalists:
-        _run_in_full(session, each)
-        if session.allowance is not None and session.elapsed > session.allowance:
-            break
+    if _pays(session, finalists, session.dataset.samples, views=session.views):
+        with suppress(OutOfTime):
+            for each in finalists:
+                _run_in_full(session, each)
     seen = [(each.held_out, each) for each in finalists if each.held_out is not None]
+    if len(seen) < len(finalists):
+        return _ahead(session, finalists, "a look at all images by both")[0]
     best, chosen = max(seen, key=lambda pair: pair[0])
     for right, other in seen:
         if best - right < _HARDLY_BETTER and other.multiply_adds < chosen.multiply_adds:
@@ -386,9 +454,9 @@ def _final(session: _Session, finalists: list[_Entrant]) -> _Entrant:
     return chosen
 
 
-def _run_in_full(session: _Session, entrant: _Entrant) -> None:
+def _run_in_full(session: _Session, entrant: Entrant) -> None:
     dataset = session.dataset
-    extraction = _extract(session, entrant, dataset, session.views, progress=session.progress)
+    extraction = _extract(session, entrant, dataset, views=session.views, watch=session.watch())
     groups = checks.duplicate_groups(extraction.hashes, extraction.facts)
     splits = np.array(
         [
@@ -432,60 +500,3 @@ def _fit_head(
         class_weights=session.class_weights,
     )
     return fitted, taps
-
-
-def _score(entrant: _Entrant) -> Score:
-    return Score(
-        candidate=entrant.candidate,
-        size=entrant.backbone.preprocess.size,
-        prior=entrant.prior,
-        probe=entrant.probe,
-        looked_at=entrant.looks[-1].images if entrant.looks else 0,
-        seconds_per_image=entrant.seconds_per_image,
-        validation_accuracy=entrant.validation_accuracy,
-        left=entrant.left,
-    )
-
-
-def _reasons(chosen: _Entrant, entrants: Sequence[_Entrant]) -> list[str]:
-    """Why this one, in plain words."""
-    if len(entrants) == 1:
-        return [f"backbone {chosen.label}: the only candidate here"]
-    if chosen.probe is None:
-        return [f"backbone {chosen.label}"]
-    found = []
-    rival = next((each for each in entrants if each.left == "final" and each.held_out is not None), None)
-    measured = f"{chosen.probe.loo_accuracy:.1%} leave-one-out on {chosen.probe.images} images"
-    first = f"backbone {chosen.label}: {measured}"
-    if rival is not None and rival.held_out is not None and chosen.held_out is not None:
-        gap = 100 * (chosen.held_out - rival.held_out)
-        if gap >= 0:
-            first += f", {gap:.1f} points ahead of {rival.label} on all images"
-        else:
-            first += f", faster than {rival.label} and only {-gap:.1f} points behind"
-    elif chosen.looks and chosen.held_out is None and not any(each.left == "budget" for each in entrants):
-        first += ", so far ahead that no other was given a look at all of them"
-    found += [first, *_dropped(chosen, entrants)]
-    looked = [(each.looks[0].knn_accuracy, each.label) for each in entrants if each.looks]
-    if chosen.looks and looked:  # the first look, which all had at the same images
-        own, (best, label) = chosen.looks[0], max(looked)
-        if best - own.knn_accuracy > own.standard_error:
-            against = f"{best:.1%} against {own.knn_accuracy:.1%} on {own.images} images"
-            found.append(f"nearest neighbours would rather take {label} ({against})")
-    return found
-
-
-def _dropped(chosen: _Entrant, entrants: Sequence[_Entrant]) -> list[str]:
-    """Who was left behind after which look, and what the chosen one had on the same images."""
-    rungs: dict[int, list[tuple[str, float]]] = {}
-    for each in entrants:
-        if each.left == "probe" and each.probe is not None:
-            rungs.setdefault(each.probe.images, []).append((each.label, each.probe.loo_accuracy))
-    found = []
-    for images, behind in sorted(rungs.items()):
-        own = next((look.loo_accuracy for look in chosen.looks if look.images == images), None)
-        against = "" if own is None else f", where it had {own:.1%}"
-        behind.sort(key=lambda pair: -pair[1])
-        others = ", ".join(f"{label} {accuracy:.1%}" for label, accuracy in behind)
-        found.append(f"dropped after a look at {images} images{against}: {others}")
-    return found

@@ -24,7 +24,7 @@ def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> V
 
     Args:
         head: which images the frozen network with a head got right, [N].
-        deeper: which the one with thawed stages got right, [N].
+        deeper: which the one with thawed stages got right, [N]; see `without_luck`.
         name: what was trained, for the reason.
     """
     difference = deeper.astype(np.float64) - head.astype(np.float64)
@@ -34,3 +34,25 @@ def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> V
     points = f"{100 * gain:+.1f} points on {len(head)} validation images, standard error {100 * error:.1f}"
     reason = f"{name} is kept: {points}" if kept else f"the head alone is kept: {name} gives {points}"
     return Verdict(kept, gain, error, reason)
+
+
+def without_luck(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which validation images a training gets right whose epoch was chosen on other images, bool [N].
+
+    A training keeps the epoch that does best on these very images, and of many noisy scores the highest is
+    high by luck too. So the images are halved, class by class, and each half is judged at the epoch that is
+    best on the other one (two-fold cross-validation: Stone, "Cross-validatory choice and assessment of
+    statistical predictions", Journal of the Royal Statistical Society B 36, 1974).
+
+    Args:
+        answers: of each epoch, float32 [epochs, 2, N]: right (1) or wrong (0), and the loss.
+        labels: class indices, [N]; images of a class alternate between the halves in this order.
+    """
+    rank = np.argsort(np.argsort(labels, kind="stable"), kind="stable")
+    first = rank % 2 == 0
+    found = np.zeros(len(labels), bool)
+    for half in (first, ~first):
+        accuracy, loss = answers[:, :, ~half].mean(axis=2).T
+        best = np.lexsort((loss, -accuracy))[0]  # as the training chooses: ties go to the smaller loss
+        found[half] = answers[best, 0, half] > 0
+    return found

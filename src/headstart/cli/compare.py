@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar, table
+from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar, table, tracked
 from headstart.errors import OptionError
 
 
@@ -65,12 +65,14 @@ def command(sources: tuple[str, ...], as_json: bool, track: str | None, **option
         )
         with progress_bar() as bar:
             found = compare(sources[0], candidates, progress=bar, spent=process_age(), **options)
-    tracked = keeper.record(found) if keeper else None
     if as_json:
-        print_json(_facts(found) | ({"tracked": tracked} if tracked else {}))
+        where = tracked(keeper, found)
+        print_json(_facts(found) | ({"tracked": where} if where else {}))
         return
-    for line in [*lines(found), *([tracked] if tracked else [])]:
+    for line in lines(found):
         click.echo(line)
+    if where := tracked(keeper, found):
+        click.echo(where)
 
 
 _OF_GRID = ("scratch", "size", "taps", "views", "epochs", "architecture")

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar
+from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar, tracked
 
 
 @click.command()
@@ -76,12 +76,14 @@ def command(
     source = _corrected(images, corrections) if corrections else images
     with progress_bar() as bar:
         _, run = fit(source, candidates=names, progress=bar, spent=process_age(), **options)
-    tracked = keeper.record(run) if keeper else None
     if as_json:
-        print_json(run.to_dict() | ({"tracked": tracked} if tracked else {}))
+        where = tracked(keeper, run)
+        print_json(run.to_dict() | ({"tracked": where} if where else {}))
         return
-    for line in [*summary(run), *([tracked] if tracked else [])]:
+    for line in summary(run):
         click.echo(line)
+    if where := tracked(keeper, run):
+        click.echo(where)
 
 
 def _corrected(images: str, file: str) -> Any:

@@ -76,9 +76,29 @@ def lines(found: Any) -> list[str]:
     for row in {row.keep: row for row in reversed(found.rows)}.values():
         depth = "all" if row.depth == row.stages else row.depth
         shown.append(f"{row.keep}, e.g. {row.backbone} at {row.size} px, depth {depth}: {row.reason}")
-    shown += list(found.notes)
+    shown += [*_timed(found), *found.notes]
     cached = max((1 - row.missing for row in found.rows), default=0.0)
     if cached > 0:
         shown.append(f"up to {cached:.0%} of the features are cached already; the seconds count on them")
     shown.append(f"planning took {found.seconds:.1f} s")
+    return shown
+
+
+def _timed(found: Any) -> list[str]:
+    """Of each network that was timed now: milliseconds an image, by batch size and by stage."""
+    from headstart.plans.rows import nested
+
+    shown = []
+    for label, by_stage in found.stages.items():
+        timings = [timing for name, timing in found.prefixes if name == label]
+        names = list(by_stage)
+        whole = ", ".join(
+            f"{1e3 * each.seconds_per_image:.2g} in batches of {each.batch_size}"
+            for each in timings
+            if each.depth == len(names)
+        )
+        cuts = [names[timing.depth - 1] for timing in nested(timings)[:-1]]
+        how = f"timed up to {', '.join(cuts)} and in all; between those " if cuts else ""
+        stages = ", ".join(f"{name} {1e3 * seconds:.2g}" for name, seconds in by_stage.items())
+        shown.append(f"{label}, ms an image: {whole}; by stage {stages} ({how}split by multiply-adds)")
     return shown

@@ -38,7 +38,7 @@ def command(name: str | None, contains: str, sort: str, limit: int, calibration:
     """
     sweep(Path("runs"))  # what killed fits left half written
     if calibration:
-        _show_calibration(RunStore().select(contains=contains, limit=limit), as_json=as_json)
+        _show_calibration(RunStore().select(contains=contains), most=limit, as_json=as_json)
         return
     if name:
         run = RunStore().find(name)
@@ -64,15 +64,15 @@ def _accuracy(run: Run) -> float:
 _HEADER = ["run", "data", "backbone", "depth", "validation", "test", "seconds"]
 
 
-def _show_calibration(runs: list[Run], *, as_json: bool) -> None:
+def _show_calibration(runs: list[Run], *, most: int, as_json: bool) -> None:
     from headstart.plans.calibration import calibration
 
-    found = calibration(runs)
+    found = calibration(runs, most=most)
     if as_json:
         print_json(found.to_dict())
         return
     if found.median_absolute_error is None or found.share_inside is None:
-        click.echo("no run with a prediction yet; headstart fit DIR makes one")
+        click.echo("no whole run of this machine with a prediction yet; headstart fit DIR makes one")
         return
     rows = [
         [

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headstart.errors import HeadstartError
+
 if TYPE_CHECKING:
+    from headstart.comparisons import Comparison
+    from headstart.runs import Run
     from headstart.tracking import Tracker
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
@@ -24,6 +28,20 @@ def open_tracker(name: str | None) -> "Tracker | None":
     from headstart.tracking import tracker
 
     return tracker(name)
+
+
+def tracked(keeper: "Tracker | None", thing: "Run | Comparison") -> str | None:
+    """Write finished work to the tracker; its line, None without one.
+
+    By now the work is done and saved: a tracker that fails is a warning on stderr, and the result stands.
+    """
+    if keeper is None:
+        return None
+    try:
+        return keeper.record(thing)
+    except HeadstartError as error:
+        click.echo(f"headstart: not tracked, saved in {thing.path} all the same: {error}", err=True)
+        return None
 
 
 def print_json(value: Any) -> None:

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from headstart.dataset import Dataset, Sample
 from headstart.errors import DatasetError
 from headstart.features import FeatureCache, Progress, Wanted, extract
 from headstart.fitting import Prepared, prepare
+from headstart.fitting.foresight import Timed
 from headstart.images import View
 from headstart.runs import RunConfig, seconds_since
 from headstart.runtimes import Runtime
@@ -34,6 +35,7 @@ class Pass:
     cold: float
     cold_pixels: float
     measured: bool  # whether this pass itself was cold; else the seconds are projected from a sample
+    timed: Timed = field(default_factory=Timed)  # what had been computed just before, to foresee the pass
 
     def at(self, candidate: Candidate) -> Prepared:
         """The data set as the candidate's training reads it."""
@@ -51,17 +53,18 @@ class Pass:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        use = self.prepared.extraction.use
+        use, timed = self.prepared.extraction.use, self.timed
+        just_computed = min(use.hits, timed.use.misses)
         return {
             "backbone": self.network.name,
             "size": self.network.preprocess.size,
-            "seconds": self.prepared.seconds["features"],
+            "seconds": round(self.prepared.seconds["features"] + timed.seconds, 3),
             "cold_seconds": self.cold,
             "cold_pixels_seconds": self.cold_pixels,
             "measured": self.measured,
-            "hits": use.hits,
-            "misses": use.misses,
-            "bytes": use.bytes,
+            "hits": use.hits - just_computed,
+            "misses": use.misses + just_computed,
+            "bytes": use.bytes + timed.use.bytes,
         }
 
 
@@ -72,9 +75,12 @@ def look(
     config: RunConfig,
     runtime: Runtime,
     network: Backbone | None = None,
+    timed: Timed | None = None,
     progress: Progress | None = None,
 ) -> Pass:
     """Look at every image once, for all candidates of the group; ``network`` is theirs, loaded before.
+
+    ``timed`` is what was computed of the same images just before, to foresee how long this takes.
 
     Raises:
         DatasetError: no image is held out to compare on.
@@ -89,8 +95,9 @@ def look(
             f"{dataset.name}: no validation images, so nothing to compare on; raise --validation above 0"
         )
     pixels = replace(wanted, depth=0, also=(), pooled=False, taps=False)
-    measured = prepared.extraction.use.hits == 0
-    cold = prepared.seconds["features"]
+    timed = timed or Timed()
+    measured = prepared.extraction.use.hits <= timed.use.misses
+    cold = round(prepared.seconds["features"] + timed.seconds, 3)
     cold_pixels = 0.0
     if not measured:
         cold = project(dataset.samples, network, wanted=wanted, runtime=runtime)
@@ -98,7 +105,7 @@ def look(
         cold_pixels = (
             project(dataset.samples, network, wanted=pixels, runtime=runtime) if pretrained else cold
         )
-    return Pass(network, prepared, cold, cold_pixels, measured)
+    return Pass(network, prepared, cold, cold_pixels, measured, timed)
 
 
 def load_group(group: Sequence[Candidate]) -> Backbone:

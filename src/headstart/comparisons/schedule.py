@@ -10,10 +10,10 @@ from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
-from headstart.features import FeatureCache, Progress, missing_share
+from headstart.features import FeatureCache, missing_share
 from headstart.places import cache_folder
 from headstart.plans import Range, Rates, human_seconds, jobs
-from headstart.plans.budgets import CAREFUL
+from headstart.plans.budgets import CAREFUL, IMAGES_PER_CLASS, OutOfTime
 from headstart.plans.estimates import Estimate, add, to_range
 from headstart.runs import RunConfig
 from headstart.runtimes import Runtime
@@ -27,6 +27,9 @@ _AGAIN = 0.2
 
 SLOWER = 1.5
 """What a training takes beside others, over what it takes alone with all cores."""
+
+_RESERVE = 0.15
+"""Share by which the first training may take longer than foreseen without breaking the budget."""
 
 MOST_AT_ONCE = 4
 """Trainings beside each other; each has weights, gradients and momentum of its own in memory."""
@@ -225,18 +228,41 @@ class Deadline:
     started: float
     clock: Callable[[], float] = time.perf_counter
     skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     _took: dict[Candidate, float] = field(default_factory=dict)
     _foreseen: float = 0.0
     _actual: float = 0.0
 
-    def check(self) -> None:
-        """Stop what is going on when the time is up.
+    def leaves(self, seconds: float = 0.0) -> bool:
+        """Whether so much more fits."""
+        return self.budget is None or self.clock() - self.started + seconds <= self.budget
+
+    def check(self, phase: str, done: int, total: int) -> None:
+        """Stop a pass when the time is up.
 
         Raises:
             Over: it is.
         """
-        if self.budget is not None and self.clock() - self.started > self.budget:
+        if not self.leaves():
             raise Over
+
+    def first_pass(self, group: Sequence[Candidate], *, classes: int) -> Callable[[str, int, int], None]:
+        """What to ask during the first pass: it stops where a training of its images would no longer fit.
+
+        What it returns raises `OutOfTime`, with as many images as there are by then.
+        """
+        foreseen = self.schedule.forecast
+        training = min(foreseen.trainings[each].seconds for each in group)
+        thawed = any(each.depth < each.stages for each in group)
+        starting = foreseen.torch.seconds if thawed else 0.0
+
+        def check(phase: str, done: int, total: int) -> None:
+            if phase != "features" or not IMAGES_PER_CLASS * classes <= done < total:
+                return
+            if not self.leaves((1 + _RESERVE) * (starting + training * done / total)):
+                raise OutOfTime(done)
+
+        return check
 
     def allows(
         self,
@@ -255,18 +281,7 @@ class Deadline:
         needed = self.schedule.forecast.passes[group[0]].seconds
         if candidate is not None:
             needed = times * self._seconds(candidate)
-        later = sum(self._still(group, candidate)) if seed else 0.0
-        return self.clock() - self.started + needed + later <= self.budget
-
-    def watched(self, progress: Progress | None) -> Progress:
-        """A progress callback that stops its pass when the time is up."""
-
-        def told(phase: str, done: int, total: int) -> None:
-            if progress is not None:
-                progress(phase, done, total)
-            self.check()
-
-        return told
+        return self.leaves(needed + (sum(self._still(group, candidate)) if seed else 0.0))
 
     def note(self, candidate: Candidate, seconds: float) -> None:
         """A training is done."""
@@ -275,14 +290,18 @@ class Deadline:
         self._foreseen += self.schedule.forecast.trainings[candidate].seconds
 
     def skip(self, what: str) -> None:
-        """Remember what is left out."""
+        """Remember what the budget leaves out."""
         self.skipped.append(what)
 
-    def sentence(self) -> str:
-        """One line for people; empty where nothing was left out."""
-        said = [*self.schedule.left_out, *self.skipped]
-        why = "left out" if self.budget is None else f"budget {human_seconds(self.budget)}"
-        return f"{why}: {'; '.join(said)}" if said else ""
+    def fail(self, what: str) -> None:
+        """Remember what could not be done, which has nothing to do with the time."""
+        self.failed.append(what)
+
+    def notes(self) -> tuple[str, ...]:
+        """A line for people on what the budget left out, and one on what failed."""
+        cut = [*self.schedule.left_out, *self.skipped]
+        lines = [f"budget {human_seconds(self.budget or 0)}: {'; '.join(cut)}"] if cut else []
+        return (*lines, *([f"left out: {'; '.join(self.failed)}"] if self.failed else []))
 
     def _seconds(self, candidate: Candidate) -> float:
         if candidate in self._took:

@@ -4,26 +4,30 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from headstart import __version__
 from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.building import require_timm
 from headstart.comparisons import learning
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import settings_of
-from headstart.comparisons.passes import Pass, load_group, look
+from headstart.comparisons.passes import Pass, load_group, look, union
 from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.trials import Result, Settings, Trainer
 from headstart.comparisons.values import Candidate, Comparison, same_split, told_apart
 from headstart.dataset import Dataset, check_shares, read_dataset
 from headstart.errors import BackboneError, DatasetError, OptionError
-from headstart.features import Progress
+from headstart.features import CacheUse, Progress
 from headstart.fitting import HEADS, TAPS
+from headstart.fitting.foresight import Request, Timed, time_first
 from headstart.images import parse_views
-from headstart.plans import RateStore, parse_budget
+from headstart.plans import OutOfTime, RateStore, parse_budget
+from headstart.plans.budgets import beginning, interleaved
 from headstart.plans.clock import ending
 from headstart.plans.jobs import check_training
 from headstart.plans.observing import Watch
@@ -134,7 +138,8 @@ def compare(
         class_weights: "balanced" or None.
         out: the comparison's folder; None for ``comparisons/ID`` in the working directory.
         budget: seconds, or "30s", "2m", of the whole comparison: seeds and then candidates are left out to
-            keep it, which is a note of the comparison.
+            keep it, a training is stopped before its last epoch, and images are left out where nothing else
+            helps; which is a note of the comparison.
         spent: seconds that the caller's process ran before this call, where they count.
         progress: called with (phase, done, total).
 
@@ -153,7 +158,12 @@ def compare(
     path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
     check_place(path)
     limit = parse_budget(budget)
+    thawed = [candidate.name for candidate in candidates if candidate.depth < candidate.stages]
+    if thawed:
+        require_timm(f"training {thawed[0]}")
     dataset = read_dataset(source)
+    if limit is not None:
+        dataset = interleaved(dataset)  # of which any beginning can be compared on
     settings = Settings(
         dataset.name,
         select(runtime, precision=precision),
@@ -168,23 +178,56 @@ def compare(
     networks = {
         candidate: network for group in groups for network in [load_group(group)] for candidate in group
     }
+    timed = {}
+    if limit is not None:
+        left = limit + started - time.perf_counter()
+        timed = _time_unseen(dataset, groups, networks, settings=settings, left=left, progress=progress)
     schedule = _schedule(dataset, groups, networks=networks, settings=settings, budget=limit, started=started)
     predicted = schedule.predicted(spent=time.perf_counter() - started)
     deadline = Deadline(schedule, limit, started - ending(spent))
-    passes, results = _train_all(dataset, networks, settings=settings, deadline=deadline, progress=progress)
+    passes, results = _train_all(
+        dataset, networks, timed=timed, settings=settings, deadline=deadline, progress=progress
+    )
     comparison = _comparison(
         dataset, passes, results, comparison_id=comparison_id, path=path, started=started
     )
-    sentence = deadline.sentence()
     comparison = replace(
         comparison,
         predicted_seconds=predicted.to_dict(),
-        notes=(*((sentence,) if sentence else ()), *comparison.notes),
+        notes=(*deadline.notes(), *comparison.notes),
         settings=settings_of(settings.config(candidates[0], seed=0)),
     )
     comparison = _chosen(comparison, results)
     comparison = replace(comparison, seconds=seconds_since(started))
     return save_comparison(comparison, path=path)
+
+
+def _time_unseen(
+    dataset: Dataset,
+    groups: Groups,
+    networks: Mapping[Candidate, Backbone],
+    *,
+    settings: Settings,
+    left: float,
+    progress: Progress | None,
+) -> dict[Candidate, Timed]:
+    """Time some images with each network that was never timed here, as a fit does; by candidate."""
+    timed: dict[Candidate, Timed] = {}
+    share = left / len(groups)
+    for group in groups:
+        first = group[0]
+        request = Request(
+            dataset,
+            networks[first],
+            union(group, views=first.views),
+            settings.runtime,
+            settings.config(first, seed=0),
+            first.taps,
+        )
+        rates = RateStore().load()
+        found = time_first(request, rates=rates, missing=request.missing(), left=share, progress=progress)
+        timed |= dict.fromkeys(group, found)
+    return timed
 
 
 def _schedule(
@@ -215,47 +258,82 @@ def _train_all(
     dataset: Dataset,
     networks: Mapping[Candidate, Backbone],
     *,
+    timed: Mapping[Candidate, Timed],
     settings: Settings,
     deadline: Deadline,
     progress: Progress | None,
 ) -> tuple[list[Pass], list[Result]]:
-    """Every group's pass and trainings, as far as the time goes; the first training always ends."""
+    """Every group's pass and trainings, as far as the time goes; the first training always begins."""
     groups, seeds = deadline.schedule.groups, deadline.schedule.seeds
     total = sum(seeds if each.random else 1 for group in groups for each in group)
     passes: list[Pass] = []
     results: list[Result] = []
     for group in groups:
+        without = f"without {', '.join(candidate.name for candidate in group)}"
         if results and not deadline.allows(group):
-            deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
+            deadline.skip(without)
             continue
-        watch = Watch(deadline.watched(progress) if results else progress)
-        watch.begin("features")
-        config = settings.config(group[0], seed=0)
         try:
-            looked = look(
+            dataset, looked = _look(
                 dataset,
                 group,
-                config=config,
-                runtime=settings.runtime,
                 network=networks[group[0]],
-                progress=watch,
+                timed=timed.get(group[0]),
+                settings=settings,
+                deadline=deadline,
+                first=not results,
+                progress=progress,
             )
         except Over:
-            deadline.skip(f"without {', '.join(candidate.name for candidate in group)}")
+            deadline.skip(without)
             continue
         except (BackboneError, DatasetError, OptionError) as error:
             if not results:
                 raise
-            deadline.skip(f"without {', '.join(candidate.name for candidate in group)}: {error}")
+            deadline.fail(f"{without}: {error}")
             continue
         passes.append(looked)
-        rates = deadline.schedule.forecast.rates
-        RateStore().add(learning.of_pass(group, looked, config=config, watch=watch, rates=rates))
         same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
         count = _counter(progress, done=len(results), total=total)
         trainer = Trainer(group, looked, settings=settings, deadline=deadline)
         results += trainer.train(first=not results, count=count)
     return passes, results
+
+
+def _look(
+    dataset: Dataset,
+    group: Sequence[Candidate],
+    *,
+    network: Backbone,
+    timed: Timed | None,
+    settings: Settings,
+    deadline: Deadline,
+    first: bool,
+    progress: Progress | None,
+) -> tuple[Dataset, Pass]:
+    """One group's pass, and the images that all are trained on: the first pass may leave some out.
+
+    Raises:
+        Over: the time is up, and there are results already.
+    """
+    config, begun = settings.config(group[0], seed=0), time.perf_counter()
+    alarm = deadline.first_pass(group, classes=len(dataset.classes)) if first else deadline.check
+    watch = Watch(progress, alarm=alarm)
+    watch.begin("features")
+    find = partial(
+        look, group=group, config=config, runtime=settings.runtime, network=network, progress=watch
+    )
+    try:
+        looked = find(dataset, timed=timed)
+    except OutOfTime as stop:
+        used = f"{stop.done:,} of {len(dataset):,} images used"
+        deadline.skip(f"reading took longer than predicted, {used}")
+        dataset, watch.alarm = beginning(dataset, stop.done), None
+        computed = CacheUse(misses=stop.done * len(group[0].views))
+        return dataset, find(dataset, timed=Timed(computed, seconds_since(begun)))
+    rates = deadline.schedule.forecast.rates
+    RateStore().add(learning.of_pass(group, looked, config=config, watch=watch, rates=rates))
+    return dataset, looked
 
 
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -300,13 +378,24 @@ def _comparison(
         trials=tuple(result.trial for result in results),
         passes=tuple(p.to_dict() for p in passes),
         seconds=seconds_since(started),
-        notes=tuple(prepared.report.headline()),
+        notes=(*prepared.report.headline(), *([_BEST_EPOCH] if _keeps_best(results) else [])),
         versions={
             "headstart": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in ("numpy", "openvino", "pillow")},
         },
     )
+
+
+_BEST_EPOCH = (
+    "thawed trainings are shown at the epoch that did best on the validation images, which flatters them a "
+    "little beside heads alone"
+)
+
+
+def _keeps_best(results: Sequence[Result]) -> bool:
+    """Whether any training chose its epoch on the images that it is compared on."""
+    return any(each.trial.candidate.depth < each.trial.candidate.stages for each in results)
 
 
 def _chosen(comparison: Comparison, results: Sequence[Result]) -> Comparison:

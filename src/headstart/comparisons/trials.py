@@ -16,12 +16,15 @@ from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
 from headstart.errors import DatasetError, OptionError
 from headstart.fitting import Prepared, epochs_for, predict_images, train
-from headstart.fitting.training import Start, Stop
+from headstart.fitting.training import Start
 from headstart.plans import RateStore
 from headstart.plans.memory import Observation
 from headstart.plans.observing import Watch
 from headstart.runs import RunConfig
 from headstart.runtimes import Runtime
+
+_AHEAD = 1.3
+"""Epochs to look ahead: the next one, and what part of one the evaluation takes that follows."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,23 @@ class Result:
     """A trial, what it says of the test images, what its seconds teach.
 
     Of the test images only the first seed of the choice will show anything, so no other seed looks at them.
-    ``draws`` says whether its epochs drew random numbers of PyTorch's, as dropout does.
+    ``draws`` says whether its epochs drew random numbers of PyTorch's, as dropout does; ``whole`` whether the
+    time was enough for all of them.
     """
 
     trial: Trial
     test: metrics.Evaluation | None
     seen: tuple[Observation, ...] = ()
     draws: bool = True
+    whole: bool = True
 
 
 @dataclass(frozen=True)
 class _Work:
-    """One training with everything it needs made; ``start_seconds`` is what its start would take alone."""
+    """One training with everything it needs made; ``start_seconds`` is what its start would take alone.
+
+    ``interrupted`` is set when somebody wants all trainings to end.
+    """
 
     candidate: Candidate
     seed: int
@@ -90,7 +98,7 @@ class _Work:
     network: Backbone
     start: Start | None
     start_seconds: float
-    stop: Stop | None
+    interrupted: Event | None
 
 
 class Trainer:
@@ -107,7 +115,7 @@ class Trainer:
         """Every candidate with every seed; what fails or the time does not allow is left out and named.
 
         Args:
-            first: nothing has been trained yet, so that the first training ends whatever it takes.
+            first: nothing has been trained yet, so that the first training begins whatever it takes.
             count: called with the number of trainings that are done.
         """
         if any(candidate.depth < candidate.stages for candidate in self._group):
@@ -117,14 +125,16 @@ class Trainer:
             for candidate in self._group:
                 if candidate.whole in self._group and _is_all(self._shared.prepared, candidate):
                     continue  # no class has that many: the same training as on all images
+                seed = 0
                 try:
                     for found in self._seeds(candidate, needed=first and not results):
                         results.append(found)
+                        seed += 1
                         count(len(results))
                 except (DatasetError, OptionError) as error:
                     if first and not results:
                         raise
-                    self._deadline.skip(f"without {candidate.name}: {error}")
+                    self._deadline.fail(f"{_without(candidate, seed)}: {error}")
         finally:
             RateStore().add(each for result in results for each in result.seen)
         return results
@@ -135,6 +145,8 @@ class Trainer:
         if first is None:
             return
         yield first
+        if not first.whole:
+            return  # other seeds would be trained longer, or not at all
         seeds = range(1, self._deadline.schedule.seeds if candidate.random else 1)
         at_once = beside.at_once(len(seeds))
         if candidate.depth == candidate.stages or first.draws:
@@ -151,15 +163,15 @@ class Trainer:
             found = self._alone(candidate, seed=seeds[0], needed=False)
             return [] if found is None else [found]
         if not self._deadline.allows(self._group, candidate, seed=seeds[0], times=SLOWER):
-            self._skip(candidate, seeds[0])
+            self._deadline.skip(_without(candidate, seeds[0]))
             return []
         interrupted = Event()
-        works = [self._work(candidate, seed=seed, in_time=True, interrupted=interrupted) for seed in seeds]
+        works = [self._work(candidate, seed=seed, interrupted=interrupted) for seed in seeds]
         ended = beside.run(self._ended, works, interrupted=interrupted)
         results = []
         for seed, found in zip(seeds, ended, strict=True):
             if found is None:
-                self._skip(candidate, seed)
+                self._deadline.skip(_without(candidate, seed))
                 break
             results.append(_timed_as(first, found))
         return results
@@ -169,30 +181,25 @@ class Trainer:
         begun = time.perf_counter()
         found = None
         if needed or self._deadline.allows(self._group, candidate, seed=seed):
-            found = self._ended(self._work(candidate, seed=seed, in_time=not needed))
+            found = self._ended(self._work(candidate, seed=seed))
         if found is None:
-            self._skip(candidate, seed)
+            self._deadline.skip(_without(candidate, seed))
             return None
-        self._deadline.note(candidate, time.perf_counter() - begun)
+        if found.whole:
+            self._deadline.note(candidate, time.perf_counter() - begun)
         return found
 
-    def _skip(self, candidate: Candidate, seed: int) -> None:
-        self._deadline.skip(f"without {candidate.name}" + (f" from seed {seed} on" if seed else ""))
-
-    def _work(
-        self, candidate: Candidate, *, seed: int, in_time: bool, interrupted: Event | None = None
-    ) -> _Work:
+    def _work(self, candidate: Candidate, *, seed: int, interrupted: Event | None = None) -> _Work:
         config = self._settings.config(candidate, seed=seed)
         prepared = limit_images(self._shared.at(candidate), per_class=candidate.images, seed=seed)
         network = _network(candidate, self._shared, seed=seed)
         start, start_seconds = None, 0.0
         if candidate.depth < candidate.stages:
             start, start_seconds = self._starts.of(candidate, prepared, network=network, config=config)
-        stop = _stopper(self._deadline, interrupted) if in_time else None
-        return _Work(candidate, seed, config, prepared, network, start, start_seconds, stop)
+        return _Work(candidate, seed, config, prepared, network, start, start_seconds, interrupted)
 
     def _ended(self, work: _Work) -> Result | None:
-        """One training, or None where the time was up before its last epoch."""
+        """One training, or None where the time was up before its last epoch and it is not kept."""
         try:
             return self._train(work)
         except Over:
@@ -202,6 +209,7 @@ class Trainer:
         candidate, prepared = work.candidate, work.prepared
         watch = Watch()
         watch.begin("epochs")
+        stop = _Stop(self._deadline, watch, keep=work.seed == 0, interrupted=work.interrupted)
         begun = time.perf_counter()
         trained = train(
             prepared,
@@ -209,7 +217,7 @@ class Trainer:
             config=work.config,
             taps=candidate.taps,
             progress=watch,
-            stop=work.stop,
+            stop=stop,
             start=work.start,
             resumable=False,  # or its seconds would be those of the rest
         )
@@ -218,7 +226,7 @@ class Trainer:
         evaluations = dict(_evaluations(prepared, trained, splits=splits))
         found, predicted, evaluate_seconds = evaluations["validation"]
         trial = Trial(
-            candidate=candidate,
+            candidate=self._labelled(candidate, stop),
             seed=work.seed,
             images=len(prepared.images("train")),
             predicted=predicted,
@@ -233,10 +241,11 @@ class Trainer:
             },
             history=pace.timed(trained.history, watch.epochs, begun=begun - work.start_seconds),
         )
+        done = replace(work.config, epochs=len(trained.history)) if stop.said else work.config
         seen = learning.of_training(
             candidate,
             prepared,
-            config=work.config,
+            config=done,
             train_seconds=train_seconds,
             evaluate_seconds=sum(each[2] for each in evaluations.values()),
             evaluated=sum(len(prepared.images(split)) for split in evaluations),
@@ -244,7 +253,18 @@ class Trainer:
             rates=self._deadline.schedule.forecast.rates,
         )
         test = evaluations["test"][0] if "test" in evaluations else None
-        return Result(trial, test, tuple(seen), trained.draws)
+        return Result(trial, test, tuple(seen), trained.draws, whole=not stop.said)
+
+    def _labelled(self, candidate: Candidate, stop: "_Stop") -> Candidate:
+        """The candidate; one that was stopped says so wherever its name stands."""
+        if not stop.said:
+            return candidate
+        self._deadline.skip(f"{candidate.name}: stopped after {stop.said}")
+        return replace(candidate, label=f"{candidate.whole.name}, {stop.said}")
+
+
+def _without(candidate: Candidate, seed: int) -> str:
+    return f"without {candidate.name}" + (f" from seed {seed} on" if seed else "")
 
 
 def _timed_as(first: Result, found: Result) -> Result:
@@ -267,19 +287,30 @@ def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
     return len(limited.images("train")) == len(prepared.images("train"))
 
 
-def _stopper(deadline: Deadline, interrupted: Event | None) -> Stop | None:
-    """What the training loops ask after each epoch: it ends them by raising `Over`, when the time is up."""
-    if deadline.budget is None and interrupted is None:
-        return None
+@dataclass
+class _Stop:
+    """What the training loops ask after each epoch: whether the time is up.
 
-    def stop(done: int, total: int) -> bool:
-        if interrupted is not None and interrupted.is_set():
+    A first seed is kept with the epochs that it has and labelled so. Another one is given up, by raising
+    `Over`: an average over seeds that were trained for different times would mean nothing.
+    """
+
+    deadline: Deadline
+    watch: Watch
+    keep: bool
+    interrupted: Event | None
+    said: str = ""  # after how many epochs it stopped; empty where it did not
+
+    def __call__(self, done: int, total: int) -> bool:
+        """Whether to stop with what there is; looks one epoch ahead."""
+        if self.interrupted is not None and self.interrupted.is_set():
             raise Over
-        if done < total:
-            deadline.check()
-        return False
-
-    return stop
+        if done >= total or self.deadline.leaves(_AHEAD * (self.watch.pace("epochs") or 0.0)):
+            return False
+        if not self.keep:
+            raise Over
+        self.said = f"{done} of {total} epochs"
+        return True
 
 
 def _evaluations(

@@ -6,16 +6,18 @@ The steps, each of which a caller may take alone: `prepare` looks at every image
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from headstart.choice import Outlook
 from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import RunError
 from headstart.features import CacheUse, Progress
-from headstart.fitting.attempt import Fitted, make
+from headstart.fitting.attempt import Fitted, make, worth_trying
+from headstart.fitting.foresight import foresee_choosing
 from headstart.fitting.options import HEADS, TAPS, Options
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
@@ -24,7 +26,10 @@ from headstart.fitting.scores import Scores, score
 from headstart.fitting.training import Trained, predict_images, train
 from headstart.plans import parse_budget
 from headstart.plans.clock import ending
+from headstart.plans.estimates import Range
 from headstart.plans.jobs import epochs_for
+from headstart.plans.memory import machine_digits
+from headstart.plans.observing import Watch
 from headstart.runs import (
     RUN_FILE,
     Run,
@@ -130,10 +135,23 @@ def fit(
     listing = seconds_since(called)
     limit = parse_budget(budget)
     engine = select(runtime, precision=precision)
-    picked = None
+    picked, predicted = None, None
+
+    def expect(found: Outlook) -> None:
+        """A choice is about to begin: predict all of the command."""
+        nonlocal predicted
+        requests = options.requests(dataset, found, runtime=engine)
+        predicted = foresee_choosing(
+            found.seconds,
+            [(each, worth_trying(each, epochs=options.deeper_epochs)) for each in requests],
+            budget=limit,
+            spent=time.perf_counter() - started + ending(spent),
+        )
+        Watch(progress).expect(predicted[0])
+
     if options.chooses:
         left = None if limit is None else limit + started - time.perf_counter()
-        picked = options.choose(dataset, runtime=engine, seconds=left, progress=progress)
+        picked = options.choose(dataset, runtime=engine, seconds=left, expect=expect, progress=progress)
     network, name = (picked.backbone, picked.candidate.name) if picked else (options.load(), str(backbone))
     request = options.request(dataset, network, name=name, runtime=engine)
     fitted = make(
@@ -151,7 +169,14 @@ def fit(
     }
     seconds["check"] = round(seconds["check"] + listing, 3)
     reasons = (*(picked.reasons if picked else ()), *options.idle(request.config))
-    classifier, run = _finish(fitted, reasons=reasons, out=out, seconds=seconds, started=started)
+    classifier, run = _finish(
+        fitted,
+        predicted=predicted or (fitted.predicted, fitted.predicted_phases),
+        reasons=reasons,
+        out=out,
+        seconds=seconds,
+        started=started,
+    )
     fitted.learn(dict(run.seconds))
     return classifier, run
 
@@ -159,6 +184,7 @@ def fit(
 def _finish(
     fitted: Fitted,
     *,
+    predicted: tuple[Range, Mapping[str, float]],
     reasons: tuple[str, ...],
     out: str | Path | None,
     seconds: dict[str, float],
@@ -189,8 +215,10 @@ def _finish(
         )
         run = replace(
             run,
-            predicted_seconds=fitted.predicted.to_dict(),
-            predicted_phases=fitted.predicted_phases,
+            predicted_seconds=predicted[0].to_dict(),
+            predicted_phases={phase: round(each, 3) for phase, each in predicted[1].items()},
+            whole=fitted.whole,
+            machine=machine_digits(),
             notes=(*reasons, *fitted.notes, *run.notes, *checked.notes),
         )
         (folder / RUN_FILE).write_text(

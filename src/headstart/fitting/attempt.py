@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
-from headstart.choice.freezing import FEWEST_IMAGES, judge
+from headstart.choice.freezing import FEWEST_IMAGES, judge, without_luck
 from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
 from headstart.fitting.foresight import PATIENCE, Foresight, Request, foresee
@@ -56,10 +56,15 @@ class Fitted:
         return self.attempts[0].foresight.predicted
 
     @property
+    def whole(self) -> bool:
+        """Whether all was done that was predicted, by this very command."""
+        seen = [each.foresight for each in self.attempts]
+        return not any(each.cut_short or each.watch.resumed for each in seen)
+
+    @property
     def predicted_phases(self) -> dict[str, float]:
         """Of them by phase, what was to come."""
-        phases = self.attempts[0].foresight.phases
-        return {name: round(seconds, 3) for name, seconds in phases.items()}
+        return self.attempts[0].foresight.phases
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -94,14 +99,11 @@ def make(
     progress: Progress | None,
 ) -> Fitted:
     """Train what is asked for and, given epochs for it, the last stages too where that pays."""
-    config = request.config
-    _, held_out = split_sizes(request.dataset, validation=config.validation, test=0.0)
-    worth = deeper_epochs is not None and not why_not_deeper(request.backbone, held_out)
     foresight = foresee(
         request,
         budget=budget,
         started=started,
-        also=deeper_request(request, epochs=deeper_epochs or 1) if worth else None,
+        also=worth_trying(request, epochs=deeper_epochs),
         progress=progress,
     )
     first = attempt(foresight, strict=strict)
@@ -129,6 +131,14 @@ def attempt(foresight: Foresight, *, strict: bool) -> Attempt:
     seconds = {**prepared.seconds, "train": seconds_since(begun)}
     config = replace(config, taps=trained.taps)
     return Attempt(foresight, prepared, trained, config, seconds)
+
+
+def worth_trying(request: Request, *, epochs: int | None) -> Request | None:
+    """What will be tried after this fit; None where nothing deeper is asked for or can be judged."""
+    _, held_out = split_sizes(request.dataset, validation=request.config.validation, test=0.0)
+    if epochs is None or why_not_deeper(request.backbone, held_out):
+        return None
+    return deeper_request(request, epochs=epochs)
 
 
 def deeper_request(request: Request, *, epochs: int) -> Request:
@@ -200,10 +210,16 @@ def why_not_deeper(backbone: Backbone, validation_images: int) -> str:
 
 
 def _right(made: Attempt) -> NDArray[np.bool_]:
-    """Which validation images an attempt got right, in the order of their content."""
+    """Which validation images an attempt got right, in the order of their content.
+
+    Of a training in epochs, without the luck of the one that did best on these images.
+    """
     images = made.prepared.images("validation")
     order = np.argsort([made.prepared.extraction.hashes[i] for i in images], kind="stable")
-    images = images[order]
-    probabilities = predict_images(made.prepared, made.trained, images=images)
-    found: Any = probabilities.argmax(axis=1) == made.prepared.labels(images)
+    labels = made.prepared.labels(images)
+    answers = made.trained.answers
+    if answers is not None:
+        return without_luck(answers[:, :, order], labels[order])
+    probabilities = predict_images(made.prepared, made.trained, images=images[order])
+    found: Any = probabilities.argmax(axis=1) == labels[order]
     return np.asarray(found, dtype=bool)

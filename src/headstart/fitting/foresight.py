@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from headstart.backbones import Backbone
@@ -73,6 +73,16 @@ class Request:
             missing=missing,
         )
         return replace(job, compiled=jobs.is_compiled(job, rates))
+
+    def missing(self) -> float:
+        """Share of the images whose features are not in the cache, from a sample."""
+        return missing_share(
+            self.dataset.samples,
+            self.backbone,
+            wanted=self.wanted,
+            runtime=self.runtime,
+            cache=FeatureCache(cache_folder()),
+        )
 
     def with_settings(self, settings: Settings) -> "Request":
         """The same fit with what a budget leaves of it."""
@@ -198,12 +208,9 @@ class Foresight:
 
     def stop_training(self, done: int, total: int) -> bool:
         """Asked after each epoch: whether another one would break the budget."""
-        mark = self.watch.marks.get("epochs")
-        if self.budget is None or mark is None or mark.first is None or done >= total:
+        each = self.watch.pace("epochs")
+        if self.budget is None or each is None or done >= total:
             return False
-        now = self.watch.clock()
-        first, first_done = mark.first
-        each = (now - first) / (done - first_done) if done > first_done else now - mark.begun
         closing = add(jobs.estimates(self.job, self.rates, phases=_CLOSING_PHASES)).seconds
         if self.elapsed + (1 + _RESERVE) * (each + closing) <= self.budget:
             return False
@@ -268,15 +275,14 @@ def foresee(
     if budget is not None:
         request = replace(request, dataset=interleaved(request.dataset))
     rates = RateStore().load()
-    missing = _missing(request)
+    missing = request.missing()
+    left = None if budget is None else budget - (clock() - started)
+    timed = time_first(request, rates=rates, missing=missing, left=left, progress=progress, clock=clock)
+    probed, probe_seconds = timed.use, timed.seconds
+    if timed.seconds:
+        rates = RateStore().load()
+        missing *= 1 - _PROBE_IMAGES / len(request.dataset)
     job = request.job(missing=missing, rates=rates)
-    probed, probe_seconds, before = CacheUse(), 0.0, clock()
-    left = None if budget is None else budget - (before - started)
-    if missing and _worth_a_probe(job, rates, left=left):
-        rates, probed = _probe(request, job, rates=rates, progress=progress, clock=clock)
-        probe_seconds = round(clock() - before, 3)
-        missing *= 1 - _PROBE_IMAGES / job.images
-        job = request.job(missing=missing, rates=rates)
     notes: tuple[str, ...] = ()
     spent = clock() - started
     if budget is not None:
@@ -285,20 +291,9 @@ def foresee(
     parts = _estimates(job, rates, probed=probe_seconds > 0)
     phases = dict(jobs.phase_seconds(job, rates))
     if also is not None:
-        deeper = also.job(missing=_missing(also), rates=rates)
-        more = add(jobs.estimates(deeper, rates, phases=_OF_DEEPER))
-        allowed = PATIENCE if budget is None else max(0.0, budget - spent - add(parts).seconds)
-        share = min(1.0, allowed / more.seconds) if more.seconds else 0.0
-        if budget is not None or share == 1.0:  # else it will not be tried; a budget may cut it
-            parts.append(more.times(share))
-            for phase, seconds in jobs.phase_seconds(deeper, rates).items():
-                if phase in _OF_DEEPER:
-                    phases[phase] = phases.get(phase, 0.0) + share * seconds
+        _add_deeper(parts, phases, also, missing=also.missing(), rates=rates, budget=budget, spent=spent)
     rest = add(parts)
-    corrected = jobs.corrected(rest, rates)
-    predicted = to_range(corrected, spent=spent)
-    factor = corrected.seconds / rest.seconds if rest.seconds > 0 else 1.0
-    phases = {phase: factor * seconds for phase, seconds in phases.items()}
+    predicted, phases = _corrected(rest, phases, rates=rates, spent=spent)
     phases["features"] = phases.get("features", 0.0) + probe_seconds
     watch.expect(predicted)
     return Foresight(
@@ -318,22 +313,80 @@ def foresee(
     )
 
 
+def _add_deeper(
+    parts: list[Estimate],
+    phases: dict[str, float],
+    also: Request,
+    *,
+    missing: float,
+    rates: Rates,
+    budget: float | None,
+    spent: float,
+) -> None:
+    """Add the training that will be tried after the one that these are the parts of, where it will be."""
+    deeper = also.job(missing=missing, rates=rates)
+    more = add(jobs.estimates(deeper, rates, phases=_OF_DEEPER))
+    allowed = PATIENCE if budget is None else max(0.0, budget - spent - add(parts).seconds)
+    share = min(1.0, allowed / more.seconds) if more.seconds else 0.0
+    if budget is None and share < 1.0:
+        return  # it will not be tried; a budget would cut it
+    parts.append(more.times(share))
+    for phase, seconds in jobs.phase_seconds(deeper, rates).items():
+        if phase in _OF_DEEPER:
+            phases[phase] = phases.get(phase, 0.0) + share * seconds
+
+
+def _corrected(
+    rest: Estimate, phases: dict[str, float], *, rates: Rates, spent: float
+) -> tuple[Range, dict[str, float]]:
+    """Seconds of the whole command, and by phase of what is to come, as past errors correct them."""
+    corrected = jobs.corrected(rest, rates)
+    factor = corrected.seconds / rest.seconds if rest.seconds > 0 else 1.0
+    return to_range(corrected, spent=spent), {phase: factor * each for phase, each in phases.items()}
+
+
+def foresee_choosing(
+    choice: Estimate,
+    requests: Sequence[tuple[Request, Request | None]],
+    *,
+    budget: float | None,
+    spent: float,
+) -> tuple[Range, dict[str, float]]:
+    """Predict a command that first chooses one of some networks: of the whole, and by phase.
+
+    Which one it will be is not known, so the mean of their fits is taken. The choice leaves the features of
+    the chosen one in the cache.
+
+    Args:
+        choice: what choosing takes.
+        requests: the fits between which it chooses, each with what would be tried after it.
+        budget: seconds of the whole command; None for no limit.
+        spent: of them, those that are gone.
+    """
+    rates = RateStore().load()
+    share, parts, phases = 1 / len(requests), [choice], {"choice": choice.seconds}
+    for request, also in requests:
+        job = request.job(missing=0.0, rates=rates)
+        own, by_phase = jobs.estimates(job, rates), dict(jobs.phase_seconds(job, rates))
+        if also is not None:
+            gone = spent + choice.seconds
+            _add_deeper(own, by_phase, also, missing=1.0, rates=rates, budget=budget, spent=gone)
+        parts += [each.times(share) for each in own]
+        for phase, seconds in by_phase.items():
+            phases[phase] = phases.get(phase, 0.0) + share * seconds
+    rest = add(parts)
+    if budget is not None and rest.seconds > CAREFUL * budget - spent:  # then all of it is cut to fit
+        kept = max(0.0, CAREFUL * budget - spent) / rest.seconds
+        rest, phases = rest.times(kept), {phase: kept * each for phase, each in phases.items()}
+    return _corrected(rest, phases, rates=rates, spent=spent)
+
+
 def _estimates(job: jobs.Job, rates: Rates, *, probed: bool) -> list[Estimate]:
     """All steps; what only a probe has timed is known no better than a probe can know it."""
     features = jobs.estimates(job, rates, phases=_FEATURE_PHASES)
     if probed:
         features = [Estimate(each.seconds, math.hypot(each.spread, _PROBE_SPREAD)) for each in features]
     return features + jobs.estimates(job, rates, phases=_BEYOND_FEATURES)
-
-
-def _missing(request: Request) -> float:
-    return missing_share(
-        request.dataset.samples,
-        request.backbone,
-        wanted=request.wanted,
-        runtime=request.runtime,
-        cache=FeatureCache(cache_folder()),
-    )
 
 
 def _worth_a_probe(job: jobs.Job, rates: Rates, *, left: float | None) -> bool:
@@ -346,15 +399,38 @@ def _worth_a_probe(job: jobs.Job, rates: Rates, *, left: float | None) -> bool:
     return expected > _PROBE_FROM
 
 
-def _probe(
+@dataclass(frozen=True)
+class Timed:
+    """What timing the first images took, and put into the cache; nothing where it was not worth it."""
+
+    use: CacheUse = field(default_factory=CacheUse)
+    seconds: float = 0.0
+
+
+def time_first(
     request: Request,
-    job: jobs.Job,
     *,
     rates: Rates,
+    missing: float,
+    left: float | None,
     progress: Progress | None,
-    clock: Callable[[], float],
-) -> tuple[Rates, CacheUse]:
-    """Time the first images: they go into the cache, so that the fit finds them done."""
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timed:
+    """Time some images with a network that was never timed here and will take long; it is remembered.
+
+    Their features go into the cache, so that the pass finds them done.
+
+    Args:
+        request: what will be looked at.
+        rates: what this machine took before.
+        missing: share of the images whose features are not in the cache.
+        left: seconds that are left of a budget; None without one.
+        progress: the caller's callback.
+        clock: seconds; a test passes its own.
+    """
+    job = request.job(missing=missing, rates=rates)
+    if not missing or not _worth_a_probe(job, rates, left=left):
+        return Timed()
     few = spread(request.dataset.samples, _PROBE_IMAGES)
     watch = Watch(progress, clock)
     watch.begin("features")
@@ -367,11 +443,11 @@ def _probe(
         cache=FeatureCache(cache_folder()),
         progress=watch,
     )
-    outcome = Outcome({"features": clock() - begun}, hits=found.use.hits, misses=found.use.misses)
+    seconds = clock() - begun
+    outcome = Outcome({"features": seconds}, hits=found.use.hits, misses=found.use.misses)
     part = replace(job, images=len(few), missing=float(len(few)))
-    store = RateStore()
-    store.add(observations(part, outcome, watch, rates=rates))
-    return store.load(), found.use
+    RateStore().add(observations(part, outcome, watch, rates=rates))
+    return Timed(found.use, round(seconds, 3))
 
 
 def _within(

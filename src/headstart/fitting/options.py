@@ -1,11 +1,12 @@
 """What a fit is asked for: checked, and turned into a request once the data and the network are known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.backbones import Backbone, load_backbone
-from headstart.choice import BackboneChoice, choose_backbone
+from headstart.backbones.building import require_timm
+from headstart.choice import BackboneChoice, Outlook, choose_backbone
 from headstart.dataset import Dataset, check_shares
 from headstart.errors import OptionError
 from headstart.features import Progress, Wanted
@@ -80,7 +81,13 @@ class Options:
         return self.head == "ridge" and self.taps != "last"
 
     def choose(
-        self, dataset: Dataset, *, runtime: Runtime, seconds: float | None, progress: Progress | None
+        self,
+        dataset: Dataset,
+        *,
+        runtime: Runtime,
+        seconds: float | None,
+        expect: Callable[[Outlook], None],
+        progress: Progress | None,
     ) -> BackboneChoice:
         """The backbone that suits the images, among the candidates; ``seconds`` are left of the budget."""
         return choose_backbone(
@@ -94,6 +101,7 @@ class Options:
             class_weights=self.class_weights,
             allowance=None if seconds is None else _CHOICE_SHARE * seconds,
             progress=progress,
+            expect=expect,
         )
 
     def load(self) -> Backbone:
@@ -106,11 +114,28 @@ class Options:
             seed=self.seed,
         )
 
+    def requests(self, dataset: Dataset, found: Outlook, *, runtime: Runtime) -> list[Request]:
+        """The fits of those networks among which one will be chosen, as far as they can be.
+
+        Raises:
+            OptionError: none of them can be.
+        """
+        requests, refusal = [], None
+        for candidate, network in found.candidates:
+            try:
+                requests.append(self.request(dataset, network, name=candidate.name, runtime=runtime))
+            except OptionError as error:
+                refusal = error
+        if refusal is not None and not requests:
+            raise refusal
+        return requests
+
     def request(self, dataset: Dataset, network: Backbone, *, name: str, runtime: Runtime) -> Request:
         """The fit of this network on these images.
 
         Raises:
             OptionError: the network has no such depth, or its stages cannot be thawed.
+            MissingExtra: stages are to be thawed, and what trains them is not installed.
         """
         stages = len(network.stages)
         depth = 0 if self.scratch else network.depth("all" if self.freeze == "auto" else self.freeze)
@@ -119,6 +144,8 @@ class Options:
                 f"freeze={self.freeze}: the stages of backbone {network.name} are a Keras model's and stay "
                 "frozen here; take freeze=all, or thaw them in Keras and train with headstart.keras.fit"
             )
+        if depth < stages:
+            require_timm(f"freeze={self.freeze}: training stages of {network.name}")
         wanted = Wanted(
             depth=depth,
             views=parse_views(self.views),

@@ -45,6 +45,7 @@ class Trained:
     notes: tuple[str, ...] = ()
     tail: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
     draws: bool = False  # whether its epochs drew PyTorch's random numbers, see `headstart.tail.TailResult`
+    answers: NDArray[np.float32] | None = None  # of each epoch about each validation image, see there
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,14 @@ def train_thawed(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     facts = {**start.head.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}
-    return Trained(result.head, history=result.history, fit=facts, tail=result.tail, draws=result.draws)
+    return Trained(
+        result.head,
+        history=result.history,
+        fit=facts,
+        tail=result.tail,
+        draws=result.draws,
+        answers=result.answers,
+    )
 
 
 def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":

@@ -7,6 +7,7 @@ from typing import Any
 
 from headstart.plans.clock import ending
 from headstart.plans.estimates import Range, from_dict
+from headstart.plans.memory import machine_digits
 from headstart.runs import Run
 
 
@@ -63,12 +64,18 @@ class Calibration:
         }
 
 
-def calibration(runs: Iterable[Run]) -> Calibration:
-    """Of those runs that stored a prediction; the actual seconds include the end of the process."""
-    found = []
+def calibration(runs: Iterable[Run], *, most: int | None = None) -> Calibration:
+    """Of the first so many runs that can be compared with what was predicted of them.
+
+    Those are whole runs of this machine with a prediction, as the next predictions learn from them. Runs of
+    earlier versions do not say on which machine they were; they count. The actual seconds include the end of
+    the process.
+    """
+    found, here = [], machine_digits()
     for run in runs:
         predicted = from_dict(run.predicted_seconds)
-        if predicted is not None and predicted.median > 0:
-            actual = run.seconds["total"] + ending(run.seconds.get("startup", 0.0))
-            found.append(Comparison(run.id, predicted, round(actual, 3)))
-    return Calibration(tuple(found))
+        if predicted is None or predicted.median <= 0 or not run.whole or run.machine not in ("", here):
+            continue
+        actual = run.seconds["total"] + ending(run.seconds.get("startup", 0.0))
+        found.append(Comparison(run.id, predicted, round(actual, 3)))
+    return Calibration(tuple(found[:most]))

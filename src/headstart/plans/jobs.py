@@ -19,6 +19,9 @@ from headstart.runs import RunConfig
 PREFIX_RATE = {"bf16": 6e10, "f32": 3e10}
 """Multiply-adds a second of a prefix."""
 
+COMPILE, LOAD = 0.5, 0.12
+"""Seconds to make a network ready: to compile it, or to load what was compiled before."""
+
 TRAIN_RATE = 1.2e10
 """Multiply-adds a second of a training loop on small batches."""
 
@@ -130,7 +133,7 @@ def describe(
     macs = sum(stage.multiply_adds for stage in (stages if runs_everything else stages[:depth]))
     widths = [tap.width(backbone) for tap in backbone.taps()]
     return Job(
-        data=f"{config.data} {backbone.preprocess.resized_side}",
+        data=data_key(config.data, backbone),
         images=len(dataset),
         missing=missing * len(dataset),
         training=training,
@@ -168,6 +171,11 @@ def _stored(backbone: Backbone, wanted: Wanted) -> int:
     if wanted.depth == len(backbone.stages):
         return 0
     return cache_bytes(backbone, wanted=wanted, images=1) // len(wanted.views)
+
+
+def data_key(data: str, backbone: Backbone) -> str:
+    """Names images as they are decoded for a network."""
+    return f"{data} {backbone.preprocess.resized_side}"
 
 
 def network_key(backbone: Backbone, *, wanted: Wanted, runtime: str, precision: str) -> str:
@@ -271,7 +279,7 @@ def _feature_steps(job: Job, rates: Rates) -> list[Step]:
 
 def open_step(job: Job) -> Step:
     """Compiling the network, or loading what was compiled before."""
-    kind, base = ("loaded", 0.12) if job.compiled else ("compiled", 0.5)
+    kind, base = ("loaded", LOAD) if job.compiled else ("compiled", COMPILE)
     return Step("features", "open", f"{job.network} {kind}", base, 0.5)
 
 
@@ -287,7 +295,12 @@ def decode_base(job: Job) -> float:
 
 def prefix_base(job: Job) -> float:
     """Seconds to run the frozen stages over all views of one image."""
-    return job.views * job.prefix_macs / PREFIX_RATE.get(job.precision, 3e10)
+    return job.views * job.prefix_macs / prefix_rate(job.precision)
+
+
+def prefix_rate(precision: str) -> float:
+    """Multiply-adds a second of a prefix in this precision."""
+    return PREFIX_RATE.get(precision, PREFIX_RATE["f32"])
 
 
 def pass_base(job: Job) -> float:

@@ -5,6 +5,7 @@ measured seconds to that base, so that one observation of a network at 128 px al
 160 px, and about another network, where nothing better is known.
 """
 
+import hashlib
 import math
 import os
 import platform
@@ -74,9 +75,19 @@ _FORMULAS = 2
 
 
 def machine() -> str:
-    """What a ratio belongs to; a home folder may be shared between machines."""
+    """Names this machine and the cores that are given to it; a home folder may be shared between several."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.node()} {platform.machine()} {cores} formulas {_FORMULAS}"
+    return f"{platform.node()} {platform.machine()} {cores}"
+
+
+def machine_digits() -> str:
+    """The same in hex digits: a run may be given away, and need not say what a computer is called."""
+    return hashlib.blake2b(machine().encode(), digest_size=8).hexdigest()
+
+
+def _owner() -> str:
+    """What a ratio belongs to."""
+    return f"{machine()} formulas {_FORMULAS}"
 
 
 class Rates:
@@ -171,14 +182,14 @@ class RateStore:
         query = "SELECT quantity, key, ratio FROM observations WHERE machine = ? ORDER BY at DESC LIMIT 4000"
         try:
             with self._connection() as connection:
-                rows = connection.execute(query, (machine(),)).fetchall()
+                rows = connection.execute(query, (_owner(),)).fetchall()
         except RunError:
             return []
         return [Observation(*row) for row in rows]
 
     def add(self, observations: Iterable[Observation]) -> None:
         """Remember; a read-only home costs later predictions their sharpness and nothing else."""
-        now, name = time.time(), machine()
+        now, name = time.time(), _owner()
         rows = [(name, seen.quantity, seen.key, seen.ratio, now) for seen in observations if seen.ratio > 0]
         if not rows:
             return

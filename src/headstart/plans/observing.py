@@ -79,6 +79,14 @@ class Watch:
         if self.alarm is not None:
             self.alarm(phase, done, total)
 
+    def pace(self, phase: str) -> float | None:
+        """Seconds that one piece of work takes by now; after the first alone its start counts with it."""
+        mark = self.marks.get(phase)
+        if mark is None or mark.first is None or mark.last is None:
+            return None
+        (first, first_done), (last, done) = mark.first, mark.last
+        return (last - first) / (done - first_done) if done > first_done else last - mark.begun
+
     @property
     def resumed(self) -> bool:
         """Whether the epochs went on from where another process had left them."""

@@ -339,36 +339,38 @@ def _time_decoding(request: _Request, job: jobs.Job) -> None:
 def _time_prefix(requests: Sequence[_Request]) -> None:
     """The whole network at two batch sizes, then half of it, to see how its time spreads over the stages.
 
-    Extraction runs the whole network at every depth: behind the cut for the vector that a head starts from.
+    Rows rest on the whole network in the batches of a pass: extraction runs all of it at every depth, behind
+    the cut for the vector that a head starts from. The other timings are for people, as far as time allows.
     """
     request = requests[0]
-    session, backbone = request.session, request.backbone
-    stages, pixels = len(backbone.stages), _pixels(request)
-    trials = [(stages, BATCH_SIZE), (stages, _SMALL_BATCH), (stages // 2, BATCH_SIZE)]
-    found: list[PrefixTiming] = []
-    for depth, batch_size in trials:
-        if found and not _affordable(request, _prefix_cost(request, batch_size=batch_size)):
-            break
-        timing = time_prefix(
-            backbone,
-            pixels,
-            runtime=session.runtime,
-            depth=depth,
-            taps=request.wanted.taps and depth == stages,
-            batch_size=batch_size,
-            clock=session.clock,
-        )
-        found.append(timing)
-    session.prefixes += [(request.label, timing) for timing in found]
-    session.stages[request.label] = stage_seconds(backbone, found)
-    whole = found[0]
+    session, stages = request.session, len(request.backbone.stages)
+    whole = _timing(request, depth=stages, batch_size=BATCH_SIZE)
     for each in requests:
         job = each.job(missing=1.0)
         session.learn(
             Observation("prefix", job.network, whole.seconds_per_image * job.views / jobs.prefix_base(job)),
         )
     job = request.job(missing=1.0)
-    session.learn(Observation("open", f"{job.network} compiled", whole.open_seconds / 0.5))
+    session.learn(Observation("open", f"{job.network} compiled", whole.open_seconds / jobs.COMPILE))
+    found = [whole]
+    for depth, batch_size in ((stages, _SMALL_BATCH), (stages // 2, BATCH_SIZE)):
+        if not _affordable(request, _prefix_cost(request, batch_size=batch_size)):
+            break
+        found.append(_timing(request, depth=depth, batch_size=batch_size))
+    session.prefixes += [(request.label, timing) for timing in found]
+    session.stages[request.label] = stage_seconds(request.backbone, found)
+
+
+def _timing(request: _Request, *, depth: int, batch_size: int) -> PrefixTiming:
+    return time_prefix(
+        request.backbone,
+        _pixels(request),
+        runtime=request.session.runtime,
+        depth=depth,
+        taps=request.wanted.taps and depth == len(request.backbone.stages),
+        batch_size=batch_size,
+        clock=request.session.clock,
+    )
 
 
 def _time_training(request: _Request) -> None:

@@ -103,22 +103,38 @@ class Plan:
         }
 
 
-def stage_seconds(backbone: Backbone, timings: Sequence[PrefixTiming]) -> dict[str, float]:
-    """Seconds per image of each stage: what was timed, spread by multiply-adds.
+def nested(timings: Sequence[PrefixTiming]) -> list[PrefixTiming]:
+    """The whole network and the parts of it that can be believed, the shallowest first.
 
-    Where a part of the network was timed too, its stages share what it took, and the others the rest.
+    Those are in batches of the same size, and took less than what contains them: of a part that took longer
+    the time is another program's.
+
+    Args:
+        timings: the whole network first.
     """
-    whole = timings[0]
-    part = next((each for each in timings if each.depth < whole.depth), None)
-    cut = part.depth if part is not None else 0
-    early = min(part.seconds_per_image, whole.seconds_per_image) if part is not None else 0.0
+    kept = [timings[0]]
+    for each in sorted(timings[1:], key=lambda timing: -timing.depth):
+        comparable = each.batch_size == kept[0].batch_size
+        if comparable and each.seconds_per_image < kept[-1].seconds_per_image:
+            kept.append(each)
+    return kept[::-1]
+
+
+def stage_seconds(backbone: Backbone, timings: Sequence[PrefixTiming]) -> dict[str, float]:
+    """Seconds per image of each stage: those up to each cut that was timed, spread by multiply-adds between.
+
+    Args:
+        backbone: the network.
+        timings: the whole network first.
+    """
     found: dict[str, float] = {}
-    for stages, seconds in (
-        (backbone.stages[:cut], early),
-        (backbone.stages[cut:], whole.seconds_per_image - early),
-    ):
-        work = sum(stage.multiply_adds for stage in stages)
-        found |= {stage.name: seconds * stage.multiply_adds / max(1, work) for stage in stages}
+    begun, before = 0, 0.0
+    for timing in nested(timings):
+        part = backbone.stages[begun : timing.depth]
+        work = max(1, sum(stage.multiply_adds for stage in part))
+        seconds = timing.seconds_per_image - before
+        found |= {stage.name: seconds * stage.multiply_adds / work for stage in part}
+        begun, before = timing.depth, timing.seconds_per_image
     return found
 
 

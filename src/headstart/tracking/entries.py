@@ -45,8 +45,25 @@ def of_run(run: Run) -> Entry:
         _parameters({**run.config.to_dict(), **{f"version_{n}": v for n, v in run.versions.items()}}),
         metrics,
         tuple(_curve(run.history)),
-        tuple(sorted(file for file in run.path.iterdir() if file.is_file())),
+        _files(run.path),
     )
+
+
+def of_whole(comparison: Comparison) -> Entry:
+    """A comparison as its folder tells it: what was chosen, and what all of it took."""
+    metrics = {"seconds/total": comparison.seconds, "trials": float(len(comparison.trials))}
+    metrics |= {
+        f"predicted_seconds/{end}": float(value) for end, value in comparison.predicted_seconds.items()
+    }
+    metrics |= {f"images/{side}": float(count) for side, count in comparison.images.items()}
+    parameters: dict[str, str] = {}
+    if comparison.choice is not None:
+        chosen = comparison.choice.candidate
+        parameters = _parameters({"choice": chosen.name, "command": comparison.choice.command})
+        metrics["validation/accuracy"] = float(comparison.correct(chosen).mean())
+        if comparison.choice.test is not None:
+            metrics["test/accuracy"] = float(comparison.choice.test["accuracy"])
+    return Entry(comparison.id, parameters, metrics, (), _files(comparison.path))
 
 
 def of_comparison(comparison: Comparison) -> tuple[Entry, ...]:
@@ -60,6 +77,10 @@ def of_comparison(comparison: Comparison) -> tuple[Entry, ...]:
         name = f"{trial.candidate.name}, seed {trial.seed}"
         entries.append(Entry(name, parameters, metrics, tuple(_curve(trial.history))))
     return tuple(entries)
+
+
+def _files(folder: Path | None) -> tuple[Path, ...]:
+    return () if folder is None else tuple(sorted(file for file in folder.iterdir() if file.is_file()))
 
 
 def _parameters(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 from headstart.comparisons import Comparison
 from headstart.errors import OptionError
 from headstart.runs import Run
-from headstart.tracking.entries import Entry, of_comparison, of_run
+from headstart.tracking.entries import Entry, of_comparison, of_run, of_whole
 
 FOLDER = "mlruns"
 _PARENT = "mlflow.parentRunId"
@@ -45,8 +45,7 @@ class MlflowTracker:
 
     def _write_comparison(self, comparison: Comparison) -> None:
         experiment = self._experiment(comparison.data)
-        files = tuple(sorted(f for f in comparison.path.iterdir() if f.is_file())) if comparison.path else ()
-        parent = self._write(Entry(comparison.id, {}, {}, (), files), experiment=experiment)
+        parent = self._write(of_whole(comparison), experiment=experiment)
         for entry in of_comparison(comparison):
             self._write(entry, experiment=experiment, parent=parent)
 
