@@ -118,8 +118,7 @@ def claim_trade(result: Result) -> None:
     """The quickest is not the most accurate; and time alone buys nothing."""
     fields: Any = result.fields
     assert fields["fast_name"] != fields["slow_name"], "neither beats the other"
-    if result.data == data.DIGITS:  # of drawings nearly all are right, so that several models may be equal
-        assert fields["beaten_name"], "one took longer and ended less accurate"
+    assert fields["beaten_name"], "one took longer and ended less accurate"
     assert fields["seconds"] > 0 and fields["scratch_seconds"] > 0, "two single timings: no order is asserted"
     assert 50 < fields["validation_accuracy"] <= 100
 
@@ -197,13 +196,16 @@ CLAIMS: dict[str, Callable[[Result], None]] = {
 ON_DRAWINGS = (
     "pretrained-vs-scratch",
     "model-choice",
-    "accuracy-against-time",
     "batchnorm",
     "taps",
     "calibration",
     "wrong-preparation",
 )
-"""Claims about accuracies, which the images decide. The steps of `images-needed` are too few for drawings."""
+"""Claims about accuracies, which the images decide.
+
+Not among them: `images-needed`, whose steps are too few to learn drawings from scratch, and
+`accuracy-against-time`, as nearly all drawings are right, so that often no model is more accurate.
+"""
 
 
 @pytest.mark.parametrize(
