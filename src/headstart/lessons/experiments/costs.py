@@ -409,5 +409,5 @@ def _own(work: Work, dataset: Dataset) -> _Model:
         "with all frozen the head is computed at once, so the epochs of your choice were not used"
     )
     found = look(work, dataset, chosen.network, views=views)
-    label = f"your choice: {chosen.label}, all frozen, {views} view(s)"
+    label = f"your choice: {chosen.label}, all frozen, {views} {'view' if views == 1 else 'views'}"
     return _headed(label, found, train_head(found, seed=work.seed))
