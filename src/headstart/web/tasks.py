@@ -191,7 +191,8 @@ async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
 def serve(site: Site) -> None:
     """Lets the queue of a site run tasks; what has run becomes a try in the learner's log, once.
 
-    The seed of a try is its number, so that no try is graded on the very images of the one before.
+    The seed of a try is its number, so that each draws its images anew; digits come from one pool, and some
+    return.
     """
 
     def work(job: Job, tell: Tell) -> None:
