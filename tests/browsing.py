@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (
+    ("light", 1280),
+    ("dark", 1280),
+    ("light", 360),
+    ("dark", 360),
+)
+"""Colours and widths in which every page is looked at."""
+
 TIMEOUT = 60_000
 """Milliseconds: a training may have to end first, on a machine that does other things too."""
 
@@ -100,19 +108,28 @@ class Visit:
 def inspector(page: Page, *, frames: bool = True) -> tuple[list[str], Callable[[str], None]]:
     """What axe-core and the window's width object to, and a function that asks them about the open page.
 
+    It is asked in light and dark, on a desk and a phone; the page is then as it was before.
+
     Args:
         page: where the pages are opened.
         frames: whether axe-core looks into frames too.
     """
-    source, found = axe_source(), list[str]()
+    source, found, before = axe_source(), list[str](), page.viewport_size
+    assert before is not None
 
     def check(name: str) -> None:
         page.evaluate(source)
-        options = {"runOnly": RULES, "iframes": frames}
-        for violation in page.evaluate("options => axe.run(options)", options)["violations"]:
-            places = [node["html"] for node in violation["nodes"]]
-            found.append(f"{name}: {violation['id']}: {places[:2]}")
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append(f"{name}: wider than the window")
+        for scheme, width in LOOKS:
+            page.set_viewport_size({"width": width, "height": before["height"]})
+            # Without motion no colour is on its way to another.
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            options = {"runOnly": RULES, "iframes": frames}
+            for violation in page.evaluate("options => axe.run(options)", options)["violations"]:
+                places = [node["html"] for node in violation["nodes"]]
+                found.append(f"{name}, {scheme}, {width} px: {violation['id']}: {places[:2]}")
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                found.append(f"{name}, {scheme}, {width} px: wider than the window")
+        page.set_viewport_size(before)
+        page.emulate_media(color_scheme="light", reduced_motion="no-preference")
 
     return found, check

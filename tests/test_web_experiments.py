@@ -420,6 +420,7 @@ def test_a_run_of_ones_own_is_trained_followed_and_judged(
 ) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
+    monkeypatch.setattr(stored, "TWIN_SECONDS", 15.0)
     world = make_world(library.load_pack())
     assert "You have no stored run yet" in world.browser.get("/modes/metrics").text
     page = world.post("/runs/first", mode="metrics")
