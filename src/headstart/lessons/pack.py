@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from headstart.errors import LessonError
@@ -78,7 +79,7 @@ class Mode:
     body: str
     about: str = ""
 
-    @property
+    @cached_property
     def sections(self) -> tuple[str, ...]:
         """The second-level headings, in order: the steps by which progress through a mode is counted."""
         return tuple(line[3:].strip() for line in prose_lines(self.body) if line.startswith("## "))

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,7 +82,8 @@ _badge = sa.Table(
     sa.Column("credential", sa.Text),
 )
 
-# Built once: every click of every learner runs these two.
+# Built once: every click of every learner runs these.
+_OF_LEARNER = sa.select(_log).where(_log.c.learner == sa.bindparam("of")).order_by(_log.c.id)
 _BODIES = sa.select(_log.c.body).where(_log.c.stream == sa.bindparam("of")).order_by(_log.c.sequence)
 _INSERT = _log.insert()
 
@@ -253,7 +254,8 @@ class Progress:
 
     def history(self, learner: str) -> History:
         """All that a learner did, read once."""
-        return History(self.lines("", learner=learner))
+        with self._reading() as connection:
+            return History(_lines(connection.execute(_OF_LEARNER, {"of": learner})))
 
     def lines(self, prefix: str, *, learner: str | None = None) -> list[Line]:
         """Every line of the logs whose name begins with `prefix`, in the order of writing."""
@@ -261,10 +263,7 @@ class Progress:
         if learner is not None:
             query = query.where(_log.c.learner == learner)
         with self._reading() as connection:
-            return [
-                Line(row.stream, row.learner, row.kind, row.at, row.body, row.key)
-                for row in connection.execute(query)
-            ]
+            return _lines(connection.execute(query))
 
     def mark_read(self, learner: str, pack: str, *, mode: str, section: str, now: datetime) -> bool:
         """Notes that a section of a mode was read. False where it had been noted before."""
@@ -422,6 +421,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # A writer takes the lock before it reads, so that what it rules on cannot change under it.
     write = connection.get_execution_options().get("headstart_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _lines(rows: Iterable[Any]) -> list[Line]:
+    return [Line(row.stream, row.learner, row.kind, row.at, row.body, row.key) for row in rows]
 
 
 def _entries(connection: sa.Connection, challenge: str) -> list[Entry]:

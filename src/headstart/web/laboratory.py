@@ -118,9 +118,13 @@ def missing(site: Site) -> Missing:
 
 def first_running(site: Site, learner: str) -> Job | None:
     """The learner's experiment whose turn it is, or the first that waits."""
-    jobs = [site.jobs.running(KIND, name=name, learner=learner) for name in site.pack.experiments]
-    there = [job for job in jobs if job is not None]
-    return min(there, key=lambda job: (job.state != "running", job.number), default=None)
+    own = [job for job in _unfinished(site, learner) if job.name in site.pack.experiments]
+    return min(own, key=lambda job: (job.state != "running", job.number), default=None)
+
+
+def _unfinished(site: Site, learner: str) -> list[Job]:
+    """The learner's experiments that wait or run, in the order in which they will be done."""
+    return [job for job in site.jobs.unfinished() if job.kind == KIND and job.learner == learner]
 
 
 @router.post("/experiments")
@@ -214,8 +218,9 @@ def _changed(site: Site, name: str, form: dict[str, str]) -> dict[str, object]:
 @router.post("/experiments/stop")
 def stop_all(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """Stops the learner's running experiment, and those that wait."""
-    own = [one for one in site.jobs.unfinished() if one.kind == KIND and one.learner == session.learner]
-    for job in reversed(own):  # the waiting ones first, so that none of them begins meanwhile
+    for job in reversed(
+        _unfinished(site, session.learner)
+    ):  # the waiting ones first, so that none of them begins meanwhile
         site.jobs.stop(job.id)
     return leave(request, "/experiments")
 
