@@ -65,6 +65,13 @@ def test_jobs_outlive_the_server_and_what_was_cut_off_can_go_on(
     assert f"/jobs/{cut.id}" not in world.browser.get("/").text
 
 
+def test_the_page_of_a_job_that_is_done_is_its_result(world: World) -> None:
+    run = world.train(world.open())
+    done = world.studio.work.history("fit", learner="studio")[0]
+    led = world.browser.get(f"/jobs/{done.id}?told=one", follow_redirects=False)
+    assert led.status_code == 303 and led.headers["location"] == f"{run}?told=one"
+
+
 def test_a_server_ends_with_the_studio_even_where_that_is_killed(world: World) -> None:
     folder = world.studio.run(world.train(world.open()).rsplit("/", 1)[1]).path
     with started([sys.executable, "-c", STARTS, str(folder)], stdout=subprocess.PIPE) as studio:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from headstart.plans.estimates import human_seconds
 from headstart.web.drawing import draw
@@ -98,8 +98,14 @@ def can_go_on(job: Job) -> bool:
 
 @router.get("/jobs/{identity}")
 def job_page(request: Request, studio: StudioOf, identity: str) -> Response:
-    """One job: its progress while it runs, its end afterwards."""
+    """One job: its progress while it runs; afterwards its result, or how it ended without one.
+
+    A job may be done before the page that shall watch it is asked for.
+    """
     job = studio.job(identity)
+    if result := where(job):
+        query = request.url.query  # what is told of a correction goes along
+        return RedirectResponse(f"{result}?{query}" if query else result, 303)
     name = job.body.get("title", job.name)
     collection = studio.collections.get(str(job.body.get("data", job.name)))
     return page(
