@@ -28,7 +28,7 @@ def fit_command(candidate: Candidate, *, source: str, settings: Mapping[str, Any
         words += ["--architecture", candidate.architecture]
     if not candidate.pretrained:
         words += ["--scratch"]
-    elif candidate.depth < candidate.stages:
+    elif candidate.thawed:
         words += ["--freeze", str(candidate.depth)]
     else:
         words += ["--head", candidate.head]

@@ -49,7 +49,7 @@ def turns(candidate: Candidate, *, seeds: int) -> float:
         return 1.0
     others = seeds - 1
     at_once = min(others, cores(), MOST_AT_ONCE)
-    if candidate.depth == candidate.stages or at_once < 2:
+    if not candidate.thawed or at_once < 2:
         return float(seeds)
     whole, rest = divmod(others, at_once)
     return 1 + SLOWER * whole + (SLOWER if rest > 1 else rest)
@@ -76,7 +76,7 @@ class Forecast:
         parts = [self.passes[group[0]] for group in groups]
         chosen = [candidate for group in groups for candidate in group]
         parts += [self.trainings[each].times(turns(each, seeds=seeds)) for each in chosen]
-        if any(candidate.depth < candidate.stages for candidate in chosen):
+        if any(candidate.thawed for candidate in chosen):
             parts.append(self.torch)
         return jobs.corrected(add(parts), self.rates)
 
@@ -253,7 +253,7 @@ class Deadline:
         """
         foreseen = self.schedule.forecast
         training = min(foreseen.trainings[each].seconds for each in group)
-        thawed = any(each.depth < each.stages for each in group)
+        thawed = any(each.thawed for each in group)
         starting = foreseen.torch.seconds if thawed else 0.0
 
         def check(phase: str, done: int, total: int) -> None:

@@ -158,7 +158,7 @@ def compare(
     path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
     check_place(path)
     limit = parse_budget(budget)
-    thawed = [candidate.name for candidate in candidates if candidate.depth < candidate.stages]
+    thawed = [candidate.name for candidate in candidates if candidate.thawed]
     if thawed:
         require_timm(f"training {thawed[0]}")
     dataset = read_dataset(source)
@@ -395,7 +395,7 @@ _BEST_EPOCH = (
 
 def _keeps_best(results: Sequence[Result]) -> bool:
     """Whether any training chose its epoch on the images that it is compared on."""
-    return any(each.trial.candidate.depth < each.trial.candidate.stages for each in results)
+    return any(each.trial.candidate.thawed for each in results)
 
 
 def _chosen(comparison: Comparison, results: Sequence[Result]) -> Comparison:

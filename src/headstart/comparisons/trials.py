@@ -42,7 +42,6 @@ class Settings:
 
     def config(self, candidate: Candidate, *, seed: int) -> RunConfig:
         """What `fit` would be told for the same training."""
-        thawed = candidate.depth < candidate.stages
         return RunConfig(
             data=self.data,
             backbone=candidate.backbone,
@@ -57,7 +56,10 @@ class Settings:
             runtime=self.runtime.name,
             precision=self.runtime.precision,
             epochs=epochs_for(
-                candidate.epochs, head=candidate.head, thawed=thawed, scratch=not candidate.pretrained
+                candidate.epochs,
+                head=candidate.head,
+                thawed=candidate.thawed,
+                scratch=not candidate.pretrained,
             ),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -118,7 +120,7 @@ class Trainer:
             first: nothing has been trained yet, so that the first training begins whatever it takes.
             count: called with the number of trainings that are done.
         """
-        if any(candidate.depth < candidate.stages for candidate in self._group):
+        if any(candidate.thawed for candidate in self._group):
             start_torch(f"training stages of {self._shared.network.name}")
         results: list[Result] = []
         try:
@@ -149,7 +151,7 @@ class Trainer:
             return  # other seeds would be trained longer, or not at all
         seeds = range(1, self._deadline.schedule.seeds if candidate.random else 1)
         at_once = beside.at_once(len(seeds))
-        if candidate.depth == candidate.stages or first.draws:
+        if not candidate.thawed or first.draws:
             at_once = 1
         for wave in (seeds[start : start + at_once] for start in range(0, len(seeds), at_once)):
             found = self._wave(candidate, wave, first=first)
@@ -194,7 +196,7 @@ class Trainer:
         prepared = limit_images(self._shared.at(candidate), per_class=candidate.images, seed=seed)
         network = _network(candidate, self._shared, seed=seed)
         start, start_seconds = None, 0.0
-        if candidate.depth < candidate.stages:
+        if candidate.thawed:
             start, start_seconds = self._starts.of(candidate, prepared, network=network, config=config)
         return _Work(candidate, seed, config, prepared, network, start, start_seconds, interrupted)
 

@@ -56,7 +56,7 @@ class Candidate:
     def _training(self) -> str:
         if not self.pretrained:
             return "from scratch"
-        if self.depth == self.stages:
+        if not self.thawed:
             return f"all frozen, {self.head}"
         return "nothing frozen" if self.depth == 0 else f"{self.depth} of {self.stages} frozen"
 
@@ -66,9 +66,14 @@ class Candidate:
         return replace(self, images=None)
 
     @property
+    def thawed(self) -> bool:
+        """Whether stages are trained, and not a head alone."""
+        return self.depth < self.stages
+
+    @property
     def closed_form(self) -> bool:
         """Whether a ridge head is all that is trained: it is solved at once, without epochs."""
-        return self.depth == self.stages and self.head == "ridge"
+        return not self.thawed and self.head == "ridge"
 
     @property
     def random(self) -> bool:
