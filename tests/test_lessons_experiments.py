@@ -523,6 +523,18 @@ def test_an_experiment_runs_on_the_learners_own_folder(photos: Path) -> None:
     assert 0 <= float(result.fields["accuracy_last"] or 0) <= 100
 
 
+def test_a_folder_without_test_images_has_its_sides_drawn_anew(make_photos: Any, tmp_path: Path) -> None:
+    for side in ("train", "val"):
+        make_photos(tmp_path / "own" / side, per_class=12, seed=len(side))
+    given = data.images_of(tmp_path / "own", per_class=100, seed=0)
+    assert {sample.split for sample in given.samples} == {None} and len(given) == 72
+    make_photos(tmp_path / "own" / "test", per_class=3, seed=9)
+    kept = data.images_of(tmp_path / "own", per_class=100, seed=0)
+    assert {sample.split for sample in kept.samples} == {"train", "validation", "test"}
+    result = experiments.run("taps", size="small", source=str(tmp_path / "own"))
+    assert result.own_data and result.data == "own"
+
+
 def test_too_few_images_of_ones_own_are_an_error_that_says_how_many(make_photos: Any, tmp_path: Path) -> None:
     from headstart.errors import DatasetError
 

@@ -46,7 +46,18 @@ def images_of(source: Any, *, per_class: int, seed: int) -> Dataset:
         return replace(read_dataset(drawn), name=DRAWINGS)
     if isinstance(source, str) and source == DIGITS:
         return replace(limited(read_dataset(_digits()), per_class=per_class, seed=seed), name=DIGITS)
-    return limited(read_dataset(source), per_class=per_class, seed=seed)
+    return limited(_testable(read_dataset(source)), per_class=per_class, seed=seed)
+
+
+def _testable(dataset: Dataset) -> Dataset:
+    """The data set; where it says what is for training but nothing for testing, its sides are drawn anew.
+
+    An experiment measures on test images, and one of few images cannot do with what `fit` would hold out.
+    """
+    given = {sample.split for sample in dataset.samples}
+    if given == {None} or "test" in given:
+        return dataset
+    return replace(dataset, samples=tuple(replace(sample, split=None) for sample in dataset.samples))
 
 
 def limited(dataset: Dataset, *, per_class: int, seed: int, classes: int = MOST_CLASSES) -> Dataset:
