@@ -414,6 +414,17 @@ def test_seeds_beside_each_other_give_what_single_fits_give(
     assert last.log_loss == pytest.approx(run_alone.evaluation["validation"]["log_loss"], abs=1e-4)
 
 
+def test_heads_alone_are_compared_without_pytorch(photos: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from headstart.comparisons import compare, grid\n"
+        f"found = compare({str(photos)!r}, grid(heads=['ridge', 'softmax'], size=64, epochs=2), seeds=3)\n"
+        "print(len(found.trials))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "4", done.stderr
+
+
 def test_a_training_beside_others_has_the_pace_of_the_one_alone() -> None:
     alone = [{"epoch": e, "seconds": 3.0 + e} for e in (1.0, 2.0)]
     longer = timed_as([{"epoch": e} for e in (1.0, 2.0, 3.0)], alone)

@@ -150,9 +150,8 @@ class Trainer:
         if not first.whole:
             return  # other seeds would be trained longer, or not at all
         seeds = range(1, self._deadline.schedule.seeds if candidate.random else 1)
-        at_once = beside.at_once(len(seeds))
-        if not candidate.thawed or first.draws:
-            at_once = 1
+        # Asking how many goes to PyTorch, whose start takes seconds and which heads alone do without.
+        at_once = beside.at_once(len(seeds)) if candidate.thawed and not first.draws else 1
         for wave in (seeds[start : start + at_once] for start in range(0, len(seeds), at_once)):
             found = self._wave(candidate, wave, first=first)
             yield from found
