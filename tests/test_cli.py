@@ -44,6 +44,8 @@ def test_fit_ends_with_accuracy_interval_and_time(photos: Path, tmp_path: Path) 
     assert "accuracy" in accuracy and " to " in accuracy and "%" in accuracy
     assert " s (" in seconds and str(tmp_path / "run") in seconds
     assert done.stdout.isascii() and "\r" not in done.stdout + done.stderr
+    below = headstart("fit", photos, "--size", 64, "--out", Path("runs", "first"))
+    assert below.stdout.endswith("saved in runs/first\n"), "as one would type it"
 
 
 def test_predict_lists_labels_with_probabilities(run: Path, photos: Path) -> None:

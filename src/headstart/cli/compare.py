@@ -4,7 +4,15 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar, table, tracked
+from headstart.cli.terminal import (
+    from_here,
+    json_option,
+    open_tracker,
+    print_json,
+    progress_bar,
+    table,
+    tracked,
+)
 from headstart.errors import OptionError
 
 
@@ -133,5 +141,5 @@ def lines(comparison: Any) -> list[str]:
     if comparison.path:
         expected = comparison.predicted_seconds
         predicted = f", predicted {expected['low']:.1f} to {expected['high']:.1f}" if expected else ""
-        shown.append(f"{comparison.seconds:.1f} s in all{predicted}; saved in {comparison.path}")
+        shown.append(f"{comparison.seconds:.1f} s in all{predicted}; saved in {from_here(comparison.path)}")
     return shown

@@ -1,11 +1,10 @@
 """`headstart evaluate`: a saved classifier on other labelled images."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from headstart.cli.terminal import json_option, print_json, progress_bar
+from headstart.cli.terminal import from_here, json_option, print_json, progress_bar
 
 if TYPE_CHECKING:
     from headstart.runs import Run
@@ -60,6 +59,4 @@ def _summary(scores: dict[str, Any]) -> str:
 def _where(run: "Run") -> str:
     import shlex
 
-    here = Path.cwd()
-    folder = run.path.relative_to(here) if run.path.is_relative_to(here) else run.path
-    return f"recorded as run {run.id}; see it with: headstart report {shlex.quote(str(folder))}"
+    return f"recorded as run {run.id}; see it with: headstart report {shlex.quote(from_here(run.path))}"

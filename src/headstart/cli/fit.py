@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import json_option, open_tracker, print_json, progress_bar, tracked
+from headstart.cli.terminal import from_here, json_option, open_tracker, print_json, progress_bar, tracked
 
 
 @click.command()
@@ -118,7 +118,7 @@ def summary(run: Any) -> list[str]:
     )
     expected = run.predicted_seconds
     predicted = f", predicted {expected['low']:.1f} to {expected['high']:.1f}" if expected else ""
-    lines.append(f"{seconds['total']:.2f} s ({spent}){predicted}; saved in {run.path}")
+    lines.append(f"{seconds['total']:.2f} s ({spent}){predicted}; saved in {from_here(run.path)}")
     return lines
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,6 +43,14 @@ def tracked(keeper: "Tracker | None", thing: "Run | Comparison") -> str | None:
     except HeadstartError as error:
         click.echo(f"headstart: not tracked, saved in {thing.path} all the same: {error}", err=True)
         return None
+
+
+def from_here(path: Path) -> str:
+    """A path as one would type it in the working directory; the whole of one that lies elsewhere."""
+    from headstart.sources import printable
+
+    here = Path.cwd()
+    return printable(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def print_json(value: Any) -> None:
