@@ -1,7 +1,7 @@
 """Makes the photographs of the tutorial: python docs/pictures/tutorial.py PHOTOGRAPHS FOLDER.
 
-PHOTOGRAPHS holds one folder per class. Of daisies, roses and tulips the first ninety become FOLDER/photos,
-one of them cut short and one a copy of another; the next thirty become FOLDER/more-photos.
+PHOTOGRAPHS holds one folder per class. Of daisies, roses and tulips ninety become FOLDER/photos, one of
+them cut short and one a copy of another; the next thirty become FOLDER/more-photos.
 """
 
 import argparse
@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 
 CLASSES = ("daisy", "roses", "tulips")
-IMAGES, MORE = 90, 30
+FIRST, IMAGES, MORE = 39, 90, 30
+"""Of each class: how many are passed over, and how many are taken for each folder."""
 
 
 def furnish(photographs: Path, folder: Path) -> None:
     """Copies what the tutorial needs, numbered from 001."""
     for name in CLASSES:
-        files = sorted((photographs / name).iterdir())
+        files = sorted((photographs / name).iterdir())[FIRST:]
         for number, file in enumerate(files[: IMAGES + MORE], 1):
             place = folder / ("photos" if number <= IMAGES else "more-photos") / name / f"{number:03}.jpg"
             place.parent.mkdir(parents=True, exist_ok=True)
