@@ -161,9 +161,11 @@ def test_a_stopped_writer_is_named_and_writing_goes_on_when_it_is_gone(
     shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
     writer = threading.Thread(target=lambda: shelf.put_many([(b"key", b"value")]))
     writer.start()
-    writer.join(0.5)
-    assert writer.is_alive() and shelf.get_many([b"key"]) == [None]
+    ends = time.monotonic() + 30
+    while not caplog.text and time.monotonic() < ends:
+        writer.join(0.05)
     assert f"waiting for process {sleeper} (stopped; kill -CONT {sleeper}" in caplog.text
+    assert writer.is_alive() and shelf.get_many([b"key"]) == [None]
     os.kill(sleeper, signal.SIGKILL)
     writer.join(10)
     assert shelf.get_many([b"key"]) == [b"value"]
