@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -157,12 +158,10 @@ async def run(count: int, *, port: int, think: float) -> tuple[list[Learner], di
 
 
 def wait_until_up(port: int) -> None:
-    """Until the server answers."""
-    import socket
-
+    """Until the server answers; connections are taken earlier and wait."""
     for _ in range(600):
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/static/icon.svg", timeout=60).close()
             return
         except OSError:
             time.sleep(0.1)

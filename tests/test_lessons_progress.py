@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -84,6 +86,37 @@ def test_a_refused_event_leaves_no_trace(store: Progress) -> None:
     assert store.entries("c1") == before
     with pytest.raises(LessonError, match="no such challenge"):
         store.record("unknown", Opened(SLUGS[0]), NOW)
+
+
+def test_what_could_not_be_committed_is_not_remembered(
+    store: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = begin(store)
+    writing = store._writing
+
+    @contextmanager
+    def torn() -> Iterator[sa.Connection]:
+        with writing() as connection:
+            yield connection
+            raise sa.exc.OperationalError("commit", {}, Exception("disk full"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_writing", torn)
+        with pytest.raises(InternalError, match="disk full"):
+            store.record("c1", Opened(SLUGS[0]), NOW)
+    assert store.challenge("c1") == before
+    store.record("c1", Opened(SLUGS[1]), NOW)
+    assert store.challenge("c1") == attempts.replay(store.entries("c1")) != before
+
+
+def test_only_so_many_challenges_are_remembered(store: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "KEPT_STATES", 2)
+    for number in range(5):
+        begin(store, f"c{number}", learner=f"l{number}")
+        store.record(f"c{number}", Opened(SLUGS[0]), NOW)
+        assert len(store._states) <= 2
+    for number in range(5):
+        assert store.challenge(f"c{number}") == attempts.replay(store.entries(f"c{number}"))
 
 
 def test_time_running_out_is_logged_once_whoever_notices(store: Progress) -> None:
@@ -231,11 +264,13 @@ ACTIONS = st.sampled_from(["open", "choose", "submit", "hint", "close"])
 def test_the_stored_log_agrees_with_the_state_in_memory(
     tmp_path: Path, actions: list[tuple[str, str, int]]
 ) -> None:
-    store = Progress.open(tmp_path / "progress.db")
-    challenge = f"c{len(store.challenges())}"
-    state = begin(store, challenge)
+    """Two servers of one log take turns, and each knows what the other wrote."""
+    stores = [Progress.open(tmp_path / "progress.db") for _ in range(2)]
+    challenge = f"c{len(stores[0].challenges())}"
+    state = begin(stores[0], challenge)
     now = NOW
-    for slug, action, place in actions:
+    for number, (slug, action, place) in enumerate(actions):
+        store = stores[number // 2 % 2]
         now += timedelta(seconds=40)
         for expired in attempts.overdue(state, now):
             state, _ = attempts.step(state, expired, now)
@@ -255,8 +290,9 @@ def test_the_stored_log_agrees_with_the_state_in_memory(
                 store.record(challenge, event, now)
             continue
         assert store.record(challenge, event, now)[0] == state
-    assert store.challenge(challenge) == state
-    store.close()
+    for store in stores:
+        assert store.challenge(challenge) == state == attempts.replay(store.entries(challenge))
+        store.close()
 
 
 def test_reading_is_noted_once_per_section_and_per_learner(store: Progress) -> None:

@@ -299,9 +299,11 @@ def step(state: Challenge | None, event: Event, now: datetime) -> tuple[Challeng
     return advance(state, entry), entry
 
 
-def replay(entries: Iterable[Entry]) -> Challenge:
-    """The state that a log leads to. Raises LessonError for a log that does not begin with a start."""
-    state: Challenge | None = None
+def replay(entries: Iterable[Entry], state: Challenge | None = None) -> Challenge:
+    """The state that a log leads to, or its rest from the state that its beginning led to.
+
+    Raises LessonError for a log that does not begin with a start.
+    """
     for entry in entries:
         state = advance(state, entry)
     if state is None:

@@ -40,6 +40,9 @@ RETRIES = 20
 MOST_TOGETHER = 64
 """How many waiting writers share a transaction; more would make the first of them wait."""
 
+KEPT_STATES = 1024
+"""So many challenges are remembered with the length of their logs, so that only what is new is read."""
+
 _READING = "reading:{}:"
 _REVIEW = "review:{}:"
 """How the logs of a lesson's reading and reviews are called, before the learner's name."""
@@ -84,7 +87,11 @@ _badge = sa.Table(
 
 # Built once: every click of every learner runs these.
 _OF_LEARNER = sa.select(_log).where(_log.c.learner == sa.bindparam("of")).order_by(_log.c.id)
-_BODIES = sa.select(_log.c.body).where(_log.c.stream == sa.bindparam("of")).order_by(_log.c.sequence)
+_BODIES = (
+    sa.select(_log.c.body)
+    .where(_log.c.stream == sa.bindparam("of"), _log.c.sequence >= sa.bindparam("since"))
+    .order_by(_log.c.sequence)
+)
 _INSERT = _log.insert()
 
 
@@ -151,6 +158,7 @@ class Progress:
         # SQLite lets writers wait by polling; threads of one process rather queue here, in order and at once.
         self._turn = threading.Lock()
         self._waiting: deque[_Pending] = deque()
+        self._states: dict[str, tuple[int, Challenge]] = {}
 
     @classmethod
     def open(cls, target: str | Path) -> Progress:
@@ -198,15 +206,17 @@ class Progress:
         Raises Refused where the event is not possible, and LessonError for an unknown challenge.
         """
 
-        def write(connection: sa.Connection) -> tuple[Challenge, Entry | None]:
-            entries = _entries(connection, challenge)
-            state = attempts.replay(entries)
-            state, expired = _expire(state, now)
+        def write(connection: sa.Connection) -> tuple[int, Challenge, Entry | None]:
+            length, state = self._read(connection, challenge)
+            state, entries = _expire(state, now)
             state, entry = attempts.step(state, event, now)
-            _append(connection, state, len(entries), [*expired, *([entry] if entry else [])])
-            return state, entry
+            entries += [entry] if entry else []
+            _append(connection, state, length, entries)
+            return length + len(entries), state, entry
 
-        return self._write(write)
+        length, state, entry = self._write(write)
+        self._remember(length, state)
+        return state, entry
 
     def settle(self, challenge: str, now: datetime) -> Challenge:
         """The challenge as it is now, for a page to show; logs which problems' time is over."""
@@ -215,16 +225,19 @@ class Progress:
             return state
 
         def write(connection: sa.Connection) -> Challenge:
-            entries = _entries(connection, challenge)
-            state, expired = _expire(attempts.replay(entries), now)
-            _append(connection, state, len(entries), expired)
+            length, state = self._read(connection, challenge)
+            state, expired = _expire(state, now)
+            _append(connection, state, length, expired)
             return state
 
         return self._write(write)
 
     def challenge(self, challenge: str) -> Challenge:
         """A challenge, rebuilt from its log. Raises LessonError for an unknown one."""
-        return attempts.replay(self.entries(challenge))
+        with self._reading() as connection:
+            length, state = self._read(connection, challenge)
+        self._remember(length, state)
+        return state
 
     def entries(self, challenge: str) -> list[Entry]:
         """A challenge's log, oldest first; empty for an unknown one."""
@@ -234,6 +247,18 @@ class Progress:
     def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
         """Every challenge, oldest first, of one learner or all, of one lesson or all."""
         return History(self.lines("challenge:", learner=learner)).challenges(pack=pack)
+
+    def _read(self, connection: sa.Connection, challenge: str) -> tuple[int, Challenge]:
+        """The length of a challenge's log, and the state that it leads to."""
+        length, state = self._states.get(challenge, (0, None))
+        entries = _entries(connection, challenge, since=length)
+        return length + len(entries), attempts.replay(entries, state)
+
+    def _remember(self, length: int, state: Challenge) -> None:
+        """Keeps what a committed log led to. A log only grows, so this stays true of its beginning."""
+        if len(self._states) >= KEPT_STATES:
+            self._states.clear()
+        self._states[state.id] = length, state
 
     # Any other log: reading, reviews
 
@@ -418,17 +443,18 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer takes the lock before it reads, so that what it rules on cannot change under it.
-    write = connection.get_execution_options().get("headstart_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    # A writer takes the lock before it reads, so that what it rules on cannot change under it. Who only reads
+    # asks one question at a time, and needs no transaction.
+    if connection.get_execution_options().get("headstart_write", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _lines(rows: Iterable[Any]) -> list[Line]:
     return [Line(row.stream, row.learner, row.kind, row.at, row.body, row.key) for row in rows]
 
 
-def _entries(connection: sa.Connection, challenge: str) -> list[Entry]:
-    bodies = connection.execute(_BODIES, {"of": f"challenge:{challenge}"}).scalars()
+def _entries(connection: sa.Connection, challenge: str, *, since: int = 0) -> list[Entry]:
+    bodies = connection.execute(_BODIES, {"of": f"challenge:{challenge}", "since": since}).scalars()
     return [logbook.from_dict(body) for body in bodies]
 
 

@@ -1,4 +1,10 @@
-"""Puts the pages together."""
+"""Puts the pages together.
+
+Pages that read the log and compute, for a few milliseconds, are coroutines: they are made one after the other
+in the server's own thread. Python computes one thing at a time anyway. In threads each of them would be
+interrupted again and again for the others, and all are late when a whole class asks (docs/benchmarks.md).
+Forms, which wait for the disk, and pages that read many files or compute for long are made in threads.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +37,14 @@ _KINDS: openapi.Kinds = {
 """What of the lesson is no page."""
 
 THREADS = 12
-"""How many pages are made at once. Python computes one at a time anyway, and more threads only wait."""
+"""How many forms are taken at once."""
 
 
 @asynccontextmanager
 async def _with_few_threads(app: FastAPI) -> AsyncIterator[None]:
     current_default_thread_limiter().total_tokens = THREADS
     compile_templates()
+    laboratory.missing(app.state.site)  # which imports for a quarter of a second
     yield
 
 

@@ -1,6 +1,9 @@
 """Problems: opened, answered, explained. Every rule is the engine's; this page shows and passes on.
 
 A page gets nothing but `attempts.public_view`, so what has not closed cannot leak.
+
+Pages that only read the log and compute are coroutines, see `headstart.web.app`; what writes is done in
+threads, as a commit waits for the disk.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
@@ -40,7 +44,7 @@ _LONGEST_NAME = 80
 
 
 @router.get("/modes/challenge")
-def start_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+async def start_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """What awaits the learner; the choice of time; a challenge already begun; earlier ones."""
     taken = mine(site, session.learner, "challenge")
     mode = site.pack.mode("challenge")
@@ -148,9 +152,9 @@ def _identity(site: Site, learner: str, mode: str, count: int) -> str:
 
 
 @router.get("/challenges/{identity}")
-def result_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
+async def result_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
     """How the challenge stands: every problem, the points, the way to the badge."""
-    state = _challenge(site, session.learner, identity)
+    state = await _challenge(site, session.learner, identity)
     return page(
         request,
         "result.html",
@@ -162,11 +166,11 @@ def result_page(request: Request, site: SiteOf, session: SessionOf, identity: st
 
 
 @router.get("/challenges/{identity}/{number:int}")
-def problem_page(
+async def problem_page(
     request: Request, site: SiteOf, session: SessionOf, identity: str, number: int, note: str = ""
 ) -> Response:
     """One problem, as much of it as may be seen now."""
-    state = _challenge(site, session.learner, identity)
+    state = await _challenge(site, session.learner, identity)
     item, view = _item(site, state, number)
     return page(
         request,
@@ -195,9 +199,9 @@ _NOTES = {
 
 
 @router.get("/challenges/{identity}/{number:int}/state")
-def problem_state(site: SiteOf, session: SessionOf, identity: str, number: int) -> Response:
+async def problem_state(site: SiteOf, session: SessionOf, identity: str, number: int) -> Response:
     """What the page's script asks to keep the timer true and two tabs in step."""
-    state = _challenge(site, session.learner, identity)
+    state = await _challenge(site, session.learner, identity)
     now = site.clock()
     raw = attempts.public_view(state, site.pack, now)["items"][_place(state, number)]
     shown = ("status", "seconds_left", "worth", "chosen", "tried", "attempts_left")
@@ -205,7 +209,7 @@ def problem_state(site: SiteOf, session: SessionOf, identity: str, number: int) 
 
 
 @router.post("/challenges/{identity}/{number:int}/{action}")
-def act(
+async def act(
     request: Request,
     site: SiteOf,
     session: SessionOf,
@@ -216,7 +220,7 @@ def act(
     key: Annotated[str, Form()] = "",
 ) -> Response:
     """Opens a problem, marks a choice, takes the hint, submits, or gives up."""
-    state = _challenge(site, session.learner, identity)
+    state = await _challenge(site, session.learner, identity)
     problem = state.items[_place(state, number)].problem
     address = f"/challenges/{state.id}/{number}"
     if action == "submit" and not option:
@@ -224,7 +228,7 @@ def act(
     try:
         entry = None
         for event in _events(action, problem, option=option, key=key):
-            state, entry = site.store.record(state.id, event, site.clock())
+            state, entry = await run_in_threadpool(site.store.record, state.id, event, site.clock())
     except Refused as refused:
         known = refused.reason in _NOTES
         if not known:
@@ -253,16 +257,18 @@ def _events(action: str, problem: str, *, option: str, key: str) -> list[Event]:
     raise HTTPException(400, "This form is incomplete. Reload the page and try again.")
 
 
-def _challenge(site: Site, learner: str, identity: str) -> Challenge:
-    state = _own(site, learner, identity)
+async def _challenge(site: Site, learner: str, identity: str) -> Challenge:
+    state = await _own(site, learner, identity)
     if state.fingerprint != site.pack.fingerprint:
         raise HTTPException(410, "The lesson has changed since this challenge began; begin a new one.")
     return state
 
 
-def _own(site: Site, learner: str, identity: str) -> Challenge:
+async def _own(site: Site, learner: str, identity: str) -> Challenge:
     try:
-        state = site.store.settle(identity, site.clock())
+        state = site.store.challenge(identity)
+        if attempts.overdue(state, site.clock()):
+            state = await run_in_threadpool(site.store.settle, identity, site.clock())
     except LessonError:
         raise HTTPException(404) from None
     if state.learner != learner or state.pack != site.pack.slug:
@@ -321,9 +327,9 @@ def _version(item: dict[str, Any]) -> str:
 
 
 @router.get("/challenges/{identity}/badge")
-def badge_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
+async def badge_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
     """The badge, or the form that asks which name it shall bear."""
-    state = _earned(site, session.learner, identity)
+    state = await _earned(site, session.learner, identity)
     credential = site.store.badge(state.id)
     checked = _verified(site, credential) if credential else None
     rests_on = dict.fromkeys(problem.experiment for problem in site.pack.problems(state.mode))
@@ -336,15 +342,16 @@ def badge_page(request: Request, site: SiteOf, session: SessionOf, identity: str
 
 
 @router.post("/challenges/{identity}/badge/issue")
-def issue_badge(
+async def issue_badge(
     request: Request, site: SiteOf, session: SessionOf, identity: str, name: Annotated[str, Form()] = ""
 ) -> Response:
     """Signs the badge. A challenge has one; asking again gives the same."""
-    state = _earned(site, session.learner, identity)
+    state = await _earned(site, session.learner, identity)
     holder = " ".join(name.split())[:_LONGEST_NAME]
     if not holder:
         raise HTTPException(400, "The badge needs a name.")
-    badges.award(
+    await run_in_threadpool(
+        badges.award,
         state,
         site.pack,
         site.store,
@@ -357,21 +364,15 @@ def issue_badge(
 
 
 @router.get("/challenges/{identity}/badge.{kind}")
-def badge_file(site: SiteOf, session: SessionOf, identity: str, kind: str, show: bool = False) -> Response:
+async def badge_file(
+    site: SiteOf, session: SessionOf, identity: str, kind: str, show: bool = False
+) -> Response:
     """The badge to keep: a picture with the credential baked in, or the credential alone."""
-    state = _earned(site, session.learner, identity)
+    state = await _earned(site, session.learner, identity)
     credential = site.store.badge(state.id)
     if credential is None or kind not in _KINDS:
         raise HTTPException(404)
-    title, holder = site.pack.badge.title, _verified(site, credential).holder
-    content: str | bytes
-    match kind:
-        case "png":
-            content = pictures.bake_png(pictures.draw_png(title, holder), credential)
-        case "svg":
-            content = pictures.bake_svg(pictures.draw_svg(title, holder), credential)
-        case _:
-            content = credential
+    content = await run_in_threadpool(_baked, site, credential, kind)
     headers = {} if show else {"content-disposition": f'attachment; filename="headstart-badge.{kind}"'}
     return Response(content, media_type=_KINDS[kind], headers=headers)
 
@@ -383,8 +384,19 @@ def _verified(site: Site, credential: str) -> badges.Verified:
     return badges.verify(credential, now=site.clock(), trusted=[badges.load_issuer(site.home).id])
 
 
-def _earned(site: Site, learner: str, identity: str) -> Challenge:
-    state = _own(site, learner, identity)  # a badge stays, even where the lesson has changed since
+def _baked(site: Site, credential: str, kind: str) -> str | bytes:
+    title, holder = site.pack.badge.title, _verified(site, credential).holder
+    match kind:
+        case "png":
+            return pictures.bake_png(pictures.draw_png(title, holder), credential)
+        case "svg":
+            return pictures.bake_svg(pictures.draw_svg(title, holder), credential)
+        case _:
+            return credential
+
+
+async def _earned(site: Site, learner: str, identity: str) -> Challenge:
+    state = await _own(site, learner, identity)  # a badge stays, even where the lesson has changed since
     if not state.earns_badge:
         raise HTTPException(404, "This challenge has not earned the badge.")
     return state

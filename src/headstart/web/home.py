@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from headstart.lessons import placeholders, review, scores
@@ -27,7 +28,7 @@ _REACHED = {False: "not reached", True: "reached"}
 
 
 @router.get("/")
-def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """What the lesson is, its modes, and how far the learner has come in each."""
     history = site.store.history(session.learner)
     states = history.challenges(pack=site.pack.slug)
@@ -104,7 +105,9 @@ def _challenge_standing(site: Site, own: list[Challenge]) -> dict[str, Any]:
 
 
 @router.get("/modes/{name}")
-def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str, run: str = "") -> Response:
+async def reading_page(
+    request: Request, site: SiteOf, session: SessionOf, name: str, run: str = ""
+) -> Response:
     """A mode to read: its sections, each with a button that notes it as read."""
     mode = _mode(site, name)
     read = site.store.read_sections(session.learner, site.pack.slug).get(name, set())
@@ -112,6 +115,9 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str, 
     results = shown.results()
     names = [one.name for one in site.pack.modes]
     following = names[names.index(name) + 1 :]
+    own = None
+    if name in OPENS_RUNS:  # many files
+        own = await run_in_threadpool(stored.context, site, session.learner, run)
     return page(
         request,
         "reading.html",
@@ -133,7 +139,7 @@ def reading_page(request: Request, site: SiteOf, session: SessionOf, name: str, 
         problems=len(site.pack.problem_sets.get(name, ())),
         journey=journey.of(session.learner),
         followed_in=journey.MODE,
-        own=stored.context(site, session.learner, run) if name in OPENS_RUNS else None,
+        own=own,
         local=site.learner is not None,
         following=site.pack.mode(following[0]) if following else None,
     )

@@ -37,7 +37,7 @@ QUIET_SECONDS = 15.0
 
 
 @router.get("/experiments")
-def list_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+async def list_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """Every experiment that the lesson's claims rest on."""
     rows, shown = [], shown_to(site, session.learner)
     for name, entry in site.pack.experiments.items():

@@ -21,7 +21,7 @@ router = APIRouter()
 
 
 @router.get("/modes/review")
-def review_page(request: Request, site: SiteOf, session: SessionOf, turn: str = "") -> Response:
+async def review_page(request: Request, site: SiteOf, session: SessionOf, turn: str = "") -> Response:
     """The next card, its front or, once turned, both sides; then the short questions."""
     log = site.store.reviews(session.learner, site.pack.slug)
     memories = review.replay(log)

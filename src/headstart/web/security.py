@@ -12,6 +12,7 @@ import hmac
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Annotated, Protocol
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -31,6 +32,9 @@ LARGEST_FORM = 65_536
 
 MOST_FILES = 5_000
 """How many files one form may bring; their bytes are limited before they are read."""
+
+KNOWN_COOKIES = 1024
+"""So many cookies are read and checked once."""
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
@@ -161,6 +165,7 @@ class Doorkeeper:
         self.cookie = f"headstart_{name}_{_digest(site, 'cookie')[:8]}"
         self.serializer = URLSafeSerializer(site.secret, salt=f"headstart {name} session")
         self.admits = _digest(site, f"{name}/{site.token}") if site.token else ""
+        self._session = lru_cache(maxsize=KNOWN_COOKIES)(self._read_session)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request in, or answers it."""
@@ -168,7 +173,7 @@ class Doorkeeper:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        known = self._session(headers)
+        known = self._session(headers.get("cookie", ""))
         session = known or self._new_session()
         refusal = self._refusal(scope, headers)
         if refusal is None and not hmac.compare_digest(session.admitted, self.admits):
@@ -199,9 +204,9 @@ class Doorkeeper:
             return PlainTextResponse(f"The form has {length} bytes; {allowed} are allowed.", 413)
         return None
 
-    def _session(self, headers: Headers) -> Session | None:
+    def _read_session(self, cookies: str) -> Session | None:
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+            cookie = SimpleCookie(cookies).get(self.cookie)
             return Session(**self.serializer.loads(cookie.value)) if cookie else None
         except (BadData, CookieError, TypeError):
             return None

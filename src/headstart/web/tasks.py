@@ -38,13 +38,13 @@ RELATIONS = {"at_least": "at least", "at_most": "at most", "above": "above", "be
 
 
 @router.get("/modes/try")
-def try_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+async def try_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """The five tasks and how each stands."""
     return _list_page(request, site, session.learner, "try")
 
 
 @router.get("/modes/project")
-def project_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
+async def project_page(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """The project and how it stands."""
     return _list_page(request, site, session.learner, "project")
 
@@ -66,7 +66,7 @@ def _list_page(request: Request, site: Site, learner: str, name: str) -> Respons
 
 
 @router.get("/tasks/{slug}")
-def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+async def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
     """One task: goals, controls, what earlier tries gave, hints asked for."""
     task = _task(site, slug)
     log = _log(site, session.learner, task)
