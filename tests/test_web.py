@@ -18,6 +18,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from headstart.errors import RunError
 from headstart.hosts import names_for
 from headstart.lessons import badges, library, pictures
 from headstart.lessons.pack import Mode
@@ -499,6 +500,18 @@ def test_short_questions_return_by_how_they_were_answered(make_world: Callable[.
 
 
 # At once ---------------------------------------------------------------------------------------------------
+
+
+def test_results_that_cannot_be_read_are_said_by_pages_and_keep_no_server_from_starting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str, *, as_declared: bool = False) -> None:
+        raise RunError("experiments.db: file is not a database")
+
+    monkeypatch.setattr(world.experiments, "latest", broken)
+    with world.browser as browser:
+        assert browser.get("/static/icon.svg").status_code == 200
+        assert "file is not a database" in browser.get("/").text
 
 
 def test_the_server_comes_up_with_every_template_compiled(world: World) -> None:
