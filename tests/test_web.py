@@ -326,6 +326,18 @@ def test_a_forged_session_is_replaced_by_a_new_one(make_world: Callable[..., Wor
         assert stranger.get(challenge).status_code == 404
 
 
+def test_no_longer_cookies_are_remembered_than_a_browser_sends(world: World) -> None:
+    keeper = Doorkeeper(world.browser.app, site=world.site, name="lesson")
+    for number in range(3):
+        assert keeper._session(f"a={number}" + "x" * 4096) is None
+    assert keeper._known_session.cache_info().currsize == 0
+    world.browser.get("/")
+    session = keeper._session(f"{keeper.cookie}={world.browser.cookies[keeper.cookie]}")
+    assert session is not None and session.learner == world.site.learner
+    padded = f"{keeper.cookie}={world.browser.cookies[keeper.cookie]}; a=" + "x" * 4096
+    assert keeper._session(padded) == session and keeper._known_session.cache_info().currsize == 1
+
+
 def test_beyond_loopback_a_browser_needs_the_access_token_once(make_world: Callable[..., World]) -> None:
     world = make_world(learner=None, token="open-sesame", names=names_for("0.0.0.0"))
     assert world.browser.get("/").status_code == 401

@@ -36,6 +36,9 @@ MOST_FILES = 5_000
 KNOWN_COOKIES = 1024
 """So many cookies are read and checked once."""
 
+LONGEST_COOKIES = 4096
+"""Letters of cookies that are remembered: whoever sends longer ones must not fill the memory with them."""
+
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
     "content-security-policy": (
@@ -165,7 +168,7 @@ class Doorkeeper:
         self.cookie = f"headstart_{name}_{_digest(site, 'cookie')[:8]}"
         self.serializer = URLSafeSerializer(site.secret, salt=f"headstart {name} session")
         self.admits = _digest(site, f"{name}/{site.token}") if site.token else ""
-        self._session = lru_cache(maxsize=KNOWN_COOKIES)(self._read_session)
+        self._known_session = lru_cache(maxsize=KNOWN_COOKIES)(self._read_session)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request in, or answers it."""
@@ -203,6 +206,10 @@ class Doorkeeper:
         if int(length) > allowed:
             return PlainTextResponse(f"The form has {length} bytes; {allowed} are allowed.", 413)
         return None
+
+    def _session(self, cookies: str) -> Session | None:
+        read = self._known_session if len(cookies) <= LONGEST_COOKIES else self._read_session
+        return read(cookies)
 
     def _read_session(self, cookies: str) -> Session | None:
         try:
