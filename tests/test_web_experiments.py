@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +92,29 @@ def test_the_questions_about_a_picture_show_it_and_ask_for_one_first(
         assert re.findall(pattern, shown) == re.findall(pattern, followed)
     journey._journeys.clear()
     assert "no longer has your picture" in world.browser.get(f"{questions}/1").text
+
+
+@pytest.mark.parametrize("address", ["/experiments/one-pass/run", "/tasks/{task}/run"])
+def test_pages_do_not_wait_for_a_form_that_waits_for_another_process(
+    make_world: Callable[..., World], address: str
+) -> None:
+    world = make_world(pack=library.load_pack())
+    task = world.site.pack.tasks[0]
+    world.experiments.names = (*world.experiments.names, task.experiment)
+    values = {control.name: control.start for control in task.controls}
+    world.csrf()
+    other = sqlite3.connect(world.site.jobs.path, isolation_level=None)
+    with world.browser as browser, ThreadPoolExecutor(max_workers=2) as threads:
+        other.execute("begin immediate")
+        try:
+            form = threads.submit(world.post, address.format(task=task.slug), **values)
+            time.sleep(0.3)
+            page = threads.submit(browser.get, "/").result(timeout=5)
+            assert page.status_code == 200 and not form.done()
+        finally:
+            other.close()
+        assert form.result().status_code == 200
+        world.experiments.gate.set()
 
 
 def test_another_learner_cannot_watch(make_world: Callable[..., World]) -> None:

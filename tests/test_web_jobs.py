@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -165,6 +166,25 @@ def test_two_servers_of_one_home_take_turns(open_jobs: Callable[[], Jobs]) -> No
     settled(servers[0])
     assert most[0] == 1
     assert [job.state for job in servers[1].history("slow", learner="ada")] == ["done"] * 6
+
+
+def test_who_only_asks_does_not_wait_for_another_process_that_writes(
+    open_jobs: Callable[[], Jobs], tmp_path: Path
+) -> None:
+    jobs = open_jobs()
+    first = jobs.add("double", name="n", learner="ada")
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("begin immediate")
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        try:
+            added = threads.submit(jobs.add, "double", name="m", learner="ada")
+            time.sleep(0.2)
+            asked = threads.submit(lambda: (jobs.get(first.id), jobs.unfinished(), jobs.events(first.id)))
+            job, unfinished, events = asked.result(timeout=5)
+        finally:
+            other.close()
+        assert job == first and unfinished == [first] and len(events) == 1
+        assert jobs.get(added.result().id) is not None
 
 
 def test_old_ended_work_is_forgotten(open_jobs: Callable[[], Jobs]) -> None:

@@ -135,15 +135,15 @@ class Jobs:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._turn = threading.Lock()
+        self._turn, self._reading_turn = threading.Lock(), threading.Lock()
         try:
             make(path.parent)
-            # One connection behind one lock: every statement here takes less than a millisecond.
-            self._database = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
-            )
+            # One connection behind one lock: every statement here takes less than a millisecond. Who only
+            # asks has another: a writer may wait for the disk or another process, and pages must not.
+            self._database = _connect(path)
             self._database.execute("pragma journal_mode = wal")
             self._database.executescript(_SCHEMA)
+            self._reader = _connect(path)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"{path}: cannot keep waiting work: {error}") from error
 
@@ -211,8 +211,8 @@ class Jobs:
 
     def events(self, identity: str, *, after: int = 0) -> list[Event]:
         """What happened to a job, but for the first `after` events."""
-        with self._turn:
-            rows = self._database.execute(
+        with self._reading_turn:
+            rows = self._reader.execute(
                 "select number, kind, data from events where job = ? and number > ? order by number",
                 (identity, after),
             ).fetchall()
@@ -237,6 +237,8 @@ class Jobs:
             self._thread.join()
         with self._turn:
             self._database.close()
+        with self._reading_turn:
+            self._reader.close()
 
     # The worker
 
@@ -251,8 +253,8 @@ class Jobs:
     def _has_work(self) -> bool:
         kinds = tuple(self._workers)
         marks = ",".join("?" * len(kinds))
-        with self._turn:
-            row = self._database.execute(
+        with self._reading_turn:
+            row = self._reader.execute(
                 f"select 1 from jobs where state in ('waiting', 'running') and kind in ({marks}) limit 1",
                 kinds,
             ).fetchone()
@@ -343,9 +345,13 @@ class Jobs:
         return found[0] if found else None
 
     def _all(self, where: str, *values: str | int) -> list[Job]:
-        with self._turn:
-            rows = self._database.execute(f"select {_COLUMNS} from jobs {where}", values).fetchall()
+        with self._reading_turn:
+            rows = self._reader.execute(f"select {_COLUMNS} from jobs {where}", values).fetchall()
         return [_job(row) for row in rows]
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header, HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from headstart.errors import OptionError
@@ -188,6 +189,11 @@ async def run(request: Request, site: SiteOf, session: SessionOf, name: str) -> 
     if name not in site.pack.experiments:
         raise HTTPException(404)
     form = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+    await run_in_threadpool(_queue, site, session.learner, name, form)
+    return leave(request, f"/experiments/{name}")
+
+
+def _queue(site: Site, learner: str, name: str, form: dict[str, str]) -> None:
     source = form.get("folder", "").strip() or None
     if source and site.learner is None:
         raise HTTPException(403, "Folders can only be named on a machine of one's own.")
@@ -198,8 +204,7 @@ async def run(request: Request, site: SiteOf, session: SessionOf, name: str) -> 
     body: dict[str, Any] = {"source": str(Path(source).expanduser())} if source else {}
     if changed := _changed(site, name, form):
         body["parameters"] = changed
-    site.jobs.add(KIND, name=name, learner=session.learner, body=body)
-    return leave(request, f"/experiments/{name}")
+    site.jobs.add(KIND, name=name, learner=learner, body=body)
 
 
 def _changed(site: Site, name: str, form: dict[str, str]) -> dict[str, object]:

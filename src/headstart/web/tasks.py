@@ -6,12 +6,14 @@ What a learner tried and which hints were asked for is in the log; hints, mistak
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
@@ -33,6 +35,9 @@ LONGEST_WHY = 300
 """Letters of the sentence that a project asks for."""
 
 FORECAST = "With these values it will take {} s"
+
+_queueing = threading.Lock()
+"""Held from asking whether a task runs until it is queued, so that two forms queue it once."""
 
 RELATIONS = {"at_least": "at least", "at_most": "at most", "above": "above", "below": "below"}
 
@@ -183,9 +188,14 @@ async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
         raise HTTPException(409, "Every try of this task is used.")
     if task.experiment not in site.evidence.known():
         raise HTTPException(409, f"Experiment {task.experiment} is not part of this installation.")
-    if _job(site, session.learner, task) is None:
-        site.jobs.add(KIND, name=task.slug, learner=session.learner, body={"parameters": values, "why": why})
+    await run_in_threadpool(_queue, site, session.learner, task, {"parameters": values, "why": why})
     return leave(request, f"/tasks/{slug}")
+
+
+def _queue(site: Site, learner: str, task: Task, body: dict[str, Any]) -> None:
+    with _queueing:
+        if _job(site, learner, task) is None:
+            site.jobs.add(KIND, name=task.slug, learner=learner, body=body)
 
 
 def serve(site: Site) -> None:
