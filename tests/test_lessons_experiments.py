@@ -121,6 +121,22 @@ def test_a_prediction_follows_the_parameters_and_the_machine() -> None:
         assert experiments.describe(name).predicted_range[1] <= 60
 
 
+def test_what_is_remembered_of_this_machine_is_read_only_when_it_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads: list[int] = []
+    observations = RateStore.observations
+    monkeypatch.setattr(RateStore, "observations", lambda store: loads.append(1) or observations(store))
+    RateStore().add([Observation("epoch", "", 1.0)])
+    for name in experiments.registry():
+        experiments.describe(name)
+    assert len(loads) == 1
+    before = experiments.describe("freeze-depth").predicted_seconds
+    RateStore().add([Observation("epoch", "", 3.0)] * 12)
+    assert experiments.describe("freeze-depth").predicted_seconds > before
+    assert len(loads) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "networks"),
     [

@@ -12,7 +12,7 @@ import platform
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,6 +170,16 @@ class RateStore:
 
     def __init__(self, home: Path | None = None) -> None:
         self.path = (home or home_folder()) / "rates.sqlite"
+
+    def stamp(self) -> tuple[int, ...]:
+        """Changes whenever something was added, and costs no reading: times and sizes of the files."""
+        found: list[int] = []
+        # SQLite adds to the second file first, and removes it when nobody is left.
+        for file in (self.path, self.path.with_name(f"{self.path.name}-wal")):
+            with suppress(FileNotFoundError):
+                stat = file.stat()
+                found += (stat.st_mtime_ns, stat.st_size) if stat.st_size else ()
+        return tuple(found)
 
     def load(self) -> Rates:
         """This machine's ratios. A store that cannot be read is as good as none: predictions get wider."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from headstart.lessons.experiments import networks
@@ -16,7 +18,7 @@ from headstart.lessons.experiments.declarations import BOUND, Declaration
 from headstart.lessons.experiments.results import Value
 from headstart.plans import jobs
 from headstart.plans.estimates import Estimate, Range, add, to_range
-from headstart.plans.memory import Observation, RateStore
+from headstart.plans.memory import Observation, Rates, RateStore, machine
 
 PLANNED = "planned"
 REMEMBERED = "remembered from runs here"
@@ -62,7 +64,7 @@ def foresee(declared: Declaration, values: Mapping[str, Value], *, size: str) ->
         values: every parameter.
         size: "small" or "normal"; where they are declared values, these are what was measured elsewhere.
     """
-    rates = RateStore().load()
+    rates = _rates()
     planned = _plan(declared, values, size=size)
     key = _key(declared, size)
     found = rates.estimate(QUANTITY, key, base=planned.seconds, spread=planned.spread)
@@ -74,6 +76,17 @@ def remember(declared: Declaration, values: Mapping[str, Value], *, size: str, s
     planned = _plan(declared, values, size=size).seconds
     if planned > 0:
         RateStore().add([Observation(QUANTITY, _key(declared, size), seconds / planned)])
+
+
+def _rates() -> Rates:
+    """This machine's ratios. A page asks for every experiment; thousands are read only where some are new."""
+    store = RateStore()
+    return _loaded(store.path, machine(), store.stamp())
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, _machine: str, _stamp: tuple[int, ...]) -> Rates:
+    return RateStore(path.parent).load()
 
 
 def _key(declared: Declaration, size: str) -> str:
@@ -89,7 +102,7 @@ def _plan(declared: Declaration, values: Mapping[str, Value], *, size: str) -> E
     """Seconds once measured elsewhere, times what this machine and these values change about them."""
     parts = _WORK[declared.name]
     usual = sum(part.base for part in parts(declared.values(size)))
-    rates = RateStore().load()
+    rates = _rates()
     here = add([rates.estimate(part.quantity, "", base=part.base, spread=_UNSEEN) for part in parts(values)])
     measured: float = getattr(declared, f"{size}_seconds")
     return Estimate(measured * here.seconds / usual, here.spread)
