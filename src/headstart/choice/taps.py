@@ -24,6 +24,8 @@ def choose_taps(
 ) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
     """Names of the taps to read, None for the last layer alone; and the choice, where there was one.
 
+    With one image of each class there is nothing to choose by, and the last layer is read.
+
     Args:
         extraction: features of these and other images.
         images: those to train on, as indices into the samples.
@@ -37,6 +39,8 @@ def choose_taps(
     names = tuple(tap.name for tap in extraction.backbone.taps())
     if taps == "all":
         return names, None
+    if not can_leave_out(labels):
+        return None, None
     contents = [extraction.hashes[image] or b"" for image in images]
     rows = heads.fixed_sample(labels, contents, most=TAP_IMAGES)
     choice = heads.choose_taps(
@@ -48,6 +52,11 @@ def choose_taps(
         class_weights=class_weights,
     )
     return (None if choice.taps == names[-1:] else choice.taps), choice
+
+
+def can_leave_out(labels: NDArray[np.int64]) -> bool:
+    """Whether leaving each image out tells anything: the only image of a class takes its class along."""
+    return bool(np.bincount(labels, minlength=1).max() > 1)
 
 
 def tap_widths(extraction: Extraction, taps: tuple[str, ...] | None) -> list[int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart import heads
 from headstart.backbones import Backbone
-from headstart.choice.taps import batches, choose_taps, tap_widths
+from headstart.choice.taps import batches, can_leave_out, choose_taps, tap_widths
 from headstart.features import Progress
 from headstart.fitting.preparation import Prepared
 from headstart.images import CENTRE, View
@@ -101,14 +101,16 @@ def train_head(
     fitted, rows = _fit_ridge(prepared, taps=chosen, class_weights=config.class_weights)
     facts: dict[str, Any] = {
         "penalty": fitted.penalty,
-        "loo_accuracy": fitted.loo_accuracy,
+        "loo_accuracy": fitted.loo_accuracy if can_leave_out(_labels(prepared)) else None,
         "rows": rows,
         "dimensions": int(fitted.head.weight.shape[0]),
         "temperature": fitted.head.temperature,
     }
     if choice is not None:
         facts["taps"] = asdict(choice)
-    notes = () if choice is None else (_sentence(choice),)
+    notes = () if choice is None else (_sentence(choice, read=chosen),)
+    if taps == "auto" and not can_leave_out(_labels(prepared)):
+        notes = ("the head reads the last layer: one training image a class cannot tell taps apart",)
     return Trained(fitted.head, taps=chosen, fit=facts, notes=notes)
 
 
@@ -140,21 +142,25 @@ def _taps(
 ) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
     if isinstance(taps, tuple):  # chosen already
         return taps, None
-    train = prepared.images("train")
     return choose_taps(
         prepared.extraction,
-        train,
-        prepared.labels(train),
+        prepared.images("train"),
+        _labels(prepared),
         taps=taps,
         classes=len(prepared.dataset.classes),
         class_weights=class_weights,
     )
 
 
-def _sentence(choice: heads.TapChoice) -> str:
-    """The choice of taps and its margin, for people."""
+def _labels(prepared: Prepared) -> NDArray[np.int64]:
+    """Of the training images."""
+    return prepared.labels(prepared.images("train"))
+
+
+def _sentence(choice: heads.TapChoice, *, read: tuple[str, ...] | None) -> str:
+    """The choice of taps and its margin, for people; ``read`` is None for the last layer alone."""
     last = f"the last layer ({choice.last_loo_accuracy:.1%} leave-one-out)"
-    if len(choice.taps) == 1 and choice.loo_accuracy == choice.last_loo_accuracy:
+    if read is None:
         best = max(choice.table, key=lambda row: row.accuracy)
         return f"the head reads {last}; no tap is better by more than noise (best {best.accuracy:.1%})"
     names = ", ".join(choice.taps)
