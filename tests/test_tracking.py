@@ -1,7 +1,10 @@
 """Tracking: what was written is read back with the readers of MLflow and TensorBoard."""
 
 import json
+import os
 import shutil
+import socket
+import time
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -114,6 +117,19 @@ def test_a_tracking_server_that_cannot_be_is_told_before_the_work(
     result = CliRunner().invoke(cli, ["fit", str(photos), "--track", "mlflow", "--out", "run"])
     assert isinstance(result.exception, OptionError) and "MLFLOW_TRACKING_URI" in str(result.exception)
     assert not Path("run").exists()
+
+
+def test_a_tracking_server_that_does_not_answer_is_told_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, mlflow_client: Any
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        begun, before = time.monotonic(), dict(os.environ)
+        with pytest.raises(OptionError, match="check MLFLOW_TRACKING_URI"):
+            tracker("mlflow")
+    assert time.monotonic() - begun < 20  # MLflow left to itself tries for minutes
+    assert dict(os.environ) == before
 
 
 def test_tensorboard_reads_scores_and_curves_of_a_run(run: Run) -> None:
