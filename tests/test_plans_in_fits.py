@@ -205,3 +205,23 @@ def test_stopping_is_decided_by_the_last_epochs_and_what_must_follow(photos: Pat
     assert stopped_at == 5  # 25 s are over: 5 more and the saving would not fit, the saving alone does
     assert foresight.notes == ("budget 30 s: stopped after 5 of 10 epochs",)
     assert foresight.request.config.epochs == 5
+
+
+def test_what_comes_before_the_first_epoch_is_no_part_of_its_pace() -> None:
+    clock = FakeClock()
+    watch = Watch(clock=clock)
+    watch.begin("epochs")
+    clock.wait(7.0)  # PyTorch starts, the network is made
+    watch.ready("epochs")
+    clock.wait(0.5)
+    watch("epochs", 1, 10)
+    assert watch.pace("epochs") == 0.5
+
+
+def test_a_thawed_fit_says_when_its_epochs_begin(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm")
+    said: list[str] = []
+    monkeypatch.setattr(Watch, "ready", lambda self, phase: said.append(phase))
+    headstart.fit(photos, freeze=7, epochs=1, **FAST)
+    headstart.fit(photos, **FAST)
+    assert said == ["epochs"]

@@ -14,7 +14,7 @@ from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
 from headstart.fitting.foresight import PATIENCE, Foresight, Request, foresee
 from headstart.fitting.preparation import Prepared
-from headstart.fitting.training import Trained, predict_images, train
+from headstart.fitting.training import Trained, predict_images, starting_point, train
 from headstart.plans.clock import ending
 from headstart.plans.estimates import Range, human_seconds
 from headstart.plans.jobs import split_sizes
@@ -118,15 +118,20 @@ def make(
 def attempt(foresight: Foresight, *, strict: bool) -> Attempt:
     """Prepare and train what was foreseen."""
     prepared = foresight.prepare(strict=strict)
-    config = foresight.begin_training()
+    config, backbone = foresight.begin_training(), foresight.request.backbone
     begun = time.perf_counter()
+    start = None
+    if config.depth < config.stages:
+        start = starting_point(prepared, backbone, config=config)
+        foresight.watch.ready("epochs")
     trained = train(
         prepared,
-        foresight.request.backbone,
+        backbone,
         config=config,
         taps=foresight.request.taps,
         progress=foresight.watch,
         stop=foresight.stop_training,
+        start=start,
     )
     seconds = {**prepared.seconds, "train": seconds_since(begun)}
     config = replace(config, taps=trained.taps)

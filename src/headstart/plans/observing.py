@@ -47,9 +47,13 @@ class Audience(Protocol):
 
 @dataclass
 class Marks:
-    """When a phase began, when its first piece of work was done, and its last."""
+    """When a phase began, when its first piece of work was done, and its last.
+
+    ``ready`` is when all was there that a piece of work needs, where somebody said so.
+    """
 
     begun: float
+    ready: float | None = None
     first: tuple[float, int] | None = None
     last: tuple[float, int] | None = None
     total: int = 0
@@ -69,6 +73,10 @@ class Watch:
         """A phase begins, perhaps once more; what was noted of it before is forgotten."""
         self.marks[phase] = Marks(self.clock())
 
+    def ready(self, phase: str) -> None:
+        """All is there that the phase's pieces of work need: what follows is their own time."""
+        self.marks.setdefault(phase, Marks(self.clock())).ready = self.clock()
+
     def __call__(self, phase: str, done: int, total: int) -> None:
         """So much of the phase is done."""
         mark = self.marks.setdefault(phase, Marks(self.clock()))
@@ -80,12 +88,13 @@ class Watch:
             self.alarm(phase, done, total)
 
     def pace(self, phase: str) -> float | None:
-        """Seconds that one piece of work takes by now; after the first alone its start counts with it."""
+        """Seconds that one piece of work takes by now; those of the first count from when all was ready."""
         mark = self.marks.get(phase)
         if mark is None or mark.first is None or mark.last is None:
             return None
         (first, first_done), (last, done) = mark.first, mark.last
-        return (last - first) / (done - first_done) if done > first_done else last - mark.begun
+        begun = mark.begun if mark.ready is None else mark.ready
+        return (last - first) / (done - first_done) if done > first_done else last - begun
 
     @property
     def resumed(self) -> bool:
