@@ -620,3 +620,13 @@ def test_the_command_prints_a_table_a_choice_and_how_to_have_it(photos: Path, tm
     assert len(found["trials"]) == len(found["summaries"]) == 2 and found["split"]
     wrong = subprocess.run([*command[:3], "--images", "some"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "some" in wrong.stderr
+
+
+def test_the_command_refuses_what_has_no_effect_on_saved_runs(photos: Path) -> None:
+    runs = [str(headstart.fit(photos, size=64, head=head, **FAST)[1].path) for head in ("ridge", "softmax")]
+    done = CliRunner().invoke(cli, ["compare", *runs])
+    assert done.exit_code == 0 and "to have it: headstart fit" in done.output
+    refused = CliRunner().invoke(cli, ["compare", *runs, "--out", "there", "--seeds", "2"])
+    assert isinstance(refused.exception, OptionError) and "--out, --seeds: " in str(refused.exception)
+    lonely = CliRunner().invoke(cli, ["compare", runs[0]])
+    assert isinstance(lonely.exception, OptionError) and "two runs" in str(lonely.exception)

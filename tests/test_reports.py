@@ -288,6 +288,14 @@ def test_the_page_of_a_comparison_says_what_to_take_and_what_was_not_told_apart(
     assert choice.candidate.name in made.markdown()
 
 
+def test_a_comparison_without_a_choice_calls_none_so_and_says_why(photos: Path) -> None:
+    made = report(compare(photos, grid(size=64, images=(1, 4)), seeds=1, precision="f32"))
+    assert not any(row["chosen"] for row in made.facts["rows"]) and not made.facts["differences"]
+    for text in (Page(made.html()).text, made.markdown()):
+        assert "No candidate was trained on all images" in text
+        assert "(the choice)" not in text and "1 image a class" in text
+
+
 def test_a_plot_of_depths_tells_every_network_and_depth(depths: Comparison) -> None:
     made = report(depths)
     names = [f"best 64 px ({name}/best.pth)" for name in ("exp1", "exp2")] + ["builtin 64 px"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from headstart.cli.terminal import (
     from_here,
@@ -59,10 +60,12 @@ def command(sources: tuple[str, ...], as_json: bool, track: str | None, **option
     from headstart.plans.clock import process_age
 
     keeper = open_tracker(track)
-    if len(sources) > 1:
+    if len(sources) > 1 or _is_run(sources[0]):
         from headstart.runs import RunStore
 
-        found = compare_runs([RunStore().find(name) for name in sources])
+        runs = [RunStore().find(name) for name in sources]
+        _refuse_options()
+        found = compare_runs(runs)
     else:
         candidates = grid(
             backbones=_listed(options.pop("backbones")),
@@ -81,6 +84,29 @@ def command(sources: tuple[str, ...], as_json: bool, track: str | None, **option
         click.echo(line)
     if where := tracked(keeper, found):
         click.echo(where)
+
+
+def _is_run(source: str) -> bool:
+    from pathlib import Path
+
+    from headstart.runs import RUN_FILE
+
+    return (Path(source) / RUN_FILE).is_file()
+
+
+def _refuse_options() -> None:
+    """Saved runs are weighed as they are and nothing is saved: an option that asks for more is a mistake."""
+    context = click.get_current_context()
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("sources", "as_json", "track")
+        and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise OptionError(
+            f"{', '.join(given)}: without effect on saved runs, which are weighed as they are; leave it out"
+        )
 
 
 _OF_GRID = ("scratch", "size", "taps", "views", "epochs", "architecture")
@@ -111,6 +137,7 @@ def _facts(comparison: Any) -> dict[str, Any]:
 def lines(comparison: Any) -> list[str]:
     """The table, the choice and its reasons, and what could not be told apart."""
     from headstart.comparisons import summaries
+    from headstart.reports.text import NO_CHOICE
 
     rows = [
         [
@@ -138,6 +165,8 @@ def lines(comparison: Any) -> list[str]:
         if choice.not_significant:
             shown += ["not told apart by these images:", *(f"  {line}" for line in choice.not_significant)]
         shown.append(f"to have it: {choice.command}")
+    else:
+        shown += ["", NO_CHOICE]
     if comparison.path:
         expected = comparison.predicted_seconds
         predicted = f", predicted {expected['low']:.1f} to {expected['high']:.1f}" if expected else ""

@@ -147,6 +147,12 @@ def _training(
     )
 
 
+def _counted(candidates: int) -> str:
+    return (
+        "candidate with one seed needs" if candidates == 1 else f"{candidates} candidates with one seed need"
+    )
+
+
 def shrink(groups: Groups, forecast: Forecast, *, seeds: int, budget: float, spent: float) -> "Schedule":
     """The comparison that fits: fewer seeds down to one, then without the candidates that cost most.
 
@@ -175,7 +181,7 @@ def shrink(groups: Groups, forecast: Forecast, *, seeds: int, budget: float, spe
     if not fits(kept, count):
         needed = (spent + forecast.total(kept, seeds=count).seconds) / CAREFUL
         raise OptionError(
-            f"budget {human_seconds(budget)}: the fastest {fewest} candidates with one seed need about "
+            f"budget {human_seconds(budget)}: the fastest {_counted(fewest)} about "
             f"{human_seconds(needed)} here; give it more, or take a smaller --size"
         )
     while count < seeds and fits(kept, count + 1):

@@ -40,7 +40,9 @@ class Candidate:
     def name(self) -> str:
         """What tables and plots call it."""
         name = self.network if self.label else f"{self.network}, {self._training()}"
-        return name if self.images is None else f"{name}, {self.images} images a class"
+        if self.images is None:
+            return name
+        return f"{name}, {self.images} image{'s' if self.images > 1 else ''} a class"
 
     @property
     def network(self) -> str:

@@ -17,7 +17,7 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
     """Everything in the report on a comparison; JSON-ready."""
     rows = summaries(comparison)
     choice = comparison.choice
-    chosen = choice.candidate if choice else rows[0].candidate
+    chosen = choice.candidate if choice else None
     return {
         "kind": "comparison",
         "id": comparison.id,
@@ -29,7 +29,7 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
         "validation_images": len(comparison.labels),
         "choice": choice.to_dict() if choice else None,
         "rows": [_row(row, chosen=chosen) for row in rows],
-        "differences": _differences(comparison, chosen=chosen),
+        "differences": _differences(comparison, chosen=chosen) if chosen else [],
         "time_to_accuracy": [
             {"name": candidate.name, "points": [list(point) for point in points]}
             for candidate, points in time_to_accuracy(comparison).items()
@@ -51,7 +51,7 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _row(row: Any, *, chosen: Candidate) -> dict[str, Any]:
+def _row(row: Any, *, chosen: Candidate | None) -> dict[str, Any]:
     candidate = row.candidate
     return {
         "name": candidate.name,

@@ -112,6 +112,7 @@ def _comparison_parts(facts: dict[str, Any]) -> dict[str, Any]:
         "apart": words.apart_sentence(facts) if facts["choice"] else None,
         "seeds": words.seeds_sentence(facts),
         "cost": words.cost_sentence(facts),
+        "no_choice": words.NO_CHOICE,
     }
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+NO_CHOICE = "No candidate was trained on all images, and only among those is one chosen."
+
 
 def markdown(facts: dict[str, Any]) -> str:
     """The report's facts as Markdown."""
@@ -83,6 +85,8 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
         yield _bullets(facts["choice"]["reasons"])
         yield apart_sentence(facts)
         yield test_sentence(facts)
+    else:
+        yield NO_CHOICE
     yield "## Candidates"
     yield _table(
         ["candidate", "accuracy", "95% interval", "over seeds", "seconds", "Pareto front"],
