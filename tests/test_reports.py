@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import itertools
 import json
 import os
 import re
@@ -309,6 +310,17 @@ def test_a_plot_of_depths_tells_every_network_and_depth(depths: Comparison) -> N
             assert f"{found['name']}{row['frozen']}80{row['accuracy']:.1%}" in part
             assert f"| {found['name']} | {row['frozen']} | 80 |" in made.markdown()
     assert len({row["name"] for row in made.facts["rows"]}) == 12
+
+
+def test_ticks_of_an_accuracy_are_as_far_apart_as_they_say() -> None:
+    for accuracies in ((0.39, 0.44), (0.70, 0.83), (0.2, 0.95)):
+        points = [
+            {"images": count, "accuracy": accuracy, "spread": [accuracy - 0.05, accuracy + 0.04], "trials": 2}
+            for count, accuracy in zip((5, 15), accuracies, strict=True)
+        ]
+        source = plots.by_images([{"name": "builtin", "points": points}], styles={"builtin": 0})
+        ticks = sorted(int(found) for found in re.findall(r"(\d+)%<", source))
+        assert len(ticks) > 2 and len({high - low for low, high in itertools.pairwise(ticks)}) == 1
 
 
 def test_no_two_of_many_series_look_alike() -> None:

@@ -106,8 +106,10 @@ def _canvas(name: str, *, height: float = _HEIGHT) -> Iterator[_Canvas]:
 
 
 def _percent_axis(axis: Any) -> None:
-    from matplotlib.ticker import PercentFormatter
+    """Whole per cents, and ticks on whole per cents alone: 42.5 % must not be called 43 %."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="%"))
 
 
