@@ -17,7 +17,7 @@ from headstart.plans.clock import ending
 from headstart.plans.estimates import Estimate, Range
 from headstart.plans.memory import Observation, Rates, RateStore
 from headstart.plans.observing import Watch
-from headstart.runs import Run, RunStore
+from headstart.runs import Run, RunStore, read_predictions
 from made_up_jobs import FakeClock, make_job
 
 FAST: dict[str, Any] = {"size": 64, "precision": "f32"}
@@ -225,3 +225,11 @@ def test_a_thawed_fit_says_when_its_epochs_begin(photos: Path, monkeypatch: pyte
     headstart.fit(photos, freeze=7, epochs=1, **FAST)
     headstart.fit(photos, **FAST)
     assert said == ["epochs"]
+
+
+def test_a_budget_that_cuts_nothing_trains_the_same_model(photos: Path) -> None:
+    options: dict[str, Any] = {"head": "softmax", "epochs": 3, **FAST}
+    free, kept = (headstart.fit(photos, budget=budget, **options)[1] for budget in (None, "10m"))
+    assert not any("budget" in note for note in kept.notes)
+    assert kept.history == free.history
+    assert read_predictions(kept.path)["images"] == read_predictions(free.path)["images"]

@@ -56,6 +56,7 @@ class Dataset:
     skipped: tuple[Skipped, ...] = ()  # files left out while listing
     origin: str | None = field(default=None, compare=False)  # path of the folder, table or zip that was read
     corrections: str | None = field(default=None, compare=False)  # path of the labels that lie over its own
+    places: tuple[int, ...] | None = field(default=None, compare=False)  # of samples that were moved: before
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -46,8 +46,11 @@ class Prepared:
         return fingerprint((content, split, classes[sample.label]) for content, split, sample in seen)
 
     def images(self, split: str) -> NDArray[np.int64]:
-        """Indices of the split's samples."""
-        return np.flatnonzero(np.array([s == split for s in self.splits], dtype=bool))
+        """Indices of the split's samples, in the order that the data set was read in."""
+        found = np.flatnonzero(np.array([s == split for s in self.splits], dtype=bool))
+        if self.dataset.places is None:
+            return found
+        return found[np.argsort(np.asarray(self.dataset.places)[found])]
 
     def labels(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class indices of these samples."""
