@@ -79,6 +79,16 @@ def test_evaluate_measures_on_other_images(run: Path, make_photos, tmp_path: Pat
     assert found["images"] == 12 and 0 <= found["accuracy"] <= 1
 
 
+def test_evaluate_says_how_many_images_it_was_trained_on(
+    run: Path, photos: Path, make_photos, tmp_path
+) -> None:
+    flattered = headstart("evaluate", run, photos)
+    trained = json.loads((run / "run.json").read_text())["images"]["train"]
+    assert f"it was trained on {trained} of these 48 images" in flattered.stderr
+    others = headstart("evaluate", run, make_photos(tmp_path / "others", per_class=4, seed=9))
+    assert "trained on" not in others.stderr
+
+
 def test_evaluate_records_a_run_that_report_and_runs_know(run: Path, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "foreign"
     folder.mkdir()
@@ -126,6 +136,7 @@ def test_runs_lists_sorts_filters_and_shows(run: Path) -> None:
     assert [Path(entry["path"]) for entry in listed] == [run]
     assert listed[0]["run"] in headstart("runs", "--sort", "accuracy").stdout
     assert json.loads(headstart("runs", "--filter", "no such thing", "--json").stdout) == []
+    assert headstart("runs", "--filter", "no such thing").stdout.startswith("no run has 'no such thing'")
     assert "seconds" in headstart("runs", listed[0]["run"]).stdout
     assert json.loads(headstart("runs", run, "--json").stdout)["run"] == listed[0]["run"]
 

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from headstart import checks
 from headstart.classifier import Classifier
-from headstart.dataset import Dataset, Skipped, describe, read_dataset
-from headstart.errors import DatasetError, RunError
+from headstart.dataset import Dataset, Sample, Skipped, content_hash, describe, read_dataset
+from headstart.errors import DatasetError, ImageError, RunError
 from headstart.features import Progress
 from headstart.images import ImageFacts
 from headstart.metrics import Evaluation
 from headstart.metrics import evaluate as measure
 from headstart.runs import (
     CLASSIFIER_FILE,
+    IMAGES_FILE,
     RUN_FILE,
     Run,
     RunConfig,
@@ -72,6 +73,28 @@ def evaluate(
     """
     answers = _ask(classifier, _known(classifier, source), progress=progress)
     return answers.evaluation, answers.skipped
+
+
+def trained_on(classifier: Classifier, source: Any) -> int:
+    """How many of these images the classifier's own record of its training has as training images.
+
+    They are known by their content, wherever they lie now. 0 without a record, as of a classifier that
+    was trained elsewhere.
+    """
+    file = classifier.model.parent / IMAGES_FILE
+    try:
+        listed = json.loads(file.read_text(encoding="utf-8"))
+        known = {image["content"] for image in listed if image["split"] == "train"}
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return sum(_content(sample) in known for sample in read_dataset(source, for_training=False).samples)
+
+
+def _content(sample: Sample) -> str | None:
+    try:
+        return content_hash(sample.source.read()).hex()
+    except ImageError:
+        return None
 
 
 def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress | None = None) -> Run:

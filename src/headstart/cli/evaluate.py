@@ -25,7 +25,7 @@ def command(run: str, images: str, record: bool, as_json: bool) -> None:
     headstart evaluate my-classifier/ photos/ --record
     """
     from headstart.classifier import load
-    from headstart.evaluation import evaluate, record_evaluation
+    from headstart.evaluation import evaluate, record_evaluation, trained_on
 
     classifier = load(run)
     with progress_bar() as bar:
@@ -36,10 +36,17 @@ def command(run: str, images: str, record: bool, as_json: bool) -> None:
             found, left_out = evaluate(classifier, images, progress=bar)
             scores = found.to_dict()
             skipped = [{"name": item.name, "reason": item.reason} for item in left_out]
+    known = 0 if record else trained_on(classifier, images)
+    if known:
+        click.echo(
+            f"headstart: it was trained on {known} of these {scores['images']} images, which flatters the "
+            "accuracy",
+            err=True,
+        )
     if as_json:
         where = {"run": recorded.id, "path": str(recorded.path)} if record else {}
         listed = [{"path": item["name"], "reason": item["reason"]} for item in skipped]
-        print_json({**where, **scores, "skipped": listed})
+        print_json({**where, **scores, "trained_on": known, "skipped": listed})
         return
     click.echo(_summary(scores))
     if record:

@@ -49,6 +49,8 @@ def command(name: str | None, contains: str, sort: str, limit: int, calibration:
     runs = sorted(RunStore().select(contains=contains), key=_KEYS[sort], reverse=True)[:limit]
     if as_json:
         print_json([run.to_dict() for run in runs])
+    elif contains and not runs:
+        click.echo(f"no run has {contains!r} in its record; headstart runs lists all")
     elif not runs:
         click.echo("no runs yet; headstart fit DIR makes one")
     else:
