@@ -325,7 +325,9 @@ def _against_scratch(comparison: Comparison, chosen: Summary, *, rows: Sequence[
     twin = next((each for each in scratch if each.untrained == chosen.candidate.untrained), None)
     points = paired_difference(comparison, chosen.candidate, twin or scratch[0]).points()
     if twin:
-        yield f"pre-training is worth {points} here against {twin.name}"
+        epochs = len(comparison.of(twin)[0].history)
+        trained = f", trained for {epochs} epoch{'s' if epochs > 1 else ''}" if epochs else ""
+        yield f"pre-training is worth {points} here against {twin.name}{trained}"
     else:
         yield f"{chosen.candidate.name}: {points} against {scratch[0].name}, which is another network"
 
