@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headstart
+from headstart.choice.freezing import judge
 from headstart.cli import cli
 from headstart.comparisons import (
     Comparison,
@@ -488,6 +489,14 @@ def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: 
         compare_runs([one, other])
     with pytest.raises(OptionError, match="two runs"):
         compare_runs([one])
+
+
+def test_a_run_that_tried_a_deeper_training_says_that_it_took_longer(photos: Path) -> None:
+    _, one = headstart.fit(photos, size=64, **FAST)
+    _, two = headstart.fit(photos, size=64, head="softmax", epochs=2, **FAST)
+    reason = judge(np.ones(40, bool), np.ones(40, bool), name="thawing last").reason
+    found = compare_runs([one, replace(two, notes=(*two.notes, reason))])
+    assert f"a deeper training was tried and not kept, so more seconds: {two.id}" in found.notes
 
 
 def test_runs_with_other_settings_are_no_seeds_of_one_candidate(photos: Path) -> None:

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 FEWEST_IMAGES = 30
 """Validation images below which one image more or less is a difference of several points."""
 
+HEAD_KEPT = "the head alone is kept: "
+"""How a run's note begins whose deeper training took its time and was not kept."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -32,7 +35,7 @@ def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> V
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else np.inf
     kept = gain > error
     points = f"{100 * gain:+.1f} points on {len(head)} validation images, standard error {100 * error:.1f}"
-    reason = f"{name} is kept: {points}" if kept else f"the head alone is kept: {name} gives {points}"
+    reason = f"{name} is kept: {points}" if kept else f"{HEAD_KEPT}{name} gives {points}"
     return Verdict(kept, gain, error, reason)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from headstart.choice.freezing import HEAD_KEPT
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import candidate_of, run_command, settings_of
 from headstart.comparisons.values import Candidate, Comparison, Trial, same_split, told_apart
@@ -14,7 +15,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     """A comparison made of saved runs; nothing is trained and nothing is saved.
 
     Runs that differ in their seed alone are trials of one candidate. A run's seconds are what it took, which
-    is less where its features were in the cache; a note says so.
+    is less where its features were in the cache, and more where a deeper training was tried; a note says so.
 
     Raises:
         OptionError: fewer than two runs.
@@ -41,6 +42,10 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     }  # the same training again is no evidence
     warm = [run.id for run in runs if run.cache.get("hits")]
     notes = [f"features were in the cache already, so fewer seconds: {', '.join(warm)}"] if warm else []
+    tried = [run.id for run in runs if any(note.startswith(HEAD_KEPT) for note in run.notes)]
+    notes += (
+        [f"a deeper training was tried and not kept, so more seconds: {', '.join(tried)}"] if tried else []
+    )
     comparison = Comparison(
         id=new_id("comparison"),
         path=None,

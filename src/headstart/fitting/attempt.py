@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
-from headstart.choice.freezing import FEWEST_IMAGES, judge, without_luck
+from headstart.choice.freezing import FEWEST_IMAGES, HEAD_KEPT, judge, without_luck
 from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
 from headstart.fitting.foresight import PATIENCE, Foresight, Request, foresee
@@ -169,10 +169,10 @@ def try_deeper(
         second = attempt(foreseen, strict=False)
     except (DatasetError, OptionError) as error:  # no room for maps, a rate too high: the head is there
         first.foresight.cut_short = True
-        return None, False, f"the head alone is kept: {error}"
+        return None, False, f"{HEAD_KEPT}{error}"
     first.foresight.cut_short |= second.foresight.cut_short
     if len(second.prepared.dataset) != len(first.prepared.dataset):
-        return second, False, "the head alone is kept: the deeper training did not get to all images in time"
+        return second, False, f"{HEAD_KEPT}the deeper training did not get to all images in time"
     thawed = foreseen.request.backbone.stages[foreseen.request.wanted.depth :]
     verdict = judge(_right(first), _right(second), name=f"thawing {', '.join(each.name for each in thawed)}")
     return second, verdict.deeper, verdict.reason
