@@ -36,6 +36,7 @@ class Sample:
     label: int  # index into Dataset.classes; -1 where there is no label
     split: str | None  # "train", "validation" or "test" where the data set says so
     source: Source
+    place: int = field(default=-1, compare=False)  # of one that was moved: where it stood as it was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,6 @@ class Dataset:
     skipped: tuple[Skipped, ...] = ()  # files left out while listing
     origin: str | None = field(default=None, compare=False)  # path of the folder, table or zip that was read
     corrections: str | None = field(default=None, compare=False)  # path of the labels that lie over its own
-    places: tuple[int, ...] | None = field(default=None, compare=False)  # of samples that were moved: before
 
     def __len__(self) -> int:
         return len(self.samples)

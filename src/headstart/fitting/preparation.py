@@ -48,9 +48,7 @@ class Prepared:
     def images(self, split: str) -> NDArray[np.int64]:
         """Indices of the split's samples, in the order that the data set was read in."""
         found = np.flatnonzero(np.array([s == split for s in self.splits], dtype=bool))
-        if self.dataset.places is None:
-            return found
-        return found[np.argsort(np.asarray(self.dataset.places)[found])]
+        return found[np.argsort([self.dataset.samples[i].place for i in found], kind="stable")]
 
     def labels(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class indices of these samples."""

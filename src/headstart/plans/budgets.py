@@ -132,10 +132,9 @@ def interleaved(dataset: Dataset) -> Dataset:
     """The same images in an order of which every beginning has the classes in proportion.
 
     The first `IMAGES_PER_CLASS` of every class come before all others, one of each class in turn, so that a
-    short beginning can be trained on too. The order depends on names and labels alone. ``places`` say where
-    the images stood before; they are trained on in that order, so a budget that cuts nothing changes nothing.
+    short beginning can be trained on too. The order depends on names and labels alone. Each keeps its place;
+    they are trained on in that order, so a budget that cuts nothing changes nothing.
     """
-    places = dataset.places or range(len(dataset))
     members: dict[tuple[int, str | None], list[int]] = defaultdict(list)
     for index, sample in enumerate(dataset.samples):
         members[sample.label, sample.split].append(index)
@@ -145,14 +144,13 @@ def interleaved(dataset: Dataset) -> Dataset:
         for rank, position in enumerate(order):
             early = rank < IMAGES_PER_CLASS
             keys[indices[position]] = rank - IMAGES_PER_CLASS if early else rank / len(indices)
-    order = np.argsort(keys, kind="stable")
-    samples = tuple(dataset.samples[i] for i in order)
-    return replace(dataset, samples=samples, places=tuple(places[i] for i in order))
+    placed = [
+        sample if sample.place >= 0 else replace(sample, place=place)
+        for place, sample in enumerate(dataset.samples)
+    ]
+    return replace(dataset, samples=tuple(placed[i] for i in np.argsort(keys, kind="stable")))
 
 
 def beginning(dataset: Dataset, images: int) -> Dataset:
     """The first so many images."""
-    if images >= len(dataset):
-        return dataset
-    places = dataset.places and dataset.places[:images]
-    return replace(dataset, samples=dataset.samples[:images], places=places)
+    return dataset if images >= len(dataset) else replace(dataset, samples=dataset.samples[:images])
