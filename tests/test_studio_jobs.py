@@ -22,7 +22,7 @@ from headstart.plans.estimates import Range
 from headstart.web.jobs import Jobs, Stopped
 from headstart.web.studio import work
 from headstart.web.studio.server import wind_down
-from headstart.web.studio.watching import phases
+from headstart.web.studio.watching import phases, time_left
 from headstart.web.studio.workbench import Live
 from studio_worlds import WAIT_SECONDS, World, studio_worlds
 
@@ -193,3 +193,10 @@ def test_a_training_that_cannot_be_is_refused_before_it_waits(world: World, form
     assert answer.status_code == 400
     assert "xpected" in answer.text or "hoose one of the rows" in answer.text
     assert world.studio.work.last("fit", name=data.rsplit("/", 1)[1], learner="studio") is None
+
+
+def test_time_left_stays_within_the_prediction() -> None:
+    expected = Range(low=6.0, median=10.0, high=17.0)
+    said = [time_left(elapsed, expected) for elapsed in (0.0, 9.9, 12.0, 16.9, 18.0)]
+    assert said[:4] == ["about 10 s left", "about 1 s left", "up to 5 s more", "up to 1 s more"]
+    assert said[4].startswith("longer than predicted") and time_left(3.0, None) == ""

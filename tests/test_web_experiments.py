@@ -21,7 +21,7 @@ from headstart.errors import OptionError
 from headstart.lessons import library
 from headstart.lessons.progress import Line
 from headstart.web import journey, stored
-from headstart.web.drawing import draw
+from headstart.web.drawing import BOTTOM, HEIGHT, draw
 from lesson_worlds import World, finished, lesson_worlds
 
 
@@ -418,6 +418,17 @@ def test_a_plot_is_drawn_within_its_frame(kind: str) -> None:
     numbers = [float(n) for n in re.findall(r' (?:x|y|cx|cy|x1|y1)="([^"]+)"', svg)]
     assert numbers and all(-1 <= number <= 641 for number in numbers)
     assert "nan" not in svg and "x&lt;" in svg and 'role="img"' in svg
+
+
+@pytest.mark.parametrize(
+    ("xs", "ticks"),
+    [((1, 2, 3), "1 2 3"), ((0, 12), "0 3 6 9 12"), ((0.5, 2.5), "0.5 1 1.5 2 2.5")],
+)
+def test_nothing_stands_between_two_epochs(xs: tuple[float, ...], ticks: str) -> None:
+    line = SimpleNamespace(name="s", points=tuple((x, 50.0 + x) for x in xs))
+    svg = draw(SimpleNamespace(kind="line", title="t", x="epoch", y="y", series=(line,)))
+    shown = re.findall(rf'y="{HEIGHT - BOTTOM + 18}"[^>]*>([^<]+)</text>', svg)
+    assert " ".join(shown) == ticks
 
 
 def test_the_project_asks_why_and_shows_it_back_with_the_grade(make_world: Callable[..., World]) -> None:

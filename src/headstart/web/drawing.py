@@ -145,7 +145,7 @@ def _is_logarithmic(kind: str, xs: Sequence[float]) -> bool:
 def _horizontal(kind: str, xs: Sequence[float]) -> tuple[_Scale, Sequence[float]]:
     """The horizontal axis and its ticks."""
     if not _is_logarithmic(kind, xs):
-        low, high, step = _range(xs)
+        low, high, step = _range(xs, whole=all(x.is_integer() for x in xs))
         return _Scale(low, high, LEFT, WIDTH - RIGHT), list(_ticks(low, high, step))
     powers = range(math.floor(math.log10(min(xs))), math.ceil(math.log10(max(xs))) + 1)
     round_ones = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
@@ -155,13 +155,15 @@ def _horizontal(kind: str, xs: Sequence[float]) -> tuple[_Scale, Sequence[float]
     return _LogScale(low, high, LEFT, WIDTH - RIGHT), ticks
 
 
-def _range(values: Sequence[float]) -> tuple[float, float, float]:
-    """Round limits around the values, and the distance of the ticks."""
+def _range(values: Sequence[float], *, whole: bool = False) -> tuple[float, float, float]:
+    """Round limits around the values, and the distance of the ticks; of whole things none is between two."""
     low, high = min(values), max(values)
     span = (high - low) or abs(high) or 1.0
     rough = span / TICKS
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
+    if whole and not step.is_integer():
+        step = math.ceil(step)
     return math.floor(low / step) * step, math.ceil(high / step) * step, step
 
 

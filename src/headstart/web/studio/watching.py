@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from headstart.plans.estimates import human_seconds
+from headstart.plans.estimates import Range, human_seconds
 from headstart.web.drawing import draw
 from headstart.web.jobs import Job
 from headstart.web.rendering import leave
@@ -180,7 +180,7 @@ def snapshot(studio: Studio, job: Job) -> dict[str, Any]:
         "stopping": live.stopping,
         "phases": rows,
         "elapsed": _whole(elapsed) if elapsed >= 1 else "",
-        "time": _time_left(elapsed, live) if job.state == "running" else "",
+        "time": time_left(elapsed, expected) if job.state == "running" else "",
         "expected": str(expected) if expected else "",
         "curve": str(curve(live.epochs) or "") if not job.over else "",
         "where": where(job),
@@ -214,14 +214,14 @@ def _text(job: Job, rows: list[dict[str, Any]], *, stopping: bool) -> str:
     )
 
 
-def _time_left(elapsed: float, live: Live) -> str:
-    expected = live.expected
+def time_left(elapsed: float, expected: Range | None) -> str:
+    """What a prediction says when so many seconds are over; empty without one."""
     if expected is None:
         return ""
     if elapsed <= expected.median:
         return f"about {_whole(max(1.0, expected.median - elapsed))} left"
     if elapsed <= expected.high:
-        return "any moment now"
+        return f"up to {_whole(max(1.0, expected.high - elapsed))} more"
     return "longer than predicted: another program may be using the processor"
 
 
