@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from headstart import checks
 from headstart.classifier import Classifier
-from headstart.dataset import Dataset, Sample, Skipped, content_hash, describe, read_dataset
-from headstart.errors import DatasetError, ImageError, RunError
+from headstart.dataset import Dataset, Skipped, describe, read_dataset
+from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
 from headstart.images import ImageFacts
 from headstart.metrics import Evaluation
@@ -53,6 +53,69 @@ _TRAINED_ELSEWHERE = (
 )
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier said of a data set.
+
+    Attributes:
+        classifier: who was asked; the data set may have fewer of its classes, and in another order.
+        dataset: of what.
+        probabilities: float32 [n, C], of the readable samples in their order.
+        contents: what each file holds, as `content_hash`; None where it is unreadable.
+        facts: of each file, likewise.
+        skipped: the files that were left out.
+    """
+
+    classifier: Classifier
+    dataset: Dataset
+    probabilities: NDArray[np.float32]
+    contents: tuple[bytes | None, ...]
+    facts: tuple[ImageFacts | None, ...]
+    skipped: tuple[Skipped, ...]
+
+    @cached_property
+    def readable(self) -> list[int]:
+        """Indices of the samples that have an answer."""
+        return [index for index, content in enumerate(self.contents) if content is not None]
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The answers against the labels."""
+        place = [self.classifier.classes.index(name) for name in self.dataset.classes]
+        labels = [place[self.dataset.samples[index].label] for index in self.readable]
+        return measure(self.probabilities, labels, classes=self.classifier.classes)
+
+    @property
+    def trained_on(self) -> int | None:
+        """How many of the images the classifier was trained on, wherever they lie now.
+
+        None where its folder has no record of a training, as of a classifier that was trained elsewhere.
+        """
+        record = self.classifier.model.parent / IMAGES_FILE
+        try:
+            listed = json.loads(record.read_text(encoding="utf-8"))
+            known = {image["content"] for image in listed if image["split"] == "train"}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not known:  # the record of an evaluation
+            return None
+        return sum(content is not None and content.hex() in known for content in self.contents)
+
+    @property
+    def sides(self) -> list[str | None]:
+        """Each sample's side of the split; None where it has no answer."""
+        return [None if content is None else _SIDE for content in self.contents]
+
+    @property
+    def report(self) -> checks.DataReport:
+        """What is to be said of the data."""
+        return checks.report(self.dataset, self.contents, self.facts, self.sides, self.skipped)
+
+    def label(self, index: int) -> str:
+        """The class that the data set says a sample has."""
+        return self.dataset.classes[self.dataset.samples[index].label]
+
+
 def evaluate(
     classifier: Classifier, source: Any, *, progress: Progress | None = None
 ) -> tuple[Evaluation, tuple[Skipped, ...]]:
@@ -71,30 +134,13 @@ def evaluate(
     Raises:
         DatasetError: the data has a class that the classifier does not know, or no readable image.
     """
-    answers = _ask(classifier, _known(classifier, source), progress=progress)
+    answers = ask(classifier, source, progress=progress)
     return answers.evaluation, answers.skipped
 
 
-def trained_on(classifier: Classifier, source: Any) -> int:
-    """How many of these images the classifier's own record of its training has as training images.
-
-    They are known by their content, wherever they lie now. 0 without a record, as of a classifier that
-    was trained elsewhere.
-    """
-    file = classifier.model.parent / IMAGES_FILE
-    try:
-        listed = json.loads(file.read_text(encoding="utf-8"))
-        known = {image["content"] for image in listed if image["split"] == "train"}
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return sum(_content(sample) in known for sample in read_dataset(source, for_training=False).samples)
-
-
-def _content(sample: Sample) -> str | None:
-    try:
-        return content_hash(sample.source.read()).hex()
-    except ImageError:
-        return None
+def ask(classifier: Classifier, source: Any, *, progress: Progress | None = None) -> Answers:
+    """Predict every image of a labelled data set, as for `evaluate`, whose errors it has too."""
+    return _ask(classifier, _known(classifier, source), progress=progress)
 
 
 def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress | None = None) -> Run:
@@ -161,46 +207,7 @@ def _known(classifier: Classifier, source: Any) -> Dataset:
 # ------------------------------------------------------------------------------------------------ asking
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """What the classifier said of a data set; ``contents`` and ``facts`` are None where a file is unreadable.
-
-    Attributes:
-        classes: of the classifier; the data set may have fewer, and in another order.
-        probabilities: float32 [n, C], of the readable samples in their order.
-    """
-
-    classes: tuple[str, ...]
-    dataset: Dataset
-    probabilities: NDArray[np.float32]
-    contents: tuple[bytes | None, ...]
-    facts: tuple[ImageFacts | None, ...]
-    skipped: tuple[Skipped, ...]
-
-    @cached_property
-    def readable(self) -> list[int]:
-        """Indices of the samples that have an answer."""
-        return [index for index, content in enumerate(self.contents) if content is not None]
-
-    @cached_property
-    def evaluation(self) -> Evaluation:
-        place = [self.classes.index(name) for name in self.dataset.classes]
-        labels = [place[self.dataset.samples[index].label] for index in self.readable]
-        return measure(self.probabilities, labels, classes=self.classes)
-
-    @property
-    def sides(self) -> list[str | None]:
-        return [None if content is None else _SIDE for content in self.contents]
-
-    @property
-    def report(self) -> checks.DataReport:
-        return checks.report(self.dataset, self.contents, self.facts, self.sides, self.skipped)
-
-    def label(self, index: int) -> str:
-        return self.dataset.classes[self.dataset.samples[index].label]
-
-
-def _ask(classifier: Classifier, dataset: Dataset, *, progress: Progress | None) -> _Answers:
+def _ask(classifier: Classifier, dataset: Dataset, *, progress: Progress | None) -> Answers:
     rows: list[NDArray[np.float32]] = []
     contents: list[bytes | None] = []
     facts: list[ImageFacts | None] = []
@@ -220,8 +227,8 @@ def _ask(classifier: Classifier, dataset: Dataset, *, progress: Progress | None)
             progress("evaluate", start + len(window), len(dataset.samples))
     if not rows:
         raise DatasetError(f"{dataset.name}: no readable image; {skipped[0].name}: {skipped[0].reason}")
-    return _Answers(
-        classes=classifier.classes,
+    return Answers(
+        classifier=classifier,
         dataset=dataset,
         probabilities=np.concatenate(rows),
         contents=tuple(contents),
@@ -275,7 +282,7 @@ def _config(classifier: Classifier, dataset: Dataset) -> RunConfig:
     )
 
 
-def _save(run: Run, answers: _Answers, *, started: float) -> Run:
+def _save(run: Run, answers: Answers, *, started: float) -> Run:
     """Write the record, `run.json` last: a folder that has one has all of it."""
     begun = time.perf_counter()
     images = _images(answers)
@@ -299,7 +306,7 @@ def _save(run: Run, answers: _Answers, *, started: float) -> Run:
     return run
 
 
-def _images(answers: _Answers) -> list[dict[str, Any]]:
+def _images(answers: Answers) -> list[dict[str, Any]]:
     seen = enumerate(zip(answers.dataset.samples, answers.sides, answers.contents, strict=True))
     return [
         describe(sample, label=answers.label(index), split=side, content=content)
@@ -307,7 +314,7 @@ def _images(answers: _Answers) -> list[dict[str, Any]]:
     ]
 
 
-def _said(answers: _Answers, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _said(answers: Answers, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those that have an answer, with it."""
     rows = zip(answers.readable, answers.probabilities.tolist(), strict=True)
-    return [{**images[index], **answer(row, answers.classes)} for index, row in rows]
+    return [{**images[index], **answer(row, answers.classifier.classes)} for index, row in rows]

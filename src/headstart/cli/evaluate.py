@@ -25,18 +25,18 @@ def command(run: str, images: str, record: bool, as_json: bool) -> None:
     headstart evaluate my-classifier/ photos/ --record
     """
     from headstart.classifier import load
-    from headstart.evaluation import evaluate, record_evaluation, trained_on
+    from headstart.evaluation import ask, record_evaluation
 
     classifier = load(run)
     with progress_bar() as bar:
         if record:
             recorded = record_evaluation(classifier, images, progress=bar)
             scores, skipped = recorded.evaluation["test"], recorded.data["skipped"]
+            known = None
         else:
-            found, left_out = evaluate(classifier, images, progress=bar)
-            scores = found.to_dict()
-            skipped = [{"name": item.name, "reason": item.reason} for item in left_out]
-    known = 0 if record else trained_on(classifier, images)
+            answers = ask(classifier, images, progress=bar)
+            scores, known = answers.evaluation.to_dict(), answers.trained_on
+            skipped = [{"name": item.name, "reason": item.reason} for item in answers.skipped]
     if known:
         click.echo(
             f"headstart: it was trained on {known} of these {scores['images']} images, which flatters the "
