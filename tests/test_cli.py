@@ -87,6 +87,8 @@ def test_evaluate_says_how_many_images_it_was_trained_on(
     assert f"it was trained on {trained} of these 48 images" in flattered.stderr
     others = headstart("evaluate", run, make_photos(tmp_path / "others", per_class=4, seed=9))
     assert "trained on" not in others.stderr
+    (run / "images.json").unlink()
+    assert json.loads(headstart("evaluate", run, photos, "--json").stdout)["trained_on"] is None
 
 
 def test_evaluate_records_a_run_that_report_and_runs_know(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -100,6 +102,7 @@ def test_evaluate_records_a_run_that_report_and_runs_know(run: Path, photos: Pat
     done = headstart("evaluate", folder, photos, "--record")
     assert done.returncode == 0 and f"headstart report {folder}" in done.stdout
     assert headstart("report", folder, "--out", tmp_path / "report.md").returncode == 0
+    assert json.loads(headstart("evaluate", folder, photos, "--json").stdout)["trained_on"] is None
     listed = json.loads(headstart("runs", "--json").stdout)
     assert [(each["path"], each["depth"]) for each in listed if not each["trained"]] == [(str(folder), "all")]
     assert "trained elsewhere" in headstart("runs", folder).stdout
