@@ -59,5 +59,5 @@ if __name__ == "__main__":
     fuzz(
         target,
         seeds(),
-        modules=["headstart.sources", "headstart.dataset.reading", "headstart.dataset.tables"],
+        modules=["headstart.sources", "headstart.dataset.folders", "headstart.dataset.tables"],
     )

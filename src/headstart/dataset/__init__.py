@@ -10,7 +10,8 @@ Layouts that `read_dataset` understands:
 Listing opens no image: what cannot be decoded is found, named and counted later, in the one decoding pass.
 """
 
-from headstart.dataset.reading import are_splits, list_images, read_dataset
+from headstart.dataset.folders import are_splits, list_images
+from headstart.dataset.reading import read_dataset
 from headstart.dataset.splits import assign_splits, check_shares
 from headstart.dataset.values import SPLITS, Dataset, Sample, Skipped, content_hash, describe, place_of
 from headstart.sources import ArraySource, FileSource, Source, printable
