@@ -14,8 +14,25 @@
         ├── CacheError            the feature cache could not be read or written
         └── ParityError           a reloaded or exported model disagrees with the one in memory
 
-A message is one line: what, where, expected and got, the way out.
+A message is one line: what, where, expected and got, the way out. `printable` makes text
+from outside fit for it.
 """
+
+import re
+from pathlib import Path
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""A newline would break a line of output in two, an escape would change a terminal's colours or title, and a
+direction mark would show a name backwards."""
+
+
+def printable(name: str | Path) -> str:
+    """Text from outside as it can be shown on a line: control characters and what is no UTF-8 are escaped."""
+    text = str(name)
+    if text.isascii() and text.isprintable():
+        return text
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class HeadstartError(Exception):

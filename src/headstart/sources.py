@@ -7,7 +7,6 @@ Nothing is extracted or opened while listing (but for files without an extension
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from headstart.errors import DatasetError, ImageError
+from headstart.errors import DatasetError, ImageError, printable
 from headstart.images import looks_like_an_image
 
 IMAGE_SUFFIXES = frozenset(
@@ -87,23 +86,10 @@ class ArraySource:
         return self.array
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""A newline would break a line of output in two, an escape would change a terminal's colours or title."""
-
-
 def _bounded(data: bytes) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
     return data
-
-
-def printable(name: str | Path) -> str:
-    """A file's name as it can be shown on a line; control characters and what is no UTF-8 are escaped."""
-    text = str(name)
-    if text.isascii() and text.isprintable():
-        return text
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headstart.errors import HeadstartError
+from headstart.errors import HeadstartError, printable
 
 if TYPE_CHECKING:
     from headstart.comparisons import Comparison
@@ -47,8 +47,6 @@ def tracked(keeper: "Tracker | None", thing: "Run | Comparison") -> str | None:
 
 def from_here(path: Path) -> str:
     """A path as one would type it in the working directory; the whole of one that lies elsewhere."""
-    from headstart.sources import printable
-
     here = Path.cwd()
     return printable(path.relative_to(here) if path.is_relative_to(here) else path)
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from headstart.comparisons.values import Candidate
+from headstart.errors import printable
 from headstart.runs import Run, RunConfig
-from headstart.sources import printable
 
 _SETTINGS = ("class_weights", "runtime", "precision", "batch_size", "learning_rate", "validation", "test")
 """What decides a training besides its candidate, its images and its seed."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import OptionError, RunError
-from headstart.sources import printable
+from headstart.errors import OptionError, RunError, printable
 
 
 @dataclass(frozen=True)

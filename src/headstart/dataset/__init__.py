@@ -14,7 +14,8 @@ from headstart.dataset.folders import are_splits, list_images
 from headstart.dataset.reading import read_dataset
 from headstart.dataset.splits import assign_splits, check_shares
 from headstart.dataset.values import SPLITS, Dataset, Sample, Skipped, content_hash, describe, place_of
-from headstart.sources import ArraySource, FileSource, Source, printable
+from headstart.errors import printable
+from headstart.sources import ArraySource, FileSource, Source
 
 __all__ = [
     "SPLITS",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from headstart.dataset.values import Dataset, Sample, Skipped
-from headstart.sources import Source, printable
+from headstart.errors import printable
+from headstart.sources import Source
 
 
 def build(name: str, rows: list[tuple[str, str, str | None, Source]], skipped: list[Skipped]) -> Dataset:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from headstart.dataset.building import build
 from headstart.dataset.values import SPLIT_NAMES, Dataset, Sample, Skipped
-from headstart.errors import DatasetError
+from headstart.errors import DatasetError, printable
 from headstart.sources import (
     FileSource,
     Listing,
     Source,
     list_folder,
     list_zip,
-    printable,
     why_not_an_image,
 )
 

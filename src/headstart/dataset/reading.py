@@ -11,8 +11,8 @@ from headstart.dataset.arrays import from_arrays
 from headstart.dataset.folders import from_folders
 from headstart.dataset.tables import FolderFiles, ListedFiles, from_table, read_table
 from headstart.dataset.values import SPLITS, Dataset
-from headstart.errors import DatasetError, ImageError
-from headstart.sources import TABLE_SUFFIXES, list_folder, list_zip, printable
+from headstart.errors import DatasetError, ImageError, printable
+from headstart.sources import TABLE_SUFFIXES, list_folder, list_zip
 
 
 def read_dataset(

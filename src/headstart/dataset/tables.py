@@ -13,8 +13,8 @@ from typing import Protocol
 
 from headstart.dataset.building import build
 from headstart.dataset.values import SPLIT_NAMES, Dataset, Skipped
-from headstart.errors import DatasetError, MissingExtra
-from headstart.sources import FileSource, Source, printable
+from headstart.errors import DatasetError, MissingExtra, printable
+from headstart.sources import FileSource, Source
 
 _COLUMNS = ("path", "label", "split")
 

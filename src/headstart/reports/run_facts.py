@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.comparisons.commands import run_command
-from headstart.errors import RunError
+from headstart.errors import RunError, printable
 from headstart.runs import RUN_FILE, SKIPPED_FILE, Run, read_predictions
-from headstart.sources import printable
 
 MISTAKES = 12
 """Most confident mistakes shown."""

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.types import Receive
 
+from headstart.errors import printable
 from headstart.serving.forms import FormError, TooManyParts, read_form
 from headstart.serving.limits import MEBI, Limits
-from headstart.sources import printable
 
 _LONGEST_NAME = 200
 """Characters of a file's name that an answer repeats."""

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.dataset import Dataset, Sample, read_dataset
-from headstart.errors import DatasetError, RunError
+from headstart.errors import DatasetError, RunError, printable
 from headstart.runs import timestamp
-from headstart.sources import printable
 
 _KEPT_LISTINGS = 4
 """Listings in memory: a page of pictures asks for the same one dozens of times."""

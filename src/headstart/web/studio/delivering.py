@@ -14,9 +14,8 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from headstart.errors import OptionError
+from headstart.errors import OptionError, printable
 from headstart.runs import Run
-from headstart.sources import printable
 from headstart.web.jobs import Job
 from headstart.web.rendering import leave
 from headstart.web.studio.pages import page

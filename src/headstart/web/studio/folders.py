@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.errors import OptionError
-from headstart.sources import IMAGE_SUFFIXES, TABLE_SUFFIXES, printable
+from headstart.errors import OptionError, printable
+from headstart.sources import IMAGE_SUFFIXES, TABLE_SUFFIXES
 
 MOST_SHOWN = 400
 """Entries of one folder on a page; whoever has more types the path."""

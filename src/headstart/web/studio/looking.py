@@ -7,8 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from headstart.errors import DatasetError
-from headstart.sources import printable
+from headstart.errors import DatasetError, printable
 from headstart.web.studio import pictures
 from headstart.web.studio.pages import page
 from headstart.web.studio.start import look

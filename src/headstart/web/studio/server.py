@@ -11,10 +11,9 @@ from pathlib import Path
 
 import uvicorn
 
-from headstart.errors import OptionError
+from headstart.errors import OptionError, printable
 from headstart.hosts import address_of, is_loopback, listen, names_for
 from headstart.places import home_folder, make
-from headstart.sources import printable
 from headstart.web.jobs import Jobs
 from headstart.web.server import open_browser
 from headstart.web.site import load_secret

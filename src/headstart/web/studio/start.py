@@ -9,8 +9,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
 from headstart.dataset import are_splits
-from headstart.errors import DatasetError, OptionError
-from headstart.sources import printable
+from headstart.errors import DatasetError, OptionError, printable
 from headstart.web.rendering import leave
 from headstart.web.studio import folders, uploads
 from headstart.web.studio.collections import Collection

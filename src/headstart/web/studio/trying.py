@@ -15,10 +15,9 @@ from starlette.responses import Response
 
 from headstart.classifier import Classifier, Prediction, load
 from headstart.dataset import Sample, Skipped
-from headstart.errors import HeadstartError, ImageError, OptionError
+from headstart.errors import HeadstartError, ImageError, OptionError, printable
 from headstart.images import open_image
 from headstart.runs import Run
-from headstart.sources import printable
 from headstart.web.rendering import leave
 from headstart.web.studio import pictures
 from headstart.web.studio.noted import corrected

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from headstart.dataset import Skipped, content_hash, read_dataset
-from headstart.errors import DatasetError, ImageError, OptionError
+from headstart.errors import DatasetError, ImageError, OptionError, printable
 from headstart.images import open_image
 from headstart.places import make
-from headstart.sources import MAX_FILE_BYTES, printable
+from headstart.sources import MAX_FILE_BYTES
 
 LARGEST_UPLOAD = 4 * 2**30
 """Bytes of everything that one form brings."""
