@@ -77,7 +77,7 @@ _INSIDE = {
     "backbones": ("staged", "tracing", "engine"),
     "lessons": (
         "library", "placeholders", "attempts", "progress", "scores", "review", "badges", "pictures",
-        "interchange", "statements", "terminal", "experiments",
+        "interchange", "moodle", "gift", "statements", "terminal", "experiments",
     ),
     "plans": ("planning", "jobs"),
     "serving": ("server", "models", "limits"),

@@ -26,7 +26,7 @@ def seeds() -> list[bytes]:
 def target(data: bytes) -> None:
     """Read by the first byte's kind."""
     from headstart.errors import LessonError
-    from headstart.lessons import interchange, library, pictures
+    from headstart.lessons import gift, library, moodle, pictures
 
     text = data[1:].decode("utf-8", "replace")
     try:
@@ -34,9 +34,9 @@ def target(data: bytes) -> None:
             (_FOLDER / "pack.yaml").write_bytes(data[1:])
             library.check_pack(_FOLDER)
         elif data[:1] == b"1":
-            interchange.from_moodle_xml(text)
+            moodle.from_moodle_xml(text)
         elif data[:1] == b"2":
-            interchange.from_gift(text)
+            gift.from_gift(text)
         else:
             pictures.extract(data[1:])
     except LessonError as error:
@@ -48,5 +48,10 @@ if __name__ == "__main__":
     fuzz(
         target,
         seeds(),
-        modules=["headstart.lessons.sources", "headstart.lessons.interchange", "headstart.lessons.pictures"],
+        modules=[
+            "headstart.lessons.sources",
+            "headstart.lessons.moodle",
+            "headstart.lessons.gift",
+            "headstart.lessons.pictures",
+        ],
     )

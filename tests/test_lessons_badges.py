@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from headstart.cli import cli
 from headstart.errors import LessonError
 from headstart.lessons import attempts, badges, pictures
 from headstart.lessons.attempts import Challenge, Opened, Submitted
@@ -354,6 +357,60 @@ def test_every_word_of_the_credential_is_defined_by_its_contexts() -> None:
     for name in ("credentials-v2.json", "ob-v3p0-context-3.0.3.json"):
         known |= words(json.loads((folder / name).read_text()))
     assert words(decoded(issue().split(".")[1])) - known == set()
+
+
+def signed_text(payload: str) -> str:
+    """A badge whose signature is right, whatever it says."""
+    header = badges._encode(badges._json({"alg": "EdDSA", "jwk": ISSUER.jwk, "typ": "JWT"}))
+    parts = f"{header}.{badges._encode(payload.encode())}"
+    return f"{parts}.{badges._encode(ISSUER.key.sign(parts.encode()))}"
+
+
+def changed(**fields: object) -> str:
+    return signed_text(json.dumps(decoded(issue().split(".")[1]) | fields))
+
+
+@pytest.mark.parametrize(
+    "badge",
+    [
+        signed_text("[" * 100_000),
+        signed_text('{"a":' * 100_000),
+        signed_text("NaN"),
+        changed(validFrom="2024-01-01T00:00:00"),
+        changed(validFrom="0001-01-01T00:00:00+14:00"),
+        changed(validFrom=float("inf")),
+        changed(issuer={"id": ["a", "list"]}, iss=["a", "list"]),
+        changed(issuer=["id"]),
+        changed(credentialSubject=None),
+        changed(type=[["VerifiableCredential"]]),
+    ],
+)
+def test_a_signed_badge_of_odd_values_is_refused_in_a_line(badge: str) -> None:
+    with pytest.raises(BadgeError) as refused:
+        badges.verify(badge, now=NOW)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("piece", ["<openbadges:credential ", "<svg>", '<a verify="'])
+def test_pictures_that_were_made_to_cost_are_refused_soon(piece: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(BadgeError):
+        pictures.extract(20_000 * piece.encode())
+    assert time.process_time() - begun < 5, "quadratic time would be minutes"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_verify_reads_regular_files_alone_and_prints_no_escapes(
+    tmp_path: Path, private_folders: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    refused = CliRunner().invoke(cli, ["badge", "verify", str(tmp_path / "pipe")])
+    assert isinstance(refused.exception, BadgeError) and "not a regular file" in str(refused.exception)
+    claims = decoded(issued_in_the_past().split(".")[1])
+    claims["credentialSubject"]["identifier"][0]["identityHash"] = "Ada\x1b[31m\nvalid: all"  # type: ignore[index]
+    (tmp_path / "odd.jwt").write_text(signed_text(json.dumps(claims)))
+    shown = CliRunner().invoke(cli, ["badge", "verify", str(tmp_path / "odd.jwt")])
+    assert "Ada\\x1b[31m\\nvalid: all" in shown.stdout and shown.stdout.count("\n") == 1
 
 
 def test_a_badge_of_the_first_release_still_verifies() -> None:

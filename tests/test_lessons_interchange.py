@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import xml.etree.ElementTree as ET
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,9 +17,12 @@ from hypothesis import strategies as st
 
 from headstart.cli import cli
 from headstart.errors import LessonError, UserError
-from headstart.lessons import attempts, interchange, library, statements
+from headstart.lessons import attempts, library, statements
 from headstart.lessons.attempts import Chose, Closed, Expired, HintTaken, Opened, Submitted
-from headstart.lessons.interchange import filled, from_gift, from_moodle_xml
+from headstart.lessons.gift import from_gift, to_gift
+from headstart.lessons.html_text import to_markdown
+from headstart.lessons.interchange import filled
+from headstart.lessons.moodle import from_moodle_xml, to_moodle_xml
 from headstart.lessons.pack import KINDS, LEVELS, CodeFace, Option, Problem
 from headstart.lessons.progress import Progress
 from lesson_packs import secret_pack
@@ -60,23 +65,23 @@ def problems(draw: st.DrawFn) -> Problem:
 @given(st.lists(problems(), min_size=1, max_size=3))
 @settings(deadline=None, max_examples=60)
 def test_moodle_xml_keeps_everything(asked: list[Problem]) -> None:
-    assert interchange.from_moodle_xml(interchange.to_moodle_xml(asked)) == tuple(asked)
+    assert from_moodle_xml(to_moodle_xml(asked)).problems == tuple(asked)
 
 
 @given(st.lists(problems(), min_size=1, max_size=3))
 @settings(deadline=None, max_examples=60)
 def test_gift_keeps_everything(asked: list[Problem]) -> None:
-    assert interchange.from_gift(interchange.to_gift(asked)) == tuple(asked)
+    assert from_gift(to_gift(asked)).problems == tuple(asked)
 
 
 def test_the_bundled_lesson_survives_both_journeys() -> None:
     asked = library.load_pack().problems("challenge")
-    assert interchange.from_moodle_xml(interchange.to_moodle_xml(asked)) == asked
-    assert interchange.from_gift(interchange.to_gift(asked)) == asked
+    assert from_moodle_xml(to_moodle_xml(asked)).problems == asked
+    assert from_gift(to_gift(asked)).problems == asked
 
 
 def test_moodle_sees_one_right_answer_and_shuffles() -> None:
-    question = ET.fromstring(interchange.to_moodle_xml(secret_pack().problems("challenge")))[0]
+    question = ET.fromstring(to_moodle_xml(secret_pack().problems("challenge")))[0]
     assert question.get("type") == "multichoice"
     assert [answer.get("fraction") for answer in question.iterfind("answer")] == ["100", "0", "0", "0"]
     assert question.findtext("shuffleanswers") == "true" and question.findtext("single") == "true"
@@ -98,7 +103,7 @@ Second question {~%-25%wrong ~%100%right}
 
 
 def test_a_foreign_gift_file_is_read() -> None:
-    first, second = interchange.from_gift(FOREIGN_GIFT)
+    first, second = from_gift(FOREIGN_GIFT).problems
     assert (first.title, first.prompt, first.slug) == ("Colours", "What colour: red or blue?", "colours")
     assert [(o.text, o.feedback, o.correct) for o in first.options] == [
         ("blue", "no", False),
@@ -111,18 +116,21 @@ def test_a_foreign_gift_file_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Is it true? {T}", "only multiple choice"),
         ("Match {=a -> b =c -> d}", "only multiple choice"),
         ("Two right {=a =b ~c}", "exactly one right, got 3 and 2"),
         ("No answers", "question 1: expected its answers in braces"),
         ("", "at least one question"),
         ("// headstart: {broken\nA {=a ~b}", "comment is damaged"),
         ('// headstart: {"seconds": "soon"}\nA {=a ~b}', "'soon' is no number"),
+        ('// headstart: {"seconds": 1e999}\nA {=a ~b}', "inf is no number"),
+        ('// headstart: {"keys": 5}\nA {=a ~b}', "comment is damaged"),
+        ('// headstart: {"hint": ["a"]}\nA {=a ~b}', "hint .* is no text"),
+        ("// headstart: " + "[" * 100_000 + "\nA {=a ~b}", "comment is damaged"),
     ],
 )
 def test_gift_that_is_not_ours_to_guess_is_refused(text: str, expected: str) -> None:
     with pytest.raises(LessonError, match=expected):
-        interchange.from_gift(text)
+        from_gift(text)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,7 @@ def test_gift_that_is_not_ours_to_guess_is_refused(text: str, expected: str) -> 
         ("<quiz></quiz>", "at least one <question>"),
         (
             "<quiz><question type='essay'><name><text>E</text></name></question></quiz>",
-            "'essay'; only multichoice",
+            "'essay'; only multichoice and truefalse",
         ),
         ("<quiz><question type='multichoice'/></quiz>", "got 0 and 0"),
         ("<!DOCTYPE q [<!ENTITY a 'b'>]><quiz>&a;</quiz>", "document type declaration"),
@@ -142,7 +150,7 @@ def test_gift_that_is_not_ours_to_guess_is_refused(text: str, expected: str) -> 
 )
 def test_moodle_xml_that_cannot_be_used_is_refused(text: str, expected: str) -> None:
     with pytest.raises(LessonError, match=expected):
-        interchange.from_moodle_xml(text)
+        from_moodle_xml(text)
 
 
 def log() -> list[attempts.Entry]:
@@ -199,6 +207,53 @@ def test_statement_ids_are_stable_and_unique() -> None:
     assert first == again and len(set(first)) == len(first)
 
 
+def test_questions_that_cannot_be_imported_are_named_and_the_others_are_taken() -> None:
+    essay = "<question type='essay'><name><text>Essay \x7f</text></name></question>"
+    written = to_moodle_xml(library.load_pack().problems("challenge"))
+    found = from_moodle_xml(written.replace("</quiz>", f"{essay}</quiz>"))
+    assert len(found.problems) == 5
+    assert found.left_out == (
+        "question 6 ('Essay \\x7f') is of type 'essay'; only multichoice and truefalse can be imported",
+    )
+    gift = from_gift("One {=a ~b}\n\nTwo right {=a =b ~c}\n\nMatch {=a -> b =c -> d}")
+    assert [problem.prompt for problem in gift.problems] == ["One"] and len(gift.left_out) == 2
+
+
+def test_true_or_false_becomes_a_question_with_two_options() -> None:
+    (gift,) = from_gift("The sun is cold. {FALSE#It is not.#Right.}").problems
+    assert [(o.text, o.correct, o.feedback) for o in gift.options] == [
+        ("True", False, "It is not."),
+        ("False", True, "Right."),
+    ]
+    (xml,) = from_moodle_xml(
+        "<quiz><question type='truefalse'><name><text>Sun</text></name>"
+        "<answer fraction='100'><text>true</text></answer><answer fraction='0'><text>false</text></answer>"
+        "</question></quiz>"
+    ).problems
+    assert xml.answer.text == "true"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<a " * 20_000,
+        "<!--" * 20_000,
+        """<a x='> y="'>""" * 20_000,
+        "<![a>" * 20_000,
+        "&#x" * 20_000,
+        "<pre>" * 20_000,
+        "\n \n" * 40_000,
+    ],
+)
+def test_text_that_was_made_to_cost_costs_what_its_length_says(text: str) -> None:
+    begun = time.process_time()
+    to_markdown(text)
+    for asked in ("::" * 20_000 + text, f"A {text} {{=a ~b}}", '``` title="a"\n' * 5_000 + "A {=a ~b}"):
+        with suppress(LessonError):
+            from_gift(asked)
+    assert time.process_time() - begun < 5, "quadratic time would be minutes"
+
+
 # What a teacher does with it -------------------------------------------------------------------------------
 
 MOODLE_EDITOR = """<?xml version="1.0" encoding="UTF-8"?>
@@ -219,7 +274,7 @@ MOODLE_EDITOR = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def test_what_moodles_editor_wrote_is_read_as_markdown() -> None:
-    (problem,) = from_moodle_xml(MOODLE_EDITOR)
+    (problem,) = from_moodle_xml(MOODLE_EDITOR).problems
     assert problem.prompt == (
         "What is **transfer learning**, `a < b`?\n\n```\nx = 1\n  y = 2\n```\n\n- one\n- two\n\n[a net]"
     )
@@ -229,9 +284,9 @@ def test_what_moodles_editor_wrote_is_read_as_markdown() -> None:
 
 def test_html_in_gift_is_read_as_markdown_where_it_says_so() -> None:
     text = "::T::[html]<p>A <b>bold</b> one</p> {\n=<p>yes</p>#<p>Right.</p>\n~<p>no</p>\n}"
-    (problem,) = from_gift(text)
+    (problem,) = from_gift(text).problems
     assert problem.prompt == "A **bold** one" and problem.options[0].feedback == "Right."
-    (plain,) = from_gift(text.replace("[html]", "[plain]"))
+    (plain,) = from_gift(text.replace("[html]", "[plain]")).problems
     assert plain.prompt == "<p>A <b>bold</b> one</p>"
 
 

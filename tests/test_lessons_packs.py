@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import LessonError
-from headstart.lessons import library, packlint, placeholders
+from headstart.lessons import library, packlint, placeholders, sources
 from headstart.lessons.experiments.example import PROGRAM
 from headstart.lessons.pack import Goal, prose_lines
 from headstart.lessons.sources import YamlFile, read_sources
@@ -314,6 +315,44 @@ def test_yaml_without_its_c_part_is_read_the_same(folder: Path, monkeypatch: pyt
 def test_a_yaml_bomb_is_refused_and_not_unfolded(folder: Path, text: str) -> None:
     (folder / "cards.yaml").write_text(text)
     assert [finding.file for finding in library.check_pack(folder)] == ["cards.yaml"]
+
+
+@pytest.mark.parametrize("text", ["a" + " \t" * 25_000 + "b", "{{ " * 20_000, "a\n" * 50_000, "`" * 50_000])
+def test_prose_that_was_made_to_cost_costs_what_its_length_says(folder: Path, text: str) -> None:
+    with (folder / "modes" / "learn.md").open("a") as file:
+        file.write("\n" + text)
+    begun = time.process_time()
+    library.check_pack(folder)
+    placeholders.fill(text, {})
+    assert time.process_time() - begun < 5, "quadratic time would be minutes"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pack_is_read_from_regular_files_inside_it_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside.yaml").write_text("problems: []\n")
+    (folder / "cards.yaml").symlink_to("/dev/zero")
+    (folder / "tasks.yaml").symlink_to(tmp_path / "outside.yaml")
+    os.mkfifo(folder / "project.yaml")
+    found = {finding.file: finding.message for finding in library.check_pack(folder)}
+    assert "out of its folder" in found["cards.yaml"] and "out of its folder" in found["tasks.yaml"]
+    assert found["project.yaml"] == "not a regular file"
+
+
+def test_a_folder_of_very_many_files_is_no_pack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        (folder / f"{number}.txt").touch()
+    monkeypatch.setattr(sources, "MOST_FILES", 20)
+    with pytest.raises(LessonError, match="over 20 files"):
+        library.check_pack(folder)
+
+
+def test_numbers_that_have_no_end_are_refused(folder: Path) -> None:
+    (folder / "tasks.yaml").write_text(
+        "tasks:\n- {slug: a, title: t, text: t, experiment: pretrained-vs-scratch, tries: 1, hints: [h],\n"
+        "  controls: [{name: c, label: l, start: 1, minimum: 0, maximum: .inf, step: .nan}],\n"
+        "  goals: [{field: ratio, relation: above, value: 1}]}\n"
+    )
+    assert [finding.key.rpartition(".")[2] for finding in library.check_pack(folder)] == ["maximum", "step"]
 
 
 def test_an_object_in_yaml_is_not_made(folder: Path) -> None:

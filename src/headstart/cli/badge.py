@@ -103,15 +103,20 @@ def verify(file: Path, as_json: bool) -> None:
     \b
     headstart badge verify badge.png
     """
+    from headstart.errors import printable
+    from headstart.files import Unreadable, read_regular
     from headstart.lessons import badges, pictures
     from headstart.places import home_folder
 
     known = [badges.load_issuer(home_folder()).id]
-    found = badges.verify(pictures.extract(file.read_bytes()), now=datetime.now(UTC), trusted=known)
+    try:
+        picture = read_regular(file, limit=pictures.LARGEST_PICTURE)
+    except Unreadable as error:
+        raise badges.BadgeError(f"{printable(file)}: this is no badge: {error}") from None
+    found = badges.verify(pictures.extract(picture), now=datetime.now(UTC), trusted=known)
     if as_json:
         print_json({**asdict(found), "credential": dict(found.credential)})
         return
     issuer = "this installation" if found.trusted else f"an issuer not known here ({found.issuer[:40]}…)"
-    click.echo(
-        f"valid: {found.name}, earned by {found.holder} on {found.issued_at:%Y-%m-%d}, signed by {issuer}"
-    )
+    earned = f"{found.name}, earned by {found.holder} on {found.issued_at:%Y-%m-%d}"
+    click.echo(printable(f"valid: {earned}, signed by {issuer}"))

@@ -94,13 +94,15 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
     """
     from headstart.errors import OptionError
     from headstart.lessons import experiments, interchange, library
+    from headstart.lessons.gift import to_gift
+    from headstart.lessons.moodle import to_moodle_xml
 
     ending = file.suffix.lower()
     if ending not in (".xml", ".gift", ".txt"):
         raise OptionError(f"{file}: expected a name that ends in .xml (Moodle), .gift or .txt (GIFT)")
     problems = (library.load_pack(pack) if pack else library.load_pack()).problems(mode)
     given = list(problems) if keep else interchange.filled(problems, experiments.results())
-    write = interchange.to_moodle_xml if ending == ".xml" else interchange.to_gift
+    write = to_moodle_xml if ending == ".xml" else to_gift
     file.write_text(write(given), encoding="utf-8")
     click.echo(f"{_counted(len(given))} written to {file}", err=True)
 
@@ -110,7 +112,9 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--mode", default="challenge", show_default=True, help="Whose problems they become.")
 def import_problems(file: Path, folder: Path, mode: str) -> None:
-    """Add the multiple-choice questions of a Moodle XML (.xml) or GIFT file to a pack.
+    """Add the questions of a Moodle XML (.xml) or GIFT file to a pack.
+
+    Multiple choice with one right answer, and true or false; every other question is named and left out.
 
     \b
     headstart lesson import questions.xml my-lesson
@@ -121,9 +125,11 @@ def import_problems(file: Path, folder: Path, mode: str) -> None:
 
     if mode not in PROBLEM_MODES:
         raise OptionError(f"--mode {mode!r}: expected one of {', '.join(PROBLEM_MODES)}")
-    problems = interchange.read_file(file)
-    written = interchange.add_to_pack(problems, folder, mode=mode)
-    click.echo(f"{_counted(len(problems))} added to {written}", err=True)
+    found = interchange.read_file(file)
+    written = interchange.add_to_pack(found.problems, folder, mode=mode)
+    click.echo(f"{_counted(len(found.problems))} added to {written}", err=True)
+    for reason in found.left_out:
+        click.echo(f"left out: {reason}", err=True)
     if missing := len(library.check_pack(folder)):
         click.echo(f"headstart lesson check {folder} names {missing} things that they still lack", err=True)
 

@@ -14,7 +14,8 @@ Import the module you need; this package imports nothing by itself, so a lesson 
     pictures      the badge as PNG and SVG, with the credential baked in
     review        when to see a card again (FSRS)
     progress      the append-only log in a database
-    interchange   problems to and from Moodle XML and GIFT
+    interchange   question files of other systems into packs
+    moodle, gift  problems to and from Moodle XML and GIFT
     statements    the log as xAPI
     terminal      the challenge without a browser
 """

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headstart.errors import LessonError, MissingExtra
+from headstart.errors import LessonError, MissingExtra, printable
 from headstart.lessons import scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Pack
@@ -345,8 +345,9 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
             "nbf": int(issued_at.timestamp()),
             "sub": subject["id"],
         }
-        kinds = set(payload["type"])
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        kinds, by = set(payload["type"]), str(issuer["id"])
+        ahead = issued_at > now + CLOCK_SKEW  # TypeError for a time without a zone
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise BadgeError(
             "the signature is valid, but this is no Headstart badge: a field is missing"
         ) from None
@@ -355,13 +356,11 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
     if claims != expected:
         raise BadgeError("the badge contradicts itself: its claims and its credential differ")
     names = {_did_key(header["jwk"]), _did_jwk(header["jwk"])}
-    if issuer["id"] not in names:
+    if by not in names:
         raise BadgeError("the badge was signed by another key than its issuer's")
-    if issued_at > now + CLOCK_SKEW:
+    if ahead:
         raise BadgeError(f"the badge is dated {issued_at:%Y-%m-%d}, which is in the future")
-    return Verified(
-        str(achievement), str(name), issuer["id"], issued_at, not names.isdisjoint(trusted), payload
-    )
+    return Verified(str(achievement), str(name), by, issued_at, not names.isdisjoint(trusted), payload)
 
 
 def _public_key(header: Mapping[str, Any]) -> Ed25519PublicKey:
@@ -369,7 +368,8 @@ def _public_key(header: Mapping[str, Any]) -> Ed25519PublicKey:
     jwk = header.get("jwk")
     # The algorithm is ours to demand: a badge must not choose a weaker one, or none, for itself.
     if header.get("alg") != "EdDSA" or not isinstance(jwk, dict):
-        raise BadgeError(f"unsupported signature {header.get('alg')!r}: expected EdDSA with its public key")
+        algorithm = printable(repr(header.get("alg")))[:40]
+        raise BadgeError(f"unsupported signature {algorithm}: expected EdDSA with its public key")
     if (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519") or set(jwk) != {"kty", "crv", "x"}:
         raise BadgeError("unsupported key: expected an Ed25519 public key")
     try:
@@ -422,12 +422,16 @@ def _decode(text: str) -> bytes:
 
 def _object(part: str, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(_decode(part))
-    except ValueError:
+        value = json.loads(_decode(part), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # also what is nested thousands deep
         raise BadgeError(f"the badge's {what} is damaged") from None
     if not isinstance(value, dict):
         raise BadgeError(f"the badge's {what} is damaged")
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _timestamp(moment: datetime) -> str:

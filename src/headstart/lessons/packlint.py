@@ -7,6 +7,7 @@ are shuffled), a comparison names the experiment that measured it, and a measure
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -95,6 +96,10 @@ def _not_empty(value: Any) -> str | None:
     return None if (value.strip() if isinstance(value, str) else value) else "empty"
 
 
+def _texts(value: Any) -> str | None:
+    return None if value and all(isinstance(each, str) for each in value) else "expected texts"
+
+
 _NUMBER = (int, float)
 _TEXT = _Field(str, rule=_not_empty)
 _SLUG_FIELD = _Field(str, rule=_slug)
@@ -165,8 +170,8 @@ _TASK = {
     "experiment": _TEXT,
     "controls": _Field(list, inside=_CONTROL),
     "goals": _Field(list, rule=_not_empty, inside=_GOAL),
-    "hints": _Field(list, rule=_not_empty),
-    "mistakes": _Field(list, required=False),
+    "hints": _Field(list, rule=_texts),
+    "mistakes": _Field(list, required=False, rule=_texts),
     "solution": _Field(str, required=False),
     "tries": _Field(int, required=False, among=range(1, 11)),
 }
@@ -193,7 +198,9 @@ def _check_field(file: YamlFile, path: KeyPath, value: Any, rule: _Field) -> Ite
         yield file.finding(path, f"expected {' or '.join(map(_named, kinds))}, got {_kind(value)}")
         return
     if rule.among is not None and value not in rule.among:
-        yield file.finding(path, f"{value!r} is not {_listed(rule.among)}")
+        yield file.finding(path, f"{value!r:.80} is not {_listed(rule.among)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        yield file.finding(path, f"expected a number that is not infinite, got {value}")
     if rule.rule and (problem := rule.rule(value)):
         yield file.finding(path, problem)
     if rule.inside and isinstance(value, list):
@@ -380,7 +387,8 @@ def _prose_breaches(
         for _, found in placeholders.malformed(line):
             yield (
                 number,
-                f"{found!r} is no placeholder; expected {{{{ experiment:name.field }}}}, plot, claim, panel",
+                f"{found[:80]!r} is no placeholder; "
+                "expected {{ experiment:name.field }}, plot, claim, panel",
             )
         if match := _LETTER.search(line):
             yield (
@@ -417,11 +425,12 @@ def _placeholder_breaches(
 
 def _paragraphs(lines: list[str]) -> Iterator[tuple[int, str]]:
     """(first line from 1, text) of each run of lines between blank ones; a list item is its own."""
-    start, block = 1, ""
+    start, block = 1, list[str]()
     for number, line in enumerate([*lines, ""], 1):
         starts_item = re.match(r"\s*(?:[-*]|\d+\.|\||#)\s?", line) is not None
         if block and (not line.strip() or starts_item):
-            yield start, block
-            block = ""
+            yield start, " ".join(block)
+            block = []
         if line.strip():
-            start, block = (start, f"{block} {line}") if block else (number, line)
+            start = start if block else number
+            block.append(line)

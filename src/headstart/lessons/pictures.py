@@ -12,8 +12,10 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from html import escape, unescape
+from html import escape
 
+from headstart.errors import LessonError
+from headstart.lessons import xml_files
 from headstart.lessons.badges import BadgeError
 
 KEYWORD = b"openbadgecredential"
@@ -28,7 +30,6 @@ INK, PAPER, GOLD, LIGHT = "#17324d", "#fdfaf3", "#e0a526", "#f4d58a"
 _BARS = [(166 + 38 * n, 206 - 18 * n, 194 + 38 * n, 236, LIGHT if n < 3 else GOLD) for n in range(5)]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ELEMENT = re.compile(r"<openbadges:credential\b[^>]*?(?:/>|>.*?</openbadges:credential>)\s*", re.DOTALL)
-_VERIFY = re.compile(r"<openbadges:credential\b[^>]*?\bverify=\"([^\"]*)\"")
 
 
 def draw_svg(title: str, holder: str) -> str:
@@ -112,8 +113,17 @@ def extract(data: bytes) -> str:
     except UnicodeDecodeError:
         raise BadgeError("this is no badge: expected a PNG, an SVG or a .jwt file") from None
     if text.startswith("<"):
-        return _one([unescape(found) for found in _VERIFY.findall(text)])
+        return _one(_credentials(text))
     return text
+
+
+def _credentials(svg: str) -> list[str]:
+    """What each credential element of an SVG holds."""
+    try:
+        root = xml_files.parse(svg, what="this SVG")
+    except LessonError as error:
+        raise BadgeError(str(error)) from None
+    return [each.get("verify", "") for each in root.iter(f"{{{NAMESPACE}}}credential")]
 
 
 def _one(found: list[str]) -> str:

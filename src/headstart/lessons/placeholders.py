@@ -19,10 +19,7 @@ PENDING = "not measured yet"
 NONE = "none here"
 HELD = "held back while its problem is open"
 
-_PATTERN = re.compile(
-    r"(?P<gap>[ \t]*)\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}"
-)
-_ANY = re.compile(r"\{\{.*?\}\}|\{\{")
+_PATTERN = re.compile(r"\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}")
 KINDS = ("experiment", "plot", "claim", "panel")
 PANELS = ("runs", "journey", "judged", "scores", "confusion", "reliability", "questions")
 """The learner's stored runs; a picture followed through the stages; a run judged, as a whole or in three
@@ -43,7 +40,7 @@ class Placeholder:
 def find(text: str) -> list[Placeholder]:
     """Every well-formed placeholder of a text, in order."""
     return [
-        Placeholder(match["kind"], match["name"], match["field"], match.end("gap"), match.end())
+        Placeholder(match["kind"], match["name"], match["field"], match.start(), match.end())
         for match in _PATTERN.finditer(text)
     ]
 
@@ -51,7 +48,15 @@ def find(text: str) -> list[Placeholder]:
 def malformed(text: str) -> list[tuple[int, str]]:
     """What looks like a placeholder and is none: (index in the text, what stands there)."""
     good = {placeholder.start for placeholder in find(text) if _sound(placeholder)}
-    return [(match.start(), match.group()) for match in _ANY.finditer(text) if match.start() not in good]
+    found = []
+    start = text.find("{{")
+    while start >= 0:
+        closed = text.find("}}", start + 2)
+        end = closed + 2 if closed >= 0 else len(text)  # without an end, the first is enough to name
+        if start not in good:
+            found.append((start, text[start:end]))
+        start = text.find("{{", end)
+    return found
 
 
 def _sound(placeholder: Placeholder) -> bool:
@@ -88,11 +93,14 @@ def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str
         results: per experiment that has run, its fields; numbers are shown with three significant digits.
         pending: what stands where nothing has been measured.
     """
-
-    def value(match: re.Match[str]) -> str:
-        if match["kind"] != "experiment":
-            return ""
-        found = measured(results, match["name"], match["field"] or "", pending=pending)
-        return match["gap"] + (f"{found:.3g}" if isinstance(found, float) else str(found))
-
-    return _PATTERN.sub(value, text)
+    parts: list[str] = []
+    place = 0
+    for match in _PATTERN.finditer(text):
+        before = text[place : match.start()]
+        if match["kind"] == "experiment":
+            found = measured(results, match["name"], match["field"] or "", pending=pending)
+            parts += [before, f"{found:.3g}" if isinstance(found, float) else str(found)]
+        else:
+            parts.append(before.rstrip(" \t"))  # with the blanks that set it off
+        place = match.end()
+    return "".join([*parts, text[place:]])

@@ -11,17 +11,22 @@ project.yaml          the project's task    (optional)
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import LessonError, MissingExtra
+from headstart.errors import LessonError, MissingExtra, printable
+from headstart.files import Unreadable, read_regular
 
 KeyPath = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 """Bytes; a pack is prose, and a larger file is a mistake."""
+
+MOST_FILES = 2_000
+"""Files and folders below a pack's; a pack has a dozen, and a larger folder is something else."""
 
 DEEPEST = 20
 """Levels of YAML; the deepest value of a pack lies at eight."""
@@ -38,7 +43,7 @@ class Finding:
 
     def __str__(self) -> str:
         place = self.file + (f":{self.line}" if self.line else "") + (f" ({self.key})" if self.key else "")
-        return f"{place}: {self.message}"
+        return printable(f"{place}: {self.message}")
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,15 @@ def read_sources(folder: Path) -> Sources:
         MissingExtra: PyYAML is not installed.
     """
     if not (folder / "pack.yaml").is_file():
-        raise LessonError(f"{folder} is no lesson pack: expected a folder with a pack.yaml")
+        raise LessonError(f"{printable(folder)} is no lesson pack: expected a folder with a pack.yaml")
     documents: dict[str, YamlFile] = {}
     markdown: dict[str, str] = {}
     broken: list[Finding] = []
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted([*folder.glob("**/*.yaml"), *folder.glob("modes/*.md")]):
+    for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         try:
-            text = _text(path, name)
+            text = _text(path, name, folder=folder)
             digest.update(f"{name}\0{text}\0".encode())
             if path.suffix == ".md":
                 markdown[name] = text
@@ -112,11 +117,26 @@ class _Broken(Exception):
         self.finding = finding
 
 
-def _text(path: Path, name: str) -> str:
-    if path.stat().st_size > LARGEST_FILE:
-        raise _Broken(Finding(name, None, "", f"larger than {LARGEST_FILE} bytes"))
+def _files(folder: Path) -> list[Path]:
+    """The files of a pack, in order of their names. LessonError for more than a pack has."""
+    found: list[Path] = []
+    entries = 0
+    for place, folders, names in os.walk(folder):  # does not follow links
+        entries += len(folders) + len(names)
+        if entries > MOST_FILES:
+            raise LessonError(f"{printable(folder)} is no lesson pack: it has over {MOST_FILES:,} files")
+        below = Path(place)
+        found += [below / name for name in names if name.endswith(".yaml")]
+        if below == folder / "modes":
+            found += [below / name for name in names if name.endswith(".md")]
+    return sorted(found)
+
+
+def _text(path: Path, name: str, *, folder: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, limit=LARGEST_FILE, below=folder).decode("utf-8")
+    except Unreadable as error:
+        raise _Broken(Finding(name, None, "", str(error))) from None
     except UnicodeDecodeError as error:
         raise _Broken(Finding(name, None, "", f"not UTF-8 at byte {error.start}")) from None
 
