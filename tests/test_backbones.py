@@ -22,6 +22,7 @@ from headstart.backbones import Backbone, Stage, Tap, available, building, hub, 
 from headstart.backbones.builtin import BUILTIN, WEIGHTS
 from headstart.backbones.staged import StagedModule
 from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError
+from headstart.files import whole
 
 SIZE = 64
 
@@ -567,12 +568,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> 
     path = tmp_path / "record.json"
     records.write_record(path, {"a": 1})
 
-    def fail(draft: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), whole(path) as draft:
         draft.write_text("half")
         raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        records.write_whole(path, fail)
     assert records.read_record(path) == {"format": records.FORMAT, "a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

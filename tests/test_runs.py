@@ -148,6 +148,32 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system which file is flushed")
+def test_a_folder_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    flush, rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        told.append(os.readlink(f"/proc/self/fd/{descriptor}").rsplit("/", 1)[1])
+        flush(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        told.append("named")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", renamed)
+    with new_folder(tmp_path / "run") as folder:
+        (folder / "inner").mkdir()
+        for name in ("run.json", "inner/model.onnx"):
+            (folder / name).write_text("whole")
+    before = told[: told.index("named")]
+    assert {"run.json", "model.onnx", "inner"} <= set(before) and before[-1] == folder.name
+    assert told[told.index("named") + 1 :] == [tmp_path.name]
+
+
 def test_a_disk_that_fills_up_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="No space left"), new_folder(tmp_path / "run"):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from headstart.dataset import Sample, Skipped, content_hash, list_images
 from headstart.errors import ImageError, OptionError, ParityError, RunError
+from headstart.files import write_whole
 from headstart.images import CENTRE, ImageFacts, Preprocess, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RunStore
 
@@ -181,7 +182,7 @@ class Classifier:
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         if self.model.resolve() != (target / MODEL_FILE).resolve():
-            (target / MODEL_FILE).write_bytes(self.model.read_bytes())
+            write_whole(target / MODEL_FILE, self.model.read_bytes())
         facts = {
             "format": 1,
             "classes": list(self.classes),
@@ -189,9 +190,7 @@ class Classifier:
             "precision": self.precision,
             "about": self.about,
         }
-        (target / CLASSIFIER_FILE).write_text(
-            json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+        write_whole(target / CLASSIFIER_FILE, json.dumps(facts, indent=1, ensure_ascii=False))
         return target
 
 

@@ -17,6 +17,7 @@ from headstart.classifier import Classifier
 from headstart.dataset import Dataset, Skipped, describe, read_dataset
 from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
+from headstart.files import write_whole
 from headstart.images import ImageFacts
 from headstart.metrics import Evaluation
 from headstart.metrics import evaluate as measure
@@ -294,9 +295,7 @@ def _save(run: Run, answers: Answers, *, started: float) -> Run:
         write_predictions(run.path, _said(answers, images), split=split)
         took = {"save": seconds_since(begun), "total": seconds_since(started)}
         run = replace(run, seconds={**run.seconds, **took})
-        partial = run.path / f".{RUN_FILE}.partial"
-        partial.write_text(json.dumps(run.to_dict(), indent=1, default=str))
-        partial.replace(run.path / RUN_FILE)
+        write_whole(run.path / RUN_FILE, json.dumps(run.to_dict(), indent=1, default=str))
     except OSError as error:
         raise RunError(f"{run.path}: {error.strerror}; make room or copy the classifier elsewhere") from error
     try:

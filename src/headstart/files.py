@@ -1,14 +1,48 @@
-"""Reads files that came from others: regular ones alone, bounded in bytes, below a root if there is one."""
+"""Reads files that came from others, and writes files that are whole or not there.
+
+What is read is a regular file, bounded in bytes and depth, below a root if there is one. What is written
+appears under its name once it is on the disk, so that neither a kill nor a power cut leaves half a file.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
+import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+MEBI = 2**20
+
+JSON_BYTES = 16 * MEBI
+"""A description of something; lists of all images have bounds of their own."""
+
+JSON_DEPTH = 32
+"""Lists and objects inside each other; what Headstart writes needs ten."""
+
+_JSON_CONTAINERS = 1_000_000
+"""Lists and objects in a small file: an empty one is two letters, and takes up to 64 bytes of memory."""
+
+_BYTES_PER_CONTAINER = 12
+"""A large file may have more of them, as many as lists of images have."""
+
+_LARGEST_WHOLE = 2**63
+"""Whole numbers beyond overflow whatever they are handed to: databases, dates, floating-point numbers."""
+
+_MOST_LINKS = 40
+"""Links that one path may lead through; the system's own limit."""
 
 
 class Unreadable(Exception):
     """A file that is not read; the message is the reason alone, without the file's name."""
+
+
+# ---------------------------------------------------------------------------------------------------- reading
 
 
 def read_regular(path: str | Path, *, limit: int, below: Path | None = None) -> bytes:
@@ -20,16 +54,12 @@ def read_regular(path: str | Path, *, limit: int, below: Path | None = None) -> 
         below: the folder in which the file must lie once every link is followed; None for anywhere.
 
     Raises:
-        Unreadable: it is missing, no regular file, too large, or outside the folder.
+        Unreadable: it is missing, no regular file, too large, or outside the folder; of what lies outside
+            nothing is told, not even whether it is there.
     """
-    if below is not None and not Path(path).resolve().is_relative_to(below.resolve()):
-        raise Unreadable("a link out of its folder is not followed")
     try:
-        # Non-blocking: opening a pipe that nobody writes to must not wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = open_regular(path, below=below)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Unreadable("not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(limit + 1)
         finally:
@@ -39,3 +69,216 @@ def read_regular(path: str | Path, *, limit: int, below: Path | None = None) -> 
     if len(data) > limit:
         raise Unreadable(f"larger than {limit:,} bytes")
     return data
+
+
+def open_regular(path: str | Path, *, below: Path | None = None) -> int:
+    """A descriptor for reading a regular file; ``below`` as in `read_regular`.
+
+    Raises:
+        Unreadable: it is no regular file, or outside the folder.
+        OSError: the system's reason.
+    """
+    descriptor = os.open(path, _READ) if below is None else _open_below(below, path)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unreadable("not a regular file")
+    return descriptor
+
+
+def is_below(path: str | Path, root: Path) -> bool:
+    """Whether a path leads to something inside a folder, links followed; no where nothing is there."""
+    try:
+        os.close(_open_below(root, path))
+    except (OSError, ValueError, Unreadable):
+        return False
+    return True
+
+
+def read_json(path: str | Path, *, limit: int = JSON_BYTES, below: Path | None = None) -> Any:
+    """What a JSON file holds. It may be anybody's: what it costs is bounded by its size.
+
+    Args:
+        path: the file.
+        limit: bytes.
+        below: as in `read_regular`.
+
+    Raises:
+        Unreadable: as `read_regular`; or it is no JSON, is nested too deeply, or has numbers without end.
+    """
+    return parse_json(read_regular(path, limit=limit, below=below))
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The same of bytes that are read already."""
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+    except UnicodeDecodeError:
+        raise Unreadable("no JSON: it is no UTF-8") from None
+    if text.count("[") + text.count("{") > max(_JSON_CONTAINERS, len(text) // _BYTES_PER_CONTAINER):
+        raise Unreadable("more lists in it than a file of that size has")
+    try:
+        found = json.loads(text, parse_int=_whole if _LONG.search(text) else None)
+    except RecursionError:
+        raise Unreadable(f"nested deeper than {JSON_DEPTH} levels") from None
+    except ValueError as error:
+        raise Unreadable(f"no JSON: {error}") from None
+    if _deeper(found, JSON_DEPTH):
+        raise Unreadable(f"nested deeper than {JSON_DEPTH} levels")
+    return found
+
+
+_LONG = re.compile(r"[0-9]{19}")
+"""Letters of a name too; but only where there are such are numbers looked at one by one."""
+
+
+def _whole(digits: str) -> int:
+    number = int(digits) if len(digits) <= 20 else _LARGEST_WHOLE
+    if not -_LARGEST_WHOLE <= number < _LARGEST_WHOLE:
+        raise ValueError("a whole number has more than 19 digits")
+    return number
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other for more than so many levels."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            inner
+            for each in layer
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not layer:
+            return False
+    return True
+
+
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+"""Non-blocking: opening a pipe that nobody writes to must not wait for a writer."""
+
+_STEP = sum(getattr(os, name, 0) for name in ("O_PATH", "O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
+"""A folder on the way, which need not be readable; a link put there meanwhile is none."""
+
+_OUTSIDE = "not in its folder, or not there"
+
+
+def _open_below(root: Path, path: str | Path) -> int:
+    """Opens a path step by step from a root, so that no step, and no link, leaves it while it is opened."""
+    top = Path(os.path.realpath(root))
+    if os.open not in os.supports_dir_fd or os.readlink not in os.supports_dir_fd:
+        place = Path(os.path.realpath(path))  # no such steps here: compared, then opened
+        if not place.is_relative_to(top):
+            raise Unreadable(_OUTSIDE)
+        return os.open(place, _READ)
+    parts = _parts(top, root, os.path.join(os.getcwd(), path))
+    opened = [os.open(top, _STEP)]
+    links = 0
+    try:
+        while parts:
+            part = parts.pop()
+            if part == "..":
+                if len(opened) == 1:
+                    raise Unreadable(_OUTSIDE)
+                os.close(opened.pop())
+                continue
+            target = _target(part, opened[-1])
+            if target is None:
+                flags = _STEP if parts else _READ | os.O_NOFOLLOW
+                opened.append(os.open(part, flags, dir_fd=opened[-1]))
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise Unreadable(_OUTSIDE)
+            if os.path.isabs(target):
+                while len(opened) > 1:
+                    os.close(opened.pop())
+            parts += _parts(top, root, target)
+        return opened.pop()
+    except OSError as error:
+        raise Unreadable(_OUTSIDE if error.errno in _ABSENT else error.strerror or str(error)) from error
+    finally:
+        for each in opened:
+            os.close(each)
+
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""These would tell what lies behind a link."""
+
+
+def _target(name: str, folder: int) -> str | None:
+    """Where a link leads; None for what is none."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return None
+        raise
+
+
+def _parts(top: Path, root: Path, path: str) -> list[str]:
+    """The steps from the root, the last one first."""
+    if os.path.isabs(path):
+        found = next((p for p in (top, Path(os.path.abspath(root))) if Path(path).is_relative_to(p)), None)
+        if found is None:
+            raise Unreadable(_OUTSIDE)
+        path = os.fspath(path)[len(os.fspath(found)) :]
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+@contextmanager
+def whole(path: str | Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """A draft beside ``path`` to write to; on leaving it is flushed to the disk and gets its name.
+
+    Args:
+        path: the file; one that is there is replaced in one step.
+        mode: permissions, of which the process's mask takes its share.
+
+    Raises:
+        OSError: the system's reason; the draft is gone, and a file that was there is as it was.
+    """
+    target = Path(path)
+    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.draft")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    try:
+        yield draft
+        flush(draft)
+        draft.replace(target)
+        flush(target.parent)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: str | Path, content: bytes | str, *, mode: int = 0o666) -> None:
+    """Write a file whole or not at all, text as UTF-8; see `whole`."""
+    with whole(path, mode=mode) as draft:
+        draft.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def flush_tree(folder: Path) -> None:
+    """Wait until everything below a folder, and the folder itself, is on the disk."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            file = Path(place, name)
+            if not file.is_symlink():
+                flush(file)
+        flush(Path(place))
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk, where system and disk know how."""
+    if os.name != "posix" and path.is_dir():
+        return
+    flags = os.O_RDONLY if os.name == "posix" else os.O_RDWR | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EROFS):
+            raise  # of the others the disk knows no such thing
+    finally:
+        os.close(descriptor)

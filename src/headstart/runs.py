@@ -21,6 +21,7 @@ from typing import Any
 
 from headstart import __version__
 from headstart.errors import RunError
+from headstart.files import flush, flush_tree
 from headstart.places import home_folder, make
 
 RUN_FILE = "run.json"
@@ -186,7 +187,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         with _locked(partial):
             yield partial
+            flush_tree(partial)
             partial.rename(path)
+            flush(path.parent)
     except BaseException as error:
         import shutil
 

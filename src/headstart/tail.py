@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.errors import OptionError
+from headstart.files import whole
 from headstart.heads import LinearHead, calibrate_temperature
 from headstart.places import make
 
@@ -527,7 +526,7 @@ def _fingerprint(config: TailConfig, model: nn.Module, images: int, precision: s
 
 
 def _write_checkpoint(state: _State, path: Path, *, fingerprint: str) -> None:
-    """Whole or not at all: a temporary file in the same folder, flushed to the disk, then renamed."""
+    """Whole or not at all."""
     content = {
         "fingerprint": fingerprint,
         "model": state.model.state_dict(),
@@ -539,16 +538,8 @@ def _write_checkpoint(state: _State, path: Path, *, fingerprint: str) -> None:
         "answers": state.answers,
     }
     make(path.parent)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(path, mode=0o600) as draft:
+        torch.save(content, draft)
 
 
 def _resume(state: _State, path: Path, *, fingerprint: str) -> bool:

@@ -13,6 +13,7 @@ from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Recipe, Stage
 from headstart.backbones.engine import openvino
 from headstart.errors import BackboneError, ParityError
+from headstart.files import whole
 from headstart.preprocess import Preprocess
 
 _TOLERANCE = 1e-3  # of the largest feature: float32 in another order, through up to a hundred layers
@@ -106,9 +107,8 @@ def _export(name: str, *, key: str, size: int | None, origin: Origin) -> dict[st
     preprocess = origin.preprocess if size is None else replace(origin.preprocess, size=size)
     staged = _checked_module(name, origin.recipe, size=preprocess.size)
     graph = records.graphs_folder() / f"{key}-{preprocess.size}.onnx"
-    records.write_whole(
-        graph, lambda draft: _write_checked_graph(staged, draft, name=name, size=preprocess.size)
-    )
+    with whole(graph) as draft:
+        _write_checked_graph(staged, draft, name=name, size=preprocess.size)
     measured, dimensions = measure(graph, stages=staged.names, size=preprocess.size)
     return {
         "graph": graph.name,

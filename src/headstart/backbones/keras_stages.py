@@ -17,6 +17,7 @@ from headstart.backbones.keras_export import write_onnx
 from headstart.backbones.keras_file import Pixels
 from headstart.backbones.keras_graph import Call, Graph, Key, apply, needed, open_model
 from headstart.errors import BackboneError, OptionError
+from headstart.files import whole
 from headstart.preprocess import Preprocess
 
 _AFTER_HEAD = ("Activation", "Softmax", "Dropout", "Flatten", "Reshape", "Identity")
@@ -80,7 +81,8 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
     module = _module(staged, pixels)
     graph = records.graphs_folder() / f"{key}-{side}.onnx"
     try:
-        records.write_whole(graph, lambda draft: _write_checked(module, draft, staged=staged, images=images))
+        with whole(graph) as draft:
+            _write_checked(module, draft, staged=staged, images=images)
     except RuntimeError as error:  # OpenVINO's, about an ONNX file that it cannot read
         raise BackboneError(
             f"backbone {path}: what Keras's {keras.backend.backend()} backend writes of it cannot be read: "

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.files import Unreadable, read_json, write_whole
 from headstart.places import cache_folder, make
 
 FORMAT = 1
@@ -24,28 +23,15 @@ def graphs_folder() -> Path:
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record, or None where there is none that this version can use."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path)
+    except Unreadable:
         return None
     return record if isinstance(record, dict) and record.get("format") == FORMAT else None
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write the record in one step: a reader sees all of it or nothing."""
-    text = json.dumps({"format": FORMAT, **record}, indent=1)
-    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a draft, then rename it to ``path``, so that a kill leaves no half-written file."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
-    os.close(handle)
-    try:
-        write(Path(draft))
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_whole(path, json.dumps({"format": FORMAT, **record}, indent=1))
 
 
 def hash_file(path: Path) -> str:

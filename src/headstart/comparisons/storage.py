@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headstart.comparisons.values import Comparison
 from headstart.errors import RunError
+from headstart.files import write_whole
 from headstart.places import home_folder, make
 from headstart.runs import new_folder
 
@@ -29,7 +30,7 @@ def save_comparison(comparison: Comparison, *, path: Path) -> Comparison:
     pointer = _pointers() / comparison.id
     try:
         make(pointer.parent)
-        pointer.write_bytes(os.fsencode(path))  # a path need not be text
+        write_whole(pointer, os.fsencode(path))  # a path need not be text
     except OSError as error:  # the folder is the truth and is complete; only its id is not known
         note = f"saved, but not found by its id: {pointer}: {error.strerror}"
         return replace(comparison, notes=(*comparison.notes, note))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import CacheError, OptionError
 from headstart.features.turns import writing
+from headstart.files import write_whole
 from headstart.places import make
 
 FORMAT_VERSION = 1
@@ -51,9 +52,7 @@ class Shelf:
         if about.exists():
             os.utime(about)  # the time of last use, which `cache prune` goes by
             return
-        partial = about.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(self.description, indent=1))
-        partial.replace(about)
+        write_whole(about, json.dumps(self.description, indent=1))
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values for ``keys`` in order, None where there is none."""

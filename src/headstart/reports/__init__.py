@@ -12,6 +12,7 @@ from typing import Any
 from headstart.comparisons import Comparison, find_comparison
 from headstart.comparisons.storage import COMPARISON_FILE
 from headstart.errors import OptionError, RunError
+from headstart.files import write_whole
 from headstart.reports.comparison_facts import comparison_facts
 from headstart.reports.run_facts import run_facts
 from headstart.reports.text import markdown
@@ -66,7 +67,7 @@ class Report:
             text = self.markdown() if suffix == ".md" else self.json()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+            write_whole(path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise OptionError(
                 f"{path}: {error.strerror}; name a file that can be written with --out"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.backbones.records import write_whole
+from headstart.files import write_whole
 from headstart.places import cache_folder, make
 
 _FORMAT = 2  # raised when models are built differently from the same identity
@@ -64,7 +64,7 @@ def _save(compiled: Any, path: Path) -> None:
     try:
         content = _MARK + compiled.export_model().getvalue() + _MARK
         make(path.parent)
-        write_whole(path, lambda draft: draft.write_bytes(content))
+        write_whole(path, content)
         _prune(path.parent)
     except (RuntimeError, OSError):
         return  # a full or read-only disk costs the next start its head start, nothing else

@@ -20,10 +20,14 @@ from typing import Any
 
 from headstart.dataset import Dataset, Sample, read_dataset
 from headstart.errors import DatasetError, RunError, printable
+from headstart.files import MEBI, Unreadable, read_json, write_whole
 from headstart.runs import timestamp
 
 _KEPT_LISTINGS = 4
 """Listings in memory: a page of pictures asks for the same one dozens of times."""
+
+_LARGEST_REPORT = 512 * MEBI
+"""Bytes of what a check found: it names every file of a group of copies."""
 
 PHOTOS = "photos"
 
@@ -103,8 +107,8 @@ class Collections:
     def read(self, collection: Collection, name: str) -> dict[str, Any] | None:
         """What was kept under this name; None where nothing was."""
         try:
-            found = json.loads((self.folder / collection.id / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json(self.folder / collection.id / f"{name}.json", limit=_LARGEST_REPORT)
+        except Unreadable:
             return None
         return found if isinstance(found, dict) else None
 
@@ -137,19 +141,15 @@ class Collections:
 
 def _read(file: Path) -> Collection | None:
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_json(file)
         path = Path(os.fsdecode(bytes.fromhex(facts["path"])))  # a path need not be text
         return Collection(facts["id"], facts["name"], path, bool(facts["sent"]), facts["opened"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (Unreadable, ValueError, KeyError, TypeError):
         return None
 
 
 def _write(file: Path, facts: Mapping[str, Any]) -> None:
-    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as target:
-        json.dump(facts, target, default=str)
-    partial.replace(file)
+    write_whole(file, json.dumps(facts, default=str), mode=0o600)
 
 
 def _stamp(path: Path) -> int:
