@@ -17,12 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.errors import DatasetError, ImageError, printable
-from headstart.images import looks_like_an_image
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp"}
-    | {".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".avifs"}
-)
+from headstart.images import IMAGE_SUFFIXES, looks_like_an_image
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.errors import OptionError, printable
-from headstart.sources import IMAGE_SUFFIXES, TABLE_SUFFIXES
+from headstart.images import IMAGE_SUFFIXES
+from headstart.sources import TABLE_SUFFIXES
 
 MOST_SHOWN = 400
 """Entries of one folder on a page; whoever has more types the path."""

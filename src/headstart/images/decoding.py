@@ -1,0 +1,180 @@
+"""Decoding: a file's bytes, or an array, become an oriented RGB picture and its facts."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from headstart.errors import ImageError
+from headstart.images.colour import to_rgb
+from headstart.images.facts import ImageFacts, difference_hash
+from headstart.images.formats import opened, sniff
+from headstart.images.rendering import FULL_SIZE
+
+MAX_PIXELS = 120_000_000
+"""Larger images are refused as decompression bombs: a 108-megapixel phone picture passes, and Pillow's four
+bytes a pixel stay under half a gigabyte a thread."""
+
+MAX_SIDE = 65_500
+"""Pixels; libjpeg's own limit. A longer side is a damaged header."""
+
+
+def open_image(
+    data: bytes | npt.NDArray[np.uint8], *, shortest_side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, ImageFacts]:
+    """Decode an image file's bytes, or take an array, as an oriented RGB picture.
+
+    Args:
+        data: A file's content, or a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+        shortest_side: Where given, a JPEG may be decoded at a reduced scale that leaves both sides at least
+            this many pixels (or at full scale, if the file has fewer). None decodes every pixel.
+        max_pixels: Larger files are refused before they are decoded; at most `MAX_PIXELS`.
+
+    Raises:
+        ImageError: The reason in a few words: empty, truncated, not an image, too large, damaged.
+    """
+    if isinstance(data, np.ndarray):
+        return _from_array(data)
+    _hush_pillow()
+    try:
+        return _decode(data, shortest_side, min(max_pixels, MAX_PIXELS))
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("not enough memory to decode it") from None
+    except Exception as error:  # on damaged files Pillow raises nearly every built-in exception
+        raise ImageError(_reason(error)) from error
+
+
+def _decode(data: bytes, shortest_side: int | None, most: int) -> tuple[Image.Image, ImageFacts]:
+    file_format = sniff(data)
+    image = opened(file_format, data)
+    width, height = image.size
+    _refuse_bombs(width, height, most)
+    mode, frames = image.mode, _frames(image, data)
+    scale = _draft(image, shortest_side) if file_format == "JPEG" else 1
+    _settle_transparency(image, data, file_format)
+    image.load()
+    _refuse_bombs(image.width, image.height, most)  # a GIF's first frame may be larger than its header says
+    picture = to_rgb(image, getattr(image, "grey", None))
+    if file_format == "GIF":
+        width, height = picture.size
+    # Pillow's TIFF plugin turns the picture itself and reports the turned size.
+    turn = None if file_format == "TIFF" else _orientation(image)
+    if turn is not None:
+        picture = picture.transpose(turn)
+        if turn in _SIDEWAYS:
+            width, height = height, width
+    picture.info = {FULL_SIZE: (width, height, scale)}
+    facts = ImageFacts(
+        width, height, file_format, mode, frames, difference_hash(picture, width, height, scale=scale)
+    )
+    return picture, facts
+
+
+def _from_array(array: npt.NDArray[Any]) -> tuple[Image.Image, ImageFacts]:
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+    ):
+        raise ImageError(f"expected a uint8 array [H, W] or [H, W, 1|3|4], got {array.dtype} {array.shape}")
+    if array.size == 0:
+        raise ImageError("the array is empty")
+    height, width = array.shape[:2]
+    _refuse_bombs(width, height)
+    pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    picture = to_rgb(image)
+    facts = ImageFacts(width, height, "array", image.mode, 1, difference_hash(picture, width, height))
+    return picture, facts
+
+
+def _settle_transparency(image: Any, data: bytes, file_format: str) -> None:
+    """What Pillow leaves as the file has it: colour keys at the file's depth, alpha that means nothing."""
+    if file_format == "PNG" and "transparency" in image.info and image.tile:
+        key, raw = image.info["transparency"], str(image.tile[0].args)
+        if image.mode == "L" and raw in ("L;2", "L;4"):
+            image.info["transparency"] = key * (85 if raw == "L;2" else 17)
+        elif raw == "RGB;16B":
+            image.info["transparency"] = tuple(value >> 8 for value in key)
+    elif file_format == "TGA" and image.mode == "RGBA" and data[17] & 15 == 0:
+        # No bit of the header's attributes is alpha: the fourth byte is padding, and mostly 0.
+        rawmode = {16: "BGR;15", 32: "BGRX"}[data[16]]
+        image._mode = "RGB"
+        image.tile = [tile._replace(args=(rawmode, *tile.args[1:])) for tile in image.tile]
+
+
+def _refuse_bombs(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"damaged: the header says {width} x {height} pixels")
+    if width * height > most or max(width, height) > MAX_SIDE:
+        limit = f"the limit is {most / 1e6:g} megapixels, {MAX_SIDE} a side"
+        raise ImageError(f"too large: {width} x {height} pixels; {limit}")
+
+
+def _frames(image: Any, data: bytes) -> int:
+    """1 or 2; see `ImageFacts.frames`. A damaged second frame does not count."""
+    if image.format != "GIF":
+        return 2 if getattr(image, "is_animated", False) else 1
+    try:  # on a second reader, because looking ahead moves the first one
+        return 2 if opened("GIF", data).is_animated else 1
+    except Exception:
+        return 1
+
+
+def _draft(image: Any, shortest_side: int | None) -> int:
+    """Ask libjpeg for the smallest scale that serves; returns the power of two it divides by."""
+    if shortest_side is None or min(image.size) < 2 * shortest_side:
+        return 1
+    image.draft(None, (shortest_side, shortest_side))
+    return int(image.decoderconfig[0])
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = {_TURNS[code] for code in (5, 6, 7, 8)}
+_WHERE_ORIENTATION_HIDES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+
+def _orientation(image: Any) -> Image.Transpose | None:
+    """How the camera was held, from EXIF tag 274; unreadable EXIF leaves the picture as it is."""
+    if not any(key in image.info for key in _WHERE_ORIENTATION_HIDES):
+        return None
+    try:
+        return _TURNS.get(image.getexif().get(274, 1))
+    except Exception:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "truncated" in text.lower() or "unexpected end" in text.lower():
+        return "the file is truncated"
+    return f"damaged: {text[:120]}"
+
+
+_QUIET = ("ignore", None, Warning, re.compile(r"PIL\.(Image|\w+Plugin)$"), 0)
+
+
+def _hush_pillow() -> None:
+    """Keep Pillow's remarks about odd files to itself: what is wrong with a file is said by `ImageError`.
+
+    `warnings.catch_warnings` swaps process-wide state and so cannot be used from threads; one filter that
+    names Pillow's readers can. It is put in front again where somebody else's filter (a test's, `-W error`)
+    came before it.
+    """
+    if warnings.filters[:1] != [_QUIET]:
+        warnings.filterwarnings("ignore", module=r"PIL\.(Image|\w+Plugin)$")
