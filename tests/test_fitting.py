@@ -94,15 +94,18 @@ def test_every_choice_of_taps_predicts_as_it_was_trained(photos: Path, taps: str
 
 def test_another_tap_that_is_right_as_often_as_the_last_layer_is_named() -> None:
     table = tuple(heads.taps.TapCandidate((name,), 0.5, 1.0, 0.0, 0.0, 0.0) for name in ("early", "features"))
-    choice = heads.TapChoice(("early",), 0.5, 0.5, 40, table)
-    assert training._sentence(choice, read=("early",)).startswith("the head reads early: 50.0% leave-one-out")
-    assert training._sentence(choice, read=None).startswith("the head reads the last layer (50.0%")
+    choice = heads.TapChoice(("early",), 0.5, 0.5, 40, 2, table)
+    assert training._sentence(choice, read=("early",), classes=2).startswith("the head reads early: 50.0%")
+    whole = training._sentence(choice, read=None, classes=2)
+    assert whole.startswith("the head reads the last layer (50.0%") and "compared on" not in whole
+    some = training._sentence(choice, read=None, classes=400)
+    assert some.endswith("(compared on 40 images of 2 classes)")
 
 
 def test_one_image_a_class_is_too_few_to_choose_taps_or_to_leave_out(tmp_path: Path, make_photos) -> None:
     _, run = headstart.fit(make_photos(tmp_path / "data", per_class=1), **FAST)
     assert run.config.taps is None and run.head_fit["loo_accuracy"] is None
-    assert "one training image a class" in run.notes[-1] and "%" not in " ".join(run.notes)
+    assert "too few classes have two training images" in run.notes[-1] and "%" not in " ".join(run.notes)
 
 
 def test_a_given_split_is_kept(tmp_path: Path, make_photos) -> None:

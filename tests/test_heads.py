@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import OptionError
-from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_ridge, fit_softmax
+from headstart.heads import (
+    LinearHead,
+    calibrate_temperature,
+    choose_taps,
+    comparable_images,
+    fit_ridge,
+    fit_softmax,
+    ridge,
+)
 from headstart.heads.linear import class_weight_vector, log_losses
 from headstart.heads.ridge import multipliers
 from headstart.heads.softmax import Adam, glorot_uniform
@@ -108,6 +116,22 @@ def test_streaming_equals_in_memory(size, seed):
     assert streamed.loo_accuracy == whole.loo_accuracy
     np.testing.assert_allclose(streamed.head.logits(features), whole.head.logits(features), atol=2e-4)
     assert streamed.head.temperature == pytest.approx(whole.head.temperature, rel=0.01)
+
+
+@pytest.mark.parametrize("width", [12, 90], ids=["primal", "dual"])
+def test_of_many_images_and_classes_an_even_sample_chooses_the_penalty(width, monkeypatch):
+    features, labels = blobs(width=width)
+    whole = fit_ridge((features, labels), classes=3)
+    monkeypatch.setattr(ridge, "MOST_SCORING", 60 * min(width, 60) * 13 * 3 // 3)
+    scored = []
+    inner = ridge.LeftOut.scores
+    monkeypatch.setattr(
+        ridge.LeftOut, "scores", lambda self, rows, y: scored.append(len(y)) or inner(self, rows, y)
+    )
+    sampled = fit_ridge(in_batches(features, labels, 7), classes=3)
+    assert sum(scored) == 20 and sampled.images == 60
+    assert sampled.loo_accuracy == pytest.approx(whole.loo_accuracy, abs=0.2)
+    np.testing.assert_allclose(sampled.head.logits(features), whole.head.logits(features), atol=0.5)
 
 
 def test_primal_and_dual_meet():
@@ -415,6 +439,44 @@ def test_candidates_are_compared_on_an_even_draw_of_the_classes():
     choice = choose_taps(seen, labels, classes=4, last="last", images=100)
     assert choice.images == 100
     assert Counter(labels[seen["last"].rows]) == {0: 25, 1: 25, 2: 25, 3: 25}
+
+
+@pytest.mark.parametrize(("classes", "each"), [(400, 10), (80, 4), (1000, 3), (2000, 2)])
+def test_with_more_classes_than_images_to_compare_on_a_layer_that_sees_them_wins(classes, each):
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), each)
+    seen = random.standard_normal((classes, 24))[labels] + 0.2 * random.standard_normal((len(labels), 24))
+    taps = {
+        "early": seen.astype(np.float32),
+        "deaf": random.standard_normal((len(labels), 8)).astype(np.float32),
+        "last": random.standard_normal((len(labels), 16)).astype(np.float32),
+    }
+    choice = choose_taps(taps, labels, classes=classes, last="last")
+    assert choice.taps == ("early",) and choice.loo_accuracy > choice.last_loo_accuracy + 0.2
+    assert choice.images <= 320 and choice.classes >= 80
+    swapped = {"last": taps["early"], "early": taps["last"], "deaf": taps["deaf"]}
+    assert choose_taps(swapped, labels, classes=classes, last="last").taps == ("last",)
+
+
+def test_classes_of_one_image_take_no_part_in_the_comparison_and_alone_keep_the_last_layer():
+    taps, _ = taps_where({"early"}, images=40)
+    assert choose_taps(taps, np.arange(40), classes=40, last="last").taps == ("last",)
+    labels = np.array([0, 0, 0, 1, 1, *range(2, 37)])
+    assert comparable_images(labels, np.arange(40), most=320).tolist() == [0, 1, 2, 3, 4]
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=400), st.integers(8, 100), st.integers(0, 9))
+def test_images_to_compare_on_are_several_of_a_class_the_same_in_any_order(drawn, most, seed):
+    labels, names = np.array(drawn), np.random.default_rng(0).permutation(len(drawn))
+    rows = comparable_images(labels, names, most=most)
+    counts = np.bincount(labels)
+    assert len(rows) <= most
+    assert not len(rows) or np.unique(labels[rows], return_counts=True)[1].min() >= 2
+    assert len(rows) or np.count_nonzero(counts > 1) < 2
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    again = comparable_images(labels[shuffled], names[shuffled], most=most)
+    assert set(names[shuffled][again]) == set(names[rows])
 
 
 class _Recording:

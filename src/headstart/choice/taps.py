@@ -24,7 +24,7 @@ def choose_taps(
 ) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
     """Names of the taps to read, None for the last layer alone; and the choice, where there was one.
 
-    With one image of each class there is nothing to choose by, and the last layer is read.
+    Without two classes of several images there is nothing to choose by, and the last layer is read.
 
     Args:
         extraction: features of these and other images.
@@ -39,10 +39,11 @@ def choose_taps(
     names = tuple(tap.name for tap in extraction.backbone.taps())
     if taps == "all":
         return names, None
-    if not can_leave_out(labels):
+    contents = np.array([extraction.hashes[image] or b"" for image in images])
+    by_content = np.argsort(np.argsort(contents, kind="stable"), kind="stable")
+    rows = heads.comparable_images(labels, by_content, most=TAP_IMAGES)
+    if not len(rows):
         return None, None
-    contents = [extraction.hashes[image] or b"" for image in images]
-    rows = heads.fixed_sample(labels, contents, most=TAP_IMAGES)
     choice = heads.choose_taps(
         {name: extraction.features(images[rows], taps=[name], view=CENTRE) for name in names},
         labels[rows],

@@ -108,9 +108,10 @@ def train_head(
     }
     if choice is not None:
         facts["taps"] = asdict(choice)
-    notes = () if choice is None else (_sentence(choice, read=chosen),)
-    if taps == "auto" and not can_leave_out(_labels(prepared)):
-        notes = ("the head reads the last layer: one training image a class cannot tell taps apart",)
+    classes = len(prepared.dataset.classes)
+    notes = () if choice is None else (_sentence(choice, read=chosen, classes=classes),)
+    if taps == "auto" and choice is None:
+        notes = ("the head reads the last layer: too few classes have two training images to compare others",)
     return Trained(fitted.head, taps=chosen, fit=facts, notes=notes)
 
 
@@ -157,16 +158,19 @@ def _labels(prepared: Prepared) -> NDArray[np.int64]:
     return prepared.labels(prepared.images("train"))
 
 
-def _sentence(choice: heads.TapChoice, *, read: tuple[str, ...] | None) -> str:
+def _sentence(choice: heads.TapChoice, *, read: tuple[str, ...] | None, classes: int) -> str:
     """The choice of taps and its margin, for people; ``read`` is None for the last layer alone."""
     last = f"the last layer ({choice.last_loo_accuracy:.1%} leave-one-out)"
+    few = choice.classes < classes
+    where = f" (compared on {choice.images} images of {choice.classes} classes)" if few else ""
     if read is None:
         best = max(choice.table, key=lambda row: row.accuracy)
-        return f"the head reads {last}; no tap is better by more than noise (best {best.accuracy:.1%})"
+        none = f"no tap is better by more than noise (best {best.accuracy:.1%})"
+        return f"the head reads {last}; {none}{where}"
     names = ", ".join(choice.taps)
     margin = choice.loo_accuracy - choice.last_loo_accuracy
     gain = f"{choice.loo_accuracy:.1%} leave-one-out, {100 * margin:+.1f} points on {last}"
-    return f"the head reads {names}: {gain}"
+    return f"the head reads {names}: {gain}{where}"
 
 
 def _training_features(

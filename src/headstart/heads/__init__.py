@@ -6,7 +6,7 @@ Everything here is NumPy and imports nothing heavier, so that predicting starts 
 from headstart.heads.linear import LinearHead, calibrate_temperature
 from headstart.heads.ridge import PENALTIES, Batches, PenaltyScore, RidgeFit, fit_ridge
 from headstart.heads.softmax import SoftmaxFit, fit_softmax
-from headstart.heads.taps import TapCandidate, TapChoice, choose_taps, fixed_sample, widest_taps
+from headstart.heads.taps import TapCandidate, TapChoice, choose_taps, comparable_images, widest_taps
 
 __all__ = [
     "PENALTIES",
@@ -19,8 +19,8 @@ __all__ = [
     "TapChoice",
     "calibrate_temperature",
     "choose_taps",
+    "comparable_images",
     "fit_ridge",
     "fit_softmax",
-    "fixed_sample",
     "widest_taps",
 ]

@@ -48,6 +48,9 @@ _BLOCK_ROWS = 4096
 # Floats of left-out scores held at once (64 MiB), and kept for calibrating the temperature.
 _BLOCK_SCORES = 2**24
 _CALIBRATION_SCORES = 2**22
+# Multiply-adds that left-out scores of all penalties may cost (seconds); of many images times many classes
+# an even sample is scored, which tells penalties apart as well.
+MOST_SCORING = 10**11
 # A leverage of one (an image that decides its own fit) would divide by zero.
 _LEAST_FREEDOM = 1e-6
 
@@ -76,8 +79,8 @@ class RidgeFit:
         head: Over raw features; its temperature is calibrated on the left-out scores.
         penalty: The chosen one, in units of the mean non-zero eigenvalue.
         absolute_penalty: The same as it enters the normal equations of the standardised features.
-        loo_accuracy: Leave-one-out accuracy, 0 to 1.
-        loo_error: Leave-one-out squared error, by which the penalty was chosen.
+        loo_accuracy: Leave-one-out accuracy, 0 to 1; of an even sample where images times classes are many.
+        loo_error: Leave-one-out squared error, by which the penalty was chosen; likewise.
         images: How many it was fitted on.
         form: "primal" or "dual".
         table: One row per penalty tried.
@@ -246,20 +249,23 @@ class LeftOut:
         self._absolute = grid * spectrum.unit
         self._weights = weights
         self._prior = prior.astype(np.float32)
-        inverse = 1 / (spectrum.eigenvalues[:, None] + self._absolute)  # [K, P]
-        self._inverse = inverse.astype(np.float32)
-        self._solutions = (
-            (inverse[:, :, None] * spectrum.targets[:, None, :]).astype(np.float32).reshape(len(inverse), -1)
-        )
+        self._inverse = (1 / (spectrum.eigenvalues[:, None] + self._absolute)).astype(np.float32)  # [K, P]
+        targets = spectrum.targets.astype(np.float32)
+        self._solutions = (self._inverse[:, :, None] * targets[:, None, :]).reshape(len(targets), -1)
+        self._every = -(-images * self._solutions.size // MOST_SCORING)  # one image of so many is scored
+        self._offered = 0
         self._seen = 0
         self._correct = np.zeros(len(grid))
         self._error = np.zeros(len(grid))
         self._weight = 0.0
-        self._stride = max(1, images * len(grid) * len(prior) // _CALIBRATION_SCORES)
+        self._stride = max(1, images // self._every * len(grid) * len(prior) // _CALIBRATION_SCORES)
         self._kept: list[Batch] = []
 
     def add(self, rows: Floats, labels: Integers) -> None:
         """Takes images in the eigenbasis: rows [n, K] and labels [n]."""
+        first = -self._offered % self._every
+        self._offered += len(labels)
+        rows, labels = rows[first :: self._every], labels[first :: self._every]
         step = max(1, _BLOCK_SCORES // (len(self.grid) * len(self._prior)))
         for part in slices(len(labels), step):
             self._add(rows[part], labels[part])

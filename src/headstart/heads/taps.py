@@ -27,6 +27,9 @@ _CONCATENATIONS = (2, 3, 4, 6, 8)
 # standard error rule" of Breiman et al., "Classification and Regression Trees" (1984), on the images' paired
 # differences.
 _TOLERANCE = 1.0
+# Of each class that takes part in the comparison. On 200 classes of photographs and 400 made-up ones 4, 8 and
+# 16 led to the same taps; 2 told them apart least.
+_IMAGES_OF_A_CLASS = 4
 # Dimensions that chosen taps may have together. The ridge head takes the eigenvectors of a matrix of as many
 # rows as there are dimensions or images, whichever are fewer: 1.5 s at 2,048, and eight times that at 4,096.
 _MANY_IMAGES = 2048
@@ -64,6 +67,7 @@ class TapChoice:
         loo_accuracy: Theirs, 0 to 1.
         last_loo_accuracy: The last tap's.
         images: How many the candidates were compared on.
+        classes: Of how many classes those are.
         table: All candidates, best error first.
     """
 
@@ -71,6 +75,7 @@ class TapChoice:
     loo_accuracy: float
     last_loo_accuracy: float
     images: int
+    classes: int
     table: tuple[TapCandidate, ...]
 
 
@@ -95,7 +100,8 @@ def choose_taps(
     """Chooses between the last tap, any other one, and concatenations of the best.
 
     The simplest candidate wins that trails the one of least error by no more than noise: the last tap alone
-    if it does, else the fewest taps.
+    if it does, else the fewest taps. With fewer than two classes of several images there is nothing to
+    compare by, and the last tap is kept.
 
     Args:
         features: Tap name to features [N, D_t], all of the same N images.
@@ -103,7 +109,7 @@ def choose_taps(
         classes: C.
         last: Name of the tap to keep unless others are better by more than noise.
         class_weights: As for `fit_ridge`.
-        images: Compare on at most so many, drawn evenly from the classes; the time grows with their cube.
+        images: Compare on at most so many (see `comparable_images`); the time grows with their cube.
         widest: Try nothing of more dimensions but the last tap: fitting the head costs their cube, or the
             images' where those are fewer.
         seed: Of the draw.
@@ -113,12 +119,16 @@ def choose_taps(
     """
     if last not in features:
         raise OptionError(f"there is no tap {last!r}; there are {', '.join(features)}")
-    rows = stratified(np.asarray(labels), images, seed=seed)
-    if not len(rows):
+    every = np.asarray(labels)
+    if not len(every):
         raise OptionError("there are no images to choose taps on")
-    y = np.asarray(labels)[rows]
-    subsets = {name: checked(x[rows], y, classes=classes)[0] for name, x in features.items()}
-    weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes))
+    rows = comparable_images(every, np.random.default_rng(seed).permutation(len(every)), most=images)
+    if not len(rows):
+        return TapChoice((last,), loo_accuracy=0.0, last_loo_accuracy=0.0, images=0, classes=0, table=())
+    subsets = {name: checked(x[rows], every[rows], classes=classes)[0] for name, x in features.items()}
+    weights = class_weight_vector(class_weights, np.bincount(every[rows], minlength=classes))
+    present, y = np.unique(every[rows], return_inverse=True)  # absent classes would only cost time
+    weights = weights[present]
     kernels = {name: tap_kernel(x, weights[y]) for name, x in subsets.items()}
     widths = {name: x.shape[1] for name, x in subsets.items()}
 
@@ -130,7 +140,7 @@ def choose_taps(
     ranked = [t.taps[0] for t in sorted(trials, key=lambda t: t.errors.mean())]
     concatenations = [ranked[:count] for count in _CONCATENATIONS if count <= len(ranked)]
     trials += [trial(*taps) for taps in concatenations if sum(widths[name] for name in taps) <= widest]
-    return _choose(trials, last)
+    return _choose(trials, last, classes=len(present))
 
 
 def widest_taps(images: int) -> int:
@@ -152,7 +162,7 @@ def _try(taps: tuple[str, ...], kernel: Doubles, labels: Integers, weights: Doub
     return _Trial(taps, errors, scores.argmax(axis=1) == labels)
 
 
-def _choose(trials: Sequence[_Trial], last: str) -> TapChoice:
+def _choose(trials: Sequence[_Trial], last: str, *, classes: int) -> TapChoice:
     """The simplest of the candidates that trail the best by no more than noise."""
     reference = next(t for t in trials if t.taps == (last,))
     best = min(trials, key=lambda t: float(t.errors.mean()))
@@ -164,6 +174,7 @@ def _choose(trials: Sequence[_Trial], last: str) -> TapChoice:
         loo_accuracy=chosen.accuracy,
         last_loo_accuracy=float(reference.correct.mean()),
         images=len(reference.correct),
+        classes=classes,
         table=tuple(table),
     )
 
@@ -189,30 +200,35 @@ def tap_kernel(features: Floats, image_weights: Doubles) -> Doubles:
     return (z @ z.T).astype(np.float64)
 
 
-def fixed_sample(labels: Integers, order: Sequence[bytes], *, most: int) -> NDArray[np.int64]:
-    """Indices of at most `most` images, every class in proportion; the same ones whatever their order.
+def comparable_images(labels: Integers, order: Integers, *, most: int) -> NDArray[np.int64]:
+    """Sorted indices of at most `most` images by which leaving each out can tell taps apart; perhaps none.
+
+    The only image of a class takes its class along when it is left out, so such classes take no part. Each of
+    the others has four images in the sample or all it has, and what is left of `most` is shared in
+    proportion; where there are too many classes for that, some of them take part: with 400 classes, 80 of
+    four images choose what 400 classes of ten are best told apart by, and one image of 320 classes chooses
+    nothing.
 
     Args:
         labels: [N].
-        order: What names each image's content; decides which ones are taken.
+        order: [N], any numbers that put the images (and by their first ones, the classes) in order: the first
+            ones are taken.
         most: So many.
     """
-    if len(labels) <= most:
-        return np.arange(len(labels))
-    by_content = np.argsort(np.asarray(order), kind="stable")
-    by_class = by_content[np.argsort(np.asarray(labels)[by_content], kind="stable")]
-    return np.sort(by_class[np.linspace(0, len(by_class) - 1, most).astype(np.int64)])
-
-
-def stratified(labels: Integers, images: int, *, seed: int) -> NDArray[np.int64]:
-    """Sorted indices of at most `images`, drawn so that every class keeps its share."""
-    if len(labels) <= images:
-        return np.arange(len(labels))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    ranks = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        ranks[members] = np.arange(len(members)) / len(
-            members
-        )  # the share of its class drawn before this image
-    return np.sort(np.argsort(ranks, kind="stable")[:images])
+    ranked = np.argsort(order, kind="stable")
+    counts = np.bincount(labels, minlength=1)
+    classes, firsts = np.unique(labels[ranked], return_index=True)
+    several = classes[counts[classes] > 1]
+    if len(several) < 2:
+        return np.zeros(0, dtype=np.int64)
+    quota = np.minimum(counts, _IMAGES_OF_A_CLASS)
+    quota[counts < 2] = 0
+    if quota.sum() > most:
+        by_first = classes[np.argsort(firsts, kind="stable")]
+        taking = by_first[np.isin(by_first, several)]
+        quota[taking[max(2, np.count_nonzero(np.cumsum(quota[taking]) <= most)) :]] = 0
+    elif rest := int(counts[several].sum() - quota.sum()):
+        quota[several] += (counts[several] - quota[several]) * min(rest, int(most - quota.sum())) // rest
+    by_class = ranked[np.argsort(labels[ranked], kind="stable")]
+    place = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[by_class]]
+    return np.sort(by_class[place < quota[labels[by_class]]])

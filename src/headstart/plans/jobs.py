@@ -11,6 +11,7 @@ from headstart.backbones import Backbone
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import Wanted, cache_bytes
+from headstart.heads.ridge import MOST_SCORING
 from headstart.places import cache_folder
 from headstart.plans.estimates import Estimate, Range, add, to_range, unsteady
 from headstart.plans.memory import Rates
@@ -352,11 +353,10 @@ def ridge_key(job: Job) -> str:
 
 def _ridge_base(job: Job) -> float:
     rows, width = job.rows, job.dimensions
+    scores = 2 * min(rows * min(rows, width) * _PENALTIES * (job.classes + 1), MOST_SCORING)
     if rows > width:
-        scores = 2 * rows * width * (2 * width + _PENALTIES * (job.classes + 1))
-        operations = float(scores + _EIGEN_OPERATIONS * width**3)
+        operations = float(scores + 4 * rows * width**2 + _EIGEN_OPERATIONS * width**3)
     else:
-        scores = 2 * rows * rows * _PENALTIES * (job.classes + 1)
         operations = float(scores + _EIGEN_OPERATIONS * rows**3 + 4 * rows * rows * width)
     if job.choosing_taps:
         images = min(TAP_IMAGES, job.training)
