@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from headstart.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, read_dataset
+from headstart.dataset.labels import DOUBTFUL_WORDS
 from headstart.duplicates import near_duplicate_groups
 from headstart.errors import ImageError
 from headstart.images import NO_HASH, ImageFacts, open_image
@@ -48,6 +49,8 @@ INSPECTION_SIDE = 146
 coarser scale and near-duplicates at the limit are missed; this is what the default backbone has decoded."""
 
 _FILES_A_LINE = 6
+
+_CLASSES_SHOWN = 12
 
 _IMAGES_PER_TASK = 16
 
@@ -97,10 +100,11 @@ class DataReport:
     name: str
     images: int  # readable ones
     classes: dict[str, dict[str, int]]  # per class: images on each side ("unassigned" where there is none)
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[Skipped, ...]  # files and rows of a table
     exact_duplicates: tuple[DuplicateGroup, ...]
     near_duplicates: tuple[DuplicateGroup, ...]
     odd_sizes: tuple[OddSize, ...]
+    notes: tuple[str, ...] = ()  # what was guessed while reading
 
     @property
     def contradictions(self) -> tuple[DuplicateGroup, ...]:
@@ -127,6 +131,7 @@ class DataReport:
             "images": self.images,
             "classes": {name: dict(sides) for name, sides in self.classes.items()},
             "skipped": [asdict(item) for item in self.skipped],
+            "notes": list(self.notes),
             "contradictions": [_group_dict(group) for group in self.contradictions],
             "leaks": [_group_dict(group) for group in self.leaks],
             "exact_duplicates": [_group_dict(group) for group in self.exact_duplicates],
@@ -136,16 +141,16 @@ class DataReport:
         }
 
     def headline(self) -> list[str]:
-        """At most two lines: what there is, and what matters most about it."""
+        """What was guessed, a line each; what there is; and what matters most about it."""
         first = f"{self.images:,} images in {len(self.classes)} classes{self._sides()}"
         if self.skipped:
             first += f"; {_count(len(self.skipped), 'file')} left out"
         problems = [text for text, _ in self._problems()]
-        return [first, "found: " + "; ".join(problems[:4])] if problems else [first]
+        return [*self.notes, first, *(["found: " + "; ".join(problems[:4])] if problems else [])]
 
     def text(self, *, most: int = 5) -> str:
         """The report in plain words; each finding shows at most so many of its entries."""
-        lines = self.headline()[:1]
+        lines = [*self.headline()[: len(self.notes) + 1], images_of_each(self.classes)]
         findings = [*self._problems()]
         if self.skipped:
             left_out = [f"{item.name}: {item.reason}" for item in self.skipped]
@@ -171,6 +176,11 @@ class DataReport:
         """Findings in the order of how much they spoil, each with the lines behind it."""
         if groups := self.contradictions:
             yield f"{_count(len(groups), 'image')} under more than one label", _lines(groups)
+        if doubtful := [name for name in self.classes if name in DOUBTFUL_WORDS]:
+            yield f"a class is called {' and '.join(doubtful)}; is its label missing?", []
+        lonely = [name for name, sides in self.classes.items() if sum(sides.values()) == 1]
+        if len(lonely) > 1:
+            yield f"{len(lonely):,} of {len(self.classes):,} classes have one image", lonely
         if groups := self.leaks:
             yield f"{_count(len(groups), 'image')} on both sides of a split", _lines(groups)
         if groups := self.exact_duplicates:
@@ -188,6 +198,13 @@ class DataReport:
         counts = {name: sum(sides.values()) for name, sides in self.classes.items()}
         least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
         return f"classes are uneven: {counts[most]:,} of {most}, {counts[least]:,} of {least}"
+
+
+def images_of_each(classes: Mapping[str, Mapping[str, int]]) -> str:
+    """The classes with their images on one line, all of up to 12, else the first ones and a count."""
+    shown = [f"{name} {sum(sides.values()):,}" for name, sides in classes.items()]
+    more = f" … and {len(shown) - _CLASSES_SHOWN:,} more classes" if len(shown) > _CLASSES_SHOWN else ""
+    return f"classes: {', '.join(shown[:_CLASSES_SHOWN])}{more}"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:
@@ -265,6 +282,7 @@ def report(
             if len({hashes[index] for index in group} - {None}) > 1
         ),
         odd_sizes=_odd_sizes(dataset.samples, facts),
+        notes=dataset.notes,
     )
 
 

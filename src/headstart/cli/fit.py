@@ -101,7 +101,9 @@ def _corrected(images: str, file: str) -> Any:
 
 def summary(run: Any) -> list[str]:
     """What a person wants to know: findings, epochs where there were any, then two lines."""
-    lines = [*run.notes, *(_epoch(entry) for entry in run.history)]
+    from headstart.checks import images_of_each
+
+    lines = [*run.notes, images_of_each(run.data["classes"]), *(_epoch(entry) for entry in run.history)]
     counts = ", ".join(
         f"{run.images[split]} {split}" for split in ("train", "validation", "test") if run.images[split]
     )

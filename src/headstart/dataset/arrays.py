@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
 
+from headstart.dataset.labels import as_label, refuse_look_alikes
 from headstart.dataset.values import Dataset, Sample
-from headstart.errors import DatasetError
+from headstart.errors import DatasetError, printable
 from headstart.sources import ArraySource
 
 
@@ -27,24 +29,66 @@ def from_arrays(images: Any, labels: Any) -> Dataset:
         images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))
     ):
         raise DatasetError(f"X: expected the shape [N, H, W] or [N, H, W, 1|3|4], got {list(images.shape)}")
-    targets = np.asarray(labels).ravel()
-    if len(targets) != len(images):
-        raise DatasetError(
-            f"y: expected one label per image, got {len(targets)} labels for {len(images)} images"
-        )
+    targets = _one_each(labels, count=len(images))
     if len(targets) == 0:
         raise DatasetError("X: no images")
-    missing = [index for index, target in enumerate(targets) if target is None or target != target]  # NaN
-    if missing:
-        raise DatasetError(
-            f"y: {len(missing)} labels are missing, the first at {missing[0]}; leave those out"
-        )
-    try:
-        values, codes = np.unique(targets, return_inverse=True)  # sorts numbers as numbers
-    except TypeError as error:
-        raise DatasetError(f"y: labels are of several kinds ({error}); make all of them text") from error
+    names = _names(targets)
+    kinds = {_kind(target) for target in targets}
+    if len(kinds) > 1:
+        found = ", ".join(sorted(kinds))
+        raise DatasetError(f"y: labels are of several kinds ({found}); make all of them text")
+    places: dict[str, str] = {}
+    for index, name in enumerate(names):
+        places.setdefault(name, f"y: label {index}")
+    refuse_look_alikes(places.items())
+    classes = sorted(set(names), key=float if kinds == {"numbers"} else None)
+    codes = {name: code for code, name in enumerate(classes)}
     samples = tuple(
-        Sample(f"image {index}", int(code), None, ArraySource(image))
-        for index, (code, image) in enumerate(zip(codes.ravel(), images, strict=True))
+        Sample(f"image {index}", codes[name], None, ArraySource(image))
+        for index, (name, image) in enumerate(zip(names, images, strict=True))
     )
-    return Dataset("arrays", tuple(str(value) for value in values), samples)
+    return Dataset("arrays", tuple(map(printable, classes)), samples)
+
+
+def _one_each(labels: Any, *, count: int) -> list[Any]:
+    """The labels as Python's own values; a column of N rows is a list of N."""
+    kind = getattr(getattr(labels, "dtype", None), "kind", None)
+    values = labels.astype(str) if kind in ("m", "M") else labels  # else NumPy makes numbers of dates
+    targets = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(targets, list | tuple):
+        several = hasattr(targets, "__iter__") and not isinstance(targets, str)
+        targets = list(targets) if several else [targets]
+    if all(isinstance(target, list | tuple) and len(target) == 1 for target in targets):
+        targets = [target[0] for target in targets]
+    if len(targets) != count:
+        raise DatasetError(f"y: expected one label per image, got {len(targets)} labels for {count} images")
+    widths = {len(target) for target in targets if isinstance(target, list | tuple)}
+    if len(widths) == 1 and hasattr(labels, "shape"):
+        raise DatasetError(
+            f"y: expected one label per image, got the shape {list(labels.shape)}; "
+            "of one-hot rows pass y.argmax(axis=1)"
+        )
+    return list(targets)
+
+
+def _names(targets: list[Any]) -> list[str]:
+    """Every label's class; missing ones are counted before they are refused."""
+    names: list[str | None] = []
+    for index, target in enumerate(targets):
+        try:
+            names.append(as_label(target))
+        except DatasetError as error:
+            raise DatasetError(f"y: label {index}: {error}") from None
+    missing = [index for index, name in enumerate(names) if name is None]
+    if missing:
+        count = "1 label is" if len(missing) == 1 else f"{len(missing)} labels are"
+        raise DatasetError(f"y: {count} missing, the first at {missing[0]}; leave those images out")
+    return [name for name in names if name is not None]
+
+
+def _kind(target: Any) -> str:
+    if isinstance(target, str | bytes):
+        return "text"
+    if isinstance(target, numbers.Real) and not isinstance(target, bool):
+        return "numbers"
+    return type(target).__name__

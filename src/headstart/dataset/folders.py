@@ -74,7 +74,7 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
         )
     classes = _class_folders(listing.folders, by_split=by_split)
     _refuse_empty_classes(where, classes, {label for _, label, _, _ in rows}, skipped)
-    return build(name, rows, skipped)
+    return build(name, rows, skipped, where=where)
 
 
 def are_splits(tops: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from headstart.dataset.arrays import from_arrays
 from headstart.dataset.folders import from_folders
+from headstart.dataset.labels import refuse_measurements
 from headstart.dataset.tables import FolderFiles, ListedFiles, from_table, read_table
 from headstart.dataset.values import SPLITS, Dataset
 from headstart.errors import DatasetError, ImageError, printable
@@ -81,6 +82,10 @@ def _from_zip(name: str, path: Path, *, split_by_folder: bool) -> Dataset:
 def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
     if len(dataset.classes) < 2:
         raise DatasetError(f"{where}: only one class ({dataset.classes[0]}); a classifier needs two or more")
+    try:
+        refuse_measurements(dataset.classes, dataset.samples)
+    except DatasetError as error:
+        raise DatasetError(f"{where}: {error}") from None
     sides: list[set[str | None]] = [set() for _ in dataset.classes]
     for sample in dataset.samples:
         sides[sample.label].add(sample.split)

@@ -139,7 +139,7 @@ def from_table(name: str, table: Table, files: _Files, *, where: Path) -> Datase
         rows.append((path, label, SPLIT_NAMES.get(side.lower()), source))
     if not rows:
         raise DatasetError(f"{shown}: no rows below its header")
-    return build(name, rows, skipped)
+    return build(name, rows, skipped, where=shown)
 
 
 def _refuse_contradiction(

@@ -54,7 +54,8 @@ class Dataset:
     name: str
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
-    skipped: tuple[Skipped, ...] = ()  # files left out while listing
+    skipped: tuple[Skipped, ...] = ()  # files and rows left out while listing
+    notes: tuple[str, ...] = ()  # what was guessed while reading: a table among several, columns, a code page
     origin: str | None = field(default=None, compare=False)  # path of the folder, table or zip that was read
     corrections: str | None = field(default=None, compare=False)  # path of the labels that lie over its own
 
