@@ -86,14 +86,14 @@ def test_litter_is_ignored_and_other_files_are_counted(tmp_path):
     root = fill(
         tmp_path, "a/1.jpg", "b/2.jpg", ".git/x.jpg", "a/.DS_Store", "b/Thumbs.db", "__MACOSX/a/._1.jpg"
     )
-    fill(root, "a/notes.txt", "b/phone.heic", "loose.jpg", "b/README", content=b"plain words")
+    fill(root, "a/notes.txt", "b/phone.dng", "loose.jpg", "b/README", content=b"plain words")
     fill(root, "b/photograph")
     dataset = read_dataset(root)
     assert [sample.name for sample in dataset.samples] == ["a/1.jpg", "b/2.jpg", "b/photograph"]
     reasons = {skipped.name: skipped.reason for skipped in dataset.skipped}
-    assert reasons.keys() == {"a/notes.txt", "b/phone.heic", "loose.jpg", "b/README"}
+    assert reasons.keys() == {"a/notes.txt", "b/phone.dng", "loose.jpg", "b/README"}
     assert "no class folder" in reasons["loose.jpg"]
-    assert ".heic" in reasons["b/phone.heic"]
+    assert ".dng" in reasons["b/phone.dng"]
 
 
 def test_a_link_back_to_a_parent_ends(tmp_path):
