@@ -1,12 +1,8 @@
-"""A small stand-in for data and teacher: the whole recipe in seconds, for tests and for trying a change.
-
-`python synthetic.py` writes first_50_steps.json, the loss curves that tests/test_recipe.py reproduces.
-"""
+"""A small stand-in for data and teacher: the whole recipe in seconds, for tests and for trying a change."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import accelerated
@@ -18,18 +14,18 @@ from pictures import Pictures
 from PIL import Image
 from plans import LongPlan, Phase, Plan
 from torch import nn
-from train import Sources, State, train
+from train import Sources, State
 
 PLAN = Plan(
     architecture="mobilenetv2_035",
     teacher="mobilenetv2_035",
-    phases=(Phase(480, 64), Phase(320, 96)),
+    phases=(Phase(64, 64), Phase(64, 96)),
     shipped_size=96,
     teacher_size=96,
     views=2,
     batch=16,
     learning_rate=2e-4,
-    prepare_batches=12,
+    prepare_batches=4,
     average_decay=0.9,
     log_first=1_000_000,
     probe_every=1_000_000,
@@ -37,11 +33,11 @@ PLAN = Plan(
 LONG = LongPlan(
     {"student": PLAN},
     teacher=PLAN.teacher,
-    images=50 * 16,
+    images=12 * 16,
     sizes=((0.6, 64, 96), (1.0, 96, 96)),
     batch=16,
-    learning_rate=2e-4,
-    begin_images=192,
+    learning_rate=1e-3,
+    begin_images=32,
     log_every=1,
     kept=(0.5,),
 )
@@ -70,7 +66,7 @@ def some_teacher(architecture: str = PLAN.teacher) -> networks.Staged:
 
 
 def sources(work: Path) -> Sources:
-    """Two hundred pictures, a random teacher in float32 and no probe."""
+    """A hundred pictures, a random teacher in float32 and no probe."""
     network = some_teacher()
     generator = torch.Generator().manual_seed(2)
     classifier = (torch.randn(_CLASSES, 1280, generator=generator) * 0.02, torch.zeros(_CLASSES))
@@ -78,7 +74,7 @@ def sources(work: Path) -> Sources:
     store = teacher.TeacherStore(
         work / "teacher", layout=layout, forward=teacher.in_torch(network), size=PLAN.teacher_size
     )
-    return Sources(some_pictures(200), store, network, classifier, [])
+    return Sources(some_pictures(100), store, network, classifier, [])
 
 
 def long_states(work: Path) -> tuple[dict[str, State], accelerated.Teacher, torch.Tensor]:
@@ -86,7 +82,7 @@ def long_states(work: Path) -> tuple[dict[str, State], accelerated.Teacher, torc
     network = some_teacher()
     generator = torch.Generator().manual_seed(2)
     classifier = (torch.randn(_CLASSES, 1280, generator=generator) * 0.02, torch.zeros(_CLASSES))
-    answering, pixels = accelerated.Teacher(network, classifier), torch.from_numpy(some_pictures(200).pixels)
+    answering, pixels = accelerated.Teacher(network, classifier), torch.from_numpy(some_pictures(100).pixels)
     torch.manual_seed(3)
     networks.write(networks.build(PLAN.architecture), work / "student-inherited.safetensors")
     return accelerated.opened(LONG, answering, pixels, work=work), answering, pixels
@@ -96,23 +92,3 @@ def losses_of(folder: Path, student: str | None = None) -> list[float]:
     """The logged losses of a run, of one student where there are several."""
     lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     return [line[student]["loss"] if student else line["loss"] for line in lines if "probe" not in line]
-
-
-def main() -> None:
-    """Write the first 50 steps' losses, of both ways to train, beside this file."""
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        train(PLAN, sources(work), out=work / "run", weights=None)
-        states, answering, pixels = long_states(work)
-        accelerated.train(states, LONG, answering, pixels, out=work)
-        curve = {
-            "torch": torch.__version__,
-            "loss": [round(x, 5) for x in losses_of(work / "run")],
-            "long": [round(x, 5) for x in losses_of(work, "student")],
-        }
-    (Path(__file__).parent / "first_50_steps.json").write_text(json.dumps(curve, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
