@@ -90,7 +90,9 @@ def test_litter_is_ignored_and_other_files_are_counted(tmp_path):
     fill(root, "b/photograph")
     dataset = read_dataset(root)
     assert [sample.name for sample in dataset.samples] == ["a/1.jpg", "b/2.jpg", "b/photograph"]
-    reasons = {skipped.name: skipped.reason for skipped in dataset.skipped}
+    reasons = {skipped.name: skipped.reason for skipped in dataset.skipped if not skipped.litter}
+    passed_over = {skipped.name for skipped in dataset.skipped if skipped.litter}
+    assert passed_over == {".git/", "a/.DS_Store", "b/Thumbs.db", "__MACOSX/"}
     assert reasons.keys() == {"a/notes.txt", "b/phone.dng", "loose.jpg", "b/README"}
     assert "no class folder" in reasons["loose.jpg"]
     assert ".dng" in reasons["b/phone.dng"]
@@ -120,10 +122,13 @@ def test_names_that_are_no_utf8_are_printable_and_open(tmp_path):
     ("files", "message"),
     [
         (["a/1.jpg"], r"only one class \(a\)"),
-        (["a/notes.txt"], r"no images \(1 other files\)"),
+        (["a/notes.txt"], r"no images \(1 left out; a/notes\.txt: \.txt is no image format"),
         ([], "no images"),
         (["1.jpg", "2.jpg"], "2 images but no class folders"),
-        (["a/1.jpg", "b/2.jpg", "c/notes.txt"], "no images in class folder c; add images or remove"),
+        (
+            ["a/1.jpg", "b/2.jpg", "c/notes.txt"],
+            r"class folder c \(c/notes\.txt: .*; add images or remove",
+        ),
         (["train/a/1.jpg", "train/b/2.jpg", "val/c/3.jpg"], "class c is in validation but not in training"),
         (["train/a/1.jpg", "train/b/x.txt", "test/b/3.jpg"], "class b is in test but not in training"),
         (["train/a/1.jpg", "val/a/3.jpg"], r"only one class \(a\)"),
@@ -158,7 +163,7 @@ def test_a_file_that_vanishes_after_listing_is_an_image_error(tmp_path):
 
 
 def test_a_file_of_absurd_size_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(sources.reading, "MAX_FILE_BYTES", 10)
     dataset = read_dataset(fill(tmp_path, "a/1.jpg", "b/2.jpg"))
     with pytest.raises(ImageError, match="larger than"):
         dataset.samples[0].source.read()
@@ -243,7 +248,8 @@ def test_a_zip_with_and_without_a_top_folder(tmp_path, top):
     dataset = read_dataset(path)
     assert dataset.name == "pets"
     assert described(dataset) == [("a/1.jpg", "a", None), ("b/deep/2.jpg", "b", None)]
-    assert [skipped.name for skipped in dataset.skipped] == ["b/notes.txt"]
+    assert [skipped.name for skipped in dataset.skipped] == ["b/notes.txt", "__MACOSX/", "a/.hidden.jpg"]
+    assert [skipped.litter for skipped in dataset.skipped] == [False, True, True]
     assert dataset.samples[1].source.read() == PIXEL
 
 

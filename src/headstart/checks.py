@@ -130,7 +130,7 @@ class DataReport:
             "name": self.name,
             "images": self.images,
             "classes": {name: dict(sides) for name, sides in self.classes.items()},
-            "skipped": [asdict(item) for item in self.skipped],
+            "skipped": [item.to_dict() for item in self.skipped],
             "notes": list(self.notes),
             "contradictions": [_group_dict(group) for group in self.contradictions],
             "leaks": [_group_dict(group) for group in self.leaks],

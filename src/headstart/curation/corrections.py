@@ -15,7 +15,7 @@ from headstart.dataset import Dataset, Sample, Skipped, content_hash
 from headstart.errors import ImageError, OptionError
 from headstart.places import make
 from headstart.runs import timestamp
-from headstart.sources import FileSource, Source, ZipSource
+from headstart.sources import FileSource, Source, source_at
 
 _UNDO = b'{"undo": true}\n'
 
@@ -50,7 +50,7 @@ class Correction:
 
     def source(self) -> Source | None:
         """Where the image can be read, if the correction says so."""
-        return source_at(self.file, self.member)
+        return None if self.file is None else source_at(self.file, self.member)
 
 
 class Corrections:
@@ -185,21 +185,6 @@ class Corrections:
                 os.close(handle)
         except OSError as error:
             raise OptionError(f"{self.file}: {error.strerror}; corrections cannot be kept there") from error
-
-
-def source_at(file: str | None, member: str | None) -> Source | None:
-    """A file, or a member of a zip; None where there is none."""
-    if file is None:
-        return None
-    if member is None:
-        return FileSource(file)
-    import zipfile
-
-    try:
-        archive = zipfile.ZipFile(file)
-        return ZipSource(archive, archive.getinfo(member))
-    except (OSError, KeyError, zipfile.BadZipFile):
-        return None
 
 
 def _matched(dataset: Dataset, corrections: dict[str, Correction]) -> dict[int, str]:

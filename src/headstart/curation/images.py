@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from headstart.backbones import Backbone, load_backbone
-from headstart.curation.corrections import Correction, Corrections, source_at
-from headstart.dataset import ArraySource, Sample, Skipped
+from headstart.curation.corrections import Correction, Corrections
+from headstart.dataset import Sample, Skipped
 from headstart.errors import OptionError, RunError
 from headstart.features import CacheUse, Extraction, FeatureCache, Wanted, extract, record_key
 from headstart.features.extraction import shelf_identity
@@ -23,6 +21,7 @@ from headstart.images import View
 from headstart.places import cache_folder, home_folder
 from headstart.runs import IMAGES_FILE, Run
 from headstart.runtimes import Runtime, select
+from headstart.sources import LostSource, source_at
 
 AS_GIVEN_FILE = "images-as-given.json"
 """In the folder of a retrained run: its images before any correction."""
@@ -160,8 +159,9 @@ def _added(correction: Correction) -> dict[str, Any]:
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:
-    source = source_at(row.get("file"), row.get("member"))
-    return Sample(str(row["path"]), 0, row["split"], source or ArraySource(np.zeros((1, 1, 3), np.uint8)))
+    file = row.get("file")
+    source = source_at(file, row.get("member")) if file else LostSource("came as an array, which is gone")
+    return Sample(str(row["path"]), 0, row["split"], source)
 
 
 def _extraction(

@@ -2,17 +2,19 @@
 
 Layouts that `read_dataset` understands:
 
-* a folder (or zip) of class folders; images may lie in folders within a class folder;
-* `train/`, `val/` (or `valid/`, `validation/`) and `test/`, each with class folders inside;
+* a folder (or zip, or tar) of class folders; images may lie in folders within a class folder;
+* `train/`, `val/`, `test/` (or what else means them) with class folders inside, or inside every class folder;
+* WebDataset shards: tars of images with a `.cls`, `.json` or `.txt` beside each;
 * a CSV or Parquet file with the columns `path`, `label` and, if wanted, `split`; paths are relative to it;
 * a pair of arrays `(X, y)`.
 
 Listing opens no image: what cannot be decoded is found, named and counted later, in the one decoding pass.
 """
 
-from headstart.dataset.folders import are_splits, list_images
+from headstart.dataset.folders import are_splits
 from headstart.dataset.reading import read_dataset
 from headstart.dataset.splits import assign_splits, check_shares
+from headstart.dataset.unlabelled import Unlabelled, list_images, list_unlabelled
 from headstart.dataset.values import SPLITS, Dataset, Sample, Skipped, content_hash, describe, place_of
 from headstart.errors import printable
 from headstart.sources import ArraySource, FileSource, Source
@@ -25,12 +27,14 @@ __all__ = [
     "Sample",
     "Skipped",
     "Source",
+    "Unlabelled",
     "are_splits",
     "assign_splits",
     "check_shares",
     "content_hash",
     "describe",
     "list_images",
+    "list_unlabelled",
     "place_of",
     "printable",
     "read_dataset",

@@ -1,79 +1,76 @@
-"""Folders and zips with one folder for each class, and images to predict."""
+"""Folders and archives with one folder for each class, with or without splits around or inside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from headstart.dataset.building import build
-from headstart.dataset.values import SPLIT_NAMES, Dataset, Sample, Skipped
+from headstart.dataset.split_names import families_of, sides_of
+from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, printable
-from headstart.sources import (
-    FileSource,
-    Listing,
-    Source,
-    list_folder,
-    list_zip,
-    why_not_an_image,
-)
+from headstart.sources import Listing, Source, why_not_an_image
+
+_SETTLE = "or take the outer folders for the classes (--splits none; in Python: split_by_folder=False)"
 
 
-def list_images(paths: Iterable[str | Path]) -> tuple[Sample, ...]:
-    """Images to predict: files as given, and all image files below folders and in zips; labels are -1.
+@dataclass(frozen=True)
+class _Layout:
+    """Where in an image's path its class and its split are."""
 
-    Raises:
-        DatasetError: A path does not exist, or a folder has no image in it.
-    """
-    samples: list[Sample] = []
-    for path in map(Path, paths):
-        shown = printable(path)
-        if path.is_dir() or path.suffix.lower() == ".zip":
-            listing = list_folder(path) if path.is_dir() else list_zip(path)
-            found = [
-                Sample(f"{shown.rstrip('/')}/{printable(name)}", -1, None, origin)
-                for name, origin in listing.files
-                if why_not_an_image(name, origin) is None
-            ]
-            if not found:
-                raise DatasetError(f"{shown}: no image in it")
-            samples += found
-        elif path.exists():
-            samples.append(Sample(shown, -1, None, FileSource(str(path))))
-        else:
-            raise DatasetError(f"{shown}: no such folder or file")
-    return tuple(samples)
+    label: int = 0
+    split: int | None = None
+    sides: Mapping[str, str] = field(default_factory=dict)  # of the folders at that place
+
+    @property
+    def depth(self) -> int:
+        """Folders that an image must lie in."""
+        return 1 if self.split is None else 2
+
+
+@dataclass(frozen=True)
+class _Top:
+    """What a top folder holds: images directly in it, and folders in it that hold images."""
+
+    direct: int
+    folders: frozenset[str]
 
 
 def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bool) -> Dataset:
-    """The data set of a folder's or zip's class folders; `where` is shown in errors.
+    """The data set of a folder's or archive's class folders; `where` is shown in errors.
 
     Raises:
-        DatasetError: One line: no images, or no class folders.
+        DatasetError: One line: no images, no class folders, or folders that mean one thing or another.
     """
-    tops = [folder for folder in listing.folders if "/" not in folder]
-    by_split = split_by_folder and are_splits(tops)
-    rows: list[tuple[str, str, str | None, Source]] = []
+    images: list[tuple[str, Source]] = []
     skipped: list[Skipped] = []
-    loose = 0
     for path, source in listing.files:
-        parts = path.split("/", 2 if by_split else 1)
-        split = SPLIT_NAMES.get(parts[0].lower()) if by_split and len(parts) > 1 else None
         reason = why_not_an_image(path, source)
-        if reason is None and by_split and len(parts) > 1 and split is None:
-            reason = f"{printable(parts[0])}/ lies beside train/ and is no split"
-        if reason is None and len(parts) < (3 if by_split else 2):
-            reason = "lies in no class folder, so it has no label"
-            loose += 1
         if reason is None:
-            rows.append((path, parts[-2], split, source))
+            images.append((path, source))
         else:
             skipped.append(Skipped(printable(path), reason))
+    layout = _layout(listing, [path for path, _ in images], where=where) if split_by_folder else _Layout()
+    rows: list[tuple[str, str, str | None, Source]] = []
+    loose = 0
+    for path, source in images:
+        parts = path.split("/", 2)
+        if len(parts) <= layout.depth:
+            skipped.append(Skipped(printable(path), "lies in no class folder, so it has no label"))
+            loose += 1
+            continue
+        split = None if layout.split is None else layout.sides.get(parts[layout.split])
+        if layout.split is not None and split is None:
+            reason = f"{printable(parts[layout.split])}/ lies beside train/ and is no split"
+            skipped.append(Skipped(printable(path), reason))
+        else:
+            rows.append((path, parts[layout.label], split, source))
+    skipped += listing.left_out
     if not rows and loose:
         raise DatasetError(
             f"{where}: {loose} images but no class folders; put each class into a folder of its own"
         )
-    classes = _class_folders(listing.folders, by_split=by_split)
-    _refuse_empty_classes(where, classes, {label for _, label, _, _ in rows}, skipped)
+    _refuse_empty_classes(where, _class_folders(listing.folders, layout), {row[1] for row in rows}, skipped)
     return build(name, rows, skipped, where=where)
 
 
@@ -82,25 +79,103 @@ def are_splits(tops: Sequence[str]) -> bool:
 
     `train` is also a vehicle: it takes another split beside it, or nothing else, to make it a split.
     """
-    sides = [SPLIT_NAMES.get(top.lower()) for top in tops]
-    return "train" in sides and (None not in sides or "validation" in sides or "test" in sides)
+    sides = sides_of(tops)
+    return "train" in sides.values() and (len(sides) == len(tops) or len({*sides.values()}) > 1)
 
 
-def _class_folders(folders: Sequence[str], *, by_split: bool) -> list[str]:
-    if not by_split:
+def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
+    """Where classes and splits are.
+
+    Raises:
+        DatasetError: They may be in one place or another, and only the user knows.
+    """
+    tops = _tops(listing, images)
+    sides = sides_of(tops)
+    with_classes = [top for top in sides if tops[top].folders]
+    if sides and (len(sides) == len(tops) or (with_classes and are_splits(list(tops)))):
+        return _Layout(label=1, split=0, sides=sides)
+    inside = {top: sides_of(found.folders) for top, found in tops.items() if found.direct or found.folders}
+    split_inside = [top for top, found in inside.items() if "train" in found.values() and len(found) > 1]
+    if split_inside:
+        if all(inside[top].keys() == tops[top].folders and not tops[top].direct for top in inside):
+            return _Layout(
+                label=0, split=1, sides={k: v for found in inside.values() for k, v in found.items()}
+            )
+        other = next(
+            (top for top in inside if inside[top].keys() != tops[top].folders or tops[top].direct), ""
+        )
+        _ask(
+            where,
+            f"{_shown(split_inside[:1])} holds splits ({_shown(sorted(inside[split_inside[0]]))}) and "
+            f"{_shown([other])} other images; give every class the same splits",
+        )
+    if pairs := families_of(tops):
+        first = next(iter(pairs.values()))
+        _ask(where, f"{_shown(first)} look like splits of one class; put them into train/, val/ and test/")
+    _ask_about_same_names(where, tops)
+    return _Layout()
+
+
+def _ask_about_same_names(where: str, tops: Mapping[str, _Top]) -> None:
+    """Refuse to guess where folders hold folders of the same names: collections, or classes in parts."""
+    holders: dict[str, list[str]] = {}
+    for top, found in tops.items():
+        if not found.direct:
+            for folder in found.folders:
+                holders.setdefault(folder.casefold(), []).append(top)
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for folder, holding in holders.items():
+        if len(holding) > 1:
+            shared.setdefault(tuple(holding[:2]), []).append(folder)
+    for both, names in shared.items():
+        if len(names) > 1:
+            _ask(
+                where,
+                f"{_shown(both)} hold folders of the same names ({_shown(sorted(names)[:3])}), which may be "
+                "the classes; name the outer folders train, val and test if they are splits",
+            )
+
+
+def _ask(where: str, what: str) -> None:
+    raise DatasetError(f"{where}: {what}, {_SETTLE}")
+
+
+def _shown(names: Iterable[str]) -> str:
+    return " and ".join(f"{printable(name)}/" for name in names)
+
+
+def _tops(listing: Listing, images: Sequence[str]) -> dict[str, _Top]:
+    direct: dict[str, int] = {folder: 0 for folder in listing.folders if "/" not in folder}
+    folders: dict[str, set[str]] = {folder: set() for folder in direct}
+    for path in images:
+        parts = path.split("/", 2)
+        if len(parts) == 2:
+            direct[parts[0]] += 1
+        elif len(parts) == 3:
+            folders[parts[0]].add(parts[1])
+    return {top: _Top(count, frozenset(folders[top])) for top, count in direct.items()}
+
+
+def _class_folders(folders: Sequence[str], layout: _Layout) -> list[str]:
+    if layout.label == 0:
         return [folder for folder in folders if "/" not in folder]
     pairs = [folder.split("/") for folder in folders if folder.count("/") == 1]
-    return [pair[1] for pair in pairs if pair[0].lower() in SPLIT_NAMES]
+    return [pair[1] for pair in pairs if pair[0] in layout.sides]
 
 
 def _refuse_empty_classes(where: str, classes: list[str], used: set[str], skipped: list[Skipped]) -> None:
     if not used:
-        others = f" ({len(skipped)} other files)" if skipped else ""
+        count = sum(item.files for item in skipped)
+        others = ""
+        if skipped:
+            others = f" ({count:,} left out; {skipped[0].name}: {skipped[0].reason})"
         raise DatasetError(f"{where}: no images{others}; expected a folder with one folder per class")
     empty = sorted(set(classes) - used)
     if empty:
         shown = ", ".join(printable(folder) for folder in empty[:3])
         more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
+        why = next((item for item in skipped if f"/{printable(empty[0])}/" in f"/{item.name}"), None)
+        because = f" ({why.name}: {why.reason})" if why else ""
         raise DatasetError(
-            f"{where}: no images in class folder {shown}{more}; add images or remove the folder"
+            f"{where}: no images in class folder {shown}{more}{because}; add images or remove the folder"
         )

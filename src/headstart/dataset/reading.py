@@ -10,10 +10,11 @@ from typing import Any
 from headstart.dataset.arrays import from_arrays
 from headstart.dataset.folders import from_folders
 from headstart.dataset.labels import refuse_measurements
+from headstart.dataset.shards import from_shards, is_shard, shard_paths, shards_in
 from headstart.dataset.tables import FolderFiles, ListedFiles, from_table, read_table
 from headstart.dataset.values import SPLITS, Dataset
 from headstart.errors import DatasetError, ImageError, printable
-from headstart.sources import TABLE_SUFFIXES, list_folder, list_zip
+from headstart.sources import TABLE_SUFFIXES, is_archive, list_archive, list_folder
 
 
 def read_dataset(
@@ -22,9 +23,10 @@ def read_dataset(
     """List labelled images; `headstart.dataset` says which layouts.
 
     Args:
-        source: A folder, CSV, Parquet or zip; `(X, y)` with X uint8 [N, H, W] or [N, H, W, 1|3|4] (or a list
-            of such images) and y of N labels; or a data set, which comes back as it is.
-        split_by_folder: Whether top folders named train, val and test are splits (else they are classes).
+        source: A folder, CSV, Parquet, zip or tar; `(X, y)` with X uint8 [N, H, W] or [N, H, W, 1|3|4] (or a
+            list of such images) and y of N labels; or a data set, which comes back as it is.
+        split_by_folder: Whether folders named train, val, test and the like are splits (else top folders are
+            the classes, whatever they are called).
         for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
 
     Raises:
@@ -46,26 +48,34 @@ def _read(source: str | Path | tuple[Any, Any], *, split_by_folder: bool) -> Dat
         return from_arrays(*source)
     if not isinstance(source, str | os.PathLike):
         raise DatasetError(
-            "expected a path (of a folder, CSV, Parquet or zip) or a pair of arrays (X, y), "
+            "expected a path (of a folder, CSV, Parquet, zip or tar) or a pair of arrays (X, y), "
             f"got {type(source).__name__}"
         )
     path = Path(source)
     name = printable(path.resolve().stem if path.is_file() else path.resolve().name)
     if path.is_dir():
-        return from_folders(name, list_folder(path), where=printable(path), split_by_folder=split_by_folder)
+        listing = list_folder(path)
+        if shards := shards_in(listing):
+            return from_shards(
+                name, {each: list_archive(path / each) for each in shards}, where=printable(path)
+            )
+        return from_folders(name, listing, where=printable(path), split_by_folder=split_by_folder)
     if not path.exists():
-        raise DatasetError(f"{printable(path)}: no such folder or file")
+        if "{" not in path.name:
+            raise DatasetError(f"{printable(path)}: no such folder or file")
+        listings = {str(each): list_archive(each) for each in shard_paths(str(path))}
+        return from_shards(name, listings, where=printable(path))
     if path.suffix.lower() in TABLE_SUFFIXES:
         return from_table(
             name, read_table(path.read_bytes(), path.name), FolderFiles(path.parent), where=path
         )
-    if path.suffix.lower() == ".zip":
-        return _from_zip(name, path, split_by_folder=split_by_folder)
-    raise DatasetError(f"{printable(path)}: expected a folder, a .csv, a .parquet or a .zip")
+    if is_archive(path):
+        return _from_archive(name, path, split_by_folder=split_by_folder)
+    raise DatasetError(f"{printable(path)}: expected a folder, a .csv, a .parquet, a .zip or a .tar")
 
 
-def _from_zip(name: str, path: Path, *, split_by_folder: bool) -> Dataset:
-    listing = list_zip(path)
+def _from_archive(name: str, path: Path, *, split_by_folder: bool) -> Dataset:
+    listing = list_archive(path)
     for table_name, source in listing.files:
         if "/" not in table_name and table_name.lower().endswith(TABLE_SUFFIXES):
             try:
@@ -76,12 +86,16 @@ def _from_zip(name: str, path: Path, *, split_by_folder: bool) -> Dataset:
             if {"path", "label"} <= table.columns.keys():
                 where = path / table_name
                 return from_table(name, table, ListedFiles(dict(listing.files)), where=where)
+    if is_shard(listing):
+        return from_shards(name, {path.name: listing}, where=printable(path))
     return from_folders(name, listing, where=printable(path), split_by_folder=split_by_folder)
 
 
 def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
     if len(dataset.classes) < 2:
-        raise DatasetError(f"{where}: only one class ({dataset.classes[0]}); a classifier needs two or more")
+        raise DatasetError(
+            f"{where}: only one class ({dataset.classes[0]}); {_other_root(dataset, where=where)}"
+        )
     try:
         refuse_measurements(dataset.classes, dataset.samples)
     except DatasetError as error:
@@ -95,3 +109,13 @@ def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
             raise DatasetError(
                 f"{where}: class {name} is in {held_out} but not in training; add it or remove it there"
             )
+
+
+def _other_root(dataset: Dataset, *, where: str) -> str:
+    """What to do about a single class: it may be the folder around the classes."""
+    only = dataset.classes[0]
+    inner = {parts[1] for sample in dataset.samples if len(parts := sample.name.split("/", 2)) == 3}
+    if len(inner) < 2 or not all(sample.name.startswith(f"{only}/") for sample in dataset.samples):
+        return "a classifier needs two or more"
+    shown = ", ".join(sorted(inner)[:3])
+    return f"if the classes are the folders in it ({shown}), give {where.rstrip('/')}/{only}"

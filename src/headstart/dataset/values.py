@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.sources import FileSource, Source, ZipSource
+from headstart.sources import FileSource, MemberSource, Skipped, Source
+
+__all__ = ["SPLITS", "Dataset", "Sample", "Skipped", "content_hash", "describe", "place_of"]
 
 SPLITS = ("train", "validation", "test")
 """In the order of being held out: a later one wins where near-duplicates pull in two directions."""
@@ -37,14 +39,6 @@ class Sample:
     split: str | None  # "train", "validation" or "test" where the data set says so
     source: Source
     place: int = field(default=-1, compare=False)  # of one that was moved: where it stood as it was read
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file that was left out, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -73,8 +67,9 @@ def place_of(sample: Sample) -> dict[str, str]:
     source = sample.source
     if isinstance(source, FileSource):
         return {"file": str(Path(source.path).absolute())}
-    if isinstance(source, ZipSource) and source.archive.filename:
-        return {"file": str(Path(source.archive.filename).absolute()), "member": source.member.filename}
+    if isinstance(source, MemberSource):
+        file, member = source.place
+        return {"file": str(Path(file).absolute()), "member": member}
     return {}
 
 

@@ -153,7 +153,8 @@ def _samples_by_name(place: Path) -> Any:
 
         return from_folder
     try:
-        listed = {sample.name: sample for sample in read_dataset(place, for_training=False).samples}
+        known = read_dataset(place, for_training=False, split_by_folder=False)  # the names alone
+        listed = {sample.name: sample for sample in known.samples}
     except DatasetError:
         listed = {}
     return listed.get

@@ -119,10 +119,10 @@ class Collections:
             known = self._listings.get(collection.id)
             if known is None or known[0] != stamp:
                 try:
-                    samples = read_dataset(collection.path, for_training=False).samples
+                    found = read_dataset(collection.path, for_training=False, split_by_folder=False)
                 except DatasetError:
                     return None
-                known = (stamp, {sample.name: sample for sample in samples})
+                known = (stamp, {sample.name: sample for sample in found.samples})
                 self._listings[collection.id] = known
                 while len(self._listings) > _KEPT_LISTINGS:
                     self._listings.popitem(last=False)

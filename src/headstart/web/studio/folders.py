@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headstart.errors import OptionError, printable
 from headstart.images import IMAGE_SUFFIXES
-from headstart.sources import TABLE_SUFFIXES
+from headstart.sources import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
 
 MOST_SHOWN = 400
 """Entries of one folder on a page; whoever has more types the path."""
@@ -17,7 +17,7 @@ _MOST_COUNTED = 2_000
 """Entries looked at to say how many pictures a folder holds."""
 
 _OUR_FOLDERS = ("runs", "comparisons")
-_CHOOSABLE = (".zip", *TABLE_SUFFIXES)
+_CHOOSABLE = (*ARCHIVE_SUFFIXES, *TABLE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def browse(root: Path, folder: Path, *, ours: Path | None = None) -> tuple[Entry
                 continue
             if each.is_dir():
                 found.append(Entry(printable(each.name), below(root, place), "folder", *count(place)))
-            elif place.suffix.lower() in _CHOOSABLE:
+            elif each.name.lower().endswith(_CHOOSABLE):
                 found.append(Entry(printable(each.name), below(root, place), "file"))
         except (OSError, RuntimeError, ValueError):
             continue  # vanished, unreadable, or a link that leads in circles

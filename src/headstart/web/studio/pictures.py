@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
 from starlette.responses import Response
 
-from headstart.dataset import FileSource, Source, content_hash
+from headstart.dataset import Source, content_hash
 from headstart.errors import ImageError
 from headstart.images import open_image
-from headstart.sources import ZipSource
+from headstart.sources import source_at
 
 SIDES = (128, 256, 512)
 _QUALITY = 80
@@ -51,15 +49,9 @@ def remembered(image: Mapping[str, Any]) -> Source | None:
     """
     if not image.get("file"):
         return None
-    source: Source
     try:
-        if image.get("member"):
-            archive = zipfile.ZipFile(image["file"])
-            source = ZipSource(archive, archive.getinfo(image["member"]))
-        else:
-            source = FileSource(str(Path(image["file"])))
-        data = source.read()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, ImageError):
+        data = source_at(str(image["file"]), image.get("member")).read()
+    except ImageError:
         return None
     return Bytes(bytes(data)) if content_hash(data).hex() == image.get("content") else None
 
