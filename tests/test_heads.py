@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import threading
 from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from headstart.errors import OptionError
 from headstart.heads import (
@@ -22,6 +24,7 @@ from headstart.heads import (
 from headstart.heads.linear import class_weight_vector, log_losses
 from headstart.heads.ridge import multipliers
 from headstart.heads.softmax import Adam, glorot_uniform
+from headstart.heads.threads import _libraries, threads_for
 
 
 def blobs(images=60, width=12, classes=3, *, seed=0, distance=1.5):
@@ -511,3 +514,63 @@ def test_taps_wider_than_allowed_are_not_tried_but_the_last_one_is() -> None:
     features = {"wide": wide.astype(np.float32), "last": noise.astype(np.float32)}
     assert choose_taps(features, labels, classes=3, last="last", widest=60).taps == ("wide",)
     assert choose_taps(features, labels, classes=3, last="last", widest=30).taps == ("last",)
+
+
+# --- threads ----------------------------------------------------------------------------------------------
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.fixture
+def two_threads():
+    _libraries.cache_clear()  # other tests load further ones
+    with threadpool_limits(2, "blas"):
+        yield
+
+
+def test_little_linear_algebra_runs_on_one_thread_and_much_on_all(two_threads):
+    with threads_for(12 * 600**2):
+        assert blas_threads() == {1}
+        with threads_for(12 * 300**2):
+            assert blas_threads() == {1}
+        assert blas_threads() == {1}
+    assert blas_threads() == {2}
+    with threads_for(12 * 5000**2):
+        assert blas_threads() == {2}
+
+
+def test_the_last_of_several_who_asked_for_one_thread_gives_the_others_back(two_threads):
+    entered, go = threading.Event(), threading.Event()
+
+    def other():
+        with threads_for(1):
+            entered.set()
+            go.wait(60)
+
+    with threads_for(1):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert entered.wait(60)
+    assert blas_threads() == {1}
+    go.set()
+    thread.join(60)
+    assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize("fit", ["primal", "dual", "softmax", "taps"])
+def test_heads_of_few_images_are_fitted_on_one_thread(fit, two_threads, monkeypatch):
+    seen = []
+    eigh, update = np.linalg.eigh, Adam.update
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: seen.append(blas_threads()) or eigh(matrix))
+    monkeypatch.setattr(Adam, "update", lambda *given: seen.append(blas_threads()) or update(*given))
+    features, labels = blobs(width=90 if fit == "dual" else 12)
+    if fit == "softmax":
+        fit_softmax(features, labels, classes=3, epochs=1)
+    elif fit == "taps":
+        choose_taps({"last": features}, labels, classes=3, last="last")
+    else:
+        fit_ridge((features, labels), classes=3)
+    assert seen and all(each == {1} for each in seen)
+    assert blas_threads() == {2}

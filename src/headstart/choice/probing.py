@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import heads
+from headstart.heads.threads import threads_for
 
 _NEIGHBOURS = 5
 _LOGME_ITERATIONS = 50
@@ -82,7 +83,8 @@ def logme(features: NDArray[np.float32], labels: NDArray[np.int64], *, classes: 
     """
     x = features.astype(np.float64)
     count, width = x.shape
-    left, singular, _ = np.linalg.svd(x, full_matrices=False)
+    with threads_for(min(count, width) ** 2):
+        left, singular, _ = np.linalg.svd(x, full_matrices=False)
     sigma = singular**2
     evidences = [
         _evidence(left.T @ target, float(target @ target), sigma, count=count, width=width)

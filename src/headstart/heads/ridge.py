@@ -34,6 +34,7 @@ from headstart.heads.linear import (
     checked,
     class_weight_vector,
 )
+from headstart.heads.threads import eigenvectors
 
 Doubles = NDArray[np.float64]
 Batch = tuple[Floats, Integers]
@@ -150,7 +151,7 @@ def _fit_primal(
 ) -> RidgeFit:
     """The fit from a streamed Gram matrix; the second walk projects every image onto its eigenvectors."""
     mean, multiplier, gram, cross = moments.standardised(widths)
-    eigenvalues, vectors = np.linalg.eigh(gram)
+    eigenvalues, vectors = eigenvectors(gram)
     total, prior = moments.total, moments.prior
     spectrum = Spectrum.of(eigenvalues, vectors.T @ cross, total=total, width=moments.width)
     scores = LeftOut(spectrum, prior, weights, grid, images=moments.rows)
@@ -335,7 +336,7 @@ def kernel_spectrum(
     root = np.sqrt(image_weights)[:, None]
     # Float64 although the kernel comes from float32: LAPACK's divide and conquer measured no slower than in
     # float32.
-    eigenvalues, vectors = np.linalg.eigh(kernel * root * root.T)
+    eigenvalues, vectors = eigenvectors(kernel * root * root.T)
     spread = np.sqrt(np.maximum(eigenvalues, 0))
     targets = spread[:, None] * (vectors.T @ (root * (one_hot(labels, len(prior)) - prior)))
     rows = (vectors * spread / root).astype(np.float32)

@@ -24,6 +24,7 @@ from headstart.heads.linear import (
     log_losses,
     softmax,
 )
+from headstart.heads.threads import threads_for
 
 Epoch = dict[str, float]
 
@@ -132,7 +133,8 @@ def fit_softmax(
     for epoch in range(1, epochs + 1):
         row = {"epoch": float(epoch)}
         order = generator.permutation(len(y))
-        row |= _train_epoch(x, y, image_weights, order, (weight, bias), optimizer, batch_size=batch_size)
+        with threads_for(batch_size * weight.size):
+            row |= _train_epoch(x, y, image_weights, order, (weight, bias), optimizer, batch_size=batch_size)
         if held_out is not None:
             row |= _scores_on(held_out, weight, bias)
         history.append(row)

@@ -20,6 +20,7 @@ from headstart.heads.ridge import (
     multipliers,
     one_hot,
 )
+from headstart.heads.threads import threads_for
 
 # Concatenations of so many of the best single taps are tried.
 _CONCATENATIONS = (2, 3, 4, 6, 8)
@@ -136,10 +137,11 @@ def choose_taps(
         kernel = np.sum([kernels[name] for name in taps], axis=0)
         return _try(taps, kernel, y, weights, width=sum(widths[name] for name in taps))
 
-    trials = [trial(name) for name in features if name == last or widths[name] <= widest]
-    ranked = [t.taps[0] for t in sorted(trials, key=lambda t: t.errors.mean())]
-    concatenations = [ranked[:count] for count in _CONCATENATIONS if count <= len(ranked)]
-    trials += [trial(*taps) for taps in concatenations if sum(widths[name] for name in taps) <= widest]
+    with threads_for(len(y) ** 2):  # dozens of short calls
+        trials = [trial(name) for name in features if name == last or widths[name] <= widest]
+        ranked = [t.taps[0] for t in sorted(trials, key=lambda t: t.errors.mean())]
+        concatenations = [ranked[:count] for count in _CONCATENATIONS if count <= len(ranked)]
+        trials += [trial(*taps) for taps in concatenations if sum(widths[name] for name in taps) <= widest]
     return _choose(trials, last, classes=len(present))
 
 

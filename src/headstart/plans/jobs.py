@@ -12,6 +12,7 @@ from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import Wanted, cache_bytes
 from headstart.heads.ridge import MOST_SCORING
+from headstart.heads.threads import EIGEN_OPERATIONS
 from headstart.places import cache_folder
 from headstart.plans.estimates import Estimate, Range, add, to_range, unsteady
 from headstart.plans.memory import Rates
@@ -40,9 +41,6 @@ _STORE = 3e8
 
 _LINEAR_ALGEBRA = 2e10
 """Floating-point operations a second of matrix products."""
-
-_EIGEN_OPERATIONS = 12
-"""Operations of an eigendecomposition of n x n, over n cubed."""
 
 TAP_IMAGES = 320
 """Training images that a choice of taps looks at; it takes the eigenvalues of kernels of images x images."""
@@ -355,13 +353,13 @@ def _ridge_base(job: Job) -> float:
     rows, width = job.rows, job.dimensions
     scores = 2 * min(rows * min(rows, width) * _PENALTIES * (job.classes + 1), MOST_SCORING)
     if rows > width:
-        operations = float(scores + 4 * rows * width**2 + _EIGEN_OPERATIONS * width**3)
+        operations = float(scores + 4 * rows * width**2 + EIGEN_OPERATIONS * width**3)
     else:
-        operations = float(scores + _EIGEN_OPERATIONS * rows**3 + 4 * rows * rows * width)
+        operations = float(scores + EIGEN_OPERATIONS * rows**3 + 4 * rows * rows * width)
     if job.choosing_taps:
         images = min(TAP_IMAGES, job.training)
         tried = job.tap_count + _CANDIDATES_BEYOND_TAPS
-        operations += tried * _EIGEN_OPERATIONS * images**3 + 2.0 * images * images * job.tap_width
+        operations += tried * EIGEN_OPERATIONS * images**3 + 2.0 * images * images * job.tap_width
     return 0.02 + operations / _LINEAR_ALGEBRA
 
 
