@@ -299,7 +299,7 @@ def test_heic_decodes_upright_and_once_turned_is_not_turned_again():
     assert np.abs(np.asarray(image).astype(int) - smooth).mean() < 3
     exif = Image.Exif()
     exif[274] = 6
-    turned, facts = open_image(encoded(smooth, "HEIF", quality=90, exif=exif))
+    turned, facts = open_image(encoded(smooth, "HEIF", quality=90, exif=exif.tobytes()))
     assert (facts.width, facts.height) == (96, 128)
     assert np.abs(np.asarray(turned).astype(int) - np.rot90(smooth, -1)).mean() < 3
 

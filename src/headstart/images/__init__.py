@@ -10,7 +10,8 @@ Two steps, so that one decoding serves several renderings:
 Everything here is safe to call from many threads, and Pillow releases the interpreter lock while it works.
 """
 
-from headstart.images.decoding import MAX_PIXELS, open_image
+from headstart.images.bounds import MAX_PIXELS
+from headstart.images.decoding import open_image, open_picture
 from headstart.images.facts import NO_HASH, ImageFacts
 from headstart.images.formats import IMAGE_SUFFIXES, looks_like_an_image
 from headstart.images.rendering import render
@@ -27,6 +28,7 @@ __all__ = [
     "View",
     "looks_like_an_image",
     "open_image",
+    "open_picture",
     "parse_views",
     "render",
     "shortest_side_needed",

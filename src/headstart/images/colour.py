@@ -17,7 +17,7 @@ from PIL import Image
 
 from headstart.errors import ImageError
 
-_PIXELS_AT_ONCE = 1 << 20
+_PIXELS_AT_ONCE = 1 << 17
 """Deep grey is converted in strips of so many pixels: eight bytes each are nothing then."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from headstart.errors import ImageError
+from headstart.images.bounds import MAX_PIXELS, ROOM, Room, bytes_needed, refuse_bombs
 from headstart.images.colour import to_rgb
 from headstart.images.facts import ImageFacts, difference_hash
 from headstart.images.formats import opened, sniff
 from headstart.images.rendering import FULL_SIZE
-
-MAX_PIXELS = 120_000_000
-"""Larger images are refused as decompression bombs: a 108-megapixel phone picture passes, and Pillow's four
-bytes a pixel stay under half a gigabyte a thread."""
-
-MAX_SIDE = 65_500
-"""Pixels; libjpeg's own limit. A longer side is a damaged header."""
 
 
 def open_image(
@@ -40,9 +35,32 @@ def open_image(
     """
     if isinstance(data, np.ndarray):
         return _from_array(data)
+    found = _guarded(data, shortest_side, max_pixels, ROOM)
+    width, height, scale = found.picture.info[FULL_SIZE]
+    digest = difference_hash(found.picture, width, height, scale=scale)
+    frames = _frames(found.image, data)
+    return found.picture, ImageFacts(width, height, found.format, found.mode, frames, digest)
+
+
+def open_picture(
+    data: bytes, *, shortest_side: int | None = None, max_pixels: int = MAX_PIXELS, room: Room = ROOM
+) -> Image.Image:
+    """The picture that `open_image` gives, without the facts; `room` is where its bytes are counted."""
+    return _guarded(data, shortest_side, max_pixels, room).picture
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    picture: Image.Image
+    image: Any  # Pillow's of the file
+    format: str
+    mode: str
+
+
+def _guarded(data: bytes, shortest_side: int | None, max_pixels: int, room: Room) -> _Decoded:
     _hush_pillow()
     try:
-        return _decode(data, shortest_side, min(max_pixels, MAX_PIXELS))
+        return _decode(data, shortest_side, min(max_pixels, MAX_PIXELS), room)
     except ImageError:
         raise
     except MemoryError:
@@ -51,30 +69,33 @@ def open_image(
         raise ImageError(_reason(error)) from error
 
 
-def _decode(data: bytes, shortest_side: int | None, most: int) -> tuple[Image.Image, ImageFacts]:
+def _decode(data: bytes, shortest_side: int | None, most: int, room: Room) -> _Decoded:
     file_format = sniff(data)
     image = opened(file_format, data)
     width, height = image.size
-    _refuse_bombs(width, height, most)
-    mode, frames = image.mode, _frames(image, data)
+    refuse_bombs(width, height, most)
+    mode = image.mode
     scale = _draft(image, shortest_side) if file_format == "JPEG" else 1
     _settle_transparency(image, data, file_format)
-    image.load()
-    _refuse_bombs(image.width, image.height, most)  # a GIF's first frame may be larger than its header says
-    picture = to_rgb(image, getattr(image, "grey", None))
-    if file_format == "GIF":
-        width, height = picture.size
     # Pillow's TIFF plugin turns the picture itself and reports the turned size.
     turn = None if file_format == "TIFF" else _orientation(image)
-    if turn is not None:
-        picture = picture.transpose(turn)
-        if turn in _SIDEWAYS:
-            width, height = height, width
+    needed = bytes_needed(image, data, file_format=file_format, scale=scale, turned=turn is not None)
+    with room.taken(needed):
+        image.load()
+        if (
+            image.size != (width, height) and scale == 1
+        ):  # a GIF's first frame may be larger than its header says
+            refuse_bombs(image.width, image.height, most)
+            width, height = image.size
+        picture = to_rgb(image, getattr(image, "grey", None))
+        if turn is None and file_format == "PNG":  # it may follow the pixels
+            turn = _orientation(image)
+        if turn is not None:
+            picture = picture.transpose(turn)
+            if turn in _SIDEWAYS:
+                width, height = height, width
     picture.info = {FULL_SIZE: (width, height, scale)}
-    facts = ImageFacts(
-        width, height, file_format, mode, frames, difference_hash(picture, width, height, scale=scale)
-    )
-    return picture, facts
+    return _Decoded(picture, image, file_format, mode)
 
 
 def _from_array(array: npt.NDArray[Any]) -> tuple[Image.Image, ImageFacts]:
@@ -87,7 +108,7 @@ def _from_array(array: npt.NDArray[Any]) -> tuple[Image.Image, ImageFacts]:
     if array.size == 0:
         raise ImageError("the array is empty")
     height, width = array.shape[:2]
-    _refuse_bombs(width, height)
+    refuse_bombs(width, height)
     pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     image = Image.fromarray(np.ascontiguousarray(pixels))
     picture = to_rgb(image)
@@ -108,14 +129,6 @@ def _settle_transparency(image: Any, data: bytes, file_format: str) -> None:
         rawmode = {16: "BGR;15", 32: "BGRX"}[data[16]]
         image._mode = "RGB"
         image.tile = [tile._replace(args=(rawmode, *tile.args[1:])) for tile in image.tile]
-
-
-def _refuse_bombs(width: int, height: int, most: int = MAX_PIXELS) -> None:
-    if width < 1 or height < 1:
-        raise ImageError(f"damaged: the header says {width} x {height} pixels")
-    if width * height > most or max(width, height) > MAX_SIDE:
-        limit = f"the limit is {most / 1e6:g} megapixels, {MAX_SIDE} a side"
-        raise ImageError(f"too large: {width} x {height} pixels; {limit}")
 
 
 def _frames(image: Any, data: bytes) -> int:
