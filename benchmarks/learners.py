@@ -41,7 +41,7 @@ SERVER = """
 import sys
 from dataclasses import replace
 from headstart.web import app, server
-site = replace(server.prepare(None, host="127.0.0.1"), learner=None)
+site = replace(server.prepare(None, host="127.0.0.1"), learner=None, token=None)
 server.run(app.create_app(site), host="127.0.0.1", port=int(sys.argv[1]), listening=lambda address: None)
 """
 

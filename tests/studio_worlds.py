@@ -75,10 +75,13 @@ def studio_worlds(root: Path) -> Iterator[Callable[..., World]]:
     """Makes worlds over one folder; what they serve and their queues end with it."""
     made: list[Studio] = []
 
-    def make(**changes: Any) -> World:
+    def make(*, admitted: bool = True, **changes: Any) -> World:
         studio = replace(prepare(root, host="127.0.0.1"), **changes)
         made.append(studio)
-        return World(studio, TestClient(create_studio(studio), base_url=HOME), root)
+        browser = TestClient(create_studio(studio), base_url=HOME)
+        if admitted:
+            browser.get("/", params={"token": studio.token}, follow_redirects=False)
+        return World(studio, browser, root)
 
     yield make
     for studio in made:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,6 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 
 import schemathesis
-import uvicorn
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, settings
 from PIL import Image
@@ -46,11 +44,10 @@ from headstart.classifier import MODEL_FILE, Classifier
 from headstart.errors import OptionError, RunError
 from headstart.hosts import names_for
 from headstart.runs import CLASSIFIER_FILE
-from headstart.serving import connections
 from headstart.serving.app import create_app
-from headstart.serving.connections import BoundedProtocol
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, Served, fixed, latest
+from listening import listening
 
 HEADSTART = Path(sys.executable).with_name("headstart")
 BASE = "http://127.0.0.1"
@@ -562,50 +559,6 @@ def everything(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(10_000), b""))
 
 
-@contextmanager
-def listening(app: FastAPI) -> Iterator[tuple[str, int]]:
-    """The application behind a real socket, in a thread."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=BoundedProtocol, ws="none", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        until(lambda: server.started)
-        yield listener.getsockname()
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
-
-
-def test_endless_and_dripping_heads_end_the_connection(
-    models: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
-    app = create_app(models, limits=SMALL, watch_seconds=0)
-    with listening(app) as address:
-        with socket.create_connection(address, timeout=10) as dripping:
-            dripping.sendall(b"GET /health HTTP/1.1\r\nhost: local")
-            assert dripping.recv(100) == b""
-        monkeypatch.setattr(connections, "HEAD_SECONDS", 30)
-        with socket.create_connection(address, timeout=10) as endless:
-            endless.sendall(b"GET /health HTTP/1.1\r\n")
-            with pytest.raises(OSError):  # reset or broken pipe: the system's choice
-                for _ in range(2000):
-                    endless.sendall(b"x-more: " + bytes(1000).replace(b"\0", b"a") + b"\r\n")
-        with socket.create_connection(address, timeout=10) as at_once, suppress(ConnectionResetError):
-            head = b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-more: " + b"a" * 70_000
-            at_once.sendall(head + b"\r\n\r\n")
-            assert not at_once.recv(100).startswith(b"HTTP/1.1 200")
-        with socket.create_connection(address, timeout=10) as doubled:
-            doubled.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nhost: elsewhere.example\r\n\r\n")
-            assert doubled.recv(1000).startswith(b"HTTP/1.1 421")
-        with socket.create_connection(address, timeout=10) as proper:
-            proper.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            assert proper.recv(1000).startswith(b"HTTP/1.1 200")
-
-
 def test_generated_requests_meet_no_server_error(models: Models) -> None:
     app = create_app(models, limits=SMALL, watch_seconds=0)
     checks = [
@@ -614,7 +567,7 @@ def test_generated_requests_meet_no_server_error(models: Models) -> None:
         content_type_conformance,
         response_schema_conformance,
     ]
-    with listening(app) as (host, port):
+    with listening(app, lifespan="on") as (host, port):
         schema = schemathesis.openapi.from_url(f"http://{host}:{port}/openapi.json")
         asked = 0
         for result in schema.get_all_operations():

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
+import socket
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from PIL import Image
+from starlette.testclient import TestClient
 
 from headstart.runs import RunStore, read_predictions, read_run
 from headstart.web.studio import folders, uploads
 from headstart.web.studio.app import ROOMS, largest
-from studio_worlds import World, studio_worlds
+from listening import listening
+from studio_worlds import HOME, World, studio_worlds
 
 
 @pytest.fixture
@@ -311,7 +317,7 @@ def test_a_form_that_is_too_large_is_refused_before_it_is_read(world: World) -> 
     token = world.csrf()
     answer = world.browser.post("/open", content=b"x" * 100_000, headers={"content-type": "text/plain"})
     assert answer.status_code == 413 and token
-    assert largest("/send") > largest("/runs/a/try") > largest("/open")
+    assert largest("/send", world.root) > largest("/runs/a/try", world.root) > largest("/open", world.root)
 
 
 def test_photographs_are_not_added_to_a_folder_of_the_machine(world: World) -> None:
@@ -342,10 +348,58 @@ def test_other_names_and_other_sites_are_turned_away(world: World) -> None:
     assert answer.status_code == 403
 
 
-def test_beyond_loopback_the_token_is_needed(make_world: Callable[..., World]) -> None:
-    world = make_world(token="t0ken", learner=None)
-    assert world.browser.get("/").status_code == 401
-    assert world.browser.get("/?token=t0ken").status_code == 200
+def test_another_user_of_the_machine_needs_the_token_on_loopback_too(
+    make_world: Callable[..., World],
+) -> None:
+    owner = make_world()
+    data = owner.open()
+    stranger = TestClient(owner.browser.app, base_url=HOME)
+    picture = re.search(r'src="(/data/[^"]+)"', owner.browser.get(data).text)
+    addresses = ["/", "/folders", "/runs", data, "/jobs/x/events", "/runs/x/exports.zip", "/openapi.json"]
+    addresses += [picture[1].replace("&amp;", "&")] if picture else []
+    for address in addresses:
+        answer = stranger.get(address)
+        assert answer.status_code == 401 and not answer.cookies, address
+        assert "photos" not in answer.text
+    assert stranger.post("/open", data={"path": "photos"}).status_code == 401
+    assert owner.browser.get(data).status_code == 200
+
+
+def test_files_without_the_sessions_token_in_front_are_refused_before_they_have_come(world: World) -> None:
+    [(name, cookie)] = world.browser.cookies.items()
+    file = b'--b\r\ncontent-disposition: form-data; name="files"; filename="a.zip"\r\n\r\nPK'
+    wrong = b'--b\r\ncontent-disposition: form-data; name="csrf"\r\n\r\nwrong\r\n--b\r\n'
+    head = (
+        "POST /send HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9000000\r\n"
+        f"content-type: multipart/form-data; boundary=b\r\ncookie: {name}={cookie}\r\n\r\n"
+    ).encode()
+    with listening(world.browser.app) as address:
+        for first in (file, wrong):
+            with socket.create_connection(address, timeout=20) as client:
+                client.sendall(head + first)
+                assert client.recv(1000).startswith(b"HTTP/1.1 403")
+
+
+def test_no_more_is_taken_than_a_share_of_the_free_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=400_000)
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda folder: free)
+    assert world.post("/send", files={"files": ("a.jpg", bytes(150_000))}).status_code == 413
+    assert world.post("/send", files={"files": ("a.jpg", bytes(50_000))}).status_code == 400
+
+
+def test_nothing_stays_of_what_a_full_disk_did_not_take(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Any, target: Any) -> None:
+        target.write(source.read(10))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(uploads.shutil, "copyfileobj", full)
+    answer = world.post("/send", files={"files": ("a.zip", zipped({"a/1.jpg": jpeg(), "b/1.jpg": jpeg()}))})
+    assert answer.status_code == 400 and "No space left" in answer.text
+    assert not [path for path in (world.studio.home / "studio" / "data").rglob("*") if path.is_file()]
 
 
 def test_every_page_forbids_what_is_not_ours(world: World) -> None:

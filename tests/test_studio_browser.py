@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,18 @@ def served(tmp_path: Path, make_photos: Callable[..., Path]) -> Iterator[Served]
     studio.servings.stop_all()
     studio.work.close()
     studio.looks.close()
+
+
+@pytest.fixture
+def visit(visit: Callable[..., Visit], served: Served) -> Callable[..., Visit]:
+    """A browser that has opened the address that the terminal printed."""
+
+    def begin(**options: Any) -> Visit:
+        made = visit(**options)
+        made.page.goto(f"{served.address}/?token={served.studio.token}")
+        return made
+
+    return begin
 
 
 def make_zip(photos: Path, target: Path) -> Path:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from headstart.errors import RunError
 from headstart.hosts import names_for
 from headstart.lessons import badges, library, pictures
 from headstart.lessons.pack import Mode
-from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
+from headstart.web import challenges, home, journey, laboratory, revision, server, stored, tasks
 from headstart.web.rendering import Drawn, inline, markdown, sections
 from headstart.web.security import Doorkeeper
 from headstart.web.site import load_secret
@@ -336,6 +338,55 @@ def test_no_longer_cookies_are_remembered_than_a_browser_sends(world: World) -> 
     assert session is not None and session.learner == world.site.learner
     padded = f"{keeper.cookie}={world.browser.cookies[keeper.cookie]}; a=" + "x" * 4096
     assert keeper._session(padded) == session and keeper._known_session.cache_info().currsize == 1
+
+
+def test_on_loopback_too_a_lesson_is_served_with_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
+    told: list[str] = []
+    served: list[Any] = []
+    opened: list[str] = []
+    monkeypatch.setattr(server, "open_browser", opened.append)
+    monkeypatch.setattr(server.front, "run", lambda app, **options: served.append(app))
+    server.serve(None, host="127.0.0.1", port=0, browser=True, say=told.append)
+    printed = re.search(r"http://127\.0\.0\.1:\d+(/\?token=(\S+))", told[0])
+    assert printed and len(printed[2]) > 20
+    [once] = opened  # other users can read the command line of the browser that is opened
+    ticket = once.partition("/?")[2]
+    assert printed[2] not in once
+    owner, late, copied = (TestClient(served[0], base_url=HOME) for _ in range(3))
+    assert owner.get("/").status_code == 401
+    assert owner.get(f"/?{ticket}").status_code == 200 and owner.get("/experiments").status_code == 200
+    assert late.get(f"/?{ticket}").status_code == 401
+    assert copied.get(printed[1]).status_code == 200
+    served[0].state.site.jobs.close()
+    served[0].state.site.store.close()
+
+
+def test_what_admits_is_a_cookie_that_no_script_and_no_other_site_can_use(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(token="open-sesame")
+    assert "set-cookie" not in world.browser.get("/").headers
+    answer = world.browser.get("/modes/challenge?a=b&token=open-sesame", follow_redirects=False)
+    assert answer.status_code == 303 and answer.headers["location"] == "/modes/challenge?a=b"
+    assert answer.headers["set-cookie"].endswith("HttpOnly; SameSite=Strict")
+    again = world.browser.get("/?token=whatever", follow_redirects=False)
+    assert again.status_code == 303 and again.headers["location"] == "/"
+
+
+def test_a_link_on_another_sites_page_reaches_the_page_of_who_was_admitted(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(learner=None, token="open-sesame")
+    from_elsewhere = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    answer = world.another().get('/modes/challenge?a="b"&token=open-sesame', headers=from_elsewhere)
+    assert answer.status_code == 200 and "set-cookie" not in answer.headers
+    # The browser asks again for itself, with the cookie that it keeps from other sites.
+    found = re.search(r'content="0;url=([^"]*)"', answer.text)
+    assert found and unescape(found[1]) == "/modes/challenge?a=%22b%22&token=open-sesame"
+    assert world.browser.get(unescape(found[1])).url.path == "/modes/challenge"
 
 
 def test_beyond_loopback_a_browser_needs_the_access_token_once(make_world: Callable[..., World]) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,18 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         yield Served(address, site, clock)
     site.jobs.close()
     site.store.close()
+
+
+@pytest.fixture
+def visit(visit: Callable[..., Visit], served: Served) -> Callable[..., Visit]:
+    """A browser that has opened the address that the terminal printed."""
+
+    def begin(**options: Any) -> Visit:
+        made = visit(**options)
+        made.page.goto(f"{served.address}/?token={served.site.token}")
+        return made
+
+    return begin
 
 
 def begin(page: Page, address: str, *, timer: str = "2 minutes") -> None:
@@ -409,16 +422,20 @@ def test_axe_finds_nothing_and_nothing_overflows(served: Served, visit: Callable
 
 
 def test_a_killed_server_loses_no_accepted_answer(visit: Callable[..., Visit]) -> None:
-    with learning() as (server, address):
+    with learning() as (server, printed):
         page = visit().page
+        page.goto(printed)
+        address = printed.partition("/?")[0]
         begin(page, address)
         open_problem(page)
         options = page.locator("input[name=option]").evaluate_all("all => all.map((one) => one.value)")
         with page.expect_response(lambda response: response.url.endswith("/choose")):
             choose(page, options[2])
         server.kill()
-    with learning(int(address.rsplit(":", 1)[1])):
-        page.reload()
+        left = page.url
+    with learning(int(address.rsplit(":", 1)[1])) as (_, printed):
+        page.goto(printed)
+        page.goto(left)
         expect(page.locator(f"input[value='{options[2]}']")).to_be_checked()
         submit(page)
         expect(page.locator("input:disabled, .answered")).to_have_count(1)
@@ -426,15 +443,15 @@ def test_a_killed_server_loses_no_accepted_answer(visit: Callable[..., Visit]) -
 
 @contextmanager
 def learning(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A lesson's server in a process of its own, and its address."""
+    """A lesson's server in a process of its own, and the address that it prints."""
     program = "from headstart.cli import main; main()"
     command = [sys.executable, "-c", program, "learn", "--no-browser", "--port", str(port)]
     with started(command, stderr=subprocess.PIPE) as server:
         assert server.stderr
         line = server.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=\S+", line)
         assert found, line
-        wait_until_it_listens(int(found[0].rsplit(":", 1)[1]))
+        wait_until_it_listens(int(found[1]))
         yield server, found[0]
 
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from camera import TIMEOUT, chromium, keep, open_page, serve
@@ -81,7 +82,8 @@ def main() -> None:
         from headstart.web.studio.app import create_studio
         from headstart.web.studio.server import prepare
 
-        address = serve(create_studio(prepare(work / "root", host="127.0.0.1")))
+        studio = replace(prepare(work / "root", host="127.0.0.1"), token=None)
+        address = serve(create_studio(studio))
         with chromium() as browser:
             walk(browser, address, photographs)
 

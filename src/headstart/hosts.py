@@ -5,6 +5,7 @@ points at 127.0.0.1 (DNS rebinding) would be of the same origin as we are; so a 
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from headstart.errors import OptionError
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+_HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:[0-9]{1,5})?", re.ASCII)
+"""A Host header in lower case; nothing else is a name of ours, whoever parses it afterwards."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,11 @@ class Names:
 
     def admit(self, host: str) -> bool:
         """Whether a Host header, with or without a port, is one of ours."""
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if name.lower() in self.hosts:
-            return True
+        found = _HOST.fullmatch(host.lower())
+        if found is None or int((found["port"] or ":0")[1:]) > 65535:
+            return False
         # A rebinding attack needs a name that its owner can point at us; a numeric address is no such name.
-        return self.addresses and _is_address(name.strip("[]"))
+        return found["name"] in self.hosts or (self.addresses and _is_address(found["name"].strip("[]")))
 
 
 def names_for(host: str, *, also: Iterable[str] = ()) -> Names:
@@ -46,6 +50,12 @@ def names_for(host: str, *, also: Iterable[str] = ()) -> Names:
     if is_loopback(host):
         return Names(LOOPBACK_NAMES | more)
     return Names(LOOPBACK_NAMES | more | {host.lower(), socket.gethostname().lower()}, addresses=True)
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Whether an Origin header names the server that a Host header names; both may be anything."""
+    scheme, _, place = origin.lower().partition("://")
+    return scheme in ("http", "https") and place == host.lower()
 
 
 def is_loopback(host: str) -> bool:

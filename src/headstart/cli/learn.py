@@ -8,7 +8,7 @@ import click
 @click.option(
     "--port", default=8421, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback a token is required.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
 def command(pack: str | None, port: int, host: str, no_browser: bool) -> None:
     """Open the lesson: nine ways to learn, and experiments that run on this machine. Works offline.

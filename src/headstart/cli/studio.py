@@ -16,7 +16,7 @@ import click
 @click.option(
     "--port", default=8423, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback a token is required.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
 def command(root: Path, port: int, host: str, no_browser: bool) -> None:
     """Look, plan, train, compare, correct and use classifiers in the browser. Works offline.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headstart.front import doubt
 from headstart.hosts import Names
 
 OPEN = frozenset({"/health"})
@@ -53,16 +53,11 @@ class Guard:
         await (self._refusal(scope) or self.app)(scope, receive, dress)
 
     def _refusal(self, scope: Scope) -> Response | None:
+        found = doubt(scope, self.names)
+        if found is not None:
+            way_out = "; headstart serve --allow-host NAME" if found.status == 421 else ""
+            return refusal(found.status, f"{found.text}{way_out}")
         heads = heads_of(scope)
-        host = heads.get(b"host", b"").decode("latin-1")
-        several = sum(name == b"host" for name, _ in scope["headers"]) > 1
-        if several or not self.names.admit(host):
-            return refusal(421, "this server does not answer to that name; headstart serve --allow-host NAME")
-        origin = heads.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
-            return refusal(403, "a request from another site's page")
-        if heads.get(b"sec-fetch-site") == b"cross-site":
-            return refusal(403, "a request from another site's page")
         if self.token and scope["path"] not in OPEN and not self._is_known(heads):
             answer = refusal(401, "expected the header Authorization: Bearer TOKEN with this server's token")
             answer.headers["www-authenticate"] = "Bearer"

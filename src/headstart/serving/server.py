@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing
 
-import uvicorn
-
+from headstart.front import run
 from headstart.hosts import address_of, is_loopback, listen, names_for
 from headstart.serving.app import create_app
-from headstart.serving.connections import BoundedProtocol
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, Place
 
@@ -21,8 +17,8 @@ KEEP_ALIVE_SECONDS = 30
 BACKLOG = 512
 """Connections that the system holds until they are taken."""
 
-STOP_SECONDS = 30
-"""For requests under way to be answered after SIGTERM; then they are dropped."""
+STOP_SECONDS = 25.0
+"""For requests under way to be answered after SIGTERM; then they are dropped. After 30 s all has ended."""
 
 
 def serve(
@@ -52,7 +48,6 @@ def serve(
         OptionError: the port cannot be used.
         RunError: there is no usable classifier.
     """
-    logging.basicConfig(format="headstart: %(message)s", level=logging.WARNING)
     for parser in ("PIL", "python_multipart"):  # what is wrong with a request is told to whoever sent it
         logging.getLogger(parser).setLevel(logging.CRITICAL)
     if token is None and not is_loopback(host):
@@ -67,27 +62,4 @@ def serve(
     )
     with closing(listen(host, port, backlog=BACKLOG)) as listener:
         say(address_of(host, listener.getsockname()[1]), models.current.run, token)
-        config = uvicorn.Config(
-            app,
-            http=BoundedProtocol,
-            ws="none",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        with suppress(KeyboardInterrupt), _ending_on(signal.SIGTERM):
-            uvicorn.Server(config).run(sockets=[listener])
-
-
-@contextmanager
-def _ending_on(number: signal.Signals) -> Iterator[None]:
-    """End with exit code 0: once it has stopped, uvicorn raises the signal that stopped it again."""
-    before = signal.signal(number, lambda *_: sys.exit(0))
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
+        run(app, listener=listener, stop_seconds=STOP_SECONDS, keep_alive_seconds=KEEP_ALIVE_SECONDS)

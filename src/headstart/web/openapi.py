@@ -24,7 +24,7 @@ _URL_ENCODED = "application/x-www-form-urlencoded"
 
 _ERRORS = {
     "400": "something in the form or the address cannot be used",
-    "401": "beyond loopback: the access token is missing",
+    "401": "the access token is missing",
     "403": "not from a page of this session, or not allowed",
     "404": "there is nothing at this address",
     "409": "not now: it is over, or something else is under way",

@@ -8,6 +8,7 @@ line.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -24,7 +25,7 @@ from headstart.web.app import create_app, serve_jobs
 from headstart.web.evidence import Evidence
 from headstart.web.jobs import Jobs
 from headstart.web.rendering import page
-from headstart.web.server import experiments_room, open_browser, run
+from headstart.web.server import experiments_room, run
 from headstart.web.site import Site, load_secret
 
 router = APIRouter()
@@ -75,8 +76,8 @@ class Draft:
         return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
 
 
-def create_preview(folder: Path, home: Path) -> FastAPI:
-    """The application that shows a pack's folder.
+def create_preview(folder: Path, home: Path, *, token: str | None = None) -> FastAPI:
+    """The application that shows a pack's folder, to browsers that bring the token if there is one.
 
     Raises LessonError where the pack is not sound to begin with.
     """
@@ -96,6 +97,7 @@ def create_preview(folder: Path, home: Path) -> FastAPI:
         jobs=Jobs(home / "jobs.db"),
         evidence=Evidence(experiments_room()),
         learner="preview",
+        token=token,
     )
     app = create_app(site, before=(look,))
     app.state.draft = Draft(folder, app)
@@ -139,11 +141,14 @@ def preview(folder: Path, *, port: int, browser: bool, say: Callable[[str], None
         OptionError: the port cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="headstart-preview-", ignore_cleanup_errors=True) as home:
-        app = create_preview(folder, Path(home))
+        app = create_preview(folder, Path(home), token=secrets.token_urlsafe(16))
 
-        def listening(address: str) -> None:
-            say(f"{folder}: {address}  (shows every save; Ctrl-C stops, and forgets what was clicked)")
-            if browser:
-                open_browser(address)
-
-        run(app, host="127.0.0.1", port=port, listening=listening)
+        told = "shows every save; Ctrl-C stops, and forgets what was clicked"
+        run(
+            app,
+            app.state.site,
+            host="127.0.0.1",
+            port=port,
+            browser=browser,
+            say=lambda address: say(f"{folder}: {address}  ({told})"),
+        )

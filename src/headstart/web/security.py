@@ -1,8 +1,9 @@
 """Who may talk to the server, and how a page proves that it is ours.
 
-A server on loopback is within reach of every page that the learner's browser opens. Hence: the Host header
-must name us (DNS rebinding), a form must carry a token bound to the session (CSRF), the session cookie is
-signed, and the content policy lets pages load nothing but our files. Beyond loopback a browser needs a token.
+A server on loopback is within reach of every page that the learner's browser opens, and of the machine's
+other users. Hence: the Host header must name us (DNS rebinding), a browser must have brought the access
+token, a form must carry a token bound to the session (CSRF), the session cookie is signed, and the content
+policy lets pages load nothing but our files.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from http.cookies import CookieError, SimpleCookie
-from typing import Annotated, Protocol
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from html import escape
+from typing import Annotated, Any, Protocol
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Depends, HTTPException, Request
 from itsdangerous import BadData, URLSafeSerializer
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import cookie_parser
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headstart.front import doubt, is_cross_site
 from headstart.hosts import Names
-from headstart.web.site import Site
+from headstart.web.site import Site, Tickets
 
 COOKIE_SECONDS = 365 * 24 * 3600
 LARGEST_FORM = 65_536
@@ -33,11 +37,17 @@ LARGEST_FORM = 65_536
 MOST_FILES = 5_000
 """How many files one form may bring; their bytes are limited before they are read."""
 
+MOST_FIELDS = 100
+"""Of a form that brings files, besides these."""
+
 KNOWN_COOKIES = 1024
 """So many cookies are read and checked once."""
 
 LONGEST_COOKIES = 4096
 """Letters of cookies that are remembered: whoever sends longer ones must not fill the memory with them."""
+
+_LONGEST_NUMBER = 18
+"""Digits of a form's length."""
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
@@ -70,6 +80,10 @@ class Guarded(Protocol):
     @property
     def token(self) -> str | None:
         """What a browser must bring once."""
+
+    @property
+    def tickets(self) -> Tickets:
+        """What it may bring instead."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +147,57 @@ async def check_csrf(request: Request) -> AsyncIterator[None]:
     if request.method in SAFE:
         yield
         return
-    async with request.form(max_files=MOST_FILES) as form:
-        sent = form.get("csrf")
-        wanted = csrf_token(guarded_of(request), session_of(request))
-        if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), wanted.encode()):
-            raise HTTPException(403, "This page is out of date. Go back, reload it and try again.")
+    wanted = csrf_token(guarded_of(request), session_of(request))
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data" and getattr(request, "_form", None) is None:
+        # Read by us and not by `request.form`, which keeps gigabytes before the token can be looked at.
+        request._form = await _read_files(request, wanted=wanted)
+    async with request.form() as form:
+        if not _is_token(form.get("csrf"), wanted=wanted):
+            raise _out_of_date()
         yield
+
+
+def _is_token(sent: Any, *, wanted: str) -> bool:
+    return isinstance(sent, str) and hmac.compare_digest(sent.encode(), wanted.encode())
+
+
+def _out_of_date() -> HTTPException:
+    return HTTPException(403, "This page is out of date. Go back, reload it and try again.")
+
+
+async def _read_files(request: Request, *, wanted: str) -> Any:
+    try:
+        return await _Files(request, wanted=wanted).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, f"This form is malformed: {error.message}") from None
+
+
+class _Files(MultiPartParser):
+    """A form that brings files, given up where its first part is not the session's token."""
+
+    def __init__(self, request: Request, *, wanted: str) -> None:
+        super().__init__(
+            request.headers,
+            request.stream(),
+            max_files=MOST_FILES,
+            max_fields=MOST_FIELDS,
+            max_part_size=LARGEST_FORM,
+        )
+        self._wanted, self._proved = wanted, False
+
+    def on_headers_finished(self) -> None:
+        """The name of a part is known."""
+        super().on_headers_finished()
+        if not self._proved and (self._current_part.file or self._current_part.field_name != "csrf"):
+            raise _out_of_date()
+
+    def on_part_end(self) -> None:
+        """The content of a part is known."""
+        super().on_part_end()
+        if not self._proved and not _is_token(self.items[0][1], wanted=self._wanted):
+            raise _out_of_date()
+        self._proved = True
 
 
 class Doorkeeper:
@@ -151,7 +210,7 @@ class Doorkeeper:
         app: what is guarded.
         site: its names, secret and token.
         name: of the application.
-        largest: how many bytes a form sent to a path may have.
+        largest: how many bytes a form sent to a path may have now; so many may several large ones together.
     """
 
     def __init__(
@@ -168,6 +227,7 @@ class Doorkeeper:
         self.cookie = f"headstart_{name}_{_digest(site, 'cookie')[:8]}"
         self.serializer = URLSafeSerializer(site.secret, salt=f"headstart {name} session")
         self.admits = _digest(site, f"{name}/{site.token}") if site.token else ""
+        self._arriving = 0
         self._known_session = lru_cache(maxsize=KNOWN_COOKIES)(self._read_session)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,35 +236,43 @@ class Doorkeeper:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        known = self._session(headers.get("cookie", ""))
-        session = known or self._new_session()
+        session: Session | None = None
+        fresh = False
         refusal = self._refusal(scope, headers)
-        if refusal is None and not hmac.compare_digest(session.admitted, self.admits):
-            session, refusal = self._admission(scope, session)
+        if refusal is None:
+            known = self._session(headers.get("cookie", ""))
+            session = known or self._new_session()
+            if self.site.token:
+                session, refusal = self._admission(scope, session)
+            fresh = session is not None and session != known
         scope["headstart_session"] = session
 
         async def dress(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._dress(MutableHeaders(scope=message), scope, session if session != known else None)
+                self._dress(MutableHeaders(scope=message), scope, session if fresh else None)
             await send(message)
 
-        await (refusal or self.app)(scope, receive, dress)
+        arriving = 0 if refusal or scope["method"] in SAFE else int(headers["content-length"])
+        self._arriving += arriving
+        try:
+            await (refusal or self.app)(scope, receive, dress)
+        finally:
+            self._arriving -= arriving
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        host = headers.get("host", "")
-        if len(headers.getlist("host")) > 1 or not self.site.names.admit(host):
-            return PlainTextResponse("This server does not answer to that name.", 421)
+        found = doubt(scope, self.site.names)
         if scope["method"] in SAFE:
-            return None
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return PlainTextResponse("A form of another site.", 403)
+            if found is not None and found.status == 403:
+                found = None  # reading tells another site's page nothing: the browser keeps it from that page
+            return PlainTextResponse(found.text, found.status) if found else _bounced(scope)
+        if found is not None:
+            return PlainTextResponse(found.text, found.status)
         length = headers.get("content-length", "")
-        if not length.isascii() or not length.isdigit():
+        if not length.isascii() or not length.isdigit() or len(length) > _LONGEST_NUMBER:
             return PlainTextResponse("The form's length is missing.", 411)
         allowed = self.largest(scope["path"])
-        if int(length) > allowed:
-            return PlainTextResponse(f"The form has {length} bytes; {allowed} are allowed.", 413)
+        if int(length) > allowed or (int(length) > LARGEST_FORM and int(length) + self._arriving > allowed):
+            return PlainTextResponse(f"The form has {length} bytes; {allowed} are allowed here now.", 413)
         return None
 
     def _session(self, cookies: str) -> Session | None:
@@ -213,22 +281,30 @@ class Doorkeeper:
 
     def _read_session(self, cookies: str) -> Session | None:
         try:
-            cookie = SimpleCookie(cookies).get(self.cookie)
-            return Session(**self.serializer.loads(cookie.value)) if cookie else None
-        except (BadData, CookieError, TypeError):
+            cookie = cookie_parser(cookies).get(self.cookie)
+            return Session(**self.serializer.loads(cookie)) if cookie else None
+        except (BadData, TypeError):
             return None
 
     def _new_session(self) -> Session:
         return Session(self.site.learner or f"guest-{secrets.token_hex(8)}", secrets.token_hex(16))
 
-    def _admission(self, scope: Scope, session: Session) -> tuple[Session, Response | None]:
+    def _admission(self, scope: Scope, session: Session) -> tuple[Session | None, Response | None]:
+        """The session with its proof of admission, or None; and what to answer instead of the page."""
+        known = hmac.compare_digest(session.admitted, self.admits)
         if scope["path"].startswith("/static/"):
-            return session, None
+            return session if known else self._new_session(), None  # whose cookie is not sent
         query = parse_qsl(scope["query_string"].decode("latin-1"))
-        sent = dict(query).get("token", "")
-        if not hmac.compare_digest(sent.encode(), (self.site.token or "").encode()):
+        sent = dict(query).get("token") if scope["method"] in SAFE else None
+        if sent is None and known:
+            return session, None
+        brought = sent is not None and (
+            hmac.compare_digest(sent.encode(), (self.site.token or "").encode())
+            or self.site.tickets.redeem(sent)
+        )
+        if not known and not brought:
             text = "This page needs the access token. Open the address that the terminal printed."
-            return session, PlainTextResponse(text, 401)
+            return None, PlainTextResponse(text, 401)
         rest = urlencode([pair for pair in query if pair[0] != "token"])
         target = quote("/" + scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
         admitted = Session(session.learner, session.nonce, admitted=self.admits)
@@ -244,5 +320,15 @@ class Doorkeeper:
             value = self.serializer.dumps(asdict(session))
             headers.append(
                 "set-cookie",
-                f"{self.cookie}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax",
+                f"{self.cookie}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict",
             )
+
+
+def _bounced(scope: Scope) -> Response | None:
+    """A page that asks for itself, where another site's link led here: such a request has no cookie."""
+    heads = scope["headers"]
+    if not is_cross_site(scope) or (b"sec-fetch-mode", b"navigate") not in heads:
+        return None
+    query = scope["query_string"].decode("latin-1")
+    target = quote("/" + scope["path"].lstrip("/")) + (f"?{query}" if query else "")
+    return HTMLResponse(f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(target)}">')

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import closing
 from importlib import import_module
 
-import uvicorn
 from starlette.types import ASGIApp
 
+from headstart import front
 from headstart.hosts import address_of, is_loopback, listen, names_for
 from headstart.lessons import library
 from headstart.lessons.progress import Progress
@@ -20,6 +20,7 @@ from headstart.places import home_folder, make
 from headstart.web.app import create_app
 from headstart.web.evidence import Evidence, Experiments
 from headstart.web.jobs import Jobs
+from headstart.web.security import Guarded
 from headstart.web.site import Site, load_secret
 
 BACKLOG = 1024
@@ -28,6 +29,9 @@ BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 180
 """Longer than a problem lasts: an answer must not meet a connection that is just being closed."""
 
+STOP_SECONDS = 2.0
+"""For pages under way to be answered in the end; streams of news have none."""
+
 
 def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
     """The site of a lesson.
@@ -35,7 +39,8 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
     Args:
         pack: a bundled lesson's name, a folder, or None for the default.
         host: where the server listens; beyond loopback every browser is a learner of its own.
-        token: what such a browser must bring; a new one unless given.
+        token: what every browser must bring; a new one unless given. On loopback too: the machine's other
+            users can reach it.
 
     Raises LessonError for an unusable pack or progress database.
     """
@@ -52,7 +57,7 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
         evidence=Evidence(experiments_room()),
         learner=getpass.getuser() if local else None,
         names=names_for(host),
-        token=None if local else token or secrets.token_urlsafe(16),
+        token=token or secrets.token_urlsafe(16),
     )
 
 
@@ -79,42 +84,57 @@ def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callabl
     Raises OptionError where the port cannot be used.
     """
     site = prepare(pack, host=host)
+    run(
+        create_app(site),
+        site,
+        host=host,
+        port=port,
+        browser=browser,
+        say=lambda address: say(f"{site.pack.title}: {address}  (Ctrl-C stops; nothing is lost)"),
+    )
 
-    def listening(address: str) -> None:
-        say(f"{site.pack.title}: {address}  (Ctrl-C stops; nothing is lost)")
+
+def run(
+    app: ASGIApp,
+    site: Guarded,
+    *,
+    host: str,
+    port: int,
+    browser: bool,
+    say: Callable[[str], None],
+    finish: Callable[[], None] = lambda: None,
+    finish_seconds: float = 0.0,
+) -> None:
+    """Serves an application of pages until Ctrl-C.
+
+    Args:
+        app: the application.
+        site: its token, and the tickets of browsers that are opened.
+        host: where to listen.
+        port: 0 takes any free one.
+        browser: whether to open the first page.
+        say: told the address once connections are taken.
+        finish: called in the end.
+        finish_seconds: that it takes at most.
+
+    Raises OptionError where the port cannot be used.
+    """
+    with closing(listen(host, port, backlog=BACKLOG)) as listener:
+        taken = listener.getsockname()[1]
+        say(address_of(host, taken, token=site.token))
         if browser:
-            open_browser(address)
-
-    run(create_app(site), host=host, port=port, token=site.token, listening=listening)
+            # Other users can read a browser's command line, where the address is: it admits once.
+            open_browser(address_of(host, taken, token=site.tickets.issue()))
+        front.run(
+            app,
+            listener=listener,
+            stop_seconds=STOP_SECONDS,
+            keep_alive_seconds=KEEP_ALIVE_SECONDS,
+            finish=finish,
+            finish_seconds=finish_seconds,
+        )
 
 
 def open_browser(address: str) -> None:
     """Opens a page, in a thread: it must not delay the server, and some browsers return when they close."""
     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-
-
-def run(
-    app: ASGIApp, *, host: str, port: int, token: str | None = None, listening: Callable[[str], None]
-) -> None:
-    """Serves an application until Ctrl-C.
-
-    Args:
-        app: the application.
-        host: where to listen.
-        port: 0 takes any free one.
-        token: part of the address, where one is needed.
-        listening: told the address once connections are taken.
-
-    Raises OptionError where the port cannot be used.
-    """
-    with closing(listen(host, port, backlog=BACKLOG)) as listener:
-        listening(address_of(host, listener.getsockname()[1], token=token))
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        uvicorn.Server(config).run(sockets=[listener])

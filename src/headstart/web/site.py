@@ -26,6 +26,25 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+class Tickets:
+    """Stand-ins for the access token that admit one browser once: they end up where others can read them."""
+
+    def __init__(self) -> None:
+        self._valid: set[str] = set()
+
+    def issue(self) -> str:
+        """A new one."""
+        ticket = secrets.token_urlsafe(16)
+        self._valid.add(ticket)
+        return ticket
+
+    def redeem(self, sent: str) -> bool:
+        """Whether this is one that was not used before; from now on it was."""
+        found = sent in self._valid
+        self._valid.discard(sent)
+        return found
+
+
 @dataclass(frozen=True)
 class Site:
     """One lesson, served.
@@ -40,6 +59,7 @@ class Site:
         learner: whose lesson it is on a machine of one's own; None gives every browser a learner of its own.
         names: what a Host header may say.
         token: what a browser must bring once, or None where no token is needed.
+        tickets: what it may bring instead.
         clock: the current time, with time zone.
     """
 
@@ -52,6 +72,7 @@ class Site:
     learner: str | None = None
     names: Names = field(default_factory=Names)
     token: str | None = field(default=None, repr=False)
+    tickets: Tickets = field(default_factory=Tickets, repr=False)
     clock: Callable[[], datetime] = now
 
 

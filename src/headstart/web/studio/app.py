@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import JSONResponse, Response
@@ -71,7 +72,9 @@ def create_studio(studio: Studio) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.site = studio
-    app.add_middleware(Doorkeeper, site=studio, name="studio", largest=largest)
+    app.add_middleware(
+        Doorkeeper, site=studio, name="studio", largest=lambda path: largest(path, studio.home)
+    )
     for room in ROOMS:
         app.include_router(room.router)
     openapi.describe(app, kinds=_KINDS, uploads=_UPLOADS)
@@ -80,12 +83,12 @@ def create_studio(studio: Studio) -> FastAPI:
     return app
 
 
-def largest(path: str) -> int:
-    """How many bytes a form sent to a path may have."""
+def largest(path: str, home: Path) -> int:
+    """How many bytes a form sent to a path may have, where what it brings is kept in ``home``."""
     if path == "/send" or (path.startswith("/runs/") and path.endswith("/label")):
-        return uploads.LARGEST_UPLOAD
+        return uploads.room(home)
     if path.startswith("/runs/") and path.endswith("/try"):
-        return uploads.LARGEST_PICTURE
+        return min(uploads.LARGEST_PICTURE, uploads.room(home))
     return _FORM_BYTES if path.startswith("/runs/") else LARGEST_FORM
 
 

@@ -6,16 +6,13 @@ import getpass
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
-import uvicorn
-
 from headstart.errors import OptionError, printable
-from headstart.hosts import address_of, is_loopback, listen, names_for
+from headstart.hosts import is_loopback, names_for
 from headstart.places import home_folder, make
 from headstart.web.jobs import Jobs
-from headstart.web.server import open_browser
+from headstart.web.server import run
 from headstart.web.site import load_secret
 from headstart.web.studio.app import create_studio
 from headstart.web.studio.collections import Collections
@@ -30,8 +27,9 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
 
     Args:
         root: what may be chosen lies below it.
-        host: where the server listens; beyond loopback a browser needs a token.
-        token: what such a browser must bring; a new one unless given.
+        host: where the server listens.
+        token: what every browser must bring; a new one unless given. On loopback too: the machine's other
+            users can reach it.
 
     Raises:
         OptionError: the root is no folder.
@@ -41,7 +39,6 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
         raise OptionError(f"--root {printable(root)}: no such folder")
     home = home_folder()
     make(home)
-    local = is_loopback(host)
     return Studio(
         home=home,
         root=root.resolve(),
@@ -50,9 +47,9 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
         collections=Collections(home / "studio" / "data"),
         work=Jobs(home / "jobs.db"),
         looks=Jobs(home / "studio" / "looks.db"),
-        learner=getpass.getuser() if local else None,
+        learner=getpass.getuser() if is_loopback(host) else None,
         names=names_for(host),
-        token=None if local else token or secrets.token_urlsafe(16),
+        token=token or secrets.token_urlsafe(16),
     )
 
 
@@ -70,22 +67,18 @@ def serve(root: Path, *, host: str, port: int, browser: bool, say: Callable[[str
         OptionError: the port or the root cannot be used.
     """
     studio = prepare(root, host=host)
-    with closing(listen(host, port)) as listener:
-        address = address_of(host, listener.getsockname()[1], token=studio.token)
-        say(f"the studio over {printable(studio.root)}: {address}  (Ctrl-C stops; nothing is lost)")
-        if browser:
-            open_browser(address)
-        config = uvicorn.Config(
-            create_studio(studio),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        finally:
-            wind_down(studio)
+    run(
+        create_studio(studio),
+        studio,
+        host=host,
+        port=port,
+        browser=browser,
+        say=lambda address: say(
+            f"the studio over {printable(studio.root)}: {address}  (Ctrl-C stops; nothing is lost)"
+        ),
+        finish=lambda: wind_down(studio),
+        finish_seconds=2 * STOP_SECONDS,
+    )
 
 
 def wind_down(studio: Studio) -> None:

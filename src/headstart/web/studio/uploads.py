@@ -27,6 +27,9 @@ from headstart.sources import MAX_FILE_BYTES
 LARGEST_UPLOAD = 4 * 2**30
 """Bytes of everything that one form brings."""
 
+FREE_SHARE = 4
+"""What arrives may take one part in so many of the free disk: it passes through a file before it is kept."""
+
 LARGEST_PICTURE = 64 * 2**20
 """Bytes of one photograph to classify."""
 
@@ -73,6 +76,11 @@ def passing_through(folder: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+
+
+def room(folder: Path) -> int:
+    """Bytes that may be sent now, to be kept in ``folder``."""
+    return min(LARGEST_UPLOAD, shutil.disk_usage(folder).free // FREE_SHARE)
 
 
 def is_zip(sent: Sequence[Sent]) -> bool:
@@ -166,6 +174,16 @@ def _keep(sent: Sent, folder: Path, *, stem: str) -> None:
             file.write(data)
 
 
-def _create(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+@contextmanager
+def _create(path: Path) -> Iterator[BinaryIO]:
+    """A new file; whatever goes wrong while it is written, nothing of it stays."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            yield file
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OptionError(f"cannot keep what was sent: {error.strerror}; make room on the disk") from error
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

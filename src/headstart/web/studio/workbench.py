@@ -19,6 +19,7 @@ from headstart.hosts import Names
 from headstart.plans.estimates import Range
 from headstart.runs import RUN_FILE, Run, RunStore, read_run
 from headstart.web.jobs import Job, Jobs
+from headstart.web.site import Tickets
 from headstart.web.studio.collections import Collection, Collections
 from headstart.web.studio.servings import Servings
 
@@ -88,6 +89,7 @@ class Studio:
         learner: None gives every browser a session of its own; what they see is the same.
         names: what a Host header may say.
         token: what a browser must bring once, or None where no token is needed.
+        tickets: what it may bring instead.
     """
 
     home: Path
@@ -100,6 +102,7 @@ class Studio:
     learner: str | None = None
     names: Names = field(default_factory=Names)
     token: str | None = field(default=None, repr=False)
+    tickets: Tickets = field(default_factory=Tickets, repr=False)
     live: dict[str, Live] = field(default_factory=dict)
     servings: Servings = field(default_factory=Servings)
     recent: Recent = field(default_factory=Recent)
