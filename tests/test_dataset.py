@@ -192,16 +192,17 @@ def test_a_csv_of_paths_labels_and_splits(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\ni/1.jpg,a\ni/9.jpg,b\n", r"row 3: no such file: i/9\.jpg"),
+        ("path,label\ni/8.jpg,a\ni/9.jpg,b\n", r"no file of its 2 rows is there; row 2: i/8\.jpg"),
+        ("path,label\ni/1.jpg,a\ni/2.jpg,c\ni/9.jpg,b\n", r"no file of class b is there, e\.g\. row 4: i/9"),
         (
             "path,label\ni/1.jpg,a\ni/2.jpg,b\ni/1.jpg,b\n",
             r"row 4: i/1\.jpg has label 'b' here and 'a' in row 2",
         ),
         ("path,label,split\ni/1.jpg,a,train\ni/2.jpg,b,\ni/1.jpg,a,test\n", "row 4: .* has split 'test'"),
         ("path,label\ni/1.jpg,\n", "row 2: label is empty"),
-        ("path,label,split\ni/1.jpg,a,dev\n", "row 2: split is 'dev'; expected train"),
+        ("path,label,split\ni/1.jpg,a,some\n", "row 2: split is 'some'; expected train"),
         ("path,label,label\ni/1.jpg,a,b\n", "the column label is there twice"),
-        ("file,class\ni/1.jpg,a\n", r"expected the columns path,label\[,split\].* got file, class"),
+        ("nr,sort\n1,a\n", r"expected a column of image files.* got nr, sort; name them with --image-column"),
         ("", "got nothing"),
         ("path,label\n", "no rows"),
         ("path,label\ni/1.jpg,a\n", "only one class"),

@@ -141,12 +141,12 @@ class DataReport:
         }
 
     def headline(self) -> list[str]:
-        """What was guessed, a line each; what there is; and what matters most about it."""
+        """What there is; what was guessed, a line each; and what matters most about it."""
         first = f"{self.images:,} images in {len(self.classes)} classes{self._sides()}"
         if self.skipped:
             first += f"; {_count(len(self.skipped), 'file')} left out"
         problems = [text for text, _ in self._problems()]
-        return [*self.notes, first, *(["found: " + "; ".join(problems[:4])] if problems else [])]
+        return [first, *self.notes, *(["found: " + "; ".join(problems[:4])] if problems else [])]
 
     def text(self, *, most: int = 5) -> str:
         """The report in plain words; each finding shows at most so many of its entries."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headstart.dataset.labels import clean, refuse_look_alikes
 from headstart.dataset.values import Dataset, Sample, Skipped
 from headstart.errors import DatasetError, printable
 from headstart.sources import Source
 
+Row = tuple[str, str, str | None, Source]
+"""Path, label, split or None, source."""
+
 
 def build(
     name: str,
-    rows: Sequence[tuple[str, str, str | None, Source]],
+    rows: Sequence[Row],
     skipped: Sequence[Skipped],
     *,
     where: str,
     places: Sequence[str] | None = None,
-    notes: Sequence[str] = (),
+    notes: Iterable[str] = (),
 ) -> Dataset:
     """A data set of these rows: path, label, split or None, source; classes are in the labels' order.
 

@@ -8,26 +8,39 @@ from pathlib import Path
 from typing import Any
 
 from headstart.dataset.arrays import from_arrays
+from headstart.dataset.columns import Wanted
 from headstart.dataset.folders import from_folders
 from headstart.dataset.labels import refuse_measurements
+from headstart.dataset.listed_tables import from_listed_tables, refuse_contradicting_folders
+from headstart.dataset.lookup import Files, Folder
 from headstart.dataset.shards import from_shards, is_shard, shard_paths, shards_in
-from headstart.dataset.tables import FolderFiles, ListedFiles, from_table, read_table
+from headstart.dataset.tables import LocatedTable, from_tables, read_table
 from headstart.dataset.values import SPLITS, Dataset
-from headstart.errors import DatasetError, ImageError, printable
-from headstart.sources import TABLE_SUFFIXES, is_archive, list_archive, list_folder
+from headstart.errors import DatasetError, printable
+from headstart.sources import TABLE_SUFFIXES, Listing, is_archive, list_archive, list_folder
+
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 
 def read_dataset(
-    source: str | Path | tuple[Any, Any] | Dataset, *, split_by_folder: bool = True, for_training: bool = True
+    source: str | Path | tuple[Any, Any] | Dataset,
+    *,
+    split_by_folder: bool = True,
+    for_training: bool = True,
+    image_column: str | None = None,
+    label_column: str | None = None,
 ) -> Dataset:
     """List labelled images; `headstart.dataset` says which layouts.
 
     Args:
-        source: A folder, CSV, Parquet, zip or tar; `(X, y)` with X uint8 [N, H, W] or [N, H, W, 1|3|4] (or a
-            list of such images) and y of N labels; or a data set, which comes back as it is.
+        source: A folder, table (CSV, TSV, Parquet, JSON lines), zip or tar; `(X, y)` with X uint8 [N, H, W]
+            or [N, H, W, 1|3|4] (or a list of such images) and y of N labels; or a data set, which comes back
+            as it is.
         split_by_folder: Whether folders named train, val, test and the like are splits (else top folders are
             the classes, whatever they are called).
         for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
+        image_column: Of a table: where the images are; None for the column that can only be meant.
+        label_column: Of a table: where the labels are, likewise.
 
     Raises:
         DatasetError: One line: what is wrong, where, and the way out.
@@ -35,13 +48,16 @@ def read_dataset(
     """
     if isinstance(source, Dataset):
         return source
-    dataset = _read(source, split_by_folder=split_by_folder)
+    wanted = Wanted(image_column, label_column)
+    dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
     if for_training:
         _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
     return dataset if isinstance(source, tuple) else replace(dataset, origin=os.path.abspath(source))
 
 
-def _read(source: str | Path | tuple[Any, Any], *, split_by_folder: bool) -> Dataset:
+def _read(
+    source: str | Path | tuple[Any, Any], wanted: Wanted, *, split_by_folder: bool, for_training: bool
+) -> Dataset:
     if isinstance(source, tuple):
         if len(source) != 2:
             raise DatasetError(f"arrays come as a pair (X, y), got a tuple of {len(source)}")
@@ -53,42 +69,47 @@ def _read(source: str | Path | tuple[Any, Any], *, split_by_folder: bool) -> Dat
         )
     path = Path(source)
     name = printable(path.resolve().stem if path.is_file() else path.resolve().name)
-    if path.is_dir():
-        listing = list_folder(path)
-        if shards := shards_in(listing):
-            return from_shards(
-                name, {each: list_archive(path / each) for each in shards}, where=printable(path)
-            )
-        return from_folders(name, listing, where=printable(path), split_by_folder=split_by_folder)
+    shown = printable(path)
     if not path.exists():
         if "{" not in path.name:
-            raise DatasetError(f"{printable(path)}: no such folder or file")
-        listings = {str(each): list_archive(each) for each in shard_paths(str(path))}
-        return from_shards(name, listings, where=printable(path))
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        return from_table(
-            name, read_table(path.read_bytes(), path.name), FolderFiles(path.parent), where=path
+            raise DatasetError(f"{shown}: no such folder or file")
+        return from_shards(
+            name, {str(each): list_archive(each) for each in shard_paths(str(path))}, where=shown
         )
-    if is_archive(path):
-        return _from_archive(name, path, split_by_folder=split_by_folder)
-    raise DatasetError(f"{printable(path)}: expected a folder, a .csv, a .parquet, a .zip or a .tar")
+    if path.is_dir() or is_archive(path):
+        listing = list_folder(path) if path.is_dir() else list_archive(path)
+        by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
+        if by_table is None and (wanted.image or wanted.label):
+            raise DatasetError(f"{shown}: no table in it, which --image-column and --label-column are for")
+        return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
+    if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
+        table = LocatedTable(read_table(shown, path=path), Files(Folder(path.parent)), shown)
+        return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
+    hint = "; save the workbook as CSV UTF-8" if path.suffix.lower() in _WORKBOOKS else ""
+    raise DatasetError(
+        f"{shown}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar{hint}"
+    )
 
 
-def _from_archive(name: str, path: Path, *, split_by_folder: bool) -> Dataset:
-    listing = list_archive(path)
-    for table_name, source in listing.files:
-        if "/" not in table_name and table_name.lower().endswith(TABLE_SUFFIXES):
-            try:
-                content = source.read()
-            except ImageError as error:
-                raise DatasetError(f"{printable(path)}: {table_name} {error}") from error
-            table = read_table(bytes(content), table_name)
-            if {"path", "label"} <= table.columns.keys():
-                where = path / table_name
-                return from_table(name, table, ListedFiles(dict(listing.files)), where=where)
-    if is_shard(listing):
-        return from_shards(name, {path.name: listing}, where=printable(path))
-    return from_folders(name, listing, where=printable(path), split_by_folder=split_by_folder)
+def _listed(
+    by_table: Dataset | None, name: str, listing: Listing, *, path: Path, split_by_folder: bool
+) -> Dataset:
+    """By shards, by the table that lies in a folder or archive, or by the folders; these two must agree."""
+    where = printable(path)
+    if shards := shards_in(listing) if path.is_dir() else []:
+        return from_shards(name, {each: list_archive(path / each) for each in shards}, where=where)
+    if by_table is None and not path.is_dir() and is_shard(listing):
+        return from_shards(name, {path.name: listing}, where=where)
+    try:
+        by_folders = from_folders(name, listing, where=where, split_by_folder=split_by_folder)
+    except DatasetError:
+        if by_table is None:
+            raise
+        return by_table
+    if by_table is None or len(by_folders.classes) < 2:
+        return by_table or by_folders
+    refuse_contradicting_folders(by_table, by_folders, where=where)
+    return by_table if len(by_table) >= len(by_folders) else by_folders
 
 
 def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:

@@ -1,153 +1,312 @@
-"""CSV and Parquet files with the columns `path`, `label` and, if wanted, `split`."""
+"""Tables of images and labels, of any format, become a data set.
+
+`from_tables` answers for every row: it is used, it is left out with its number and the reason, or the table
+is refused with the row that is wrong.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import posixpath
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from headstart.dataset.building import build
-from headstart.dataset.values import SPLIT_NAMES, Dataset, Skipped
-from headstart.errors import DatasetError, MissingExtra, printable
-from headstart.sources import FileSource, Source
+from headstart.dataset.building import Row, build
+from headstart.dataset.columns import Columns, Table, Wanted, choose
+from headstart.dataset.delimited import (
+    MAX_TABLE_BYTES,
+    WESTERN,
+    NotCertain,
+    is_utf8,
+    read_json_lines,
+    read_text,
+    western,
+)
+from headstart.dataset.labels import as_label
+from headstart.dataset.lookup import Files, Found, why_not
+from headstart.dataset.parquet import ImageCell, read_parquet
+from headstart.dataset.split_names import sides_of
+from headstart.dataset.values import Dataset, Skipped
+from headstart.errors import DatasetError, printable
+from headstart.files import Unreadable, read_regular
 
-_COLUMNS = ("path", "label", "split")
+_NAMED = 3
+"""Rows that an error names; the others are counted."""
 
-
-@dataclass(frozen=True)
-class Table:
-    """What a table says, whichever format it was in."""
-
-    columns: dict[str, list[str]]  # by lower-case name
-    rows: list[int]  # the number by which the user finds each row
-
-
-class _Files(Protocol):
-    def find(self, path: str) -> Source | None: ...
-
-
-@dataclass(frozen=True)
-class FolderFiles:
-    """The files that a table in a folder speaks of."""
-
-    root: Path
-
-    def find(self, path: str) -> Source | None:
-        """The file at `path`, relative to the table; None where there is none."""
-        full = os.path.join(self.root, path)
-        return FileSource(full) if os.path.isfile(full) else None
+_MANY = 100_000
+"""Rows, from which on most of them naming the same images is an attack or a mistake."""
 
 
 @dataclass(frozen=True)
-class ListedFiles:
-    """The files that a table in a zip speaks of."""
+class LocatedTable:
+    """A table with the files around it.
 
-    files: Mapping[str, Source]
+    Attributes:
+        table: its columns.
+        files: finds what its rows speak of.
+        where: the table, as errors show it.
+        folder: of the table below the source, with a slash at its end; empty at the top.
+        split: of rows that do not say theirs, as a file named `train.csv` says it.
+    """
 
-    def find(self, path: str) -> Source | None:
-        """The file at `path`, relative to the table; None where there is none."""
-        return self.files.get(posixpath.normpath(path.replace("\\", "/")))
+    table: Table
+    files: Files
+    where: str
+    folder: str = ""
+    split: str | None = None
 
 
-def read_table(data: bytes, name: str) -> Table:
-    """A CSV or Parquet file's columns, by its name's ending.
+def read_table(name: str, *, data: bytes | None = None, path: Path | None = None) -> Table:
+    """A table by its name's ending, from memory or from disk.
 
     Raises:
         DatasetError: It cannot be read.
         MissingExtra: It is Parquet, and pyarrow is not installed.
     """
     if name.lower().endswith(".parquet"):
-        return _read_parquet(data, name)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DatasetError(f"{printable(name)}: is UTF-16; save it as CSV UTF-8")
-    # surrogateescape keeps names that are no UTF-8 openable, as the file system's own names are
-    reader = csv.reader(io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline=""))
-    try:
-        header = [cell.strip().lower() for cell in next(reader, [])]
-        columns: dict[str, list[str]] = {column: [] for column in header}
-        for column in _COLUMNS:
-            if header.count(column) > 1:
-                raise DatasetError(f"{printable(name)}: the column {column} is there twice; keep one of them")
-        rows = []
-        for cells in reader:
-            if any(cells):
-                rows.append(reader.line_num)
-                for index, column in enumerate(header):
-                    columns[column].append(cells[index].strip() if index < len(cells) else "")
-    except csv.Error as error:
-        raise DatasetError(
-            f"{printable(name)}: row {reader.line_num}: not readable as CSV: {error}"
-        ) from error
-    return Table(columns, rows)
+        return read_parquet(name, data=data, path=path)
+    if data is None:
+        try:
+            data = read_regular(str(path), limit=MAX_TABLE_BYTES)
+        except Unreadable as error:
+            raise DatasetError(f"{printable(name)}: {error}") from None
+    if name.lower().endswith(".jsonl"):
+        return read_json_lines(data, name)
+    return read_text(data, name)
 
 
-def _read_parquet(data: bytes, name: str) -> Table:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtra("reading a Parquet file", extra="parquet") from None
-    try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
-        wanted = [column for column in table.column_names if column.lower() in _COLUMNS]
-        columns = {
-            column.lower(): ["" if value is None else str(value) for value in table[column].to_pylist()]
-            for column in wanted
-        }
-    except pyarrow.ArrowException as error:
-        raise DatasetError(f"{printable(name)}: not readable as Parquet: {error}") from error
-    return Table(columns, list(range(1, table.num_rows + 1)))
+Entry = tuple[str, str, str | None]
+"""The place of a row, its label and its split."""
 
 
-def from_table(name: str, table: Table, files: _Files, *, where: Path) -> Dataset:
-    """The data set that a table describes; `where` is shown in errors.
+@dataclass
+class _Ledger:
+    """What became of every row so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(
+        default_factory=dict
+    )  # labels of rows without a file, with the first such row
+    first: dict[object, Entry] = field(default_factory=dict)  # what the first row of each image says
+    total: int = 0
+
+
+def from_tables(
+    name: str,
+    tables: Sequence[LocatedTable],
+    *,
+    where: str,
+    wanted: Wanted,
+    for_training: bool,
+    skipped: Iterable[Skipped] = (),
+    notes: Iterable[str] = (),
+) -> Dataset:
+    """The data set that one table describes, or several that are its splits or parts.
 
     Raises:
         DatasetError: One line: which row is wrong, and how.
     """
-    shown = printable(where)
-    if not {"path", "label"} <= table.columns.keys():
-        got = ", ".join(map(printable, table.columns)) or "nothing"
-        raise DatasetError(f"{shown}: expected the columns path,label[,split] in its first row, got {got}")
-    splits = table.columns.get("split", [""] * len(table.rows))
-    rows: list[tuple[str, str, str | None, Source]] = []
-    skipped: list[Skipped] = []
-    first: dict[str, tuple[int, str, str]] = {}
-    for number, path, label, side in zip(
-        table.rows, table.columns["path"], table.columns["label"], splits, strict=True
-    ):
-        at = f"{shown}: row {number}"
-        if not path or not label:
-            raise DatasetError(f"{at}: {'path' if not path else 'label'} is empty")
-        if side and side.lower() not in SPLIT_NAMES:
-            raise DatasetError(
-                f"{at}: split is {printable(side)!r}; expected train, validation, test or nothing"
-            )
-        earlier = first.setdefault(path, (number, label, side))
-        if earlier[0] != number:
-            _refuse_contradiction(at, path, earlier, (number, label, side))
-            skipped.append(Skipped(printable(path), f"row {number} repeats row {earlier[0]}"))
+    ledger = _Ledger(skipped=list(skipped), notes=list(notes))
+    for each in tables:
+        try:
+            _take(each, ledger, wanted=wanted, alone=len(tables) == 1)
+        except DatasetError as error:
+            raise (
+                error if str(error).startswith(each.where) else DatasetError(f"{each.where}: {error}")
+            ) from None
+    if not ledger.rows:
+        _refuse_nothing(where, ledger)
+    used = {label for _, label, _, _ in ledger.rows}
+    gone = [label for label in ledger.lost if label not in used]
+    if gone and for_training:
+        raise DatasetError(
+            f"{where}: no file of class {', '.join(map(printable, gone[:_NAMED]))} is there, e.g. "
+            f"{ledger.lost[gone[0]]}; bring the files or remove the rows"
+        )
+    return build(
+        name,
+        ledger.rows,
+        ledger.skipped,
+        where=where,
+        places=ledger.places,
+        notes=dict.fromkeys(ledger.notes),
+    )
+
+
+def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool) -> None:
+    """Every row of one table into the ledger."""
+    table, prefix = located.table, "" if alone else f"{located.where} "
+    ledger.notes += [f"{located.where}: {note}" for note in table.notes]
+    columns = choose(table, wanted, finds=lambda cell: found(cell, located.files))
+    if columns.note:
+        ledger.notes.append(f"{located.where}: {columns.note}")
+    numbers, images, labels, splits = _columns(located, columns)
+    searched: list[str] = []
+    for number, image, label, split in zip(numbers, images, labels, splits, strict=True):
+        ledger.total += 1
+        at = f"{prefix}row {number}"
+        path = _path_of(image)
+        if not path and not isinstance(image, ImageCell):
+            ledger.skipped.append(Skipped(at, f"{at} names no file"))
             continue
-        source = files.find(path)
-        if source is None:
-            raise DatasetError(f"{at}: no such file: {printable(path)} (paths are relative to the table)")
-        rows.append((path, label, SPLIT_NAMES.get(side.lower()), source))
-    if not rows:
-        raise DatasetError(f"{shown}: no rows below its header")
-    return build(name, rows, skipped, where=shown)
+        entry = (at, label, split)
+        file = found(image, located.files)
+        if file is None:
+            ledger.skipped.append(Skipped(printable(path), f"{at}: {why_not(path)}"))
+            ledger.lost.setdefault(label, f"{at}: {printable(path)}")
+            continue
+        if not file.exact:
+            searched.append(f"{printable(path)} is {printable(file.path)}")
+        earlier = ledger.first.setdefault(file.source, entry)
+        if earlier is not entry:
+            _repeat(ledger, path, earlier, entry)
+            continue
+        shown = path if isinstance(image, ImageCell) else file.path
+        ledger.rows.append((_name(located, shown, at, image), label, split, file.source))
+        ledger.places.append(at)
+    if searched:
+        ledger.notes.append(
+            f"{located.where}: {len(searched):,} rows name files by other paths, e.g. {searched[0]}"
+        )
+    if located.files.pages:
+        ledger.notes.append(f"{located.where}: not UTF-8; read as Windows-1252")
 
 
-def _refuse_contradiction(
-    at: str, path: str, earlier: tuple[int, str, str], now: tuple[int, str, str]
-) -> None:
+def _columns(
+    located: LocatedTable, columns: Columns
+) -> tuple[Sequence[int], Sequence[object], list[str], list[str | None]]:
+    """The columns that are used; missing labels and unknown splits are refused here, all of them counted."""
+    indices = [columns.image, columns.label, *([] if columns.split is None else [columns.split])]
+    numbers, values = located.table.read(indices)
+    images = values[0]
+    _refuse_repetition(located.where, images)
+    for image in images:
+        if isinstance(image, str) and not is_utf8(image):
+            found(image, located.files)  # which may prove the code page of the labels
+    labels = _labels(located, numbers, values[1])
+    if columns.split is None:
+        return numbers, images, labels, [located.split] * len(labels)
+    return numbers, images, labels, _splits(located, numbers, values[2])
+
+
+def _refuse_repetition(where: str, images: Sequence[object]) -> None:
+    if len(images) >= _MANY and isinstance(images[0], str):
+        different = len(set(images))
+        if different < len(images) / 2:
+            raise DatasetError(
+                f"{where}: {len(images):,} rows name only {different:,} different images; keep a row for each"
+            )
+
+
+def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str]:
+    """Every row's label; equal values are looked at once."""
+    known: dict[tuple[type, object], str | None] = {}
+    labels: list[str] = []
+    missing: list[int] = []
+    utf8 = any(isinstance(value, str) and not value.isascii() and is_utf8(value) for value in values)
+    for number, value in zip(numbers, values, strict=True):
+        key = (type(value), value) if isinstance(value, str | int | float | bytes) else None
+        if key is None or key not in known:
+            try:
+                label = as_label(
+                    value if not isinstance(value, str) else _readable(value, located, utf8=utf8)
+                )
+            except NotCertain:
+                raise DatasetError(
+                    f"row {number}: the label {printable(str(value))!r} is no UTF-8, and its code page is "
+                    "not certain; save the table as CSV UTF-8"
+                ) from None
+            except DatasetError as error:
+                raise DatasetError(f"row {number}: {error}") from None
+            if key is not None:
+                known[key] = label
+        else:
+            label = known[key]
+        if label is None:
+            missing.append(number)
+        else:
+            labels.append(label)
+    if missing:
+        more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
+        raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them")
+    return labels
+
+
+def _readable(text: str, located: LocatedTable, *, utf8: bool) -> str:
+    """A label that may be in a code page.
+
+    It is certain by its letters, or where files are found under the names that this code page gives them.
+    `utf8`: whether other labels of the table are UTF-8, so that nothing is certain.
+    """
+    if is_utf8(text):
+        return text
+    if utf8:
+        raise NotCertain
+    try:
+        label = western(text)
+    except NotCertain:
+        if WESTERN not in located.files.pages:
+            raise
+        try:
+            label = text.encode("utf-8", "surrogateescape").decode(WESTERN)
+        except UnicodeDecodeError:
+            raise NotCertain from None
+    located.files.pages.add(WESTERN)
+    return label
+
+
+def _splits(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str | None]:
+    known = sides_of({str(value).strip() for value in values})
+    splits: list[str | None] = []
+    for number, value in zip(numbers, values, strict=True):
+        side = as_label(value)
+        if side is not None and side not in known:
+            raise DatasetError(
+                f"row {number}: split is {printable(side)!r}; expected train, validation, test or nothing"
+            )
+        splits.append(located.split if side is None else known[side])
+    return splits
+
+
+def _path_of(image: object) -> str:
+    if isinstance(image, ImageCell):
+        return image.path or ""
+    return "" if image is None or image != image else str(image).strip()
+
+
+def found(image: object, files: Files) -> Found | None:
+    """What a cell of an image column stands for; None where there is no such file."""
+    if isinstance(image, ImageCell):
+        return Found(image.path or "", image.source)
+    path = _path_of(image)
+    return files.find(path) if path else None
+
+
+def _name(located: LocatedTable, path: str, at: str, image: object) -> str:
+    """What the user sees of an image: its path, or its row where the image lies in the table."""
+    if isinstance(image, ImageCell):
+        return f"{at} {path}".strip()
+    return located.folder + path
+
+
+def _repeat(ledger: _Ledger, path: str, earlier: Entry, now: Entry) -> None:
+    """A row that names an image again is left out, or refused where it says something else."""
     for what, before, after in zip(("label", "split"), earlier[1:], now[1:], strict=True):
         if before != after:
             raise DatasetError(
-                f"{at}: {printable(path)} has {what} {printable(after)!r} here and {printable(before)!r} "
-                f"in row {earlier[0]}; keep one of them"
+                f"{now[0]}: {printable(path)} has {what} {printable(str(after))!r} here and "
+                f"{printable(str(before))!r} in {earlier[0]}; keep one of them"
             )
+    ledger.skipped.append(Skipped(printable(path), f"{now[0]} repeats {earlier[0]}"))
+
+
+def _refuse_nothing(where: str, ledger: _Ledger) -> None:
+    if not ledger.total:
+        raise DatasetError(f"{where}: no rows below its header")
+    first = next(iter(ledger.lost.values()), "row without a path")
+    raise DatasetError(
+        f"{where}: no file of its {ledger.total:,} rows is there; {first}; paths are relative to the table: "
+        "put it beside the images"
+    )

@@ -18,17 +18,6 @@ __all__ = ["SPLITS", "Dataset", "Sample", "Skipped", "content_hash", "describe",
 SPLITS = ("train", "validation", "test")
 """In the order of being held out: a later one wins where near-duplicates pull in two directions."""
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""What people call them, in lower case."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -9,7 +9,7 @@ from headstart.errors import ImageError
 from headstart.images import IMAGE_SUFFIXES, looks_like_an_image
 from headstart.sources.reading import Source
 
-TABLE_SUFFIXES = (".csv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
 LABEL_SUFFIXES = (".cls", ".json", ".txt")
 """Of what lies beside an image in a WebDataset shard, the best first."""

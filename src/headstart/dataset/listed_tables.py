@@ -1,0 +1,234 @@
+"""Tables that lie in a folder or archive: which of them is meant, and whether the folders say the same.
+
+A folder of Parquet shards as the Hugging Face hub names them, `metadata.csv` of its imagefolder, `train.csv`
+beside `test.csv`, `labels.csv` beside photographs. Where two could be meant, the user is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from headstart.dataset.columns import LABEL_NAMES, Table, Wanted, choose, is_image_name, plain
+from headstart.dataset.lookup import Files, Members
+from headstart.dataset.split_names import sides_of
+from headstart.dataset.tables import LocatedTable, found, from_tables, read_table
+from headstart.dataset.values import Dataset, Skipped
+from headstart.errors import DatasetError, ImageError, printable
+from headstart.sources import TABLE_SUFFIXES, FileSource, Listing, Source, why_not_an_image
+
+_SHARD = re.compile(r"(?P<split>[\w.]+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?\.parquet")
+_MEANT = ("labels", "metadata", "annotations")
+_MOST = 20
+"""Tables of one folder that are looked into."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    path: str
+    table: LocatedTable
+    all_found: bool  # whether every one of its first rows has a file
+
+
+def from_listed_tables(
+    name: str, listing: Listing, *, where: Path, wanted: Wanted, for_training: bool
+) -> Dataset | None:
+    """The data set that tables in a folder or archive describe; None where there is no such table.
+
+    Raises:
+        DatasetError: Several tables could be meant, or the one that is meant is wrong.
+    """
+    files = dict(listing.files)
+    if shards := _shards(files):
+        dataset = _from_shards(name, shards, files, where=where, wanted=wanted, for_training=for_training)
+        return replace(dataset, skipped=(*dataset.skipped, *listing.left_out))
+    problems: list[DatasetError] = []
+    usable = _usable(files, where=where, wanted=wanted, problems=problems)
+    if not usable:
+        if problems and (wanted.image or wanted.label or not any("/" in path for path in files)):
+            raise problems[0]
+        return None
+    meant, note = _meant(usable, where=where)
+    used = {each.path for each in meant}
+    dataset = from_tables(
+        name,
+        [each.table for each in meant],
+        where=printable(where),
+        wanted=wanted,
+        for_training=for_training,
+        notes=[] if note is None else [note],
+    )
+    beside = _beside(dataset, files, used)
+    return replace(dataset, skipped=(*dataset.skipped, *beside, *listing.left_out))
+
+
+def _usable(
+    files: Mapping[str, Source], *, where: Path, wanted: Wanted, problems: list[DatasetError]
+) -> list[_Candidate]:
+    """The tables at the top, else those in the folders there, that name images which are there."""
+    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES)]
+    for depth in (0, 1):
+        level = [path for path in tables if path.count("/") == depth][:_MOST]
+        found_here = []
+        for path in level:
+            try:
+                found_here += _candidate(path, files, where=where, wanted=wanted)
+            except DatasetError as error:
+                problems.append(error)
+        if found_here:
+            return found_here
+    return []
+
+
+def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: Wanted) -> list[_Candidate]:
+    """The table, if it names at least one image that is there."""
+    folder = path.rpartition("/")[0]
+    folder = f"{folder}/" if folder else ""
+    around = {each.removeprefix(folder): source for each, source in files.items() if each.startswith(folder)}
+    located = LocatedTable(
+        _read(path, files[path], where=where),
+        Files(Members(around)),
+        printable(where / path),
+        folder=folder,
+    )
+    columns = choose(located.table, wanted, finds=lambda cell: found(cell, located.files))
+    label = plain(located.table.names[columns.label])
+    if not wanted.label and label not in LABEL_NAMES and _class_folders(files) > 1:
+        return []  # what it says of the images may be anything, and the folders are their classes
+    there = [found(row[columns.image], located.files) is not None for row in located.table.head()]
+    return [_Candidate(path, located, all(there))] if any(there) else []
+
+
+def _class_folders(files: Mapping[str, Source]) -> int:
+    return len({path.split("/", 1)[0] for path in files if "/" in path and is_image_name(path)})
+
+
+def _read(path: str, source: Source, *, where: Path) -> Table:
+    shown = printable(where / path)
+    if isinstance(source, FileSource):
+        return read_table(shown, path=Path(source.path))
+    try:
+        return read_table(shown, data=bytes(source.read()))
+    except ImageError as error:
+        raise DatasetError(f"{shown}: {error}") from error
+
+
+def _meant(usable: Sequence[_Candidate], *, where: Path) -> tuple[Sequence[_Candidate], str | None]:
+    """The table that is meant among several, or all where they are splits; and a line that says so."""
+    if len(usable) == 1:
+        return usable, None
+    sides = _sides(usable)
+    names = ", ".join(printable(each.path) for each in usable)
+    if len(sides) == len(usable) and "train" in sides.values():
+        split = [replace(each, table=replace(each.table, split=sides[each.path])) for each in usable]
+        return split, f"{printable(where)}: {names} are the splits"
+    for fits in (
+        [each for each in usable if _stem(each.path) in _MEANT],
+        [each for each in usable if each.all_found],
+    ):
+        if len(fits) == 1:
+            others = ", ".join(printable(each.path) for each in usable if each is not fits[0])
+            return fits, f"{printable(where)}: read by {printable(fits[0].path)}, not by {others}"
+    raise DatasetError(
+        f"{printable(where)}: {len(usable)} tables name images ({names}); give the one that is meant, "
+        f"such as {printable(where / usable[0].path)}, or move the others away"
+    )
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0].lower()
+
+
+def _sides(usable: Sequence[_Candidate]) -> dict[str, str]:
+    """The splits that tables are named after, or the folders that they lie in, by their paths."""
+    folders = {each.path: each.table.folder.rstrip("/") for each in usable}
+    stems = {each.path: re.sub("|".join(_MEANT), "", _stem(each.path)) for each in usable}
+    named = folders if all(folders.values()) else stems
+    sides = sides_of(named.values())
+    return {path: sides[name] for path, name in named.items() if name in sides}
+
+
+def _beside(dataset: Dataset, files: Mapping[str, Source], used: set[str]) -> list[Skipped]:
+    """The files that no row names, each with the reason why it is left out."""
+    named = {sample.source for sample in dataset.samples}
+    left: list[Skipped] = []
+    table = " and ".join(printable(path) for path in sorted(used)[:2])
+    for path, source in files.items():
+        if path not in used and source not in named:
+            reason = why_not_an_image(path, source) or f"not in {table}"
+            left.append(Skipped(printable(path), reason))
+    return left
+
+
+def refuse_contradicting_folders(by_table: Dataset, by_folders: Dataset, *, where: str) -> None:
+    """Refuse a table whose labels are not those of the folders that its images lie in.
+
+    Raises:
+        DatasetError: Names the first image of which both say different things.
+    """
+    labels = {sample.source: by_folders.classes[sample.label] for sample in by_folders.samples}
+    for sample in by_table.samples:
+        folder, row = labels.get(sample.source), by_table.classes[sample.label]
+        if folder is not None and folder != row:
+            raise DatasetError(
+                f"{where}: {sample.name} is {row!r} in the table and {folder!r} by its folder; give the "
+                "table itself to go by it, or move it away to go by the folders"
+            )
+
+
+def _shards(files: Mapping[str, Source]) -> dict[str, list[str]]:
+    """Parquet shards by their split, as the hub names them, at the top or in one folder such as `data`."""
+    found_shards: dict[str, list[str]] = {}
+    for path in sorted(files):
+        match = _SHARD.fullmatch(path.rpartition("/")[2])
+        if match and path.count("/") <= 1:
+            found_shards.setdefault(match["split"], []).append(path)
+    return found_shards
+
+
+def _from_shards(
+    name: str,
+    shards: Mapping[str, Sequence[str]],
+    files: Mapping[str, Source],
+    *,
+    where: Path,
+    wanted: Wanted,
+    for_training: bool,
+) -> Dataset:
+    """All shards of all splits together; missing ones are said."""
+    shown = printable(where)
+    sides = sides_of(shards)
+    unknown = [split for split in shards if split not in sides]
+    if unknown and len(shards) > 1:
+        raise DatasetError(
+            f"{shown}: shards of {', '.join(map(printable, shards))}; {printable(unknown[0])} is no known "
+            "split: move its files away, or give one file"
+        )
+    tables = []
+    notes = []
+    for split, paths in shards.items():
+        counts = Counter(_SHARD.fullmatch(path.rpartition("/")[2])["count"] for path in paths)  # type: ignore[index]
+        count = int(max(counts))
+        if len(paths) < count:
+            notes.append(f"{shown}: {len(paths)} of the {count} shards of {printable(split)} are here")
+        tables += [
+            LocatedTable(
+                _read(path, files[path], where=where),
+                Files(Members(files)),
+                printable(path),
+                split=sides.get(split),
+            )
+            for path in paths
+        ]
+    used = {path for paths in shards.values() for path in paths}
+    beside = [
+        Skipped(printable(path), why_not_an_image(path, source) or "not in the tables")
+        for path, source in files.items()
+        if path not in used
+    ]
+    return from_tables(
+        name, tables, where=shown, wanted=wanted, for_training=for_training, skipped=beside, notes=notes
+    )

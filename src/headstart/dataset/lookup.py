@@ -1,0 +1,166 @@
+"""The files that the rows of a table speak of, by all the ways in which people write a path.
+
+As it stands; with backslashes; with `~` or `file://`; in other case or Unicode form; with the folders of
+another machine before it; without its folder or its extension. Anything but the first is taken only where one
+file alone can be meant.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote
+
+from headstart.dataset.columns import is_image_name
+from headstart.dataset.delimited import NotCertain, is_utf8, western
+from headstart.sources import FileSource, Source
+
+MOST_SEARCHED = 200_000
+"""Files below a table's folder; beyond, rows whose path is not exact are not searched for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that a row speaks of: its path below the table's folder, if it lies there."""
+
+    path: str
+    source: Source
+    exact: bool = True
+
+
+class Place(Protocol):
+    """Where a table lies, with the files around it."""
+
+    def open(self, path: str) -> Source | None:
+        """The file of exactly this path; None where there is none."""
+
+    def everything(self) -> Iterable[tuple[str, Source]]:
+        """Every file, by its path with slashes."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a table on disk."""
+
+    root: Path
+
+    def open(self, path: str) -> Source | None:
+        """The file at `path`, relative to the folder or absolute."""
+        full = os.fspath(Path(self.root, path))  # without ./ and //, so that one file has one path
+        return FileSource(full) if os.path.isfile(full) else None
+
+    def everything(self) -> Iterator[tuple[str, Source]]:
+        """The files below the folder; none where they are too many to look through."""
+        found: list[tuple[str, Source]] = []
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            inner = os.path.relpath(folder, self.root)
+            for name in files:
+                path = name if inner == "." else f"{inner}/{name}"
+                found.append((path.replace(os.sep, "/"), FileSource(os.fspath(Path(folder, name)))))
+            if len(found) > MOST_SEARCHED:
+                return
+        yield from found
+
+
+@dataclass(frozen=True)
+class Members:
+    """The files of a zip or a folder that was listed, below the folder of a table in it."""
+
+    files: Mapping[str, Source]
+
+    def open(self, path: str) -> Source | None:
+        """The file at `path`."""
+        return self.files.get(posixpath.normpath(path))
+
+    def everything(self) -> Iterable[tuple[str, Source]]:
+        """All of them."""
+        return self.files.items()
+
+
+@dataclass(frozen=True)
+class Files:
+    """Finds files for rows; what is around the table is listed only if some path is not exact."""
+
+    place: Place
+    pages: set[str] = field(default_factory=set)  # the code page by which names of files were found, if any
+
+    def find(self, path: str) -> Found | None:
+        """The file that a row speaks of; None where there is none, or more than one could be meant."""
+        for spelling in _spellings(path):
+            if source := self.place.open(spelling):
+                return Found(posixpath.normpath(spelling), source)
+        if not is_utf8(path):
+            return self._western(path)
+        return self._searched(path)
+
+    def _western(self, path: str) -> Found | None:
+        """A name that is no UTF-8 in the table and is one on disk."""
+        try:
+            text = path.encode("utf-8", "surrogateescape").decode("cp1252")
+        except UnicodeError:
+            return None
+        source = self.place.open(text)
+        if source is not None:
+            self.pages.add("cp1252")
+            return Found(text, source)
+        try:
+            return self._searched(western(path))
+        except NotCertain:
+            return None
+
+    def _searched(self, path: str) -> Found | None:
+        parts = _parts(path)
+        if not parts or "://" in path:
+            return None
+        stem = parts[-1] if is_image_name(parts[-1]) else f"{parts[-1]}.*"
+        fits = [
+            each
+            for other, each in self._by_name.get(stem, ())
+            if _is_tail(other[:-1], parts[:-1]) or _is_tail(parts[:-1], other[:-1])
+        ]
+        return fits[0] if len(fits) == 1 else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[tuple[list[str], Found]]]:
+        """Every image by the last part of its path, with and without its extension."""
+        found: dict[str, list[tuple[list[str], Found]]] = {}
+        for path, source in self.place.everything():
+            if is_image_name(path):
+                parts = _parts(path)
+                each = (parts, Found(path, source, exact=False))
+                found.setdefault(parts[-1], []).append(each)
+                found.setdefault(f"{os.path.splitext(parts[-1])[0]}.*", []).append(each)
+        return found
+
+
+def why_not(path: str) -> str:
+    """The reason why a row has no file."""
+    if "://" in path and not path.startswith("file:"):
+        return "is an address; nothing is downloaded here"
+    return "no such file"
+
+
+def _spellings(path: str) -> Iterator[str]:
+    yield path
+    if "\\" in path:
+        yield path.replace("\\", "/")
+    if path.startswith("~"):
+        yield os.path.expanduser(path)
+    if path.startswith("file:"):
+        yield "/" + unquote(path.removeprefix("file:")).lstrip("/").removeprefix("localhost/")
+
+
+def _parts(path: str) -> list[str]:
+    plain = unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
+    return [part for part in plain.split("/") if part not in ("", ".", "..")]
+
+
+def _is_tail(short: list[str], long: list[str]) -> bool:
+    return not short or long[-len(short) :] == short
