@@ -4,11 +4,12 @@ import errno
 import json
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,18 @@ from click.testing import CliRunner
 
 from headstart.cli.runs import command
 from headstart.errors import RunError
-from headstart.runs import Run, RunConfig, RunStore, _host, new_folder, new_id, read_run, sweep, timestamp
+from headstart.runs import (
+    Run,
+    RunConfig,
+    RunStore,
+    UnreadableRun,
+    new_folder,
+    new_id,
+    read_run,
+    sweep,
+    timestamp,
+)
+from headstart.runs.folders import _host
 
 CONFIG = RunConfig(
     data="photos",
@@ -131,11 +143,96 @@ def test_a_damaged_record_is_one_clear_error(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-def test_a_store_that_is_no_database_is_one_clear_error(private_folders: Path) -> None:
-    (private_folders / "home").mkdir()
-    (private_folders / "home" / "runs.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(RunError, match="move the file away"):
-        RunStore().select()
+@pytest.fixture
+def kept(private_folders: Path, tmp_path: Path) -> list[Run]:
+    """Three runs that the index knows, in folders that lie nowhere in particular."""
+    runs = [make_run(tmp_path / f"place{n}" / "run", run_id=f"2026-{n}-{'x' * 40}") for n in range(3)]
+    for run in runs:
+        RunStore().add(run)
+    return runs
+
+
+def ids(runs: Iterable[Run | UnreadableRun]) -> set[str]:
+    return {run.id for run in runs}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"not a database" * 100 + data,
+        lambda data: bytes(4096) + data[4096:],
+        lambda data: data[:4096] + bytes(len(data) - 4096),
+        lambda data: data[: len(data) // 2],
+    ],
+    ids=["no database", "first page zeroed", "all but the first page zeroed", "cut off"],
+)
+def test_a_damaged_index_is_set_aside_and_made_again_from_the_folders(
+    kept: list[Run], damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = RunStore().path
+    file.write_bytes(damage(file.read_bytes()))
+    named = {run.id for run in kept if os.fsencode(run.path) in file.read_bytes()}
+    assert ids(RunStore().entries()) == named
+    RunStore().rebuild([kept[0].path.parents[1]])
+    assert ids(RunStore().entries()) == ids(kept) and RunStore().find(kept[1].id) == kept[1]
+    assert [each.message for each in caplog.records if "set aside" in each.message]
+    assert len(list(file.parent.glob("runs.sqlite.damaged-*"))) == 1
+
+
+def test_one_flipped_byte_in_a_row_costs_nothing(kept: list[Run]) -> None:
+    store, columns = RunStore(), ("id", "path", "created", "body")
+    for column in columns:
+        for at in (0, 5, 30):
+            with closing(sqlite3.connect(store.path)) as database, database:
+                row = database.execute(f"select rowid, {column} from runs order by rowid limit 1").fetchone()
+                data = row[1] if isinstance(row[1], bytes) else row[1].encode()
+                flipped = data[:at] + bytes([data[at % len(data)] ^ 0x80]) + data[at + 1 :]
+                database.execute(
+                    f"update runs set {column} = {'?' if column == 'path' else 'cast(? as text)'} "
+                    "where rowid = ?",
+                    (flipped, row[0]),
+                )
+            assert store.find(kept[0].id) in kept and ids(store.select()) == ids(kept), (column, at)
+
+
+def test_a_row_whose_folder_is_gone_too_is_one_unreadable_entry(kept: list[Run]) -> None:
+    with closing(sqlite3.connect(RunStore().path)) as database, database:
+        database.execute("update runs set body = '[' where id = ?", (kept[0].id,))
+    (kept[0].path / "run.json").unlink()
+    broken = [each for each in RunStore().entries() if isinstance(each, UnreadableRun)]
+    assert ids(broken) == {kept[0].id} and "damaged" in broken[0].reason
+    assert ids(RunStore().select()) == ids(kept[1:])
+
+
+def test_the_index_is_rebuilt_on_the_command_line(kept: list[Run], tmp_path: Path) -> None:
+    make_run(tmp_path / "elsewhere" / "deep" / "run", run_id="another")
+    (tmp_path / "elsewhere" / "odd").mkdir()
+    (tmp_path / "elsewhere" / "odd" / "run.json").write_text('{"id": 3}')
+    RunStore().path.unlink()
+    told = CliRunner().invoke(command, ["--rebuild", str(tmp_path / "elsewhere")])
+    assert told.exit_code == 0 and "1 run" in told.output and "odd" in told.output
+    assert ids(RunStore().select()) == {"another"}
+    told = CliRunner().invoke(command, ["--rebuild", str(tmp_path), "--json"])
+    assert {each["run"] for each in json.loads(told.output)["runs"]} == {*ids(kept), "another"}
+
+
+def test_rebuilding_keeps_the_runs_of_a_disk_that_is_not_there(kept: list[Run], tmp_path: Path) -> None:
+    (tmp_path / "place0").rename(tmp_path / "unplugged")
+    assert RunStore().rebuild().gone == 1
+    assert ids(RunStore().select()) == ids(kept)
+
+
+def test_a_run_that_cannot_be_read_is_one_row_among_the_others(kept: list[Run], tmp_path: Path) -> None:
+    runs = Path("runs")
+    make_run(runs / "good", run_id="good")
+    (runs / "odd").mkdir(parents=True)
+    (runs / "odd" / "run.json").write_text("[" * 100_000)
+    told = CliRunner().invoke(command, [])
+    assert told.exit_code == 0, told.output
+    row = next(line for line in told.output.splitlines() if line.startswith("odd"))
+    assert "nested" in row and len([line for line in told.output.splitlines() if "builtin" in line]) == 4
+    rows = json.loads(CliRunner().invoke(command, ["--json"]).output)
+    assert [each["run"] for each in rows if "unreadable" in each] == ["odd"]
 
 
 def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:

@@ -7,21 +7,22 @@ pickle and predicting needs no PyTorch.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.dataset import Sample, Skipped, content_hash, list_images
-from headstart.errors import ImageError, OptionError, ParityError, RunError
-from headstart.files import write_whole
+from headstart.errors import ImageError, OptionError, ParityError, RunError, printable
+from headstart.files import Unreadable, read_json, write_whole
 from headstart.images import CENTRE, ImageFacts, Preprocess, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RunStore
+from headstart.typed import Mistyped, checker
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
@@ -218,6 +219,25 @@ class _Networks(dict[int, Any]):
         return self[batch_size]
 
 
+class _Preprocess(TypedDict):
+    size: int
+    crop_fraction: float
+    interpolation: str
+    crop_mode: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class _Facts(TypedDict):
+    classes: tuple[str, ...]
+    preprocess: _Preprocess
+    precision: Literal["f32", "bf16"]
+    about: Mapping[str, Any]
+
+
+_FACTS = checker(_Facts)
+
+
 def load(run: str | Path) -> Classifier:
     """The classifier of a run, given its folder or its id.
 
@@ -228,16 +248,17 @@ def load(run: str | Path) -> Classifier:
     if not (folder / CLASSIFIER_FILE).exists():
         folder = RunStore().find(run).path
     try:
-        facts = json.loads((folder / CLASSIFIER_FILE).read_text(encoding="utf-8"))
+        facts = _FACTS(read_json(folder / CLASSIFIER_FILE, below=folder))
         classifier = Classifier(
-            classes=tuple(facts["classes"]),
+            classes=facts["classes"],
             preprocess=Preprocess.from_dict(facts["preprocess"]),
             model=folder / MODEL_FILE,
             precision=facts["precision"],
             about=facts["about"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / CLASSIFIER_FILE} is missing or damaged ({error!r}); fit again") from error
+    except (Unreadable, Mistyped, OptionError) as error:
+        shown = printable(folder / CLASSIFIER_FILE)
+        raise RunError(f"{shown} is missing or damaged ({printable(str(error))}); fit again") from error
     if not classifier.model.exists():
         raise RunError(f"{classifier.model} is missing; fit again or restore the folder")
     return classifier

@@ -23,7 +23,6 @@ from headstart.metrics import Evaluation
 from headstart.metrics import evaluate as measure
 from headstart.runs import (
     CLASSIFIER_FILE,
-    IMAGES_FILE,
     RUN_FILE,
     Run,
     RunConfig,
@@ -31,6 +30,7 @@ from headstart.runs import (
     answer,
     fingerprint,
     new_id,
+    read_images,
     read_run,
     seconds_since,
     software,
@@ -92,12 +92,11 @@ class Answers:
 
         None where its folder has no record of a training, as of a classifier that was trained elsewhere.
         """
-        record = self.classifier.model.parent / IMAGES_FILE
         try:
-            listed = json.loads(record.read_text(encoding="utf-8"))
-            known = {image["content"] for image in listed if image["split"] == "train"}
-        except (OSError, ValueError, KeyError, TypeError):
+            listed = read_images(self.classifier.model.parent)
+        except RunError:
             return None
+        known = {image.get("content") for image in listed if image["split"] == "train"}
         if not known:  # the record of an evaluation
             return None
         return sum(content is not None and content.hex() in known for content in self.contents)

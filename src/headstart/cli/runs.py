@@ -1,12 +1,13 @@
 """`headstart runs`: what was trained and recorded so far."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from headstart.cli.terminal import json_option, print_json, table
-from headstart.errors import OptionError
-from headstart.runs import Run, RunStore, sweep
+from headstart.errors import OptionError, printable
+from headstart.runs import Run, RunStore, UnreadableRun, look_at, sweep
 
 _KEYS = {
     "created": lambda run: run.created,
@@ -16,7 +17,7 @@ _KEYS = {
 
 
 @click.command()
-@click.argument("name", required=False, metavar="[RUN]")
+@click.argument("names", nargs=-1, metavar="[RUN]")
 @click.option(
     "--filter", "contains", default="", metavar="TEXT", help="Only runs whose record contains TEXT."
 )
@@ -27,16 +28,34 @@ _KEYS = {
     "--limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N runs.", show_default=True
 )
 @click.option("--calibration", is_flag=True, help="How good the predicted seconds have been.")
+@click.option(
+    "--rebuild", is_flag=True, help="Make the index again from the runs' folders and the FOLDERs given."
+)
 @json_option
-def command(name: str | None, contains: str, sort: str, limit: int, calibration: bool, as_json: bool) -> None:
+def command(
+    names: tuple[str, ...],
+    contains: str,
+    sort: str,
+    limit: int,
+    calibration: bool,
+    rebuild: bool,
+    as_json: bool,
+) -> None:
     """List runs, or show one.
 
     \b
     headstart runs --sort accuracy
     headstart runs 20261123-204500
     headstart runs --calibration
+    headstart runs --rebuild ~/experiments
     """
     sweep(Path("runs"))  # what killed fits left half written
+    if rebuild:
+        _rebuild([Path(each) for each in names], as_json=as_json)
+        return
+    if len(names) > 1:
+        raise OptionError(f"{len(names)} runs: expected one, or none for the list")
+    name = names[0] if names else None
     if calibration:
         _show_calibration(RunStore().select(contains=contains), most=limit, as_json=as_json)
         return
@@ -46,15 +65,56 @@ def command(name: str | None, contains: str, sort: str, limit: int, calibration:
         return
     if sort not in _KEYS:
         raise OptionError(f"--sort {sort!r}: expected one of {', '.join(_KEYS)}")
-    runs = sorted(RunStore().select(contains=contains), key=_KEYS[sort], reverse=True)[:limit]
+    runs, unreadable = _listed(contains, sort=sort, limit=limit)
     if as_json:
-        print_json([run.to_dict() for run in runs])
+        print_json([*(run.to_dict() for run in runs), *map(_unreadable, unreadable)])
     elif contains and not runs:
         click.echo(f"no run has {contains!r} in its record; headstart runs lists all")
-    elif not runs:
+    elif not runs and not unreadable:
         click.echo("no runs yet; headstart fit DIR makes one")
     else:
-        click.echo(table([_row(run) for run in runs], header=_HEADER, right=[4, 5, 6]))
+        if runs:
+            click.echo(table([_row(run) for run in runs], header=_HEADER, right=[4, 5, 6]))
+        for each in unreadable:
+            click.secho(f"{printable(each.id)}  cannot be read: {each.reason}", dim=True)
+
+
+def _listed(contains: str, *, sort: str, limit: int) -> tuple[list[Run], list[UnreadableRun]]:
+    """What is listed, each as its folder says it now; those that cannot be read last."""
+    store = RunStore()
+    entries = [*store.entries(contains=contains), *([] if contains else store.beside(Path("runs")))]
+    known = {run.id: run for run in reversed(entries) if isinstance(run, Run)}
+    runs: list[Run] = []
+    unreadable = [run for run in entries if isinstance(run, UnreadableRun)]
+    for run in sorted(known.values(), key=_KEYS[sort], reverse=True):
+        if len(runs) == limit:
+            break
+        now = look_at(run.path) if run.path.is_dir() else run
+        if isinstance(now, Run):
+            runs.append(now)
+        else:
+            unreadable.append(replace(now, id=run.id, created=run.created))
+    return runs, unreadable[:limit]
+
+
+def _unreadable(run: UnreadableRun) -> dict[str, str]:
+    return {"run": run.id, "path": str(run.path), "created": run.created, "unreadable": run.reason}
+
+
+def _rebuild(folders: list[Path], *, as_json: bool) -> None:
+    absent = next((each for each in folders if not each.is_dir()), None)
+    if absent is not None:
+        raise OptionError(f"{printable(absent)}: no such folder; give folders that hold runs")
+    found = RunStore().rebuild([*folders, Path("runs")])
+    if as_json:
+        facts = {"gone": found.gone, "unreadable": [_unreadable(each) for each in found.unreadable]}
+        print_json({"runs": [{"run": run.id, "path": str(run.path)} for run in found.runs], **facts})
+        return
+    count = len(found.runs)
+    gone = f"; {found.gone} more are listed, whose folders are gone" if found.gone else ""
+    click.echo(f"the index was made again from {count} {'run' if count == 1 else 'runs'}{gone}")
+    for each in found.unreadable:
+        click.echo(f"{printable(each.path)}  cannot be read: {each.reason}")
 
 
 def _accuracy(run: Run) -> float:

@@ -6,12 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from headstart.comparisons.values import Comparison
-from headstart.errors import RunError
-from headstart.files import write_whole
+from headstart.errors import RunError, printable
+from headstart.files import MEBI, Unreadable, read_json, read_regular, write_whole
 from headstart.places import home_folder, make
 from headstart.runs import new_folder
 
 COMPARISON_FILE = "comparison.json"
+
+_LARGEST = 256 * MEBI
+"""Bytes of a comparison: hundreds of trainings with what each said of thousands of images."""
+
+_LONGEST_PATH = 65_536
 
 
 def save_comparison(comparison: Comparison, *, path: Path) -> Comparison:
@@ -45,11 +50,15 @@ def read_comparison(folder: Path) -> Comparison:
     """
     file = folder / COMPARISON_FILE
     try:
-        return Comparison.from_dict(json.loads(file.read_text(encoding="utf-8")), path=folder)
-    except FileNotFoundError:
-        raise RunError(f"{folder} is no comparison: it has no {COMPARISON_FILE}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is damaged ({error!r}); compare again or restore the folder") from error
+        return Comparison.from_dict(read_json(file, limit=_LARGEST, below=folder), path=folder)
+    except Unreadable as error:
+        if not file.is_symlink() and not file.exists():
+            raise RunError(f"{printable(folder)} is no comparison: it has no {COMPARISON_FILE}") from None
+        raise RunError(f"{printable(file)} cannot be read: {error}; restore the folder") from error
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{printable(file)} is damaged ({printable(repr(error))}); compare again or restore the folder"
+        ) from error
 
 
 def find_comparison(name: str | Path) -> Comparison:
@@ -68,7 +77,11 @@ def find_comparison(name: str | Path) -> Comparison:
         raise RunError(f"{name} begins {len(matches)} comparisons; give more of the id")
     if not matches:
         raise RunError(f"no comparison {name}: neither a folder nor an id; headstart compare makes one")
-    return read_comparison(Path(os.fsdecode((exact or matches)[0].read_bytes())))
+    pointer = (exact or matches)[0]
+    try:
+        return read_comparison(Path(os.fsdecode(read_regular(pointer, limit=_LONGEST_PATH))))
+    except (Unreadable, ValueError) as error:
+        raise RunError(f"{printable(pointer)}: {error}; give the comparison's folder") from error
 
 
 def _pointers() -> Path:

@@ -5,7 +5,6 @@ now.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from headstart.features import CacheUse, Extraction, FeatureCache, Wanted, extra
 from headstart.features.extraction import shelf_identity
 from headstart.images import View
 from headstart.places import cache_folder, home_folder
-from headstart.runs import IMAGES_FILE, Run
+from headstart.runs import IMAGES_FILE, Run, read_images
 from headstart.runtimes import Runtime, select
 from headstart.sources import LostSource, source_at
 
@@ -75,15 +74,13 @@ def as_given(run: Run) -> list[dict[str, Any]]:
             f"run {run.id} evaluates a classifier that was trained elsewhere, so its head cannot be trained "
             "again; put labels right in the data itself, or fit a classifier on it"
         )
-    file = run.path / AS_GIVEN_FILE
-    file = file if file.exists() else run.path / IMAGES_FILE
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} is missing or damaged ({error}); fit again") from error
+    name = AS_GIVEN_FILE if (run.path / AS_GIVEN_FILE).exists() else IMAGES_FILE
+    entries = read_images(run.path, name=name)
     if not entries or any("content" not in entry for entry in entries):
-        raise RunError(f"{file} is of an earlier version and does not say where the images lie; fit again")
-    return list(entries)
+        raise RunError(
+            f"{run.path / name} is of an earlier version and does not say where the images lie; fit again"
+        )
+    return entries
 
 
 def wanted_of(run: Run, backbone: Backbone) -> Wanted:

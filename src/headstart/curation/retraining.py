@@ -19,12 +19,22 @@ from headstart.curation.corrections import Corrections
 from headstart.curation.images import AS_GIVEN_FILE, Collected, as_given, collect
 from headstart.dataset import Dataset, Sample, Skipped
 from headstart.errors import DatasetError, RunError
+from headstart.files import write_whole
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.saving import check_saved, save_model
 from headstart.fitting.scores import Scores, score
 from headstart.fitting.training import Trained, train_head
-from headstart.runs import RUN_FILE, Run, RunStore, new_folder, new_id, seconds_since, timestamp
+from headstart.runs import (
+    RUN_FILE,
+    Run,
+    RunStore,
+    new_folder,
+    new_id,
+    read_skipped,
+    seconds_since,
+    timestamp,
+)
 
 
 def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None) -> tuple[Classifier, Run]:
@@ -113,11 +123,7 @@ def _check_trainable(collected: Collected, classes: Sequence[str]) -> None:
 
 
 def _skipped(run: Run) -> tuple[Skipped, ...]:
-    try:
-        found = json.loads((run.path / "skipped.json").read_text())
-        return tuple(Skipped(str(item["path"]), str(item["reason"])) for item in found)
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
+    return tuple(Skipped(item["path"], item["reason"]) for item in read_skipped(run.path))
 
 
 def _save(
@@ -141,13 +147,16 @@ def _save(
     with new_folder(path) as folder:
         save_model(folder, prepared, prepared.extraction.backbone, trained, config=as_it_predicts)
         save_predictions(folder, prepared, scores.probabilities)
-        (folder / AS_GIVEN_FILE).write_text(json.dumps(as_given(run)))
+        write_whole(folder / AS_GIVEN_FILE, json.dumps(as_given(run)))
         if not same_network(folder / MODEL_FILE, run.path / MODEL_FILE):
             notes = (*notes, *check_saved(folder, prepared, trained).notes)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         new = _record(run, identity, path, prepared, trained, scores=scores, seconds=seconds, notes=notes)
-        (folder / RUN_FILE).write_text(json.dumps(new.to_dict(), indent=1, default=str))
-    RunStore().add(new)
+        write_whole(folder / RUN_FILE, json.dumps(new.to_dict(), indent=1, default=str))
+    try:
+        RunStore().add(new)
+    except RunError as error:  # the folder is the truth and is complete; only the index lacks it
+        new = replace(new, notes=(*new.notes, f"saved, but not listed among the runs: {error}"))
     return new
 
 

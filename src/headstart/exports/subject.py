@@ -1,6 +1,5 @@
 """What is exported: a classifier, the record of its training, and the images that the record names."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from headstart.classifier import Classifier, load
 from headstart.dataset import FileSource, Sample, list_images, read_dataset
 from headstart.errors import DatasetError, OptionError, RunError
-from headstart.runs import RUN_FILE, Run, read_predictions, read_run
+from headstart.runs import RUN_FILE, Run, read_images, read_predictions, read_run
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,8 @@ def _recorded_place(subject: Subject) -> Path | None:
 def _recorded_sides(subject: Subject, place: Path) -> Sides:
     """The images below ``place`` that the run knows, by side."""
     try:
-        known = json.loads((subject.folder / "images.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = read_images(subject.folder)
+    except RunError:
         return Sides()
     by_name = _samples_by_name(place)
     classes = {name: i for i, name in enumerate(subject.classifier.classes)}

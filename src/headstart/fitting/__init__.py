@@ -16,6 +16,7 @@ from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import RunError
 from headstart.features import CacheUse, Progress
+from headstart.files import write_whole
 from headstart.fitting.attempt import Fitted, make, worth_trying
 from headstart.fitting.foresight import foresee_choosing
 from headstart.fitting.options import HEADS, TAPS, Options
@@ -221,9 +222,8 @@ def _finish(
             machine=machine_digits(),
             notes=(*reasons, *fitted.notes, *run.notes, *checked.notes),
         )
-        (folder / RUN_FILE).write_text(
-            json.dumps(run.to_dict() | {"parity": checked.difference}, indent=1, default=str)
-        )
+        record = json.dumps(run.to_dict() | {"parity": checked.difference}, indent=1, default=str)
+        write_whole(folder / RUN_FILE, record)
     try:
         RunStore().add(run)
     except RunError as error:  # the folder is the truth and is complete; only the index lacks it

@@ -1,6 +1,5 @@
 """What a report says about a run, as plain data."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from headstart.comparisons.commands import run_command
 from headstart.errors import RunError, printable
-from headstart.runs import RUN_FILE, SKIPPED_FILE, Run, read_predictions
+from headstart.plans.estimates import from_dict
+from headstart.runs import Run, read_predictions, read_skipped
 
 MISTAKES = 12
 """Most confident mistakes shown."""
@@ -57,7 +57,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "calibration_fitted": honest == "validation" and run.config.depth < run.config.stages,
         "notes": notes,
         "findings": _findings(run),
-        "skipped": _skipped(run),
+        "skipped": [{"path": each["path"], "reason": each["reason"]} for each in read_skipped(run.path)],
         "command": run_command(run, source=run.source or _root(entries) or run.config.data),
         "unrepeated": _unrepeated(run),
         "versions": dict(run.versions),
@@ -112,13 +112,8 @@ def _setting(run: Run) -> list[list[str]]:
 
 def _predicted_seconds(run: Run) -> dict[str, float] | None:
     """What the plan said before the run began, where there was a plan."""
-    try:
-        found = json.loads((run.path / RUN_FILE).read_text()).get("predicted_seconds")
-    except (OSError, ValueError):
-        return None
-    if not isinstance(found, dict) or not {"low", "median", "high"} <= set(found):
-        return None
-    return {key: float(found[key]) for key in ("low", "median", "high")}
+    found = from_dict(run.predicted_seconds)
+    return found.to_dict() if found else None
 
 
 def _confusions(entries: Sequence[dict[str, Any]], *, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -200,14 +195,6 @@ def _names(item: Any) -> str:
     if not files:
         return str(item.get("name", item))
     return ", ".join(str(file["name"] if isinstance(file, dict) else file) for file in files[:3])
-
-
-def _skipped(run: Run) -> list[dict[str, str]]:
-    try:
-        found = json.loads((run.path / SKIPPED_FILE).read_text())
-    except (OSError, ValueError):
-        return []
-    return [{"path": str(item["path"]), "reason": str(item["reason"])} for item in found]
 
 
 def _unrepeated(run: Run) -> str:

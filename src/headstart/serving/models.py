@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.errors import HeadstartError, RunError
 from headstart.images import CENTRE, open_image, render, shortest_side_needed
-from headstart.runs import CLASSIFIER_FILE, RUN_FILE, RunStore, timestamp
+from headstart.runs import CLASSIFIER_FILE, RUN_FILE, RunStore, read_run, timestamp
 
 _log = logging.getLogger(__name__)
 
@@ -177,7 +176,7 @@ def latest(runs: str | Path) -> Place:
         file = folder / RUN_FILE
         key = (file, file.stat().st_mtime_ns)
         if key not in known:
-            known[key] = str(json.loads(file.read_text(encoding="utf-8"))["created"])
+            known[key] = read_run(folder).created
         return known[key]
 
     def newest() -> Path:
@@ -191,7 +190,7 @@ def latest(runs: str | Path) -> Place:
                 continue
             try:
                 found.append((made(folder), folder))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, RunError):
                 continue  # not a whole run, or not yet
         if not found:
             raise RunError(f"{root}: no run in it; headstart fit PHOTOS --out {root}/NAME makes one")

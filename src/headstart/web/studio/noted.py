@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from headstart.curation import corrections_of
 from headstart.errors import HeadstartError, RunError
-from headstart.runs import IMAGES_FILE, Run, read_predictions
+from headstart.runs import IMAGES_FILE, Run, read_images, read_predictions
 
 
 def corrected(run: Run) -> dict[str, Any] | None:
@@ -23,11 +22,11 @@ def corrected(run: Run) -> dict[str, Any] | None:
 def image_of(run: Run, content: str) -> dict[str, Any] | None:
     """What a run noted of an image, found by its content's hash; None where it knows no such image."""
     try:
-        images = json.loads((run.path / IMAGES_FILE).read_text(encoding="utf-8"))
+        images = read_images(run.path)
         found = next((each for each in images if content and each.get("content") == content), None)
         if found is None:  # runs of earlier versions noted the places of held-out images alone
             held_out = read_predictions(run.path)["images"]
             found = next((each for each in held_out if each.get("content") == content), None)
-    except (OSError, ValueError, AttributeError, RunError):
+    except RunError:
         return None
     return found

@@ -1,0 +1,130 @@
+"""SQLite files in the home folder: opened in one way, set aside where damaged, waited for not too long."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from headstart.errors import printable
+from headstart.places import make
+
+WAIT_SECONDS = 15.0
+"""How long is waited for another process that writes, in all: a person wants a word within half a minute."""
+
+_SWITCH_PAUSE = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+def connect(
+    path: Path, *, schema: str, wait: float = WAIT_SECONDS, durable: bool = True, threads: bool = False
+) -> sqlite3.Connection:
+    """Open a store, and make it where it is missing. Transactions are begun and ended by the caller.
+
+    Args:
+        path: the file; its folder is made too.
+        schema: statements that make what is missing.
+        wait: seconds for which a statement waits for another process.
+        durable: whether what is committed survives a power cut.
+        threads: whether several threads share the connection, one at a time.
+
+    Raises:
+        sqlite3.Error, OSError: see `reason`.
+    """
+    make(path.parent)
+    database = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=not threads)
+    try:
+        # A damaged text is one damaged row, and no failure of all others.
+        database.text_factory = lambda data: data.decode("utf-8", "replace")
+        _use_wal(database, until=time.monotonic() + wait)
+        database.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+        for statement in schema.split(";"):
+            database.execute(statement)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _use_wal(database: sqlite3.Connection, *, until: float) -> None:
+    """Readers need not wait for writers then. Switching itself does not wait for others that switch too."""
+    while True:
+        try:
+            database.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= until:
+                raise
+            time.sleep(_SWITCH_PAUSE)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that the file is no sound database."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether another process was waited for in vain; a disk without locks looks the same."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of the number is detail
+
+
+def reason(error: Exception) -> str:
+    """What went wrong and what helps, for a line of text."""
+    if is_busy(error):
+        return (
+            "another process keeps it locked, or its disk knows no locks; end that process, or set "
+            "HEADSTART_HOME to a folder on a local disk"
+        )
+    if _code(error) == sqlite3.SQLITE_FULL:
+        return "the disk is full; make room"
+    if _code(error) == sqlite3.SQLITE_ERROR:
+        return f"{error}, so it is of another version; move the file away"
+    if is_damage(error):
+        return f"{error}; move the file away"
+    return f"{getattr(error, 'strerror', None) or error}; set HEADSTART_HOME to a folder of yours"
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a file that is there can be read from beginning to end; True while somebody writes it."""
+    database = None
+    try:
+        database = sqlite3.connect(path, timeout=1.0)
+        return bool(database.execute("pragma quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.Error as error:
+        return not is_damage(error)
+    finally:
+        if database is not None:
+            database.close()
+
+
+def set_aside(path: Path, *, lost: str) -> Path | None:
+    """Give a damaged store another name, so that a new one can be made, and say so in the log.
+
+    Args:
+        path: the file.
+        lost: what follows of it, as the end of a sentence.
+
+    Returns:
+        Its new name; None where another process has done it already.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    if not path.exists() or is_sound(path):
+        return None
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    path.rename(aside)
+    for ending in ("-wal", "-shm"):  # they belong to it; left behind they would damage the new one
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
+    _log.warning("%s is damaged and was set aside as %s; %s", printable(path), printable(aside.name), lost)
+    return aside

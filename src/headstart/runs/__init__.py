@@ -1,0 +1,64 @@
+"""Runs: what was trained or measured, how, with what result, and where it lies.
+
+A run's folder is the truth (`run.json` inside it); the runs store is an index over all folders, in SQLite,
+safe under concurrent writers, so that a run is found by its id from any directory.
+"""
+
+from headstart.runs.folders import check_place, new_folder, sweep
+from headstart.runs.images import (
+    IMAGES_FILE,
+    PREDICTIONS_FILE,
+    SKIPPED_FILE,
+    answer,
+    fingerprint,
+    read_images,
+    read_predictions,
+    read_skipped,
+    with_stamps,
+    write_images,
+    write_predictions,
+)
+from headstart.runs.index import Rebuilt, RunStore
+from headstart.runs.record import (
+    CLASSIFIER_FILE,
+    RUN_FILE,
+    Run,
+    RunConfig,
+    UnreadableRun,
+    look_at,
+    new_id,
+    read_run,
+    seconds_since,
+    software,
+    timestamp,
+)
+
+__all__ = [
+    "CLASSIFIER_FILE",
+    "IMAGES_FILE",
+    "PREDICTIONS_FILE",
+    "RUN_FILE",
+    "SKIPPED_FILE",
+    "Rebuilt",
+    "Run",
+    "RunConfig",
+    "RunStore",
+    "UnreadableRun",
+    "answer",
+    "check_place",
+    "fingerprint",
+    "look_at",
+    "new_folder",
+    "new_id",
+    "read_images",
+    "read_predictions",
+    "read_run",
+    "read_skipped",
+    "seconds_since",
+    "software",
+    "sweep",
+    "timestamp",
+    "with_stamps",
+    "write_images",
+    "write_predictions",
+]

@@ -1,0 +1,155 @@
+"""What a run's folder says of its images: what was predicted of each, where each lies, what was left out."""
+
+import hashlib
+import heapq
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from headstart.errors import RunError, printable
+from headstart.files import MEBI, Unreadable, read_json, write_whole
+from headstart.typed import Check, Mistyped, checker
+
+PREDICTIONS_FILE = "predictions.json"
+IMAGES_FILE = "images.json"
+SKIPPED_FILE = "skipped.json"
+
+_LARGEST = 1024 * MEBI
+"""Bytes of a list of all images: 300 for each of a few millions."""
+
+
+class _Image(TypedDict):
+    path: str
+    label: str
+    split: str | None
+    content: NotRequired[str]
+    file: NotRequired[str]
+    member: NotRequired[str]
+    size: NotRequired[int | None]
+    modified: NotRequired[int | None]
+
+
+class _Answer(_Image):
+    predicted: str
+    probability: float
+    top: NotRequired[list[tuple[str, float]]]
+
+
+class _Predictions(TypedDict):
+    split: str
+    images: list[_Answer]
+
+
+class _Skipped(TypedDict):
+    path: str
+    reason: str
+
+
+_IMAGES, _PREDICTIONS, _SKIPPED = checker(list[_Image]), checker(_Predictions), checker(list[_Skipped])
+
+
+def read_predictions(folder: Path) -> dict[str, Any]:
+    """What the run in ``folder`` said of each held-out image.
+
+    Returns:
+        ``split``: the fingerprint of the split, hex; ``images``: one entry per validation and test image with
+        ``path``, ``content`` (hash, hex), ``split``, ``label``, ``predicted``, ``probability``, ``top`` and,
+        where the image lies in a file, ``file`` (and ``member`` of a zip).
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    found = _read(folder, PREDICTIONS_FILE, _PREDICTIONS)
+    return {"split": found["split"], "images": found["images"]}
+
+
+def read_images(folder: Path, *, name: str = IMAGES_FILE) -> list[dict[str, Any]]:
+    """Every image of the run in ``folder``, as `write_images` wrote it.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    found: list[dict[str, Any]] = _read(folder, name, _IMAGES)
+    return found
+
+
+def read_skipped(folder: Path) -> list[dict[str, str]]:
+    """``path`` and ``reason`` of each file that was left out; none where that cannot be read."""
+    try:
+        found: list[dict[str, str]] = _read(folder, SKIPPED_FILE, _SKIPPED)
+    except RunError:
+        return []
+    return found
+
+
+def _read(folder: Path, name: str, check: Check) -> Any:
+    file = folder / name
+    try:
+        return check(read_json(file, limit=_LARGEST, below=folder))
+    except (Unreadable, Mistyped) as error:
+        if not file.is_symlink() and not file.exists():
+            raise RunError(f"{printable(folder)} has no {name}; fit again to have one") from None
+        raise RunError(
+            f"{printable(file)} is damaged ({printable(str(error))}); fit again or restore the folder"
+        ) from None
+
+
+_TOP = 3
+"""Labels kept for each image: the one called, and the two that it was nearly called."""
+
+
+def answer(probabilities: Sequence[float], classes: Sequence[str]) -> dict[str, Any]:
+    """What was said of an image, as `predictions.json` has it beside what `dataset.describe` says."""
+    best = heapq.nlargest(_TOP, range(len(classes)), key=probabilities.__getitem__)
+    top = [[classes[i], round(probabilities[i], 5)] for i in best]
+    return {"predicted": top[0][0], "probability": top[0][1], "top": top}
+
+
+def write_predictions(folder: Path, images: Sequence[Mapping[str, Any]], *, split: str) -> None:
+    """Write what `read_predictions` reads.
+
+    In ASCII, like all of these files (`json.dumps` escapes the rest): the name of a file that is no UTF-8
+    must come back as it was, and a folder reads the same under every locale.
+    """
+    write_whole(folder / PREDICTIONS_FILE, json.dumps({"split": split, "images": images}))
+
+
+def write_images(
+    folder: Path, images: Sequence[Mapping[str, Any]], *, skipped: Iterable[tuple[str, str]]
+) -> None:
+    """What a report or a person may want later: every image, its side and its place; the files left out.
+
+    Args:
+        folder: of the run.
+        images: each as `dataset.describe` says it.
+        skipped: name and reason of each file that was left out.
+    """
+    write_whole(folder / IMAGES_FILE, json.dumps(with_stamps(images)))
+    left_out = [{"path": name, "reason": reason} for name, reason in skipped]
+    write_whole(folder / SKIPPED_FILE, json.dumps(left_out, indent=1))
+
+
+def with_stamps(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same with the size and the time of change of each one's file, by which a change is noticed."""
+    stamps: dict[str, dict[str, int]] = {}
+    for image in images:
+        file = str(image.get("file", ""))
+        if file and file not in stamps:
+            try:
+                found = os.stat(file)
+                stamps[file] = {"size": found.st_size, "modified": found.st_mtime_ns}
+            except OSError:
+                stamps[file] = {}
+    return [{**image, **stamps.get(str(image.get("file", "")), {})} for image in images]
+
+
+def fingerprint(images: Iterable[tuple[bytes | None, str | None, str]]) -> str:
+    """Hex digits that change with any image's content, side or label: results on it can be compared.
+
+    Args:
+        images: content hash (None where it could not be read), side and label of each.
+    """
+    lines = [f"{content.hex()} {split} {label}" for content, split, label in images if content is not None]
+    return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=12).hexdigest()

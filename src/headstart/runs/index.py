@@ -1,0 +1,304 @@
+"""The index of all runs, in SQLite: finds a run by its id, and is made again from the folders."""
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from headstart import databases
+from headstart.errors import RunError, printable
+from headstart.files import MEBI, Unreadable, parse_json, read_regular
+from headstart.places import home_folder
+from headstart.runs.record import RUN_FILE, Run, UnreadableRun, look_at, read_run
+from headstart.typed import Mistyped
+
+_SCHEMA = """
+create table if not exists runs (
+    id text primary key, path text not null, created text not null, body text not null
+)
+"""
+
+_LEVELS = 3
+"""Folders below a given one in which runs are looked for."""
+
+_MOST_FOLDERS = 100_000
+"""Folders that are looked into; whoever gives a whole disk is not kept waiting for ever."""
+
+_LARGEST_DAMAGED = 1024 * MEBI
+"""Bytes of a damaged index that are searched for folders."""
+
+_PLACE = re.compile(rb'"path": ("(?:[^"\\]|\\.){1,8192}")')
+"""Where a record says that it lies."""
+
+Listed = Run | UnreadableRun
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What an index was made of: runs that were read, that could not be, and how many are gone."""
+
+    runs: tuple[Run, ...]
+    unreadable: tuple[UnreadableRun, ...] = ()
+    gone: int = 0
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The index of all runs, in ``home/runs.sqlite``. The folders are the truth: it may be made again."""
+
+    home: Path = field(default_factory=home_folder)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.home / "runs.sqlite"
+
+    def add(self, run: Run) -> None:
+        """Enter a run; entering it again replaces the entry.
+
+        Raises:
+            RunError: the index cannot be written; the run's folder is complete all the same.
+        """
+        self._use(lambda database: _enter(database, [run]), writes=True)
+
+    def select(self, *, contains: str = "", limit: int | None = None) -> list[Run]:
+        """Runs that can be read, the newest first; ``contains`` must be somewhere in a run's record."""
+        return [each for each in self.entries(contains=contains, limit=limit) if isinstance(each, Run)]
+
+    def entries(self, *, contains: str = "", limit: int | None = None, after: int = 0) -> list[Listed]:
+        """The same with those that cannot be read, ``after`` so many."""
+        sought = json.dumps(contains)[1:-1]  # as the record writes it
+        for special in "!%_":  # those of LIKE stand for themselves
+            sought = sought.replace(special, f"!{special}")
+        return self._entries(
+            "WHERE body LIKE ? ESCAPE '!' ORDER BY created DESC, id DESC LIMIT ? OFFSET ?",
+            (f"%{sought}%", -1 if limit is None else limit, after),
+        )
+
+    def get(self, identity: str) -> Listed | None:
+        """The run of this id."""
+        found = self._entries("WHERE id = ?", (identity,))
+        return found[0] if found else None
+
+    def find(self, name: str | Path) -> Run:
+        """A run by its folder, its id, or the beginning of an id that is unique.
+
+        Raises:
+            RunError: there is none, several begin so, its folder is gone, or its record cannot be read.
+        """
+        folder = Path(name)
+        if folder.is_dir():
+            return read_run(folder)
+        text = str(name)
+        matches = self._entries("WHERE substr(id, 1, ?) = ?", (len(text), text))
+        # Of a damaged row the id itself may be what is damaged; the folder knows better.
+        matches = matches or [
+            run for run in (*self.entries(), *self.beside(Path("runs"))) if run.id.startswith(text)
+        ]
+        exact = [run for run in matches if run.id == text]
+        if len(exact or matches) > 1:
+            raise RunError(f"{name} begins {len(matches)} runs; give more of the id (headstart runs)")
+        if not matches:
+            raise RunError(
+                f"no run {printable(name)}: neither a folder nor an id; headstart runs lists the runs"
+            )
+        run = (exact or matches)[0]
+        if not run.path.exists():
+            raise RunError(f"run {run.id} was in {run.path}, which is gone; fit again or give its new folder")
+        return read_run(run.path)
+
+    def beside(self, folder: Path, look: Callable[[Path], Listed] = look_at) -> list[Listed]:
+        """Runs directly in a folder that the index does not know: copied, unpacked, or never entered.
+
+        Args:
+            folder: need not be there.
+            look: reads one.
+        """
+        places = [place for place in _runs_in(folder, levels=1) if place != folder.absolute()]
+        if not places:
+            return []
+        rows: list[tuple[Any]] = (
+            self._use(lambda database: database.execute("SELECT path FROM runs").fetchall())
+            if self.path.exists()
+            else []
+        )
+        known = {os.fsencode(path) for (path,) in rows}
+        return [look(place) for place in places if os.fsencode(place) not in known]
+
+    def rebuild(self, folders: Iterable[Path] = ()) -> Rebuilt:
+        """Make the index again from the folders: those that it knows, and what lies in those that are given.
+
+        A run whose folder is gone (a disk that is not there, perhaps) stays listed while its row can be read.
+
+        Raises:
+            RunError: the index cannot be written.
+        """
+        known = self._entries("", ()) if self.path.exists() else []
+        gone = [each for each in known if isinstance(each, Run) and not each.path.is_dir()]
+        places = {each.path for each in known} | {each for folder in folders for each in _runs_in(folder)}
+        looked = [look_at(place) for place in sorted(places) if place.is_dir()]
+        runs = [each for each in looked if isinstance(each, Run)]
+
+        def write(database: sqlite3.Connection) -> None:
+            database.execute("DELETE FROM runs")
+            _enter(database, [*gone, *runs])
+
+        self._use(write, writes=True)
+        return Rebuilt(
+            tuple(runs), tuple(each for each in looked if isinstance(each, UnreadableRun)), len(gone)
+        )
+
+    # The file
+
+    def _entries(self, where: str, values: Sequence[Any]) -> list[Listed]:
+        if not self.path.exists():
+            return []
+        query = f"SELECT rowid, id, path, created, body FROM runs {where}"
+        rows: list[Sequence[Any]] = self._use(lambda database: database.execute(query, values).fetchall())
+        read = [(row[0], _entry(row[1:])) for row in rows]
+        mended = [(row, entry) for row, entry in read if isinstance(entry, _Mended)]
+        if mended:
+            self._mend(mended)
+        return [each.run if isinstance(each, _Mended) else each for _, each in read]
+
+    def _mend(self, mended: "Sequence[tuple[int, _Mended]]") -> None:
+        """Replace damaged rows by what their folders say; a read-only home can do without."""
+
+        def write(database: sqlite3.Connection) -> None:
+            database.executemany("DELETE FROM runs WHERE rowid = ?", [(row,) for row, _ in mended])
+            _enter(database, [each.run for _, each in mended])
+
+        try:
+            self._use(write, writes=True)
+        except RunError:
+            return
+
+    def _use(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
+        """Do something in one transaction; a damaged index is first made again from the folders."""
+        try:
+            try:
+                return self._transaction(work, writes=writes)
+            except sqlite3.DatabaseError as error:
+                if not databases.is_damage(error):
+                    raise
+                self._replace()
+                return self._transaction(work, writes=writes)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(f"runs store {printable(self.path)}: {databases.reason(error)}") from error
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool) -> _T:
+        with closing(databases.connect(self.path, schema=_SCHEMA)) as database:
+            database.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            try:
+                found = work(database)
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+        return found
+
+    def _replace(self) -> None:
+        """Set a damaged index aside and make another of the folders that can still be read in it."""
+        aside = databases.set_aside(
+            self.path,
+            lost="another is made of the folders that it named; "
+            "headstart runs --rebuild FOLDER… adds what lies elsewhere",
+        )
+        if aside is None:
+            return
+        places = {*_named_in(aside), *_runs_in(Path("runs"))}
+        found = [each for each in map(look_at, sorted(places)) if isinstance(each, Run)]
+
+        self._transaction(lambda database: _enter(database, found), writes=True)
+
+
+def _enter(database: sqlite3.Connection, runs: Iterable[Run]) -> None:
+    rows = (
+        # A path need not be text.
+        (run.id, os.fsencode(run.path.absolute()), run.created, json.dumps(run.to_dict(), default=str))
+        for run in runs
+    )
+    database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", rows)
+
+
+@dataclass(frozen=True)
+class _Mended:
+    """What a folder says where its row is damaged."""
+
+    run: Run
+
+
+def _entry(row: Sequence[Any]) -> "Listed | _Mended":
+    """A row's run; where the row is damaged, what its folder says."""
+    identity, path, created, body = (
+        each.decode("utf-8", "replace") if isinstance(each, bytes) and number != 1 else each
+        for number, each in enumerate(row)
+    )
+    place = Path(os.fsdecode(path if isinstance(path, bytes) else str(path).encode("utf-8", "replace")))
+    try:
+        record = parse_json(body)
+        run = Run.from_dict(record, path=place)
+        same_place = record.get("path") == str(place) or place.is_dir()
+        if run.id == identity and run.created == created and same_place:
+            return run
+        reason = "its row in the index is damaged"
+    except (Unreadable, Mistyped, AttributeError, TypeError) as error:
+        reason = f"its row in the index is damaged or of another version: {printable(str(error))}"
+    for folder in (place, *_named_in_text(str(body).encode("utf-8", "replace"))):
+        found = look_at(folder)
+        if isinstance(found, Run):
+            return _Mended(found)
+    return UnreadableRun(printable(str(identity)), place, printable(str(created)), reason)
+
+
+def _named_in(file: Path) -> set[Path]:
+    """The runs' folders that a damaged index names, wherever in its bytes."""
+    found: set[Path] = set()
+    for each in (file, file.with_name(f"{file.name}-wal")):
+        try:
+            found |= set(_named_in_text(read_regular(each, limit=_LARGEST_DAMAGED)))
+        except Unreadable:
+            continue
+    return {place for place in found if (place / RUN_FILE).is_file()}
+
+
+def _named_in_text(data: bytes) -> Iterator[Path]:
+    for text in set(_PLACE.findall(data)):
+        try:
+            place = parse_json(text)
+        except Unreadable:
+            continue
+        if isinstance(place, str) and os.path.isabs(place) and "\0" not in place:
+            yield Path(place)
+
+
+def _runs_in(folder: Path, *, levels: int = _LEVELS) -> list[Path]:
+    """The runs' folders in a folder, or itself; hidden ones are drafts."""
+    found: list[Path] = []
+    layer, seen = [folder.absolute()], 0
+    for _ in range(levels + 1):
+        below: list[Path] = []
+        for place in layer:
+            if os.path.lexists(place / RUN_FILE):
+                found.append(place)
+                continue
+            try:
+                with os.scandir(place) as entries:
+                    inner = [
+                        Path(each.path)
+                        for each in entries
+                        if not each.name.startswith(".") and each.is_dir(follow_symlinks=False)
+                    ]
+            except OSError:
+                continue
+            seen += len(inner)
+            below += inner if seen <= _MOST_FOLDERS else []
+        layer = below
+    return found

@@ -1,0 +1,313 @@
+"""The record of a run, `run.json` in its folder. It may be anybody's: size, depth and types are checked."""
+
+import secrets
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from headstart import __version__
+from headstart.errors import RunError, printable
+from headstart.files import MEBI, Unreadable, read_json
+from headstart.typed import Mistyped, checker
+
+RUN_FILE = "run.json"
+CLASSIFIER_FILE = "classifier.json"
+
+_LARGEST = 64 * MEBI
+"""Bytes of a record: two confusion matrices of 2,000 classes."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's result, so that it can be repeated."""
+
+    data: str  # where the labelled images came from
+    backbone: str  # name or path, as asked for
+    size: int  # pixels a side that the backbone sees
+    depth: int  # frozen stages, counted from the input
+    stages: int  # how many the backbone has; depth == stages means "all"; 0 where nobody knows
+    head: str  # "ridge" or "softmax"
+    taps: tuple[str, ...] | None  # what the head reads; None is the last vector alone
+    views: tuple[str, ...]  # renderings of each training image
+    pretrained: bool  # False for `--scratch`
+    architecture: str | None  # for weights files that do not say
+    runtime: str  # "openvino" or "torch"
+    precision: str  # "bf16" or "f32"
+    epochs: int | None  # of the softmax head or the tail; None for ridge alone
+    batch_size: int
+    learning_rate: float | None  # None: the default of what is trained
+    class_weights: str | None  # "balanced" or None
+    validation: float  # share of each class held out to choose on, where the data does not say
+    test: float  # share of each class read once, at the end
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
+        """The inverse of `to_dict`; unknown keys of later versions are left aside.
+
+        Raises:
+            Mistyped: a field is missing, or is not what it should be.
+        """
+        checked = _CONFIG(data)
+        return cls(**{each.name: checked[each.name] for each in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its config, history, evaluation and cost. Seconds are wall-clock.
+
+    Where ``trained`` is False it is an evaluation alone, of a classifier that was trained elsewhere: all its
+    images are test images, it has no history and nothing was predicted.
+
+    ``evaluation`` maps a split's name to `metrics.Evaluation.to_dict()`; ``accuracy`` to the share that is
+    right, None where a split is empty.
+    """
+
+    id: str
+    path: Path
+    created: str
+    config: RunConfig
+    classes: tuple[str, ...]
+    images: Mapping[str, int]
+    accuracy: Mapping[str, float | None]
+    macro_f1: float | None
+    evaluation: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    cache: Mapping[str, int]
+    history: tuple[Mapping[str, Any], ...] = ()
+    head_fit: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # penalty, leave-one-out accuracy, choice of taps
+    data: Mapping[str, Any] = field(default_factory=dict)  # the DataReport
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    predicted_seconds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # low, median, high of the whole command, set before the work; empty in runs of earlier versions
+    predicted_phases: Mapping[str, float] = field(default_factory=dict)  # of the median, what was to come
+    trained: bool = True
+    source: str | None = None  # folder, table or zip of the images; None for arrays and in earlier versions
+    corrections: str | None = None  # file of the labels that lay over the images' own
+    whole: bool = (
+        True  # False: less was done than predicted, as time ran out or a killed training was resumed
+    )
+    machine: str = ""  # which one trained it, in hex digits; empty in runs of earlier versions
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `headstart fit --json` prints and `run.json` holds."""
+        known = "all" if self.config.depth == self.config.stages else self.config.depth
+        depth = known if self.config.stages else None
+        summary = {
+            "run": self.id,
+            "path": str(self.path),
+            "backbone": self.config.backbone,
+            "depth": depth,
+            "head": self.config.head,
+        }
+        return (
+            summary
+            | {f.name: getattr(self, f.name) for f in fields(self)}
+            | {
+                "path": str(self.path),
+                "config": self.config.to_dict(),
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, path: Path) -> "Run":
+        """The inverse of `to_dict`; ``path`` is where the folder lies now.
+
+        Raises:
+            Mistyped: a field is missing, or is not what it should be.
+        """
+        checked = _RECORD(data)
+        known = {each.name: checked[each.name] for each in fields(cls) if each.name in checked}
+        return cls(**{**known, "path": path, "config": RunConfig.from_dict(checked["config"])})
+
+
+@dataclass(frozen=True)
+class UnreadableRun:
+    """A run that cannot be read: shown with its reason, so that it costs no other run anything.
+
+    Attributes:
+        id: as the index knows it; else the folder's name.
+        path: where it lies.
+        created: ISO 8601, as far as that is known; else empty.
+        reason: one line.
+    """
+
+    id: str
+    path: Path
+    created: str
+    reason: str
+
+
+class _Score(TypedDict):
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class _Evaluation(TypedDict):
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    macro_f1: float
+    calibration_error: float
+    log_loss: float
+    confusion: list[list[int]]
+    per_class: list[_Score]
+
+
+class _File(TypedDict):
+    name: str
+
+
+class _Group(TypedDict):
+    files: NotRequired[list[_File]]
+
+
+class _Report(TypedDict, total=False):
+    contradictions: list[_Group]
+    leaks: list[_Group]
+    exact_duplicates: list[_Group]
+    near_duplicates: list[_Group]
+    odd_sizes: list[_File]
+    skipped: list[_File]
+    imbalance: float | None
+
+
+class _HeadFit(TypedDict, total=False):
+    loo_accuracy: float | None
+    retrained_from: str
+
+
+class _Seconds(TypedDict):
+    total: float
+
+
+class _Epoch(TypedDict):
+    epoch: int
+
+
+class _Config(TypedDict):
+    data: str
+    backbone: str
+    size: int
+    depth: int
+    stages: int
+    head: str
+    taps: tuple[str, ...] | None
+    views: tuple[str, ...]
+    pretrained: bool
+    architecture: str | None
+    runtime: str
+    precision: str
+    epochs: int | None
+    batch_size: int
+    learning_rate: float | None
+    class_weights: str | None
+    validation: float
+    test: float
+    seed: int
+
+
+class _Record(TypedDict):
+    """What others can rely on of a record; runs of earlier versions lack some of it."""
+
+    id: str
+    created: str
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    images: Mapping[str, int]
+    accuracy: Mapping[str, float | None]
+    macro_f1: float | None
+    evaluation: Mapping[str, _Evaluation]
+    seconds: _Seconds
+    cache: Mapping[str, int]
+    history: NotRequired[tuple[_Epoch, ...]]
+    head_fit: NotRequired[_HeadFit]
+    data: NotRequired[_Report]
+    notes: NotRequired[tuple[str, ...]]
+    versions: NotRequired[Mapping[str, str]]
+    predicted_seconds: NotRequired[Mapping[str, float]]
+    predicted_phases: NotRequired[Mapping[str, float]]
+    trained: NotRequired[bool]
+    source: NotRequired[str | None]
+    corrections: NotRequired[str | None]
+    whole: NotRequired[bool]
+    machine: NotRequired[str]
+
+
+_CONFIG, _RECORD = checker(_Config), checker(_Record)
+
+
+def new_id(backbone: str) -> str:
+    """An id that sorts by time, says what it is, and is unique."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{Path(backbone).stem[:24]}-{secrets.token_hex(2)}"
+
+
+def timestamp() -> str:
+    """Now, in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_run(folder: Path) -> Run:
+    """The run that lies in ``folder``.
+
+    Raises:
+        RunError: the folder has no readable `run.json`.
+    """
+    file, shown = folder / RUN_FILE, printable(folder)
+    try:
+        return Run.from_dict(read_json(file, limit=_LARGEST, below=folder), path=folder)
+    except Unreadable as error:
+        if file.is_symlink() or file.exists():
+            raise RunError(f"{shown}/{RUN_FILE} cannot be read: {error}; restore the folder") from None
+        if (folder / CLASSIFIER_FILE).exists():
+            raise RunError(
+                f"{shown} has a classifier and no record of a run; to have one, measure it on labelled "
+                f"images: headstart evaluate {shlex.quote(str(folder))} DATA --record"
+            ) from None
+        raise RunError(f"{shown} is no run: it has no {RUN_FILE}; headstart runs lists the runs") from None
+    except Mistyped as error:
+        raise RunError(
+            f"{shown}/{RUN_FILE} is damaged or of another version: {printable(str(error))}; "
+            "fit again or restore the folder"
+        ) from None
+
+
+def look_at(folder: Path) -> Run | UnreadableRun:
+    """The run that lies in ``folder``, or why it cannot be read."""
+    try:
+        return read_run(folder)
+    except (RunError, OSError) as error:
+        return UnreadableRun(folder.name, folder, "", printable(str(error)))
+
+
+def software() -> dict[str, str]:
+    """The versions of what decides a run's numbers."""
+    import platform
+    from importlib.metadata import version
+
+    return {
+        "headstart": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "openvino", "pillow")},
+    }
+
+
+def seconds_since(start: float) -> float:
+    """Wall-clock seconds since ``start`` (of `time.perf_counter`), to the millisecond."""
+    return round(time.perf_counter() - start, 3)
