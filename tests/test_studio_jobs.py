@@ -134,7 +134,7 @@ def test_a_training_stops_when_asked_and_goes_on_from_the_cache(
         while not world.studio.job(answer.url.path[6:]).over and time.monotonic() < end:
             time.sleep(0.02)
     assert told and world.studio.job(answer.url.path[6:]).state == "stopped"
-    assert world.studio.runs() == [] and "Continue" in world.browser.get(answer.url.path).text
+    assert world.studio.runs.page()[0] == [] and "Continue" in world.browser.get(answer.url.path).text
     again = world.post(f"{answer.url.path}/continue")
     run = world.studio.run(world.wait(again.url.path).result["run"])
     assert run.cache["hits"] > 0

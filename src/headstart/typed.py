@@ -52,7 +52,7 @@ _NAMES: dict[Any, str] = {
 
 @cache
 def checker(hint: Any) -> Check:
-    """A function that gives a value of that type, lists as tuples where declared, or Mistyped.
+    """A function that gives a value of that type, or raises Mistyped; lists become `tuple[X, ...]`.
 
     Known are text, chosen text, truth, whole and finite numbers, None, unions, tuples, lists, mappings by
     text, and `typing.TypedDict`, of which other keys than the declared ones may be there.
@@ -113,9 +113,8 @@ def _row(checks: tuple[Check, ...]) -> Check:
     def check(value: Any) -> Any:
         if not isinstance(value, list | tuple) or len(value) != len(checks):
             raise Mistyped(f"a list of {len(checks)}", value)
-        return tuple(
-            _at(f"entry {n}", each, v) for n, (each, v) in enumerate(zip(checks, value, strict=True), 1)
-        )
+        found = [_at(f"entry {n}", each, v) for n, (each, v) in enumerate(zip(checks, value, strict=True), 1)]
+        return found if isinstance(value, list) else tuple(found)
 
     return check
 

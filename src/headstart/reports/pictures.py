@@ -62,8 +62,8 @@ def _read(image: Mapping[str, Any]) -> bytes | None:
         if "member" in image:
             with zipfile.ZipFile(image["file"]) as archive:
                 return archive.read(image["member"])
-        return Path(image["file"]).read_bytes()
-    except (OSError, KeyError, zipfile.BadZipFile):
+        return read_regular(image["file"], limit=MAX_FILE_BYTES)
+    except (Unreadable, OSError, KeyError, zipfile.BadZipFile):
         return None
 
 

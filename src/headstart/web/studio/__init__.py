@@ -6,6 +6,7 @@
     collections data sets that were opened: what they are called and where they lie
     uploads     photographs and zips that a browser sent
     work        what a job does: checking, planning, training, comparing, exporting
+    listing     the runs that are shown, a page at a time
     servings    classifiers that serve predictions, in processes of their own
     pictures    small pictures for pages, made anew
     pages       templates and the words in them

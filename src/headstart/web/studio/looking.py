@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from headstart.errors import DatasetError, printable
+from headstart.errors import DatasetError, RunError, printable
 from headstart.web.studio import pictures
 from headstart.web.studio.pages import page
 from headstart.web.studio.start import look
@@ -67,11 +68,15 @@ def picture(studio: StudioOf, identity: str, name: str, side: int = 256) -> Resp
 def runs_on(studio: Studio, identity: str, name: str) -> list[Any]:
     """Runs on this data set: those started here, and those of the terminal on data of that name."""
     started = {
-        job.result.get("run")
+        str(job.result["run"])
         for job in studio.work.history("fit", learner="studio")
-        if job.body.get("data") == identity
+        if job.body.get("data") == identity and "run" in job.result
     }
-    return [run for run in studio.runs() if run.id in started or run.config.data == name]
+    found = {run.id: run for run in studio.runs.on(name)}
+    for run in started - found.keys():
+        with suppress(HTTPException, RunError):
+            found[run] = studio.run(run)
+    return sorted(found.values(), key=lambda run: (run.created, run.id), reverse=True)
 
 
 def findings(report: dict[str, Any]) -> list[dict[str, Any]]:

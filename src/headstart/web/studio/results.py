@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import HTMLResponse, Response
 
-from headstart.comparisons import Comparison, compare_runs, find_comparison, summaries
+from headstart.comparisons import Comparison, compare_runs, summaries
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
 from headstart.runs import Run, read_predictions
@@ -28,11 +28,23 @@ _REPORT_POLICY = (
 
 MOST_COMPARED = 12
 
+_MOST_PAGES = 1_000_000
+
 
 @router.get("/runs")
-def runs_page(request: Request, studio: StudioOf) -> Response:
-    """Every run on this machine, wherever it was started, and every comparison."""
-    return page(request, "runs.html", runs=studio.runs(), comparisons=studio.comparisons())
+def runs_page(request: Request, studio: StudioOf, number: int = 1, find: str = "") -> Response:
+    """Every run on this machine, wherever it was started, a page at a time; and the newest comparisons."""
+    number = min(max(number, 1), _MOST_PAGES)
+    runs, more = studio.runs.page(number - 1, contains=find)
+    return page(
+        request,
+        "runs.html",
+        runs=runs,
+        number=number,
+        more=more,
+        find=find,
+        comparisons=studio.comparisons() if number == 1 and not find else [],
+    )
 
 
 @router.get("/runs/{identity}")
@@ -115,20 +127,14 @@ def compared_file(studio: StudioOf, run: Annotated[list[str] | None, Query()] = 
 @router.get("/comparisons/{identity}")
 def comparison_page(request: Request, studio: StudioOf, identity: str) -> Response:
     """A saved comparison."""
-    comparison = _saved(studio, identity)
+    comparison = studio.comparison(identity)
     return _comparison_page(request, comparison, frame=f"/comparisons/{comparison.id}/report.html")
 
 
 @router.get("/comparisons/{identity}/report.html")
 def comparison_file(studio: StudioOf, identity: str) -> Response:
     """Its report, in a sandbox."""
-    return _rendered(studio, _saved(studio, identity))
-
-
-def _saved(studio: Studio, identity: str) -> Comparison:
-    if not any(each.id == identity for each in studio.comparisons()):
-        raise HTTPException(404, "There is no such comparison.")
-    return find_comparison(identity)
+    return _rendered(studio, studio.comparison(identity))
 
 
 def _comparison_page(request: Request, comparison: Comparison, *, frame: str) -> Response:

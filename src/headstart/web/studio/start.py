@@ -25,7 +25,7 @@ _RUNS_SHOWN = 6
 @router.get("/")
 def first_page(request: Request, studio: StudioOf) -> Response:
     """What is under way, what there is, and two ways to begin."""
-    runs = studio.runs()
+    runs, more = studio.runs.page(size=_RUNS_SHOWN)
     return page(
         request,
         "start.html",
@@ -35,7 +35,7 @@ def first_page(request: Request, studio: StudioOf) -> Response:
         collections=studio.collections.all(),
         covers={each.id: _cover(studio, each) for each in studio.collections.all()},
         runs=runs[:_RUNS_SHOWN],
-        more=len(runs) > _RUNS_SHOWN,
+        more=more or len(runs) > _RUNS_SHOWN,
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,17 +18,18 @@ from headstart.comparisons import Comparison
 from headstart.errors import RunError
 from headstart.hosts import Names
 from headstart.plans.estimates import Range
-from headstart.runs import RUN_FILE, Run, RunStore, read_run
+from headstart.runs import Run
 from headstart.web.jobs import Job, Jobs
 from headstart.web.site import Tickets
 from headstart.web.studio.collections import Collection, Collections
+from headstart.web.studio.listing import RunList
 from headstart.web.studio.servings import Servings
 
 OWNER = "studio"
 """Whose jobs these are in the queue that the lesson shares."""
 
 _KEPT_ANSWERS = 32
-_RUNS_SHOWN = 200
+_COMPARISONS_SHOWN = 50
 
 
 @dataclass
@@ -130,38 +132,41 @@ class Studio:
             raise HTTPException(404, "There is no such job.")
         return found
 
-    def runs(self) -> list[Run]:
-        """Every run that still lies where it was saved, wherever it was started; the newest first."""
-        found = {run.id: run for run in RunStore().select(limit=_RUNS_SHOWN) if run.path.is_dir()}
-        # The folder is the truth: what was copied or unpacked here is shown although no index knows it.
-        for file in (self.folder / "runs").glob(f"*/{RUN_FILE}"):
-            try:
-                run = read_run(file.parent)
-            except RunError:
-                continue
-            found.setdefault(run.id, run)
-        return sorted(found.values(), key=lambda run: (run.created, run.id), reverse=True)
+    @cached_property
+    def runs(self) -> RunList:
+        """Every run that still lies where it was saved."""
+        return RunList(self.folder / "runs")
 
     def run(self, identity: str) -> Run:
-        """A run by its whole id, or 404."""
-        for run in self.runs():
-            if run.id == identity:
-                return read_run(run.path)
-        raise HTTPException(404, "There is no such run.")
+        """A run by its whole id, or 404; RunError where it cannot be read."""
+        found = self.runs.get(identity)
+        if found is None:
+            raise HTTPException(404, "There is no such run.")
+        return found
 
     def comparisons(self) -> list[Comparison]:
-        """Saved comparisons, the newest first."""
+        """The newest saved comparisons that can be read, the newest first."""
         from headstart.comparisons import find_comparison
 
-        pointers = self.home / "comparisons"
-        names = sorted((each.name for each in pointers.glob("*")), reverse=True) if pointers.is_dir() else []
         found = []
-        for name in names[:50]:
+        for name in self._compared()[:_COMPARISONS_SHOWN]:
             try:
                 found.append(find_comparison(name))
             except (RunError, OSError):
                 continue
         return found
+
+    def comparison(self, identity: str) -> Comparison:
+        """A saved comparison by its whole id, or 404; RunError where it cannot be read."""
+        from headstart.comparisons import find_comparison
+
+        if identity not in self._compared():
+            raise HTTPException(404, "There is no such comparison.")
+        return find_comparison(identity)
+
+    def _compared(self) -> list[str]:
+        pointers = self.home / "comparisons"
+        return sorted((each.name for each in pointers.glob("*")), reverse=True) if pointers.is_dir() else []
 
 
 def studio_of(request: Request) -> Studio:
