@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import write_photos
 from headstart.classifier import load
-from headstart.cli import main
+from headstart.cli import cli
 from headstart.comparisons import compare_runs
 from headstart.curation import corrections_of
 from headstart.curation.images import as_given
@@ -32,7 +32,7 @@ from studio_worlds import World, studio_worlds
 
 RECORDS = ("run.json", "predictions.json", "images.json", "skipped.json", "classifier.json")
 SETTINGS = settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
@@ -107,7 +107,7 @@ def test_a_mutated_run_breaks_no_page_but_its_own_and_that_with_a_sentence(
     (good / "run.json").write_text(json.dumps(record))
     odd = Path(shutil.copytree(whole.path, "runs/odd"))
 
-    @settings(SETTINGS, max_examples=12)
+    @settings(SETTINGS, max_examples=4)
     @given(
         st.sampled_from(RECORDS[:3]).flatmap(
             lambda n: st.tuples(st.just(n), mutations((run / n).read_text()))
@@ -167,9 +167,9 @@ def test_what_is_no_file_at_all_is_one_greyed_row_with_its_reason(world: World, 
             assert 'class="unreadable"' in shown.text and "cannot be read" in shown.text, kind
         assert world.browser.get("/runs/odd").status_code == 400, kind
         for words in (["report", "runs/odd"], ["compare", "runs/odd", "runs/good"]):
-            told = CliRunner().invoke(main, words)
+            told = CliRunner().invoke(cli, words)
             assert told.exit_code != 0 and isinstance(told.exception, HeadstartError), (kind, told)
-        listed = CliRunner().invoke(main, ["runs"])
+        listed = CliRunner().invoke(cli, ["runs"])
         assert listed.exit_code == 0 and "cannot be read" in listed.output and whole.id in listed.output, kind
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import re
+import shutil
 import socket
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from headstart.runs import RunStore, read_predictions, read_run
-from headstart.web.studio import folders, uploads
+from headstart.web.studio import folders, listing, uploads
 from headstart.web.studio.app import ROOMS, largest
 from listening import listening
 from studio_worlds import HOME, World, studio_worlds
@@ -86,6 +88,37 @@ def test_a_run_folder_that_no_index_knows_appears_too(world: World) -> None:
     (world.studio.home / "runs.sqlite").unlink()
     assert RunStore().select() == []
     assert run in world.browser.get("/runs").text
+
+
+def test_every_run_is_found_however_many_there_are(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "PAGE", 3)
+    newest = RunStore().find(world.train(world.open()).rsplit("/", 1)[1])
+    shutil.copytree(newest.path, "kept")
+    for number in range(7):
+        identity, created = f"older-{number}", f"2001-01-0{number + 1}T00:00:00+00:00"
+        folder = Path(shutil.copytree("kept", f"elsewhere/{identity}")).absolute()
+        record = json.loads((folder / "run.json").read_text()) | {"id": identity, "created": created}
+        (folder / "run.json").write_text(json.dumps(record))
+        RunStore().add(read_run(folder))
+    for number, shown in enumerate(
+        (["older-6", "older-5"], ["older-4", "older-3", "older-2"], ["older-1"]), 1
+    ):
+        text = world.browser.get(f"/runs?number={number}").text
+        assert all(f"/runs/{identity}" in text for identity in shown)
+        assert (f"number={number + 1}" in text) == (number < 3)
+    assert world.browser.get("/runs/older-0").status_code == 200
+    assert "older-3" in world.browser.get("/runs?find=older-3").text
+    assert "No run has" in world.browser.get("/runs?find=nothing-like-it").text
+
+
+def test_a_correction_counts_although_the_index_of_runs_cannot_be_written(world: World) -> None:
+    run = world.train(world.open())
+    image = read_predictions(RunStore().find(run.rsplit("/", 1)[1]).path)["images"][0]
+    RunStore().path.unlink()
+    RunStore().path.mkdir()
+    label = next(name for name in ("bars", "discs", "squares") if name != image["label"])
+    answer = world.post(f"{run}/correct", content=image["content"], label=label)
+    assert answer.status_code == 200 and f"is {label} from now on" in answer.text
 
 
 def test_two_runs_are_compared_and_the_better_is_named(world: World) -> None:

@@ -127,7 +127,7 @@ def _many(inner: Check, kind: Any) -> Check:
         found = []
         try:
             for number, each in enumerate(value, 1):  # noqa: B007 (the last one names the place)
-                found.append(inner(each))  # noqa: PERF401
+                found.append(inner(each))
         except Mistyped as error:
             error.place.append(f"entry {number}")
             raise

@@ -29,7 +29,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
             f"run {elsewhere.id} evaluates a classifier that was trained elsewhere: it has no validation "
             "images and no seconds of training to compare; leave it out, its report has its accuracy"
         )
-    predictions = [read_predictions(run.path) for run in runs]
+    predictions = [read_predictions(run.path, classes=run.classes) for run in runs]
     same_split([(run.id, found["split"]) for run, found in zip(runs, predictions, strict=True)])
     order, labels = _validation(runs[0], predictions[0]["images"])
     candidates = _candidates(runs)
@@ -99,7 +99,9 @@ def _trial(
     missing = [path for path in order if path not in said]
     if missing:
         raise RunError(f"run {run.id} says nothing of {missing[0]}, which other runs were measured on")
-    scores = run.evaluation["validation"]
+    scores = run.evaluation.get("validation")
+    if scores is None:
+        raise RunError(f"run {run.id} has no evaluation on validation images; fit again to have one")
     return Trial(
         candidate=candidate,
         seed=run.config.seed,

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,21 +49,16 @@ def _embedded(picture: "Image") -> str:
 def _unchanged(image: Mapping[str, Any]) -> bytes | None:
     """An image's bytes where they are still those that were trained on."""
     from headstart.dataset import content_hash
+    from headstart.errors import ImageError
+    from headstart.sources import source_at
 
-    data = _read(image)
-    return data if data is not None and content_hash(data).hex() == image.get("content") else None
-
-
-def _read(image: Mapping[str, Any]) -> bytes | None:
     if "file" not in image:
         return None
     try:
-        if "member" in image:
-            with zipfile.ZipFile(image["file"]) as archive:
-                return archive.read(image["member"])
-        return read_regular(image["file"], limit=MAX_FILE_BYTES)
-    except (Unreadable, OSError, KeyError, zipfile.BadZipFile):
+        data = bytes(source_at(str(image["file"]), image.get("member")).read())
+    except ImageError:
         return None
+    return data if content_hash(data).hex() == image.get("content") else None
 
 
 class Album:

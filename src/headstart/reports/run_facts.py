@@ -75,9 +75,10 @@ def _phases(run: Run) -> list[dict[str, Any]]:
 
 def _predictions(run: Run) -> tuple[list[dict[str, Any]], str | None]:
     try:
-        return read_predictions(run.path)["images"], None
+        images = read_predictions(run.path, classes=run.classes)["images"]
     except RunError as error:
         return [], f"no pictures and no calibration plot: {printable(str(error))}"
+    return images, None
 
 
 def _score(split: str, found: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import heapq
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -50,8 +50,12 @@ class _Skipped(TypedDict):
 _IMAGES, _PREDICTIONS, _SKIPPED = checker(list[_Image]), checker(_Predictions), checker(list[_Skipped])
 
 
-def read_predictions(folder: Path) -> dict[str, Any]:
+def read_predictions(folder: Path, *, classes: Collection[str] | None = None) -> dict[str, Any]:
     """What the run in ``folder`` said of each held-out image.
+
+    Args:
+        folder: of the run.
+        classes: the run's; where given, no image may have another label.
 
     Returns:
         ``split``: the fingerprint of the split, hex; ``images``: one entry per validation and test image with
@@ -62,6 +66,11 @@ def read_predictions(folder: Path) -> dict[str, Any]:
         RunError: the file is missing or damaged.
     """
     found = _read(folder, PREDICTIONS_FILE, _PREDICTIONS)
+    known = None if classes is None else set(classes)
+    if known and any(not {image["label"], image["predicted"]} <= known for image in found["images"]):
+        raise RunError(
+            f"{printable(folder)}/{PREDICTIONS_FILE} is damaged: it names classes that the run has not"
+        )
     return {"split": found["split"], "images": found["images"]}
 
 

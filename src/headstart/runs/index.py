@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,12 +123,11 @@ class RunStore:
         places = [place for place in _runs_in(folder, levels=1) if place != folder.absolute()]
         if not places:
             return []
-        rows: list[tuple[Any]] = (
-            self._use(lambda database: database.execute("SELECT path FROM runs").fetchall())
-            if self.path.exists()
-            else []
-        )
-        known = {os.fsencode(path) for (path,) in rows}
+        known: set[bytes] = set()
+        with suppress(RunError):  # without an index none of them is known
+            if self.path.exists():
+                paths = self._use(lambda database: database.execute("SELECT path FROM runs").fetchall())
+                known = {os.fsencode(path) for (path,) in paths}
         return [look(place) for place in places if os.fsencode(place) not in known]
 
     def rebuild(self, folders: Iterable[Path] = ()) -> Rebuilt:

@@ -129,6 +129,12 @@ class Run:
             Mistyped: a field is missing, or is not what it should be.
         """
         checked = _RECORD(data)
+        classes = len(checked["classes"])
+        for split, scores in checked["evaluation"].items():
+            if {classes, *map(len, scores["confusion"])} != {len(scores["confusion"])}:
+                raise Mistyped(f"a confusion matrix of the {classes} classes in evaluation, {split}", scores)
+            if len(scores["per_class"]) != classes:
+                raise Mistyped(f"scores of the {classes} classes in evaluation, {split}", scores)
         known = {each.name: checked[each.name] for each in fields(cls) if each.name in checked}
         return cls(**{**known, "path": path, "config": RunConfig.from_dict(checked["config"])})
 
@@ -196,8 +202,12 @@ class _Seconds(TypedDict):
     total: float
 
 
+class _Counts(TypedDict):
+    train: int
+
+
 class _Epoch(TypedDict):
-    epoch: int
+    epoch: float
 
 
 class _Config(TypedDict):
@@ -229,7 +239,7 @@ class _Record(TypedDict):
     created: str
     config: dict[str, Any]
     classes: tuple[str, ...]
-    images: Mapping[str, int]
+    images: _Counts
     accuracy: Mapping[str, float | None]
     macro_f1: float | None
     evaluation: Mapping[str, _Evaluation]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 from headstart.errors import DatasetError, printable
+from headstart.files import Unreadable, open_regular
 from headstart.sources.listing import Listing
 from headstart.sources.names import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, archive_suffix
 from headstart.sources.reading import FileSource, LostSource, Source, ZipSource
@@ -34,10 +36,11 @@ def list_archive(path: Path) -> Listing:
     """
     suffix = archive_suffix(path.name)
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             found = _MAGIC.get(file.read(4))
-    except OSError as error:
-        raise DatasetError(f"{printable(path)}: cannot be read: {error.strerror}") from error
+    except (OSError, Unreadable) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{printable(path)}: cannot be read: {reason}") from error
     if found or suffix in OTHER_ARCHIVES:
         raise DatasetError(
             f"{printable(path)}: {found or suffix} archives are not read here; unpack it and give the folder"
@@ -56,8 +59,8 @@ def source_at(file: str, member: str | None) -> Source:
         members = _OPEN.of(file)
     except DatasetError as error:
         return LostSource(str(error).removeprefix(f"{printable(file)}: "))
-    except OSError as error:
-        return LostSource(f"cannot be read: {error.strerror or error}")
+    except (OSError, ValueError) as error:  # a name may hold what no name can
+        return LostSource(f"cannot be read: {getattr(error, 'strerror', None) or error}")
     return members.find(member) or LostSource(f"is no longer in {printable(Path(file).name)}")
 
 
@@ -92,6 +95,8 @@ class _Open:
 
     def of(self, file: str) -> _Members:
         status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise DatasetError("not a regular file")
         key = (file, status.st_size, status.st_mtime_ns)
         with self._turn:
             members = self._kept.pop(key, None) or _Members(Path(file))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from headstart.errors import RunError
+from headstart.errors import RunError, printable
 from headstart.runs import RUN_FILE, Run, RunStore, UnreadableRun, look_at, read_run
 
 PAGE = 100
@@ -33,13 +34,20 @@ class RunList:
     _kept: OrderedDict[Path, tuple[tuple[int, int], Listed]] = field(default_factory=OrderedDict, repr=False)
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def page(self, number: int = 0, *, size: int = PAGE, contains: str = "") -> tuple[list[Listed], bool]:
+    def page(
+        self, number: int = 0, *, size: int | None = None, contains: str = ""
+    ) -> tuple[list[Listed], bool]:
         """One page of them, the newest first, as their folders say it now; and whether there are more.
 
-        What no index knows is on the first page.
+        What no index knows is on the first page. An index that cannot be read is one unreadable entry.
         """
-        store = RunStore()
-        found = store.entries(contains=contains, limit=size + 1, after=number * size)
+        store, size = RunStore(), size or PAGE
+        unreadable: list[Listed] = []
+        try:
+            found = store.entries(contains=contains, limit=size + 1, after=number * size)
+        except RunError as error:
+            found = []
+            unreadable = [UnreadableRun(store.path.name, store.path, "", printable(str(error)))]
         listed = [self._now(each) for each in found[:size] if each.path.is_dir()]
         if number == 0:
             known = {each.id for each in listed}
@@ -49,11 +57,13 @@ class RunList:
                 if each.id not in known and _says(each, contains)
             ]
         listed.sort(key=lambda each: (each.created, each.id), reverse=True)
-        return listed, len(found) > size
+        return [*unreadable, *listed], len(found) > size
 
     def on(self, data: str) -> list[Run]:
         """Every run on a data set of that name, the newest first."""
-        found = [*RunStore().select(contains=data), *self._beside()]
+        found = self._beside()
+        with suppress(RunError):  # the list of runs says so
+            found += RunStore().select(contains=data)
         chosen = {run.id: run for run in reversed(found) if run.config.data == data and run.path.is_dir()}
         return sorted(chosen.values(), key=lambda run: (run.created, run.id), reverse=True)
 
@@ -63,7 +73,9 @@ class RunList:
         Raises:
             RunError: it is there and cannot be read.
         """
-        found: Listed | None = RunStore().get(identity)
+        found: Listed | None = None
+        with suppress(RunError):  # the folders can do without the index
+            found = RunStore().get(identity)
         if found is None or not found.path.is_dir():
             beside = RunStore().beside(self.folder, look=self._look)
             found = next((each for each in beside if each.id == identity), None)
