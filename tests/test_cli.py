@@ -241,7 +241,7 @@ main()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent")
 @pytest.mark.parametrize(
-    "module", ["headstart.cli", "click", "headstart.cli.fit", "numpy", "lmdb", "openvino"]
+    "module", ["headstart.cli", "click", "headstart.cli.fit", "numpy", "sqlite3", "openvino"]
 )
 def test_ctrl_c_while_it_starts_is_one_line(module: str, photos: Path, tmp_path: Path) -> None:
     done = in_python(CTRL_C_ON_IMPORT, module, "fit", photos, "--size", 64, "--out", tmp_path / "run")

@@ -1,11 +1,16 @@
 """The feature cache and the extraction that fills it."""
 
+import contextlib
 import multiprocessing
 import os
+import re
+import shutil
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +22,21 @@ from hypothesis import strategies as st
 from headstart.backbones import Backbone, load_backbone
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import CacheError, OptionError
-from headstart.features import FeatureCache, Wanted, cache_bytes, extract
+from headstart.features import FeatureCache, Shelf, Wanted, cache_bytes, extract
+from headstart.features import cache as cache_module
+from headstart.features import database as database_module
 from headstart.features import extraction as extraction_module
-from headstart.features.cache import _MAP_SIZES, pack, unpack
+from headstart.features.cache import pack, unpack
 from headstart.features.turns import writing
 from headstart.images import CENTRE, parse_views
 from headstart.runtimes import select
 
 SIZE = 64
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "_warned", set())
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +86,113 @@ def test_any_part_of_the_description_makes_another_shelf(tmp_path: Path) -> None
         assert cache.shelf(other).get_many([b"key"]) == [None]
 
 
-def test_a_damaged_shelf_is_set_aside_and_started_afresh(tmp_path: Path) -> None:
-    description = {"weights": "a"}
-    path = FeatureCache(tmp_path).shelf(description).path
-    (path / "data.mdb").write_bytes(b"\x17" * 100_000)
-    shelf = FeatureCache(tmp_path).shelf(description)
+def fill(shelf: Shelf, *, entries: int = 300) -> dict[bytes, bytes]:
+    """Records of small and large sizes, of which some take several pages."""
+    random = np.random.default_rng(0)
+    records = {random.bytes(24): random.bytes(40_000 if i % 30 == 0 else 500) for i in range(entries)}
+    shelf.put_many(records.items())
+    return records
+
+
+def damaged(data: bytes, *, seed: int) -> bytes:
+    """A file as a failing disk, a power cut or a stray program leaves it."""
+    random, page = np.random.default_rng(seed), 4096
+    found = bytearray(data)
+    kind = ("flip", "zero", "cut", "noise", "swap", "longer")[seed % 6]
+    first, second = (int(i) * page for i in random.integers(0, len(data) // page, 2))
+    if kind == "flip":
+        for place in random.integers(0, len(found), int(random.integers(1, 200))):
+            found[place] ^= 1 << int(random.integers(8))
+    elif kind == "cut":
+        del found[int(random.integers(0, len(found))) :]
+    elif kind == "swap":
+        found[first : first + page], found[second : second + page] = (
+            found[second : second + page],
+            found[first : first + page],
+        )
+    elif kind == "longer":
+        found += random.bytes(int(random.integers(1, 3 * page)))
+    else:
+        size = page * int(random.integers(1, 5))
+        found[first : first + size] = (bytes(size) if kind == "zero" else random.bytes(size))[
+            : max(0, len(found) - first)
+        ]
+    return bytes(found)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_damaged_shelf_gives_its_values_or_none_and_takes_new_ones(seed: int, tmp_path: Path) -> None:
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    records = fill(shelf)
+    file = shelf.path / database_module.FILE
+    del shelf
+    file.write_bytes(damaged(file.read_bytes(), seed=seed))
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    assert all(
+        value in (None, records[key]) for key, value in zip(records, shelf.get_many([*records]), strict=True)
+    )
+    shelf.put_many([*records.items()])
+    assert shelf.get_many([*records]) == [*records.values()]
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_noticed_and_nobody_dies(tmp_path: Path) -> None:
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    records = fill(shelf)
+    os.truncate(shelf.path / database_module.FILE, 20_000)
+    assert set(shelf.get_many([*records])) <= {None, *records.values()}
+    shelf.put_many([*records.items()])
+    assert shelf.get_many([*records]) == [*records.values()]
+
+
+@pytest.mark.parametrize("content", [b"\x17" * 100_000, b"SQLite format 3\0" + bytes(100_000)])
+def test_what_is_no_shelf_is_set_aside_in_a_sentence(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = FeatureCache(tmp_path).shelf({"weights": "a"}).path
+    (path / database_module.FILE).write_bytes(content)
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
     shelf.put_many([(b"key", b"value")])
     assert shelf.get_many([b"key"]) == [b"value"]
-    assert shelf._environment.info()["map_size"] == max(_MAP_SIZES)
+    (aside,) = path.parent.glob("*.damaged-*")
+    assert (aside / database_module.FILE).read_bytes() == content
+    assert len(caplog.messages) == 1 and f"set aside as {aside.name}" in caplog.text
+    FeatureCache(tmp_path).prune(keep_bytes=1 << 30)
+    assert not aside.exists() and shelf.get_many([b"key"]) == [b"value"]
+
+
+def test_a_database_of_another_schema_is_no_shelf(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = FeatureCache(tmp_path).shelf({"weights": "a"}).path
+    with contextlib.closing(sqlite3.connect(path / database_module.FILE)) as connection:
+        connection.execute("CREATE TRIGGER sly AFTER INSERT ON records BEGIN DELETE FROM records; END")
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    shelf.put_many([(b"key", b"value")])
+    assert shelf.get_many([b"key"]) == [b"value"] and "another schema" in caplog.text
+
+
+def test_a_shelf_of_the_earlier_format_is_set_aside_in_a_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = FeatureCache(tmp_path).shelf({"weights": "a"}).path
+    (path / database_module.FILE).rename(path / "data.mdb")
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    assert shelf.get_many([b"key"]) == [None]
+    assert "written by an earlier version; set aside as" in caplog.text and len(caplog.messages) == 1
+    assert len([*path.parent.glob("*.outdated-*/data.mdb")]) == 1
+
+
+def test_damage_that_one_process_set_aside_is_not_set_aside_again_by_another(tmp_path: Path) -> None:
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    records = fill(shelf)
+    file = shelf.path / database_module.FILE
+    others = shelf.path.with_name("set aside by another")
+    shelf.path.rename(others)
+    shelf.path.mkdir()
+    fresh = database_module.Database(file)
+    fresh.put([(b"key", b"value")])
+    os.truncate(others / database_module.FILE, 20_000)
+    assert shelf.get_many([*records]) == [None] * len(records)
+    assert shelf.get_many([b"key"]) == [b"value"]
+    assert not [*shelf.path.parent.glob("*.damaged-*")]
 
 
 def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None:
@@ -106,32 +217,37 @@ def test_pruning_drops_the_least_recently_used_first(tmp_path: Path) -> None:
     assert cache.prune() and cache.shelves() == []
 
 
-def _write_forever(root: str) -> None:
+def _write_forever(root: str, first: int) -> None:
     shelf = FeatureCache(Path(root)).shelf({"weights": "a"})
-    number = shelf.entries // 8
-    while True:
+    for number in count(first):
         value = number.to_bytes(8, "little") * 512
         shelf.put_many([(f"{number}-{part}".encode(), value) for part in range(8)])
-        number += 1
+
+
+def _whole_transactions(shelf: Shelf) -> int:
+    """How many were written, each of which must be there whole."""
+    for number in count():
+        values = shelf.get_many([f"{number}-{part}".encode() for part in range(8)])
+        if values != [number.to_bytes(8, "little") * 512] * 8:
+            assert values == [None] * 8
+            return number
+    raise AssertionError
 
 
 def test_a_writer_killed_at_any_moment_leaves_whole_transactions(tmp_path: Path) -> None:
     shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
     context = multiprocessing.get_context("spawn")
+    before = 0
     for attempt in range(3):
-        before = shelf.entries
-        writer = context.Process(target=_write_forever, args=(str(tmp_path),))
+        writer = context.Process(target=_write_forever, args=(str(tmp_path), before))
         writer.start()
-        while shelf.entries <= before:
+        while shelf.get_many([f"{before}-0".encode()]) == [None]:
             time.sleep(0.01)
         time.sleep(0.02 * attempt)
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-    assert shelf.entries % 8 == 0
-    for number in range(shelf.entries // 8):
-        values = shelf.get_many([f"{number}-{part}".encode() for part in range(8)])
-        assert values == [number.to_bytes(8, "little") * 512] * 8
+        before = _whole_transactions(shelf)
 
 
 def _hold_the_turn(root: str, ready: Any) -> None:
@@ -307,6 +423,42 @@ def test_depth_zero_without_pooling_stores_pixels_and_runs_no_network(
     assert pixels.shape == (48, SIZE, SIZE, 3) and pixels.dtype == np.uint8 and pixels.std() > 10
 
 
+def test_features_that_are_damaged_or_pruned_after_the_pass_are_computed_again(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), depth=4, taps=True)
+    whole = found.features(range(48), view=CENTRE), found.activations(range(48), view=CENTRE)
+    file = found.shelf.path / database_module.FILE
+    data = bytearray(file.read_bytes())
+    data[20_000::997] = bytes(value ^ 0x5A for value in data[20_000::997])
+    file.write_bytes(data)
+    found.shelf._stored._reader.execute("PRAGMA shrink_memory")  # as in a process that opens it
+    np.testing.assert_array_equal(found.features(range(48), view=CENTRE), whole[0])
+    np.testing.assert_array_equal(found.activations(range(48), view=CENTRE), whole[1])
+    assert "set aside" in caplog.text
+    FeatureCache(tmp_path / "cache").prune()
+    np.testing.assert_array_equal(found.activations([7], view=CENTRE), whole[1][7:8])
+
+
+def test_rows_hold_records_of_both_precisions(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half precision ends at 65,504: a map with a larger value is stored in single, its neighbours not."""
+    large = np.full((2, 2), 70_000.0, np.float32)
+    small = np.full((2, 2), 0.5, np.float32)
+    odd = np.array([[np.nan, 1e6], [-np.inf, 2.0]], np.float32)
+    half = np.dtype(np.float16)
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    values = {b"small": small, b"large": -large, b"odd": odd}
+    stored = {key: pack(extraction_module._narrow(value, half)) for key, value in values.items()}
+    assert [unpack(value).dtype.char for value in stored.values()] == ["e", "f", "f"]
+    shelf.put_many(stored.items())
+    for order in ([b"small", b"large", b"odd"], [b"odd", b"large", b"small"], [b"large"]):
+        rows = shelf.read(order)
+        np.testing.assert_array_equal(rows, [values[key] for key in order])
+    assert shelf.read([b"small"] * 3).dtype == np.float16
+
+
 def test_views_are_cached_apart(dataset: Dataset, backbone: Backbone, tmp_path: Path) -> None:
     views = parse_views("flip")
     found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), views=views, depth=0, pooled=False)
@@ -325,15 +477,75 @@ def test_an_unreadable_file_is_named_and_the_rest_is_kept(
     assert found.use.misses == 47
 
 
-def test_a_full_disk_is_refused_before_anything_is_written(
-    dataset: Dataset, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import shutil
+@pytest.fixture
+def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("headstart.features.cache.shutil.disk_usage", lambda _: usage)
 
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(extraction_module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(OptionError, match="MB free"):
+
+def test_a_cache_on_a_full_disk_says_so_and_the_features_last_as_long_as_the_process(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path, full_disk: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = FeatureCache(tmp_path / "cache")
+    found = run(dataset, backbone, cache, taps=True)
+    assert len(caplog.messages) == 1
+    assert re.search("MB are needed, 0.0 MB are free; going on without storing", caplog.text)
+    assert found.features(range(48), view=CENTRE).shape == (48, backbone.dimensions)
+    assert run(dataset, backbone, cache, taps=True).use.misses == 0
+
+
+def test_what_no_place_has_room_for_is_refused_before_anything_is_written(
+    dataset: Dataset, backbone: Backbone, tmp_path: Path, full_disk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.features.cache.IN_MEMORY", 1000)
+    with pytest.raises(OptionError, match=r"need up to .* MB, which neither .* prune"):
         run(dataset, backbone, FeatureCache(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (sqlite3.SQLITE_FULL, "the disk is full"),
+        (sqlite3.SQLITE_READONLY, "it cannot be written"),
+        (sqlite3.SQLITE_BUSY, "its file system has no locks"),
+        (sqlite3.SQLITE_IOERR_WRITE, "the disk cannot be read or written"),
+    ],
+)
+def test_what_cannot_be_stored_is_kept_and_what_was_stored_is_still_read(
+    code: int, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    shelf.put_many([(b"before", b"1")])
+    real = database_module._transaction
+
+    def failing(connection: sqlite3.Connection) -> Any:
+        if connection is shelf._stored._writer:  # type: ignore[union-attr]
+            error = sqlite3.OperationalError("as the system says it")
+            error.sqlite_errorcode = code
+            raise error
+        return real(connection)
+
+    monkeypatch.setattr(database_module, "_transaction", failing)
+    shelf.put_many([(b"after", b"2")])
+    shelf.put_many([(b"later", b"3")])
+    assert shelf.get_many([b"before", b"after", b"later", b"never"]) == [b"1", b"2", b"3", None]
+    assert shelf.present([b"before", b"later", b"never"]) == {b"before", b"later"}
+    assert len(caplog.messages) == 1 and reason in caplog.text and "HEADSTART_CACHE" in caplog.text
+
+
+def test_a_cache_that_another_process_keeps_locked_is_gone_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY", 0.05)
+    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    shelf.put_many([(b"key", b"value")])
+    other = sqlite3.connect(shelf.path / database_module.FILE, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert shelf.get_many([b"key"]) == [None]
+    shelf.put_many([(b"other", b"value")])
+    assert shelf.get_many([b"other"]) == [b"value"]
+    other.close()
+    assert "locked" in caplog.text and len(caplog.messages) == 1
 
 
 def test_the_bytes_announced_bound_the_bytes_written(

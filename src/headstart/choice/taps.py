@@ -45,7 +45,7 @@ def choose_taps(
     if not len(rows):
         return None, None
     choice = heads.choose_taps(
-        {name: extraction.features(images[rows], taps=[name], view=CENTRE) for name in names},
+        extraction.by_tap(images[rows], view=CENTRE),
         labels[rows],
         classes=classes,
         last=names[-1],

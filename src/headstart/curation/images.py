@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from headstart.backbones import Backbone, load_backbone
@@ -188,7 +189,8 @@ def _extraction(
         for index, content in zip(fresh, found.hashes, strict=True):
             hashes[index] = content
         skipped, use = found.skipped, CacheUse(use.hits + found.use.hits, found.use.misses, found.use.bytes)
-    return Extraction(tuple(hashes), (None,) * len(rows), skipped, use, shelf, backbone, wanted)
+    again = partial(extract, samples, backbone, wanted=wanted, runtime=runtime, cache=cache)
+    return Extraction(tuple(hashes), (None,) * len(rows), skipped, use, shelf, backbone, wanted, again)
 
 
 def _unchanged(rows: Sequence[Mapping[str, Any]]) -> list[bool]:

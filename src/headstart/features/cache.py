@@ -1,27 +1,31 @@
 """The feature cache: bytes by key, addressed by content.
 
-Storage is LMDB (memory-mapped, copy-on-write, one writer at a time, readers never wait), one environment,
-called a *shelf*, per backbone, preprocessing, runtime and precision. A transaction is there whole or not at
-all, so a process killed at any moment leaves a cache that the next one uses.
+Storage is SQLite with a checksum for each record, one database, called a *shelf*, per backbone,
+preprocessing, runtime and precision. A transaction is there whole or not at all, so a process killed at any
+moment leaves a cache that the next one uses; what a disk damaged is set aside and computed again.
 """
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import CacheError, OptionError
+from headstart.features.database import FILE, IN_MEMORY, KEYS_AT_ONCE, DamagedError, Database, UnusableError
 from headstart.features.turns import writing
 from headstart.files import write_whole
 from headstart.places import make
@@ -29,40 +33,158 @@ from headstart.places import make
 FORMAT_VERSION = 1
 """Part of every fingerprint: raise it when the meaning of stored values changes."""
 
-_MAP_SIZES = (1 << 40, 1 << 36, 1 << 32)
-"""Address space asked of LMDB, in bytes: the largest that the platform grants. Not disk space."""
-
-_CLOSING = 2.0
-"""Seconds to wait for another thread that is just closing the environment that this one wants to open."""
+_EARLIER_FILE = "data.mdb"
+"""What a shelf was before it became an SQLite database."""
 
 _DTYPES: dict[bytes, np.dtype[Any]] = {b"e": np.dtype("<f2"), b"f": np.dtype("<f4"), b"B": np.dtype("u1")}
 
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_warned: set[Path] = set()
+"""Folders of which it was said that nothing is stored there: once in a process is enough."""
+
+
+class MissingEntriesError(CacheError):
+    """Entries that were there vanished: pruned by another process, or damaged and set aside."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"feature cache {path}: an entry vanished while in use; run it again")
+
 
 class Shelf:
-    """One LMDB environment: bytes by key, durable, safe for several threads and processes."""
+    """One partition of the cache: bytes by key, durable, safe for several threads and processes.
+
+    What is damaged is set aside and counts as not there. Where nothing can be stored it says so once, and
+    keeps what it is given until the process ends.
+    """
 
     def __init__(self, path: Path, description: Mapping[str, str | int]) -> None:
         self.path = path
         self.description = dict(description)
-        self._environment = _open_environment(path)
-        self._about()
+        self._changing = threading.Lock()
+        self._spare: Database | None = None
+        self._storing = True
+        self._stored = self._open()
+
+    def _open(self) -> Database | None:
+        """The file on the disk, a new one where it was damaged; None where there can be none."""
+        try:
+            make(self.path)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise OptionError(
+                f"feature cache {self.path}: {error.strerror}; set HEADSTART_CACHE to a folder"
+            ) from error
+        except OSError as error:
+            self._stop_storing(error.strerror or str(error))
+            return None
+        file = self.path / FILE
+        if (self.path / _EARLIER_FILE).exists() and not file.exists():
+            self._rename("outdated", "written by an earlier version")
+        for last in (False, True):
+            try:
+                database = Database(file)
+                self._about()
+                return database
+            except DamagedError as error:
+                if last or not self._rename("damaged", f"damaged ({error})"):
+                    break
+            except UnusableError as error:
+                self._stop_storing(str(error))
+                return None
+        self._stop_storing("it is damaged and cannot be set aside")
+        return None
 
     def _about(self) -> None:
         about = self.path / "about.json"
-        if about.exists():
-            os.utime(about)  # the time of last use, which `cache prune` goes by
-            return
-        write_whole(about, json.dumps(self.description, indent=1))
+        with suppress(OSError):  # a disk that is full or can only be read
+            if about.exists():
+                os.utime(about)  # the time of last use, which `cache prune` goes by
+                return
+            write_whole(about, json.dumps(self.description, indent=1))
+
+    def _rename(self, kind: str, reason: str) -> bool:
+        """Set the folder aside, with a sentence; whether there is an empty one in its place."""
+        aside = self.path.with_name(f"{self.path.name}.{kind}-{time.time_ns()}")
+        try:
+            self.path.rename(aside)
+            make(self.path)
+        except OSError:
+            return False
+        _log.warning(
+            "feature cache %s: %s; set aside as %s, its features are computed again",
+            self.path, reason, aside.name,
+        )  # fmt: skip
+        return True
+
+    def _set_aside(self, database: Database, reason: Exception) -> None:
+        """Go on with a new file; also where another thread or process has noticed the damage before."""
+        with self._changing:
+            if self._stored is not database:
+                return
+            database.close()
+            if database.is_at(self.path / FILE) and not self._rename("damaged", f"damaged ({reason})"):
+                self._stored = None
+                self._stop_storing("it is damaged and cannot be set aside")
+                return
+            self._stored = self._open()
+
+    def _stop_storing(self, reason: str) -> None:
+        """Say so, once for all shelves of a cache."""
+        self._storing = False
+        if self.path.parent not in _warned:
+            _warned.add(self.path.parent)
+            _log.warning(
+                "feature cache %s: %s; going on without storing features (free some space: headstart cache "
+                "prune, or set HEADSTART_CACHE to a folder on another disk)",
+                self.path, reason,
+            )  # fmt: skip
+
+    def _ask(self, question: Callable[[Database], _T], *, otherwise: _T) -> _T:
+        """What the file on the disk answers; ``otherwise`` where it cannot."""
+        database = self._stored
+        if database is None:
+            return otherwise
+        try:
+            return question(database)
+        except DamagedError as error:
+            self._set_aside(database, error)
+        except UnusableError as error:
+            with self._changing:
+                if self._stored is database:
+                    self._stored = None
+                    self._stop_storing(str(error))
+        return otherwise
+
+    def _found(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Values of those of at most `KEYS_AT_ONCE` keys that are there."""
+        nothing: dict[bytes, bytes] = {}
+        found = self._ask(lambda database: database.get(keys), otherwise=nothing)
+        if self._spare is not None and len(found) < len(keys):
+            found |= self._spare.get([key for key in keys if key not in found])
+        return found
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values for ``keys`` in order, None where there is none."""
-        with self._environment.begin() as transaction:
-            return [transaction.get(key) for key in keys]
+        values: list[bytes | None] = []
+        for part in _parts(keys):
+            found = self._found(part)
+            values += [found.get(key) for key in part]
+        return values
+
+    def present(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of ``keys`` under which there is something."""
+        there: set[bytes] = set()
+        nothing: set[bytes] = set()
+        for part in _parts(list(set(keys))):
+            there |= self._ask(partial(Database.present, keys=part), otherwise=nothing)
+            if self._spare is not None:
+                there |= self._spare.present(part)
+        return there
 
     def contains(self, keys: Iterable[bytes]) -> bool:
         """Whether every one of ``keys`` is there."""
-        with self._environment.begin(buffers=True) as transaction:
-            return all(transaction.get(key) is not None for key in keys)
+        wanted = set(keys)
+        return self.present(wanted) == wanted
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]], *, hurry: threading.Event | None = None) -> None:
         """Store all of ``items`` or, if the process dies, none of them.
@@ -70,96 +192,89 @@ class Shelf:
         Whoever waits for another process's turn for seconds says so; once ``hurry`` is set that ends soon.
 
         Raises:
-            CacheError: the disk is full, the folder cannot be written, or another process kept the turn.
+            CacheError: another process kept the turn, or what cannot be stored cannot be kept either.
         """
         ready = list(items)  # before the turn begins: others wait for its end
         if not ready:
             return
+        for _ in range(3):
+            database = self._stored
+            if database is None or not self._storing:
+                break
+            try:
+                with writing(self.path, hurry=hurry):
+                    database.put(ready)
+                return
+            except DamagedError as error:
+                self._set_aside(database, error)
+            except (UnusableError, OSError) as error:
+                if self._stored is database:
+                    self._stop_storing(getattr(error, "strerror", None) or str(error))
         try:
-            with writing(self.path, hurry=hurry), self._environment.begin(write=True) as transaction:
-                for key, value in ready:
-                    transaction.put(key, value)
-        except (lmdb.Error, OSError) as error:
+            with self._changing:
+                self._spare = self._spare or Database(None)
+            self._spare.put(ready)
+        except (UnusableError, DamagedError) as error:
             raise CacheError(
-                f"feature cache {self.path}: {error}; free some space (headstart cache prune) "
-                "or set HEADSTART_CACHE to a folder on another disk"
+                f"features can neither be stored in {self.path} nor kept here: {error}"
             ) from error
 
-    def read_into(self, keys: Sequence[bytes], out: NDArray[Any]) -> None:
-        """Decode the arrays under ``keys`` into the rows of ``out`` without an intermediate copy.
+    def has_room(self, needed: int) -> bool:
+        """Whether there is a place for so many bytes: the disk, or else what lasts as long as the process."""
+        free = _free(self.path)
+        if self._storing and needed > free:
+            self._stop_storing(f"up to {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free")
+        return self._storing or needed <= max(IN_MEMORY, _free(Path(tempfile.gettempdir())))
+
+    def read(self, keys: Sequence[bytes]) -> NDArray[Any]:
+        """The arrays under ``keys``, which have one shape, as rows.
+
+        Records are of the dtype that each was stored in; the rows have one that holds them all.
 
         Raises:
-            CacheError: a key is missing (somebody pruned the cache meanwhile).
+            MissingEntriesError: a key is missing: the cache was pruned meanwhile, or is damaged.
         """
-        with self._environment.begin(buffers=True) as transaction:
-            for row, key in enumerate(keys):
-                value = transaction.get(key)
-                if value is None:
-                    raise CacheError(
-                        f"feature cache {self.path}: an entry vanished while in use; run it again"
-                    )
-                out[row] = unpack(value)
-
-    def shape_of(self, key: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and dtype of the array under ``key``."""
-        with self._environment.begin(buffers=True) as transaction:
-            value = transaction.get(key)
-            if value is None:
-                raise CacheError(f"feature cache {self.path}: an entry vanished while in use; run it again")
-            array = unpack(value)
-            return array.shape, array.dtype
+        rows: NDArray[Any] | None = None
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            part = keys[start : start + KEYS_AT_ONCE]
+            found = self._found(list(dict.fromkeys(part)))
+            for row, key in enumerate(part, start):
+                if key not in found:
+                    raise MissingEntriesError(self.path)
+                array = unpack(found[key])
+                if rows is None:
+                    rows = np.empty((len(keys), *array.shape), array.dtype)
+                elif array.dtype.itemsize > rows.dtype.itemsize:
+                    rows = rows.astype(array.dtype)
+                rows[row] = array
+        return np.zeros((0, 0), np.float32) if rows is None else rows
 
     def close(self) -> None:
-        """Gives files and address space back. Nobody may use the shelf afterwards."""
-        self._environment.close()
+        """Gives files back. Nobody may use the shelf afterwards."""
+        for database in (self._stored, self._spare):
+            if database is not None:
+                database.close()
 
     @property
-    def entries(self) -> int:
-        """How many values the shelf holds."""
-        return int(self._environment.stat()["entries"])
+    def empty(self) -> bool:
+        """Whether it holds nothing."""
+        return self._spare is None and self._ask(lambda database: database.empty, otherwise=True)
 
 
 _open_shelves: "weakref.WeakValueDictionary[Path, Shelf]" = weakref.WeakValueDictionary()
 _open_shelves_lock = threading.Lock()
 
 
-def _open_environment(path: Path) -> lmdb.Environment:
-    """Open, and set a damaged environment aside rather than fail (a cache may always be refilled)."""
-    try:
-        make(path)
-    except OSError as error:
-        raise OptionError(
-            f"feature cache {path}: {error.strerror}; set HEADSTART_CACHE to a folder that can be written"
-        ) from error
-    problem: Exception | None = None
-    for map_size in (_MAP_SIZES[0], *_MAP_SIZES):  # the first twice, for after damage was set aside
-        try:
-            environment = _open(path, map_size=map_size)
-            environment.reader_check()  # readers that were killed keep their places, of which there are 512
-            return environment
-        except lmdb.MemoryError as error:  # the platform limits address space
-            problem = error
-        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError):
-            path.rename(path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
-            make(path)
-        except lmdb.Error as error:
-            problem = error
-            break
-    raise CacheError(
-        f"feature cache {path}: {problem}; set HEADSTART_CACHE to a folder that can be written"
-    ) from problem
+def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        yield keys[start : start + KEYS_AT_ONCE]
 
 
-def _open(path: Path, *, map_size: int) -> lmdb.Environment:
-    """LMDB's, once no other thread is still closing the same one: a process may have it open only once."""
-    until = time.monotonic() + _CLOSING
-    while True:
-        try:
-            return lmdb.open(str(path), map_size=map_size, metasync=False, max_readers=512)
-        except lmdb.Error as error:
-            if "already open" not in str(error) or time.monotonic() > until:
-                raise
-        time.sleep(0.001)
+def _free(path: Path) -> int:
+    """Bytes free where a folder is or would be."""
+    while not path.is_dir():
+        path = path.parent
+    return shutil.disk_usage(path).free
 
 
 @dataclass(frozen=True)
@@ -182,7 +297,7 @@ class FeatureCache:
         """The shelf for ``description``, every part of which is part of its identity."""
         canonical = json.dumps({**description, "format": FORMAT_VERSION}, sort_keys=True)
         path = self.root / hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
-        # LMDB forbids opening one environment twice in a process, so all users of a path share it.
+        # All users of a path share it: what was set aside, and what is kept in memory, is then known to all.
         with _open_shelves_lock:
             shelf = _open_shelves.get(path)
             if shelf is None or not path.exists():
@@ -223,8 +338,9 @@ class FeatureCache:
         Returns:
             What was dropped. A process that is reading a dropped shelf keeps its mapping until it ends.
         """
-        shelves, now = self.shelves(), time.time()
-        total, dropped = sum(info.bytes for info in shelves), []
+        now, dropped = time.time(), []
+        shelves = sorted(self.shelves(), key=lambda info: "." not in info.id)  # what was set aside goes first
+        total = sum(info.bytes for info in shelves)
         for info in reversed(shelves):
             if total <= keep_bytes:
                 break
@@ -235,7 +351,7 @@ class FeatureCache:
             shutil.rmtree(doomed, ignore_errors=True)
             total -= info.bytes
             dropped.append(info)
-        for leftover in [*self.root.glob("*.pruned-*"), *self.root.glob("*.damaged-*")]:
+        for leftover in self.root.glob("*.*-*"):  # pruned, damaged, outdated
             shutil.rmtree(leftover, ignore_errors=True)
         return dropped
 

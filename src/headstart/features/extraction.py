@@ -5,15 +5,13 @@ Decoding threads and inference overlap, and what is in the cache already is neit
 
 import hashlib
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from headstart.dataset import Sample, Skipped, content_hash
 from headstart.errors import CacheError, ImageError, OptionError
-from headstart.features.cache import FeatureCache, Shelf, pack
+from headstart.features.cache import FeatureCache, MissingEntriesError, Shelf, pack
 from headstart.images import ImageFacts, View, open_image, render, shortest_side_needed
 
 if TYPE_CHECKING:
@@ -40,6 +38,8 @@ _R = TypeVar("_R")
 BATCH_SIZE = 16
 _IMAGES_PER_TASK = 8
 _TASKS_IN_FLIGHT_PER_WORKER = 4
+_BYTES_PER_LOOKUP = 8 << 20
+"""Files that are looked up together are in memory together."""
 _BYTES_PER_TRANSACTION = 8 << 20
 """A commit costs a disk flush of some milliseconds; 8 MiB of features make it negligible."""
 
@@ -92,7 +92,8 @@ class CacheUse:
 class Extraction:
     """What one pass over a data set's images gave.
 
-    ``hashes`` and ``facts`` run parallel to the samples; None where a file could not be read.
+    ``hashes`` and ``facts`` run parallel to the samples; None where a file could not be read. ``again`` makes
+    the pass once more, for what vanished from the cache meanwhile.
     """
 
     hashes: tuple[bytes | None, ...]
@@ -102,6 +103,7 @@ class Extraction:
     shelf: Shelf
     backbone: "Backbone"
     wanted: Wanted
+    again: "Callable[[], Extraction] | None" = None
 
     def features(
         self, images: Images, *, taps: Sequence[str] | None = None, view: View
@@ -126,6 +128,16 @@ class Extraction:
             parts |= {name: rows[:, span] for name, span in self.tap_spans.items() if name in names}
         chosen = [parts[name] for name in names]
         return np.concatenate(chosen, axis=1, dtype=np.float32)
+
+    def by_tap(self, images: Images, *, view: View) -> dict[str, NDArray[np.float32]]:
+        """Pooled features of some images by tap, in the order of the taps, each float32 [n, its width]."""
+        everything = self.features(images, taps=[tap.name for tap in self.backbone.taps()], view=view)
+        ends = np.cumsum([tap.width(self.backbone) for tap in self.backbone.taps()])
+        parts = np.split(everything, ends[:-1], axis=1)
+        return {
+            tap.name: np.ascontiguousarray(part)
+            for tap, part in zip(self.backbone.taps(), parts, strict=True)
+        }
 
     @cached_property
     def tap_spans(self) -> dict[str, slice]:
@@ -155,12 +167,12 @@ class Extraction:
 
     def _rows(self, images: Images, *, view: View, record: str) -> NDArray[Any]:
         keys = [record_key(self._hash(image), view, record) for image in images]
-        if not keys:
-            return np.zeros((0, 0), np.float32)
-        shape, dtype = self.shelf.shape_of(keys[0])
-        rows = np.empty((len(keys), *shape), dtype)
-        self.shelf.read_into(keys, rows)
-        return rows
+        try:
+            return self.shelf.read(keys)
+        except MissingEntriesError:
+            if self.again is None:
+                raise
+            return self.again().shelf.read(keys)
 
     def _hash(self, image: int) -> bytes:
         found = self.hashes[image]
@@ -210,16 +222,18 @@ def extract(
     Decoding threads and inference overlap; a bounded number of images is in memory, however many there are.
     Views that are in the cache already are not rendered. An interrupted call keeps what it has stored.
 
+    Where the cache cannot be written, the features are kept until the process ends.
+
     Raises:
-        CacheError: the cache cannot be written.
-        OptionError: the disk has less room than the features need.
+        CacheError: another process kept the cache's lock, or what cannot be stored cannot be kept either.
+        OptionError: neither the cache's disk nor memory and temporary files have room for the features.
     """
     shelf = cache.shelf(shelf_identity(backbone, runtime))
     facts_shelf = cache.shelf({"kind": "facts"})
     ledger = _Ledger([None] * len(samples), [None] * len(samples), views=len(wanted.views))
     writer = _Writer(shelf, facts_shelf)
-    render_task = _render_task(backbone, wanted=wanted, shelf=shelf, facts_shelf=facts_shelf)
-    fitting_room = _room_check(backbone, wanted=wanted, root=cache.root, images=len(samples))
+    render_task = _render_task(samples, backbone, wanted=wanted, shelf=shelf, facts_shelf=facts_shelf)
+    fitting_room = _room_check(backbone, wanted=wanted, shelf=shelf, images=len(samples))
     threads = workers or max(2, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
@@ -228,9 +242,7 @@ def extract(
             for i in range(0, len(samples), _IMAGES_PER_TASK)
         )
         in_flight = _TASKS_IN_FLIGHT_PER_WORKER * threads
-        tasks = _bounded(
-            pool, lambda chunk: [render_task(i, samples[i]) for i in chunk], chunks, in_flight=in_flight
-        )
+        tasks = _bounded(pool, render_task, chunks, in_flight=in_flight)
         rendered = _account(tasks, samples=samples, ledger=ledger, writer=writer, progress=progress)
         rendered = fitting_room(rendered)
         _compute(rendered, backbone, wanted=wanted, runtime=runtime, writer=writer)
@@ -248,6 +260,9 @@ def extract(
         shelf=shelf,
         backbone=backbone,
         wanted=wanted,
+        again=partial(
+            extract, samples, backbone, wanted=wanted, runtime=runtime, cache=cache, workers=workers
+        ),
     )
 
 
@@ -266,31 +281,54 @@ def shelf_identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, str | 
     }
 
 
+_Read = tuple[int, bytes, bytes | NDArray[Any]]
+"""A sample's index, its content's hash, and what its source gave."""
+
+
 def _render_task(
-    backbone: "Backbone", *, wanted: Wanted, shelf: Shelf, facts_shelf: Shelf
-) -> Callable[[int, Sample], _Rendered]:
-    """What a decoding thread does with one sample."""
+    samples: Sequence[Sample], backbone: "Backbone", *, wanted: Wanted, shelf: Shelf, facts_shelf: Shelf
+) -> Callable[[range], list[_Rendered]]:
+    """What a decoding thread does with some samples, which it looks up together."""
     preprocess = backbone.preprocess
     side = shortest_side_needed(preprocess, wanted.views)
     records = wanted.records(len(backbone.stages))
 
-    def task(index: int, sample: Sample) -> _Rendered:
-        try:
-            data = sample.source.read()
-            content = content_hash(data)
-            known = facts_shelf.get_many([content])[0]
-            missing = tuple(
-                view
-                for view in wanted.views
-                if not shelf.contains(record_key(content, view, r) for r in records)
-            )
+    def looked_up(files: Sequence[_Read]) -> Iterator[_Rendered]:
+        keys = {
+            (content, view): [record_key(content, view, record) for record in records]
+            for _, content, _ in files
+            for view in wanted.views
+        }
+        facts_known = facts_shelf.get_many([content for _, content, _ in files])
+        present = shelf.present(chain.from_iterable(keys.values()))
+        for (index, content, data), known in zip(files, facts_known, strict=True):
+            missing = tuple(view for view in wanted.views if not present.issuperset(keys[content, view]))
             if known is not None and not missing:
-                return _Rendered(index, content, ImageFacts.from_bytes(known))
-            image, facts = open_image(data, shortest_side=side)
-            pixels = tuple(render(image, preprocess, view) for view in missing)
-            return _Rendered(index, content, facts, known is None, None, missing, pixels)
-        except ImageError as error:
-            return _Rendered(index, None, None, problem=str(error))
+                yield _Rendered(index, content, ImageFacts.from_bytes(known))
+                continue
+            try:
+                image, facts = open_image(data, shortest_side=side)
+                pixels = tuple(render(image, preprocess, view) for view in missing)
+                yield _Rendered(index, content, facts, known is None, None, missing, pixels)
+            except ImageError as error:
+                yield _Rendered(index, None, None, problem=str(error))
+
+    def task(chunk: range) -> list[_Rendered]:
+        done: list[_Rendered] = []
+        files: list[_Read] = []
+        held = 0
+        for index in chunk:
+            try:
+                data = samples[index].source.read()
+                files.append((index, content_hash(data), data))
+                held += data.nbytes if isinstance(data, np.ndarray) else len(data)
+            except ImageError as error:
+                done.append(_Rendered(index, None, None, problem=str(error)))
+            if held > _BYTES_PER_LOOKUP:
+                done += looked_up(files)
+                files, held = [], 0
+        done += looked_up(files)
+        return sorted(done, key=lambda item: item.index)
 
     return task
 
@@ -335,20 +373,20 @@ def _account(
 
 
 def _room_check(
-    backbone: "Backbone", *, wanted: Wanted, root: Path, images: int
+    backbone: "Backbone", *, wanted: Wanted, shelf: Shelf, images: int
 ) -> Callable[[Iterator[_Rendered]], Iterator[_Rendered]]:
-    """Refuse before the first byte is written when the disk cannot hold what is coming."""
+    """Refuse before the first byte is written where there is no place for what is coming."""
 
     def check(rendered: Iterator[_Rendered]) -> Iterator[_Rendered]:
         for count, item in enumerate(rendered):
             if count == 0:
                 needed = cache_bytes(backbone, wanted=wanted, images=images - item.index)
-                free = shutil.disk_usage(root).free
-                if needed > free:
+                if not shelf.has_room(needed):
                     raise OptionError(
-                        f"the features of {images - item.index:,} images need up to {needed / 1e6:,.1f} MB "
-                        f"in {root}, which has {free / 1e6:,.1f} MB free; prune (headstart cache prune), "
-                        "set HEADSTART_CACHE to a larger disk, or freeze more stages"
+                        f"the features of {images - item.index:,} images need up to {needed / 1e6:,.1f} MB, "
+                        f"which neither {shelf.path.parent} nor the folder for temporary files has free; "
+                        "prune (headstart cache prune), set HEADSTART_CACHE to a larger disk, or freeze more "
+                        "stages"
                     )
             yield item
 
@@ -415,7 +453,7 @@ def _compute(
 
 def _narrow(array: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     """To the stored dtype; values beyond half precision's range (65,504) keep single precision."""
-    if dtype == np.float16 and float(np.abs(array).max(initial=0.0)) > _HALF_MAX:
+    if dtype == np.float16 and bool((np.abs(array) > _HALF_MAX).any()):  # true beside NaN, where max is not
         return array.astype(np.float32)
     return array.astype(dtype)
 

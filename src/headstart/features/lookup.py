@@ -31,7 +31,7 @@ def missing_share(
     if not few:
         return 0.0
     shelf = cache.shelf(shelf_identity(backbone, runtime))
-    if not shelf.entries:
+    if shelf.empty:
         return 1.0
     records = wanted.records(len(backbone.stages))
     missing = 0

@@ -1,7 +1,7 @@
 """One writer at a time, and a word about whom one waits for.
 
-LMDB has a lock of its own for writers, but it is silent: a process that was stopped (Ctrl-Z, ``SIGSTOP``, a
-debugger) in the middle of a transaction keeps all others waiting for as long as it sleeps, and nothing says
+SQLite has a lock of its own for writers, but it is silent: a process that was stopped (Ctrl-Z, ``SIGSTOP``,
+a debugger) in the middle of a transaction keeps all others waiting for as long as it sleeps, and nothing says
 so. So a writer takes its turn on a file first. The system gives the turn back when a process dies.
 """
 
@@ -30,16 +30,16 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def writing(folder: Path, *, hurry: threading.Event | None = None) -> Iterator[None]:
-    """This thread's turn to write to the environment in ``folder``.
+    """This thread's turn to write to the database in ``folder``.
 
     Args:
-        folder: of the environment.
+        folder: of the database.
         hurry: once set, waiting goes on for `LAST_PATIENCE` seconds at most.
 
     Raises:
         CacheError: there was a hurry, and somebody else kept the turn.
     """
-    if os.name != "posix":  # elsewhere LMDB's own lock has to do
+    if os.name != "posix":  # elsewhere SQLite's own lock has to do
         yield
         return
     # A file opened anew is a holder of its own, so that the threads of one process exclude each other too.
@@ -61,7 +61,7 @@ def _wait(file: IO[bytes], folder: Path, *, hurry: threading.Event | None) -> No
         except BlockingIOError:
             waited = time.monotonic() - started
         except OSError:
-            return  # a file system without such locks: LMDB's own has to do
+            return  # a file system without such locks: SQLite's own has to do
         if hurry is not None and hurry.is_set() and waited > LAST_PATIENCE:
             raise CacheError(f"feature cache {folder}: {_holder(file)} is writing to it and does not end")
         if waited > PATIENCE and not said:

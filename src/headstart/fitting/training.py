@@ -354,6 +354,8 @@ class CutActivations:
             found = self._extraction.activations(self._images[indices[at]], view=self._views[number])
             if rows is None:
                 rows = np.empty((len(indices), *found.shape[1:]), found.dtype)
+            elif found.dtype.itemsize > rows.dtype.itemsize:  # a value of this view needs single precision
+                rows = rows.astype(found.dtype)
             rows[at] = found
         return rows if rows is not None else np.zeros((0,), np.float32)
 

@@ -146,16 +146,19 @@ class _Store:
             self._choose(arrays)
         else:
             facts = json.loads(layout)
-            self.record, self.runtime = _record(facts["tensors"]), str(facts["runtime"])
+            self._tensors: list[list[Any]] = facts["tensors"]
+            self.record, self.runtime = _record(self._tensors), str(facts["runtime"])
 
     def _choose(self, arrays: Sequence[Array]) -> None:
         """Try a few images, and write down what a record holds."""
         self._runner, expected = self._probe(arrays)
-        tensors = [[str(array.dtype), list(array.shape[1:])] for array in expected]
-        self.record, self.runtime = _record(tensors), self._runner.name
+        self._tensors = [[str(array.dtype), list(array.shape[1:])] for array in expected]
+        self.record, self.runtime = _record(self._tensors), self._runner.name
         if self._shelf:
-            facts = {"tensors": tensors, "runtime": self.runtime}
-            self._shelf.put_many([(_LAYOUT, json.dumps(facts).encode())])
+            self._shelf.put_many([self._layout()])
+
+    def _layout(self) -> tuple[bytes, bytes]:
+        return _LAYOUT, json.dumps({"tensors": self._tensors, "runtime": self.runtime}).encode()
 
     def _probe(self, arrays: Sequence[Array]) -> tuple[Runner, list[Array]]:
         """A runner, and what Keras computes for the first few images."""
@@ -198,7 +201,7 @@ class _Store:
         if self._shelf is None:
             self._memory.update(new)
         else:
-            self._shelf.put_many(new)
+            self._shelf.put_many([self._layout(), *new])  # a damaged shelf gave way to an empty one
 
 
 def _record(tensors: Sequence[Sequence[Any]]) -> np.dtype[Any]:
