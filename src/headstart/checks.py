@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,7 +20,14 @@ from headstart.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, re
 from headstart.dataset.labels import DOUBTFUL_WORDS
 from headstart.duplicates import near_duplicate_groups
 from headstart.errors import ImageError
-from headstart.images import NO_HASH, ImageFacts, open_image
+from headstart.grouping import (
+    check_near_duplicates,
+    duplicate_groups,
+    exact_groups,
+    large_groups,
+    large_groups_in_words,
+)
+from headstart.images import ImageFacts, open_image
 
 __all__ = [
     "DataReport",
@@ -104,7 +110,7 @@ class DataReport:
     exact_duplicates: tuple[DuplicateGroup, ...]
     near_duplicates: tuple[DuplicateGroup, ...]
     odd_sizes: tuple[OddSize, ...]
-    notes: tuple[str, ...] = ()  # what was guessed while reading
+    notes: tuple[str, ...] = ()  # what was guessed while reading, what groups did to the split
 
     @property
     def contradictions(self) -> tuple[DuplicateGroup, ...]:
@@ -250,6 +256,8 @@ def report(
     splits: Sequence[str | None],
     skipped: Sequence[Skipped],
     groups: Sequence[Sequence[int]] | None = None,
+    *,
+    notes: Sequence[str] = (),
 ) -> DataReport:
     """Turn what was seen of a data set's images into findings.
 
@@ -260,6 +268,7 @@ def report(
         splits: Each sample's side, or None where there is none.
         skipped: Every file that was left out, while listing and while decoding.
         groups: What `duplicate_groups` said, where the caller has asked it already.
+        notes: What the groups did to the split.
     """
     if groups is None:
         groups = duplicate_groups(hashes, facts)
@@ -275,14 +284,14 @@ def report(
         images=len(readable),
         classes=classes,
         skipped=tuple(skipped),
-        exact_duplicates=tuple(files.group(group, exact=True) for group in _exact_groups(hashes)),
+        exact_duplicates=tuple(files.group(group, exact=True) for group in exact_groups(hashes)),
         near_duplicates=tuple(
             files.group(group, exact=False)
             for group in groups
             if len({hashes[index] for index in group} - {None}) > 1
         ),
         odd_sizes=_odd_sizes(dataset.samples, facts),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *notes),
     )
 
 
@@ -298,48 +307,6 @@ class _Files:
             for index in indices
         )
         return DuplicateGroup(files, exact)
-
-
-def _exact_groups(hashes: Sequence[bytes | None]) -> list[list[int]]:
-    by_hash: dict[bytes, list[int]] = defaultdict(list)
-    for index, digest in enumerate(hashes):
-        if digest is not None:
-            by_hash[digest].append(index)
-    return [group for group in by_hash.values() if len(group) > 1]
-
-
-def duplicate_groups(hashes: Sequence[bytes | None], facts: Sequence[ImageFacts | None]) -> list[list[int]]:
-    """Disjoint groups of images with equal content or matching perceptual hashes, for `assign_splits`.
-
-    Args:
-        hashes: Each sample's `content_hash`, or None.
-        facts: Each sample's facts, or None.
-
-    Returns:
-        Lists of two and more ascending indices, ordered by their first.
-    """
-    unreadable = [digest is None or fact is None for digest, fact in zip(hashes, facts, strict=True)]
-    perceptual = b"".join(
-        NO_HASH if out or fact is None else fact.perceptual_hash
-        for out, fact in zip(unreadable, facts, strict=True)
-    )
-    near = near_duplicate_groups(np.frombuffer(perceptual, dtype=np.uint8).reshape(-1, len(NO_HASH)))
-    leaders = list(range(len(hashes)))
-    for group in (*near, *_exact_groups(hashes)):
-        found = [_leader(leaders, index) for index in group]
-        for index in found:
-            leaders[index] = min(found)
-    merged: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(hashes)):
-        merged[_leader(leaders, index)].append(index)
-    return [group for group in merged.values() if len(group) > 1]
-
-
-def _leader(leaders: list[int], index: int) -> int:
-    while leaders[index] != index:
-        leaders[index] = leaders[leaders[index]]
-        index = leaders[index]
-    return index
 
 
 def _odd_sizes(samples: Sequence[Sample], facts: Sequence[ImageFacts | None]) -> tuple[OddSize, ...]:
@@ -378,21 +345,35 @@ _Seen = tuple[bytes | None, ImageFacts | None, Skipped | None]
 def check(
     source: str | Path | tuple[Any, Any] | Dataset,
     *,
+    near_duplicates: str = "group",
+    groups: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> DataReport:
     """Read a data set, look at every image and report; leaks are sought between the splits it gives.
 
+    Args:
+        source: What `read_dataset` takes.
+        near_duplicates: "group", or "ignore" to look for exact duplicates alone.
+        groups: The column of a table whose groups a fit is to keep on one side.
+        workers: Threads; one per core where None.
+        progress: Told now and then how far it is.
+
     Raises:
         DatasetError: The labelled images do not form a data set (see `read_dataset`).
+        OptionError: An unknown word, or no such column.
     """
-    dataset = read_dataset(source)
+    check_near_duplicates(near_duplicates)
+    dataset = read_dataset(source, groups=groups)
     hashes, facts, skipped = inspect(dataset, workers=workers, progress=progress)
     splits = [
         sample.split if digest is not None else None
         for sample, digest in zip(dataset.samples, hashes, strict=True)
     ]
-    return report(dataset, hashes, facts, splits, (*dataset.skipped, *skipped))
+    found = duplicate_groups(hashes, facts) if near_duplicates == "group" else exact_groups(hashes)
+    large = large_groups(dataset, hashes, found) if groups is None else []
+    notes = large_groups_in_words(dataset, large)
+    return report(dataset, hashes, facts, splits, (*dataset.skipped, *skipped), found, notes=notes)
 
 
 def inspect(

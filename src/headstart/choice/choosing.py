@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart import checks, heads
+from headstart import heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.choice.costs import Costs, Outlook
@@ -21,6 +21,7 @@ from headstart.choice.taps import batches, choose_taps, tap_widths
 from headstart.dataset import Dataset, Sample, assign_splits
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import CacheUse, Extraction, FeatureCache, Progress, extract
+from headstart.grouping import split
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
 from headstart.plans.budgets import OutOfTime, beginning, interleaved
@@ -78,6 +79,7 @@ class _Session:
     views: tuple[View, ...]
     validation: float
     test: float
+    near_duplicates: str
     clock: Callable[[], float]
     progress: Progress | None
     class_weights: str | None
@@ -127,6 +129,7 @@ def choose_backbone(
     views: tuple[View, ...] = (CENTRE,),
     validation: float = 0.15,
     test: float = 0.15,
+    near_duplicates: str = "group",
     class_weights: str | None = None,
     allowance: float | None = None,
     progress: Progress | None = None,
@@ -149,6 +152,7 @@ def choose_backbone(
         views: the renderings that the fit wants; only finalists are given all.
         validation: share held out to choose on, where the data does not say.
         test: share that is not looked at, where the data does not say.
+        near_duplicates: "group" or "ignore", as for the fit that follows.
         class_weights: of the fit that follows, "balanced" or None.
         allowance: seconds that the choice may take; candidates too slow for it are left out, and when it is
             used up the best one so far is taken.
@@ -169,6 +173,7 @@ def choose_backbone(
         views=views,
         validation=validation,
         test=test,
+        near_duplicates=near_duplicates,
         clock=clock,
         progress=progress,
         class_weights=class_weights,
@@ -430,7 +435,7 @@ def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> 
     )
     hashes = [extraction.hashes[i] for i in kept]
     splits = assign_splits(known, hashes, (), validation=session.validation, test=session.test)
-    return np.array([i for i, split in zip(kept, splits, strict=True) if split == "train"], dtype=np.int64)
+    return np.array([i for i, side in zip(kept, splits, strict=True) if side == "train"], dtype=np.int64)
 
 
 def _final(session: _Session, finalists: list[Entrant]) -> Entrant:
@@ -457,15 +462,15 @@ def _final(session: _Session, finalists: list[Entrant]) -> Entrant:
 def _run_in_full(session: _Session, entrant: Entrant) -> None:
     dataset = session.dataset
     extraction = _extract(session, entrant, dataset, views=session.views, watch=session.watch())
-    groups = checks.duplicate_groups(extraction.hashes, extraction.facts)
-    splits = np.array(
-        [
-            split or ""
-            for split in assign_splits(
-                dataset, extraction.hashes, groups, validation=session.validation, test=session.test
-            )
-        ]
+    found = split(
+        dataset,
+        extraction.hashes,
+        extraction.facts,
+        validation=session.validation,
+        test=session.test,
+        near_duplicates=session.near_duplicates,
     )
+    splits = np.array([side or "" for side in found.sides])
     train, validation = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "validation")
     labels = dataset.labels
     fitted, taps = _fit_head(session, extraction, labels, train)

@@ -2,13 +2,21 @@
 
 import click
 
-from headstart.cli.terminal import json_option, print_json, progress_bar
+from headstart.cli.terminal import (
+    groups_option,
+    json_option,
+    near_duplicates_option,
+    print_json,
+    progress_bar,
+)
 
 
 @click.command()
 @click.argument("images", metavar="DIR|CSV|ZIP")
+@near_duplicates_option
+@groups_option
 @json_option
-def command(images: str, as_json: bool) -> None:
+def command(images: str, near_duplicates: str, groups: str | None, as_json: bool) -> None:
     """Find unreadable files, duplicates, leaks between splits, imbalance and odd sizes.
 
     \b
@@ -17,7 +25,7 @@ def command(images: str, as_json: bool) -> None:
     from headstart.checks import check
 
     with progress_bar() as bar:
-        report = check(images, progress=bar)
+        report = check(images, near_duplicates=near_duplicates, groups=groups, progress=bar)
     if as_json:
         print_json(report.to_dict())
     else:

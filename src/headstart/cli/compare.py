@@ -7,7 +7,9 @@ from click.core import ParameterSource
 
 from headstart.cli.terminal import (
     from_here,
+    groups_option,
     json_option,
+    near_duplicates_option,
     open_tracker,
     print_json,
     progress_bar,
@@ -43,6 +45,8 @@ from headstart.errors import OptionError
 @click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
 @click.option("--validation", default=0.15, show_default=True, help="Share held out to compare on.")
 @click.option("--test", default=0.15, show_default=True, help="Share read once, for the choice.")
+@near_duplicates_option
+@groups_option
 @click.option("--out", metavar="PATH", help="The comparison's folder; default: comparisons/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 5m.")
 @click.option("--track", metavar="NAME", help="Write every training to mlflow or tensorboard too.")

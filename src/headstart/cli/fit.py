@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import from_here, json_option, open_tracker, print_json, progress_bar, tracked
+from headstart.cli.terminal import (
+    from_here,
+    groups_option,
+    json_option,
+    near_duplicates_option,
+    open_tracker,
+    print_json,
+    progress_bar,
+    tracked,
+)
 
 
 @click.command()
@@ -43,6 +52,8 @@ from headstart.cli.terminal import from_here, json_option, open_tracker, print_j
 @click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
 @click.option("--validation", default=0.15, show_default=True, help="Share held out to choose on.")
 @click.option("--test", default=0.15, show_default=True, help="Share held out to be read once.")
+@near_duplicates_option
+@groups_option
 @click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
 @click.option("--strict", is_flag=True, help="Unreadable files are an error.")
 @click.option("--candidates", metavar="NAME,...", help="What auto chooses from; default: all here.")
@@ -73,7 +84,7 @@ def command(
 
     names = candidates.split(",") if candidates else None
     keeper = open_tracker(track)
-    source = _corrected(images, corrections) if corrections else images
+    source = _corrected(images, corrections, groups=options["groups"]) if corrections else images
     with progress_bar() as bar:
         _, run = fit(source, candidates=names, progress=bar, spent=process_age(), **options)
     if as_json:
@@ -86,7 +97,7 @@ def command(
         click.echo(where)
 
 
-def _corrected(images: str, file: str) -> Any:
+def _corrected(images: str, file: str, *, groups: str | None) -> Any:
     """The data set with the labels of a file of corrections."""
     from pathlib import Path
 
@@ -96,7 +107,7 @@ def _corrected(images: str, file: str) -> Any:
 
     if not Path(file).is_file():
         raise OptionError(f"{file}: no such file; --corrections takes what the studio or retraining kept")
-    return Corrections(Path(file)).apply(read_dataset(images))
+    return Corrections(Path(file)).apply(read_dataset(images, groups=groups))
 
 
 def summary(run: Any) -> list[str]:

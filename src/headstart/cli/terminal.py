@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from headstart.tracking import Tracker
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
+near_duplicates_option = click.option(
+    "--near-duplicates", default="group", show_default=True, help="On one side of the split: group or ignore."
+)
+groups_option = click.option(
+    "--groups", metavar="COLUMN", help="Of a table: images of one camera, patient or day stay on one side."
+)
 
 
 def open_tracker(name: str | None) -> "Tracker | None":

@@ -8,7 +8,17 @@ from headstart.comparisons.values import Candidate
 from headstart.errors import printable
 from headstart.runs import Run, RunConfig
 
-_SETTINGS = ("class_weights", "runtime", "precision", "batch_size", "learning_rate", "validation", "test")
+_SETTINGS = (
+    "class_weights",
+    "runtime",
+    "precision",
+    "batch_size",
+    "learning_rate",
+    "validation",
+    "test",
+    "near_duplicates",
+    "groups",
+)
 """What decides a training besides its candidate, its images and its seed."""
 
 _OF_EPOCHS = ("batch_size", "learning_rate")
@@ -53,7 +63,8 @@ def run_command(run: Run, *, source: str) -> str:
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """What decides a training besides its candidate, its images and its seed, by the name of the option."""
-    return {name: getattr(config, name) for name in _SETTINGS}
+    found = {name: getattr(config, name) for name in _SETTINGS}
+    return found | ({"near_duplicates": None} if config.near_duplicates == "group" else {})
 
 
 def candidate_of(run: Run) -> Candidate:

@@ -25,6 +25,7 @@ from headstart.errors import BackboneError, DatasetError, OptionError
 from headstart.features import CacheUse, Progress
 from headstart.fitting import HEADS, TAPS
 from headstart.fitting.foresight import Request, Timed, time_first
+from headstart.grouping import check_near_duplicates
 from headstart.images import parse_views
 from headstart.plans import OutOfTime, RateStore, parse_budget
 from headstart.plans.budgets import beginning, interleaved
@@ -111,6 +112,8 @@ def compare(
     precision: str = "auto",
     validation: float = 0.15,
     test: float = 0.15,
+    near_duplicates: str = "group",
+    groups: str | None = None,
     batch_size: int = 32,
     learning_rate: float | None = None,
     class_weights: str | None = None,
@@ -133,6 +136,8 @@ def compare(
         precision: "auto", "bf16" or "f32".
         validation: share of the images that the candidates are compared on, where the data does not say.
         test: share that is read once, for the candidate that was chosen.
+        near_duplicates: "group" or "ignore", as for `fit`.
+        groups: a column of the table whose groups stay on one side, as for `fit`.
         batch_size: images per training step.
         learning_rate: None for the defaults of `fit`.
         class_weights: "balanced" or None.
@@ -154,6 +159,7 @@ def compare(
         raise OptionError(f"seeds {seeds}: expected 1 or more")
     check_training(batch_size=batch_size, learning_rate=learning_rate)
     check_shares(validation=validation, test=test)
+    check_near_duplicates(near_duplicates)
     comparison_id = new_id("comparison")
     path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
     check_place(path)
@@ -161,7 +167,7 @@ def compare(
     thawed = [candidate.name for candidate in candidates if candidate.thawed]
     if thawed:
         require_timm(f"training {thawed[0]}")
-    dataset = read_dataset(source)
+    dataset = read_dataset(source, groups=groups)
     if limit is not None:
         dataset = interleaved(dataset)  # of which any beginning can be compared on
     settings = Settings(
@@ -173,16 +179,20 @@ def compare(
         batch_size,
         learning_rate,
         class_weights,
+        near_duplicates,
+        groups,
     )
-    groups = _groups(candidates)
+    passes_of = _groups(candidates)
     networks = {
-        candidate: network for group in groups for network in [load_group(group)] for candidate in group
+        candidate: network for group in passes_of for network in [load_group(group)] for candidate in group
     }
     timed = {}
     if limit is not None:
         left = limit + started - time.perf_counter()
-        timed = _time_unseen(dataset, groups, networks, settings=settings, left=left, progress=progress)
-    schedule = _schedule(dataset, groups, networks=networks, settings=settings, budget=limit, started=started)
+        timed = _time_unseen(dataset, passes_of, networks, settings=settings, left=left, progress=progress)
+    schedule = _schedule(
+        dataset, passes_of, networks=networks, settings=settings, budget=limit, started=started
+    )
     predicted = schedule.predicted(spent=time.perf_counter() - started)
     deadline = Deadline(schedule, limit, started - ending(spent))
     passes, results = _train_all(

@@ -39,6 +39,8 @@ class Settings:
     batch_size: int
     learning_rate: float | None
     class_weights: str | None
+    near_duplicates: str = "group"
+    groups: str | None = None
 
     def config(self, candidate: Candidate, *, seed: int) -> RunConfig:
         """What `fit` would be told for the same training."""
@@ -67,6 +69,8 @@ class Settings:
             validation=self.validation,
             test=self.test,
             seed=seed,
+            near_duplicates=self.near_duplicates,
+            groups=self.groups,
         )
 
 

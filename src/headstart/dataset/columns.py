@@ -56,15 +56,25 @@ class Wanted:
 
     image: str | None = None
     label: str | None = None
+    groups: str | None = None
+
+    @property
+    def needs_table(self) -> bool:
+        """Whether a column was named at all."""
+        return any((self.image, self.label, self.groups))
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the images, the labels and, if there is one, the splits are; `note` says what was guessed."""
+    """Where the images, the labels and, if there are such, the splits and the groups are.
+
+    `note` says what was guessed.
+    """
 
     image: int
     label: int
     split: int | None
+    groups: int | None
     note: str | None
 
 
@@ -92,10 +102,13 @@ def choose(table: Table, wanted: Wanted, *, finds: Finds) -> Columns:
         DatasetError: There is none, or there are several; names what there is.
     """
     head = table.head()
-    image = _named(table, wanted.image, option="image") if wanted.image else _image(table, head, finds)
+    image = (
+        _named(table, wanted.image, option="--image-column") if wanted.image else _image(table, head, finds)
+    )
     split = next((i for name in SPLIT_COLUMNS for i in _all_called(table, name) if i != image), None)
-    taken = {image} if split is None else {image, split}
-    label = _named(table, wanted.label, option="label") if wanted.label else _label(table, taken)
+    groups = _named(table, wanted.groups, option="--groups") if wanted.groups else None
+    taken = {image, *(each for each in (split, groups) if each is not None)}
+    label = _named(table, wanted.label, option="--label-column") if wanted.label else _label(table, taken)
     if split == label:
         split = None
     names = table.names
@@ -103,7 +116,7 @@ def choose(table: Table, wanted: Wanted, *, finds: Finds) -> Columns:
     note = None
     if not documented and not (wanted.image and wanted.label):
         note = f"images from the column {printable(names[image])}, labels from {printable(names[label])}"
-    return Columns(image, label, split, note)
+    return Columns(image, label, split, groups, note)
 
 
 def _all_called(table: Table, name: str) -> list[int]:
@@ -121,7 +134,7 @@ def _named(table: Table, name: str, *, option: str) -> int:
     if len(found) == 1:
         return found[0]
     what = "is there twice; rename one of them" if found else f"is not there; it has {_shown(table.names)}"
-    raise DatasetError(f"--{option}-column: the column {printable(name)} {what}")
+    raise DatasetError(f"{option}: the column {printable(name)} {what}")
 
 
 def _image(table: Table, head: Sequence[Sequence[object]], finds: Finds) -> int:

@@ -48,7 +48,7 @@ def from_listed_tables(
     problems: list[DatasetError] = []
     usable = _usable(files, where=where, wanted=wanted, problems=problems)
     if not usable:
-        if problems and (wanted.image or wanted.label or not any("/" in path for path in files)):
+        if problems and (wanted.needs_table or not any("/" in path for path in files)):
             raise problems[0]
         return None
     meant, note = _meant(usable, where=where)

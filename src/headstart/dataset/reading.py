@@ -29,6 +29,7 @@ def read_dataset(
     for_training: bool = True,
     image_column: str | None = None,
     label_column: str | None = None,
+    groups: str | None = None,
 ) -> Dataset:
     """List labelled images; `headstart.dataset` says which layouts.
 
@@ -41,18 +42,30 @@ def read_dataset(
         for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
         image_column: Of a table: where the images are; None for the column that can only be meant.
         label_column: Of a table: where the labels are, likewise.
+        groups: Of a table: a column (camera, patient, day) whose groups stay on one side of a split.
 
     Raises:
         DatasetError: One line: what is wrong, where, and the way out.
         MissingExtra: A Parquet file without pyarrow installed.
     """
     if isinstance(source, Dataset):
-        return source
-    wanted = Wanted(image_column, label_column)
+        return _grouped(source, groups)
+    wanted = Wanted(image_column, label_column, groups)
     dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
+    dataset = _grouped(dataset, groups)
     if for_training:
         _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
     return dataset if isinstance(source, tuple) else replace(dataset, origin=os.path.abspath(source))
+
+
+def _grouped(dataset: Dataset, groups: str | None) -> Dataset:
+    """The data set, if its table has been read with that column, or none is asked for."""
+    if groups is None or any(sample.group for sample in dataset.samples):
+        return dataset
+    raise DatasetError(
+        f"{dataset.name}: no group in it for --groups {printable(groups)}; list the images in a table whose "
+        f"column {printable(groups)} says what belongs together"
+    )
 
 
 def _read(
@@ -79,8 +92,10 @@ def _read(
     if path.is_dir() or is_archive(path):
         listing = list_folder(path) if path.is_dir() else list_archive(path)
         by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
-        if by_table is None and (wanted.image or wanted.label):
-            raise DatasetError(f"{shown}: no table in it, which --image-column and --label-column are for")
+        if by_table is None and wanted.needs_table:
+            raise DatasetError(
+                f"{shown}: no table in it, which --image-column, --label-column and --groups are for"
+            )
         return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
     if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
         table = LocatedTable(read_table(shown, path=path), Files(Folder(path.parent)), shown)

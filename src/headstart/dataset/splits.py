@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from headstart.dataset.values import Dataset
+from headstart.dataset.values import Dataset, content_hash
 from headstart.errors import DatasetError, OptionError
 
 
@@ -25,6 +25,10 @@ def assign_splits(
     another one only away from training, and only if the two are in one group. A class of so few images that
     all would be held out keeps the one nearest to training, until it has grown, rather than fail.
 
+    Samples that carry a group of a table's column stay together instead: the side is a pure function of the
+    group's name, so an image that is added moves no other. Where no group falls to a side that has a share,
+    the one nearest to it is taken, as long as another two train.
+
     Splits that the data set gives win. Where it gives some but no validation, that is carved out of its
     training images by the same rule, and its test images stay as they are.
 
@@ -43,7 +47,9 @@ def assign_splits(
     given = [sample.split for sample in dataset.samples]
     carve = any(given) and "validation" not in given
     sides: list[str | None] = []
-    for split, digest in zip(given, hashes, strict=True):
+    named = _named_groups(dataset)
+    digests = _by_group(dataset, hashes)
+    for split, digest in zip(given, digests, strict=True):
         if digest is None:
             sides.append(None)
         elif split is None:
@@ -52,8 +58,10 @@ def assign_splits(
             sides.append(_own_side(digest, validation=validation, test=0.0))
         else:
             sides.append(split)
-    _keep_groups_together(sides, given, groups, carve=carve)
-    _train_every_class(dataset, sides, hashes, groups)
+    _keep_groups_together(sides, given, named or groups, carve=carve)
+    if not any(given):
+        _hold_out_groups(sides, digests, named, shares={"test": test, "validation": validation})
+    _train_every_class(dataset, sides, digests, named or groups)
     _refuse_untrained_classes(dataset, sides)
     return tuple(sides)
 
@@ -75,6 +83,48 @@ def _own_side(digest: bytes, *, validation: float, test: float) -> str:
     if position < test:
         return "test"
     return "validation" if position < test + validation else "train"
+
+
+def _named_groups(dataset: Dataset) -> list[list[int]]:
+    """Indices of each group that a table's column names, those of one image included."""
+    members: dict[str, list[int]] = {}
+    for index, sample in enumerate(dataset.samples):
+        if sample.group:
+            members.setdefault(sample.group, []).append(index)
+    return list(members.values())
+
+
+def _by_group(dataset: Dataset, hashes: Sequence[bytes | None]) -> list[bytes | None]:
+    """What decides each sample's side: its content, or its group's name."""
+    return [
+        digest if digest is None or not sample.group else content_hash(f"group {sample.group}".encode())
+        for sample, digest in zip(dataset.samples, hashes, strict=True)
+    ]
+
+
+def _hold_out_groups(
+    sides: list[str | None],
+    digests: Sequence[bytes | None],
+    named: Sequence[Sequence[int]],
+    *,
+    shares: Mapping[str, float],
+) -> None:
+    """Give a side that few groups have left empty the nearest one of a side that has several."""
+    for side, share in shares.items():
+        if not share or side in sides:
+            continue
+        on: dict[str, list[Sequence[int]]] = {}
+        for group in named:
+            for found in {sides[index] for index in group} - {None}:
+                on.setdefault(str(found), []).append(group)
+        several = max(on.values(), key=len, default=[])
+        giving = on.get("train", []) if len(on.get("train", [])) > 1 else several
+        if len(named) < 3 or len(giving) < 2:
+            continue
+        nearest = min(giving, key=lambda group: max(digests[index] or b"" for index in group))
+        for index in nearest:
+            if sides[index] is not None:
+                sides[index] = side
 
 
 def _keep_groups_together(

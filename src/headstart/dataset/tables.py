@@ -7,7 +7,7 @@ is refused with the row that is wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from headstart.dataset.building import Row, build
@@ -84,6 +84,7 @@ class _Ledger:
 
     rows: list[Row] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     lost: dict[str, str] = field(
@@ -125,7 +126,7 @@ def from_tables(
             f"{where}: no file of class {', '.join(map(printable, gone[:_NAMED]))} is there, e.g. "
             f"{ledger.lost[gone[0]]}; bring the files or remove the rows"
         )
-    return build(
+    dataset = build(
         name,
         ledger.rows,
         ledger.skipped,
@@ -133,6 +134,8 @@ def from_tables(
         places=ledger.places,
         notes=dict.fromkeys(ledger.notes),
     )
+    pairs = zip(dataset.samples, ledger.groups, strict=True)
+    return replace(dataset, samples=tuple(replace(sample, group=group) for sample, group in pairs))
 
 
 def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool) -> None:
@@ -142,9 +145,9 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool
     columns = choose(table, wanted, finds=lambda cell: found(cell, located.files))
     if columns.note:
         ledger.notes.append(f"{located.where}: {columns.note}")
-    numbers, images, labels, splits = _columns(located, columns)
+    numbers, images, labels, splits, groups = _columns(located, columns)
     searched: list[str] = []
-    for number, image, label, split in zip(numbers, images, labels, splits, strict=True):
+    for number, image, label, split, group in zip(numbers, images, labels, splits, groups, strict=True):
         ledger.total += 1
         at = f"{prefix}row {number}"
         path = _path_of(image)
@@ -166,6 +169,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool
         shown = path if isinstance(image, ImageCell) else file.path
         ledger.rows.append((_name(located, shown, at, image), label, split, file.source))
         ledger.places.append(at)
+        ledger.groups.append(group)
     if searched:
         ledger.notes.append(
             f"{located.where}: {len(searched):,} rows name files by other paths, e.g. {searched[0]}"
@@ -176,19 +180,23 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool
 
 def _columns(
     located: LocatedTable, columns: Columns
-) -> tuple[Sequence[int], Sequence[object], list[str], list[str | None]]:
+) -> tuple[Sequence[int], Sequence[object], list[str], list[str | None], list[str | None]]:
     """The columns that are used; missing labels and unknown splits are refused here, all of them counted."""
-    indices = [columns.image, columns.label, *([] if columns.split is None else [columns.split])]
-    numbers, values = located.table.read(indices)
+    optional = [index for index in (columns.split, columns.groups) if index is not None]
+    numbers, values = located.table.read([columns.image, columns.label, *optional])
     images = values[0]
     _refuse_repetition(located.where, images)
     for image in images:
         if isinstance(image, str) and not is_utf8(image):
             found(image, located.files)  # which may prove the code page of the labels
     labels = _labels(located, numbers, values[1])
-    if columns.split is None:
-        return numbers, images, labels, [located.split] * len(labels)
-    return numbers, images, labels, _splits(located, numbers, values[2])
+    splits = [located.split] * len(labels)
+    if columns.split is not None:
+        splits = _splits(located, numbers, values[2])
+    groups: list[str | None] = [None] * len(labels)
+    if columns.groups is not None:
+        groups = [as_label(value) for value in values[-1]]
+    return numbers, images, labels, splits, groups
 
 
 def _refuse_repetition(where: str, images: Sequence[object]) -> None:

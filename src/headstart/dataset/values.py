@@ -28,6 +28,7 @@ class Sample:
     split: str | None  # "train", "validation" or "test" where the data set says so
     source: Source
     place: int = field(default=-1, compare=False)  # of one that was moved: where it stood as it was read
+    group: str | None = None  # what a table's column says that it belongs to: all of it stays on one side
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def fit(
     precision: str = "auto",
     validation: float = 0.15,
     test: float = 0.15,
+    near_duplicates: str = "group",
+    groups: str | None = None,
     seed: int = 0,
     strict: bool = False,
     out: str | Path | None = None,
@@ -99,6 +101,10 @@ def fit(
         precision: "auto", "bf16" or "f32".
         validation: share of the images to choose on, where the data does not say.
         test: share of the images that is read once, at the end, where the data does not say.
+        near_duplicates: "group" keeps pictures that are the same but for size or compression on one side of
+            the split, as long as a group is no more than a tenth of a class; "ignore" splits each by itself.
+        groups: a column of the table (camera, patient, day): images that it gives the same value stay on one
+            side, and near-duplicates are not looked for in splitting.
         seed: of whatever is random.
         strict: unreadable images are an error instead of being skipped.
         out: the run's folder; None for ``runs/ID`` in the working directory.
@@ -128,11 +134,13 @@ def fit(
         architecture=architecture,
         validation=validation,
         test=test,
+        near_duplicates=near_duplicates,
+        groups=groups,
         seed=seed,
     )
     options.check()
     check_place((Path(out) if out else Path("runs") / new_id("run")).absolute())
-    dataset = read_dataset(source)
+    dataset = read_dataset(source, groups=groups)
     listing = seconds_since(called)
     limit = parse_budget(budget)
     engine = select(runtime, precision=precision)

@@ -11,6 +11,7 @@ from headstart.dataset import Dataset, check_shares
 from headstart.errors import OptionError
 from headstart.features import Progress, Wanted
 from headstart.fitting.foresight import Request
+from headstart.grouping import check_near_duplicates
 from headstart.images import parse_views
 from headstart.plans.candidates import sized
 from headstart.plans.jobs import check_training, epochs_for
@@ -43,6 +44,8 @@ class Options:
     architecture: str | None
     validation: float
     test: float
+    near_duplicates: str
+    groups: str | None
     seed: int
 
     def check(self) -> None:
@@ -69,6 +72,7 @@ class Options:
         if self.seed < 0:
             raise OptionError(f"seed={self.seed}: expected 0 or more")
         check_shares(validation=self.validation, test=self.test)
+        check_near_duplicates(self.near_duplicates)
 
     @property
     def chooses(self) -> bool:
@@ -98,6 +102,7 @@ class Options:
             views=parse_views(self.views),
             validation=self.validation,
             test=self.test,
+            near_duplicates=self.near_duplicates,
             class_weights=self.class_weights,
             allowance=None if seconds is None else _CHOICE_SHARE * seconds,
             progress=progress,
@@ -172,6 +177,8 @@ class Options:
             validation=self.validation,
             test=self.test,
             seed=self.seed,
+            near_duplicates=self.near_duplicates,
+            groups=self.groups,
         )
         return Request(dataset, network, wanted, runtime, config, self.taps)
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from headstart import checks
 from headstart.backbones import Backbone
-from headstart.dataset import SPLITS, Dataset, Skipped, assign_splits
+from headstart.dataset import SPLITS, Dataset, Skipped
 from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
+from headstart.grouping import split
 from headstart.places import cache_folder
 from headstart.runs import RunConfig, fingerprint, seconds_since
 from headstart.runtimes import Runtime
@@ -84,11 +85,25 @@ def prepare(
     skipped = (*dataset.skipped, *extraction.skipped)
     if strict and skipped:
         raise DatasetError(f"{_listed(skipped)}; mend or remove what is listed, or leave --strict out")
-    groups = checks.duplicate_groups(extraction.hashes, extraction.facts)
-    splits = assign_splits(dataset, extraction.hashes, groups, validation=config.validation, test=config.test)
-    report = checks.report(dataset, extraction.hashes, extraction.facts, splits, skipped, groups)
+    found = split(
+        dataset,
+        extraction.hashes,
+        extraction.facts,
+        validation=config.validation,
+        test=config.test,
+        near_duplicates=config.near_duplicates,
+    )
+    report = checks.report(
+        dataset,
+        extraction.hashes,
+        extraction.facts,
+        found.sides,
+        skipped,
+        found.groups,
+        notes=found.notes,
+    )
     seconds = {"check": seconds_since(started), "features": features_seconds}
-    prepared = Prepared(dataset, extraction, splits, report, seconds)
+    prepared = Prepared(dataset, extraction, found.sides, report, seconds)
     _check_trainable(prepared)
     return prepared
 

@@ -44,6 +44,8 @@ class RunConfig:
     validation: float  # share of each class held out to choose on, where the data does not say
     test: float  # share of each class read once, at the end
     seed: int
+    near_duplicates: str = "group"  # or "ignore": whether they stay on one side of the split
+    groups: str | None = None  # the column of the table whose groups stay on one side
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -57,7 +59,7 @@ class RunConfig:
             Mistyped: a field is missing, or is not what it should be.
         """
         checked = _CONFIG(data)
-        return cls(**{each.name: checked[each.name] for each in fields(cls)})
+        return cls(**{each.name: checked[each.name] for each in fields(cls) if each.name in checked})
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,8 @@ class _Config(TypedDict):
     validation: float
     test: float
     seed: int
+    near_duplicates: NotRequired[str]
+    groups: NotRequired[str | None]
 
 
 class _Record(TypedDict):

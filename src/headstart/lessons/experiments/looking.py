@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from headstart import checks, metrics
 from headstart.backbones import Backbone
 from headstart.comparisons.subsets import limit_images
-from headstart.dataset import Dataset, assign_splits
+from headstart.dataset import Dataset
 from headstart.errors import DatasetError
 from headstart.features import Wanted, extract
 from headstart.fitting import Prepared, predict_images, train
 from headstart.fitting.training import CutActivations
+from headstart.grouping import split
 from headstart.images import CENTRE, View, parse_views
 from headstart.lessons.experiments.work import Work
 from headstart.runs import RunConfig
@@ -140,14 +141,16 @@ def look(
         progress=work.progress,
     )
     seconds = time.perf_counter() - started
-    groups = checks.duplicate_groups(extraction.hashes, extraction.facts)
-    splits = assign_splits(dataset, extraction.hashes, groups, validation=VALIDATION, test=TEST)
-    report = checks.report(dataset, extraction.hashes, extraction.facts, splits, extraction.skipped, groups)
-    prepared = Prepared(dataset, extraction, splits, report, {"check": 0.0, "features": seconds})
-    for split in ("train", "validation", "test"):
-        if not len(prepared.images(split)):
+    hashes, facts = extraction.hashes, extraction.facts
+    found = split(dataset, hashes, facts, validation=VALIDATION, test=TEST)
+    report = checks.report(
+        dataset, hashes, facts, found.sides, extraction.skipped, found.groups, notes=found.notes
+    )
+    prepared = Prepared(dataset, extraction, found.sides, report, {"check": 0.0, "features": seconds})
+    for side in ("train", "validation", "test"):
+        if not len(prepared.images(side)):
             raise DatasetError(
-                f"{dataset.name}: no {split} images in {len(dataset.samples)}; an experiment needs at least "
+                f"{dataset.name}: no {side} images in {len(dataset.samples)}; an experiment needs at least "
                 "ten images of each class"
             )
     return Look(network, prepared, runtime, seconds)
