@@ -1,31 +1,41 @@
 """What timm knows of an architecture: that it exists, and what its images look like."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from headstart.backbones.builtin import BUILTIN
-from headstart.errors import BackboneError
+from headstart.errors import BackboneError, printable
 from headstart.preprocess import Preprocess
 
 _SUGGESTIONS = 3
 
 
-def check_known(name: str) -> None:
-    """Refuse a name that timm does not have, suggesting the nearest ones.
+def known_name(name: str) -> str:
+    """The name that timm has today for a network, which is another one for what was renamed.
 
     Raises:
-        BackboneError: With those suggestions.
+        BackboneError: timm has no such name; the nearest ones are suggested.
     """
     import timm
 
+    name = _renamed().get(name, name)
     base = name.split(".")[0]
     if timm.is_model(base) and (base == name or name in timm.list_pretrained(f"{base}.*")):
-        return
+        return name
     wrong_tag = base != name and timm.is_model(base)
     known = timm.list_pretrained(f"{base}.*") if wrong_tag else [*BUILTIN, *timm.list_models()]
     near = difflib.get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `headstart backbones` lists what there is"
-    raise BackboneError(f"unknown backbone {name!r}{hint}")
+    raise BackboneError(f"unknown backbone {printable(name[:80])!r}{hint}")
+
+
+def _renamed() -> Mapping[str, str]:
+    """Today's name by the old one."""
+    from timm.models._registry import get_deprecated_models  # nothing public tells it
+
+    names: Mapping[str, str | None] = get_deprecated_models()
+    return {old: today for old, today in names.items() if today}
 
 
 def published_preprocess(name: str) -> Preprocess:

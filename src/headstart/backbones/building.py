@@ -1,20 +1,23 @@
 """Makes the PyTorch module of a backbone: timm's architecture with the weights of a file, or random ones."""
 
 import sys
-import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.backbone import Recipe
-from headstart.errors import BackboneError, MissingExtra
+from headstart.backbones.checkpoints import one_line, read_checkpoint, without_prefix
+from headstart.errors import BackboneError, MissingExtra, printable
 
 if TYPE_CHECKING:
     from headstart.backbones.staged import StagedModule
 
 _BUFFERS_MADE_ANEW = ("num_batches_tracked", "relative_position_index", "relative_coords_table", "attn_mask")
 _KEYS_SHOWN = 3
+
+_TIMES_THE_WEIGHTS, _SMALL = 4, 2**22
+"""How many times the numbers of its file a network may have before it is made, and how many any may."""
 
 
 def require_timm(feature: str) -> None:
@@ -50,18 +53,43 @@ def make_model(recipe: Recipe, *, size: int, name: str) -> Any:
     import torch
 
     kwargs = timm_arguments(recipe, size=size)
+    weights = None if recipe.weights is None else read_checkpoint(recipe.weights)[0]
     try:
+        if weights is not None:
+            _refuse_larger(recipe, kwargs, weights)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             model = timm.create_model(recipe.architecture, pretrained=False, **kwargs)
+    except BackboneError:
+        raise
     except Exception as error:  # what timm raises for a bad size or argument depends on the architecture
-        reason = _one_line(error)
+        reason = one_line(error)
         raise BackboneError(
             f"backbone {name}: timm cannot make {recipe.architecture} at {size} px: {reason}"
         ) from error
-    if recipe.weights is not None:
-        _load_weights(model, recipe.weights, architecture=recipe.architecture)
+    if weights is not None and recipe.weights is not None:
+        _load_weights(model, weights, path=recipe.weights, architecture=recipe.architecture)
     return model.eval()
+
+
+def _refuse_larger(recipe: Recipe, kwargs: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    """Refuse a file that asks for a network far larger than its weights, before that takes any memory.
+
+    Raises:
+        BackboneError: with both sizes.
+    """
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        model = timm.create_model(recipe.architecture, pretrained=False, **kwargs)
+    asked = sum(parameter.numel() for parameter in model.parameters())
+    there = sum(value.numel() for value in weights.values())
+    if asked > _TIMES_THE_WEIGHTS * there + _SMALL:
+        raise BackboneError(
+            f"{printable(recipe.weights or '')}: weights do not fit {recipe.architecture}: "
+            f"{there:,} numbers for a network of {asked:,}; name the architecture they were trained with"
+        )
 
 
 def timm_arguments(recipe: Recipe, *, size: int) -> dict[str, Any]:
@@ -73,63 +101,14 @@ def timm_arguments(recipe: Recipe, *, size: int) -> dict[str, Any]:
     return {**recipe.timm_kwargs, "num_classes": 0} | ({"img_size": size} if sized else {})
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Tensors by name, and the architecture if the file names one, of a ``.safetensors`` or PyTorch file.
-
-    PyTorch files are read with ``weights_only=True``: nothing in them is executed. Training checkpoints that
-    wrap the weights (``state_dict``, ``model``, their averaged versions) are unwrapped.
-
-    Raises:
-        BackboneError: The file holds no named tensors.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path), None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it cannot read it refuses; its doubts before that say less
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
-        raise BackboneError(f"{path}: no readable file of weights: {_one_line(error)}") from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise BackboneError(
-            f"{path}: holds more than weights, and running code from a file is refused; "
-            f"save only the tensors: torch.save(model.state_dict(), PATH)"
-        ) from error
-    return _unwrap(content, path=path)
-
-
-def _unwrap(content: Any, *, path: Path) -> tuple[dict[str, Any], str | None]:
+def _load_weights(model: Any, weights: Mapping[str, Any], *, path: Path, architecture: str) -> None:
     import torch
 
-    architecture = None
-    if isinstance(content, dict):
-        named = content.get("architecture", content.get("arch"))
-        architecture = named if isinstance(named, str) else None
-        for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-            if isinstance(content.get(key), dict):
-                content = content[key]
-                break
-        weights = {
-            str(key).removeprefix("module."): value
-            for key, value in content.items()
-            if isinstance(value, torch.Tensor)
-        }
-        if weights:
-            return weights, architecture
-    raise BackboneError(f"{path}: expected tensors by name (a state_dict), got {type(content).__name__}")
-
-
-def _load_weights(model: Any, path: Path, *, architecture: str) -> None:
-    import torch
-
-    weights, _ = read_checkpoint(path)
     wanted: Mapping[str, torch.Tensor] = model.state_dict()
+    try:
+        weights = without_prefix(weights, wanted)
+    except BackboneError as error:
+        raise BackboneError(f"{printable(path)}: {error}") from None
     classifiers = model.pretrained_cfg.get("classifier") or ()
     heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     state = {
@@ -147,13 +126,14 @@ def _load_weights(model: Any, path: Path, *, architecture: str) -> None:
         if key in state and state[key].shape != wanted[key].shape
     ]
     faults = [
-        f"{len(keys)} {what} ({', '.join(keys[:_KEYS_SHOWN])}{', …' if len(keys) > _KEYS_SHOWN else ''})"
+        f"{len(keys)} {what} ({printable(', '.join(keys[:_KEYS_SHOWN]))}"
+        f"{', …' if len(keys) > _KEYS_SHOWN else ''})"
         for what, keys in (("missing", missing), ("unexpected", extra), ("of another shape", unlike))
         if keys
     ]
     if faults:
         raise BackboneError(
-            f"{path}: weights do not fit {architecture}: {'; '.join(faults)}; "
+            f"{printable(path)}: weights do not fit {architecture}: {'; '.join(faults)}; "
             f"name the architecture they were trained with"
         )
     model.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
@@ -169,8 +149,3 @@ def _as_timm_would(state: dict[str, Any], model: Any) -> dict[str, Any]:
     except (KeyError, RuntimeError, ValueError, AttributeError, AssertionError):
         return state  # the comparison of keys that follows says what does not fit
     return adapted
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

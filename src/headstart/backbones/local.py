@@ -1,14 +1,17 @@
 """Backbones from a local file of weights: what it is, from its own metadata."""
 
-import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from headstart.backbones.backbone import Backbone, Recipe
+from headstart.backbones.checkpoints import one_line, open_weights, read_checkpoint
 from headstart.backbones.exported import Origin, load_exported
 from headstart.backbones.records import hash_file
-from headstart.errors import BackboneError
+from headstart.errors import BackboneError, printable
+from headstart.files import Unreadable, parse_json
 from headstart.preprocess import Preprocess
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -25,12 +28,8 @@ def load_local(path: Path, *, size: int | None, architecture: str | None) -> Bac
     Raises:
         BackboneError: The file is missing or unusable, or nothing says what the weights belong to.
     """
-    try:
-        content_hash = hash_file(path)
-    except OSError as error:
-        raise BackboneError(
-            f"backbone {path}: no such file of weights, or not readable ({error.strerror})"
-        ) from error
+    os.close(open_weights(path))  # a pipe, a web page or a pointer is named before anything waits for it
+    content_hash = hash_file(path)
 
     def resolve() -> Origin:
         return origin_of(path, architecture=architecture)
@@ -45,8 +44,8 @@ def origin_of(path: Path, *, architecture: str | None) -> Origin:
     Raises:
         BackboneError: As for `load_local`.
     """
-    from headstart.backbones.architectures import check_known, published_preprocess
-    from headstart.backbones.building import read_checkpoint, require_timm
+    from headstart.backbones.architectures import known_name, published_preprocess
+    from headstart.backbones.building import require_timm
 
     require_timm(f"backbone {path.name}, for its first use,")
     metadata = _metadata(path)
@@ -55,9 +54,9 @@ def origin_of(path: Path, *, architecture: str | None) -> Origin:
         found = read_checkpoint(path)[1]
     if found is None:
         raise BackboneError(
-            f"{path}: does not say its architecture; give timm's name of it (--architecture NAME)"
+            f"{printable(path)}: does not say its architecture; give timm's name of it (--architecture NAME)"
         )
-    check_known(found)
+    found = known_name(found)
     kwargs = _kwargs(metadata, path=path)
     preprocess, notes = _preprocess(metadata, published_preprocess(found), path=path, architecture=found)
     return Origin(Recipe(found, kwargs, path.absolute()), preprocess, notes=notes)
@@ -72,18 +71,115 @@ def _metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise BackboneError(f"{path}: no readable .safetensors file: {error}") from error
+        raise BackboneError(f"{printable(path)}: no readable .safetensors file: {one_line(error)}") from error
 
 
 def _kwargs(metadata: Mapping[str, str], *, path: Path) -> dict[str, Any]:
+    """What the file says its network is made with: plain numbers and words, of known names alone.
+
+    They become arguments of timm, some of which open files or run code, so nothing else gets through.
+    """
     text = metadata.get("timm_kwargs", "{}")
     try:
-        kwargs = json.loads(text)
-    except ValueError:
+        kwargs = parse_json(text)
+    except Unreadable:
         kwargs = None
+    said = f"{printable(path)}: metadata 'timm_kwargs'"
     if not isinstance(kwargs, dict):
-        raise BackboneError(f"{path}: metadata 'timm_kwargs' should be a JSON object, got {text[:60]!r}")
-    return {key: value for key, value in kwargs.items() if key not in ("num_classes", "img_size")}
+        raise BackboneError(f"{said} should be a JSON object, got {printable(repr(text[:60]))}")
+    for key, value in kwargs.items():
+        if key not in _ARCHITECTURE | _OURS:
+            raise BackboneError(
+                f"{said} has {printable(repr(key[:40]))}, which is no argument of an architecture; "
+                "remove it from the file"
+            )
+        most = _MOST_LAYERS if key in _COUNTS else _LARGEST
+        if not _is_plain(value, most=most):
+            raise BackboneError(
+                f"{said} has {key} = {printable(repr(value)[:40])}; expected numbers up to {most:,}, or words"
+            )
+    return {key: value for key, value in kwargs.items() if key not in _OURS}
+
+
+_OURS = frozenset({"num_classes", "img_size"})
+"""What we say ourselves."""
+
+_COUNTS = frozenset({"depth", "depths", "layers"})
+
+_ARCHITECTURE = _COUNTS | {
+    "act_layer",
+    "aa_layer",
+    "attn_drop_rate",
+    "avg_down",
+    "base_width",
+    "bn_eps",
+    "bn_momentum",
+    "cardinality",
+    "channel_multiplier",
+    "class_token",
+    "conv_bias",
+    "conv_mlp",
+    "drop_path_rate",
+    "drop_rate",
+    "dynamic_img_pad",
+    "dynamic_img_size",
+    "embed_dim",
+    "embed_dims",
+    "fc_norm",
+    "fix_stem",
+    "global_pool",
+    "growth_rate",
+    "head_hidden_size",
+    "init_values",
+    "kernel_sizes",
+    "ls_init_value",
+    "mlp_ratio",
+    "mlp_ratios",
+    "no_embed_class",
+    "norm_eps",
+    "norm_layer",
+    "num_heads",
+    "output_stride",
+    "pad_type",
+    "patch_size",
+    "pos_drop_rate",
+    "pos_embed",
+    "pre_norm",
+    "proj_bias",
+    "proj_drop_rate",
+    "qk_norm",
+    "qkv_bias",
+    "reg_tokens",
+    "se_layer",
+    "se_ratio",
+    "stem_chs",
+    "stem_kernel_size",
+    "stem_size",
+    "stem_stride",
+    "stem_type",
+    "stem_width",
+    "window_size",
+}  # fmt: skip
+"""Arguments of timm's networks that say their shape: none opens, fetches, compiles or runs anything."""
+
+_MOST_LAYERS, _LARGEST = 128, 8192
+"""No published network has more layers a stage, or is wider."""
+
+_MOST_VALUES = 16
+_WORD = re.compile(r"[a-z0-9_]{0,40}")
+
+
+def _is_plain(value: Any, *, most: int) -> bool:
+    """Whether a value is a number of usual size, a word, true, false, null, or a short list of those."""
+    if isinstance(value, list):
+        return len(value) <= _MOST_VALUES and all(
+            not isinstance(each, list) and _is_plain(each, most=most) for each in value
+        )
+    if isinstance(value, str):
+        return _WORD.fullmatch(value) is not None
+    if value is None or isinstance(value, bool):
+        return True
+    return isinstance(value, int | float) and -most <= value <= most
 
 
 def _preprocess(
@@ -94,7 +190,7 @@ def _preprocess(
     notes: tuple[str, ...] = ()
     try:
         if "preprocess" in metadata:
-            return Preprocess.from_dict({**fields, **json.loads(metadata["preprocess"])}), ()
+            return Preprocess.from_dict({**fields, **parse_json(metadata["preprocess"])}), ()
         for key in ("mean", "std"):
             if key in metadata:
                 fields[key] = [float(value) for value in metadata[key].strip("()[] ").split(",")]
@@ -108,5 +204,7 @@ def _preprocess(
         for key in ("interpolation", "crop_mode"):
             fields[key] = metadata.get(key, fields[key])
         return Preprocess.from_dict(fields), notes
-    except (ValueError, TypeError, KeyError) as error:
-        raise BackboneError(f"{path}: its metadata on preprocessing is unusable: {error}") from error
+    except (ValueError, TypeError, KeyError, OverflowError, Unreadable) as error:
+        raise BackboneError(
+            f"{printable(path)}: its metadata on preprocessing is unusable: {one_line(error)}"
+        ) from error

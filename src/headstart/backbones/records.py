@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.files import Unreadable, read_json, write_whole
+from headstart.files import Unreadable, open_regular, read_json, write_whole
 from headstart.places import cache_folder, make
 
 FORMAT = 1
@@ -35,6 +36,11 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """Thirty-two hex digits of the file's bytes."""
-    with path.open("rb") as file:
+    """Thirty-two hex digits of a regular file's bytes.
+
+    Raises:
+        Unreadable: it is no regular file.
+        OSError: the system's reason.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -107,9 +107,10 @@ def _load_published(name: str, *, size: int | None) -> Backbone:
     found = weights
 
     def resolve() -> Origin:
-        from headstart.backbones.architectures import published_preprocess
+        from headstart.backbones.architectures import known_name, published_preprocess
 
-        return Origin(Recipe(name, {}, found), published_preprocess(name))
+        today = known_name(name)
+        return Origin(Recipe(today, {}, found), published_preprocess(today))
 
     return load_exported(
         name, identity=f"timm:{name}:{known['hash']}", size=size, resolve=resolve, weights=found
@@ -117,13 +118,12 @@ def _load_published(name: str, *, size: int | None) -> Backbone:
 
 
 def _find(name: str) -> Path:
-    from headstart.backbones.architectures import check_known
+    from headstart.backbones.architectures import known_name
     from headstart.backbones.building import require_timm
     from headstart.backbones.hub import find_weights
 
     require_timm(f"backbone {name!r} is not built in ({', '.join(BUILTIN)}); a timm name")
-    check_known(name)
-    return find_weights(name)
+    return find_weights(known_name(name))
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -155,7 +155,7 @@ def _load_random(
 
 
 def _untrained_origin(name: str, *, is_file: bool, architecture: str | None) -> Origin:
-    from headstart.backbones.architectures import check_known, published_preprocess
+    from headstart.backbones.architectures import known_name, published_preprocess
 
     if name in BUILTIN:
         pretrained = load_builtin(name)
@@ -164,5 +164,5 @@ def _untrained_origin(name: str, *, is_file: bool, architecture: str | None) -> 
         return Origin(pretrained.recipe, pretrained.preprocess)
     if is_file:
         return origin_of(Path(name).expanduser(), architecture=architecture)
-    check_known(name)
+    name = known_name(name)
     return Origin(Recipe(name, {}, None), published_preprocess(name))
