@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,63 @@ def test_other_files_are_refused_in_one_line(name: str, content: bytes | None, r
         Path(name).write_bytes(content)
     with pytest.raises(BackboneError, match=reason):
         load_backbone(name)
+
+
+def rewritten(path: Path, change: Callable[[str], str], *, compressed: bool = False) -> Path:
+    """The file again, with another configuration."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = change(members["config.json"].decode()).encode()
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_loss_of_the_users_in_a_model_inside_is_code_too() -> None:
+    inner = network()
+    inner.compile("adam", loss=own_activation)
+    path = save(keras.Sequential([keras.Input((SIDE, SIDE, 3)), inner]))
+    with pytest.raises(BackboneError, match="'own_activation'"):
+        load_backbone(path, architecture="0..1")
+
+
+def test_files_that_cost_more_than_they_weigh_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras_file, "HEADROOM", 1 << 20)
+    config = '{"class_name": "Functional", "config": {"name": "%s"}}'
+    path = rewritten(save(network()), lambda _: config % (" " * (4 << 20)), compressed=True)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(BackboneError, match=r"expands to \d+ MiB"):
+        load_backbone(path, architecture="0..1")
+    rewritten(save(network()), lambda _: '{"a":' * 1000)
+    with pytest.raises(BackboneError, match=r"no model in the \.keras format"):
+        load_backbone(path, architecture="0..1")
+    deep = "[" * 500 + "]" * 500
+    rewritten(path, lambda _: f'{{"class_name": "Functional", "config": {deep}}}')
+    with pytest.raises(BackboneError, match="nested deeper"):
+        load_backbone(path, architecture="0..1")
+
+
+def test_a_model_whose_file_cannot_explain_its_size_is_not_made() -> None:
+    path = rewritten(save(network()), lambda text: text.replace('"units": 7', '"units": 400000000'))
+    with pytest.raises(BackboneError, match="Keras cannot open it"):
+        load_backbone(path, architecture="0..1")
+
+
+def test_names_in_a_file_cannot_write_to_a_terminal() -> None:
+    path = save(keras.Sequential([keras.Input((16, 16, 3)), Own(name="mine")]))
+    rewritten(path, lambda text: text.replace('"mine"', r'"mi\u001b[31m\nne"'))
+    with pytest.raises(BackboneError, match="not Keras's own") as refused:
+        load_backbone(path, architecture="0..1")
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_is_no_keras_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.keras")
+    with pytest.raises(BackboneError, match="not a regular file"):
+        load_backbone(tmp_path / "pipe.keras")
 
 
 def test_without_keras_the_extra_is_named_and_a_known_file_still_loads() -> None:

@@ -108,8 +108,8 @@ def read_json(path: str | Path, *, limit: int = JSON_BYTES, below: Path | None =
     return parse_json(read_regular(path, limit=limit, below=below))
 
 
-def parse_json(data: bytes | str) -> Any:
-    """The same of bytes that are read already."""
+def parse_json(data: bytes | str, *, depth: int = JSON_DEPTH) -> Any:
+    """The same of bytes that are read already; `depth` is how many levels it may have."""
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
     except UnicodeDecodeError:
@@ -119,11 +119,11 @@ def parse_json(data: bytes | str) -> Any:
     try:
         found = json.loads(text, parse_int=_whole if _LONG.search(text) else None)
     except RecursionError:
-        raise Unreadable(f"nested deeper than {JSON_DEPTH} levels") from None
+        raise Unreadable(f"nested deeper than {depth} levels") from None
     except ValueError as error:
         raise Unreadable(f"no JSON: {error}") from None
-    if _deeper(found, JSON_DEPTH):
-        raise Unreadable(f"nested deeper than {JSON_DEPTH} levels")
+    if _deeper(found, depth):
+        raise Unreadable(f"nested deeper than {depth} levels")
     return found
 
 

@@ -6,12 +6,12 @@ is read first, as data, and whatever is not Keras's own is refused by name.
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,13 +20,24 @@ from typing import Any
 
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.exported import from_record
-from headstart.errors import BackboneError, MissingExtra
+from headstart.errors import BackboneError, MissingExtra, printable
+from headstart.files import Unreadable, open_regular, parse_json
+from headstart.memory import HEADROOM
 
 SUFFIX = ".keras"
 SUFFIXES = (SUFFIX, ".h5", ".hdf5")
 """Files that Keras writes; the older ones are recognised to say what to do with them."""
 
 _CHUNK_BYTES = 1 << 20
+
+_TIMES_THE_FILE = 4
+"""How much larger a file's contents may be than the file, which Keras does not compress."""
+
+_LARGEST_CONFIG = 16 << 20
+"""Bytes; the largest of Keras's applications has one of half a megabyte."""
+
+_DEEPEST_CONFIG = 128
+"""Levels; a layer in a model in a model lies at sixteen."""
 
 _LOG_LEVEL, _ERRORS_ONLY = "TF_CPP_MIN_LOG_LEVEL", "2"
 """How much TensorFlow logs, and the level from which only errors are left (2, as warnings are 1)."""
@@ -165,35 +176,46 @@ def _without_log_lines() -> Iterator[None]:
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """The model's configuration, as data, and a hash of it and the weights (the file itself is dated)."""
     state = hashlib.blake2b(digest_size=16)
+    shown = printable(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read("config.json")
+        with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
+            whole = sum(member.file_size for member in archive.infolist())
+            if whole > _TIMES_THE_FILE * os.fstat(file.fileno()).st_size + HEADROOM:
+                raise BackboneError(f"backbone {shown}: expands to {whole // 2**20:,} MiB; refused as a bomb")
+            with archive.open("config.json") as settings:
+                text = settings.read(_LARGEST_CONFIG + 1)
             state.update(text)
             with archive.open("model.weights.h5") as weights:
                 while chunk := weights.read(_CHUNK_BYTES):
                     state.update(chunk)
-        config = json.loads(text)
+        if len(text) > _LARGEST_CONFIG:
+            raise BackboneError(f"backbone {shown}: its config.json is larger than any network's")
+        config = parse_json(text, depth=_DEEPEST_CONFIG)
     except OSError as error:
-        raise BackboneError(f"backbone {path}: no such file, or not readable ({error.strerror})") from error
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise BackboneError(f"backbone {shown}: no such file, or not readable ({error.strerror})") from error
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, Unreadable, NotImplementedError) as error:
+        reason = f": {error}" if isinstance(error, Unreadable) else ""
         raise BackboneError(
-            f"backbone {path}: no model in the .keras format; open it where it was made and write "
+            f"backbone {shown}: no model in the .keras format{reason}; open it where it was made and write "
             "model.save('model.keras')"
         ) from error
     return config, state.hexdigest()
 
 
-def _objects(config: Any) -> Iterator[Mapping[str, Any]]:
-    """Everything in a configuration that Keras would make an object of, outermost first."""
+def _objects(config: Any, *, outermost: bool = True) -> Iterator[Mapping[str, Any]]:
+    """Everything in a configuration that Keras would make an object of, outermost first.
+
+    The outermost model's losses and metrics are not loaded; those of a model inside it are.
+    """
     if isinstance(config, dict):
         if "class_name" in config:
             yield config
         for key, value in config.items():
-            if key != "compile_config":  # losses and metrics, which are not loaded
-                yield from _objects(value)
+            if not (outermost and key == "compile_config"):
+                yield from _objects(value, outermost=False)
     elif isinstance(config, list):
         for value in config:
-            yield from _objects(value)
+            yield from _objects(value, outermost=False)
 
 
 def _refuse_code(config: Any, *, path: Path) -> None:
@@ -205,7 +227,7 @@ def _refuse_code(config: Any, *, path: Path) -> None:
     for item in _objects(config):
         kind, module = str(item["class_name"]), item.get("module")
         settings = item.get("config")
-        name = settings.get("name", kind) if isinstance(settings, dict) else settings
+        name = printable(str(settings.get("name", kind) if isinstance(settings, dict) else settings)[:80])
         if kind in ("Lambda", "__lambda__"):
             raise BackboneError(
                 f"backbone {path}: layer '{name}' is a Lambda, which is code, and running code from a file "
@@ -214,7 +236,7 @@ def _refuse_code(config: Any, *, path: Path) -> None:
         top = module == "keras" and kind in _KERAS_ITSELF
         if "module" not in item or top or f"{module}.".startswith(_KERAS):
             continue  # without a module: values that JSON lacks, such as a tuple
-        code = f"{module}.{kind}" if module else kind
+        code = printable(f"{module}.{kind}"[:120] if module else kind[:80])
         raise BackboneError(
             f"backbone {path}: '{name}' ({code}) is not Keras's own, and code from a file is not run; save "
             "the part of the model that has Keras's layers only"

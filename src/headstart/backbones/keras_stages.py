@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import records
+from headstart.backbones.checkpoints import one_line
 from headstart.backbones.exported import check_graph
 from headstart.backbones.graph import measure
 from headstart.backbones.keras_export import write_onnx
 from headstart.backbones.keras_file import Pixels
 from headstart.backbones.keras_graph import Call, Graph, Key, apply, needed, open_model
-from headstart.errors import BackboneError, OptionError
+from headstart.errors import BackboneError, OptionError, printable
 from headstart.files import whole
+from headstart.memory import bounded_memory
 from headstart.preprocess import Preprocess
 
 _AFTER_HEAD = ("Activation", "Softmax", "Dropout", "Flatten", "Reshape", "Identity")
@@ -76,7 +78,7 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
         raise BackboneError(f"backbone {path}: {error}") from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise BackboneError(
-            f"backbone {path}: cannot take images of {side} px: {_one_line(error)}; try another size"
+            f"backbone {path}: cannot take images of {side} px: {one_line(error)}; try another size"
         ) from error
     module = _module(staged, pixels)
     graph = records.graphs_folder() / f"{key}-{side}.onnx"
@@ -86,7 +88,7 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
     except RuntimeError as error:  # OpenVINO's, about an ONNX file that it cannot read
         raise BackboneError(
             f"backbone {path}: what Keras's {keras.backend.backend()} backend writes of it cannot be read: "
-            f"{_one_line(error)}; try KERAS_BACKEND=tensorflow"
+            f"{one_line(error)}; try KERAS_BACKEND=tensorflow"
         ) from error
     measured, dimensions = measure(graph, stages=staged.names, size=side)
     own = [{"parameters": _parameters(calls), "prefix_tokens": 0} for calls in staged.groups()]
@@ -111,15 +113,17 @@ def _notes(staged: Staged, pixels: Pixels, *, path: Path) -> list[str]:
 
 def _open(path: Path) -> Any:
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        with bounded_memory(_TIMES_THE_FILE * path.stat().st_size + _KERAS_ITSELF):
+            return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # what Keras raises for a bad file depends on what is bad in it
-        raise BackboneError(f"backbone {path}: Keras cannot open it: {_one_line(error)}") from error
+        raise BackboneError(f"backbone {printable(path)}: Keras cannot open it: {one_line(error)}") from error
 
 
-def _one_line(error: BaseException) -> str:
-    return next(
-        (line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__
-    )
+_TIMES_THE_FILE = 6
+"""Keras holds the weights as it unpacks them, as it reads them, and as variables."""
+
+_KERAS_ITSELF = 1 << 30
+"""Bytes beside them, for threads and workspaces."""
 
 
 def _side(model: Any, *, size: int | None, path: Path) -> int:
