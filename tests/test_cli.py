@@ -2,15 +2,19 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headstart import cli
+from headstart.cli.terminal import ProgressBar
 
 HEADSTART = Path(sys.executable).with_name("headstart")
 
@@ -270,8 +274,60 @@ def test_ctrl_c_that_python_would_lose_still_stops(swallowed: str) -> None:
         "from headstart.__main__ import main\n"
         "main()"
     )
-    done = in_python(program)
+    done = in_python(program, "fit")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
+    done = in_python(program, "runs")  # stores no features, so it promises none
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nheadstart: stopped\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes file descriptors")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&- <&-"])
+def test_it_works_without_streams(closed: str, photos: Path, tmp_path: Path) -> None:
+    command = f"{shlex.quote(str(HEADSTART))} fit {photos} --size 32 --out {tmp_path / 'run'} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and (tmp_path / "run" / "run.json").exists(), done.stderr
+    wrong = subprocess.run(["sh", "-c", f"{HEADSTART} predict nothing {closed}"], check=False)
+    assert wrong.returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii:strict", "utf-16", "utf-8"])
+def test_json_is_utf8_on_every_pipe_and_text_is_never_refused(
+    encoding: str, make_photos: Any, tmp_path: Path
+) -> None:
+    folder = make_photos(tmp_path / "photos", per_class=2)
+    (folder / "bars").rename(folder / "Käfer-日")
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    for options in (["--json"], []):
+        done = subprocess.run(
+            [HEADSTART, "check", folder, *options], capture_output=True, check=False, env=environment
+        )
+        assert b"Traceback" not in done.stderr
+        if options:
+            assert "Käfer-日" in json.loads(done.stdout.decode("utf-8"))["classes"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+@pytest.mark.parametrize(
+    ("terminal", "columns", "shown"), [("xterm", 0, 79), ("xterm", 40, 39), ("dumb", 80, 0)]
+)
+def test_the_bar_fits_the_terminal(
+    terminal: str, columns: int, shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    monkeypatch.setenv("TERM", terminal)
+    with os.fdopen(slave, "w") as stream, os.fdopen(master, "rb") as screen:
+        monkeypatch.setattr(sys, "stderr", stream)
+        bar = ProgressBar()
+        bar("features", 3, 10)
+        stream.write("\n")
+        stream.flush()
+        line = screen.readline().decode()
+    assert len(line.strip("\r\n")) == shown
 
 
 def test_the_end_waits_for_others_and_flushes_but_takes_nothing_down() -> None:

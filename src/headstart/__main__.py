@@ -11,8 +11,7 @@ import signal
 import sys
 from collections.abc import MutableMapping
 
-STOPPED = "\nheadstart: stopped; every feature computed so far is kept: the same command goes on from here"
-"""After an empty line, as click has it: a terminal stands behind its ^C."""
+from headstart.errors import stopped
 
 STOPPED_CODE = 130
 """What a shell expects of a command that Ctrl-C ended: 128 and the signal's number."""
@@ -22,6 +21,7 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     way_out = _WayOut()
     way_out.guard()
+    open_missing_streams()
     wait_asleep_where_busy(os.environ)
     try:
         from headstart.cli import main as command
@@ -35,10 +35,26 @@ def main() -> None:
         if not way_out.stopped:
             raise  # a defect: its traceback is what is needed to mend it
         way_out.code = STOPPED_CODE
-        _say(STOPPED)
+        _say_stopped()
         sys.exit(STOPPED_CODE)
     finally:
         way_out.open = True
+
+
+def open_missing_streams() -> None:
+    """Where stdin, stdout or stderr is closed, as under daemons and ``pythonw``, put a null device.
+
+    Else the next file that is opened, a database say, takes the number and whatever is printed goes into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.set_inheritable(number, True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the end)
 
 
 def wait_asleep_where_busy(environment: MutableMapping[str, str]) -> None:
@@ -99,7 +115,7 @@ class _WayOut:
         sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 
     def _stop_at_once(self) -> None:
-        _say(STOPPED)
+        _say_stopped()
         _leave_at_once(STOPPED_CODE)
 
     def _leave(self, process: int) -> None:
@@ -114,12 +130,15 @@ def _number(code: object) -> int | None:
     return 0 if code is None else code if isinstance(code, int) else None
 
 
-def _say(line: str) -> None:
-    """Straight to the file: a signal may have come in the middle of writing to the stream."""
+def _say_stopped() -> None:
+    """After an empty line, as click has it: a terminal stands behind its ^C.
+
+    Straight to the file: a signal may have come in the middle of writing to the stream.
+    """
     from contextlib import suppress
 
     with suppress(OSError):  # nobody listens any more
-        os.write(2, f"{line}\n".encode())
+        os.write(2, f"\n{stopped(sys.argv)}\n".encode())
 
 
 def _leave_at_once(code: int) -> None:

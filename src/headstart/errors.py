@@ -35,6 +35,16 @@ def printable(name: str | Path) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+_STORING = ("fit", "compare", "evaluate", "experiment")
+"""Commands that compute features and store them."""
+
+
+def stopped(arguments: "list[str]") -> str:
+    """The line after Ctrl-C, by the command line that it ended."""
+    kept = "; every feature computed so far is kept: the same command goes on from here"
+    return f"headstart: stopped{kept if set(_STORING).intersection(arguments[1:2]) else ''}"
+
+
 class HeadstartError(Exception):
     """Root of every error raised on purpose."""
 

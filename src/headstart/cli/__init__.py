@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from headstart import __version__
-from headstart.errors import HeadstartError
+from headstart.errors import HeadstartError, stopped
 
 _VERBS = {
     "check": "what is wrong with my images?",
@@ -73,10 +73,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo(
-            "headstart: stopped; every feature computed so far is kept: the same command goes on from here",
-            err=True,
-        )
+        click.echo(stopped(sys.argv), err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -58,8 +58,12 @@ def from_here(path: Path) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    click.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))
+    """One JSON value on stdout: in UTF-8 whatever the terminal's code page, as RFC 8259 has it.
+
+    Names of files may be no text; their odd bytes become escapes, which are JSON too.
+    """
+    text = json.dumps(value, default=str, indent=2, ensure_ascii=False)
+    click.echo(text.encode(errors="backslashreplace"))
 
 
 def table(rows: Sequence[Sequence[str]], *, header: Sequence[str], right: Sequence[int] = ()) -> str:
@@ -87,9 +91,9 @@ def human_bytes(count: float) -> str:
 
 @dataclass
 class ProgressBar:
-    """A bar with rate and time left on stderr; silent where stderr is no terminal."""
+    """A bar with rate and time left on stderr; silent where stderr is no terminal that can redraw a line."""
 
-    shown: bool = field(default_factory=lambda: sys.stderr.isatty())
+    shown: bool = field(default_factory=lambda: _redraws(os.environ.get("TERM")))
     _phase: str = ""
     _started: float = 0.0
     _drawn: float = 0.0
@@ -104,7 +108,7 @@ class ProgressBar:
         if now - self._drawn < 0.1 and done < total:
             return
         self._drawn = now
-        rate = done / max(now - self._started, 1e-9)
+        rate = done / (now - self._started) if now - self._started > 0.01 else 0.0
         left = (total - done) / rate if rate else 0.0
         filled = 24 * done // max(total, 1)
         bar = "#" * filled + "." * (24 - filled)
@@ -119,9 +123,14 @@ class ProgressBar:
             sys.stderr.flush()
 
 
+def _redraws(terminal: str | None) -> bool:
+    return sys.stderr is not None and sys.stderr.isatty() and terminal != "dumb"
+
+
 def _columns() -> int:
+    """Of the terminal; 80 where it does not know, as serial lines and some editors do not."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except OSError:
         return 80
 
