@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 import httpx
 
 from children import started
+from headstart import databases
 from headstart.plans.estimates import Range
 from headstart.web.jobs import Jobs, Stopped
 from headstart.web.studio import work
@@ -200,3 +202,19 @@ def test_time_left_stays_within_the_prediction() -> None:
     said = [time_left(elapsed, expected) for elapsed in (0.0, 9.9, 12.0, 16.9, 18.0)]
     assert said[:4] == ["about 10 s left", "about 1 s left", "up to 5 s more", "up to 1 s more"]
     assert said[4].startswith("longer than predicted") and time_left(3.0, None) == ""
+
+
+def test_a_queue_that_cannot_be_written_is_told_on_every_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "WAIT_SECONDS", 0.05)
+    data = world.open()
+    other = sqlite3.connect(world.studio.home / "jobs.db", isolation_level=None)
+    other.execute("begin immediate")
+    refused = world.post(f"{data}/train", chosen="builtin@96/all")
+    assert refused.status_code == 400 and "keeps it locked" in refused.text
+    for address in ("/", "/runs", data):
+        assert "keeps it locked" in world.browser.get(address).text
+    other.close()
+    world.train(data)
+    assert "keeps it locked" not in world.browser.get("/").text

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from headstart.errors import OptionError
+from headstart import databases
+from headstart.errors import OptionError, RunError
 from headstart.web.jobs import KEPT_JOBS, WAITING_JOBS, Job, Jobs, Tell
 
 
@@ -251,3 +252,179 @@ def test_work_that_saw_two_servers_die_is_given_up(open_jobs: Callable[[], Jobs]
     ended = jobs.get(job.id)
     assert ended is not None and ended.state == "failed"
     assert ended.message == "the server ended 2 times while it ran"
+
+
+# Trouble with the file -------------------------------------------------------------------------------------
+
+
+def until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for long."""
+    monkeypatch.setattr(databases, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("headstart.web.jobs.AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("headstart.web.jobs.PROGRESS_SECONDS", 0.02)
+
+
+def once(
+    ran: list[str], ready: threading.Event, go: threading.Event
+) -> Callable[[Job, Tell], dict[str, int]]:
+    def work(job: Job, tell: Tell) -> dict[str, int]:
+        ran.append(job.name)
+        ready.set()
+        assert go.wait(30)
+        tell("half-way", 1, 2)
+        return {"answer": 42}
+
+    return work
+
+
+def test_a_database_held_by_another_process_when_a_job_ends_costs_nothing(
+    open_jobs: Callable[[], Jobs], tmp_path: Path, impatient: None
+) -> None:
+    jobs, ran, ready, go = open_jobs(), [], threading.Event(), threading.Event()
+    jobs.serve("once", once(ran, ready, go))
+    job = jobs.add("once", name="first", learner="ada")
+    assert ready.wait(30)
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("begin immediate")
+    go.set()
+    until(lambda: "another process keeps it locked" in jobs.trouble)
+    with pytest.raises(RunError, match=r"waiting work cannot be kept in .*locked"):
+        jobs.add("once", name="refused", learner="ada")
+    other.close()
+    settled(jobs)
+    ended = jobs.get(job.id)
+    assert ended is not None and ended.state == "done" and ended.result == {"answer": 42}
+    assert [event.kind for event in jobs.events(job.id)].count("done") == 1 and jobs.trouble == ""
+    jobs.add("once", name="second", learner="ada")
+    settled(jobs)
+    assert ran == ["first", "second"]
+
+
+def test_a_full_disk_when_a_job_ends_costs_nothing(open_jobs: Callable[[], Jobs], impatient: None) -> None:
+    jobs, ran, ready, go = open_jobs(), [], threading.Event(), threading.Event()
+    jobs.serve("once", once(ran, ready, go))
+    job = jobs.add("once", name="first", learner="ada", body={"long": "x" * 5000})
+    assert ready.wait(30)
+    with jobs._turn:
+        pages = jobs._database.execute("pragma page_count").fetchone()[0]
+        jobs._database.execute("create table filler (x)")
+        jobs._database.execute(f"pragma max_page_count = {pages + 1}")
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            while True:
+                jobs._database.execute("insert into filler values (zeroblob(900))")
+        jobs._database.execute(
+            "create trigger full before update on jobs begin insert into filler values (zeroblob(90000)); end"
+        )
+    go.set()
+    until(lambda: "the disk is full" in jobs.trouble)
+    assert jobs.unfinished()
+    with jobs._turn:
+        jobs._database.execute(f"pragma max_page_count = {pages + 1000}")
+    settled(jobs)
+    ended = jobs.get(job.id)
+    assert ended is not None and ended.state == "done" and ran == ["first"]
+    assert [event.kind for event in jobs.events(job.id)].count("done") == 1
+
+
+def test_what_runs_is_stopped_although_the_file_cannot_be_written(
+    open_jobs: Callable[[], Jobs], tmp_path: Path, impatient: None
+) -> None:
+    jobs, ready = open_jobs(), threading.Event()
+
+    def endless(job: Job, tell: Tell) -> None:
+        ready.set()
+        while True:
+            tell("step", 1, 2)
+            time.sleep(0.005)
+
+    jobs.serve("endless", endless)
+    job = jobs.add("endless", name="n", learner="ada")
+    assert ready.wait(30)
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("begin immediate")
+    with pytest.raises(RunError):
+        jobs.stop(job.id)
+    until(lambda: jobs.trouble)
+    other.close()
+    settled(jobs)
+    ended = jobs.get(job.id)
+    assert ended is not None and ended.state == "stopped"
+
+
+def test_work_that_asks_python_to_end_is_a_failed_job_and_the_next_is_done(
+    open_jobs: Callable[[], Jobs],
+) -> None:
+    jobs = open_jobs()
+
+    def leave(job: Job, tell: Tell) -> None:
+        sys.exit(3)
+
+    jobs.serve("leave", leave)
+    jobs.serve("unwritable", lambda job, tell: {"x": object()})
+    jobs.serve("double", double)
+    made = [
+        jobs.add(kind, name="n", learner="ada", body={"number": 1})
+        for kind in ("leave", "unwritable", "double")
+    ]
+    settled(jobs)
+    assert [jobs.get(job.id).state for job in made] == ["failed", "failed", "done"]  # type: ignore[union-attr]
+
+
+def test_a_store_that_stays_locked_is_one_line_before_long(
+    open_jobs: Callable[[], Jobs], tmp_path: Path, impatient: None
+) -> None:
+    open_jobs().close()
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("pragma locking_mode = exclusive")
+    other.execute("begin exclusive")
+    with pytest.raises(RunError, match="its disk knows no locks") as raised:
+        Jobs(tmp_path / "jobs.db")
+    assert "\n" not in str(raised.value)
+    other.close()
+
+
+@pytest.mark.parametrize("damage", [bytes(4096), b"no database" * 500, b""])
+def test_a_damaged_store_is_set_aside_at_the_start_with_a_sentence(
+    open_jobs: Callable[[], Jobs], tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = open_jobs()
+    first.add("double", name="n", learner="ada", body={"number": 1})
+    first.close()
+    file = tmp_path / "jobs.db"
+    data = file.read_bytes()
+    file.write_bytes(damage + data[len(damage) :] if damage else data[:1024] + bytes(len(data) - 1024))
+    (tmp_path / "jobs.lock").write_bytes(b"no database" * 500)
+    jobs = open_jobs()
+    assert any("jobs.db is damaged and was set aside as" in each.message for each in caplog.records)
+    jobs.serve("double", double)
+    job = jobs.add("double", name="n", learner="ada", body={"number": 2})
+    settled(jobs)
+    ended = jobs.get(job.id)
+    assert ended is not None and ended.result == {"twice": 4}
+
+
+def test_a_store_damaged_while_a_job_runs_is_set_aside_and_the_job_ends_in_the_new_one(
+    open_jobs: Callable[[], Jobs], tmp_path: Path, impatient: None
+) -> None:
+    jobs, ran, ready, go = open_jobs(), [], threading.Event(), threading.Event()
+    jobs.serve("once", once(ran, ready, go))
+    job = jobs.add("once", name="first", learner="ada")
+    assert ready.wait(30)
+    with jobs._turn, jobs._reading_turn:
+        jobs._database.execute("pragma wal_checkpoint(truncate)")
+        (tmp_path / "jobs.db").write_bytes(b"no database" * 5000)
+        jobs._reader.execute("pragma shrink_memory")
+    until(lambda: jobs.get(job.id) is None)  # a page asks, and the damage is noticed
+    go.set()
+    until(lambda: (found := jobs.get(job.id)) is not None and found.over)
+    ended = jobs.get(job.id)
+    assert ended is not None and ended.state == "done" and ran == ["first"]
+    assert list(tmp_path.glob("jobs.db.damaged-*"))

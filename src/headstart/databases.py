@@ -5,30 +5,93 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from headstart.errors import printable
 from headstart.places import make
 
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 12.0
 """How long is waited for another process that writes, in all: a person wants a word within half a minute."""
 
 _SWITCH_PAUSE = 0.05
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 _log = logging.getLogger(__name__)
 
 
+def use(
+    path: Path,
+    work: Callable[[sqlite3.Connection], T],
+    *,
+    schema: str,
+    lost: str,
+    writes: bool = False,
+    wait: float | None = None,
+    durable: bool = True,
+    refill: Callable[[sqlite3.Connection, Path], object] | None = None,
+) -> T:
+    """Do something with a store in one transaction; a damaged one is set aside, and a new one is used.
+
+    Args:
+        path: the file.
+        work: what to do; it may be done twice.
+        schema: see `connect`, and so for ``wait`` and ``durable``.
+        lost: see `set_aside`.
+        writes: whether it changes anything, so that it waits for other writers before it reads.
+        wait: see ``schema``.
+        durable: see ``schema``.
+        refill: fills the new store from the damaged one, whose place it is told.
+
+    Raises:
+        sqlite3.Error, OSError: see `reason`.
+    """
+
+    def once(do: Callable[[sqlite3.Connection], U], *, writes: bool) -> U:
+        opened = closing(connect(path, schema=schema, wait=wait, durable=durable))
+        with opened as database, transaction(database, writes=writes):
+            return do(database)
+
+    try:
+        return once(work, writes=writes)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        aside = set_aside(path, lost=lost)
+        if aside is not None and refill is not None:
+            filling = refill
+            once(lambda database: filling(database, aside), writes=True)
+        return once(work, writes=writes)
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection, *, writes: bool) -> Iterator[None]:
+    """All of it or, if anything is raised, nothing."""
+    database.execute("begin immediate" if writes else "begin")
+    try:
+        yield
+        database.execute("commit")
+    except BaseException:
+        if database.in_transaction:
+            with suppress(sqlite3.Error):
+                database.execute("rollback")
+        raise
+
+
 def connect(
-    path: Path, *, schema: str, wait: float = WAIT_SECONDS, durable: bool = True, threads: bool = False
+    path: Path, *, schema: str, wait: float | None = None, durable: bool = True, threads: bool = False
 ) -> sqlite3.Connection:
     """Open a store, and make it where it is missing. Transactions are begun and ended by the caller.
 
     Args:
         path: the file; its folder is made too.
         schema: statements that make what is missing.
-        wait: seconds for which a statement waits for another process.
+        wait: seconds for which a statement waits for another process; None for the usual.
         durable: whether what is committed survives a power cut.
         threads: whether several threads share the connection, one at a time.
 
@@ -36,11 +99,12 @@ def connect(
         sqlite3.Error, OSError: see `reason`.
     """
     make(path.parent)
-    database = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=not threads)
+    seconds = WAIT_SECONDS if wait is None else wait
+    database = sqlite3.connect(path, timeout=seconds, isolation_level=None, check_same_thread=not threads)
     try:
         # A damaged text is one damaged row, and no failure of all others.
         database.text_factory = lambda data: data.decode("utf-8", "replace")
-        _use_wal(database, until=time.monotonic() + wait)
+        use_wal(database, until=time.monotonic() + seconds)
         database.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
         for statement in schema.split(";"):
             database.execute(statement)
@@ -50,7 +114,7 @@ def connect(
     return database
 
 
-def _use_wal(database: sqlite3.Connection, *, until: float) -> None:
+def use_wal(database: sqlite3.Connection, *, until: float) -> None:
     """Readers need not wait for writers then. Switching itself does not wait for others that switch too."""
     while True:
         try:

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from headstart import databases
 from headstart.errors import InternalError, LessonError, MissingExtra
 from headstart.lessons import attempts, logbook
 from headstart.lessons.attempts import Challenge, Entry, Event, Started, Submitted
 from headstart.lessons.review import Reviewed
-from headstart.places import make
 
 try:
     import sqlalchemy as sa
@@ -46,6 +46,9 @@ KEPT_STATES = 1024
 _READING = "reading:{}:"
 _REVIEW = "review:{}:"
 """How the logs of a lesson's reading and reviews are called, before the learner's name."""
+
+_SQLITE = b"SQLite format 3\0"
+"""How such a file begins."""
 
 Result = TypeVar("Result")
 
@@ -170,13 +173,13 @@ class Progress:
         Raises LessonError where it cannot be opened or was written by a newer Headstart.
         """
         url = str(target) if "://" in str(target) else f"sqlite:///{Path(target)}"
-        if url.startswith("sqlite:///"):
-            make(Path(url.removeprefix("sqlite:///")).parent)
         try:
+            if url.startswith("sqlite:///"):
+                _check(Path(url.removeprefix("sqlite:///")))
             store = cls(_engine(url))
             with store._writing() as connection:
                 migrate(connection)
-        except exc.SQLAlchemyError as error:
+        except (exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise LessonError(f"cannot open the progress database {target}: {_cause(error)}") from error
         return store
 
@@ -415,6 +418,16 @@ class Progress:
             yield connection
 
 
+def _check(file: Path) -> None:
+    """Sees within seconds whether a store can be written; a damaged one is set aside."""
+    if file.is_file():
+        with file.open("rb") as opened:
+            head = opened.read(len(_SQLITE))
+        if head == _SQLITE or not any(head):  # what is anything else was named by mistake
+            databases.set_aside(file, lost="what learners did is in it, and a new log is begun")
+    databases.use(file, lambda database: None, schema="", lost="", writes=True)
+
+
 def _engine(url: str) -> sa.Engine:
     sqlite = url.startswith("sqlite")
     arguments = {"timeout": BUSY_SECONDS} if sqlite else {}
@@ -430,14 +443,7 @@ def _engine(url: str) -> sa.Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # SQLAlchemy's recipe: were the driver to begin transactions itself, BEGIN IMMEDIATE would come too late.
     connection.isolation_level = None
-    for pause in (0.01, 0.05, 0.2, 1.0, 5.0, 0.0):
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            break
-        except sqlite3.OperationalError:  # switching to WAL does not wait for a process that does it too
-            if not pause:
-                raise
-            time.sleep(pause)
+    databases.use_wal(connection, until=time.monotonic() + databases.WAIT_SECONDS)
     # FULL: a commit is on the disk when it returns, so even a power cut takes no accepted answer.
     connection.execute("PRAGMA synchronous=FULL")
 
@@ -480,5 +486,8 @@ def _insert(connection: sa.Connection, line: Line, sequence: int) -> None:
     connection.execute(_INSERT, {**row, "sequence": sequence, "body": dict(line.body)})
 
 
-def _cause(error: exc.SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+def _cause(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, sqlite3.Error | OSError):
+        return databases.reason(cause)
+    return str(cause).splitlines()[0]

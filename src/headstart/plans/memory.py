@@ -11,13 +11,14 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from headstart.errors import RunError
-from headstart.places import home_folder, make
+from headstart import databases
+from headstart.places import home_folder
 from headstart.plans.estimates import Estimate
 
 _NEWEST = 12
@@ -165,6 +166,12 @@ def _sharpness(spread: float) -> str:
     return "vague" if spread >= _VAGUE else "sharp"
 
 
+_SCHEMA = (
+    "create table if not exists observations (machine text, quantity text, key text, ratio real, at real)"
+)
+_WAIT_SECONDS = 5.0
+
+
 class RateStore:
     """Where observations are kept: ``home/rates.sqlite``."""
 
@@ -190,12 +197,8 @@ class RateStore:
         if not self.path.exists():
             return []
         query = "SELECT quantity, key, ratio FROM observations WHERE machine = ? ORDER BY at DESC LIMIT 4000"
-        try:
-            with self._connection() as connection:
-                rows = connection.execute(query, (_owner(),)).fetchall()
-        except RunError:
-            return []
-        return [Observation(*row) for row in rows]
+        rows = self._use(lambda database: database.execute(query, (_owner(),)).fetchall(), writes=False)
+        return [Observation(*row) for row in rows or () if isinstance(row[2], float)]
 
     def add(self, observations: Iterable[Observation]) -> None:
         """Remember; a read-only home costs later predictions their sharpness and nothing else."""
@@ -203,29 +206,17 @@ class RateStore:
         rows = [(name, seen.quantity, seen.key, seen.ratio, now) for seen in observations if seen.ratio > 0]
         if not rows:
             return
-        try:
-            with self._connection() as connection:
-                connection.executemany("INSERT INTO observations VALUES (?, ?, ?, ?, ?)", rows)
-        except RunError:
-            return
+        query = "INSERT INTO observations VALUES (?, ?, ?, ?, ?)"
+        self._use(lambda database: database.executemany(query, rows).fetchall(), writes=True)
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _use(
+        self, work: Callable[[sqlite3.Connection], list[tuple[Any, ...]]], *, writes: bool
+    ) -> list[tuple[Any, ...]] | None:
+        """Do something with the store; None where that cannot be done."""
+        lost = "seconds are predicted from formulas until this machine has done some work again"
         try:
-            make(self.path.parent)
-            connection = sqlite3.connect(self.path, timeout=5.0)
-        except (OSError, sqlite3.Error) as error:
-            raise RunError(f"rates store {self.path}: {error}") from error
-        try:
-            with connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS observations "
-                    "(machine TEXT, quantity TEXT, key TEXT, ratio REAL, at REAL)"
-                )
-                yield connection
-        except sqlite3.DatabaseError as error:
-            raise RunError(f"rates store {self.path}: {error}") from error
-        finally:
-            connection.close()
+            return databases.use(
+                self.path, work, schema=_SCHEMA, lost=lost, writes=writes, wait=_WAIT_SECONDS, durable=False
+            )
+        except (OSError, sqlite3.Error):
+            return None

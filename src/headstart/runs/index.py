@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -181,41 +181,20 @@ class RunStore:
     def _use(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         """Do something in one transaction; a damaged index is first made again from the folders."""
         try:
-            try:
-                return self._transaction(work, writes=writes)
-            except sqlite3.DatabaseError as error:
-                if not databases.is_damage(error):
-                    raise
-                self._replace()
-                return self._transaction(work, writes=writes)
+            return databases.use(self.path, work, schema=_SCHEMA, lost=_LOST, writes=writes, refill=_refill)
         except (OSError, sqlite3.Error) as error:
             raise RunError(f"runs store {printable(self.path)}: {databases.reason(error)}") from error
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool) -> _T:
-        with closing(databases.connect(self.path, schema=_SCHEMA)) as database:
-            database.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            try:
-                found = work(database)
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                raise
-        return found
 
-    def _replace(self) -> None:
-        """Set a damaged index aside and make another of the folders that can still be read in it."""
-        aside = databases.set_aside(
-            self.path,
-            lost="another is made of the folders that it named; "
-            "headstart runs --rebuild FOLDER… adds what lies elsewhere",
-        )
-        if aside is None:
-            return
-        places = {*_named_in(aside), *_runs_in(Path("runs"))}
-        found = [each for each in map(look_at, sorted(places)) if isinstance(each, Run)]
+_LOST = (
+    "another is made of the folders that it named; headstart runs --rebuild FOLDER… adds what lies elsewhere"
+)
 
-        self._transaction(lambda database: _enter(database, found), writes=True)
+
+def _refill(database: sqlite3.Connection, aside: Path) -> None:
+    """Enter the runs whose folders can still be read in a damaged index, and those that lie here."""
+    places = {*_named_in(aside), *_runs_in(Path("runs"))}
+    _enter(database, [each for each in map(look_at, sorted(places)) if isinstance(each, Run)])
 
 
 def _enter(database: sqlite3.Connection, runs: Iterable[Run]) -> None:

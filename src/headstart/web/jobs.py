@@ -9,23 +9,27 @@
 A job is accepted when `add` returns: it waits on disk. One that ran while its server was killed runs again
 from its beginning when a server is there; one that saw two servers die is given up. Several servers of one
 home share the queue and take turns, so that what is measured is not measured side by side.
+
+Where the file cannot be written for a while (a full disk, another process that holds it), what runs goes on,
+`Jobs.trouble` says why, and how a job ended is written down as soon as that is possible, once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from headstart.errors import HeadstartError, OptionError, RunError
-from headstart.places import make
+from headstart import databases
+from headstart.errors import HeadstartError, OptionError, RunError, printable
 
 KEPT_JOBS = 200
 """How many ended jobs are remembered; their results are kept elsewhere."""
@@ -39,8 +43,13 @@ MOST_STARTS = 2
 TURN_SECONDS = 0.5
 """How often a worker asks whether another server's worker has let go."""
 
-BUSY_SECONDS = 30.0
-"""How long a writer waits for another process."""
+AGAIN_SECONDS = 1.0
+"""How often is tried again what could not be written down."""
+
+PROGRESS_SECONDS = 0.5
+"""How long a sign of progress waits for another process: it is not worth more."""
+
+_log = logging.getLogger(__name__)
 
 OVER = ("done", "failed", "stopped")
 
@@ -120,6 +129,15 @@ class Stopped(Exception):
     """Raised in the work of a job that is to be stopped."""
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """How a job ended; ``result`` is JSON."""
+
+    state: str
+    message: str = ""
+    result: str = "{}"
+
+
 class Jobs:
     """The queue, and the thread that works it off. Safe to share between threads; one per process and file.
 
@@ -136,23 +154,34 @@ class Jobs:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._turn, self._reading_turn = threading.Lock(), threading.Lock()
+        self._trouble, self._quiet_until = "", 0.0
+        self._stopping: set[str] = set()
+        self._database, self._reader = self._open()
+
+    def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        # One connection behind one lock: every statement here takes less than a millisecond. Who only
+        # asks has another: a writer may wait for the disk or another process, and pages must not.
         try:
-            make(path.parent)
-            # One connection behind one lock: every statement here takes less than a millisecond. Who only
-            # asks has another: a writer may wait for the disk or another process, and pages must not.
-            self._database = _connect(path)
-            self._database.execute("pragma journal_mode = wal")
-            self._database.executescript(_SCHEMA)
-            self._reader = _connect(path)
+            if self.path.exists():
+                databases.set_aside(self.path, lost="what waited in it has to be asked for again")
+            first = databases.connect(self.path, schema=_SCHEMA, threads=True)
+            return first, databases.connect(self.path, schema=_SCHEMA, threads=True)
         except (OSError, sqlite3.Error) as error:
-            raise RunError(f"{path}: cannot keep waiting work: {error}") from error
+            raise RunError(self._why(error)) from error
+
+    def _why(self, error: Exception) -> str:
+        return f"waiting work cannot be kept in {printable(self.path)}: {databases.reason(error)}"
+
+    @property
+    def trouble(self) -> str:
+        """Why something could not be written down lately, for a page; empty where all is well."""
+        return self._trouble
 
     def serve(self, kind: str, worker: Worker) -> None:
         """Names who does a kind of work, and begins with what waits for it on disk."""
         with self._changed:
             self._workers[kind] = worker
-        if self._has_work():
-            self._wake()
+        self._wake()
 
     def add(self, kind: str, *, name: str, learner: str, body: Mapping[str, Any] | None = None) -> Job:
         """Queues work; the same work that is already waiting or running is given instead of a second one.
@@ -160,7 +189,7 @@ class Jobs:
         Raises OptionError where too many wait.
         """
         text = json.dumps(dict(body or {}), sort_keys=True)
-        with self._writing() as database:
+        with self._asked() as database:
             same = database.execute(
                 f"select {_COLUMNS} from jobs where learner = ? and kind = ? and name = ? and body = ? "
                 "and state in ('waiting', 'running') and not stopping",
@@ -211,16 +240,16 @@ class Jobs:
 
     def events(self, identity: str, *, after: int = 0) -> list[Event]:
         """What happened to a job, but for the first `after` events."""
-        with self._reading_turn:
-            rows = self._reader.execute(
-                "select number, kind, data from events where job = ? and number > ? order by number",
-                (identity, after),
-            ).fetchall()
-        return [Event(number, kind, json.loads(data)) for number, kind, data in rows]
+        rows = self._read(
+            "select number, kind, data from events where job = ? and number > ? order by number",
+            (identity, after),
+        )
+        return [Event(number, kind, _plain(data)) for number, kind, data in rows]
 
     def stop(self, identity: str) -> None:
         """Asks for the end of a job: at once where it waits, at its next sign of progress where it runs."""
-        with self._writing() as database:
+        self._stopping.add(identity)  # the disk may be full, and what runs here is stopped all the same
+        with self._asked() as database:
             database.execute("update jobs set stopping = 1 where id = ? and state = 'running'", (identity,))
             ended = database.execute(
                 "update jobs set state = 'stopped' where id = ? and state = 'waiting'", (identity,)
@@ -253,26 +282,48 @@ class Jobs:
     def _has_work(self) -> bool:
         kinds = tuple(self._workers)
         marks = ",".join("?" * len(kinds))
-        with self._reading_turn:
-            row = self._reader.execute(
-                f"select 1 from jobs where state in ('waiting', 'running') and kind in ({marks}) limit 1",
-                kinds,
-            ).fetchone()
-        return row is not None
+        query = f"select 1 from jobs where state in ('waiting', 'running') and kind in ({marks}) limit 1"
+        return bool(self._read(query, kinds))
 
     def _work(self) -> None:
         while not self._closed:
-            with self._changed:
-                while not self._closed and not self._has_work():
-                    self._changed.wait()
-            with _alone(self.path.with_suffix(".lock")) as alone:
-                if alone:
-                    self._recover()
-                    while not self._closed and (job := self._claim()):
-                        self._run(job)
-            if not alone:
-                with self._changed:
-                    self._changed.wait(TURN_SECONDS)
+            try:
+                self._work_off()
+            except Exception as error:  # a thread has nobody above it: it goes on, and says what happened
+                self._troubled(error)
+                self._wait(AGAIN_SECONDS)
+
+    def _work_off(self) -> None:
+        with self._changed:
+            while not self._closed and not self._has_work():
+                self._changed.wait()
+        with _alone(self.path.with_suffix(".lock")) as alone:
+            if alone:
+                self._recover()
+                while not self._closed and (job := self._claim()):
+                    self._trouble = ""
+                    self._write_down(job, self._do(job))
+        self._trouble = ""
+        if not alone:
+            self._wait(TURN_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            if not self._closed:
+                self._changed.wait(seconds)
+
+    def _troubled(self, error: Exception) -> None:
+        """Tells pages and the log, once for each trouble; a damaged file is set aside."""
+        said = str(error) if isinstance(error, HeadstartError) else self._why(error)
+        if said != self._trouble:
+            _log.warning("%s", said)
+        self._trouble = said
+        if databases.is_damage(error):
+            with self._turn, self._reading_turn, contextlib.suppress(RunError):
+                database, reader = self._open()
+                self._database.close()
+                self._reader.close()
+                self._database, self._reader = database, reader
 
     def _recover(self) -> None:
         """Takes back what ran while its server died: nobody else works now, so nothing can be running."""
@@ -284,9 +335,8 @@ class Jobs:
                     database.execute("update jobs set state = 'waiting' where id = ?", (identity,))
                     _note(database, identity, "waiting", {"ahead": 0})
                 else:
-                    _end(
-                        database, identity, "failed", message=f"the server ended {starts} times while it ran"
-                    )
+                    message = f"the server ended {starts} times while it ran"
+                    _end(database, identity, _Ending("failed", message))
 
     def _claim(self) -> Job | None:
         kinds = tuple(self._workers)
@@ -304,54 +354,95 @@ class Jobs:
             _note(database, job.id, "running", {})
         return job
 
-    def _run(self, job: Job) -> None:
+    def _do(self, job: Job) -> _Ending:
         try:
             result = self._workers[job.kind](job, lambda *told: self._tell(job, *told))
-            ending: tuple[str, str] = ("done", "")
+            return _Ending("done", result=json.dumps(dict(result or {})))
         except Stopped:
-            result, ending = None, ("stopped", "")
+            return _Ending("stopped")
         except HeadstartError as error:
-            result, ending = None, ("failed", str(error))
-        except Exception as error:
+            return _Ending("failed", str(error))
+        except (Exception, SystemExit) as error:
             # A thread has nobody above it: unless it is told here, the page would wait for ever.
-            result, ending = None, ("failed", f"our failure: {type(error).__name__}: {error}")
-        with self._writing() as database:
-            _end(database, job.id, ending[0], message=ending[1], result=result)
+            return _Ending("failed", f"our failure: {type(error).__name__}: {error}")
+
+    def _write_down(self, job: Job, ending: _Ending) -> None:
+        """Ends a job, once; tries until that is on the disk, or until the server ends."""
+        while True:
+            try:
+                with self._writing() as database:
+                    _remember(database, job)
+                    _end(database, job.id, ending)
+                self._trouble = ""
+                self._stopping.discard(job.id)
+                return
+            except sqlite3.Error as error:
+                self._troubled(error)
+            if self._closed:
+                return
+            self._wait(AGAIN_SECONDS)
 
     def _tell(self, job: Job, phase: str, done: int, total: int) -> None:
-        with self._writing() as database:
-            (stopping,) = database.execute("select stopping from jobs where id = ?", (job.id,)).fetchone()
-            if not stopping:
-                told = {"text": phase.replace("-", " "), "done": done, "of": total}
-                _note(database, job.id, "progress", told)
+        stopping = job.id in self._stopping
+        if not stopping and time.monotonic() >= self._quiet_until:
+            try:
+                stopping = self._note_progress(
+                    job, {"text": phase.replace("-", " "), "done": done, "of": total}
+                )
+            except sqlite3.Error as error:  # no reason to give up the work, nor to slow it down
+                self._troubled(error)
+                self._quiet_until = time.monotonic() + AGAIN_SECONDS
         if stopping:
             raise Stopped
+
+    def _note_progress(self, job: Job, told: Mapping[str, Any]) -> bool:
+        """Writes a sign of progress; whether somebody has asked for the end."""
+        with self._writing(wait=PROGRESS_SECONDS) as database:
+            row = database.execute("select stopping from jobs where id = ?", (job.id,)).fetchone()
+            stopping = row is not None and bool(row[0])
+            if not stopping:
+                _note(database, job.id, "progress", told)
+        return stopping
 
     # The file
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, wait: float | None = None) -> Iterator[sqlite3.Connection]:
+        seconds = databases.WAIT_SECONDS if wait is None else wait
         with self._turn:
-            self._database.execute("begin immediate")
-            try:
+            self._database.execute(f"pragma busy_timeout = {round(1000 * seconds)}")
+            with databases.transaction(self._database, writes=True):
                 yield self._database
-            except BaseException:
-                self._database.execute("rollback")
-                raise
-            self._database.execute("commit")
+
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[sqlite3.Connection]:
+        """The same for somebody who waits for an answer: RunError where the file cannot be written."""
+        try:
+            with self._writing() as database:
+                yield database
+        except sqlite3.Error as error:
+            self._troubled(error)
+            raise RunError(self._why(error)) from error
+
+    def _read(self, query: str, values: Sequence[str | int]) -> list[tuple[Any, ...]]:
+        failure: sqlite3.Error | None = None
+        for _ in range(2):  # a damaged file is replaced after the first
+            try:
+                with self._reading_turn:
+                    return self._reader.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                self._troubled(error)
+                failure = error
+                if not databases.is_damage(error):
+                    break
+        raise RunError(self._why(failure or sqlite3.Error())) from failure
 
     def _one(self, where: str, *values: str) -> Job | None:
         found = self._all(where, *values)
         return found[0] if found else None
 
     def _all(self, where: str, *values: str | int) -> list[Job]:
-        with self._reading_turn:
-            rows = self._reader.execute(f"select {_COLUMNS} from jobs {where}", values).fetchall()
-        return [_job(row) for row in rows]
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+        return [_job(row) for row in self._read(f"select {_COLUMNS} from jobs {where}", values)]
 
 
 @contextlib.contextmanager
@@ -364,10 +455,14 @@ def _alone(path: Path) -> Iterator[bool]:
     try:
         try:
             database.execute("begin exclusive")
-        except sqlite3.OperationalError:
-            yield False
-        else:
-            yield True
+            alone = True
+        except sqlite3.DatabaseError as error:
+            if databases.is_damage(error):  # it holds nothing but the lock
+                path.unlink(missing_ok=True)
+            elif not databases.is_busy(error):
+                raise
+            alone = False
+        yield alone
     finally:
         database.close()
 
@@ -380,19 +475,23 @@ def _note(database: sqlite3.Connection, job: str, kind: str, data: Mapping[str, 
     )
 
 
-def _end(
-    database: sqlite3.Connection,
-    identity: str,
-    state: str,
-    *,
-    message: str = "",
-    result: Mapping[str, Any] | None = None,
-) -> None:
-    database.execute(
-        "update jobs set state = ?, message = ?, result = ? where id = ?",
-        (state, message, json.dumps(dict(result or {})), identity),
+def _end(database: sqlite3.Connection, identity: str, ending: _Ending) -> None:
+    """Ends what runs; what has ended stays as it is."""
+    ended = database.execute(
+        "update jobs set state = ?, message = ?, result = ? where id = ? and state = 'running'",
+        (ending.state, ending.message, ending.result, identity),
     )
-    _note(database, identity, state, {"message": message} if message else {})
+    if ended.rowcount:
+        _note(database, identity, ending.state, {"message": ending.message} if ending.message else {})
+
+
+def _remember(database: sqlite3.Connection, job: Job) -> None:
+    """Enters a job that ran while the file was damaged and set aside."""
+    database.execute(
+        "insert or ignore into jobs (id, kind, name, learner, body, state, created) "
+        "values (?, ?, ?, ?, ?, 'running', ?)",
+        (job.id, job.kind, job.name, job.learner, json.dumps(job.body, sort_keys=True), job.created),
+    )
 
 
 def _forget(database: sqlite3.Connection) -> None:
@@ -413,10 +512,19 @@ def _job(row: tuple[Any, ...]) -> Job:
         kind,
         name,
         learner,
-        json.loads(body),
+        _plain(body),
         state,
         message,
-        json.loads(result),
+        _plain(result),
         created,
         bool(stopping),
     )
+
+
+def _plain(text: str) -> dict[str, Any]:
+    """What a row holds; nothing where it is damaged."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -269,6 +269,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
             path=request.url.path,
             here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
             live=getattr(request.app.state, "live", ""),
+            trouble=site.jobs.trouble,
             **values,
         )
     )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from headstart.errors import RunError
+from headstart import databases
+from headstart.errors import RunError, printable
+from headstart.files import Unreadable, parse_json
 from headstart.lessons.experiments.results import Result
-from headstart.places import home_folder, make
+from headstart.places import home_folder
 
 _SCHEMA = """
 create table if not exists results (
@@ -23,8 +25,7 @@ create table if not exists results (
 create index if not exists results_by_name on results (name, number);
 """
 
-_BUSY_SECONDS = 30.0
-"""How long a writer waits for another."""
+_LOST = "what it held is measured again when it is asked for"
 
 
 class ResultStore:
@@ -44,12 +45,11 @@ class ResultStore:
             result.seconds,
             json.dumps(result.to_dict(), ensure_ascii=False),
         )
-        with self._open() as database:
-            database.execute(
-                "insert into results (id, name, size, varied, created, seconds, result) "
-                "values (?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
+        query = (
+            "insert into results (id, name, size, varied, created, seconds, result) "
+            "values (?, ?, ?, ?, ?, ?, ?)"
+        )
+        self._use(lambda database: database.execute(query, row).fetchall(), writes=True)
 
     def get(self, result_id: str) -> Result:
         """One result by its id.
@@ -86,21 +86,24 @@ class ResultStore:
     def _select(self, where: str, *values: str | int) -> list[Result]:
         if not self.path.exists():
             return []
-        with self._open() as database:
-            rows = database.execute(f"select result from results {where}", values).fetchall()
-        return [Result.from_dict(json.loads(text)) for (text,) in rows]
+        query = f"select result from results {where}"
+        rows = self._use(lambda database: database.execute(query, values).fetchall(), writes=False)
+        return [result for (text,) in rows if (result := _result(text)) is not None]
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _use(
+        self, work: Callable[[sqlite3.Connection], list[tuple[Any, ...]]], *, writes: bool
+    ) -> list[tuple[Any, ...]]:
         try:
-            make(self.path.parent)
-            database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS)
-            try:
-                database.execute("pragma journal_mode = wal")
-                database.executescript(_SCHEMA)
-                with database:
-                    yield database
-            finally:
-                database.close()
+            return databases.use(self.path, work, schema=_SCHEMA, lost=_LOST, writes=writes)
         except (OSError, sqlite3.Error) as error:
-            raise RunError(f"{self.path}: cannot keep or read results of experiments: {error}") from error
+            raise RunError(
+                f"results of experiments in {printable(self.path)}: {databases.reason(error)}"
+            ) from error
+
+
+def _result(text: str) -> Result | None:
+    """What a row holds; None where it is damaged."""
+    try:
+        return Result.from_dict(parse_json(text))
+    except (Unreadable, AttributeError, KeyError, TypeError, ValueError):
+        return None

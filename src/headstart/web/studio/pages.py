@@ -83,7 +83,13 @@ def when(stamp: str) -> str:
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page from its template in `templates/studio`."""
     studio, session = studio_of(request), session_of(request)
-    values = {"path": request.url.path, "csrf": csrf_token(studio, session), "told": None, **values}
+    values = {
+        "path": request.url.path,
+        "csrf": csrf_token(studio, session),
+        "told": None,
+        "trouble": studio.trouble,
+        **values,
+    }
     name = request.query_params.get("told", "")
     if name and values["told"] is None:
         values["told"] = studio.recent.peek(name)

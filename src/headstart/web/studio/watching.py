@@ -176,7 +176,9 @@ def snapshot(studio: Studio, job: Job) -> dict[str, Any]:
     return {
         "state": standing(job),
         "over": job.over,
-        "text": _text(job, rows, stopping=live.stopping),
+        "text": studio.trouble
+        if studio.trouble and not job.over
+        else _text(job, rows, stopping=live.stopping),
         "stopping": live.stopping,
         "phases": rows,
         "elapsed": _whole(elapsed) if elapsed >= 1 else "",

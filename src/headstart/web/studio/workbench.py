@@ -110,6 +110,11 @@ class Studio:
     recent: Recent = field(default_factory=Recent)
     turn: threading.Lock = field(default_factory=threading.Lock)  # models and plots, one at a time
 
+    @property
+    def trouble(self) -> str:
+        """Why the queue cannot be written just now; empty where it can."""
+        return self.work.trouble or self.looks.trouble
+
     def collection(self, identity: str) -> Collection:
         """One of them, or 404."""
         found = self.collections.get(identity)
