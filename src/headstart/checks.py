@@ -125,6 +125,16 @@ class DataReport:
         )
 
     @property
+    def left_out(self) -> tuple[Skipped, ...]:
+        """What somebody may miss."""
+        return tuple(item for item in self.skipped if not item.litter)
+
+    @property
+    def passed_over(self) -> tuple[Skipped, ...]:
+        """What nobody misses: hidden, of the system, or written by Headstart."""
+        return tuple(item for item in self.skipped if item.litter)
+
+    @property
     def imbalance(self) -> float:
         """Images of the largest class over those of the smallest; infinite where one has none."""
         counts = [sum(sides.values()) for sides in self.classes.values()]
@@ -149,8 +159,10 @@ class DataReport:
     def headline(self) -> list[str]:
         """What there is; what was guessed, a line each; and what matters most about it."""
         first = f"{self.images:,} images in {len(self.classes)} classes{self._sides()}"
-        if self.skipped:
-            first += f"; {_count(len(self.skipped), 'file')} left out"
+        if self.left_out:
+            first += f"; {_files(self.left_out)} left out"
+        if self.passed_over:
+            first += f"; {_files(self.passed_over)} passed over (hidden, the system's or our own)"
         problems = [text for text, _ in self._problems()]
         return [first, *self.notes, *(["found: " + "; ".join(problems[:4])] if problems else [])]
 
@@ -158,9 +170,12 @@ class DataReport:
         """The report in plain words; each finding shows at most so many of its entries."""
         lines = [*self.headline()[: len(self.notes) + 1], images_of_each(self.classes)]
         findings = [*self._problems()]
-        if self.skipped:
-            left_out = [f"{item.name}: {item.reason}" for item in self.skipped]
-            findings.insert(0, (f"{_count(len(self.skipped), 'file')} left out", left_out))
+        nothing = not findings and not self.left_out
+        if self.left_out:
+            findings.insert(0, (f"{_files(self.left_out)} left out", [_why(item) for item in self.left_out]))
+        if self.passed_over:
+            shown = [_why(item) for item in self.passed_over]
+            findings.append((f"{_files(self.passed_over)} passed over", shown))
         told: set[str] = set()  # a leak is also a copy; once is enough
         for title, entries in findings:
             new = [entry for entry in entries if entry not in told]
@@ -169,7 +184,7 @@ class DataReport:
             lines += [f"    {entry}" for entry in new[:most]]
             if len(new) > most:
                 lines.append(f"    and {len(new) - most:,} more (--json lists all)")
-        if not findings:
+        if nothing:
             lines.append("nothing wrong was found")
         return "\n".join(lines)
 
@@ -215,6 +230,14 @@ def images_of_each(classes: Mapping[str, Mapping[str, int]]) -> str:
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _files(skipped: Iterable[Skipped]) -> str:
+    return _count(sum(item.files for item in skipped), "file")
+
+
+def _why(item: Skipped) -> str:
+    return f"{item.name}: {item.reason}" + (f" ({item.files:,} files)" if item.files > 1 else "")
 
 
 def _lines(groups: Iterable[DuplicateGroup]) -> list[str]:

@@ -177,7 +177,12 @@ def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress
         created=timestamp(),
         config=config,
         classes=classifier.classes,
-        images={"train": 0, "validation": 0, _SIDE: evaluation.images, "skipped": len(answers.skipped)},
+        images={
+            "train": 0,
+            "validation": 0,
+            _SIDE: evaluation.images,
+            "skipped": sum(item.files for item in answers.skipped),
+        },
         accuracy={"validation": None, _SIDE: evaluation.accuracy},
         macro_f1=evaluation.macro_f1,
         evaluation={_SIDE: evaluation.to_dict()},

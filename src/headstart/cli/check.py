@@ -5,9 +5,11 @@ import click
 from headstart.cli.terminal import (
     groups_option,
     json_option,
+    labelled,
     near_duplicates_option,
     print_json,
     progress_bar,
+    splits_option,
 )
 
 
@@ -15,8 +17,9 @@ from headstart.cli.terminal import (
 @click.argument("images", metavar="DIR|CSV|ZIP")
 @near_duplicates_option
 @groups_option
+@splits_option
 @json_option
-def command(images: str, near_duplicates: str, groups: str | None, as_json: bool) -> None:
+def command(images: str, near_duplicates: str, groups: str | None, splits: str, as_json: bool) -> None:
     """Find unreadable files, duplicates, leaks between splits, imbalance and odd sizes.
 
     \b
@@ -25,7 +28,8 @@ def command(images: str, near_duplicates: str, groups: str | None, as_json: bool
     from headstart.checks import check
 
     with progress_bar() as bar:
-        report = check(images, near_duplicates=near_duplicates, groups=groups, progress=bar)
+        source = labelled(images, splits=splits, groups=groups)
+        report = check(source, near_duplicates=near_duplicates, groups=groups, progress=bar)
     if as_json:
         print_json(report.to_dict())
     else:

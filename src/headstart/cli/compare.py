@@ -9,10 +9,12 @@ from headstart.cli.terminal import (
     from_here,
     groups_option,
     json_option,
+    labelled,
     near_duplicates_option,
     open_tracker,
     print_json,
     progress_bar,
+    splits_option,
     table,
     tracked,
 )
@@ -50,8 +52,9 @@ from headstart.errors import OptionError
 @click.option("--out", metavar="PATH", help="The comparison's folder; default: comparisons/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 5m.")
 @click.option("--track", metavar="NAME", help="Write every training to mlflow or tensorboard too.")
+@splits_option
 @json_option
-def command(sources: tuple[str, ...], as_json: bool, track: str | None, **options: Any) -> None:
+def command(sources: tuple[str, ...], splits: str, as_json: bool, track: str | None, **options: Any) -> None:
     """Train candidates on one split and weigh accuracy against seconds; or weigh saved runs.
 
     \b
@@ -78,8 +81,9 @@ def command(sources: tuple[str, ...], as_json: bool, track: str | None, **option
             images=[_count(word) for word in _listed(options.pop("images"))],
             **{name: options.pop(name) for name in _OF_GRID},
         )
+        source = labelled(sources[0], splits=splits, groups=options["groups"])
         with progress_bar() as bar:
-            found = compare(sources[0], candidates, progress=bar, spent=process_age(), **options)
+            found = compare(source, candidates, progress=bar, spent=process_age(), **options)
     if as_json:
         where = tracked(keeper, found)
         print_json(_facts(found) | ({"tracked": where} if where else {}))

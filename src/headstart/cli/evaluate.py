@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headstart.cli.terminal import from_here, json_option, print_json, progress_bar
+from headstart.cli.terminal import (
+    from_here,
+    json_option,
+    labelled,
+    name_left_out,
+    print_json,
+    progress_bar,
+    splits_option,
+)
 
 if TYPE_CHECKING:
     from headstart.runs import Run
@@ -16,8 +24,9 @@ if TYPE_CHECKING:
 @click.option(
     "--record", is_flag=True, help="Save it as a run, where the classifier has none: then report works."
 )
+@splits_option
 @json_option
-def command(run: str, images: str, record: bool, as_json: bool) -> None:
+def command(run: str, images: str, record: bool, splits: str, as_json: bool) -> None:
     """Measure a saved classifier on labelled images that it was not trained on.
 
     \b
@@ -28,15 +37,16 @@ def command(run: str, images: str, record: bool, as_json: bool) -> None:
     from headstart.evaluation import ask, record_evaluation
 
     classifier = load(run)
+    source = labelled(images, splits=splits, for_training=False)
     with progress_bar() as bar:
         if record:
-            recorded = record_evaluation(classifier, images, progress=bar)
+            recorded = record_evaluation(classifier, source, progress=bar)
             scores, skipped = recorded.evaluation["test"], recorded.data["skipped"]
             known = None
         else:
-            answers = ask(classifier, images, progress=bar)
+            answers = ask(classifier, source, progress=bar)
             scores, known = answers.evaluation.to_dict(), answers.trained_on
-            skipped = [{"name": item.name, "reason": item.reason} for item in answers.skipped]
+            skipped = [item.to_dict() for item in answers.skipped]
     if known:
         click.echo(
             f"headstart: it was trained on {known} of these {scores['images']} images, which flatters the "
@@ -45,14 +55,16 @@ def command(run: str, images: str, record: bool, as_json: bool) -> None:
         )
     if as_json:
         where = {"run": recorded.id, "path": str(recorded.path)} if record else {}
-        listed = [{"path": item["name"], "reason": item["reason"]} for item in skipped]
+        listed = [
+            {"path": item["name"], **{key: item[key] for key in ("reason", "files", "litter")}}
+            for item in skipped
+        ]
         print_json({**where, **scores, "trained_on": known, "skipped": listed})
         return
     click.echo(_summary(scores))
     if record:
         click.echo(_where(recorded))
-    for item in skipped:
-        click.echo(f"headstart: {item['name']}: {item['reason']}; skipped", err=True)
+    name_left_out(skipped)
 
 
 def _summary(scores: dict[str, Any]) -> str:

@@ -8,10 +8,13 @@ from headstart.cli.terminal import (
     from_here,
     groups_option,
     json_option,
+    labelled,
+    name_left_out,
     near_duplicates_option,
     open_tracker,
     print_json,
     progress_bar,
+    splits_option,
     tracked,
 )
 
@@ -61,9 +64,11 @@ from headstart.cli.terminal import (
 @click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
 @click.option("--track", metavar="NAME", help="Write the run to mlflow or tensorboard too.")
+@splits_option
 @json_option
 def command(
     images: str,
+    splits: str,
     as_json: bool,
     candidates: str | None,
     corrections: str | None,
@@ -84,9 +89,11 @@ def command(
 
     names = candidates.split(",") if candidates else None
     keeper = open_tracker(track)
-    source = _corrected(images, corrections, groups=options["groups"]) if corrections else images
+    source = labelled(images, splits=splits, groups=options["groups"])
+    source = _corrected(source, corrections, groups=options["groups"]) if corrections else source
     with progress_bar() as bar:
         _, run = fit(source, candidates=names, progress=bar, spent=process_age(), **options)
+    name_left_out(run.data["skipped"])
     if as_json:
         where = tracked(keeper, run)
         print_json(run.to_dict() | ({"tracked": where} if where else {}))
@@ -97,7 +104,7 @@ def command(
         click.echo(where)
 
 
-def _corrected(images: str, file: str, *, groups: str | None) -> Any:
+def _corrected(images: Any, file: str, *, groups: str | None) -> Any:
     """The data set with the labels of a file of corrections."""
     from pathlib import Path
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import human_bytes, json_option, print_json, table
+from headstart.cli.terminal import human_bytes, json_option, labelled, print_json, splits_option, table
 
 
 @click.command()
@@ -24,8 +24,11 @@ from headstart.cli.terminal import human_bytes, json_option, print_json, table
 @click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
 @click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
 @click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
+@splits_option
 @json_option
-def command(images: str, backbones: str, depths: str | None, as_json: bool, **options: Any) -> None:
+def command(
+    images: str, backbones: str, depths: str | None, splits: str, as_json: bool, **options: Any
+) -> None:
     """Predict seconds, disk and memory of fits on these images; nothing is trained.
 
     \b
@@ -36,7 +39,7 @@ def command(images: str, backbones: str, depths: str | None, as_json: bool, **op
     from headstart.plans.planning import plan
 
     found = plan(
-        images,
+        labelled(images, splits=splits),
         backbones=backbones.split(","),
         depths=depths.split(",") if depths else None,
         spent=process_age(),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from headstart.cli.terminal import json_option, print_json
+from headstart.cli.terminal import json_option, name_left_out, print_json
 
 
 @click.command()
@@ -30,10 +30,12 @@ def command(
     headstart predict RUN image.jpg --explain-to why/
     """
     from headstart.classifier import Prediction, load
-    from headstart.dataset import list_images
+    from headstart.dataset import list_unlabelled
 
     classifier = load(run)
-    samples = list_images(images)
+    found = list_unlabelled(images)
+    samples = found.samples
+    name_left_out([item.to_dict() for item in found.skipped], most=None)
     heat = {}
     if explain or explain_to:
         from headstart.explanations import explain as explain_images
@@ -46,9 +48,9 @@ def command(
             click.echo(f"headstart: {result.name}: {result.reason}; skipped", err=True)
             unreadable += 1
             continue
-        picture, found = heat.get(result.path, (None, None))
+        picture, why = heat.get(result.path, (None, None))
         if as_json:
-            explained = {"file": str(picture), "method": found.method} if found else None
+            explained = {"file": str(picture), "method": why.method} if why else None
             rows.append(result.to_dict() | ({"heat_map": explained} if explained else {}))
         else:
             others = ", ".join(f"{label} {probability:.1%}" for label, probability in result.top[1:])

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,12 @@ from headstart.errors import HeadstartError, printable
 
 if TYPE_CHECKING:
     from headstart.comparisons import Comparison
+    from headstart.dataset import Dataset
     from headstart.runs import Run
     from headstart.tracking import Tracker
+
+_MOST_NAMED = 20
+"""Files that are named one by one."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 near_duplicates_option = click.option(
@@ -26,6 +30,50 @@ near_duplicates_option = click.option(
 groups_option = click.option(
     "--groups", metavar="COLUMN", help="Of a table: images of one camera, patient or day stay on one side."
 )
+
+
+splits_option = click.option(
+    "--splits",
+    type=click.Choice(["folder", "none"]),
+    default="folder",
+    show_default=True,
+    help="Folders named train, val, test are splits; none: top folders are the classes.",
+)
+
+
+def labelled(
+    images: str, *, splits: str, groups: str | None = None, for_training: bool = True
+) -> "str | Dataset":
+    """The labelled images as the command's ``--splits`` wants them read."""
+    if splits == "folder":
+        return images
+    from headstart.dataset import read_dataset
+
+    return read_dataset(images, split_by_folder=False, for_training=for_training, groups=groups)
+
+
+def name_left_out(skipped: Iterable[Mapping[str, Any]], *, most: int | None = _MOST_NAMED) -> None:
+    """Name on stderr what was left out, a line each, and what nobody misses in one line.
+
+    Args:
+        skipped: each as `Skipped.to_dict` says it.
+        most: lines; None for all.
+    """
+    found = list(skipped)
+    missed = [item for item in found if not item["litter"]]
+    for item in missed[:most]:
+        files = f" ({item['files']:,} files)" if item["files"] > 1 else ""
+        click.echo(f"headstart: {item['name']}: {item['reason']}{files}; skipped", err=True)
+    if most is not None and len(missed) > most:
+        click.echo(f"headstart: and {len(missed) - most:,} more skipped; --json lists all", err=True)
+    litter = [item for item in found if item["litter"]]
+    if litter:
+        shown = "; ".join(f"{item['name']}: {item['reason']}" for item in litter[:3])
+        more = f" and {len(litter) - 3:,} more" if len(litter) > 3 else ""
+        files = sum(item["files"] for item in litter)
+        click.echo(
+            f"headstart: passed over {files:,} {'file' if files == 1 else 'files'}: {shown}{more}", err=True
+        )
 
 
 def open_tracker(name: str | None) -> "Tracker | None":

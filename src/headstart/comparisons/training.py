@@ -382,7 +382,7 @@ def _comparison(
         data=dataset.name,
         source=dataset.origin,
         classes=dataset.classes,
-        images={**sides, "skipped": len(prepared.skipped)},
+        images={**sides, "skipped": prepared.counts["skipped"]},
         split=prepared.fingerprint,
         labels=tuple(int(label) for label in labels),
         trials=tuple(result.trial for result in results),

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from headstart.classifier import Classifier
-from headstart.errors import ImageError, OptionError
+from headstart.errors import ImageError, OptionError, printable
 from headstart.explanations.heat import HeatMap, heat_map_of_pixels
+from headstart.places import OUTPUT_MARKER, mark_output
 from headstart.sources import Source
 
 # Nine even steps of the map "inferno" by Smith and van der Walt (matplotlib, 2015, CC0): its lightness rises
@@ -33,6 +34,8 @@ _DIMMED = 0.35
 """Of the photograph's brightness where there is no heat: visible, and darker than anything that glows."""
 _STRONGEST = 0.72
 """Of the colour where the heat is full: the photograph still shows through."""
+
+_ENDING = ".heat.png"
 
 _MARGIN, _BAR = 10, 10  # pixels
 _PAPER, _INK = (255, 255, 255), (32, 32, 32)
@@ -116,12 +119,12 @@ def explain(
         By the image's name: its picture, and what is in it.
 
     Raises:
-        OptionError: the folder cannot be written.
+        OptionError: the folder cannot be written, or holds other files.
     """
     from headstart.explanations.heat import rendered
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _own_folder(folder)
         written: dict[str, tuple[Path, HeatMap]] = {}
         for name, source in named:
             try:
@@ -139,11 +142,26 @@ def explain(
     return written
 
 
+def _own_folder(folder: Path) -> None:
+    """Make the folder and mark it; among other files heat maps would be taken for photographs of a class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / OUTPUT_MARKER).exists():
+        return
+    names = sorted(each.name for each in folder.iterdir())
+    other = next((name for name in names if not name.startswith(".") and not name.endswith(_ENDING)), None)
+    if other is not None:
+        raise OptionError(
+            f"{printable(folder)} holds other files ({printable(other)}); heat maps go into a folder of "
+            "their own: name a new one with --explain-to"
+        )
+    mark_output(folder)
+
+
 def _free(folder: Path, name: str, *, taken: set[Path]) -> Path:
     """A name of its own for each picture; pictures of an earlier call are replaced."""
     stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.") or "image"
-    path, number = folder / f"{stem}.heat.png", 1
+    path, number = folder / f"{stem}{_ENDING}", 1
     while path in taken:
         number += 1
-        path = folder / f"{stem}-{number}.heat.png"
+        path = folder / f"{stem}-{number}{_ENDING}"
     return path

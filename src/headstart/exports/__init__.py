@@ -27,6 +27,7 @@ from headstart.exports.parity import (
 )
 from headstart.exports.quantisation import CALIBRATION_IMAGES, Int8Cost, cost, quantise, refuse_if_too_dear
 from headstart.exports.subject import Images, Sides, Subject, find_images, render
+from headstart.places import OUTPUT_MARKER, mark_output
 from headstart.runs import Run, check_place, new_folder
 
 __all__ = ["FORMATS", "Export", "Int8Cost", "Parity", "export"]
@@ -124,10 +125,11 @@ def export(
             refuse_if_too_dear(spent, most=int8_cost)
         refuse_if_different(parity, form=form.name)
         write_card(folder, card(subject, form, parity=parity, int8=spent))
+        mark_output(folder)
         files = {
             str(file.relative_to(folder)): file.stat().st_size
             for file in sorted(folder.rglob("*"))
-            if file.is_file()
+            if file.is_file() and file.name != OUTPUT_MARKER
         }
     return Export(path, form.name, files, parity, spent)
 

@@ -37,7 +37,8 @@ class Prepared:
     @property
     def counts(self) -> dict[str, int]:
         """How many images are on each side, and how many files were left out."""
-        return {**{split: len(self.images(split)) for split in SPLITS}, "skipped": len(self.skipped)}
+        left_out = sum(item.files for item in self.skipped)
+        return {**{split: len(self.images(split)) for split in SPLITS}, "skipped": left_out}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -83,8 +84,8 @@ def prepare(
     features_seconds = seconds_since(started)
     started = time.perf_counter()
     skipped = (*dataset.skipped, *extraction.skipped)
-    if strict and skipped:
-        raise DatasetError(f"{_listed(skipped)}; mend or remove what is listed, or leave --strict out")
+    if strict and (missed := [item for item in skipped if not item.litter]):
+        raise DatasetError(f"{_listed(missed)}; mend or remove what is listed, or leave --strict out")
     found = split(
         dataset,
         extraction.hashes,

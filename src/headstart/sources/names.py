@@ -22,9 +22,6 @@ ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES)
 OTHER_ARCHIVES = (".7z", ".rar", ".tar.zst", ".tzst", ".cab", ".gz", ".bz2", ".xz", ".zst")
 """Those that the user has to unpack."""
 
-HEAT_MAP_SUFFIX = ".heat.png"
-"""Of the pictures that `predict --explain` writes."""
-
 _SYSTEM_FILES = frozenset(
     {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "picasa.ini"}
 )
