@@ -1,6 +1,7 @@
 """Runtimes: OpenVINO and PyTorch give the same numbers, in order, with bounded memory."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +16,11 @@ import torch
 from safetensors.torch import save_file
 
 from headstart.backbones import Backbone, Tap, building, load_backbone
-from headstart.errors import InternalError, MissingExtra, OptionError
+from headstart.errors import InternalError, MissingExtra, OptionError, RunError
 from headstart.places import cache_folder
 from headstart.runtimes import openvino as openvino_runtime
 from headstart.runtimes import select
+from headstart.runtimes.model import compile_model
 from headstart.runtimes.openvino import has_bf16
 
 SIZE = 64
@@ -430,6 +432,49 @@ def test_old_compiled_files_make_room(backbones: Make, monkeypatch: pytest.Monke
     make("block2")
     assert len(compiled_files()) == 1
     assert oldest not in compiled_files()
+
+
+def onnx_model(*, where: str) -> Any:
+    """A model with a tensor that says that its numbers lie in another file: an initialiser, or deeper."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    outside = helper.make_tensor("outside", TensorProto.FLOAT, [1], [1.0])
+    outside.ClearField("float_data")
+    outside.data_location = TensorProto.EXTERNAL
+    outside.external_data.add(key="location", value="weights.bin")
+    constant = helper.make_node("Constant", [], ["c"], value=outside)
+    inner = helper.make_graph([constant], "inner", [], [helper.make_tensor_value_info("c", 1, [1])])
+    nodes = {
+        "initializer": [],
+        "attribute": [constant],
+        "subgraph": [helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)],
+        "function": [],
+    }
+    graph = helper.make_graph(
+        nodes[where], "g", [], [], initializer=[outside] if where == "initializer" else []
+    )
+    opset = [helper.make_opsetid("", 18)]
+    functions = [helper.make_function("d", "f", [], ["c"], [constant], opset)] if where == "function" else []
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opset, functions=functions)
+    return model
+
+
+@pytest.mark.parametrize("where", ["initializer", "attribute", "subgraph", "function"])
+def test_a_model_whose_weights_lie_in_another_file_is_refused_wherever_they_are_named(
+    tmp_path: Path, where: str
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(onnx_model(where=where).SerializeToString())
+    with pytest.raises(RunError, match="weights outside lie in another file"):
+        compile_model(file, size=8, batch_size=1, precision="f32")
+    assert not list((cache_folder() / "compiled").glob("*.blob"))
+
+
+def test_a_model_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(RunError, match="not a regular file"):
+        compile_model(tmp_path / "model.onnx", size=8, batch_size=1, precision="f32")
 
 
 def test_predicting_imports_neither_pytorch_nor_openvinos_conversion_tools() -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,9 +45,11 @@ from headstart.classifier import MODEL_FILE, Classifier
 from headstart.errors import OptionError, RunError
 from headstart.hosts import names_for
 from headstart.runs import CLASSIFIER_FILE
+from headstart.serving import models as serving_models
 from headstart.serving.app import create_app
+from headstart.serving.intake import Refused, _from_json
 from headstart.serving.limits import Limits
-from headstart.serving.models import Models, Served, fixed, latest
+from headstart.serving.models import Models, Served, fixed, latest, rehearse
 from listening import listening
 
 HEADSTART = Path(sys.executable).with_name("headstart")
@@ -461,6 +464,56 @@ def test_a_request_that_drips_is_given_up(models: Models) -> None:
     assert asyncio.run(ask()) == 408
 
 
+def test_health_answers_head_too(make: Callable[..., TestClient]) -> None:
+    answer = make(token="s3cret-token").head("/health")
+    assert answer.status_code == 200 and answer.content == b""
+
+
+def test_health_says_what_is_not_well_and_metrics_count_it(make: Callable[..., TestClient]) -> None:
+    client = make(watch_seconds=600)
+    desk = client.app.state.desk  # type: ignore[attr-defined]
+    assert client.get("/health").json() == {"status": "ok"}
+    desk._looked -= 10_000
+    said = client.get("/health")
+    assert said.status_code == 200 and said.json()["status"] == "degraded"
+    assert "silent" in said.json()["trouble"][0]
+    assert "headstart_troubles 1.0" in client.get("/metrics").text
+    desk._looked = time.monotonic()
+    desk.batcher._decoded.put(None)  # which ends the thread that runs the network
+    until(lambda: not desk.batcher.is_whole)
+    said = client.get("/health")
+    assert said.status_code == 503 and said.json() == {
+        "status": "down",
+        "trouble": ["a thread that answers has ended"],
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(lambda: b"{" + b",".join(b'"%d":1' % n for n in range(300_000)) + b"}", id="keys"),
+        pytest.param(lambda: b'{"images":[' + b"1," * 2_000_000 + b"1]}", id="numbers"),
+        pytest.param(lambda: b'{"images":["' + b'","' * 1_000_000 + b'"]}', id="strings"),
+        pytest.param(lambda: b"[" * 4_000_000, id="depth"),
+        pytest.param(lambda: b'{"images":' * 400_000, id="objects"),
+        pytest.param(lambda: b'{"' + b"a" * 4_000_000 + b'":1}', id="key"),
+        pytest.param(lambda: b'{"images":' + b"9" * 4_000_000 + b"}", id="digits"),
+    ],
+)
+def test_a_body_of_json_costs_little_more_than_its_bytes(body: Callable[[], bytes]) -> None:
+    sent = body()
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused) as caught:
+            _from_json(sent, "application/json", Limits())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(sent) + 2**20 and time.process_time() - begun < 2
+    assert len(str(caught.value)) < 500
+
+
 # Newer classifiers ---------------------------------------------------------------------------------------
 
 
@@ -486,7 +539,7 @@ def test_a_folder_without_runs_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_a_replaced_run_is_taken_up_once_it_has_stopped_changing(shelf: Path, tmp_path: Path) -> None:
     run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
-    models = Models(fixed(run), batch=4)
+    models = Models(fixed(run), batch=4, rehearse=at_once)
     assert models.refresh() is None
     (run / CLASSIFIER_FILE).write_bytes((shelf / "runs" / "second" / CLASSIFIER_FILE).read_bytes())
     assert models.refresh() is None and models.current.classifier.classes[0] == "bars"
@@ -494,18 +547,61 @@ def test_a_replaced_run_is_taken_up_once_it_has_stopped_changing(shelf: Path, tm
     assert models.refresh() is None
 
 
-@pytest.mark.parametrize("damage", ["torn model", "fewer classes", "torn facts", "gone"])
+def at_once(folder: Path, batch: int) -> None:
+    """No rehearsal: what these tests are about is what follows."""
+
+
+def strange_model(file: Path, *, scalar: bool) -> None:
+    """A model whose output is one number, or rows that are no probabilities."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    over = [0, 1, 2, 3] if scalar else [1, 2]
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["floats", "one"], ["more"]),
+        helper.make_node("ReduceMean", ["more", "axes"], ["probabilities"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "strange",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 64, 64, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [] if scalar else ["n", 3])],
+        initializer=[
+            helper.make_tensor("axes", TensorProto.INT64, [len(over)], over),
+            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), file)
+
+
+def with_further_files(file: Path) -> None:
+    """The same model with its weights beside it."""
+    import onnx
+
+    model = onnx.load(file)
+    onnx.save(model, file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["torn model", "fewer classes", "deep facts", "gone", "scalar", "no probabilities", "weights elsewhere"],
+)
 def test_a_run_that_cannot_be_loaded_leaves_the_old_one_serving(
     shelf: Path, tmp_path: Path, damage: str
 ) -> None:
     run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
-    models = Models(fixed(run), batch=4)
+    models = Models(fixed(run), batch=4, rehearse=at_once)
     if damage == "torn model":
         (run / MODEL_FILE).write_bytes((run / MODEL_FILE).read_bytes()[:5000])
     elif damage == "fewer classes":
         _edit(run / CLASSIFIER_FILE, classes=["one", "two"])
-    elif damage == "torn facts":
-        (run / CLASSIFIER_FILE).write_text("{")
+    elif damage == "deep facts":
+        (run / CLASSIFIER_FILE).write_text("[" * 200_000)
+    elif damage in ("scalar", "no probabilities"):
+        strange_model(run / MODEL_FILE, scalar=damage == "scalar")
+    elif damage == "weights elsewhere":
+        with_further_files(run / MODEL_FILE)
     else:
         shutil.rmtree(run)
     assert False in [models.refresh() for _ in range(3)]
@@ -517,11 +613,49 @@ def test_a_run_that_cannot_be_loaded_leaves_the_old_one_serving(
     assert models.trouble is None
 
 
+def test_whatever_goes_wrong_the_watcher_says_so_in_one_clean_line_and_goes_on(
+    shelf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
+    failures = iter([RecursionError("deep"), MemoryError(), ValueError("\x1b]0;owned\x07\nforged")])
+
+    def fail(folder: Path, batch: int) -> None:
+        for failure in failures:
+            raise failure
+
+    app = create_app(Models(fixed(run), batch=4, rehearse=fail), limits=SMALL, watch_seconds=0.01)
+    with TestClient(app, base_url=BASE) as client:
+        for number in range(4):  # a run is tried once until it changes
+            (run / MODEL_FILE).touch()
+            until(lambda tried=number: reloads(client) > tried)  # type: ignore[misc]
+        until(lambda: client.get("/health").json() == {"status": "ok"})
+        assert 'headstart_reloads_total{result="failed"} 3.0' in client.get("/metrics").text
+    lines = [record.getMessage() for record in caplog.records if "stays" in record.getMessage()]
+    assert len(lines) == 3 and all(line.isprintable() for line in lines)
+
+
+def reloads(client: TestClient) -> float:
+    found = re.findall(r"^headstart_reloads_total\S+ (\S+)", client.get("/metrics").text, re.M)
+    return sum(map(float, found))
+
+
+def test_a_newer_run_is_tried_in_a_process_that_can_be_ended(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
+    with_further_files(run / MODEL_FILE)
+    with pytest.raises(RunError, match="lie in another file"):
+        rehearse(run, 4)
+    monkeypatch.setattr(serving_models, "LOAD_SECONDS", 0.01)
+    with pytest.raises(RunError, match="not loaded within"):
+        rehearse(run, 4)
+
+
 def test_no_request_is_lost_while_the_classifier_is_exchanged(
     shelf: Path, tmp_path: Path, photo: Path
 ) -> None:
     run = shutil.copytree(shelf / "runs" / "first", tmp_path / "run")
-    models = Models(fixed(run), batch=4)
+    models = Models(fixed(run), batch=4, rehearse=at_once)
     limits = replace(SMALL, queue=64)
     app = create_app(models, limits=limits, watch_seconds=0.05)
     statuses: list[int] = []

@@ -36,6 +36,10 @@ _PARITY = {"f32": 2e-3, "bf16": 6e-2}
 a head that multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
 
 
+_ROUNDING = 0.05
+"""By which the probabilities of one image may miss 1: a sum of bf16 values."""
+
+
 @dataclass(frozen=True)
 class Look:
     """One image as the network sees it, and what is known of its file; ``content`` is its `content_hash`."""
@@ -121,8 +125,27 @@ class Classifier:
         """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C]."""
         size = self._batch_size(len(pixels))
         batches = ((i, pixels[i : i + size]) for i in range(0, len(pixels), size))
-        parts = [outputs["probabilities"] for _, outputs in self._network(len(pixels)).stream(batches)]
+        parts = [
+            self.check(outputs["probabilities"]) for _, outputs in self._network(len(pixels)).stream(batches)
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+
+    def check(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the network gave, if it is float32 [N, C] with rows of probabilities.
+
+        Raises:
+            RunError: it is not: the model is damaged, of another run, or was made by somebody else.
+        """
+        shape = probabilities.shape
+        if len(shape) != 2 or shape[1] != len(self.classes):
+            given = shape[1] if len(shape) == 2 else f"an array of shape {list(shape)} instead of"
+            raise RunError(
+                f"{self.model}: the model gives {given} probabilities for {len(self.classes)} classes: "
+                "its files are of different runs; restore the folder"
+            )
+        if (probabilities < -_ROUNDING).any() or (abs(probabilities.sum(1) - 1) > _ROUNDING).any():
+            raise RunError(f"{self.model}: what the model gives are no probabilities; restore the folder")
+        return probabilities
 
     def prediction(self, name: str, probabilities: NDArray[np.float32], *, top: int) -> Prediction:
         """What probabilities, float32 [C], say of the image called ``name``."""

@@ -9,7 +9,7 @@ from typing import Any
 from headstart.files import write_whole
 from headstart.places import cache_folder, make
 
-_FORMAT = 2  # raised when models are built differently from the same identity
+_FORMAT = 3  # raised when models are built differently from the same identity
 _MARK = b"headstart compiled 1\n"  # a file cut short by a power failure lacks its end
 _MOST_BYTES = 1 << 30  # of all compiled models together; the ones used longest ago go first
 

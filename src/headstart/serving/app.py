@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
@@ -24,9 +24,10 @@ from headstart.serving.models import Models
 
 
 class HealthAnswer(BaseModel):
-    """That the server is there."""
+    """That the server is there, and what of it is not well."""
 
-    status: str
+    status: Literal["ok", "degraded", "down"]
+    trouble: list[str] | None = None
 
 
 def _responses(statuses: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
@@ -55,12 +56,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         desk.batcher.start()
-        watcher = asyncio.create_task(desk.watch(watch_seconds)) if watch_seconds else None
+        desk.start_watching(watch_seconds)
         yield
-        if watcher:
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
+        await desk.stop_watching()
         await asyncio.to_thread(desk.batcher.close)
 
     app = FastAPI(
@@ -83,10 +81,24 @@ def create_app(
 
 
 def _add_others(app: FastAPI, desk: Desk) -> None:
-    @app.get("/health", summary="Is the server there?")
-    async def health() -> HealthAnswer:
-        """Answers while the server takes requests; needs no token."""
-        return HealthAnswer(status="ok")
+    async def health(response: Response) -> HealthAnswer:
+        """Answers while the server takes requests; needs no token. 503 where it cannot classify any more."""
+        found = desk.troubles()
+        if not desk.batcher.is_whole:
+            response.status_code = 503
+            return HealthAnswer(status="down", trouble=found)
+        return HealthAnswer(status="degraded" if found else "ok", trouble=found or None)
+
+    for method in ("GET", "HEAD"):
+        app.add_api_route(
+            "/health",
+            health,
+            methods=[method],
+            summary="Is the server there?",
+            response_model_exclude_none=True,
+            responses={503: {"model": HealthAnswer, "description": "it cannot classify any more"}},
+            include_in_schema=method == "GET",
+        )
 
     @app.get(
         "/metrics",
@@ -95,6 +107,7 @@ def _add_others(app: FastAPI, desk: Desk) -> None:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
+        desk.measures.troubles.set(len(desk.troubles()))
         return Response(desk.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/docs", include_in_schema=False)

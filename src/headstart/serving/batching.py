@@ -104,6 +104,11 @@ class Batcher:
         self._runner.join()
 
     @property
+    def is_whole(self) -> bool:
+        """Whether every thread that answers is there."""
+        return all(thread.is_alive() for thread in (*self._decoders, self._runner))
+
+    @property
     def waiting(self) -> int:
         """Images accepted and not yet answered."""
         return self._waiting

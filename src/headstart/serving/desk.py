@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -30,7 +31,7 @@ from headstart.serving.intake import (
 )
 from headstart.serving.limits import Limits
 from headstart.serving.measures import Measures
-from headstart.serving.models import Models, Served
+from headstart.serving.models import LOAD_SECONDS, Models, Served
 
 MOST_LABELS = 1000
 """Of the likeliest labels in an answer."""
@@ -80,6 +81,8 @@ class Desk:
         self.measures = Measures()
         self.batcher = Batcher(limits, self.measures)
         self.bytes_held = 0
+        self._watcher: asyncio.Task[None] | None = None
+        self._looked, self._patience = 0.0, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, from its head to its answer."""
@@ -123,13 +126,41 @@ class Desk:
             self.bytes_held -= length
         return JSONResponse(_content(served, uploads, results, top=top))
 
-    async def watch(self, seconds: float) -> None:
-        """Look for a newer classifier, for ever."""
+    def start_watching(self, seconds: float) -> None:
+        """Look for a newer classifier every so many seconds; 0 never looks."""
+        if seconds:
+            self._looked, self._patience = time.monotonic(), seconds + 2 * LOAD_SECONDS
+            self._watcher = asyncio.create_task(self._watch(seconds))
+
+    async def stop_watching(self) -> None:
+        """Look no more."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+
+    async def _watch(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            exchanged = await asyncio.to_thread(self.models.refresh)
+            exchanged = await asyncio.to_thread(self.models.refresh)  # which raises nothing
+            self._looked = time.monotonic()
             if exchanged is not None:
                 self.measures.reloads.labels("done" if exchanged else "failed").inc()
+
+    def troubles(self) -> list[str]:
+        """What is not well, each in a line that tells strangers nothing of the machine."""
+        found = []
+        if not self.batcher.is_whole:
+            found.append("a thread that answers has ended")
+        if self._watcher is not None:
+            silent = time.monotonic() - self._looked
+            if self._watcher.done():
+                found.append("the watcher for newer classifiers has ended")
+            elif silent > self._patience:
+                found.append(f"the watcher for newer classifiers has been silent for {silent:.0f} s")
+        if self.models.trouble:
+            found.append("a newer classifier cannot be loaded; the log says why")
+        return found
 
 
 def _labels_asked(query: bytes) -> int:

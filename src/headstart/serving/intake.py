@@ -25,6 +25,9 @@ _LONGEST_NAME = 200
 _LONGEST_NUMBER = 20
 """Digits of a length; Python takes quadratic time over thousands of them."""
 
+_SPARE = 16
+"""Commas and strings of a JSON body beside those of its images, so that few unknown fields are named."""
+
 _SMALL_BODY = 262_144
 """Bytes; a larger body is parsed in a thread, because parsing it would hold up all other requests."""
 
@@ -182,6 +185,12 @@ def _from_form(body: bytes, sent_as: str, limits: Limits) -> list[Upload]:
 
 
 def _from_json(text: bytes, sent_as: str, limits: Limits) -> list[Upload]:
+    # Millions of keys or values cost a hundred times their bytes, so they are counted before they are read:
+    # an image is one string, which may hold a comma as a data URI does.
+    if text.count(b",") > 2 * limits.images + _SPARE or text.count(b'"') > 2 * (limits.images + _SPARE):
+        raise Refused(
+            413, f'more values than {limits.images} images take; expected {{"images": [base64, …]}}'
+        )
     try:
         body = PredictBody.model_validate_json(text)
     except ValidationError as error:

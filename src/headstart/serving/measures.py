@@ -26,6 +26,7 @@ class Measures:
             "headstart_waiting_images", "Images accepted and not yet answered.", registry=own
         )
         self.reloads = Counter("headstart_reloads", "Exchanges of the classifier.", ["result"], registry=own)
+        self.troubles = Gauge("headstart_troubles", "Lines of trouble in GET /health.", registry=own)
         ProcessCollector(registry=own)
 
     def text(self) -> bytes:

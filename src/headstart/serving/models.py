@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.classifier import MODEL_FILE, Classifier, load
-from headstart.errors import HeadstartError, RunError
+from headstart.errors import HeadstartError, RunError, printable
 from headstart.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RUN_FILE, RunStore, read_run, timestamp
 
 _log = logging.getLogger(__name__)
 
+_LONGEST_LINE = 500
+"""Letters of a line in the log."""
+
 _BATCHES = (1, 4, 8, 16)
 """Sizes that a network is compiled for; a batch is cut into those, and the last piece may be padded."""
+
+LOAD_SECONDS = 120.0
+"""For a newer classifier to be loaded, compiled and tried; one that takes longer never ends."""
+
+_REHEARSAL = """\
+import sys
+from pathlib import Path
+from headstart.errors import HeadstartError
+from headstart.serving.models import ready
+try:
+    ready(Path(sys.argv[1]), batch=int(sys.argv[2]))
+except HeadstartError as error:
+    sys.exit(str(error))
+"""
 
 Signature = tuple[tuple[int, int, int], ...]
 Place = Callable[[], Path]
@@ -88,21 +107,34 @@ def ready(folder: Path, *, batch: int) -> Served:
     networks = {count: classifier.compiled(count) for count in {*(b for b in _BATCHES if b < batch), batch}}
     blank = np.zeros((1, size, size, 3), np.uint8)
     for network in networks.values():
-        found = next(iter(network.stream([(0, blank)])))[1]["probabilities"]
-        if found.shape[1] != len(classifier.classes):
-            raise RunError(
-                f"{folder}: the model gives {found.shape[1]} probabilities for {len(classifier.classes)} "
-                "classes: its files are of different runs; restore the folder"
-            )
+        classifier.check(next(iter(network.stream([(0, blank)])))[1]["probabilities"])
     return Served(classifier, folder.name, timestamp(), networks)
+
+
+def rehearse(folder: Path, batch: int) -> None:
+    """Do what `ready` does in a process that can be ended: a model may be made so that it never answers.
+
+    Raises:
+        RunError: it failed there, or took longer than `LOAD_SECONDS`.
+    """
+    command = [sys.executable, "-P", "-c", _REHEARSAL, str(folder), str(batch)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOAD_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"{folder}: not loaded within {LOAD_SECONDS:g} s") from None
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it gave no reason"]
+        raise RunError(said[-1])
 
 
 class Models:
     """The classifier that is served, exchanged when another one lies in its place."""
 
-    def __init__(self, place: Place, *, batch: int) -> None:
-        """Load the first one; see `ready` for what it raises."""
-        self._place, self._batch = place, batch
+    def __init__(self, place: Place, *, batch: int, rehearse: Callable[[Path, int], None] = rehearse) -> None:
+        """Load the first one; see `ready` for what it raises. ``rehearse`` tries later ones first."""
+        self._place, self._batch, self._rehearse = place, batch, rehearse
         folder = place()
         self._seen = self._loaded = signature(folder)
         self.current = ready(folder, batch=batch)
@@ -125,17 +157,20 @@ class Models:
             if not settled or found == self._loaded:
                 return None
             self._loaded = found
+            self._rehearse(folder, self._batch)
             served = ready(folder, batch=self._batch)
             if signature(folder) != found:
                 self._loaded = ()
                 return None
-        except (HeadstartError, OSError) as error:
-            if str(error) != self.trouble:
-                _log.warning("the classifier stays: %s", error)
-            self.trouble = str(error)
+        except Exception as error:  # the watcher must outlive it: the next run may be better
+            known = isinstance(error, HeadstartError | OSError)
+            text = printable(str(error) if known else f"{type(error).__name__}: {error}")[:_LONGEST_LINE]
+            if text != self.trouble:
+                _log.warning("the classifier stays: %s", text)
+            self.trouble = text
             return False
         self.current, self.trouble = served, None
-        _log.warning("now serving %s", served.run)
+        _log.warning("now serving %s", printable(served.run))
         return True
 
 
