@@ -19,6 +19,8 @@ def seeds() -> list[bytes]:
         b"\xef\xbb\xbfPath, Label ,split\r\n1.jpg,b,train\r\n",
         b'path,label,other\n"1.jpg","a ""b""",x\n\n1.jpg,"a\nb",y\n',
         b"path;label\n1.jpg;a\n",
+        b'sep=;\r\nimage_id; species\r1; "a" \r\n#2;b\n',
+        b"1.jpg\ta\n",
         b"path,label\n/etc/passwd,a\n../../x,b\n\x00,c\n",
         "path,label\n1.jpg,ä\n".encode("utf-16"),
         b"path,label\n\xff\xfe.jpg,\xe4\n",
@@ -40,4 +42,5 @@ def target(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    fuzz(target, seeds(), modules=["headstart.dataset.reading", "headstart.dataset.tables"])
+    rooms = ("reading", "delimited", "lookup", "tables")
+    fuzz(target, seeds(), modules=[f"headstart.dataset.{room}" for room in rooms])

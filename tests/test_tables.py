@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+import time
 import unicodedata
 import zipfile
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.dataset import delimited, read_dataset
-from headstart.errors import DatasetError, MissingExtra
+from headstart.dataset import delimited, place_of, read_dataset
+from headstart.errors import DatasetError, ImageError, MissingExtra
+from headstart.sources import source_at
 
 PIXEL = b"\xff\xd8\xff and so on: listing does not decode"
 
@@ -518,3 +520,54 @@ def test_a_pipe_that_is_called_a_table_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "t.csv")
     with pytest.raises(DatasetError, match="not a regular file"):
         read_dataset(tmp_path / "t.csv")
+
+
+def test_an_image_inside_a_parquet_is_found_again_by_its_place(tmp_path):
+    path = parquet(tmp_path / "h.parquet", {"image": images("1.jpg", "2.jpg"), "label": ["a", "b"]})
+    place = place_of(read_dataset(path).samples[1])
+    assert place == {"file": str(path), "member": "image.bytes:1"}
+    assert source_at(place["file"], place["member"]).read() == PIXEL + b"2.jpg"
+    with pytest.raises(ImageError, match="no longer in"):
+        source_at(str(path), "image.bytes:2").read()
+    path.write_bytes(b"PAR1 no")
+    with pytest.raises(ImageError, match="not readable as Parquet"):
+        source_at(str(path), "image.bytes:1").read()
+    inside = read_dataset(zipped(tmp_path, {"h.parquet": b"", **FLAT, "labels.csv": TABLE}))
+    assert "member" in place_of(inside.samples[0])
+
+
+def constant(rows, *, value="ants/1.jpg", columns=("path", "label")):
+    """A few kilobytes that say the same thing in every row."""
+    pyarrow = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    part = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int8()), [value])
+    buffer = io.BytesIO()
+    pq.write_table(pyarrow.table(dict.fromkeys(columns, part)), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"rows": 2_100_000}, "2,100,000 rows; at most 2,000,000 are read"),
+        ({"rows": 150_000}, "150,000 rows name only 1 different images"),
+        ({"rows": 10, "columns": [f"c{number}" for number in range(51)]}, "51 columns; at most 50 are read"),
+        (
+            {"rows": 10, "columns": ["path", "label", "x" * 50_000]},
+            "list of columns and row groups is larger",
+        ),
+        ({"rows": 100_000, "value": "x" * 100_000}, "has 100,000 bytes; a path or a label has at most"),
+    ],
+)
+def test_a_parquet_that_claims_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch, made, message):
+    monkeypatch.setattr("headstart.sources.parquet.MAX_COLUMNS", 50)
+    monkeypatch.setattr("headstart.sources.parquet.MAX_FOOTER", 50_000)
+    data = constant(**made)
+    (tmp_path / "t.parquet").write_bytes(data)
+    began = time.process_time()
+    for path in (tmp_path / "t.parquet", zipped(tmp_path, {"t.parquet": data, "1.jpg": PIXEL})):
+        with pytest.raises(DatasetError, match=message):
+            read_dataset(path)
+    assert (
+        time.process_time() - began < 10
+    )  # what each takes is far below one; the rows alone would take more

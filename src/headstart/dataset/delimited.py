@@ -18,10 +18,9 @@ from functools import cached_property
 
 from headstart.dataset.columns import is_header, is_image_name
 from headstart.errors import DatasetError, printable
+from headstart.sources.parquet import MAX_COLUMNS, MAX_ROWS
 
 MAX_TABLE_BYTES = 256 * 2**20
-MAX_COLUMNS = 10_000
-MAX_ROWS = 2_000_000
 MAX_LINE = 2**20
 """Characters; a line of a table is a path, a label and a few more cells."""
 

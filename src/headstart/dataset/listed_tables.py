@@ -35,8 +35,10 @@ class _Candidate:
 
 def from_listed_tables(
     name: str, listing: Listing, *, where: Path, wanted: Wanted, for_training: bool
-) -> Dataset | None:
+) -> Dataset | DatasetError | None:
     """The data set that tables in a folder or archive describe; None where there is no such table.
+
+    A `DatasetError` comes back where there is a table that is wrong: the folders may say the labels.
 
     Raises:
         DatasetError: Several tables could be meant, or the one that is meant is wrong.
@@ -48,9 +50,7 @@ def from_listed_tables(
     problems: list[DatasetError] = []
     usable = _usable(files, where=where, wanted=wanted, problems=problems)
     if not usable:
-        if problems and (wanted.needs_table or not any("/" in path for path in files)):
-            raise problems[0]
-        return None
+        return problems[0] if problems else None
     meant, note = _meant(usable, where=where)
     used = {each.path for each in meant}
     dataset = from_tables(
@@ -77,7 +77,9 @@ def _usable(
             try:
                 found_here += _candidate(path, files, where=where, wanted=wanted)
             except DatasetError as error:
-                problems.append(error)
+                shown = printable(where / path)
+                told = str(error) if str(error).startswith(shown) else f"{shown}: {error}"
+                problems.append(DatasetError(told))
         if found_here:
             return found_here
     return []
@@ -99,7 +101,9 @@ def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: W
     if not wanted.label and label not in LABEL_NAMES and _class_folders(files) > 1:
         return []  # what it says of the images may be anything, and the folders are their classes
     there = [found(row[columns.image], located.files) is not None for row in located.table.head()]
-    return [_Candidate(path, located, all(there))] if any(there) else []
+    if not any(there):
+        raise DatasetError(f"{located.where}: none of its first {len(there)} rows names a file that is here")
+    return [_Candidate(path, located, all(there))]
 
 
 def _class_folders(files: Mapping[str, Source]) -> int:

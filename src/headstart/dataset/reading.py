@@ -92,10 +92,13 @@ def _read(
     if path.is_dir() or is_archive(path):
         listing = list_folder(path) if path.is_dir() else list_archive(path)
         by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
-        if by_table is None and wanted.needs_table:
-            raise DatasetError(
-                f"{shown}: no table in it, which --image-column, --label-column and --groups are for"
-            )
+        if wanted.needs_table:
+            if isinstance(by_table, DatasetError):
+                raise by_table
+            if by_table is None:
+                raise DatasetError(
+                    f"{shown}: no table in it, which --image-column, --label-column and --groups are for"
+                )
         return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
     if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
         table = LocatedTable(read_table(shown, path=path), Files(Folder(path.parent)), shown)
@@ -107,22 +110,26 @@ def _read(
 
 
 def _listed(
-    by_table: Dataset | None, name: str, listing: Listing, *, path: Path, split_by_folder: bool
+    by_table: Dataset | DatasetError | None, name: str, listing: Listing, *, path: Path, split_by_folder: bool
 ) -> Dataset:
     """By shards, by the table that lies in a folder or archive, or by the folders; these two must agree."""
     where = printable(path)
     if shards := shards_in(listing) if path.is_dir() else []:
         return from_shards(name, {each: list_archive(path / each) for each in shards}, where=where)
-    if by_table is None and not path.is_dir() and is_shard(listing):
+    if not isinstance(by_table, Dataset) and not path.is_dir() and is_shard(listing):
         return from_shards(name, {path.name: listing}, where=where)
     try:
         by_folders = from_folders(name, listing, where=where, split_by_folder=split_by_folder)
     except DatasetError:
+        if isinstance(by_table, Dataset):
+            return by_table
         if by_table is None:
             raise
+        raise by_table from None
+    if not isinstance(by_table, Dataset):
+        return by_folders
+    if len(by_folders.classes) < 2:
         return by_table
-    if by_table is None or len(by_folders.classes) < 2:
-        return by_table or by_folders
     refuse_contradicting_folders(by_table, by_folders, where=where)
     return by_table if len(by_table) >= len(by_folders) else by_folders
 

@@ -59,6 +59,8 @@ def place_of(sample: Sample) -> dict[str, str]:
         return {"file": str(Path(source.path).absolute())}
     if isinstance(source, MemberSource):
         file, member = source.place
+        if not file:  # inside a table inside an archive
+            return {}
         return {"file": str(Path(file).absolute()), "member": member}
     return {}
 

@@ -9,10 +9,11 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
-from headstart.errors import DatasetError, printable
+from headstart.errors import DatasetError, MissingExtra, printable
 from headstart.files import Unreadable, open_regular
 from headstart.sources.listing import Listing
 from headstart.sources.names import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, archive_suffix
+from headstart.sources.parquet import ParquetFile, image_at
 from headstart.sources.reading import FileSource, LostSource, Source, ZipSource
 from headstart.sources.tars import list_tar, tar_members
 from headstart.sources.zips import list_zip, open_zip
@@ -57,7 +58,7 @@ def source_at(file: str, member: str | None) -> Source:
         return FileSource(file)
     try:
         members = _OPEN.of(file)
-    except DatasetError as error:
+    except (DatasetError, MissingExtra) as error:
         return LostSource(str(error).removeprefix(f"{printable(file)}: "))
     except (OSError, ValueError) as error:  # a name may hold what no name can
         return LostSource(f"cannot be read: {getattr(error, 'strerror', None) or error}")
@@ -65,12 +66,16 @@ def source_at(file: str, member: str | None) -> Source:
 
 
 class _Members:
-    """One archive's members by their own names."""
+    """One archive's members by their own names, or a Parquet file's images by their places."""
 
     def __init__(self, path: Path) -> None:
         self._zip: zipfile.ZipFile | None = None
         self._tar: dict[str, Source] = {}
-        if archive_suffix(path.name) in ARCHIVE_SUFFIXES[1:]:
+        self._table: ParquetFile | None = None
+        if path.suffix.lower() == ".parquet":
+            self._table = ParquetFile(str(path), path=str(path))
+            _ = self._table.reader  # a damaged one is said here
+        elif archive_suffix(path.name) in ARCHIVE_SUFFIXES[1:]:
             self._tar = {
                 each.name: each.source for each in tar_members(path) if each.source and not each.problem
             }
@@ -78,6 +83,8 @@ class _Members:
             self._zip = open_zip(path)
 
     def find(self, name: str) -> Source | None:
+        if self._table is not None:
+            return image_at(self._table, name)
         if self._zip is None:
             return self._tar.get(name)
         try:
