@@ -141,17 +141,15 @@ def test_a_stopped_long_training_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_long_training_that_may_not_take_long_hurries_through_its_schedule(monkeypatch):
-    now = [100.0]
+    plan, now = replace(synthetic.LONG, images=50 * 16), [100.0]
     monkeypatch.setattr(accelerated.time, "monotonic", lambda: now[0])
-    patient = accelerated.Clock(synthetic.LONG, step=0, seconds=None)
-    hurried = accelerated.Clock(synthetic.LONG, step=0, seconds=10.0)
+    patient = accelerated.Clock(plan, step=0, seconds=None)
+    hurried = accelerated.Clock(plan, step=0, seconds=10.0)
     now[0] += 5.0
     assert patient.share(10) == pytest.approx(0.2)
     assert hurried.share(10) == pytest.approx(0.5)
     assert hurried.share(40) == pytest.approx(0.8)
-    assert (
-        synthetic.LONG.sizes_at(hurried.share(10)) == (64, 96) != synthetic.LONG.sizes_at(hurried.share(40))
-    )
+    assert plan.sizes_at(hurried.share(10)) == (64, 96) != plan.sizes_at(hurried.share(40))
 
 
 def test_both_ways_to_render_a_view_show_the_same_pixels():
