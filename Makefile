@@ -3,6 +3,7 @@ PYTHON ?= python3
 DATA ?= ../shared/data
 DEV := .venv/bin
 DEMO := .venv-demo/bin
+TFLITE := .venv-tflite/bin
 DIST ?= dist
 FUZZ_SECONDS ?= 60
 
@@ -14,8 +15,9 @@ demo: .venv-demo/installed ## train on real images without PyTorch
 	rm -rf demo/run && $(DEMO)/headstart fit demo/digits --out demo/run
 	$(DEMO)/headstart predict demo/run demo/digits/3/0003.png demo/digits/7/0007.png
 
-test: .venv/installed ## the whole test suite
-	$(DEV)/python -m pytest -n 2 --dist loadfile
+test: .venv/installed .venv-tflite/installed ## the whole test suite
+	.ci/chromium $(DEV)/python
+	HEADSTART_TFLITE_PYTHON=$(CURDIR)/$(TFLITE)/python $(DEV)/python -m pytest -n 2 --dist worksteal
 
 test-keras-backends: .venv/installed ## the Keras room's tests on every backend of Keras that is installed
 	for backend in tensorflow torch jax; do $(DEV)/python -c "import $$backend" 2>/dev/null \
@@ -58,7 +60,8 @@ reproducible: ## build twice and compare
 	cmp dist/first/*.whl dist/second/*.whl && echo "the two wheels are the same bytes"
 
 lock: ## pin everything again, with hashes; then commit locks/
-	for extra in demo dev; do .venv/bin/uv pip compile pyproject.toml locks/build.in --extra $$extra --upgrade \
+	for extra in demo dev tflite; do .venv/bin/uv pip compile pyproject.toml locks/build.in \
+		$$(ls locks/$$extra.in 2>/dev/null) --extra $$extra --upgrade \
 		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links --quiet --output-file locks/$$extra.txt || exit 1; done
 
@@ -82,5 +85,11 @@ fuzz: .venv/installed ## a minute for each parser of what others may send
 	$(DEMO)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# TensorFlow Lite's converter in an environment of its own: it wants other packages than Keras and ONNX do.
+.venv-tflite/installed: pyproject.toml locks/tflite.txt
+	$(PYTHON) -m venv .venv-tflite
+	$(TFLITE)/python -m pip install --quiet --require-hashes --requirement locks/tflite.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-demo demo dist runs docs/_build docs/reference/rooms
+	rm -rf .venv .venv-demo .venv-tflite demo dist runs docs/_build docs/reference/rooms

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,34 @@ with contextlib.suppress(ImportError):
     import triton  # noqa: F401 (before TensorFlow: after it, a CUDA build of PyTorch ends the process)
 
 CLASSES = ("bars", "discs", "squares")
+
+AVOIDABLE = ("needs ", "could not import ")
+"""How the reason of a skip begins where an installation was all that it wanted."""
+
+
+def fail_if_avoidable(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With CI set, what was skipped for want of something installable has failed."""
+    if not (report.skipped and os.environ.get("CI")) or hasattr(report, "wasxfail"):
+        return
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if reason.removeprefix("Skipped: ").startswith(AVOIDABLE):
+        report.outcome, report.longrepr = "failed", f"skipped, which CI does not allow: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Hold tests to what `fail_if_avoidable` says."""
+    report = yield
+    fail_if_avoidable(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Hold whole files to it."""
+    report = yield
+    fail_if_avoidable(report)
+    return report
 
 
 @pytest.fixture(autouse=True)
