@@ -381,3 +381,13 @@ def test_bf16_trains_to_nearly_the_same_place():
     assert (exact.precision, rough.precision) == ("f32", "bf16")
     assert rough.history[-1]["loss"] == pytest.approx(exact.history[-1]["loss"], rel=0.1)
     assert rough.history[-1]["loss"] != exact.history[-1]["loss"]
+
+
+def test_training_goes_on_where_no_checkpoint_can_be_written(tmp_path, caplog):
+    tail, train = small_tail(), maps(40)
+    head = ridge_start(tail, train)
+    (tmp_path / "file").write_text("no folder")
+    plain = train_tail(tail, head, train, None, config=CPU)
+    checkpoint = tmp_path / "file" / "checkpoint"
+    assert_same(train_tail(tail, head, train, None, config=CPU, checkpoint=checkpoint), plain)
+    assert caplog.text.count("going on without checkpoints") == 1

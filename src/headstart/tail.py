@@ -8,6 +8,7 @@ are pixels.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ from headstart.places import make
 
 Epoch = dict[str, float]
 InputTransform = Callable[[torch.Tensor], torch.Tensor]
+
+_log = logging.getLogger(__name__)
 
 _PRECISIONS = ("auto", "f32", "bf16")
 # Written into every checkpoint; one of another layout is ignored.
@@ -187,8 +190,8 @@ def train_tail(
             view.
         config: How.
         input_transform: Applied to each batch before the tail; pixels need one, see `normalise_pixels`.
-        checkpoint: A file, written whole after every epoch but the last. If it is there, left by the same
-            training that was stopped, training goes on from it.
+        checkpoint: A file, written whole after every epoch but the last; where it cannot be, that is said
+            once. If it is there, left by the same training that was stopped, training goes on from it.
         progress: Called with the history's row after each epoch, the checkpoint already written;
             training ends where it returns True.
         stop: Asked before every step but the first; where it says yes the epoch ends there and training with
@@ -227,7 +230,11 @@ def train_tail(
         state.keep_if_best(epoch=epoch, score=score, logits=logits)
         state.history.append(row)
         if checkpoint is not None and whole and not _ended(state, config):
-            _write_checkpoint(state, checkpoint, fingerprint=fingerprint)
+            try:
+                _write_checkpoint(state, checkpoint, fingerprint=fingerprint)
+            except (OSError, RuntimeError) as error:  # RuntimeError is what torch makes of a full disk
+                _log.warning("%s: %s; going on without checkpoints", checkpoint.parent, error)
+                checkpoint = None
         if (progress is not None and progress(row) is True) or not whole:
             break
     return _result(state, run, validation)

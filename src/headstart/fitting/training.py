@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -273,7 +274,8 @@ def train_thawed(
         start_logits=start.logits,
     )
     if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+        with suppress(OSError):  # a cache that can only be read has none
+            checkpoint.unlink()
     facts = {**start.head.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}
     return Trained(
         result.head,
