@@ -9,9 +9,12 @@ import unicodedata
 import zipfile
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from headstart.cli import cli
 from headstart.dataset import delimited, place_of, read_dataset
 from headstart.errors import DatasetError, ImageError, MissingExtra
 from headstart.sources import source_at
@@ -571,3 +574,19 @@ def test_a_parquet_that_claims_too_much_is_refused_before_it_is_read(tmp_path, m
     assert (
         time.process_time() - began < 10
     )  # what each takes is far below one; the rows alone would take more
+
+
+def test_check_takes_the_names_of_columns(tmp_path):
+    for number in range(4):
+        Image.new("RGB", (40, 40), (60 * number, 30, 90)).save(tmp_path / f"{number}.png")
+    lines = "".join(f"{number}.png,x,{'ab'[number % 2]}\n" for number in range(4))
+    (tmp_path / "t.csv").write_text("photo,first,second\n" + lines)
+    table = str(tmp_path / "t.csv")
+    refused = CliRunner().invoke(cli, ["check", table])
+    assert isinstance(refused.exception, DatasetError)
+    assert "--label-column" in str(refused.exception)
+    done = CliRunner().invoke(
+        cli, ["check", table, "--label-column", "second", "--image-column", "photo", "--json"]
+    )
+    assert done.exit_code == 0
+    assert '"classes"' in done.output

@@ -4,7 +4,9 @@ import click
 
 from headstart.cli.terminal import (
     groups_option,
+    image_column_option,
     json_option,
+    label_column_option,
     labelled,
     near_duplicates_option,
     print_json,
@@ -18,8 +20,18 @@ from headstart.cli.terminal import (
 @near_duplicates_option
 @groups_option
 @splits_option
+@image_column_option
+@label_column_option
 @json_option
-def command(images: str, near_duplicates: str, groups: str | None, splits: str, as_json: bool) -> None:
+def command(
+    images: str,
+    near_duplicates: str,
+    groups: str | None,
+    splits: str,
+    image_column: str | None,
+    label_column: str | None,
+    as_json: bool,
+) -> None:
     """Find unreadable files, duplicates, leaks between splits, imbalance and odd sizes.
 
     \b
@@ -28,7 +40,9 @@ def command(images: str, near_duplicates: str, groups: str | None, splits: str, 
     from headstart.checks import check
 
     with progress_bar() as bar:
-        source = labelled(images, splits=splits, groups=groups)
+        source = labelled(
+            images, splits=splits, image_column=image_column, label_column=label_column, groups=groups
+        )
         report = check(source, near_duplicates=near_duplicates, groups=groups, progress=bar)
     if as_json:
         print_json(report.to_dict())

@@ -8,7 +8,9 @@ from click.core import ParameterSource
 from headstart.cli.terminal import (
     from_here,
     groups_option,
+    image_column_option,
     json_option,
+    label_column_option,
     labelled,
     near_duplicates_option,
     open_tracker,
@@ -53,8 +55,18 @@ from headstart.errors import OptionError
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 5m.")
 @click.option("--track", metavar="NAME", help="Write every training to mlflow or tensorboard too.")
 @splits_option
+@image_column_option
+@label_column_option
 @json_option
-def command(sources: tuple[str, ...], splits: str, as_json: bool, track: str | None, **options: Any) -> None:
+def command(
+    sources: tuple[str, ...],
+    splits: str,
+    image_column: str | None,
+    label_column: str | None,
+    as_json: bool,
+    track: str | None,
+    **options: Any,
+) -> None:
     """Train candidates on one split and weigh accuracy against seconds; or weigh saved runs.
 
     \b
@@ -81,7 +93,13 @@ def command(sources: tuple[str, ...], splits: str, as_json: bool, track: str | N
             images=[_count(word) for word in _listed(options.pop("images"))],
             **{name: options.pop(name) for name in _OF_GRID},
         )
-        source = labelled(sources[0], splits=splits, groups=options["groups"])
+        source = labelled(
+            sources[0],
+            splits=splits,
+            image_column=image_column,
+            label_column=label_column,
+            groups=options["groups"],
+        )
         with progress_bar() as bar:
             found = compare(source, candidates, progress=bar, spent=process_age(), **options)
     if as_json:

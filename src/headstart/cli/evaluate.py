@@ -6,7 +6,9 @@ import click
 
 from headstart.cli.terminal import (
     from_here,
+    image_column_option,
     json_option,
+    label_column_option,
     labelled,
     name_left_out,
     print_json,
@@ -25,8 +27,18 @@ if TYPE_CHECKING:
     "--record", is_flag=True, help="Save it as a run, where the classifier has none: then report works."
 )
 @splits_option
+@image_column_option
+@label_column_option
 @json_option
-def command(run: str, images: str, record: bool, splits: str, as_json: bool) -> None:
+def command(
+    run: str,
+    images: str,
+    record: bool,
+    splits: str,
+    image_column: str | None,
+    label_column: str | None,
+    as_json: bool,
+) -> None:
     """Measure a saved classifier on labelled images that it was not trained on.
 
     \b
@@ -37,7 +49,9 @@ def command(run: str, images: str, record: bool, splits: str, as_json: bool) -> 
     from headstart.evaluation import ask, record_evaluation
 
     classifier = load(run)
-    source = labelled(images, splits=splits, for_training=False)
+    source = labelled(
+        images, splits=splits, image_column=image_column, label_column=label_column, for_training=False
+    )
     with progress_bar() as bar:
         if record:
             recorded = record_evaluation(classifier, source, progress=bar)

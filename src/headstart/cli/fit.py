@@ -7,7 +7,9 @@ import click
 from headstart.cli.terminal import (
     from_here,
     groups_option,
+    image_column_option,
     json_option,
+    label_column_option,
     labelled,
     name_left_out,
     near_duplicates_option,
@@ -65,10 +67,14 @@ from headstart.cli.terminal import (
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
 @click.option("--track", metavar="NAME", help="Write the run to mlflow or tensorboard too.")
 @splits_option
+@image_column_option
+@label_column_option
 @json_option
 def command(
     images: str,
     splits: str,
+    image_column: str | None,
+    label_column: str | None,
     as_json: bool,
     candidates: str | None,
     corrections: str | None,
@@ -89,7 +95,9 @@ def command(
 
     names = candidates.split(",") if candidates else None
     keeper = open_tracker(track)
-    source = labelled(images, splits=splits, groups=options["groups"])
+    source = labelled(
+        images, splits=splits, image_column=image_column, label_column=label_column, groups=options["groups"]
+    )
     source = _corrected(source, corrections, groups=options["groups"]) if corrections else source
     with progress_bar() as bar:
         _, run = fit(source, candidates=names, progress=bar, spent=process_age(), **options)

@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from headstart.cli.terminal import human_bytes, json_option, labelled, print_json, splits_option, table
+from headstart.cli.terminal import (
+    human_bytes,
+    image_column_option,
+    json_option,
+    label_column_option,
+    labelled,
+    print_json,
+    splits_option,
+    table,
+)
 
 
 @click.command()
@@ -25,9 +34,18 @@ from headstart.cli.terminal import human_bytes, json_option, labelled, print_jso
 @click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
 @click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
 @splits_option
+@image_column_option
+@label_column_option
 @json_option
 def command(
-    images: str, backbones: str, depths: str | None, splits: str, as_json: bool, **options: Any
+    images: str,
+    backbones: str,
+    depths: str | None,
+    splits: str,
+    image_column: str | None,
+    label_column: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Predict seconds, disk and memory of fits on these images; nothing is trained.
 
@@ -39,7 +57,7 @@ def command(
     from headstart.plans.planning import plan
 
     found = plan(
-        labelled(images, splits=splits),
+        labelled(images, splits=splits, image_column=image_column, label_column=label_column),
         backbones=backbones.split(","),
         depths=depths.split(",") if depths else None,
         spent=process_age(),

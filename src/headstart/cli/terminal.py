@@ -31,6 +31,13 @@ groups_option = click.option(
     "--groups", metavar="COLUMN", help="Of a table: images of one camera, patient or day stay on one side."
 )
 
+image_column_option = click.option(
+    "--image-column", metavar="NAME", help="Of a table: where the images are; default: found out."
+)
+label_column_option = click.option(
+    "--label-column", metavar="NAME", help="Of a table: where the labels are; default likewise."
+)
+
 
 splits_option = click.option(
     "--splits",
@@ -42,14 +49,27 @@ splits_option = click.option(
 
 
 def labelled(
-    images: str, *, splits: str, groups: str | None = None, for_training: bool = True
+    images: str,
+    *,
+    splits: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
+    for_training: bool = True,
 ) -> "str | Dataset":
-    """The labelled images as the command's ``--splits`` wants them read."""
-    if splits == "folder":
+    """The labelled images as the command's options want them read; as they are given where none does."""
+    if splits == "folder" and image_column is None and label_column is None:
         return images
     from headstart.dataset import read_dataset
 
-    return read_dataset(images, split_by_folder=False, for_training=for_training, groups=groups)
+    return read_dataset(
+        images,
+        split_by_folder=splits == "folder",
+        for_training=for_training,
+        image_column=image_column,
+        label_column=label_column,
+        groups=groups,
+    )
 
 
 def name_left_out(skipped: Iterable[Mapping[str, Any]], *, most: int | None = _MOST_NAMED) -> None:
