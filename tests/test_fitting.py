@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ import pytest
 import headstart
 from children import started
 from headstart import heads
+from headstart.cli import fit as cli_fit
 from headstart.dataset import content_hash
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError, UserError
+from headstart.features import CacheUse
 from headstart.fitting import foresight, training
+from headstart.fitting.attempt import Fitted
 from headstart.runs import RunStore, read_predictions
 from headstart.runtimes import select
 
@@ -406,3 +410,29 @@ def test_taps_that_a_softmax_head_does_not_read_are_said(
     assert (
         "taps=all has no effect on a softmax head, which reads the last layer" in "; ".join(run.notes)
     ) is told
+
+
+@pytest.mark.parametrize("total", [3.0, 2.444, 2.4449])
+def test_printed_phases_add_up_to_the_printed_total(total: float) -> None:
+    seconds = {
+        "startup": 0.3333,
+        "choice": 0.1249,
+        "check": 0.055,
+        "features": 1.005,
+        "train": 0.4,
+        "save": 0.1,
+    }
+    shown = cli_fit._phases({**seconds, "total": total})
+    spent = [float(each.rpartition(" ")[2]) for each in shown.split(", ")]
+    assert sum(spent) == pytest.approx(round(total, 2)) and shown.startswith("startup 0.33, choice 0.12, ")
+
+
+@pytest.mark.parametrize(("hits", "misses"), [(72, 928), (400, 600)])
+def test_hits_are_never_negative_however_a_budget_cut_what_was_timed(hits: int, misses: int) -> None:
+    probed = CacheUse(hits=0, misses=288, bytes=10)  # 72 images in four views, of which one was left
+    extraction = SimpleNamespace(use=CacheUse(hits, misses, 20))
+    kept = SimpleNamespace(
+        prepared=SimpleNamespace(extraction=extraction), foresight=SimpleNamespace(probed=probed)
+    )
+    use = Fitted(kept, (kept,), ()).use  # type: ignore[arg-type]
+    assert use.hits == max(0, hits - 288) and use.hits + use.misses == hits + misses and use.bytes == 30

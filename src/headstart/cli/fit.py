@@ -141,13 +141,19 @@ def summary(run: Any) -> list[str]:
     )
     lines.append(f"{_headline(run)} ({counts} images; {config.backbone} at {config.size} px, {frozen})")
     seconds = run.seconds
-    spent = ", ".join(
-        f"{phase} {seconds[phase]:.2f}" for phase in ("check", "features", "train", "evaluate", "save")
-    )
     expected = run.predicted_seconds
     predicted = f", predicted {expected['low']:.1f} to {expected['high']:.1f}" if expected else ""
-    lines.append(f"{seconds['total']:.2f} s ({spent}){predicted}; saved in {from_here(run.path)}")
+    lines.append(f"{seconds['total']:.2f} s ({_phases(seconds)}){predicted}; saved in {from_here(run.path)}")
     return lines
+
+
+def _phases(seconds: Any) -> str:
+    """Seconds by phase, which add up to the total as it is shown."""
+    shown = {phase: round(spent, 2) for phase, spent in seconds.items() if phase != "total"}
+    rest = round(round(seconds["total"], 2) - sum(shown.values()), 2)
+    if rest > 0:
+        shown["other"] = rest  # loading the network, predicting
+    return ", ".join(f"{phase} {spent:.2f}" for phase, spent in shown.items())
 
 
 def _headline(run: Any) -> str:

@@ -78,7 +78,8 @@ class Fitted:
     def use(self) -> CacheUse:
         """How what is kept used the cache; what this very command had put there before is no hit."""
         use, probed = self.kept.prepared.extraction.use, self.kept.foresight.probed
-        return CacheUse(use.hits - probed.misses, use.misses + probed.misses, use.bytes + probed.bytes)
+        own = min(use.hits, probed.misses)  # a budget may have cut views and images of those that were timed
+        return CacheUse(use.hits - own, use.misses + own, use.bytes + probed.bytes)
 
     def learn(self, seconds: dict[str, float]) -> None:
         """Remember what everything took; ``seconds`` are the run's."""
