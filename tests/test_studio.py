@@ -22,6 +22,7 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 from PIL import Image
 from starlette.testclient import TestClient
 
+from headstart.dataset import content_hash
 from headstart.runs import RunStore, read_predictions, read_run
 from headstart.web.studio import folders, listing, uploads
 from headstart.web.studio.app import ROOMS, largest
@@ -215,9 +216,80 @@ def test_what_lies_outside_the_root_or_is_not_there_is_refused(
     make_photos(tmp_path / "elsewhere", per_class=2)
     (world.root / "way-out").symlink_to(tmp_path / "elsewhere")
     for answer in (world.post("/open", path=text), world.browser.get("/folders", params={"at": text})):
-        assert answer.status_code == 400
-        assert "elsewhere" not in answer.text or "outside" in answer.text
+        assert answer.status_code == 400 and "no such folder or file below" in answer.text
+        assert str(tmp_path / "elsewhere") not in answer.text
     assert world.studio.collections.all() == []
+
+
+@pytest.fixture
+def outside(world: World, tmp_path: Path, make_photos: Callable[..., Path]) -> Path:
+    """Photographs that no page may show, and a data set below the root that leads to some of them."""
+    photos = make_photos(tmp_path / "elsewhere", per_class=2)
+    (world.root / "photos/bars/link.jpg").symlink_to(photos / "discs/000.jpg")
+    (world.root / "photos/bars/dangling.jpg").symlink_to(photos / "discs/none.jpg")
+    (world.root / "photos/bars/folder").symlink_to(photos / "squares")
+    return photos
+
+
+def test_links_out_of_the_root_inside_a_data_set_are_as_if_they_led_nowhere(
+    world: World, outside: Path
+) -> None:
+    data = world.open()
+    shown = world.browser.get(data).text
+    report = world.studio.collections.read(world.studio.collections.all()[0], "report")["report"]
+    reasons = {item["name"]: item["reason"] for item in report["skipped"]}
+    links = {f"bars/{name}" for name in ("link.jpg", "dangling.jpg", "folder")}
+    assert links <= reasons.keys() and len({reasons[name] for name in links}) == 1
+    assert str(outside) not in shown and "42" in shown
+    for name in ("bars/link.jpg", "bars/dangling.jpg", "bars/folder/000.jpg"):
+        assert world.browser.get(f"{data}/picture", params={"name": name}).status_code == 404
+
+
+def test_a_table_with_paths_out_of_the_root_shows_no_picture_and_tells_no_file(
+    world: World, outside: Path
+) -> None:
+    rows = [f"{kind}/{number:03}.jpg,{kind}" for kind in ("bars", "discs") for number in range(4)]
+    for name in ("secret", "private"):
+        shutil.copy(outside / "discs/000.jpg", outside / f"discs/{name}.jpg")
+    odd = [f"{outside}/discs/secret.jpg", f"{outside}/discs/none.jpg"]
+    odd += ["../../elsewhere/discs/private.jpg", "../../elsewhere/discs/nothing.jpg"]
+    lines = ["path,label", *rows, *(f"{path},discs" for path in odd)]
+    (world.root / "photos/table.csv").write_text("\n".join(lines))
+    data = world.open("photos/table.csv")
+    report = world.studio.collections.read(world.studio.collections.all()[0], "report")["report"]
+    assert report["images"] == 8
+    reasons = [item["reason"] for item in report["skipped"]]
+    assert reasons == [f"row {row}: no such file" for row in range(10, 14)]
+    for name in odd:
+        assert world.browser.get(f"{data}/picture", params={"name": name}).status_code == 404
+
+
+def test_a_folder_swapped_for_a_link_shows_nothing_of_where_it_leads(world: World, outside: Path) -> None:
+    data = world.open()
+    name = "discs/000.jpg"
+    assert world.browser.get(f"{data}/picture", params={"name": name}).status_code == 200
+    (world.root / "photos/discs").rename(world.root / "moved")
+    (world.root / "photos/discs").symlink_to(outside / "discs")
+    assert world.browser.get(f"{data}/picture", params={"name": name}).status_code == 404
+    (world.root / "photos").rename(world.root / "photos-moved")
+    (world.root / "photos").symlink_to(outside)
+    assert world.browser.get(f"{data}/picture", params={"name": "squares/000.jpg"}).status_code == 404
+    assert world.post(f"{data}/look").url.path == data and "squares" not in world.browser.get(data).text
+
+
+def test_a_run_that_says_its_images_lie_outside_the_root_shows_none_of_them(
+    world: World, outside: Path
+) -> None:
+    run = RunStore().find(world.train(world.open()).rsplit("/", 1)[1])
+    secret = outside / "discs/001.jpg"
+    content = content_hash(secret.read_bytes()).hex()
+    for name in ("images.json", "predictions.json"):
+        record = json.loads((run.path / name).read_text())
+        for image in record if name == "images.json" else record["images"]:
+            image |= {"file": str(secret), "content": content, "predicted": "discs", "label": "bars"}
+        (run.path / name).write_text(json.dumps(record))
+    assert world.browser.get(f"/runs/{run.id}/picture/{content}").status_code == 404
+    assert "data:image/jpeg" not in world.browser.get(f"/runs/{run.id}/report.html").text
 
 
 def test_links_out_of_the_root_are_not_listed(world: World, tmp_path: Path) -> None:

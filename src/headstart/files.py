@@ -14,6 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,53 @@ def open_regular(path: str | Path, *, below: Path | None = None) -> int:
         os.close(descriptor)
         raise Unreadable("not a regular file")
     return descriptor
+
+
+Roots = tuple[Path, ...]
+
+_held: ContextVar[Roots | None] = ContextVar("roots", default=None)
+
+
+@contextmanager
+def held_below(*roots: Path) -> Iterator[None]:
+    """For as long as it lasts, images, tables and archives are opened below these folders alone.
+
+    Whoever lists or names them in it gets sources that keep to it, wherever and whenever they are read.
+    """
+    before = _held.set(roots)
+    try:
+        yield
+    finally:
+        _held.reset(before)
+
+
+def held_roots() -> Roots | None:
+    """The folders of `held_below`; None where everything may be opened."""
+    return _held.get()
+
+
+def root_of(path: str | Path, roots: Roots | None) -> Path | None:
+    """Which of the roots a path must be opened below; None for anywhere. Unreadable where below none."""
+    if roots is None:
+        return None
+    place = Path(os.path.join(os.getcwd(), path))
+    for root in roots:
+        if place.is_relative_to(root) or place.is_relative_to(os.path.realpath(root)):
+            return root
+    raise Unreadable(_OUTSIDE)
+
+
+def is_there(path: str | Path, *, regular: bool = False) -> bool:
+    """Whether something, or a regular file, is there that may be opened; outside is as good as absent."""
+    try:
+        root = root_of(path, held_roots())
+        if root is None:
+            return os.path.isfile(path) if regular else os.path.exists(path)
+        descriptor = open_regular(path, below=root) if regular else _open_below(root, path)
+    except (OSError, ValueError, Unreadable):
+        return False
+    os.close(descriptor)
+    return True
 
 
 def is_below(path: str | Path, root: Path) -> bool:

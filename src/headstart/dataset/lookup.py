@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from headstart.dataset.columns import is_image_name
 from headstart.dataset.delimited import NotCertain, is_utf8, western
+from headstart.files import is_there
 from headstart.sources import FileSource, Source
 
 MOST_SEARCHED = 200_000
@@ -53,7 +54,7 @@ class Folder:
     def open(self, path: str) -> Source | None:
         """The file at `path`, relative to the folder or absolute."""
         full = os.fspath(Path(self.root, path))  # without ./ and //, so that one file has one path
-        return FileSource(full) if os.path.isfile(full) else None
+        return FileSource(full) if is_there(full, regular=True) else None
 
     def everything(self) -> Iterator[tuple[str, Source]]:
         """The files below the folder; none where they are too many to look through."""

@@ -17,6 +17,7 @@ from headstart.dataset.shards import from_shards, is_shard, shard_paths, shards_
 from headstart.dataset.tables import LocatedTable, from_tables, read_table
 from headstart.dataset.values import SPLITS, Dataset
 from headstart.errors import DatasetError, printable
+from headstart.files import is_there
 from headstart.sources import TABLE_SUFFIXES, Listing, is_archive, list_archive, list_folder
 
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
@@ -83,7 +84,7 @@ def _read(
     path = Path(source)
     name = printable(path.resolve().stem if path.is_file() else path.resolve().name)
     shown = printable(path)
-    if not path.exists():
+    if not is_there(path):
         if "{" not in path.name:
             raise DatasetError(f"{shown}: no such folder or file")
         return from_shards(

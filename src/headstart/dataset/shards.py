@@ -15,6 +15,7 @@ from headstart.dataset.building import build
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, ImageError, printable
+from headstart.files import is_there
 from headstart.sources import Listing, Source, why_not_an_image
 from headstart.sources.names import LABEL_SUFFIXES, TAR_SUFFIXES
 
@@ -47,7 +48,7 @@ def shard_paths(text: str) -> list[Path]:
         ]
         if not 0 < len(names) <= _MOST_SHARDS:
             raise DatasetError(f"{printable(text)}: expected 1 to {_MOST_SHARDS:,} shards")
-    missing = next((name for name in names if not Path(name).is_file()), None)
+    missing = next((name for name in names if not is_there(name, regular=True)), None)
     if missing is not None:
         raise DatasetError(f"{printable(text)}: no such shard: {printable(missing)}")
     return [Path(name) for name in names]

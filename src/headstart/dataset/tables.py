@@ -27,7 +27,7 @@ from headstart.dataset.parquet import ImageCell, read_parquet
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, printable
-from headstart.files import Unreadable, read_regular
+from headstart.files import Unreadable, held_roots, read_regular, root_of
 
 _NAMED = 3
 """Rows that an error names; the others are counted."""
@@ -66,7 +66,7 @@ def read_table(name: str, *, data: bytes | None = None, path: Path | None = None
         return read_parquet(name, data=data, path=path)
     if data is None:
         try:
-            data = read_regular(str(path), limit=MAX_TABLE_BYTES)
+            data = read_regular(str(path), limit=MAX_TABLE_BYTES, below=root_of(str(path), held_roots()))
         except Unreadable as error:
             raise DatasetError(f"{printable(name)}: {error}") from None
     if name.lower().endswith(".jsonl"):

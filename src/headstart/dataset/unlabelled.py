@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headstart.dataset.values import Sample, Skipped
 from headstart.errors import DatasetError, printable
+from headstart.files import is_there
 from headstart.sources import FileSource, is_archive, list_archive, list_folder, why_not_an_image
 
 
@@ -34,14 +35,14 @@ def list_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
     skipped: list[Skipped] = []
     for path in map(Path, paths):
         shown = printable(path)
-        if path.is_dir() or (is_archive(path) and path.exists()):
+        if (path.is_dir() or is_archive(path)) and is_there(path):
             found, beside = _below(path, shown.rstrip("/"))
             if not found:
                 why = f"; {beside[0].name}: {beside[0].reason}" if beside else ""
                 raise DatasetError(f"{shown}: no image in it{why}")
             samples += found
             skipped += beside
-        elif path.exists():
+        elif is_there(path):
             samples.append(Sample(shown, -1, None, FileSource(str(path))))
         else:
             raise DatasetError(f"{shown}: no such folder or file")

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from headstart.errors import DatasetError, MissingExtra, printable
-from headstart.files import Unreadable, open_regular
+from headstart.files import Unreadable, held_roots, is_there, open_regular, root_of
 from headstart.sources.listing import Listing
 from headstart.sources.names import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, archive_suffix
 from headstart.sources.parquet import ParquetFile, image_at
@@ -37,7 +37,7 @@ def list_archive(path: Path) -> Listing:
     """
     suffix = archive_suffix(path.name)
     try:
-        with os.fdopen(open_regular(path), "rb") as file:
+        with os.fdopen(open_regular(path, below=root_of(path, held_roots())), "rb") as file:
             found = _MAGIC.get(file.read(4))
     except (OSError, Unreadable) as error:
         reason = getattr(error, "strerror", None) or error
@@ -101,6 +101,8 @@ class _Open:
         self._kept: OrderedDict[tuple[str, int, int], _Members] = OrderedDict()
 
     def of(self, file: str) -> _Members:
+        if not is_there(file):
+            raise DatasetError("not in its folder, or not there")
         status = os.stat(file)
         if not stat.S_ISREG(status.st_mode):
             raise DatasetError("not a regular file")

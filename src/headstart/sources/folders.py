@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headstart.errors import DatasetError, printable
+from headstart.files import held_roots, is_there
 from headstart.sources.listing import MAX_DEPTH, Listing, Skipped, without_output
 from headstart.sources.names import litter
 from headstart.sources.reading import FileSource, Source
@@ -18,6 +19,8 @@ MOST_VISITS = 16
 
 MOST_COUNTED = 100_000
 """Files counted in a folder that is passed over: snapshots of a network drive hold everything many times."""
+
+_OUTSIDE = "a link to what is not there, or not where images may be read"
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -60,6 +63,9 @@ class _Walk:
                 folder = entry.is_dir(follow_symlinks=False)
                 regular = not folder and entry.is_file(follow_symlinks=False)
                 mode = 0
+                if entry.is_symlink() and held_roots() is not None and not is_there(entry.path):
+                    self._leave_out(path, _OUTSIDE, hidden=litter(entry.name, folder=False))
+                    continue
                 if not folder and not regular:  # a link, or something else: the others cost no call
                     mode = os.stat(entry.path).st_mode
                     folder, regular = stat.S_ISDIR(mode), stat.S_ISREG(mode)
@@ -96,6 +102,9 @@ class _Walk:
             self.visits[place] += 1
             if self.visits[place] > MOST_VISITS:
                 self._leave_out(path, f"the same folder as in {MOST_VISITS} other places", hidden=None)
+                return
+            if not is_there(entry.path):  # swapped for a link meanwhile
+                self._leave_out(path, _OUTSIDE, hidden=None)
                 return
             entries = _entries(entry.path)
         except OSError as error:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from headstart.errors import ImageError
-from headstart.files import Unreadable, read_regular
+from headstart.files import Roots, Unreadable, held_roots, read_regular, root_of
 
 MAX_FILE_BYTES = 512 * 2**20
 """No photograph file is larger; reading stops there."""
@@ -44,11 +44,12 @@ class FileSource:
     """An image file on disk."""
 
     path: str
+    roots: Roots | None = field(default_factory=held_roots, repr=False, compare=False)  # of `held_below`
 
     def read(self) -> bytes:
         """The file's bytes."""
         try:
-            return read_regular(self.path, limit=MAX_FILE_BYTES)
+            return read_regular(self.path, limit=MAX_FILE_BYTES, below=root_of(self.path, self.roots))
         except Unreadable as error:
             raise ImageError(f"cannot be read: {error}") from error
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headstart.files import held_below
 from headstart.web import openapi
 from headstart.web.app import STATIC
 from headstart.web.refusals import answer_errors
@@ -75,12 +77,24 @@ def create_studio(studio: Studio) -> FastAPI:
     app.add_middleware(
         Doorkeeper, site=studio, name="studio", largest=lambda path: largest(path, studio.home)
     )
+    app.add_middleware(_Held, roots=studio.roots)
     for room in ROOMS:
         app.include_router(room.router)
     openapi.describe(app, kinds=_KINDS, uploads=_UPLOADS)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     answer_errors(app, _message)
     return app
+
+
+class _Held:
+    """Whatever a page or form opens of images, tables and archives lies below the roots."""
+
+    def __init__(self, app: ASGIApp, roots: tuple[Path, ...]) -> None:
+        self._app, self._roots = app, roots
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with held_below(*self._roots):
+            await self._app(scope, receive, send)
 
 
 def largest(path: str, home: Path) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.errors import OptionError, printable
+from headstart.files import is_below
 from headstart.images import IMAGE_SUFFIXES
 from headstart.sources import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
 
@@ -46,18 +47,17 @@ def inside(root: Path, text: str) -> Path:
         OptionError: it lies outside the root, links followed, or is not there.
     """
     shown = printable(text.strip())
+    base = root.resolve()
     try:
-        base = root.resolve()
-        found = (base / Path(text.strip()).expanduser()).resolve()
+        named = base / Path(text.strip()).expanduser()
+        found = named.resolve() if is_below(named, base) else None
     except (OSError, RuntimeError, ValueError):
-        raise OptionError(f"{shown}: no usable path") from None
-    if found != base and base not in found.parents:
+        found = None
+    if found is None or not found.is_relative_to(base):
         raise OptionError(
-            f"{shown} lies outside {printable(base)}, where this studio may look; "
-            "start it with --root on a folder that holds both"
+            f"{shown}: no such folder or file below {printable(base)}; to choose what lies elsewhere, start "
+            "the studio with --root on a folder that holds it"
         )
-    if not found.exists():
-        raise OptionError(f"{shown}: no such folder or file")
     return found
 
 
@@ -92,7 +92,7 @@ def browse(root: Path, folder: Path, *, ours: Path | None = None) -> tuple[Entry
         if each.name in _OUR_FOLDERS and place.parent == ours:
             continue
         try:
-            if base not in place.resolve().parents:
+            if not is_below(place, base):
                 continue
             if each.is_dir():
                 found.append(Entry(printable(each.name), below(root, place), "folder", *count(place)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import OptionError, RunError
+from headstart.files import held_below
 from headstart.plans.estimates import Range
 from headstart.web.jobs import Job, Tell
 from headstart.web.studio.workbench import Live, Studio
@@ -71,7 +72,8 @@ def _worker(studio: Studio, do: Kind) -> Callable[[Job, Tell], Result]:
         if begun > 1 and job.kind in _RESUMABLE:
             raise RunError(INTERRUPTED)
         live = studio.live[job.id] = Live()
-        return do(studio, job, Teller(tell, live))
+        with held_below(*studio.roots):
+            return do(studio, job, Teller(tell, live))
 
     return work
 

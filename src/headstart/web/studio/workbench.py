@@ -111,6 +111,11 @@ class Studio:
     turn: threading.Lock = field(default_factory=threading.Lock)  # models and plots, one at a time
 
     @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders below which images, tables and archives may be opened: the root, and what was sent."""
+        return self.root, self.collections.folder
+
+    @property
     def trouble(self) -> str:
         """Why the queue cannot be written just now; empty where it can."""
         return self.work.trouble or self.looks.trouble
