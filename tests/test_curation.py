@@ -71,6 +71,25 @@ def test_a_line_cut_short_by_a_crash_costs_nothing_else(tmp_path: Path) -> None:
     assert corrections.list() == (kept, later)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['{"content": ["a"], "label": "x"}', '{"content":' * 5000, '{"content": "a", "label": 3}', "[]", "\\xff"],
+)
+def test_a_line_that_is_not_ours_costs_nothing_else(tmp_path: Path, line: str) -> None:
+    corrections = Corrections(tmp_path / "c.jsonl")
+    kept = corrections.add("a.jpg", "cat", content="00")
+    with corrections.file.open("a") as file:
+        file.write(f"{line}\n")
+    other = corrections.add("b.jpg", "dog", content="01")
+    assert corrections.list() == (kept, other)
+
+
+def test_corrections_are_read_from_a_regular_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(OptionError, match="not a regular file"):
+        Corrections(tmp_path / "c.jsonl").list()
+
+
 def test_threads_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
 

@@ -282,7 +282,7 @@ def load(run: str | Path) -> Classifier:
     except (Unreadable, Mistyped, OptionError) as error:
         shown = printable(folder / CLASSIFIER_FILE)
         raise RunError(f"{shown} is missing or damaged ({printable(str(error))}); fit again") from error
-    if not classifier.model.exists():
+    if not classifier.model.is_file():
         raise RunError(f"{classifier.model} is missing; fit again or restore the folder")
     return classifier
 

@@ -9,15 +9,33 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from headstart.dataset import Dataset, Sample, Skipped, content_hash
-from headstart.errors import ImageError, OptionError
+from headstart.errors import ImageError, OptionError, printable
+from headstart.files import MEBI, Unreadable, flush, parse_json, read_regular
 from headstart.places import make
 from headstart.runs import timestamp
 from headstart.sources import FileSource, Source, source_at
+from headstart.typed import Mistyped, checker
+
+_LARGEST = 256 * MEBI
+"""Bytes of all corrections of a data set: a million of them."""
 
 _UNDO = b'{"undo": true}\n'
+
+
+class _Line(TypedDict):
+    path: str
+    content: str
+    label: str | None
+    was: NotRequired[str | None]
+    created: str
+    file: NotRequired[str | None]
+    member: NotRequired[str | None]
+
+
+_CORRECTION = checker(_Line)
 
 
 @dataclass(frozen=True)
@@ -44,9 +62,13 @@ class Correction:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Correction":
-        """The inverse of `dataclasses.asdict`; unknown keys are left aside."""
-        known: dict[str, Any] = {each.name: data.get(each.name) for each in fields(cls)}
-        return cls(**known)
+        """The inverse of `dataclasses.asdict`; unknown keys are left aside.
+
+        Raises:
+            Mistyped: a field is missing, or is not what it should be.
+        """
+        checked = _CORRECTION(data)
+        return cls(**{each.name: checked.get(each.name) for each in fields(cls)})
 
     def source(self) -> Source | None:
         """Where the image can be read, if the correction says so."""
@@ -111,8 +133,8 @@ class Corrections:
         """What stands, in the order of adding."""
         standing: list[Correction] = []
         for entry in self._entries():
-            if not entry.get("undo"):
-                standing.append(Correction.from_dict(entry))
+            if entry is not None:
+                standing.append(entry)
             elif standing:
                 standing.pop()
         return tuple(standing)
@@ -157,20 +179,23 @@ class Corrections:
             corrections=str(self.file.absolute()),
         )
 
-    def _entries(self) -> Iterator[dict[str, Any]]:
+    def _entries(self) -> Iterator[Correction | None]:
+        """Each line's correction; None where the one before is taken back."""
         try:
-            lines = self.file.read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise OptionError(f"{self.file}: {error.strerror}; corrections cannot be read") from error
+            lines = read_regular(self.file, limit=_LARGEST).splitlines()
+        except Unreadable as error:
+            if not self.file.is_symlink() and not self.file.exists():
+                return
+            raise OptionError(f"{printable(self.file)}: {error}; corrections cannot be read") from error
         for line in lines:
             try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # cut short by a crash
-            if isinstance(entry, dict) and (entry.get("undo") or entry.get("content")):
-                yield entry
+                entry = parse_json(line)
+                if isinstance(entry, dict) and entry.get("undo"):
+                    yield None
+                elif isinstance(entry, dict) and entry.get("content"):
+                    yield Correction.from_dict(entry)
+            except (Unreadable, Mistyped):
+                continue  # cut short by a crash, or not ours
 
     def _append(self, lines: bytes) -> None:
         try:
@@ -183,6 +208,8 @@ class Corrections:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+            if size == 0:
+                flush(self.file.parent)
         except OSError as error:
             raise OptionError(f"{self.file}: {error.strerror}; corrections cannot be kept there") from error
 
