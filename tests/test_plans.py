@@ -561,3 +561,17 @@ def test_backbones_are_named_with_or_without_a_size() -> None:
     assert sized(names[:2], size=64) == ("builtin@64", "builtin@96") and sized(None, size=64) is None
     with pytest.raises(OptionError, match="no backbones"):
         parse_candidates([" "])
+
+
+def test_saving_and_rendering_at_many_pixels_take_what_the_network_takes_there() -> None:
+    small = make_job(prefix_macs=31_000_000, side=128)
+    large = replace(small, prefix_macs=int(small.prefix_macs * (2000 / 128) ** 2), side=2000)
+
+    def seconds(job: jobs.Job) -> dict[str, float]:
+        return dict(jobs.phase_seconds(job, Rates()))
+
+    assert seconds(small)["save"] < 0.4
+    batch = 32 * large.prefix_macs / jobs.prefix_rate(large.precision)
+    assert batch < seconds(large)["save"] < 2 * batch + 2
+    assert jobs.decode_base(large) > 10 * jobs.decode_base(small)
+    assert jobs.decode_base(replace(small, side=224)) == jobs.decode_base(small)

@@ -34,7 +34,12 @@ DECODE = 1.2e-3
 """Seconds to read, hash and decode one photograph, over all cores."""
 
 RENDER = 0.4e-3
-"""Seconds to render one view of it."""
+"""Seconds to render one view of it, up to 224 pixels a side; beyond, in proportion to its pixels."""
+
+_RENDERED_SIDE = 224
+
+_CHECKED_AT_ONCE = 32
+"""Images of the batch in which a saved model is compared with the one in memory; fewer cost as much."""
 
 _STORE = 3e8
 """Bytes of activations a second that are written to the cache."""
@@ -82,6 +87,7 @@ class Job:
     precision: str
     variant: str = ""  # what else decides what comes out: seed, rate, weights of classes, shares
     compiled: bool = True  # the runtime has compiled this network on this machine before
+    side: int = _RENDERED_SIDE  # pixels of a rendered view
 
     @property
     def thawed(self) -> bool:
@@ -163,6 +169,7 @@ def describe(
             )
         ),
         compiled=compiled,
+        side=backbone.preprocess.size,
     )
 
 
@@ -247,9 +254,11 @@ def steps(job: Job, rates: Rates) -> tuple[Step, ...]:
 
 def _save_step(job: Job, rates: Rates) -> Step:
     """Writing the model and checking that it says the same; the runtime knows one that it has seen before."""
+    network = (job.prefix_macs + job.tail_macs) / prefix_rate(job.precision)
+    checking = _CHECKED_AT_ONCE * (network + RENDER * (job.side / _RENDERED_SIDE) ** 2)
     if rates.known("made", made_key(job)) and _keeps_compiled():
-        return Step("save", "save", f"{job.network} again", 1.6 if job.thawed else 0.15)
-    return Step("save", "save", job.network, 2.5 if job.thawed else 0.25)
+        return Step("save", "save", f"{job.network} again", checking + (1.6 if job.thawed else 0.15))
+    return Step("save", "save", job.network, checking + (2.5 if job.thawed else 0.25))
 
 
 def made_key(job: Job) -> str:
@@ -289,7 +298,7 @@ def pass_key(job: Job) -> str:
 
 def decode_base(job: Job) -> float:
     """Seconds to read, decode and render one image."""
-    return DECODE + RENDER * job.views
+    return DECODE + RENDER * job.views * max(1.0, (job.side / _RENDERED_SIDE) ** 2)
 
 
 def prefix_base(job: Job) -> float:

@@ -71,7 +71,7 @@ class Observation:
     ratio: float
 
 
-_FORMULAS = 2
+_FORMULAS = 3
 """Raised when a formula of `headstart.plans.jobs` changes: ratios to the old one say nothing of the new."""
 
 
