@@ -95,6 +95,16 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield make()
 
 
+@pytest.mark.parametrize("value", [None, "x", [], float("nan"), float("inf")])
+def test_an_epoch_with_what_is_no_number_is_drawn_without_it(world: World, run: Path, value: object) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["history"][0]["accuracy"] = record["history"][1]["loss"] = value
+    (run / "run.json").write_text(json.dumps(record))
+    RunStore().add(read_run(run))
+    assert world.browser.get(f"/runs/{record['id']}").status_code == 200
+    assert "<html" in report(read_run(run)).html()
+
+
 PAGES = ("", "/report", "/report.html", "/export", "/try", "/label", "/picture/00")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -130,7 +131,7 @@ class Run:
         Raises:
             Mistyped: a field is missing, or is not what it should be.
         """
-        checked = _RECORD(data)
+        checked = _NUMBERS(_RECORD(data))
         classes = len(checked["classes"])
         for split, scores in checked["evaluation"].items():
             if {classes, *map(len, scores["confusion"])} != {len(scores["confusion"])}:
@@ -138,7 +139,13 @@ class Run:
             if len(scores["per_class"]) != classes:
                 raise Mistyped(f"scores of the {classes} classes in evaluation, {split}", scores)
         known = {each.name: checked[each.name] for each in fields(cls) if each.name in checked}
+        known["history"] = tuple(map(_numbers, known.get("history", ())))
         return cls(**{**known, "path": path, "config": RunConfig.from_dict(checked["config"])})
+
+
+def _numbers(epoch: Mapping[str, Any]) -> dict[str, float]:
+    """What can be drawn of an epoch: a loss may have been no number."""
+    return {name: value for name, value in epoch.items() if type(value) in (int, float) and isfinite(value)}
 
 
 @dataclass(frozen=True)
@@ -263,7 +270,14 @@ class _Record(TypedDict):
     machine: NotRequired[str]
 
 
-_CONFIG, _RECORD = checker(_Config), checker(_Record)
+class _Numbers(TypedDict):
+    """What else of a record is formatted, by names that are its own."""
+
+    images: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+_CONFIG, _RECORD, _NUMBERS = checker(_Config), checker(_Record), checker(_Numbers)
 
 
 def new_id(backbone: str) -> str:
