@@ -30,9 +30,6 @@ _FREE_BYTES = 256 * 2**20
 _BYTES_FOR_A_BYTE = 256
 """That every further byte of a file allows: photographs take 5 to 100 times their files."""
 
-_SMALL_BYTES = 32 * 2**20
-"""Who takes less needs no permission: a photograph of 12 megapixels that is decoded at a half."""
-
 _MODE_BYTES = {"1": 6, "L": 6, "P": 10, "I;16": 8, "I;16B": 8, "RGB": 5, "I": 12, "F": 12, "LA": 13, "PA": 13}
 _OTHER_MODES_BYTES = 9
 """Bytes a pixel, measured: the file's pixels, their RGB, what lies between, and the grey of the hash."""
@@ -146,6 +143,9 @@ def _codestream_bytes(data: bytes) -> int:
 class Room:
     """Bytes that the decoders of one process hold together; who would be too many waits."""
 
+    small = 32 * 2**20
+    """Who takes less needs no permission: a photograph of 12 megapixels that is decoded at a half."""
+
     def __init__(self, total: int = MAX_BYTES) -> None:
         self._total, self._held = total, 0
         self._changed = threading.Condition()
@@ -153,7 +153,7 @@ class Room:
     @contextmanager
     def taken(self, count: int) -> Iterator[None]:
         """Hold so many bytes meanwhile. One alone is always let in: `bytes_needed` has bounded it."""
-        if count < _SMALL_BYTES:
+        if count < self.small:
             yield
             return
         with self._changed:

@@ -1,4 +1,4 @@
-"""Collects images of many requests into batches: decoded in threads, run in one, bounded in number.
+"""Collects images of many requests into batches: decoded in processes, run in one thread, bounded in number.
 
 Everything that counts is touched by the event loop's thread alone; the others hand their results over to it.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import ImageError
+from headstart.serving.decoders import Decoder
 from headstart.serving.limits import Limits
 from headstart.serving.measures import Measures
 from headstart.serving.models import Served
@@ -33,6 +34,12 @@ _MEMORY = 0.2
 
 _ON_TIME, _SILENT = 0.5, 0.25
 """Shares of the seconds that an answer may take: what the queue may promise, how long nothing may come."""
+
+_HANDS = min(8, max(2, os.cpu_count() or 1))
+"""Processes that decode, of some 50 MB each."""
+
+_LOOK_SECONDS = 0.2
+"""Between looks at whether a decoding that holds up the end is still wanted."""
 
 Result = NDArray[np.float32] | ImageError
 
@@ -71,6 +78,14 @@ class _Image:
     pixels: NDArray[np.uint8]
 
 
+@dataclass(slots=True, eq=False)
+class _Hand:
+    """A decoding process, and what it is at."""
+
+    decoder: Decoder
+    job: _Job | None = None
+
+
 class Batcher:
     """Runs images through the classifier, many at a time."""
 
@@ -81,16 +96,18 @@ class Batcher:
         self._files: SimpleQueue[_File | None] = SimpleQueue()
         self._decoded: SimpleQueue[_Image | None] = SimpleQueue()
         # Not an executor: its futures and locks cost as much as a tenth of what a request costs otherwise.
-        self._decoders = [
-            Thread(target=self._decode_all, name=f"headstart-decode-{number}", daemon=True)
-            for number in range(max(2, os.cpu_count() or 1))
-        ]
+        self._hands: list[_Hand] = []
+        self._decoders: list[Thread] = []
         self._runner = Thread(target=self._run, name="headstart-forward", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Begin to run; called by the event loop that will call `predict`."""
         self._loop = asyncio.get_running_loop()
+        for _ in range(_HANDS):
+            decoder = Decoder(self._limits.decode_seconds, ended=self._measures.decoders.inc)
+            self._hands.append(_Hand(decoder))
+            self._decoders.append(Thread(target=self._decode_all, args=(self._hands[-1],), daemon=True))
         for thread in (*self._decoders, self._runner):
             thread.start()
 
@@ -98,8 +115,11 @@ class Batcher:
         """Finish what was accepted, then end the threads."""
         for _ in self._decoders:
             self._files.put(None)
-        for thread in self._decoders:
-            thread.join()
+        for thread, hand in zip(self._decoders, self._hands, strict=True):
+            while thread.is_alive():
+                thread.join(_LOOK_SECONDS)
+                if hand.job is not None and hand.job.done.done():  # nobody waits for it any more
+                    hand.decoder.end()
         self._decoded.put(None)
         self._runner.join()
 
@@ -159,16 +179,20 @@ class Batcher:
         self._waiting += images
         self._measures.waiting.set(self._waiting)
 
-    def _decode_all(self) -> None:
+    def _decode_all(self, hand: _Hand) -> None:
         while (file := self._files.get()) is not None:
-            self._decode(file.job, file.index, file.data)
+            hand.job = file.job
+            self._decode(hand.decoder, file.job, file.index, file.data)
+            hand.job = None
+        hand.decoder.close()
 
-    def _decode(self, job: _Job, index: int, data: bytes) -> None:
+    def _decode(self, decoder: Decoder, job: _Job, index: int, data: bytes) -> None:
         if job.done.done():  # nobody waits for it any more
             self._hand_over([(job, index, ImageError("the request is over"))])
             return
         try:
-            self._decoded.put(_Image(job, index, job.served.pixels(data, most=self._limits.pixels)))
+            preprocess = job.served.classifier.preprocess
+            self._decoded.put(_Image(job, index, decoder.pixels(data, preprocess, most=self._limits.pixels)))
         except ImageError as error:
             self._hand_over([(job, index, error)])
         except Exception as error:

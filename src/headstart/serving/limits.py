@@ -19,6 +19,7 @@ class Limits:
         wait_seconds: how long an image waits for others to share its batch; nothing waits while it is alone.
         queue: images accepted and not yet answered; beyond them 503.
         memory_bytes: bodies of all requests together; beyond them 503.
+        decode_seconds: for decoding one image; more is 422.
         body_seconds: for sending a request; more is 408.
         answer_seconds: for answering a request once it has arrived; more is 504.
     """
@@ -30,6 +31,7 @@ class Limits:
     wait_seconds: float = 0.003
     queue: int = 256
     memory_bytes: int = 256 * MEBI
+    decode_seconds: float = 10.0
     body_seconds: float = 30.0
     answer_seconds: float = 30.0
 

@@ -27,6 +27,9 @@ class Measures:
         )
         self.reloads = Counter("headstart_reloads", "Exchanges of the classifier.", ["result"], registry=own)
         self.troubles = Gauge("headstart_troubles", "Lines of trouble in GET /health.", registry=own)
+        self.decoders = Counter(
+            "headstart_decoders_ended", "Decoding processes that took too long or failed.", registry=own
+        )
         ProcessCollector(registry=own)
 
     def text(self) -> bytes:

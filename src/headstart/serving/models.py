@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.errors import HeadstartError, RunError, printable
-from headstart.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RUN_FILE, RunStore, read_run, timestamp
 
 _log = logging.getLogger(__name__)
@@ -60,21 +59,6 @@ class Served:
     run: str
     since: str
     networks: Mapping[int, Any] = field(repr=False)
-
-    def pixels(self, data: bytes, *, most: int) -> NDArray[np.uint8]:
-        """A file's bytes as the network's pixels, uint8 [S, S, 3].
-
-        Args:
-            data: an image file.
-            most: pixels that the image may have.
-
-        Raises:
-            ImageError: it is no usable image, or a larger one.
-        """
-        preprocess = self.classifier.preprocess
-        side = shortest_side_needed(preprocess, (CENTRE,))
-        image, _ = open_image(data, shortest_side=side, max_pixels=most)
-        return render(image, preprocess, CENTRE)
 
     def probabilities(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Rendered images, each uint8 [S, S, 3], to probabilities, float32 [N, C]; for one thread."""
