@@ -1,6 +1,7 @@
 """The artifact: saved, reloaded, and used by others."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,31 @@ def test_loading_and_predicting_needs_no_pickle_and_no_pytorch(fitted: Classifie
 def test_what_is_saved_is_plain_data(fitted: Classifier) -> None:
     facts: dict[str, Any] = json.loads((fitted.model.parent / "classifier.json").read_text())
     assert facts["classes"] == ["bars", "discs", "squares"] and facts["preprocess"]["size"] == 64
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_forked_after_a_prediction_predicts_and_ends(
+    fitted: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    run = fitted.save(tmp_path / "run")
+    code = """
+import os, sys
+from pathlib import Path
+import headstart
+classifier = headstart.load(sys.argv[1])
+files = sorted(Path(sys.argv[2]).rglob("*.jpg"))[:3]
+def labels():
+    return [found.label for found in classifier.predict(files) + classifier.predict(files[0])]
+before = labels()
+child = os.fork()
+if child == 0:
+    sys.exit(labels() != before)  # and not os._exit: what the parent has made is taken down too
+assert os.waitpid(child, 0)[1] == 0
+idle = os.fork()
+if idle == 0:
+    sys.exit()
+assert os.waitpid(idle, 0)[1] == 0
+assert labels() == before
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(run), str(photos)]
+    subprocess.run(command, check=True, timeout=120)

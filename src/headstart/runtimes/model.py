@@ -46,7 +46,10 @@ def compile_model(
     identity: dict[str, Any] = {"model": hash_file(path), "pixels": [batch_size, size, size, 3]}
     if inner:
         identity["inner"] = inner
-    compiled = compile_cached(core, settings, identity=identity, make=make)
+
+    def compiled() -> Any:
+        return compile_cached(core, settings, identity=identity, make=make)
+
     return OpenVinoPrefix(compiled, outputs=("probabilities", *inner), size=size, batch_size=batch_size)
 
 

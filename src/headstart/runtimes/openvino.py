@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -64,23 +67,43 @@ class OpenVinoRuntime:
             return _prefix_model(self._core, backbone, cuts=cuts, taps=taps, batch_size=batch_size)
 
         settings = settings_for(batch_size=batch_size, precision=self.precision)
-        compiled = compile_cached(self._core, settings, identity=identity, make=make)
+
+        def compiled() -> Any:
+            return compile_cached(self._core, settings, identity=identity, make=make)
+
         return OpenVinoPrefix(compiled, outputs=outputs, size=preprocess.size, batch_size=batch_size)
 
 
 class OpenVinoPrefix:
-    """A compiled prefix; see `CompiledPrefix`."""
+    """A compiled prefix; see `CompiledPrefix`. In a forked process it is compiled again when it is used."""
 
-    def __init__(self, compiled: Any, *, outputs: tuple[str, ...], size: int, batch_size: int) -> None:
+    def __init__(
+        self, compiled: Callable[[], Any], *, outputs: tuple[str, ...], size: int, batch_size: int
+    ) -> None:
         self.outputs = outputs
-        self._size, self._batch_size = size, batch_size
-        # One request more than run at once, so that filling the next never waits for reading the last.
-        count = 1 if batch_size == 1 else compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
-        self._idle = [compiled.create_infer_request() for _ in range(count)]
+        self._compiled, self._size, self._batch_size = compiled, size, batch_size
+        self._requests = self._made()
+        self._idle = list(self._requests)
+        _living.add(self)
+
+    def _made(self) -> list[Any]:
+        """As many requests as run at once and one more: filling the next never waits for reading the last."""
+        compiled = self._compiled()
+        count = 1 if self._batch_size == 1 else compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
+        return [compiled.create_infer_request() for _ in range(count)]
+
+    def leave_behind(self) -> None:
+        """Forget what a forked process can neither run nor free: OpenVINO's threads did not come along."""
+        for request in self._requests:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(request))  # its end would wait for them for ever
+        self._requests, self._idle = [], []
 
     def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
         """Run batches in order, several in flight; see `CompiledPrefix.stream`."""
         running: deque[tuple[Ticket, int, Any]] = deque()
+        if not self._requests:
+            self._requests = self._made()
+            self._idle = list(self._requests)
         try:
             for ticket, pixels in batches:
                 check_batch(pixels, size=self._size, batch_size=self._batch_size)
@@ -109,6 +132,18 @@ class OpenVinoPrefix:
         self._idle.append(request)
         check_finite(arrays)
         return ticket, arrays
+
+
+_living: WeakSet[OpenVinoPrefix] = WeakSet()
+
+
+def _leave_all_behind() -> None:
+    for prefix in tuple(_living):
+        prefix.leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_behind)
 
 
 def has_bf16(core: Any) -> bool:

@@ -56,6 +56,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         desk.batcher.start()
+        await asyncio.to_thread(desk.batcher.await_start)
         desk.start_watching(watch_seconds)
         yield
         await desk.stop_watching()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,7 @@ class Batcher:
         self._decoded: SimpleQueue[_Image | None] = SimpleQueue()
         # Not an executor: its futures and locks cost as much as a tenth of what a request costs otherwise.
         self._hands: list[_Hand] = []
+        self._ready = Event()
         self._decoders: list[Thread] = []
         self._runner = Thread(target=self._run, name="headstart-forward", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -110,6 +111,10 @@ class Batcher:
             self._decoders.append(Thread(target=self._decode_all, args=(self._hands[-1],), daemon=True))
         for thread in (*self._decoders, self._runner):
             thread.start()
+
+    def await_start(self) -> None:
+        """Wait until the first image would be decoded at once."""
+        self._ready.wait()
 
     def close(self) -> None:
         """Finish what was accepted, then end the threads."""
@@ -180,6 +185,8 @@ class Batcher:
         self._measures.waiting.set(self._waiting)
 
     def _decode_all(self, hand: _Hand) -> None:
+        hand.decoder.await_start()
+        self._ready.set()
         while (file := self._files.get()) is not None:
             hand.job = file.job
             self._decode(hand.decoder, file.job, file.index, file.data)

@@ -21,7 +21,7 @@ import headstart
 from headstart.errors import ImageError
 from headstart.images import Preprocess
 from headstart.images.bounds import ROOM as THIS_PROCESS
-from headstart.serving.decoding import ANSWER, PIXELS, REFUSED, REQUEST, ROOM
+from headstart.serving.decoding import ANSWER, PIXELS, READY, REFUSED, REQUEST, ROOM
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ class Decoder:
         self._seconds = seconds
         self._ended = ended
         self._process = _begin()
+
+    def await_start(self) -> None:
+        """Wait until it is ready for the first image; to be called at most once."""
+        with suppress(EOFError, OSError):  # `pixels` begins it anew
+            self._read(ANSWER.size)
 
     def pixels(self, data: bytes, preprocess: Preprocess, *, most: int) -> NDArray[np.uint8]:
         """A file's bytes as a network's pixels, uint8 [S, S, 3].
@@ -86,10 +91,11 @@ class Decoder:
         with ExitStack() as held:
             while True:
                 kind, number = ANSWER.unpack(self._read(ANSWER.size))
-                if kind != ROOM:
+                if kind == ROOM:
+                    held.enter_context(THIS_PROCESS.taken(number))
+                    self._send(b"\1")
+                elif kind != READY:
                     return kind, self._read(number)
-                held.enter_context(THIS_PROCESS.taken(number))
-                self._send(b"\1")
 
     def _read(self, size: int) -> bytes:
         found = _stream(self._process.stdout).read(size)

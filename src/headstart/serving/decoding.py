@@ -26,7 +26,7 @@ REQUEST = struct.Struct("<IQQd")
 ANSWER = struct.Struct("<cQ")
 """A kind and a number: of bytes that follow, or of bytes of memory that are asked for."""
 
-PIXELS, REFUSED, FAILED, ROOM = b"P", b"R", b"F", b"M"
+READY, PIXELS, REFUSED, FAILED, ROOM = b"S", b"P", b"R", b"F", b"M"
 
 _BESIDE_BYTES = 2**30
 """For the interpreter and its libraries, beside what decoding may take."""
@@ -62,6 +62,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     _bound_memory()
     room = _AskedRoom(requests, answers)
+    answers.write(ANSWER.pack(READY, 0))
+    answers.flush()
     while head := requests.read(REQUEST.size):
         text_size, size, most, seconds = REQUEST.unpack(head)
         preprocess, side = _wanted(requests.read(text_size))
