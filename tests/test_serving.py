@@ -135,6 +135,19 @@ def test_files_are_answered_like_predict_and_in_their_order(
         assert [label for label, _ in said["top"]] == [label for label, _ in wanted.top]
 
 
+def test_base64_is_read_wrapped_unpadded_url_safe_and_as_a_data_uri(
+    make: Callable[..., TestClient], photo: Path
+) -> None:
+    plain = base64.b64encode(photo.read_bytes()).decode()
+    lines = "\r\n".join(plain[start : start + 76] for start in range(0, len(plain), 76))
+    quoted = plain.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    images = [plain, lines, plain.rstrip("="), plain.translate(str.maketrans("+/", "-_"))]
+    images += [f"data:image/jpeg;base64,{lines}", f"DATA:;name=a.jpg;base64,{quoted}"]
+    answer = make(limits=replace(SMALL, images=8)).post("/predict", json={"images": images})
+    assert answer.status_code == 200
+    assert len({(found["label"], found["probability"]) for found in answer.json()["predictions"]}) == 1
+
+
 def test_base64_in_json_is_answered_like_the_file(make: Callable[..., TestClient], photo: Path) -> None:
     client = make()
     body = {"images": [base64.b64encode(photo.read_bytes()).decode()] * 2}
@@ -225,6 +238,16 @@ _FORM = {"content-type": "multipart/form-data; boundary=b"}
         ({"content": b"\xff\xfe{}", "headers": _JSON}, 400, "the body"),
         ({"json": {"images": []}}, 422, "images"),
         ({"json": {"images": ["no base64!"]}}, 422, "images.0: not base64"),
+        (
+            {"json": {"images": ["data:image/svg+xml,%3Csvg%3E"]}},
+            422,
+            "a data: URI that is not base64",
+        ),
+        (
+            {"json": {"images": ["https://example.org/a.jpg"]}},
+            422,
+            "an address, which is not fetched",
+        ),
         ({"json": {"images": [1]}}, 422, "images.0"),
         ({"json": {"images": ["aGk="] * 5}}, 413, "more than 4 images"),
         ({"json": {"images": ["aGk="], "url": "http://example.org/a.jpg"}}, 422, "url"),

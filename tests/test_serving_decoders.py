@@ -141,6 +141,8 @@ def test_a_decoding_that_never_ends_does_not_hold_up_the_stop() -> None:
         measures = Measures()
         batcher = Batcher(Limits(decode_seconds=600), measures)
         batcher.start()
+        while any(hand.starting for hand in batcher._hands):
+            await asyncio.sleep(0.01)
         for hand in batcher._hands:
             os.kill(hand.decoder._process.pid, signal.SIGSTOP)
         served: Any = SimpleNamespace(classifier=SimpleNamespace(preprocess=PLAIN))
@@ -154,3 +156,14 @@ def test_a_decoding_that_never_ends_does_not_hold_up_the_stop() -> None:
         assert b"headstart_decoders_ended_total 0.0" not in measures.text()
 
     asyncio.run(stop_while_decoding())
+
+
+def test_a_decoding_process_that_never_starts_does_not_hold_up_the_stop() -> None:
+    async def stop_at_once() -> None:
+        batcher = Batcher(Limits(), Measures())
+        batcher.start()
+        for hand in batcher._hands:
+            os.kill(hand.decoder._process.pid, signal.SIGSTOP)
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(stop_at_once())

@@ -84,6 +84,7 @@ class _Hand:
 
     decoder: Decoder
     job: _Job | None = None
+    starting: bool = True
 
 
 class Batcher:
@@ -123,7 +124,7 @@ class Batcher:
         for thread, hand in zip(self._decoders, self._hands, strict=True):
             while thread.is_alive():
                 thread.join(_LOOK_SECONDS)
-                if hand.job is not None and hand.job.done.done():  # nobody waits for it any more
+                if hand.starting or (hand.job is not None and hand.job.done.done()):  # nobody waits for it
                     hand.decoder.end()
         self._decoded.put(None)
         self._runner.join()
@@ -186,6 +187,7 @@ class Batcher:
 
     def _decode_all(self, hand: _Hand) -> None:
         hand.decoder.await_start()
+        hand.starting = False
         self._ready.set()
         while (file := self._files.get()) is not None:
             hand.job = file.job

@@ -11,6 +11,7 @@ import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.types import Receive
@@ -54,7 +55,7 @@ class PredictBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     images: Annotated[
         list[Annotated[str, StringConstraints(min_length=1)]],
-        Field(min_length=1, description="image files, each as base64 (RFC 4648, with padding)"),
+        Field(min_length=1, description="image files, each as base64 (RFC 4648) or as a data: URI"),
     ]
 
 
@@ -203,10 +204,30 @@ def _from_json(text: bytes, sent_as: str, limits: Limits) -> list[Upload]:
     uploads = []
     for number, image in enumerate(body.images):
         try:
-            uploads.append(Upload(f"image {number + 1}", base64.b64decode(image, validate=True)))
-        except (binascii.Error, ValueError):
-            raise Refused(422, f"images.{number}: not base64") from None
+            uploads.append(Upload(f"image {number + 1}", _file_of(image)))
+        except ValueError as error:
+            raise Refused(422, f"images.{number}: {error}") from None
     return uploads
+
+
+_LINE_ENDS = str.maketrans("-_", "+/", " \t\r\n")
+"""Both alphabets of RFC 4648 are one, and base64 may be wrapped, as by mail and the command `base64`."""
+
+
+def _file_of(text: str) -> bytes:
+    """The file that base64 or a `data:` URI holds (RFC 2397); ValueError in a few words for anything else."""
+    if text[:5].lower() == "data:":
+        kind, comma, text = text.partition(",")
+        if not comma or not kind.lower().rstrip().endswith(";base64"):
+            raise ValueError("a data: URI that is not base64")
+        text = unquote(text) if "%" in text else text
+    elif text[:8].lower().startswith(("http://", "https://", "file://")):
+        raise ValueError("an address, which is not fetched; send the file itself as base64")
+    digits = text.translate(_LINE_ENDS).rstrip("=")
+    try:
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None
 
 
 def _short(name: str) -> str:
