@@ -781,6 +781,9 @@ def test_sigterm_answers_what_was_accepted_and_ends_with_0(shelf: Path, photo: P
     with command(shelf / "runs" / "first") as (said, process):
         port = int(said["address"].rstrip("/").rpartition(":")[2])
         body = json.dumps({"images": [base64.b64encode(photo.read_bytes()).decode()]}).encode()
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as early:  # answered once it has begun
+            early.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            assert everything(early).startswith(b"HTTP/1.1 200")
         head = f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
             client.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body[:100])
