@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -41,8 +42,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch.setenv("HEADSTART_HOME", str(folder / "home"))
         patch.setenv("HEADSTART_CACHE", str(folder / "cache"))
         if request.param == "serve":
-            models = cast("Models", SimpleNamespace(current=None))
-            with listening(create_serving(models, token=TOKEN, watch_seconds=0)) as address:
+            models = cast("Models", SimpleNamespace(current=None, trouble=None))
+            app = create_serving(models, token=TOKEN, watch_seconds=0)
+            with listening(app, lifespan="on") as address:
                 yield address
         elif request.param == "learn":
             with lesson_worlds(folder) as make, listening(make(token=TOKEN).browser.app) as address:
@@ -183,6 +185,17 @@ def test_an_answer_that_nobody_takes_is_given_up(monkeypatch: pytest.MonkeyPatch
     ):
         client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
         assert lost.wait(20)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/health", b"/static/style.css", b"/openapi.json"])
+def test_cookies_within_the_bound_cost_no_more_than_their_bytes(server: Address, path: bytes) -> None:
+    cookie = b'cookie: a="' + b"\\1" * 30_000 + b'"\r\n'
+    begun = time.process_time()
+    _, answer = tell(
+        server, [b"GET " + path + b" HTTP/1.1\r\n" + HOST + cookie + b"connection: close\r\n\r\n"]
+    )
+    assert answer.startswith(b"HTTP/1.1 ") and not answer.startswith(b"HTTP/1.1 5")
+    assert time.process_time() - begun < 2
 
 
 def test_idle_connections_make_room_for_new_ones() -> None:

@@ -196,6 +196,21 @@ def is_cross_site(scope: Scope) -> bool:
     return (b"sec-fetch-site", b"cross-site") in scope["headers"]
 
 
+def take_cookie(scope: Scope, name: str) -> str:
+    """The value of one cookie, "" where there is none; whoever comes later sees no cookies at all.
+
+    Frameworks read every cookie of every request with the standard library, which takes 17 s for 60 kB of
+    quoted backslashes.
+    """
+    found = ""
+    for header, value in scope["headers"]:
+        if header == b"cookie":
+            pairs = (pair.strip().partition("=") for pair in value.decode("latin-1").split(";"))
+            found = next((content for key, _, content in pairs if key == name), found)
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"cookie"]
+    return found
+
+
 def run(
     app: ASGIApp,
     *,

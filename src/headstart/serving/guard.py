@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headstart.front import doubt
+from headstart.front import doubt, take_cookie
 from headstart.hosts import Names
 
 OPEN = frozenset({"/health"})
@@ -50,6 +50,7 @@ class Guard:
                 message["headers"] = list({**HEADERS, **dict(message.get("headers", ()))}.items())
             await send(message)
 
+        take_cookie(scope, "")  # none is ours
         await (self._refusal(scope) or self.app)(scope, receive, dress)
 
     def _refusal(self, scope: Scope) -> Response | None:

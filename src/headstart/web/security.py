@@ -22,11 +22,10 @@ from fastapi import Depends, HTTPException, Request
 from itsdangerous import BadData, URLSafeSerializer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headstart.front import doubt, is_cross_site
+from headstart.front import doubt, is_cross_site, take_cookie
 from headstart.hosts import Names
 from headstart.web.site import Site, Tickets
 
@@ -43,8 +42,8 @@ MOST_FIELDS = 100
 KNOWN_COOKIES = 1024
 """So many cookies are read and checked once."""
 
-LONGEST_COOKIES = 4096
-"""Letters of cookies that are remembered: whoever sends longer ones must not fill the memory with them."""
+LONGEST_COOKIE = 4096
+"""Letters of ours: browsers keep no longer ones."""
 
 _LONGEST_NUMBER = 18
 """Digits of a form's length."""
@@ -235,12 +234,13 @@ class Doorkeeper:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        cookie = take_cookie(scope, self.cookie)
         headers = Headers(scope=scope)
         session: Session | None = None
         fresh = False
         refusal = self._refusal(scope, headers)
         if refusal is None:
-            known = self._session(headers.get("cookie", ""))
+            known = self._session(cookie)
             session = known or self._new_session()
             if self.site.token:
                 session, refusal = self._admission(scope, session)
@@ -275,13 +275,11 @@ class Doorkeeper:
             return PlainTextResponse(f"The form has {length} bytes; {allowed} are allowed here now.", 413)
         return None
 
-    def _session(self, cookies: str) -> Session | None:
-        read = self._known_session if len(cookies) <= LONGEST_COOKIES else self._read_session
-        return read(cookies)
+    def _session(self, cookie: str) -> Session | None:
+        return self._known_session(cookie) if len(cookie) <= LONGEST_COOKIE else None
 
-    def _read_session(self, cookies: str) -> Session | None:
+    def _read_session(self, cookie: str) -> Session | None:
         try:
-            cookie = cookie_parser(cookies).get(self.cookie)
             return Session(**self.serializer.loads(cookie)) if cookie else None
         except (BadData, TypeError):
             return None
