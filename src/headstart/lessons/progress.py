@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -425,7 +425,11 @@ def _check(file: Path) -> None:
             head = opened.read(len(_SQLITE))
         if head == _SQLITE or not any(head):  # what is anything else was named by mistake
             databases.set_aside(file, lost="what learners did is in it, and a new log is begun")
-    databases.use(file, lambda database: None, schema="", lost="", writes=True)
+    with (
+        closing(databases.connect(file, schema="")) as database,
+        databases.transaction(database, writes=True),
+    ):
+        pass
 
 
 def _engine(url: str) -> sa.Engine:
