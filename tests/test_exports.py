@@ -13,16 +13,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import headstart
+import headstart.images
+from conftest import draw, write_photos
 from headstart.classifier import Classifier
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
 from headstart.exports import FORMATS, Export, export
 from headstart.exports.graphs import plain_graph
-from headstart.exports.parity import Parity, compare, refuse_if_different, run_program
+from headstart.exports.parity import (
+    Parity,
+    compare,
+    refuse_if_different,
+    run_program,
+    write_program,
+)
 from headstart.exports.quantisation import cost, refuse_if_too_dear
+from headstart.exports.subject import Images
 
 SIZE = 64
+NO_IMAGES = Images(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0, np.int64))
 FLOAT_FORMATS = tuple(FORMATS)
 FILES = {
     "onnx": ["model.onnx"],
@@ -68,8 +79,6 @@ def exported(run: Path, form: str, *, out: Path) -> Export:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """One run on made photographs, and the exports that tests have asked for."""
-    from conftest import write_photos
-
     root = tmp_path_factory.mktemp("exports")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADSTART_CACHE", str(root / "cache"))
@@ -116,10 +125,72 @@ def test_the_program_beside_an_export_runs_without_headstart_and_agrees(
     command = [interpreter(form), "-c", ALONE, str(found.path / "predict.py"), *map(str, files), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     answers = json.loads(done.stdout)
-    expected = replace(shared["classifier"], precision="f32").predict(files)
+    expected = shared["classifier"].predict(files)
     assert [a["label"] for a in answers] == [e.label for e in expected]
     for answer, prediction in zip(answers, expected, strict=True):
-        assert answer["probability"] == pytest.approx(prediction.probability, abs=0.02)
+        assert answer["probability"] == pytest.approx(prediction.probability, abs=1e-3)
+
+
+def twins(folder: Path) -> list[Path]:
+    """One picture in every depth and form that a stranger's folder may hold, and a large JPEG."""
+    folder.mkdir()
+    grey = np.asarray(draw("discs", seed=3, side=96).convert("L"))
+    deep = grey.astype(np.uint16) * 257
+    Image.fromarray(grey).save(folder / "8.png")
+    Image.fromarray(deep).save(folder / "16.png")
+    Image.fromarray(deep.astype(np.int32)).save(folder / "32.tif")
+    Image.fromarray(grey.astype(np.float32)).save(folder / "float.tif")
+    Image.fromarray(deep).save(folder / "16.pgm")
+    draw("bars", seed=4, side=96).convert("CMYK").save(folder / "cmyk.jpg")
+    draw("squares", seed=5, side=700).save(folder / "large.jpg", quality=85)
+    turned = draw("squares", seed=6, side=96)
+    turned.getexif()[274] = 6
+    turned.save(folder / "turned.jpg", exif=turned.getexif())
+    see_through = draw("discs", seed=7, side=96).convert("RGBA")
+    see_through.putalpha(Image.fromarray(grey))
+    see_through.save(folder / "alpha.png")
+    return sorted(folder.iterdir())
+
+
+def test_the_program_reads_every_depth_and_form_as_headstart_predict_does(
+    shared: dict[str, Any], tmp_path: Path
+) -> None:
+    files = twins(tmp_path / "twins")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    program = made(shared, "openvino").path / "predict.py"
+    command = [sys.executable, "-B", str(program), "-", "--json"]
+    names = "\n".join(map(str, [*files, tmp_path / "broken.jpg"]))
+    done = subprocess.run(command, capture_output=True, text=True, check=True, input=names)
+    expected = [each for each in shared["classifier"].predict(files)]
+    answers = json.loads(done.stdout)
+    assert [answer["path"] for answer in answers] == [str(file) for file in files]
+    for answer, prediction in zip(answers, expected, strict=True):
+        assert answer["label"] == prediction.label, prediction.path
+        assert answer["probability"] == pytest.approx(prediction.probability, abs=1e-3)
+    assert "broken.jpg" in done.stderr and "skipped" in done.stderr
+
+
+def test_the_check_runs_the_exported_program_on_files(
+    shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(folder: Path, *, form: str) -> None:
+        write_program(folder, form=form)
+        rendering = folder / "decoding" / "rendering.py"
+        text = rendering.read_text()
+        assert "pixels = np.asarray(small)" in text
+        rendering.write_text(text.replace("pixels = np.asarray(small)", "pixels = 255 - np.asarray(small)"))
+
+    monkeypatch.setattr("headstart.exports.write_program", other)
+    with pytest.raises(ParityError, match="differs from the classifier"):
+        export(shared["run"], to="openvino", out=tmp_path / "inverted")
+
+
+def test_the_program_reads_images_by_the_code_that_the_training_read_them_by(shared: dict[str, Any]) -> None:
+    package = made(shared, "openvino").path / "decoding"
+    ours = Path(headstart.images.__file__).parent
+    assert {file.name for file in ours.glob("*.py")} <= {file.name for file in package.iterdir()}
+    for file in package.glob("*.py"):
+        assert "headstart." not in file.read_text().replace("headstart[", ""), file.name
 
 
 @pytest.mark.parametrize("form", FLOAT_FORMATS)
@@ -173,8 +244,6 @@ def test_the_card_says_what_the_run_knows(shared: dict[str, Any]) -> None:
 
 def test_thawed_stages_are_in_the_weights_and_in_torchscript(tmp_path: Path) -> None:
     needs("torchscript")
-    from conftest import write_photos
-
     photos = write_photos(tmp_path / "photos", per_class=12)
     _, run = headstart.fit(photos, size=SIZE, freeze=7, epochs=1, head="softmax", precision="f32")
     for form in ("safetensors", "torchscript"):
@@ -200,8 +269,6 @@ def test_what_a_head_reads_inside_is_read_by_every_family(architecture: str, tmp
     import timm
     import torch
     from safetensors.torch import save_file
-
-    from conftest import write_photos
 
     torch.manual_seed(0)
     sized = {} if architecture == "resnet18" else {"img_size": SIZE}
@@ -234,10 +301,10 @@ def test_operations_that_the_runtime_lacks_are_the_users_to_avoid(tmp_path: Path
     program = "import sys; sys.exit('RuntimeError: Select TensorFlow op(s) are not supported')"
     (tmp_path / "predict.py").write_text(program)
     with pytest.raises(OptionError, match="LiteRT does not have; take --to saved_model"):
-        run_program(tmp_path, np.zeros((1, 2, 2, 3), np.uint8))
+        run_program(tmp_path, NO_IMAGES)
     (tmp_path / "predict.py").write_text("raise ValueError('something else')")
     with pytest.raises(ParityError, match="something else"):
-        run_program(tmp_path, np.zeros((1, 2, 2, 3), np.uint8))
+        run_program(tmp_path, NO_IMAGES)
 
 
 def test_the_probabilities_of_a_npy_are_saved_as_they_are(shared: dict[str, Any], tmp_path: Path) -> None:
@@ -254,8 +321,8 @@ def test_the_probabilities_of_a_npy_are_saved_as_they_are(shared: dict[str, Any]
 def test_a_model_that_disagrees_is_refused_and_leaves_nothing(
     shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(folder: Path, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.full((len(pixels), 3), 1 / 3, np.float32)
+    def wrong(folder: Path, shown: Images) -> np.ndarray[Any, Any]:
+        return np.full((len(shown), 3), 1 / 3, np.float32)
 
     monkeypatch.setattr("headstart.exports.run_program", wrong)
     with pytest.raises(ParityError, match="the openvino export differs"):

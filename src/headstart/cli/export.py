@@ -49,7 +49,7 @@ def command(
     click.echo(f"{made.path}: {human_bytes(sum(made.files.values()))} in {len(made.files)} files")
     if spent is None:
         click.echo(
-            f"same label as the classifier in float32 on all of {parity.images} images, "
+            f"same label as the classifier on all of {parity.images} images, "
             f"probabilities differ by at most {parity.largest_difference:.1g}"
         )
     else:

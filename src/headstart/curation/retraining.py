@@ -143,13 +143,12 @@ def _save(
     begun = time.perf_counter()
     identity = new_id(run.config.backbone)
     path = (Path(out) if out else run.path.parent / identity).absolute()
-    as_it_predicts = replace(run.config, precision=load(run.path).precision)  # may differ from the features'
     with new_folder(path) as folder:
-        save_model(folder, prepared, prepared.extraction.backbone, trained, config=as_it_predicts)
+        save_model(folder, prepared, prepared.extraction.backbone, trained, config=run.config)
         save_predictions(folder, prepared, scores.probabilities)
         write_whole(folder / AS_GIVEN_FILE, json.dumps(as_given(run)))
         if not same_network(folder / MODEL_FILE, run.path / MODEL_FILE):
-            notes = (*notes, *check_saved(folder, prepared, trained).notes)
+            check_saved(folder, prepared, trained, precision=run.config.precision)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         new = _record(run, identity, path, prepared, trained, scores=scores, seconds=seconds, notes=notes)
         write_whole(folder / RUN_FILE, json.dumps(new.to_dict(), indent=1, default=str))

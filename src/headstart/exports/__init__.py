@@ -1,8 +1,8 @@
 """Exports: a trained classifier in a format that runs without Headstart, checked against the original.
 
-An export is a folder: the model, `predict.py` (runs it with NumPy, Pillow and the format's runtime alone),
-and the model card, `card.md` for people and `card.json` for programs. It appears under its name complete
-and checked, or not at all.
+An export is a folder: the model, `predict.py` (runs it with NumPy, Pillow and the format's runtime alone; it
+reads images by `decoding`, a copy of the code that the training read them by), and the model card, `card.md`
+for people and `card.json` for programs. It appears under its name complete and checked, or not at all.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,6 @@ from headstart.exports.cards import card, write_card
 from headstart.exports.formats import FORMATS, Format, find_format
 from headstart.exports.parity import (
     Parity,
-    changed_labels,
     compare,
     refuse_if_different,
     run_program,
@@ -156,12 +155,9 @@ def _check(
     original = subject.exact.probabilities(shown.pixels)
     write_program(folder, form=form.name)
     write_card(folder, _draft(subject, form, shown, original))  # the program reads it
-    found = run_program(folder, shown.pixels)
+    found = run_program(folder, shown)
     tell("check", len(shown), len(shown))
     parity = compare(found, original, tolerance=None if eight else form.tolerance)
-    if subject.classifier.precision == "bf16":
-        native = subject.classifier.probabilities(shown.pixels)
-        parity = replace(parity, changed_from_bf16=changed_labels(found, native))
     if not eight:
         return parity, None
     return parity, cost(found, original, labels=shown.labels, calibration=calibration)

@@ -71,6 +71,7 @@ def _input(subject: Subject, form: Format) -> dict[str, Any]:
         "shape": ["N" if form.name != "tflite" else 1, preprocess.size, preprocess.size, 3],
         "colours": "RGB, 0 to 255",
         "size": preprocess.size,
+        "crop_fraction": preprocess.crop_fraction,
         "resized_side": preprocess.resized_side,
         "crop_mode": preprocess.crop_mode,
         "interpolation": preprocess.interpolation,
@@ -276,15 +277,10 @@ def _metrics_text(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
 def _parity_text(parity: Mapping[str, Any], int8: Mapping[str, Any] | None) -> str:
     changed, images = parity["changed"], parity["images"]
     text = (
-        f"Compared on {images} images with the classifier in float32: {images - changed} have the same "
+        f"Compared on {images} images with the classifier: {images - changed} have the same "
         f"label, probabilities differ by at most {parity['largest_difference']:.2g}"
     )
     text += f" (allowed: {parity['tolerance']:g})." if parity["tolerance"] is not None else "."
-    if parity["changed_from_bf16"] is not None:
-        text += (
-            f" Where the classifier itself computes in bf16, as it did on the machine that made this, "
-            f"{parity['changed_from_bf16']} labels differ."
-        )
     if int8 is not None:
         text += (
             f"\n\nint8: accuracy {int8['accuracy']:.1%} against {int8['original']:.1%} in float32 on "

@@ -1,5 +1,7 @@
 """Runs what was exported, by the program beside it, and compares it with the original."""
 
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,9 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart import errors, images, preprocess
+from headstart.dataset import FileSource
 from headstart.errors import OptionError, ParityError
+from headstart.exports.subject import Images
 
 PROGRAM = "predict.py"
+DECODING = "decoding"
+"""The package beside a program that reads images: `headstart.images`, under a name of its own."""
+
+_IMAGES = Path(images.__file__).parent
+_BELOW_IMAGES = (Path(errors.__file__), Path(preprocess.__file__))
 _BEYOND_LITERT = "Select TensorFlow op"  # how LiteRT begins to say that it lacks an operation
 _PROGRAMS = Path(__file__).parent / "programs"
 
@@ -26,15 +36,12 @@ class Parity:
         largest_difference: of any probability, from the classifier in float32.
         tolerance: what was allowed; None for int8, which is judged by its accuracy.
         changed: images whose likeliest label differs from the classifier's in float32.
-        changed_from_bf16: the same against the classifier as it predicts on the machine that exported, where
-            that computes in bf16; None where it does not.
     """
 
     images: int
     largest_difference: float
     tolerance: float | None
     changed: int
-    changed_from_bf16: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -42,26 +49,50 @@ class Parity:
 
 
 def write_program(folder: Path, *, form: str) -> None:
-    """`predict.py`: the shared part, and the part that opens this format."""
+    """`predict.py`: the shared part and the part that opens this format; `decoding`, which reads images."""
     shared = (_PROGRAMS / "shared.py").read_text(encoding="utf-8")
     opens = (_PROGRAMS / f"{form}.py").read_text(encoding="utf-8")
     function = opens[opens.index("def open_model") :]
     end = 'if __name__ == "__main__":\n    main(open_model)\n'
-    (folder / PROGRAM).write_text(f"{shared}\n\n{function}\n\n{end}", encoding="utf-8")
+    beside = "sys.path.insert(0, str(Path(__file__).resolve().parent))\n"
+    head, imports, rest = shared.partition("from headstart.errors import")
+    program = f"{head}{beside}{_renamed(imports + rest)}\n\n{function}\n\n{end}"
+    (folder / PROGRAM).write_text(program, encoding="utf-8")
+    package = folder / DECODING
+    package.mkdir()
+    for file in (*sorted(_IMAGES.glob("*.py")), *_BELOW_IMAGES):
+        (package / file.name).write_text(_renamed(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def run_program(folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities [N, C] that the exported program gives for pixels uint8 [N, S, S, 3].
+def _renamed(source: str) -> str:
+    """Our own modules under the name that they have beside an export."""
+    return re.sub(r"\bheadstart\.(images\b|(?=errors\b|preprocess\b))", _new_name, source)
+
+
+def _new_name(found: re.Match[str]) -> str:
+    return DECODING if found[1] else f"{DECODING}."
+
+
+def run_program(folder: Path, shown: Images) -> NDArray[np.float32]:
+    """Probabilities [N, C] that the exported program itself gives for the files of N images.
 
     Raises:
         ParityError: it fails.
         OptionError: the format's runtime lacks an operation of this network.
     """
     with tempfile.TemporaryDirectory() as work:
-        taken, given = Path(work) / "pixels.npy", Path(work) / "probabilities.npy"
-        np.save(taken, pixels)
-        command = [sys.executable, str(folder.resolve() / PROGRAM), str(taken), "--save", str(given)]
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+        names = _as_files(shown, Path(work))
+        given = Path(work) / "probabilities.npy"
+        command = [sys.executable, "-B", str(folder.resolve() / PROGRAM), "-", "--save", str(given)]
+        done = subprocess.run(
+            command,
+            cwd=work,
+            capture_output=True,
+            input="\n".join(names),
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
         if done.returncode or not given.exists():
             if _BEYOND_LITERT in done.stderr:
                 raise OptionError(
@@ -72,7 +103,29 @@ def run_program(folder: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
             reason = lines[-1] if lines else f"it ended with {done.returncode}"
             raise ParityError(f"the exported model does not run ({reason[:300]}); please report this")
         found: NDArray[np.float32] = np.load(given)
+    if len(found) != len(shown):
+        raise ParityError(
+            f"the exported program labels {len(found)} of {len(shown)} images; please report this"
+        )
     return found
+
+
+def _as_files(shown: Images, work: Path) -> list[str]:
+    """A file for each image: its own where it has one, else a copy; pixels where it is none."""
+    names = []
+    for number, (sample, pixels) in enumerate(zip(shown.samples, shown.pixels, strict=True)):
+        source = sample.source
+        if isinstance(source, FileSource) and "\n" not in source.path:
+            names.append(os.path.abspath(source.path))
+            continue
+        content = source.read()
+        copy = work / (f"{number}.image" if isinstance(content, bytes) else f"{number}.npy")
+        if isinstance(content, bytes):
+            copy.write_bytes(content)
+        else:
+            np.save(copy, pixels[None])
+        names.append(str(copy))
+    return names
 
 
 def compare(found: NDArray[np.float32], original: NDArray[np.float32], *, tolerance: float | None) -> Parity:
@@ -81,17 +134,8 @@ def compare(found: NDArray[np.float32], original: NDArray[np.float32], *, tolera
         images=len(found),
         largest_difference=float(np.abs(found - original).max()),
         tolerance=tolerance,
-        changed=_changed(found, original),
+        changed=int((found.argmax(1) != original.argmax(1)).sum()),
     )
-
-
-def _changed(found: NDArray[np.float32], original: NDArray[np.float32]) -> int:
-    return int((found.argmax(1) != original.argmax(1)).sum())
-
-
-def changed_labels(found: NDArray[np.float32], other: NDArray[np.float32]) -> int:
-    """How many images get another likeliest label."""
-    return _changed(found, other)
 
 
 def refuse_if_different(parity: Parity, *, form: str) -> None:

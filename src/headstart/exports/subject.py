@@ -65,10 +65,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Images:
-    """Rendered images: pixels uint8 [N, S, S, 3] and labels int64 [N] (-1 where unknown)."""
+    """Rendered images: pixels uint8 [N, S, S, 3], labels int64 [N] (-1 where unknown), and their files."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    samples: tuple[Sample, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -169,7 +170,7 @@ def render(classifier: Classifier, samples: Sequence[Sample], *, most: int) -> I
     chosen = [samples[i] for i in spread]
     rendered = classifier.render(chosen)
     good = [
-        (pixels, sample.label)
+        (pixels, sample)
         for pixels, sample in zip(rendered, chosen, strict=True)
         if not isinstance(pixels, str)
     ]
@@ -177,4 +178,5 @@ def render(classifier: Classifier, samples: Sequence[Sample], *, most: int) -> I
         raise DatasetError(
             f"no image to check the export with could be read; {chosen[0].name}: {rendered[0]}"
         )
-    return Images(np.stack([p for p, _ in good]), np.array([label for _, label in good], np.int64))
+    labels = np.array([sample.label for _, sample in good], np.int64)
+    return Images(np.stack([pixels for pixels, _ in good]), labels, tuple(sample for _, sample in good))

@@ -210,7 +210,7 @@ def _finish(
     with new_folder(path) as folder:
         save_model(folder, prepared, fitted.kept.foresight.request.backbone, trained, config=config)
         save_predictions(folder, prepared, scores.probabilities)
-        checked = check_saved(folder, prepared, trained)
+        difference = check_saved(folder, prepared, trained, precision=config.precision)
         seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
         run = _run(
             run_id,
@@ -228,9 +228,9 @@ def _finish(
             predicted_phases={phase: round(each, 3) for phase, each in predicted[1].items()},
             whole=fitted.whole,
             machine=machine_digits(),
-            notes=(*reasons, *fitted.notes, *run.notes, *checked.notes),
+            notes=(*reasons, *fitted.notes, *run.notes),
         )
-        record = json.dumps(run.to_dict() | {"parity": checked.difference}, indent=1, default=str)
+        record = json.dumps(run.to_dict() | {"parity": difference}, indent=1, default=str)
         write_whole(folder / RUN_FILE, record)
     try:
         RunStore().add(run)

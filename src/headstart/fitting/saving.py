@@ -1,25 +1,19 @@
 """Writes a run's folder, and checks that what was written says what the training said."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Backbone, Tap
-from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity, load
+from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.composition import compose
 from headstart.dataset import describe
-from headstart.errors import ParityError
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, thawed_graph
 from headstart.runs import RunConfig, write_images
 
 _PARITY_IMAGES = 8
-_SLOWER = (
-    "this classifier predicts in float32, at about half the speed: in bfloat16 its answers differed from "
-    "those in training by more than rounding explains"
-)
 
 
 def save_model(
@@ -39,7 +33,6 @@ def save_model(
         classes=prepared.dataset.classes,
         preprocess=backbone.preprocess,
         model=folder / MODEL_FILE,
-        precision=config.precision,
         about={
             "backbone": config.backbone,
             "architecture": backbone.architecture,
@@ -80,39 +73,23 @@ def _save_details(folder: Path, prepared: Prepared) -> None:
     write_images(folder, images, skipped=[(item.name, item.reason) for item in prepared.skipped])
 
 
-@dataclass(frozen=True)
-class Checked:
-    """How a saved model compares with the one in memory.
-
-    Attributes:
-        difference: the largest difference of a probability over a few training images.
-        notes: what the user should know of it, one sentence each.
-    """
-
-    difference: float
-    notes: tuple[str, ...] = ()
-
-
-def check_saved(folder: Path, prepared: Prepared, trained: Trained) -> Checked:
+def check_saved(folder: Path, prepared: Prepared, trained: Trained, *, precision: str) -> float:
     """Reload from disk and compare the probabilities of a few images with those in memory.
 
-    Stages that were trained compute in float32 while training. Where bfloat16 cannot repeat what they said,
-    the classifier is set to float32, in which it can, and compared again: a model that took minutes to train
-    is worth more than its speed.
+    Args:
+        folder: what was saved.
+        prepared: the images and their features.
+        trained: what was trained.
+        precision: of the features; what was saved computes in float32, so that decides what may differ.
+
+    Returns:
+        The largest difference of a probability.
 
     Raises:
-        ParityError: float32 does not repeat it either.
+        ParityError: it is more than the precision explains.
     """
     train_images = prepared.images("train")
     few: NDArray[np.int64] = train_images[:: max(1, len(train_images) // _PARITY_IMAGES)][:_PARITY_IMAGES]
     samples = [prepared.dataset.samples[i] for i in few]
     expected = predict_images(prepared, trained, images=few)
-    try:
-        return Checked(check_parity(samples, expected, where=folder))
-    except ParityError:
-        classifier = load(folder)
-        if classifier.precision != "bf16":
-            raise
-        replace(classifier, precision="f32").save(folder)
-        difference = check_parity(samples, expected, where=folder, computed="bf16")
-        return Checked(difference, (_SLOWER,))
+    return check_parity(samples, expected, where=folder, computed=precision)
