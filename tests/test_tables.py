@@ -576,6 +576,33 @@ def test_a_parquet_that_claims_too_much_is_refused_before_it_is_read(tmp_path, m
     )  # what each takes is far below one; the rows alone would take more
 
 
+def test_small_tables_of_many_rows_without_a_file_cost_little(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("headstart.dataset.tables._LEFT_OUT", 50)
+    (tmp_path / "ants.jpg").write_bytes(PIXEL)
+    for paths in (["ants.jpg"] + [None] * 30_000, ["ants.jpg"] * 30_000, list(range(30_000))):
+        kind = pyarrow.int64() if paths[0] == 0 else pyarrow.string()
+        table = pyarrow.table({"path": pyarrow.array(paths, kind), "label": ["a"] * len(paths)})
+        options = {"use_dictionary": False, "column_encoding": {"path": "DELTA_BINARY_PACKED"}}
+        pq.write_table(
+            table, tmp_path / "t.parquet", **(options if paths[0] == 0 else {}), compression="zstd"
+        )
+        assert (tmp_path / "t.parquet").stat().st_size < len(paths)
+        with pytest.raises(DatasetError, match=r"row \d+: [\d,]+ rows so far name no file that is here"):
+            read_dataset(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("line", ["1.jpg,b\n", "\n", ",b\n"])
+def test_text_that_says_the_same_in_each_line_is_refused_before_its_rows_are_read(tmp_path, line):
+    text = "path,label\n" + line * (2**22 // len(line) + 1)
+    archive = zipped(tmp_path, {"t.csv": text.encode(), "1.jpg": PIXEL})
+    began = time.process_time()
+    with pytest.raises(DatasetError, match=r"lines only [23] differ; keep one for each image"):
+        read_dataset(archive)
+    assert time.process_time() - began < 5  # far below one; the rows alone took more
+
+
 def test_check_takes_the_names_of_columns(tmp_path):
     for number in range(4):
         Image.new("RGB", (40, 40), (60 * number, 30, 90)).save(tmp_path / f"{number}.png")

@@ -40,6 +40,10 @@ class Table(Protocol):
         """What was guessed while reading."""
 
     @property
+    def size(self) -> int:
+        """Bytes or characters that it takes, to judge by what its rows may cost."""
+
+    @property
     def holds_images(self) -> frozenset[int]:
         """Columns that hold the images themselves and not their paths."""
 

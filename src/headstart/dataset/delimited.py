@@ -24,6 +24,9 @@ MAX_TABLE_BYTES = 256 * 2**20
 MAX_LINE = 2**20
 """Characters; a line of a table is a path, a label and a few more cells."""
 
+_SAMPLE = 2**22  # characters of a large table whose lines are counted before any is read
+_REPEATED = 10  # lines for each different one, beyond which that sample is no list of images
+
 _HEAD_ROWS = 50
 _DELIMITERS = (",", ";", "\t", "|")
 _SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
@@ -90,6 +93,14 @@ def decode(data: bytes, name: str) -> str:
         raise DatasetError(f"{printable(name)}: not readable as {wide.upper()}: {error.reason}") from None
     if "\0" in text:
         raise DatasetError(f"{printable(name)}: holds zero bytes, so it is no text; save it as CSV UTF-8")
+    if len(text) > _SAMPLE:  # which a few kilobytes of an archive can hold, if all of it is the same
+        lines = text[:_SAMPLE].splitlines()
+        different = len(set(lines))
+        if different * _REPEATED < len(lines):
+            raise DatasetError(
+                f"{printable(name)}: of its first {len(lines):,} lines only {different:,} differ; "
+                "keep one for each image"
+            )
     return text
 
 
@@ -104,6 +115,11 @@ class TextTable:
     first: int  # number of the first record that is a row
     notes: tuple[str, ...] = ()
     holds_images: frozenset[int] = frozenset()
+
+    @property
+    def size(self) -> int:
+        """Characters of the text."""
+        return len(self.text)
 
     def head(self) -> Sequence[Sequence[object]]:
         """The first rows, as wide as the header."""
@@ -229,6 +245,7 @@ class JsonLines:
 
     name: str
     objects: tuple[tuple[int, dict[str, object]], ...]
+    size: int  # characters of the text
     notes: tuple[str, ...] = ()
     holds_images: frozenset[int] = frozenset()
 
@@ -261,7 +278,8 @@ def read_json_lines(data: bytes, name: str) -> JsonLines:
         DatasetError: Says which row is none.
     """
     objects: list[tuple[int, dict[str, object]]] = []
-    for number, line in enumerate(_lines(decode(data, name), name), 1):
+    text = decode(data, name)
+    for number, line in enumerate(_lines(text, name), 1):
         if not line.strip():
             continue
         try:
@@ -273,4 +291,4 @@ def read_json_lines(data: bytes, name: str) -> JsonLines:
         if len(objects) == MAX_ROWS:
             raise DatasetError(f"{printable(name)}: more than {MAX_ROWS:,} rows; split it")
         objects.append((number, found))
-    return JsonLines(name, tuple(objects))
+    return JsonLines(name, tuple(objects), len(text))

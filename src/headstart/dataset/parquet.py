@@ -40,6 +40,11 @@ class ParquetTable:
         """The columns' names."""
         return tuple(self.file.schema.names)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.file.size
+
     @cached_property
     def holds_images(self) -> frozenset[int]:
         """Columns of bytes, and of bytes with a path as Hugging Face data sets have them."""

@@ -35,6 +35,12 @@ _NAMED = 3
 _MANY = 100_000
 """Rows, from which on most of them naming the same images is an attack or a mistake."""
 
+_LEFT_OUT = 50_000
+"""Rows of any table that may be without a file, or repeated; of a larger one as many as it has bytes.
+
+A few kilobytes can claim millions of them, and each is looked for and named.
+"""
+
 
 @dataclass(frozen=True)
 class LocatedTable:
@@ -147,9 +153,12 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool
         ledger.notes.append(f"{located.where}: {columns.note}")
     numbers, images, labels, splits, groups = _columns(located, columns)
     searched: list[str] = []
+    most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
     for number, image, label, split, group in zip(numbers, images, labels, splits, groups, strict=True):
         ledger.total += 1
         at = f"{prefix}row {number}"
+        if len(ledger.skipped) > most_left_out:
+            _refuse_left_out(ledger, at)
         path = _path_of(image)
         if not path and not isinstance(image, ImageCell):
             ledger.skipped.append(Skipped(at, f"{at} names no file"))
@@ -206,6 +215,13 @@ def _refuse_repetition(where: str, images: Sequence[object]) -> None:
             raise DatasetError(
                 f"{where}: {len(images):,} rows name only {different:,} different images; keep a row for each"
             )
+
+
+def _refuse_left_out(ledger: _Ledger, at: str) -> None:
+    raise DatasetError(
+        f"{at}: {len(ledger.skipped):,} rows so far name no file that is here, or one that another row named "
+        f"({ledger.skipped[-1].reason}); keep the rows whose images are here, each once"
+    )
 
 
 def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str]:

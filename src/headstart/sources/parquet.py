@@ -68,6 +68,11 @@ class ParquetFile:
         return reader
 
     @cached_property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.data) if self.data is not None else os.path.getsize(str(self.path))
+
+    @cached_property
     def schema(self) -> Any:
         """Columns with their types."""
         return self.reader.schema_arrow
