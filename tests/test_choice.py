@@ -13,18 +13,17 @@ from hypothesis import strategies as st
 import headstart
 from headstart.backbones import load_backbone
 from headstart.choice import (
+    Probe,
     choose_backbone,
     default_candidates,
     judge,
-    knn_accuracy,
-    logme,
-    probe,
     without_luck,
 )
 from headstart.choice.prior import POINTS_PER_HALVING, published_accuracy, undominated
 from headstart.dataset import read_dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.features import missing_share
+from headstart.heads import fit_ridge
 from headstart.images import parse_views
 from headstart.plans import RateStore
 from headstart.runtimes import select
@@ -42,57 +41,21 @@ def blobs(*, apart: float, images: int = 90, width: int = 20, seed: int = 0) -> 
 # ---------------------------------------------------------------------------------------- the probe
 
 
-def test_every_measure_prefers_features_that_separate() -> None:
-    good, bad = (probe(*blobs(apart=apart), classes=3) for apart in (1.0, 0.1))
+def test_the_probe_prefers_features_that_separate() -> None:
+    good, bad = (Probe.of(fit_ridge(blobs(apart=apart), classes=3)) for apart in (1.0, 0.1))
     assert good.loo_accuracy > 0.95 > 0.7 > bad.loo_accuracy
     assert good.loo_error < bad.loo_error
-    assert good.knn_accuracy > bad.knn_accuracy
-    assert good.logme > bad.logme
     assert 0 < good.standard_error < bad.standard_error < 0.1
-
-
-def test_nearest_neighbours_leave_the_image_itself_out() -> None:
-    features = np.eye(6, dtype=np.float32)  # nobody is near anybody: voting for oneself would be all right
-    labels = np.array([0, 1, 0, 1, 0, 1])
-    assert knn_accuracy(features, labels, classes=2) < 0.6
-    doubled = np.concatenate([features, features])
-    assert knn_accuracy(doubled, np.concatenate([labels, labels]), classes=2) == 1.0
-
-
-def test_logme_is_the_evidence_that_the_definition_gives() -> None:
-    """Against the paper's formula, evaluated densely over a grid of alpha and beta."""
-    features, labels = blobs(apart=0.5, images=30, width=4)
-    x = features.astype(np.float64)
-    count, width = x.shape
-    expected = []
-    for label in range(3):
-        y = (labels == label).astype(np.float64)
-        best = -np.inf
-        for alpha in np.logspace(-3, 5, 81):
-            for beta in np.logspace(-2, 4, 61):
-                a = alpha * np.eye(width) + beta * x.T @ x
-                m = beta * np.linalg.solve(a, x.T @ y)
-                evidence = (
-                    width / 2 * np.log(alpha)
-                    + count / 2 * np.log(beta)
-                    - count / 2 * np.log(2 * np.pi)
-                    - beta / 2 * np.sum((x @ m - y) ** 2)
-                    - alpha / 2 * m @ m
-                    - np.linalg.slogdet(a)[1] / 2
-                )
-                best = max(best, evidence / count)
-        expected.append(best)
-    assert logme(features, labels, classes=3) == pytest.approx(np.mean(expected), abs=0.01)
 
 
 @given(st.integers(0, 1000))
 @settings(deadline=None, max_examples=15)
-def test_measures_do_not_depend_on_the_order_of_images(seed: int) -> None:
+def test_the_probe_does_not_depend_on_the_order_of_images(seed: int) -> None:
     features, labels = blobs(apart=0.4, seed=seed)
     order = np.random.default_rng(seed).permutation(len(labels))
-    first, second = probe(features, labels, classes=3), probe(features[order], labels[order], classes=3)
+    first = fit_ridge((features, labels), classes=3)
+    second = fit_ridge((features[order], labels[order]), classes=3)
     assert first.loo_accuracy == pytest.approx(second.loo_accuracy, abs=0.012)  # one image on the fence
-    assert first.logme == pytest.approx(second.logme, rel=1e-3)
 
 
 # ---------------------------------------------------------------------------------------- the prior
@@ -149,7 +112,6 @@ def test_halving_ends_with_two_finalists_on_all_images(photos: Path) -> None:
     finalists = [score for score in found.table if score.left in ("", "final")]
     assert len({score.probe.images for score in finalists}) == 1
     assert all(score.validation_accuracy is not None for score in finalists)
-    assert all(np.isfinite(score.probe.logme) and score.probe.knn_accuracy > 0 for score in found.table)
     assert any(f"at {found.backbone.preprocess.size} px" in reason for reason in found.reasons)
     (dropped,) = [reason for reason in found.reasons if reason.startswith("dropped after a look at")]
     first_look = min(score.probe.images for score in found.table)
@@ -163,7 +125,7 @@ def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.
 
     def accuracy(session: Any, entrant: Any, **_: Any) -> None:
         size = entrant.backbone.preprocess.size
-        entrant.probe = probe(*blobs(apart=size / 100), classes=3)
+        entrant.probe = Probe.of(fit_ridge(blobs(apart=size / 100), classes=3))
         entrant.held_out = entrant.validation_accuracy = size / 100
 
     monkeypatch.setattr(choosing, "_look", accuracy)
@@ -195,7 +157,7 @@ def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
 
     def look(session: Any, entrant: Any, **_: Any) -> None:
         good = entrant.backbone.preprocess.size == 48
-        entrant.probe = probe(*blobs(apart=1.0 if good else 0.1), classes=3)
+        entrant.probe = Probe.of(fit_ridge(blobs(apart=1.0 if good else 0.1), classes=3))
 
     monkeypatch.setattr(choosing, "_look", look)
     found = choose(photos, "builtin@96", "builtin@48")
@@ -210,7 +172,7 @@ def test_of_two_that_are_equally_good_the_faster_is_taken(
     from headstart.choice import choosing
 
     def same(session: Any, entrant: Any, **_: Any) -> None:
-        entrant.probe = probe(*blobs(apart=0.5), classes=3)
+        entrant.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
         entrant.held_out = entrant.validation_accuracy = 0.8
 
     monkeypatch.setattr(choosing, "_look", same)
@@ -224,7 +186,7 @@ def test_a_tight_allowance_leaves_out_what_is_too_slow_and_says_so(
     from headstart.choice import choosing
 
     def slow(session: Any, entrant: Any, **_: Any) -> None:
-        entrant.probe = probe(*blobs(apart=0.5), classes=3)
+        entrant.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
         session.costs.learn(entrant.backbone, 0.1 if entrant.backbone.preprocess.size == 96 else 0.001)
 
     monkeypatch.setattr(choosing, "_look", slow)
@@ -312,7 +274,9 @@ def test_a_pass_that_takes_too_long_ends_with_the_allowance_and_gives_its_reason
     monkeypatch.setattr(
         choosing,
         "_look",
-        lambda session, entrant, **_: setattr(entrant, "probe", probe(*blobs(apart=0.5), classes=3)),
+        lambda session, entrant, **_: setattr(
+            entrant, "probe", Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
+        ),
     )
     found = choose(photos, "builtin@32", "builtin@48", clock=clock, allowance=60.0)
     assert found.seconds <= 60.0 + 8 * 1.0

@@ -31,12 +31,10 @@ from headstart.comparisons import (
     choose,
     compare,
     compare_runs,
-    fast_against_accurate,
     find_comparison,
     grid,
     paired_difference,
     pareto_front,
-    pretrained_against_scratch,
     summaries,
     time_to_accuracy,
 )
@@ -579,24 +577,10 @@ def test_the_command_that_is_printed_gives_what_was_chosen(photos: Path, tmp_pat
     assert json.loads(done.stdout)["accuracy"]["test"] == found.choice.test["accuracy"]
 
 
-def test_shapes_name_what_they_compare(photos: Path) -> None:
-    from headstart.comparisons import Network
-
-    found = fast_against_accurate(
-        photos, fast=Network("builtin", 64), accurate=Network("builtin", 96), seeds=1, **FAST
-    )
-    assert {trial.candidate.size for trial in found.trials} == {64, 96}
-    with pytest.raises(OptionError, match="different"):
-        fast_against_accurate(photos, fast="builtin", accurate="builtin", **FAST)
-
-
 def test_scratch_against_pretrained_has_a_point_for_each_number_of_images(photos: Path) -> None:
     pytest.importorskip("timm")
-    from headstart.comparisons import Network
-
-    found = pretrained_against_scratch(
-        photos, network=Network("builtin", 64), images=(3, None), epochs=1, seeds=1, **FAST
-    )
+    candidates = grid(size=64, scratch=True, images=(3, None), epochs=1)
+    found = compare(photos, candidates, seeds=1, **FAST)
     assert sorted(len(rows) for rows in accuracy_by_images(found).values()) == [2, 2]
 
 

@@ -6,9 +6,8 @@ out once) halves them on growing parts of the images, and two finalists see all 
 
 from headstart.choice.choosing import BackboneChoice, choose_backbone, default_candidates
 from headstart.choice.costs import Outlook
-from headstart.choice.entrants import Score
+from headstart.choice.entrants import Probe, Score
 from headstart.choice.freezing import Verdict, judge, without_luck
-from headstart.choice.probing import Probe, knn_accuracy, logme, probe
 
 __all__ = [
     "BackboneChoice",
@@ -19,8 +18,5 @@ __all__ = [
     "choose_backbone",
     "default_candidates",
     "judge",
-    "knn_accuracy",
-    "logme",
-    "probe",
     "without_luck",
 ]

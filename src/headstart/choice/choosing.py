@@ -14,9 +14,8 @@ from headstart import heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.choice.costs import Costs, Outlook
-from headstart.choice.entrants import Entrant, Score, reasons, score
+from headstart.choice.entrants import Entrant, Probe, Score, reasons, score
 from headstart.choice.prior import published_accuracy, undominated
-from headstart.choice.probing import probe
 from headstart.choice.taps import batches, choose_taps, tap_widths
 from headstart.dataset import Dataset, Sample, assign_splits
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
@@ -398,9 +397,8 @@ def _look(session: _Session, entrant: Entrant, *, images: int) -> None:
         entrant.seconds_per_image = pace
         session.costs.learn(entrant.backbone, pace)
     rows = _training_rows(session, part, extraction)
-    features, labels = extraction.features(rows, view=CENTRE), part.labels
-    fitted, _ = _fit_head(session, extraction, labels, rows)
-    entrant.probe = probe(features, labels[rows], classes=len(part.classes), fitted=fitted)
+    fitted, _ = _fit_head(session, extraction, part.labels, rows)
+    entrant.probe = Probe.of(fitted)
     entrant.looks.append(entrant.probe)
 
 
@@ -482,12 +480,7 @@ def _run_in_full(session: _Session, entrant: Entrant) -> None:
         right += correct
     entrant.held_out = right / (len(train) + len(validation))
     if entrant.probe is not None:
-        entrant.probe = replace(
-            entrant.probe,
-            images=len(train),
-            loo_accuracy=fitted.loo_accuracy,
-            loo_error=fitted.loo_error,
-        )
+        entrant.probe = Probe.of(fitted)
 
 
 def _fit_head(

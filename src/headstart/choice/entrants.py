@@ -4,9 +4,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from headstart.backbones import Backbone
-from headstart.choice.probing import Probe
+from headstart.heads import RidgeFit
 from headstart.plans.candidates import Candidate
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one look at some images says about a backbone.
+
+    Attributes:
+        images: how many it looked at.
+        loo_accuracy: of the ridge head that a fit would give, each image left out once, 0 to 1; what the
+            choice goes by.
+        loo_error: its squared error, which breaks ties.
+    """
+
+    images: int
+    loo_accuracy: float
+    loo_error: float
+
+    @classmethod
+    def of(cls, fitted: RidgeFit) -> "Probe":
+        """What a head says of the features it was fitted on."""
+        return cls(images=fitted.images, loo_accuracy=fitted.loo_accuracy, loo_error=fitted.loo_error)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the accuracy, of a share (binomial)."""
+        share = min(max(self.loo_accuracy, 1 / (self.images + 2)), 1 - 1 / (self.images + 2))
+        return float(np.sqrt(share * (1 - share) / self.images))
 
 
 @dataclass(frozen=True)
@@ -17,7 +46,6 @@ class Score:
     size: int
     prior: float | None  # published top-1 in percent
     probe: Probe | None  # the largest one
-    looked_at: int  # images of the last look, which nearest neighbours and LogME are about
     seconds_per_image: float | None  # of extraction, as measured
     validation_accuracy: float | None  # finalists only
     left: str  # why it is no longer in: "dominated", "probe", "budget", "final"; "" for the chosen one
@@ -31,9 +59,6 @@ class Score:
             "published_top1": self.prior,
             "images": found.images if found else 0,
             "loo_accuracy": found.loo_accuracy if found else None,
-            "looked_at": self.looked_at,
-            "knn_accuracy": found.knn_accuracy if found else None,
-            "logme": found.logme if found else None,
             "seconds_per_image": self.seconds_per_image,
             "validation_accuracy": self.validation_accuracy,
             "left": self.left,
@@ -77,7 +102,6 @@ def score(entrant: Entrant) -> Score:
         size=entrant.backbone.preprocess.size,
         prior=entrant.prior,
         probe=entrant.probe,
-        looked_at=entrant.looks[-1].images if entrant.looks else 0,
         seconds_per_image=entrant.seconds_per_image,
         validation_accuracy=entrant.validation_accuracy,
         left=entrant.left,
@@ -90,7 +114,6 @@ def reasons(chosen: Entrant, entrants: Sequence[Entrant]) -> list[str]:
         return [f"backbone {chosen.label}: the only candidate here"]
     if chosen.probe is None:
         return [f"backbone {chosen.label}: the fastest, as no time was left for a look"]
-    found = []
     rival = next((each for each in entrants if each.left == "final" and each.held_out is not None), None)
     measured = f"{chosen.probe.loo_accuracy:.1%} leave-one-out on {chosen.probe.images} images"
     first = f"backbone {chosen.label}: {measured}"
@@ -102,14 +125,7 @@ def reasons(chosen: Entrant, entrants: Sequence[Entrant]) -> list[str]:
             first += f", faster than {rival.label} and only {-gap:.1f} points behind"
     elif chosen.looks and chosen.held_out is None and not any(each.left == "budget" for each in entrants):
         first += ", so far ahead that no other was given a look at all of them"
-    found += [first, *_dropped(chosen, entrants)]
-    looked = [(each.looks[0].knn_accuracy, each.label) for each in entrants if each.looks]
-    if chosen.looks and looked:  # the first look, which all had at the same images
-        own, (best, label) = chosen.looks[0], max(looked)
-        if best - own.knn_accuracy > own.standard_error:
-            against = f"{best:.1%} against {own.knn_accuracy:.1%} on {own.images} images"
-            found.append(f"nearest neighbours would rather take {label} ({against})")
-    return found
+    return [first, *_dropped(chosen, entrants)]
 
 
 def _dropped(chosen: Entrant, entrants: Sequence[Entrant]) -> list[str]:
