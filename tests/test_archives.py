@@ -311,6 +311,15 @@ def test_a_shard_has_labels_beside_its_images(tmp_path, suffix):
     assert dataset.skipped == ()
 
 
+@pytest.mark.parametrize("suffix", ["cls", "json", "txt"])
+def test_the_keys_of_a_shard_may_lie_in_one_folder(tmp_path, suffix):
+    members = []
+    for number in range(4):
+        label = json.dumps({"label": "ab"[number % 2]}) if suffix == "json" else "ab"[number % 2]
+        members += [(f"s/{number}.jpg", PIXEL), (f"s/{number}.{suffix}", label.encode())]
+    assert read_dataset(tarred(tmp_path / "d.tar", members)).classes == ("a", "b")
+
+
 def test_shards_of_a_folder_or_a_list_in_braces_are_one_data_set_with_splits(tmp_path):
     for number in range(2):
         shard(tmp_path / f"pets-train-{number:04}.tar", 4 * number)

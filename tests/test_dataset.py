@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -153,6 +154,38 @@ def test_a_path_that_does_not_exist_or_is_something_else(tmp_path):
     fill(tmp_path, "song.mp3")
     with pytest.raises(DatasetError, match=r"expected a folder, a \.csv"):
         read_dataset(tmp_path / "song.mp3")
+
+
+@pytest.mark.parametrize("read", [read_dataset, lambda source: list_images([source])])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "the path is empty; name a folder"),
+        (" ", "the path is empty; name a folder"),
+        ("https://example.org/photos.zip", "https://example.org/photos.zip: is an address; nothing is down"),
+        (Path("s3://bucket/photos"), "s3://bucket/photos: is an address"),
+        ("C:\\photos", "no such folder or file"),
+        ("~nobody-of-this-name/photos", "~nobody-of-this-name/photos: no such folder or file"),
+        ("in{braces}/photos", "in{braces}/photos: no such folder or file"),
+    ],
+)
+def test_no_path_and_an_address_are_told_apart_from_what_is_not_there(
+    tmp_path, monkeypatch, read, source, message
+):
+    fill(tmp_path, "ants/1.jpg", "bees/1.jpg")
+    monkeypatch.chdir(tmp_path)  # an empty path is not the folder one stands in
+    with pytest.raises(DatasetError, match=re.escape(message)):
+        read(source)
+
+
+def test_a_path_may_have_a_tilde_blanks_braces_and_slashes_at_its_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fill(tmp_path / "my {old} photos", "ants/1.jpg", "bees/1.jpg")
+    for source in ("~/my {old} photos", "~/my {old} photos//", f"{tmp_path}/x/../my {{old}} photos/."):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        dataset = read_dataset(source)
+        assert dataset.classes == ("ants", "bees") and dataset.origin == str(tmp_path / "my {old} photos")
+    assert len(list_images(["~/my {old} photos/ants/1.jpg"])) == 1
 
 
 def test_a_file_that_vanishes_after_listing_is_an_image_error(tmp_path):

@@ -275,6 +275,11 @@ def test_one_file_by_two_paths_counts_once_and_may_not_have_two_labels(photos):
         read(photos, PLAIN + "./ants/1.jpg,bees\n")
 
 
+def test_a_table_of_addresses_alone_says_so(photos):
+    with pytest.raises(DatasetError, match=r"row 2: gs://b/1\.jpg; nothing is downloaded here: fetch"):
+        read(photos, "path,label\ngs://b/1.jpg,a\ngs://b/2.jpg,b\n")
+
+
 def test_a_class_without_any_file_is_refused_for_training_alone(photos):
     text = PLAIN + "wasps/1.jpg,wasps\n"
     with pytest.raises(DatasetError, match=r"no file of class wasps is there, e\.g\. row 8: wasps/1\.jpg"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 
 from headstart.dataset.columns import is_image_name
 from headstart.dataset.delimited import NotCertain, is_utf8, western
+from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 from headstart.sources import FileSource, Source
 
@@ -139,6 +141,26 @@ class Files:
                 found.setdefault(parts[-1], []).append(each)
                 found.setdefault(f"{os.path.splitext(parts[-1])[0]}.*", []).append(each)
         return found
+
+
+def given(source: str | Path) -> Path:
+    """The path that the user gave for a data set or an image; `~` in quotes is the home folder.
+
+    Raises:
+        DatasetError: Nothing is there; says so of an empty text and an address in words of their own.
+    """
+    text = os.fspath(source)
+    if not text.strip():
+        raise DatasetError("the path is empty; name a folder, a table, an archive or an image")
+    path = Path(text)
+    if is_there(path):
+        return path
+    if text.startswith("~") and is_there(home := Path(os.path.expanduser(text))):
+        return home
+    if re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
+        shown = re.sub(r":/+", "://", printable(text), count=1)  # a Path has lost one of the two
+        raise DatasetError(f"{shown}: is an address; nothing is downloaded here: fetch it and give its path")
+    raise DatasetError(f"{printable(path)}: no such folder or file")
 
 
 def why_not(path: str) -> str:

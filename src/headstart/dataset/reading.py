@@ -12,13 +12,14 @@ from headstart.dataset.columns import Wanted
 from headstart.dataset.folders import from_folders
 from headstart.dataset.labels import refuse_measurements
 from headstart.dataset.listed_tables import from_listed_tables, refuse_contradicting_folders
-from headstart.dataset.lookup import Files, Folder
+from headstart.dataset.lookup import Files, Folder, given
 from headstart.dataset.shards import from_shards, is_shard, shard_paths, shards_in
 from headstart.dataset.tables import LocatedTable, from_tables, read_table
 from headstart.dataset.values import SPLITS, Dataset
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 from headstart.sources import TABLE_SUFFIXES, Listing, is_archive, list_archive, list_folder
+from headstart.sources.names import TAR_SUFFIXES
 
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
@@ -52,11 +53,19 @@ def read_dataset(
     if isinstance(source, Dataset):
         return _grouped(source, groups)
     wanted = Wanted(image_column, label_column, groups)
+    if isinstance(source, str | os.PathLike) and not _is_list(source):
+        source = given(source)
     dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
     dataset = _grouped(dataset, groups)
     if for_training:
         _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
     return dataset if isinstance(source, tuple) else replace(dataset, origin=os.path.abspath(source))
+
+
+def _is_list(source: str | Path) -> bool:
+    """Whether it is a list of shards in braces, and not a path that has braces in it."""
+    name = Path(source).name.lower()
+    return "{" in name and name.endswith((*TAR_SUFFIXES, "}")) and not is_there(source)
 
 
 def _grouped(dataset: Dataset, groups: str | None) -> Dataset:
@@ -84,9 +93,7 @@ def _read(
     path = Path(source)
     name = printable(path.resolve().stem if path.is_file() else path.resolve().name)
     shown = printable(path)
-    if not is_there(path):
-        if "{" not in path.name:
-            raise DatasetError(f"{shown}: no such folder or file")
+    if _is_list(path):
         return from_shards(
             name, {str(each): list_archive(each) for each in shard_paths(str(path))}, where=shown
         )

@@ -67,7 +67,8 @@ def shards_in(listing: Listing) -> list[str]:
 def is_shard(listing: Listing) -> bool:
     """Whether an archive's images have labels beside them; with class folders only `.cls` says so."""
     found = {(key, suffix) for name, _ in listing.files for key, suffix in [_key(name)]}
-    suffixes = LABEL_SUFFIXES if not listing.folders else LABEL_SUFFIXES[:1]
+    classes = len({folder.split("/", 1)[0] for folder in listing.folders}) > 1
+    suffixes = LABEL_SUFFIXES[:1] if classes else LABEL_SUFFIXES
     return any(
         (_key(name)[0], suffix) in found
         for name, source in listing.files

@@ -330,7 +330,7 @@ def _refuse_nothing(where: str, ledger: _Ledger) -> None:
     if not ledger.total:
         raise DatasetError(f"{where}: no rows below its header")
     first = next(iter(ledger.lost.values()), "row without a path")
-    raise DatasetError(
-        f"{where}: no file of its {ledger.total:,} rows is there; {first}; paths are relative to the table: "
-        "put it beside the images"
-    )
+    way_out = "paths are relative to the table: put it beside the images"
+    if "://" in first:
+        way_out = "nothing is downloaded here: fetch the images and write their paths"
+    raise DatasetError(f"{where}: no file of its {ledger.total:,} rows is there; {first}; {way_out}")

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.dataset.lookup import given
 from headstart.dataset.values import Sample, Skipped
 from headstart.errors import DatasetError, printable
-from headstart.files import is_there
 from headstart.sources import FileSource, is_archive, list_archive, list_folder, why_not_an_image
 
 
@@ -33,19 +33,17 @@ def list_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
     """
     samples: list[Sample] = []
     skipped: list[Skipped] = []
-    for path in map(Path, paths):
+    for path in map(given, paths):
         shown = printable(path)
-        if (path.is_dir() or is_archive(path)) and is_there(path):
+        if path.is_dir() or is_archive(path):
             found, beside = _below(path, shown.rstrip("/"))
             if not found:
                 why = f"; {beside[0].name}: {beside[0].reason}" if beside else ""
                 raise DatasetError(f"{shown}: no image in it{why}")
             samples += found
             skipped += beside
-        elif is_there(path):
-            samples.append(Sample(shown, -1, None, FileSource(str(path))))
         else:
-            raise DatasetError(f"{shown}: no such folder or file")
+            samples.append(Sample(shown, -1, None, FileSource(str(path))))
     return Unlabelled(tuple(samples), tuple(skipped))
 
 
