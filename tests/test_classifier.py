@@ -14,7 +14,7 @@ from PIL import Image
 import headstart
 from headstart.classifier import Classifier, check_parity
 from headstart.dataset import Skipped, list_images
-from headstart.errors import ImageError, OptionError, ParityError, RunError
+from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError
 
 
 @pytest.fixture
@@ -39,6 +39,19 @@ def test_files_arrays_and_sequences_are_predicted_alike(fitted: Classifier, phot
     )
     assert from_list == from_file
     assert from_array == pytest.approx(from_file, abs=0.05)  # the file may be decoded at reduced scale
+
+
+def test_pixels_come_one_by_one_stacked_or_grey_and_other_things_are_named(fitted: Classifier) -> None:
+    pixels = np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3)
+    alone = fitted.predict(pixels)[0].probability
+    for several in (np.stack([pixels, pixels]), [pixels, pixels]):
+        assert [found.probability for found in fitted.predict(several)] == pytest.approx(
+            [alone] * 2, abs=1e-3
+        )
+    assert len(fitted.predict(pixels[..., 0])) == 1
+    for other in (Image.fromarray(pixels), [Image.fromarray(pixels)], None, [b"jpeg"], 7):
+        with pytest.raises(DatasetError, match="expected paths of images, or pixels as uint8"):
+            fitted.predict(other)
 
 
 def test_one_image_and_many_agree(fitted: Classifier, photos: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.dataset import Sample, Skipped, content_hash, list_images
-from headstart.errors import ImageError, OptionError, ParityError, RunError, printable
+from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Unreadable, read_json, write_whole
 from headstart.images import CENTRE, ImageFacts, Preprocess, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RunStore
@@ -90,11 +90,13 @@ class Classifier:
         """Label images.
 
         Args:
-            images: a file, a folder, a sequence of those, or pixels, uint8 [H, W, 3] or [N, H, W, 3].
+            images: a file, a folder, a sequence of those, or pixels: uint8 [H, W], [H, W, 3], [N, H, W, 3] or
+                a sequence of such images.
             top: how many of the likeliest labels to give.
 
         Raises:
             ImageError: an image cannot be read; `predict_each` reports instead of raising.
+            DatasetError: a path does not exist, or is none.
         """
         results = list(self.predict_each(_samples(images), top=top))
         for result in results:
@@ -291,11 +293,18 @@ def _samples(images: Any) -> Sequence[Sample]:
     from headstart.dataset import ArraySource
 
     if isinstance(images, np.ndarray):
-        stack = images[None] if images.ndim == 3 else images
-        return [Sample(f"array {i}", -1, None, ArraySource(image)) for i, image in enumerate(stack)]
-    if isinstance(images, str | os.PathLike):
-        return list_images([Path(images)])
-    items: Iterable[Any] = images
+        images = list(images[None] if images.ndim in (2, 3) else images)
+    elif isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
+        images = [images]
+    items = list(images)
+    if items and all(isinstance(item, np.ndarray) for item in items):
+        return [Sample(f"array {i}", -1, None, ArraySource(item)) for i, item in enumerate(items)]
+    for item in items:
+        if not isinstance(item, str | os.PathLike):
+            raise DatasetError(
+                f"expected paths of images, or pixels as uint8 [H, W, 3], got {type(item).__name__}; of a "
+                'Pillow image pass numpy.asarray(image.convert("RGB"))'
+            )
     return list_images(items)
 
 
