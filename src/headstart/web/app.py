@@ -20,22 +20,13 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from headstart.errors import HeadstartError
-from headstart.web import challenges, home, journey, laboratory, openapi, revision, stored, tasks
+from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
 from headstart.web.refusals import answer_errors
 from headstart.web.rendering import compile_templates, page
 from headstart.web.security import Doorkeeper, check_csrf
 from headstart.web.site import Site
 
 STATIC = Path(__file__).parent / "static"
-
-_KINDS: openapi.Kinds = {
-    "/challenges/{identity}/{number}/state": ("application/json",),
-    "/challenges/{identity}/badge.{kind}": ("image/png", "image/svg+xml", "application/jwt"),
-    "/tasks/{slug}/forecast": ("application/json",),
-    "/jobs/{identity}/events": ("text/event-stream",),
-    "/journey/{name}.png": ("image/png",),
-}
-"""What of the lesson is no page."""
 
 THREADS = 12
 """How many forms are taken at once."""
@@ -67,7 +58,7 @@ def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> Fast
         title="Headstart",
         docs_url=None,
         redoc_url=None,
-        openapi_url=openapi.ADDRESS,
+        openapi_url=None,
         dependencies=[Depends(check_csrf), *map(Depends, before)],
         lifespan=_with_few_threads,
     )
@@ -76,7 +67,6 @@ def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> Fast
     # Home comes last: it shows every mode that no other room shows in its own way.
     for room in (challenges, revision, tasks, laboratory, journey, stored, home):
         app.include_router(room.router)
-    openapi.describe(app, kinds=_KINDS, uploads={})
     serve_jobs(site)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     answer_errors(app, _message)

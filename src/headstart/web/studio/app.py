@@ -13,7 +13,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headstart.files import held_below
-from headstart.web import openapi
 from headstart.web.app import STATIC
 from headstart.web.refusals import answer_errors
 from headstart.web.security import LARGEST_FORM, Doorkeeper, check_csrf
@@ -33,23 +32,6 @@ from headstart.web.studio.pages import page
 from headstart.web.studio.workbench import Studio
 
 ROOMS = (start, looking, planning, watching, results, trying, correcting, delivering)
-_KINDS: openapi.Kinds = {
-    "/data/{identity}/picture": ("image/jpeg",),
-    "/jobs/{identity}/events": ("text/event-stream",),
-    "/runs/{identity}/picture/{content}": ("image/jpeg",),
-    "/runs/{identity}/try/{key}/{part}.jpg": ("image/jpeg",),
-    "/runs/{identity}/label/{job}/{number}.jpg": ("image/jpeg",),
-    "/runs/{identity}/exports/{name}": ("application/octet-stream",),
-    "/runs/{identity}/exports.zip": ("application/zip",),
-}
-"""What of the studio is no page."""
-
-_UPLOADS: openapi.Uploads = {
-    "/send": {"files": openapi.FILES, "label": {"type": "string"}, "into": {"type": "string"}},
-    "/runs/{identity}/try": {"files": openapi.FILE},
-    "/runs/{identity}/label": {"files": openapi.FILES, "path": {"type": "string"}},
-}
-"""Forms that bring files."""
 
 _FORM_BYTES = 1 << 20
 """Forms without files: a page of labels, a table of rows."""
@@ -69,7 +51,7 @@ def create_studio(studio: Studio) -> FastAPI:
         title="Headstart studio",
         docs_url=None,
         redoc_url=None,
-        openapi_url=openapi.ADDRESS,
+        openapi_url=None,
         dependencies=[Depends(check_csrf)],
         lifespan=lifespan,
     )
@@ -80,7 +62,6 @@ def create_studio(studio: Studio) -> FastAPI:
     app.add_middleware(_Held, roots=studio.roots)
     for room in ROOMS:
         app.include_router(room.router)
-    openapi.describe(app, kinds=_KINDS, uploads=_UPLOADS)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     answer_errors(app, _message)
     return app

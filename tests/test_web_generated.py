@@ -1,4 +1,4 @@
-"""What the pages' OpenAPI documents say is true, and no form that they describe brings a server down."""
+"""Requests generated from what the pages' functions declare: none of them meets a server error."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ import pytest
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 import schemathesis
+from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from lesson_worlds import lesson_worlds
 from studio_worlds import studio_worlds
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 8
 """Of each operation."""
+
+FILE: Mapping[str, Any] = {"type": "string", "format": "binary"}
+FILES: Mapping[str, Any] = {"type": "array", "items": FILE}
+UPLOADS: Mapping[str, Mapping[str, Any]] = {
+    "/send": {"files": FILES, "label": {"type": "string"}, "into": {"type": "string"}},
+    "/runs/{identity}/try": {"files": FILE},
+    "/runs/{identity}/label": {"files": FILES, "path": {"type": "string"}},
+}
+"""Forms that bring files, which are read as they come: their fields are declared nowhere."""
 
 
 Known = Callable[[str], Mapping[str, list[Any]]]
@@ -33,14 +37,34 @@ Known = Callable[[str], Mapping[str, list[Any]]]
 
 
 def bombard(browser: Any, *, token: str, known: Known) -> dict[str, set[int]]:
-    """Sends generated requests to every operation of the document; the statuses that each answered."""
-    document = browser.get("/openapi.json").json()
+    """Sends generated requests to every page and form; the statuses that each answered."""
     seen: dict[str, set[int]] = {}
-    for found in schemathesis.openapi.from_dict(document).get_all_operations():
+    for found in schemathesis.openapi.from_dict(declared(browser.app)).get_all_operations():
         operation = found.ok()
         answered = seen[f"{operation.method.upper()} {operation.path}"] = set()
         asking(browser, operation, token=token, places=known(operation.path), answered=answered)()
     return seen
+
+
+def declared(app: FastAPI) -> dict[str, Any]:
+    """The routes as FastAPI describes them, every form with the session's token."""
+    document = app.openapi()
+    for path, operations in document["paths"].items():
+        if "post" not in operations:
+            continue
+        body = operations["post"].setdefault(
+            "requestBody", {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}}}
+        )
+        body["required"] = True
+        if path in UPLOADS:
+            fields = {"type": "object", "properties": UPLOADS[path], "additionalProperties": False}
+            body["content"] = {"multipart/form-data": {"schema": fields}}
+        for content in body["content"].values():
+            name = content["schema"].get("$ref", "").rpartition("/")[2]
+            schema = document["components"]["schemas"][name] if name else content["schema"]
+            schema["properties"] = {**schema.get("properties", {}), "csrf": {"type": "string"}}
+            schema["required"] = [*schema.get("required", ()), "csrf"]
+    return document
 
 
 def asking(
@@ -68,12 +92,12 @@ def asking(
         answer = browser.request(**sent, follow_redirects=False)
         answer.request.read()  # a form with files is streamed; the checks want to see it
         answered.add(answer.status_code)
-        case.validate_response(answer, checks=CHECKS)
+        case.validate_response(answer, checks=[not_a_server_error])
 
     return cast("Callable[[], None]", ask)
 
 
-def test_the_studios_document_is_true_and_its_forms_meet_no_server_error(
+def test_generated_requests_to_the_studio_meet_no_server_error(
     tmp_path: Path, make_photos: Callable[..., Path]
 ) -> None:
     make_photos(tmp_path / "root" / "photos", per_class=8)
@@ -105,7 +129,7 @@ def test_the_studios_document_is_true_and_its_forms_meet_no_server_error(
     assert sum(200 in seen[name] for name in pages) >= 6, "what exists was hardly asked for"
 
 
-def test_the_lessons_document_is_true_and_its_forms_meet_no_server_error(tmp_path: Path) -> None:
+def test_generated_requests_to_the_lesson_meet_no_server_error(tmp_path: Path) -> None:
     with lesson_worlds(tmp_path) as make:
         world = make()
         challenge = world.begin().rsplit("/", 1)[1]
@@ -118,10 +142,3 @@ def test_the_lessons_document_is_true_and_its_forms_meet_no_server_error(tmp_pat
     assert len(seen) > 20
     assert 200 in seen["GET /challenges/{identity}/{number}/state"]
     assert 200 in seen["GET /modes/{name}"]
-
-
-def test_a_document_is_for_those_alone_who_may_see_the_pages(tmp_path: Path) -> None:
-    with lesson_worlds(tmp_path) as make:
-        world = make(token="s3cret-token")
-        assert world.browser.get("/openapi.json", headers={"host": "evil.example"}).status_code == 421
-        assert world.browser.get("/openapi.json").status_code == 401
