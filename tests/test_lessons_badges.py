@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import struct
 import time
 import xml.etree.ElementTree as ET
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -54,10 +56,11 @@ def decoded(part: str) -> dict[str, object]:
 
 
 def signed(header: dict[str, object], payload: dict[str, object], key: Ed25519PrivateKey = ISSUER.key) -> str:
-    parts = [
-        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
-        for part in (header, payload)
-    ]
+    return signed_bytes(json.dumps(header), json.dumps(payload), key)
+
+
+def signed_bytes(header: str, payload: str, key: Ed25519PrivateKey) -> str:
+    parts = [base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in (header, payload)]
     signature = key.sign(".".join(parts).encode())
     return ".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=").decode()])
 
@@ -132,6 +135,11 @@ def test_a_badge_cannot_choose_its_own_algorithm_or_key() -> None:
         signed(header, {**payload, "type": ["VerifiableCredential"]}),
         signed(header, {"iss": ISSUER.id}),
         signed(header, {**payload, "issuer": "text"}),
+        signed({**header, "jwk": {**ISSUER.jwk, "x": 7}}, payload),
+        signed({**header, "jwk": {**ISSUER.jwk, "x": f"{ISSUER.jwk['x']}="}}, payload),
+        signed({**header, "crit": ["exp"]}, payload),
+        signed({**header, "b64": False, "crit": ["b64"]}, payload),
+        f"{issue()}=",
         "a.b",
         "",
         "é.é.é",
@@ -231,6 +239,40 @@ def test_files_without_a_credential_are_refused(png: bytes) -> None:
     with pytest.raises(BadgeError):
         pictures.bake_svg("no picture", "a.b.c")
     assert pictures.extract(issue().encode() + b"\n") == issue()
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
+    """A chunk behind the header, which takes 33 bytes."""
+    return png[:33] + png_chunk(kind, data) + png[33:]
+
+
+def test_a_credential_that_other_tools_moved_behind_the_pixels_is_found(png: bytes) -> None:
+    end = png_chunk(b"IEND", b"")
+    text = png_chunk(b"iTXt", b"openbadgecredential\0\0\0\0\0a.b.c")
+    assert pictures.extract(png.removesuffix(end) + text + end) == "a.b.c"
+
+
+def test_pictures_of_several_odd_or_huge_credentials_or_pixels_are_refused_in_a_line(png: bytes) -> None:
+    keyword, packed = b"openbadgecredential\0", b"openbadgecredential\0\1\0\0\0"
+    baked = pictures.bake_png(png, "a.b.c")
+    huge = png[:16] + struct.pack(">II", 60_000, 60_000) + png[24:29]
+    for picture, reason in (
+        (with_chunk(baked, b"iTXt", keyword + b"\0\0\0\0d.e.f"), "exactly one"),
+        (with_chunk(baked, b"tEXt", keyword + b"d.e.f"), "exactly one"),
+        (with_chunk(png, b"tEXt", keyword + b"d.e.f"), "iTXt"),
+        (with_chunk(png, b"iTXt", packed + zlib.compress(b"d.e.f")), "uncompressed"),
+        (with_chunk(png, b"iTXt", packed + zlib.compress(b" " * 4_000_000)), "uncompressed|damaged"),
+        (huge + struct.pack(">I", zlib.crc32(huge[12:])) + png[33:], "4096 pixels"),
+        (baked[:-20], "cut off"),
+        (baked[:-1], "cut off"),
+    ):
+        with pytest.raises(BadgeError, match=reason) as refused:
+            pictures.extract(picture)
+        assert "\n" not in str(refused.value)
 
 
 # What others make of it ------------------------------------------------------------------------------------
@@ -361,9 +403,7 @@ def test_every_word_of_the_credential_is_defined_by_its_contexts() -> None:
 
 def signed_text(payload: str) -> str:
     """A badge whose signature is right, whatever it says."""
-    header = badges._encode(badges._json({"alg": "EdDSA", "jwk": ISSUER.jwk, "typ": "JWT"}))
-    parts = f"{header}.{badges._encode(payload.encode())}"
-    return f"{parts}.{badges._encode(ISSUER.key.sign(parts.encode()))}"
+    return signed_bytes(json.dumps({"alg": "EdDSA", "jwk": ISSUER.jwk, "typ": "JWT"}), payload, ISSUER.key)
 
 
 def changed(**fields: object) -> str:
@@ -379,6 +419,7 @@ def changed(**fields: object) -> str:
         changed(validFrom="2024-01-01T00:00:00"),
         changed(validFrom="0001-01-01T00:00:00+14:00"),
         changed(validFrom=float("inf")),
+        changed(evidence=[float("nan")]),
         changed(issuer={"id": ["a", "list"]}, iss=["a", "list"]),
         changed(issuer=["id"]),
         changed(credentialSubject=None),

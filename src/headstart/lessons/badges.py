@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.errors import LessonError, MissingExtra, printable
+from headstart.files import Unreadable, parse_json
 from headstart.lessons import scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Pack
@@ -43,6 +45,8 @@ KEY_FILE = Path("keys", "badge-issuer.pem")
 CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead the issuer's clock may have been."""
 
+ALGORITHM = "EdDSA"
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
 _ED25519 = b"\xed\x01"
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _NAMESPACE = uuid.UUID("0e1c3f0a-7f0e-5c43-9c0f-6f2a0c8f2f11")
@@ -77,12 +81,12 @@ class Issuer:
     @property
     def jwk(self) -> dict[str, str]:
         """The public key as a JSON Web Key (RFC 8037)."""
-        return {"crv": "Ed25519", "kty": "OKP", "x": _encode(self.key.public_key().public_bytes_raw())}
+        return _jwk(self.key.public_key())
 
     @property
     def id(self) -> str:
         """The key as a ``did:key`` (https://w3c-ccg.github.io/did-key-spec/)."""
-        return _did_key(self.jwk)
+        return _did_key(self.key.public_key())
 
 
 def load_issuer(home: Path, *, name: str = "Headstart") -> Issuer:
@@ -181,9 +185,10 @@ def issue(
         "nbf": int(finished.timestamp()),
         "sub": subject["id"],
     }
-    header = {"alg": "EdDSA", "jwk": issuer.jwk, "typ": "JWT"}
-    signed = f"{_encode(_json(header))}.{_encode(_json({**credential, **claims}))}"
-    return f"{signed}.{_encode(issuer.key.sign(signed.encode()))}"
+    jwt = _jwt()
+    payload = _json({**credential, **claims})
+    signed: str = jwt.PyJWS().encode(payload, issuer.key, ALGORITHM, headers={"jwk": issuer.jwk})
+    return signed
 
 
 def _printable(name: str) -> str:
@@ -328,12 +333,7 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
 
     Raises BadgeError, saying why, where the badge is damaged, changed, or none of ours.
     """
-    parts = text.strip().split(".")
-    if len(parts) != 3:
-        raise BadgeError("this is no badge: expected three parts separated by dots")
-    header, payload = _object(parts[0], "header"), _object(parts[1], "credential")
-    key = _public_key(header)
-    _check_signature(key, f"{parts[0]}.{parts[1]}", parts[2])
+    payload, key = _checked(text.strip())
     claims = {name: payload.pop(name, None) for name in ("iss", "jti", "nbf", "sub")}
     try:
         issuer, subject = payload["issuer"], payload["credentialSubject"]
@@ -355,7 +355,7 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
         raise BadgeError(f"the signature is valid, but this is no badge: expected {TYPES[1]}")
     if claims != expected:
         raise BadgeError("the badge contradicts itself: its claims and its credential differ")
-    names = {_did_key(header["jwk"]), _did_jwk(header["jwk"])}
+    names = {_did_key(key), _did_jwk(key)}
     if by not in names:
         raise BadgeError("the badge was signed by another key than its issuer's")
     if ahead:
@@ -363,75 +363,65 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
     return Verified(str(achievement), str(name), by, issued_at, not names.isdisjoint(trusted), payload)
 
 
-def _public_key(header: Mapping[str, Any]) -> Ed25519PublicKey:
-    _, ed25519 = _cryptography()
-    jwk = header.get("jwk")
+def _checked(text: str) -> tuple[dict[str, Any], Ed25519PublicKey]:
+    """What a badge says, and the key in its header that signed it."""
+    jwt = _jwt()
+    if not _COMPACT.fullmatch(text):  # nor padding, which readers of JWT tolerate: one text for one badge
+        raise BadgeError("this is no badge: expected three parts separated by dots")
     # The algorithm is ours to demand: a badge must not choose a weaker one, or none, for itself.
-    if header.get("alg") != "EdDSA" or not isinstance(jwk, dict):
+    jws = jwt.PyJWS(algorithms=[ALGORITHM])
+    try:
+        key = _public_key(jws.get_unverified_header(text))
+        payload = parse_json(jws.decode(text, key, algorithms=[ALGORITHM]))
+        json.dumps(payload, allow_nan=False)  # ValueError for numbers that JSON does not have
+    except jwt.InvalidSignatureError:
+        raise BadgeError("the badge was changed after it was signed, or is damaged") from None
+    except (jwt.PyJWTError, ValueError, Unreadable):
+        raise BadgeError("the badge is damaged") from None
+    if not isinstance(payload, dict):
+        raise BadgeError("the signature is valid, but this is no badge: expected an object")
+    return payload, key
+
+
+def _public_key(header: Mapping[str, Any]) -> Ed25519PublicKey:
+    jwt, jwk = _jwt(), header.get("jwk")
+    if header.get("alg") != ALGORITHM or not isinstance(jwk, dict):
         algorithm = printable(repr(header.get("alg")))[:40]
-        raise BadgeError(f"unsupported signature {algorithm}: expected EdDSA with its public key")
+        raise BadgeError(f"unsupported signature {algorithm}: expected {ALGORITHM} with its public key")
     if (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519") or set(jwk) != {"kty", "crv", "x"}:
         raise BadgeError("unsupported key: expected an Ed25519 public key")
     try:
-        key: Ed25519PublicKey = ed25519.Ed25519PublicKey.from_public_bytes(_decode(jwk["x"]))
-    except (ValueError, TypeError):
+        key: Ed25519PublicKey = jwt.PyJWK(jwk).key
+    except (jwt.PyJWTError, ValueError, TypeError):
         raise BadgeError("the badge's public key is damaged") from None
+    if _jwk(key) != jwk:
+        raise BadgeError("the badge's public key is damaged")
     return key
-
-
-def _check_signature(key: Ed25519PublicKey, signed: str, signature: str) -> None:
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        key.verify(_decode(signature), signed.encode())
-    except (InvalidSignature, ValueError):
-        raise BadgeError("the badge was changed after it was signed, or is damaged") from None
 
 
 # Encodings ------------------------------------------------------------------------------------------------
 
 
-def _did_key(jwk: Mapping[str, str]) -> str:
+def _jwk(key: Ed25519PublicKey) -> dict[str, str]:
+    x = base64.urlsafe_b64encode(key.public_bytes_raw()).rstrip(b"=").decode()
+    return {"crv": "Ed25519", "kty": "OKP", "x": x}
+
+
+def _did_key(key: Ed25519PublicKey) -> str:
     """Multicodec's prefix of an Ed25519 public key, then the key, in base 58; `z` names that base."""
-    number, text = int.from_bytes(_ED25519 + _decode(jwk["x"]), "big"), ""
+    number, text = int.from_bytes(_ED25519 + key.public_bytes_raw(), "big"), ""
     while number:
         number, digit = divmod(number, len(_BASE58))
         text = _BASE58[digit] + text
     return f"did:key:z{text}"
 
 
-def _did_jwk(jwk: Mapping[str, str]) -> str:
-    return f"did:jwk:{_encode(_json({key: jwk[key] for key in sorted(jwk)}))}"
+def _did_jwk(key: Ed25519PublicKey) -> str:
+    return f"did:jwk:{base64.urlsafe_b64encode(_json(_jwk(key))).rstrip(b'=').decode()}"
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    """Strict base64url: exactly one text per value, so that no character can change unnoticed."""
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if _encode(data) != text:
-        raise ValueError("not canonical base64url")
-    return data
-
-
-def _object(part: str, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(_decode(part), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # also what is nested thousands deep
-        raise BadgeError(f"the badge's {what} is damaged") from None
-    if not isinstance(value, dict):
-        raise BadgeError(f"the badge's {what} is damaged")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _timestamp(moment: datetime) -> str:
@@ -445,3 +435,11 @@ def _cryptography() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtra("signing and verifying badges", extra="learn") from error
     return serialization, ed25519
+
+
+def _jwt() -> Any:
+    try:
+        import jwt
+    except ImportError as error:
+        raise MissingExtra("signing and verifying badges", extra="learn") from error
+    return jwt

@@ -13,22 +13,29 @@ import struct
 import zlib
 from collections.abc import Iterator
 from html import escape
+from typing import TYPE_CHECKING
 
 from headstart.errors import LessonError
 from headstart.lessons import xml_files
 from headstart.lessons.badges import BadgeError
 
-KEYWORD = b"openbadgecredential"
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngImageFile
+
+KEYWORD = "openbadgecredential"
 NAMESPACE = "https://purl.imsglobal.org/ob/v3p0"
 LARGEST_PICTURE = 10_000_000
 """Bytes; what is larger is no badge of ours and not worth reading."""
+
+LARGEST_SIDE = 4096
+"""Pixels; a picture of theirs is decoded, at four bytes a pixel."""
 
 SIDE = 512
 INK, PAPER, GOLD, LIGHT = "#17324d", "#fdfaf3", "#e0a526", "#f4d58a"
 
 # Five stages: three frozen ones, pale, and the two that were trained.
 _BARS = [(166 + 38 * n, 206 - 18 * n, 194 + 38 * n, 236, LIGHT if n < 3 else GOLD) for n in range(5)]
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 _ELEMENT = re.compile(r"<openbadges:credential\b[^>]*?(?:/>|>.*?</openbadges:credential>)\s*", re.DOTALL)
 
 
@@ -78,15 +85,13 @@ def draw_png(title: str, holder: str) -> bytes:
 
 def bake_png(png: bytes, credential: str) -> bytes:
     """The PNG with the credential in it, in place of one that was there. Raises BadgeError."""
-    text = KEYWORD + b"\0" + b"\0\0" + b"\0" + b"\0" + credential.encode()
-    baked = [_PNG]
-    for kind, data in _chunks(png):
-        if _keyword(kind, data) == KEYWORD:
-            continue
-        baked.append(_chunk(kind, data))
-        if kind == b"IHDR":
-            baked.append(_chunk(b"iTXt", text))
-    return b"".join(baked)
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_itxt(KEYWORD, credential)
+    baked = io.BytesIO()
+    _opened(png).save(baked, "PNG", pnginfo=text, optimize=True)
+    return baked.getvalue()
 
 
 def bake_svg(svg: str, credential: str) -> str:
@@ -107,7 +112,7 @@ def extract(data: bytes) -> str:
     if len(data) > LARGEST_PICTURE:
         raise BadgeError(f"this file is too large to be a badge: more than {LARGEST_PICTURE // 1_000_000} MB")
     if data.startswith(_PNG):
-        return _one([_text(chunk) for kind, chunk in _chunks(data) if _keyword(kind, chunk) == KEYWORD])
+        return _in_png(data)
     try:
         text = data.decode("utf-8").strip()
     except UnicodeDecodeError:
@@ -132,42 +137,35 @@ def _one(found: list[str]) -> str:
     return found[0]
 
 
-def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, data) of each chunk, checksums verified (https://www.w3.org/TR/png-3/, 5.3 Chunk layout)."""
+def _opened(png: bytes) -> PngImageFile:
+    """A PNG whose checksums fit, decoded."""
+    from PIL.PngImagePlugin import PngImageFile
+
     if not png.startswith(_PNG):
         raise BadgeError("this is no PNG picture")
-    place, kind = len(_PNG), b""
-    while kind != b"IEND":
-        if place + 12 > len(png):
-            raise BadgeError("the PNG picture is cut off")
-        length, kind = struct.unpack(">I4s", png[place : place + 8])
-        data = png[place + 8 : place + 8 + length]
-        checksum = png[place + 8 + length : place + 12 + length]
-        if len(data) < length or len(checksum) < 4:
-            raise BadgeError("the PNG picture is cut off")
-        if struct.unpack(">I", checksum)[0] != zlib.crc32(kind + data):
-            raise BadgeError("the PNG picture is damaged: a checksum does not fit")
-        yield kind, data
-        place += 12 + length
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _keyword(kind: bytes, data: bytes) -> bytes:
-    return data.split(b"\0", 1)[0] if kind == b"iTXt" else b""
-
-
-def _text(data: bytes) -> str:
-    """The text of an uncompressed iTXt chunk: keyword, flag, method, language, translated keyword, text."""
-    _, rest = data.split(b"\0", 1)
-    if rest[:1] != b"\0":
-        raise BadgeError("the credential in the picture is compressed, which Open Badges 3.0 forbids")
+    if _END not in png:  # the one checksum that Pillow does not look at
+        raise BadgeError("the PNG picture is damaged or cut off")
     try:
-        return rest[2:].split(b"\0", 2)[2].decode("utf-8")
-    except (IndexError, UnicodeDecodeError):
-        raise BadgeError("the credential in the picture is damaged") from None
+        PngImageFile(io.BytesIO(png)).verify()
+        image = PngImageFile(io.BytesIO(png))
+        if max(image.size) > LARGEST_SIDE:
+            raise BadgeError(
+                f"this picture is too large to be a badge: more than {LARGEST_SIDE} pixels a side"
+            )
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error):
+        raise BadgeError("the PNG picture is damaged or cut off") from None
+    return image
+
+
+def _in_png(png: bytes) -> str:
+    """The credential; counted by hand, because of several texts of one name Pillow keeps the last."""
+    keyword = KEYWORD.encode() + b"\0"
+    texts = _opened(png).text
+    _one([KEYWORD] * png.count(keyword))
+    if KEYWORD not in texts or keyword + b"\0\0" not in png:
+        raise BadgeError("the credential in the picture is no uncompressed iTXt, as Open Badges 3.0 wants it")
+    return str(texts[KEYWORD])
 
 
 def _rosette() -> Iterator[tuple[float, float]]:
