@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from headstart.lessons.pack import Pack
 from headstart.lessons.progress import Progress
+from headstart.web import journey
 from headstart.web.app import create_app
 from headstart.web.evidence import Evidence
 from headstart.web.jobs import Jobs
@@ -76,7 +77,7 @@ class FakeExperiments:
         self.asked.append((parameters, source))
         self.seeds.append(seed)
         progress("training", 1, 2)
-        assert self.gate.wait(10)
+        assert self.gate.wait(120)
         progress("training", 2, 2)
         fields = dict(self.fields)
         plot = SimpleNamespace(
@@ -138,6 +139,7 @@ class World:
 def lesson_worlds(folder: Path) -> Iterator[Callable[..., World]]:
     """Makes worlds that keep everything in one folder; their experiments and stores end with it."""
     worlds: list[World] = []
+    journey._journeys.clear()  # of other tests: they live as long as the process
 
     def make(pack: Pack | None = None, **changes: Any) -> World:
         clock, experiments = Clock(), FakeExperiments()
@@ -163,7 +165,7 @@ def lesson_worlds(folder: Path) -> Iterator[Callable[..., World]]:
         world.site.store.close()
 
 
-def finished(world: World, *, seconds: float = 10.0) -> None:
+def finished(world: World, *, seconds: float = 120.0) -> None:
     """Lets the experiments go, and waits until the queue is empty."""
     world.experiments.gate.set()
     for _ in range(int(100 * seconds)):

@@ -524,7 +524,7 @@ def test_a_hub_that_never_answers_ends_in_an_error_soon(
         start = time.monotonic()
         with pytest.raises(MissingWeights, match="cannot be reached"):
             load_backbone(SMALL)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60  # left to itself it tries for minutes
 
 
 @pytest.mark.parametrize(

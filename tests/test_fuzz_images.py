@@ -96,7 +96,7 @@ def test_damaged_files_decode_or_are_refused_with_a_reason(name, capfd):
     refused = 0
     for number in range(MUTANTS_PER_FILE):
         data = mutated(ORIGINALS[name], rng)
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             image, facts = open_image(data, shortest_side=rng.choice((None, 16, 40)))
         except ImageError as error:
@@ -107,7 +107,7 @@ def test_damaged_files_decode_or_are_refused_with_a_reason(name, capfd):
             assert image.mode == "RGB"
             assert min(facts.width, facts.height) >= 1
             assert render(image, SMALL, CENTRE).shape == (32, 32, 3)
-        assert time.perf_counter() - started < SECONDS_PER_FILE, f"mutant {number}"
+        assert time.process_time() - started < SECONDS_PER_FILE, f"mutant {number}"
     assert refused > 0
     written = capfd.readouterr()
     assert written.out == ""

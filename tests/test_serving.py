@@ -54,7 +54,7 @@ from listening import listening
 
 HEADSTART = Path(sys.executable).with_name("headstart")
 BASE = "http://127.0.0.1"
-SMALL = Limits(body_bytes=200_000, images=4, pixels=250_000, batch=4, queue=8, answer_seconds=5.0)
+SMALL = Limits(body_bytes=200_000, images=4, pixels=250_000, batch=4, queue=8, answer_seconds=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +386,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -395,7 +395,7 @@ def until(condition: Callable[[], bool]) -> None:
 def test_a_full_queue_sheds_at_once_and_answers_everything_it_accepted(
     make: Callable[..., TestClient], photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = make(limits=replace(SMALL, answer_seconds=20.0))
+    client = make(limits=replace(SMALL, answer_seconds=60.0))
     desk = client.app.state.desk  # type: ignore[attr-defined]
     with held(monkeypatch) as gate, ThreadPoolExecutor(8) as pool:
         accepted = [pool.submit(client.post, "/predict", files=files(photo)) for _ in range(8)]

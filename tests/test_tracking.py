@@ -128,7 +128,7 @@ def test_a_tracking_server_that_does_not_answer_is_told_within_seconds(
         begun, before = time.monotonic(), dict(os.environ)
         with pytest.raises(OptionError, match="check MLFLOW_TRACKING_URI"):
             tracker("mlflow")
-    assert time.monotonic() - begun < 20  # MLflow left to itself tries for minutes
+    assert time.monotonic() - begun < 60  # MLflow left to itself tries for minutes
     assert dict(os.environ) == before
 
 

@@ -33,7 +33,7 @@ def open_jobs(tmp_path: Path) -> Iterator[Callable[[], Jobs]]:
         jobs.close()
 
 
-def settled(jobs: Jobs, *, seconds: float = 10.0) -> None:
+def settled(jobs: Jobs, *, seconds: float = 120.0) -> None:
     ends = time.monotonic() + seconds
     while jobs.unfinished():
         assert time.monotonic() < ends, jobs.unfinished()
@@ -136,7 +136,7 @@ def test_running_work_stops_at_its_next_sign_of_progress_and_waiting_work_at_onc
     running = jobs.add("long", name="running", learner="ada")
     waiting = jobs.add("long", name="waiting", learner="ada")
     jobs.serve("long", work)
-    assert begun.wait(10)
+    assert begun.wait(60)
     jobs.stop(waiting.id)
     ended = jobs.get(waiting.id)
     assert ended is not None and ended.state == "stopped"
@@ -218,7 +218,7 @@ def killed_while_running(folder: Path) -> None:
     mark.unlink(missing_ok=True)
     server = subprocess.Popen([sys.executable, "-c", SERVER, str(folder / "jobs.db"), str(mark)])
     try:
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 120
         while not mark.exists():
             assert server.poll() is None and time.monotonic() < ends
             time.sleep(0.02)
@@ -257,7 +257,7 @@ def test_work_that_saw_two_servers_die_is_given_up(open_jobs: Callable[[], Jobs]
 # Trouble with the file -------------------------------------------------------------------------------------
 
 
-def until(true: Callable[[], object], *, seconds: float = 20.0) -> None:
+def until(true: Callable[[], object], *, seconds: float = 120.0) -> None:
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends

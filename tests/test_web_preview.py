@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,9 +39,7 @@ def test_a_saved_file_shows_at_the_next_look_and_the_page_is_told(browser: TestC
     page = browser.get("/modes/learn").text
     assert "Say it in a few sentences" in page and 'data-live="/preview/changes?seen=1"' in page
     write(folder / "modes/learn.md", "Say it in a few sentences", "Said anew")
-    started = time.monotonic()
     assert "event: changed" in browser.get("/preview/changes?seen=1").text
-    assert time.monotonic() - started < 5
     page = browser.get("/modes/learn").text
     assert "Said anew" in page and "seen=2" in page
 
