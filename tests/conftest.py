@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +53,28 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture(scope="session")
+def compiled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What OpenVINO has compiled for any test: compiling is half of a small fit."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture(autouse=True)
-def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The feature cache and the runs store of a test are its own; so is the working directory."""
+def private_folders(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    compiled_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """The feature cache and the runs store of a test are its own; so is the working directory.
+
+    Compiled models alone are shared, but for tests that are marked with `compiles`.
+    """
     root = tmp_path_factory.mktemp("headstart")
+    if request.node.get_closest_marker("compiles") is None:
+        (root / "cache").mkdir()
+        with contextlib.suppress(OSError):  # where links are not allowed every test compiles its own
+            (root / "cache" / "compiled").symlink_to(compiled_models)
     for variable, name in (("HEADSTART_CACHE", "cache"), ("HEADSTART_HOME", "home")):
         monkeypatch.setenv(variable, str(root / name))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -92,8 +112,15 @@ def write_photos(
     for name in classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(per_class):
-            draw(name, seed=1000 * seed + number).save(folder / name / f"{number:03}.jpg", quality=90)
+            (folder / name / f"{number:03}.jpg").write_bytes(_jpeg(name, 1000 * seed + number))
     return folder
+
+
+@cache
+def _jpeg(kind: str, seed: int) -> bytes:
+    with io.BytesIO() as file:
+        draw(kind, seed=seed).save(file, "JPEG", quality=90)
+        return file.getvalue()
 
 
 @pytest.fixture

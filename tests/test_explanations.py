@@ -70,9 +70,9 @@ def with_neither(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
 def test_the_heat_lies_where_the_class_is_decided(with_neither: Path, method: str) -> None:
     classifier, _ = headstart.fit(with_neither, precision="f32", size=2 * _SIDE)
-    shares = []
+    shares, shown = [], "0[0-5].png" if method == "cam" else "0[0-1].png"  # occlusion takes seconds for each
     for kind in ("level", "upright"):
-        for file in sorted((with_neither / kind).glob("0[0-5].png")):
+        for file in sorted((with_neither / kind).glob(shown)):
             heat = heat_map(classifier, file, method=method)
             assert heat.label == kind
             half = len(heat.values) // 2

@@ -258,7 +258,7 @@ TINY = {
         "num_heads": [1, 2],
         "window_size": 4,
     },
-    "resnet18": {},
+    "resnet18": {"channels": [16, 16, 32, 32], "layers": [1, 1, 1, 1]},
 }
 """Networks with tokens, with maps that have their channels last, and with an end that is no layer."""
 
