@@ -4,10 +4,11 @@ DATA ?= ../shared/data
 DEV := .venv/bin
 DEMO := .venv-demo/bin
 TFLITE := .venv-tflite/bin
+FLOORS := torch export report serve web parquet
 DIST ?= dist
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test test-keras-backends check bench docs builtin build reproducible lock audit fuzz clean
+.PHONY: demo test test-floors test-keras-backends check bench docs builtin build reproducible lock audit fuzz clean
 
 demo: .venv-demo/installed ## train on real images without PyTorch
 	$(DEMO)/python examples/digits.py demo/digits
@@ -17,12 +18,20 @@ demo: .venv-demo/installed ## train on real images without PyTorch
 
 test: .venv/installed .venv-tflite/installed ## the whole test suite
 	.ci/chromium $(DEV)/python
-	HEADSTART_TFLITE_PYTHON=$(CURDIR)/$(TFLITE)/python $(DEV)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 HEADSTART_TFLITE_PYTHON=$(CURDIR)/$(TFLITE)/python \
+		$(DEV)/python -m pytest -n 2 --dist worksteal
 
 test-keras-backends: .venv/installed ## the Keras room's tests on every backend of Keras that is installed
 	for backend in tensorflow torch jax; do $(DEV)/python -c "import $$backend" 2>/dev/null \
 		|| { echo "$$backend is not installed: skipped"; continue; }; \
 		KERAS_BACKEND=$$backend $(DEV)/python -m pytest tests/test_keras*.py || exit 1; done
+
+test-floors: .venv/installed ## a fit, its check and its exports with the oldest versions that pyproject.toml allows
+	test -d .venv-floors || $(DEV)/uv venv --quiet --python $(DEV)/python .venv-floors
+	$(DEV)/uv pip compile pyproject.toml locks/build.in $(addprefix --extra ,$(FLOORS)) \
+		--resolution lowest-direct --quiet --output-file .venv-floors/floors.txt
+	$(DEV)/uv pip sync --quiet --python .venv-floors/bin/python .venv-floors/floors.txt
+	PYTHONPATH=src .venv-floors/bin/python .ci/smoke.py
 
 check: .venv/installed ## lint, types, floors
 	$(DEV)/ruff check .
@@ -92,4 +101,4 @@ fuzz: .venv/installed ## a minute for each parser of what others may send
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-tflite demo dist runs docs/_build docs/reference/rooms
+	rm -rf .venv .venv-demo .venv-tflite .venv-floors demo dist runs docs/_build docs/reference/rooms
