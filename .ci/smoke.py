@@ -1,4 +1,4 @@
-"""A fit, its check, predictions, a deeper fit, a report and exports on made-up images: does what is installed do?
+"""A fit, its check, predictions, a deeper fit, a report and exports on made-up images: does it all work?
 
 `python .ci/smoke.py`, with whatever versions of the dependencies there are (make test-floors).
 """

@@ -23,6 +23,7 @@ from headstart.runtimes import select
 from headstart.runtimes.model import compile_model
 from headstart.runtimes.openvino import has_bf16
 
+pytestmark = pytest.mark.compiles
 SIZE = 64
 F32_TOLERANCE = 1e-4  # of the largest value: sums taken in another order
 BF16_TOLERANCE = 3e-2  # of the largest value: 8 bits of mantissa, through the depth of a network
