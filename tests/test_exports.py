@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import headstart
 import headstart.images
 from conftest import draw, write_photos
 from headstart.classifier import Classifier
+from headstart.dataset import describe, read_dataset
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
 from headstart.exports import FORMATS, Export, export
 from headstart.exports.graphs import plain_graph
@@ -30,7 +32,7 @@ from headstart.exports.parity import (
     write_program,
 )
 from headstart.exports.quantisation import cost, refuse_if_too_dear
-from headstart.exports.subject import Images
+from headstart.exports.subject import Images, Subject, find_images
 
 SIZE = 64
 NO_IMAGES = Images(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0, np.int64))
@@ -380,11 +382,11 @@ def test_images_that_have_moved_are_found_where_the_user_says(shared: dict[str, 
     for file in copy.iterdir():
         if file.is_file():
             (lost / file.name).write_bytes(file.read_bytes())
-    predictions = json.loads((lost / "predictions.json").read_text())
-    for entry in predictions["images"]:
+    images = json.loads((lost / "images.json").read_text())
+    for entry in images:
         entry["file"] = f"/gone/{entry['path']}"
-    (lost / "predictions.json").write_text(json.dumps(predictions))
-    with pytest.raises(OptionError, match=r"/gone; give .* with --images"):
+    (lost / "images.json").write_text(json.dumps(images))
+    with pytest.raises(OptionError, match=r"/gone/.*; give .* with --images"):
         export(lost, to="openvino")
     moved = export(lost, to="openvino", images=shared["photos"])
     assert moved.parity.images == shared["run"].images["validation"]
@@ -396,6 +398,27 @@ def test_images_that_have_moved_are_found_where_the_user_says(shared: dict[str, 
         export(lost, to="openvino", images=others, int8=True, out=tmp_path / "p")
     with pytest.raises(DatasetError):
         export(lost, to="openvino", images=tmp_path / "run", out=tmp_path / "q")
+
+
+def test_images_inside_a_folder_of_shards_are_found_by_their_places(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for shard in range(2):
+        pictures = [{"bytes": b"\xff\xd8\xff" + bytes([shard, i]), "path": None} for i in range(2)]
+        table = pyarrow.table({"image": pictures, "label": ["a", "b"]})
+        parquet.write_table(table, tmp_path / f"train-{shard:05}-of-00002.parquet")
+    dataset = read_dataset(tmp_path)
+    known = [describe(each, label="ab"[each.label], split="train", content=None) for each in dataset.samples]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "images.json").write_text(json.dumps(known))
+    classifier = SimpleNamespace(classes=("a", "b"), model=tmp_path / "run" / "model.onnx")
+    for images in (None, tmp_path):
+        sides = find_images(Subject(classifier, None), images)  # type: ignore[arg-type]
+        assert [(each.name, each.label) for each in sides.train] == [
+            (each.name, each.label) for each in dataset.samples
+        ]
+        assert [each.source.read() for each in sides.train] == [
+            each.source.read() for each in dataset.samples
+        ]
 
 
 def test_what_cannot_be_had_is_one_clear_error(

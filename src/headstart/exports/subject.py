@@ -1,6 +1,6 @@
 """What is exported: a classifier, the record of its training, and the images that the record names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.classifier import Classifier, load
-from headstart.dataset import FileSource, Sample, list_images, read_dataset
-from headstart.errors import DatasetError, OptionError, RunError
-from headstart.runs import RUN_FILE, Run, read_images, read_predictions, read_run
+from headstart.dataset import Sample, Source, list_images, read_dataset
+from headstart.errors import DatasetError, OptionError, RunError, printable
+from headstart.files import is_there
+from headstart.runs import RUN_FILE, Run, read_images, read_run
+from headstart.sources import list_folder, source_at
 
 
 @dataclass(frozen=True)
@@ -101,63 +103,58 @@ def find_images(subject: Subject, images: str | Path | None) -> Sides:
         OptionError: the run's images are not there and no others were given.
         DatasetError: ``images`` does not exist or has no image in it.
     """
-    place = Path(images) if images is not None else _recorded_place(subject)
-    if place is None or not place.exists():
-        raise OptionError(
-            f"the run's images are needed to check the export and are not at "
-            f"{place or 'a place that the run names'}; give their folder or zip, or any images, with --images"
-        )
-    sides = _recorded_sides(subject, place)
-    if not sides.for_parity:
-        return Sides(other=list_images([place]))
-    return sides
+    if images is None:
+        known = _known(subject)
+        sides = _sides(subject, known, _where_it_was)
+        if not sides.for_parity:
+            first = next((printable(entry["file"]) for entry in known if "file" in entry), None)
+            raise OptionError(
+                "the run's images are needed to check the export and are not at "
+                f"{first or 'a place that the run names'}; give their folder, zip or table, or any images, "
+                "with --images"
+            )
+        return sides
+    place = Path(images)
+    sides = _sides(subject, _known(subject), _below(place)) if place.exists() else Sides()
+    return sides if sides.for_parity else Sides(other=list_images([place]))
 
 
-def _recorded_place(subject: Subject) -> Path | None:
-    """The folder or zip that the run's held-out images lie in, by their recorded places."""
+def _known(subject: Subject) -> list[dict[str, Any]]:
+    """Every image of the run; none where it does not remember them."""
     try:
-        entries = read_predictions(subject.folder)["images"]
+        return read_images(subject.folder)
     except RunError:
-        return None
-    for entry in entries:
-        file = str(entry.get("file", ""))
-        if "member" in entry:
-            return Path(file)
-        if file.endswith("/" + entry["path"]):
-            return Path(file.removesuffix("/" + entry["path"]))
-    return None
+        return []
 
 
-def _recorded_sides(subject: Subject, place: Path) -> Sides:
-    """The images below ``place`` that the run knows, by side."""
-    try:
-        known = read_images(subject.folder)
-    except RunError:
-        return Sides()
-    by_name = _samples_by_name(place)
+def _sides(
+    subject: Subject, known: Sequence[dict[str, Any]], find: Callable[[dict[str, Any]], Source | None]
+) -> Sides:
+    """The images that the run knows and that are found, by side."""
     classes = {name: i for i, name in enumerate(subject.classifier.classes)}
     found: dict[str, list[Sample]] = {"train": [], "validation": [], "test": []}
     for entry in known:
-        sample = by_name(entry["path"])
-        if sample is not None and entry["split"] in found and entry["label"] in classes:
-            found[entry["split"]].append(replace(sample, label=classes[entry["label"]], split=entry["split"]))
+        side, label = entry["split"], classes.get(entry["label"])
+        if side in found and label is not None and (source := find(entry)) is not None:
+            found[side].append(Sample(entry["path"], label, side, source))
     return Sides(**{side: tuple(samples) for side, samples in found.items()})
 
 
-def _samples_by_name(place: Path) -> Any:
-    if place.is_dir():
+def _where_it_was(entry: dict[str, Any]) -> Source | None:
+    """A file, or a member of an archive or a table, as the run has it."""
+    file = str(entry.get("file", ""))
+    return source_at(file, entry.get("member")) if is_there(file, regular=True) else None
 
-        def from_folder(name: str) -> Sample | None:
-            file = place / name
-            return Sample(name, -1, None, FileSource(str(file))) if file.is_file() else None
 
-        return from_folder
+def _below(place: Path) -> Callable[[dict[str, Any]], Source | None]:
+    """Finds the run's images by their names, as they are read from a folder, an archive or a table."""
     try:
         known = read_dataset(place, for_training=False, split_by_folder=False)  # the names alone
-        listed = {sample.name: sample for sample in known.samples}
-    except DatasetError:
-        listed = {}
-    return listed.get
+        by_name = {sample.name: sample.source for sample in known.samples}
+    except DatasetError:  # of some of its images, which form no data set any more
+        files = list_folder(place).files if place.is_dir() else ()
+        by_name = {printable(name): source for name, source in files}
+    return lambda entry: by_name.get(entry["path"])
 
 
 def render(classifier: Classifier, samples: Sequence[Sample], *, most: int) -> Images:
