@@ -122,6 +122,8 @@ def test_home_and_file_addresses_are_paths(photos, monkeypatch):
     monkeypatch.setenv("HOME", str(photos))
     text = f"path,label\n~/ants/1.jpg,a\nfile://{photos}/bees/1.jpg,b\n"
     assert len(read(photos, text)) == 2
+    (photos / "ants" / "a b.jpg").write_bytes(PIXEL)
+    assert len(read(photos, "path,label\nants/a%20b.jpg,a\nbees/1.jpg,b\n")) == 2
 
 
 @pytest.mark.parametrize("name", ["labels.tsv", "labels.txt", "LABELS.CSV"])

@@ -1,8 +1,8 @@
 """The files that the rows of a table speak of, by all the ways in which people write a path.
 
-As it stands; with backslashes; with `~` or `file://`; in other case or Unicode form; with the folders of
-another machine before it; without its folder or its extension. Anything but the first is taken only where one
-file alone can be meant.
+As it stands; with backslashes; with `~`, `file://` or `%20`; in other case or Unicode form; with the folders
+of another machine before it; without its folder or its extension. Anything but the first is taken only where
+one file alone can be meant.
 """
 
 from __future__ import annotations
@@ -178,6 +178,8 @@ def _spellings(path: str) -> Iterator[str]:
         yield os.path.expanduser(path)
     if path.startswith("file:"):
         yield "/" + unquote(path.removeprefix("file:")).lstrip("/").removeprefix("localhost/")
+    elif "%" in path:
+        yield unquote(path)
 
 
 def _parts(path: str) -> list[str]:
