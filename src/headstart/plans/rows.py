@@ -38,7 +38,7 @@ class Row:
     cache_bytes: int
     memory_bytes: int  # about, at its peak
     missing: float  # share of the images that are not in the cache yet
-    keep: str  # "cache", or "no room": then fit refuses
+    keep: str  # "cache", or "no room": then a fit stores nothing
     reason: str
     allowed: str  # what the budget allows, empty without a budget
     fits: bool
@@ -155,7 +155,8 @@ def room_for(*, reading: float, computing: float, needed: int, free: int) -> tup
         return "cache", measured
     return "no room", (
         f"the features need up to {needed / 1e9:.1f} GB, the cache's disk has {free / 1e9:.1f} GB free, so "
-        "fit will refuse; freeze more stages, take a smaller --size, or set HEADSTART_CACHE to a larger disk"
+        "a fit stores nothing, and the next one computes all of it again; freeze more stages, take a smaller "
+        "--size, or set HEADSTART_CACHE to a folder on a larger disk"
     )
 
 
