@@ -113,6 +113,14 @@ def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
         first = next(iter(pairs.values()))
         _ask(where, f"{_shown(first)} look like splits of one class; put them into train/, val/ and test/")
     _ask_about_same_names(where, tops)
+    held_out = [top for top, side in sides.items() if side != "train" and tops[top].direct]
+    if held_out and sum(bool(found.direct) for top, found in tops.items() if top not in sides) > 1:
+        # `test` beside `control` is a class; beside several classes it is more often what was held out
+        _ask(
+            where,
+            f"{_shown(held_out[:1])} lies beside class folders; move it away if its images are held out and "
+            "have no class",
+        )
     return _Layout()
 
 
