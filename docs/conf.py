@@ -45,8 +45,8 @@ html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
-# The page of contracts shortens Python's grammar; a field's bare name may be that of several classes.
-suppress_warnings = ["misc.highlighting_failure", "ref.python"]
+# A field's bare name may be that of several classes.
+suppress_warnings = ["ref.python"]
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
