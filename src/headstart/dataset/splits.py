@@ -174,6 +174,13 @@ def _refuse_untrained_classes(dataset: Dataset, sides: Sequence[str | None]) -> 
                 sample.label == label and side is not None
                 for sample, side in zip(dataset.samples, sides, strict=True)
             )
+            if not held:
+                lost = sum(sample.label == label for sample in dataset.samples)
+                images = "its only image cannot" if lost == 1 else f"none of its {lost:,} images can"
+                raise DatasetError(
+                    f"{dataset.name}: class {name}: {images} be read (headstart check says why); replace "
+                    "them or remove the class"
+                )
             raise DatasetError(
                 f"{dataset.name}: class {name} has no training image (readable: {held}, all held out); "
                 "add images, or give the splits yourself with train/ and val/ folders"
