@@ -116,6 +116,7 @@ def test_splits_inside_class_folders_are_splits(tmp_path):
         ["ants/train/1.jpg", "ants/val/2.jpg", "bees/3.jpg"],
         ["ants_train/1.jpg", "ants_test/2.jpg", "bees_train/3.jpg", "bees_test/4.jpg"],
         ["ants/1.jpg", "bees/2.jpg", "test/3.jpg"],
+        ["alpha/ants/1.jpg", "alpha/bees/2.jpg", "beta/ants/3.jpg", "beta/wasps/4.jpg"],
     ],
 )
 def test_folders_that_mean_one_thing_or_another_are_asked_about(tmp_path, files):

@@ -136,7 +136,7 @@ def _ask_about_same_names(where: str, tops: Mapping[str, _Top]) -> None:
         if len(holding) > 1:
             shared.setdefault(tuple(holding[:2]), []).append(folder)
     for both, names in shared.items():
-        if len(names) > 1:
+        if len(names) > 1 or all(len(tops[top].folders) > 1 for top in both):
             _ask(
                 where,
                 f"{_shown(both)} hold folders of the same names ({_shown(sorted(names)[:3])}), which may be "
