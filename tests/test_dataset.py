@@ -186,6 +186,8 @@ def test_a_path_may_have_a_tilde_blanks_braces_and_slashes_at_its_end(tmp_path, 
         dataset = read_dataset(source)
         assert dataset.classes == ("ants", "bees") and dataset.origin == str(tmp_path / "my {old} photos")
     assert len(list_images(["~/my {old} photos/ants/1.jpg"])) == 1
+    with pytest.raises(DatasetError, match="is a table; give the images"):
+        list_images([fill(tmp_path, "labels.csv") / "labels.csv"])
 
 
 def test_a_file_that_vanishes_after_listing_is_an_image_error(tmp_path):

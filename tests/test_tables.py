@@ -277,6 +277,15 @@ def test_one_file_by_two_paths_counts_once_and_may_not_have_two_labels(photos):
         read(photos, PLAIN + "./ants/1.jpg,bees\n")
 
 
+def test_a_listed_table_without_rows_or_labels_says_so(tmp_path):
+    made(tmp_path, {"1.jpg": PIXEL, "2.jpg": PIXEL, "labels.csv": "path,label\n"})
+    with pytest.raises(DatasetError, match="no rows below its header"):
+        read_dataset(tmp_path)
+    made(tmp_path, {"labels.csv": "path,camera\n1.jpg,x\n"})
+    with pytest.raises(DatasetError, match="no column of labels, such as label; it has path, camera"):
+        read_dataset(tmp_path, groups="camera")
+
+
 def test_a_table_of_addresses_alone_says_so(photos):
     with pytest.raises(DatasetError, match=r"row 2: gs://b/1\.jpg; nothing is downloaded here: fetch"):
         read(photos, "path,label\ngs://b/1.jpg,a\ngs://b/2.jpg,b\n")
@@ -348,6 +357,8 @@ LINES = '{"file_name": "img/1.jpg", "label": "a"}\n{"file_name": "img/2.jpg", "l
         },
         {**FLAT, "train.csv": "image_id,breed\n1,a\n2,b\n", "sample.csv": "nr,text\n1,x\n"},
         {**FLAT, "labels.csv": TABLE, "other.csv": TABLE},
+        {**FLAT, "tables/all.csv": TABLE.replace("img/", "")},
+        {**FLAT, "train.csv": TABLE, "sample_submission.csv": "path,label\nimg/3.jpg,a\n"},
         {**FLAT, "one.csv": TABLE, "two.csv": TABLE.replace("img/2", "img/9")},
     ],
 )

@@ -174,6 +174,8 @@ def _label(table: Table, taken: set[int]) -> int:
         return others[0]
     if named and (same := _one_to_one(table, named)) is not None:
         return same
+    if not named and not others:
+        raise DatasetError(f"no column of labels, such as label; it has {_shown(table.names)}")
     several = _shown([table.names[index] for index in named or others])
     raise DatasetError(f"which column has the labels? there are {several}; say it with --label-column")
 

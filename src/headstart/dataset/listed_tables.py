@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from headstart.dataset.columns import LABEL_NAMES, Table, Wanted, choose, is_image_name, plain
@@ -69,7 +70,7 @@ def _usable(
     files: Mapping[str, Source], *, where: Path, wanted: Wanted, problems: list[DatasetError]
 ) -> list[_Candidate]:
     """The tables at the top, else those in the folders there, that name images which are there."""
-    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES)]
+    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES) and not _is_to_be_filled(path)]
     for depth in (0, 1):
         level = [path for path in tables if path.count("/") == depth][:_MOST]
         found_here = []
@@ -87,23 +88,24 @@ def _usable(
 
 def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: Wanted) -> list[_Candidate]:
     """The table, if it names at least one image that is there."""
-    folder = path.rpartition("/")[0]
-    folder = f"{folder}/" if folder else ""
-    around = {each.removeprefix(folder): source for each, source in files.items() if each.startswith(folder)}
-    located = LocatedTable(
-        _read(path, files[path], where=where),
-        Files(Members(around)),
-        printable(where / path),
-        folder=folder,
+    own = path.rpartition("/")[0]
+    table = _read(path, files[path], where=where)
+    head = table.head()
+    if not head:
+        raise DatasetError(f"{printable(where / path)}: no rows below its header")
+    for folder in dict.fromkeys((f"{own}/" if own else "", "")):  # labels/labels.csv may speak of images/
+        around = {each.removeprefix(folder): file for each, file in files.items() if each.startswith(folder)}
+        located = LocatedTable(table, Files(Members(around)), printable(where / path), folder=folder)
+        columns = choose(table, wanted, finds=partial(found, files=located.files))
+        label = plain(table.names[columns.label])
+        if not wanted.label and label not in LABEL_NAMES and _class_folders(files) > 1:
+            return []  # what it says of the images may be anything, and the folders are their classes
+        there = [found(row[columns.image], located.files) is not None for row in head]
+        if any(there):
+            return [_Candidate(path, located, all(there))]
+    raise DatasetError(
+        f"{printable(where / path)}: none of its first {len(head)} rows names a file that is here"
     )
-    columns = choose(located.table, wanted, finds=lambda cell: found(cell, located.files))
-    label = plain(located.table.names[columns.label])
-    if not wanted.label and label not in LABEL_NAMES and _class_folders(files) > 1:
-        return []  # what it says of the images may be anything, and the folders are their classes
-    there = [found(row[columns.image], located.files) is not None for row in located.table.head()]
-    if not any(there):
-        raise DatasetError(f"{located.where}: none of its first {len(there)} rows names a file that is here")
-    return [_Candidate(path, located, all(there))]
 
 
 def _class_folders(files: Mapping[str, Source]) -> int:
@@ -140,6 +142,11 @@ def _meant(usable: Sequence[_Candidate], *, where: Path) -> tuple[Sequence[_Cand
         f"{printable(where)}: {len(usable)} tables name images ({names}); give the one that is meant, "
         f"such as {printable(where / usable[0].path)}, or move the others away"
     )
+
+
+def _is_to_be_filled(path: str) -> bool:
+    """Whether it is the form of a competition's answers, whose labels are made up."""
+    return "submission" in _stem(path)
 
 
 def _stem(path: str) -> str:

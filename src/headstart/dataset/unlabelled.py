@@ -9,7 +9,14 @@ from pathlib import Path
 from headstart.dataset.lookup import given
 from headstart.dataset.values import Sample, Skipped
 from headstart.errors import DatasetError, printable
-from headstart.sources import FileSource, is_archive, list_archive, list_folder, why_not_an_image
+from headstart.sources import (
+    TABLE_SUFFIXES,
+    FileSource,
+    is_archive,
+    list_archive,
+    list_folder,
+    why_not_an_image,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ def list_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
                 raise DatasetError(f"{shown}: no image in it{why}")
             samples += found
             skipped += beside
+        elif path.name.lower().endswith(TABLE_SUFFIXES):
+            raise DatasetError(f"{shown}: is a table; give the images, or their folder or archive")
         else:
             samples.append(Sample(shown, -1, None, FileSource(str(path))))
     return Unlabelled(tuple(samples), tuple(skipped))
