@@ -6,12 +6,13 @@ import json
 import os
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from headstart.errors import printable
-from headstart.files import Unreadable, is_below, parse_json, read_regular, whole, write_whole
+from headstart.files import Unreadable, is_below, parse_json, read_regular, whole, write_new, write_whole
 
 
 def test_a_regular_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
@@ -165,3 +166,17 @@ def test_a_file_for_its_owner_alone_is_never_open_to_others(tmp_path: Path) -> N
 def test_names_cannot_break_a_line_colour_a_terminal_or_run_backwards() -> None:
     assert printable("a\n\x1b[31m\u202eb\udcff") == "a\\n\\x1b[31m\\u202eb\\xff"
     assert printable("Käfer 中") == "Käfer 中"
+
+
+def test_of_several_that_write_a_new_file_at_once_one_stays_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+
+    def write(number: int) -> bytes:
+        write_new(file, bytes([number]) * 9, mode=0o600)
+        return file.read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(write, range(16)))
+    assert len(set(found)) == 1 and len(found[0]) == 9
+    assert list(tmp_path.iterdir()) == [file]
+    assert os.name != "posix" or file.stat().st_mode & 0o777 == 0o600

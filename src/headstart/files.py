@@ -307,6 +307,20 @@ def write_whole(path: str | Path, content: bytes | str, *, mode: int = 0o666) ->
         draft.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
+def write_new(path: str | Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a file whole unless one is there; of several processes that do so at once, one's stays."""
+    target = Path(path)
+    draft = target.with_name(f".{target.name[:60]}.{secrets.token_hex(6)}.new")
+    write_whole(draft, content, mode=mode)
+    try:
+        os.link(draft, target)  # unlike a rename, a link never replaces what is there
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()
+    flush(target.parent)
+
+
 def flush_tree(folder: Path) -> None:
     """Wait until everything below a folder, and the folder itself, is on the disk."""
     for place, _, names in os.walk(folder, topdown=False):

@@ -69,6 +69,7 @@ def check_ending(file: Path) -> str:
 
 def take_badge(challenge: "Challenge", lesson: "Pack", store: "Progress", file: Path, *, name: str) -> None:
     """Signs the badge of a challenge unless it has one, and writes it as the file's ending says."""
+    from headstart.files import write_whole
     from headstart.lessons import badges, experiments, pictures
     from headstart.places import home_folder
 
@@ -86,11 +87,11 @@ def take_badge(challenge: "Challenge", lesson: "Pack", store: "Progress", file: 
     holder, title = badges.verify(credential, now=now).holder, lesson.badge.title
     match ending:
         case ".png":
-            file.write_bytes(pictures.bake_png(pictures.draw_png(title, holder), credential))
+            write_whole(file, pictures.bake_png(pictures.draw_png(title, holder), credential))
         case ".svg":
-            file.write_text(pictures.bake_svg(pictures.draw_svg(title, holder), credential), encoding="utf-8")
+            write_whole(file, pictures.bake_svg(pictures.draw_svg(title, holder), credential))
         case _:
-            file.write_text(credential, encoding="utf-8")
+            write_whole(file, credential)
     click.echo(f"badge written to {file}; headstart badge verify {file} checks it", err=True)
 
 

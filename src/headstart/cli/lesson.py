@@ -93,6 +93,7 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
     headstart lesson export questions.gift --pack my-lesson --keep
     """
     from headstart.errors import OptionError
+    from headstart.files import write_whole
     from headstart.lessons import experiments, interchange, library
     from headstart.lessons.gift import to_gift
     from headstart.lessons.moodle import to_moodle_xml
@@ -103,7 +104,7 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
     problems = (library.load_pack(pack) if pack else library.load_pack()).problems(mode)
     given = list(problems) if keep else interchange.filled(problems, experiments.results())
     write = to_moodle_xml if ending == ".xml" else to_gift
-    file.write_text(write(given), encoding="utf-8")
+    write_whole(file, write(given))
     click.echo(f"{_counted(len(given))} written to {file}", err=True)
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from headstart.errors import CacheError, OptionError
 from headstart.features.database import FILE, IN_MEMORY, KEYS_AT_ONCE, DamagedError, Database, UnusableError
 from headstart.features.turns import writing
-from headstart.files import write_whole
+from headstart.files import Unreadable, read_json, write_whole
 from headstart.places import make
 
 FORMAT_VERSION = 1
@@ -321,10 +321,10 @@ class FeatureCache:
         found = []
         for about in self.root.glob("*/about.json"):
             try:
-                description = json.loads(about.read_text())
+                description = read_json(about)
                 size = sum(file.stat().st_blocks * 512 for file in about.parent.iterdir())
                 found.append(ShelfInfo(about.parent.name, description, size, about.stat().st_mtime))
-            except (OSError, ValueError):
+            except (OSError, Unreadable):
                 continue  # another process is pruning it
         return sorted(found, key=lambda info: -info.last_used)
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.errors import LessonError, MissingExtra, printable
-from headstart.files import Unreadable, parse_json
+from headstart.files import Unreadable, parse_json, write_new
 from headstart.lessons import scores
 from headstart.lessons.attempts import Challenge
 from headstart.lessons.pack import Pack
@@ -124,18 +124,7 @@ def _create_key(path: Path) -> None:
     pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike a rename, a link never replaces the other process's key
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    write_new(path, pem, mode=0o600)
 
 
 # Issuing --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from textwrap import indent
 from typing import Any
 
 from headstart.errors import LessonError, printable
-from headstart.files import Unreadable, read_regular
+from headstart.files import Unreadable, read_regular, write_whole
 from headstart.lessons import placeholders
 from headstart.lessons.gift import from_gift
 from headstart.lessons.moodle import from_moodle_xml
@@ -61,9 +61,9 @@ def add_to_pack(problems: Sequence[Problem], folder: Path, *, mode: str) -> Path
     entries = [_entry(problem) for problem in problems]
     text = _dumped(import_yaml(), entries)
     file = folder / name
-    before = file.read_text(encoding="utf-8").rstrip() + "\n" if data else "problems:\n"
+    before = sources.yaml[name].text.rstrip() + "\n" if data else "problems:\n"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(before + indent(text, "  "), encoding="utf-8")
+    write_whole(file, before + indent(text, "  "))
     return file
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import LessonError
+from headstart.files import write_whole
 from headstart.lessons import packlint
 from headstart.lessons.pack import (
     PROBLEM_SECONDS,
@@ -82,7 +83,7 @@ def new_pack(slug: str, parent: str | Path = ".") -> Path:
     for name, text in _SKELETON.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     return folder
 
 

@@ -53,6 +53,7 @@ class YamlFile:
     name: str
     data: Any
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    text: str = ""
 
     def line(self, path: KeyPath) -> int | None:
         """The line of a value, or of the nearest value around it."""
@@ -169,7 +170,7 @@ def read_yaml(name: str, text: str) -> YamlFile:
         if path in lines:
             raise _Broken(Finding(name, at, dotted(path), "written twice; keep one"))
         lines[path] = at
-    return YamlFile(name, data, lines)
+    return YamlFile(name, data, lines, text)
 
 
 def _refuse_bombs(name: str, events: Iterable[Any]) -> None:

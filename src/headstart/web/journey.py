@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from headstart.errors import OptionError, RunError
 from headstart.runs import Run, read_predictions
+from headstart.sources import FileSource
 from headstart.web import stored
 from headstart.web.rendering import leave
 from headstart.web.security import SessionOf, SiteOf
@@ -114,7 +115,7 @@ def picture(session: SessionOf, name: str) -> Response:
 def _pixels(chosen: str, run: Run | None) -> bytes | NDArray[np.uint8]:
     """The learner's photograph; else the first held-out image of the run that is there; else a drawing."""
     if not chosen and run is not None and (file := _held_out(run)):
-        return file.read_bytes()
+        return FileSource(str(file)).read()
     if not chosen:
         from headstart.lessons.experiments.data import drawings
 
@@ -123,7 +124,7 @@ def _pixels(chosen: str, run: Run | None) -> bytes | NDArray[np.uint8]:
     path = Path(chosen).expanduser()
     if not path.is_file():
         raise OptionError(f"{chosen}: no such file; expected a photograph (JPEG, PNG, WebP, …)")
-    return path.read_bytes()
+    return FileSource(str(path)).read()
 
 
 def _held_out(run: Run) -> Path | None:

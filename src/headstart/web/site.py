@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headstart.errors import LessonError
+from headstart.files import write_new
 from headstart.hosts import Names
 from headstart.lessons.pack import Pack
 from headstart.lessons.progress import Progress
@@ -84,25 +84,11 @@ def load_secret(home: Path) -> bytes:
     """
     path = home / KEY_FILE
     if not path.exists():
-        _create(path)
+        make(path.parent)
+        write_new(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
     secret = path.read_bytes()
     if len(secret) != KEY_BYTES:
         raise LessonError(
             f"{path}: expected {KEY_BYTES} bytes, got {len(secret)}; remove it to have one made"
         )
     return secret
-
-
-def _create(path: Path) -> None:
-    make(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-        # A link never replaces a key that another process has made meanwhile, and is never seen half written.
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
