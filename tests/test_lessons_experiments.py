@@ -159,7 +159,7 @@ def test_a_run_on_own_images_teaches_no_prediction(photos: Path) -> None:
 
 
 def test_without_pytorch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "find_spec", lambda name: None)
+    monkeypatch.setattr("headstart.backbones.building.find_spec", lambda name: None)
     assert experiments.describe("one-pass").missing == "torch"
     with pytest.raises(MissingExtra, match=r"one-pass.*headstart\[torch\]"):
         experiments.run("one-pass", size="small")

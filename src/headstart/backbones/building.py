@@ -20,13 +20,18 @@ _TIMES_THE_WEIGHTS, _SMALL = 4, 2**22
 """How many times the numbers of its file a network may have before it is made, and how many any may."""
 
 
+def has_timm() -> bool:
+    """Whether networks can be made and trained here: PyTorch and timm are installed."""
+    return find_spec("torch") is not None and find_spec("timm") is not None
+
+
 def require_timm(feature: str) -> None:
     """Refuse early, naming the extra, where PyTorch or timm is missing.
 
     Raises:
         MissingExtra: One of them is not installed.
     """
-    if find_spec("torch") is None or find_spec("timm") is None:
+    if not has_timm():
         raise MissingExtra(feature, extra="torch")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.backbones.building import require_timm
 from headstart.classifier import Classifier
 from headstart.errors import BackboneError, ImageError, MissingExtra, OptionError
 from headstart.explanations.activation import class_activation
@@ -127,10 +128,7 @@ def _closed_form(
 def _gradient(
     classifier: Classifier, pixels: NDArray[np.uint8], readings: tuple[Reading, ...], *, label: int
 ) -> Signed:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None or find_spec("timm") is None:
-        raise MissingExtra("method grad-cam", extra="torch")
+    require_timm("method grad-cam")
     from headstart.explanations.gradient import gradient_activation
 
     return gradient_activation(classifier, pixels, readings, label=label)

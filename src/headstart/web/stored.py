@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,6 +116,8 @@ def label(run: Run) -> str:
 
 def context(site: Site, learner: str, identity: str) -> dict[str, Any]:
     """What the two modes that open runs show of them."""
+    from headstart.backbones.building import has_timm
+
     runs = listed(site)
     run = choose(runs, identity)
     job = _job(site, learner)
@@ -129,7 +130,7 @@ def context(site: Site, learner: str, identity: str) -> dict[str, Any]:
         "trace": trace(run, twin_of(run, runs)) if run else None,
         "twin": twin_of(run, runs) if run else None,
         "twin_possible": run is not None and run.config.pretrained and Path(run.config.data).exists(),
-        "torch": find_spec("torch") is not None and find_spec("timm") is not None,
+        "torch": has_timm(),
         "job": job,
         "failure": last.message if last and last.state == "failed" and not job else "",
     }
@@ -303,7 +304,9 @@ def serve(site: Site) -> None:
         run = _fit(
             site, folder, tell, size=SIDE, head="softmax", taps="last", epochs=EPOCHS, learning_rate=RATE
         )
-        if find_spec("torch") and find_spec("timm"):
+        from headstart.backbones.building import has_timm
+
+        if has_timm():
             _fit(site, folder, tell, size=SIDE, scratch=True, budget=TWIN_SECONDS)
         return {"run": run.id}
 

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,8 +219,9 @@ def results() -> dict[str, dict[str, object]]:
 
 
 def _missing(declared: Declaration) -> str:
-    absent = declared.needs == "torch" and (find_spec("torch") is None or find_spec("timm") is None)
-    return declared.needs if absent else ""
+    from headstart.backbones.building import has_timm
+
+    return declared.needs if declared.needs == "torch" and not has_timm() else ""
 
 
 def _carry_out(
@@ -287,17 +287,15 @@ def _result(
 
 def machine() -> dict[str, Value]:
     """What the experiment ran on: processor, cores that this process may use, memory, system."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # systems that do not pin processes to cores
-        cores = os.cpu_count() or 1
+    from headstart.comparisons.schedule import cores
+
     try:
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     except (AttributeError, ValueError, OSError):
         memory = None
     return {
         "processor": _processor(),
-        "cores": cores,
+        "cores": cores(),
         "memory_gigabytes": memory,
         "system": f"{platform.system()} {platform.machine()}",
     }
