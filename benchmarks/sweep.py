@@ -178,16 +178,17 @@ def single(dataset, candidate, *, seed: int, precision: str):
     """One training as `fit` does it, up to the evaluation; the predicted classes of the validation images."""
     from headstart.backbones import load_backbone
     from headstart.comparisons.passes import union
-    from headstart.comparisons.trials import Settings
     from headstart.fitting import predict_images, prepare, train
+    from headstart.runs import FitConfig
     from headstart.runtimes import select
 
     runtime = select(precision=precision)
-    config = Settings(dataset.name, runtime, 1, 0.15, 0.15, 32, None, None).config(candidate, seed=seed)
+    common = FitConfig(data=dataset.name, runtime=runtime.name, precision=runtime.precision)
+    config = candidate.config(common, seed=seed)
     network = load_backbone(candidate.backbone, size=candidate.size)
     wanted = union([candidate], views=candidate.views)
     prepared = prepare(dataset, network, wanted=wanted, runtime=runtime, config=config)
-    trained = train(prepared, network, config=config, taps=candidate.taps)
+    trained = train(prepared, network, config=config)
     found = {
         split: predict_images(prepared, trained, images=prepared.images(split))
         for split in ("validation", "test")

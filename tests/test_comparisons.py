@@ -345,15 +345,13 @@ def test_fewer_images_are_among_more_and_a_seed_changes_which(photos: Path) -> N
     from headstart.backbones import load_backbone
     from headstart.comparisons.passes import look
     from headstart.comparisons.subsets import limit_images
-    from headstart.comparisons.trials import Settings
     from headstart.dataset import read_dataset
+    from headstart.runs import FitConfig
     from headstart.runtimes import select
 
     candidates = grid(size=64)
-    config = Settings("photos", select(precision="f32"), 1, 0.15, 0.15, 32, None, None)
-    prepared = look(
-        read_dataset(photos), candidates, config=config.config(candidates[0], seed=0), runtime=config.runtime
-    ).prepared
+    config = candidates[0].config(FitConfig(), seed=0)
+    prepared = look(read_dataset(photos), candidates, config=config, runtime=select(precision="f32")).prepared
     assert load_backbone("builtin", size=64).weights_hash == prepared.extraction.backbone.weights_hash
     two, five, other = (
         set(limit_images(prepared, per_class=count, seed=seed).images("train").tolist())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -395,7 +396,7 @@ def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: 
     wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,), taps=True)
     runtime = select("openvino", precision="f32")
     prepared = prepare(read_dataset(photos), backbone, wanted=wanted, runtime=runtime, config=run.config)
-    trained = train(prepared, backbone, config=run.config, taps="last")
+    trained = train(prepared, backbone, config=replace(run.config, taps="last"))
     assert trained.taps is None and trained.head.weight.shape[0] == backbone.dimensions
 
 

@@ -175,7 +175,8 @@ def test_training_stops_when_another_epoch_would_break_the_budget(
 
 
 def test_stopping_is_decided_by_the_last_epochs_and_what_must_follow(photos: Path) -> None:
-    from headstart.fitting.foresight import Foresight, Request
+    from headstart.fitting.foresight import Foresight
+    from headstart.fitting.requests import Request
 
     _, run = headstart.fit(photos, **FAST)  # for a config
     nothing: Any = None
@@ -183,7 +184,7 @@ def test_stopping_is_decided_by_the_last_epochs_and_what_must_follow(photos: Pat
     clock = FakeClock()
     watch = Watch(clock=clock)
     foresight = Foresight(
-        request=Request(nothing, nothing, nothing, nothing, run.config, "last"),
+        request=Request(nothing, nothing, nothing, run.config),
         job=make_job(tail_macs=1_000_000, epochs=10, held_out=10),
         rates=Rates(),
         predicted=Range(1, 2, 3),

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from headstart.cli.runs import command
 from headstart.errors import RunError
 from headstart.runs import (
+    FitConfig,
     Run,
-    RunConfig,
     RunStore,
     UnreadableRun,
     new_folder,
@@ -31,7 +31,7 @@ from headstart.runs import (
 )
 from headstart.runs.folders import _host
 
-CONFIG = RunConfig(
+CONFIG = FitConfig(
     data="photos",
     backbone="builtin",
     size=128,
@@ -76,6 +76,31 @@ def make_run(folder: Path, *, run_id: str = "20260101-000000-builtin-abcd") -> R
 def test_a_run_read_back_equals_the_one_written(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     assert read_run(tmp_path / "run") == run
+
+
+def test_a_record_of_a_version_that_recorded_less_is_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    for name in ("near_duplicates", "groups", "freeze", "candidates"):
+        del record["config"][name]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert read_run(tmp_path / "run") == run
+
+
+def test_a_config_is_made_of_options_and_completed_by_what_it_trains() -> None:
+    assert FitConfig.from_options() == FitConfig()
+    asked = FitConfig.from_options(
+        backbone=Path("net.pth"), views="flip", scratch=True, candidates=["a", "b"]
+    )
+    assert asked.backbone == "net.pth" and asked.candidates == ("a", "b")
+    assert asked.views == ("centre", "flip") and not asked.pretrained
+    frozen = replace(FitConfig(), depth=9, stages=9)
+    thawed, softmax = replace(frozen, depth=5), replace(frozen, head="softmax", taps="all")
+    settled = [each.settled() for each in (frozen, thawed, softmax, replace(asked, stages=9))]
+    assert [each.epochs for each in settled] == [None, 15, 30, 40]
+    assert [each.taps for each in settled] == ["auto", None, None, None]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
+        FitConfig.from_options(depth=3)
 
 
 def test_the_record_says_depth_all_when_everything_is_frozen(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ _HOMES = {
     "export": "headstart.exports",
     "load": "headstart.classifier",
     "Classifier": "headstart.classifier",
+    "FitConfig": "headstart.runs",
     "Run": "headstart.runs",
     "read_dataset": "headstart.dataset",
     "load_backbone": "headstart.backbones",
@@ -24,6 +25,7 @@ _HOMES = {
 
 __all__ = [
     "Classifier",
+    "FitConfig",
     "Run",
     "__version__",
     "compare",

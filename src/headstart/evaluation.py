@@ -24,8 +24,8 @@ from headstart.metrics import evaluate as measure
 from headstart.runs import (
     CLASSIFIER_FILE,
     RUN_FILE,
+    FitConfig,
     Run,
-    RunConfig,
     RunStore,
     answer,
     fingerprint,
@@ -260,11 +260,11 @@ def _replaceable(folder: Path) -> Run | None:
     return earlier
 
 
-def _config(classifier: Classifier, dataset: Dataset) -> RunConfig:
+def _config(classifier: Classifier, dataset: Dataset) -> FitConfig:
     """What the classifier says of itself; what it does not say was decided elsewhere."""
     about = classifier.about
     taps = tuple(about.get("taps", ()))
-    return RunConfig(
+    return FitConfig(
         data=dataset.name,
         backbone=str(about.get("backbone", "unknown")),
         size=classifier.preprocess.size,
@@ -272,18 +272,12 @@ def _config(classifier: Classifier, dataset: Dataset) -> RunConfig:
         stages=int(about.get("stages", 0)),
         head=str(about.get("head", "unknown")),
         taps=None if taps in ((), ("features",)) else taps,
-        views=("centre",),
-        pretrained=True,
         architecture=about.get("architecture"),
         runtime="openvino",
         precision=classifier.precision,
-        epochs=None,
         batch_size=_BATCH,
-        learning_rate=None,
-        class_weights=None,
         validation=0.0,
         test=1.0,
-        seed=0,
     )
 
 

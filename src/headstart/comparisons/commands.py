@@ -2,13 +2,14 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from headstart.comparisons.values import Candidate
 from headstart.errors import printable
-from headstart.runs import Run, RunConfig
+from headstart.runs import FitConfig, Method, Run
 
-_SETTINGS = (
+SETTINGS = (
     "class_weights",
     "runtime",
     "precision",
@@ -43,7 +44,7 @@ def fit_command(candidate: Candidate, *, source: str, settings: Mapping[str, Any
     else:
         words += ["--head", candidate.head]
     if candidate.closed_form:
-        words += ["--taps", candidate.taps]
+        words += ["--taps", str(candidate.taps)]
         settings = {name: value for name, value in settings.items() if name not in _OF_EPOCHS}
     elif candidate.epochs is not None:
         words += ["--epochs", str(candidate.epochs)]
@@ -61,26 +62,17 @@ def run_command(run: Run, *, source: str) -> str:
     return fit_command(candidate_of(run), source=source, settings=settings)
 
 
-def settings_of(config: RunConfig) -> dict[str, Any]:
+def settings_of(config: FitConfig) -> dict[str, Any]:
     """What decides a training besides its candidate, its images and its seed, by the name of the option."""
-    found = {name: getattr(config, name) for name in _SETTINGS}
+    found = {name: getattr(config, name) for name in SETTINGS}
     return found | ({"near_duplicates": None} if config.near_duplicates == "group" else {})
 
 
 def candidate_of(run: Run) -> Candidate:
     """What a run trained, as a candidate; its taps are as they were asked for."""
-    config = run.config
+    own: dict[str, Any] = {each.name: getattr(run.config, each.name) for each in fields(Method)}
     return Candidate(
-        backbone=config.backbone,
-        size=config.size,
-        depth=config.depth,
-        stages=config.stages,
-        head=config.head,
-        taps="auto" if "taps" in run.head_fit else "all" if config.taps else "last",
-        views=config.views,
-        pretrained=config.pretrained,
-        epochs=config.epochs,
-        architecture=config.architecture,
+        **{**own, "taps": "auto" if "taps" in run.head_fit else "all" if own["taps"] else "last"}
     )
 
 

@@ -13,20 +13,18 @@ from headstart.fitting import Prepared
 from headstart.plans import Rates, jobs
 from headstart.plans.memory import Observation
 from headstart.plans.observing import Outcome, Watch, observations
-from headstart.runs import RunConfig
+from headstart.runs import FitConfig
 
 
 def of_pass(
-    group: Sequence[Candidate], shared: Pass, *, config: RunConfig, watch: Watch, rates: Rates
+    group: Sequence[Candidate], shared: Pass, *, config: FitConfig, watch: Watch, rates: Rates
 ) -> list[Observation]:
     """What one look at every image took; ``watch`` followed it."""
     use, extraction = shared.prepared.extraction.use, shared.prepared.extraction
     dataset, wanted = shared.prepared.dataset, union(group, views=group[0].views)
     looked_at = use.hits + use.misses
     missing = use.misses / looked_at if looked_at else 0.0
-    job = jobs.describe(
-        dataset, extraction.backbone, wanted=wanted, config=config, taps=group[0].taps, missing=missing
-    )
+    job = jobs.describe(dataset, extraction.backbone, wanted=wanted, config=config, missing=missing)
     job = replace(job, compiled=jobs.is_compiled(job, rates))
     outcome = Outcome(shared.prepared.seconds, hits=use.hits, misses=use.misses)
     return observations(job, outcome, watch, rates=rates)
@@ -36,7 +34,7 @@ def of_training(
     candidate: Candidate,
     prepared: Prepared,
     *,
-    config: RunConfig,
+    config: FitConfig,
     train_seconds: float,
     evaluate_seconds: float,
     evaluated: int,
@@ -46,9 +44,7 @@ def of_training(
     """What one training and the evaluation of so many held-out images took."""
     wanted = union([candidate], views=candidate.views)
     network = prepared.extraction.backbone
-    job = jobs.describe(
-        prepared.dataset, network, wanted=wanted, config=config, taps=candidate.taps, missing=0.0
-    )
+    job = jobs.describe(prepared.dataset, network, wanted=wanted, config=config, missing=0.0)
     job = replace(job, training=len(prepared.images("train")), held_out=evaluated)
     outcome = Outcome({"train": train_seconds, "evaluate": evaluate_seconds}, hits=0, misses=0)
     seen = observations(job, outcome, watch, rates=rates)

@@ -15,7 +15,7 @@ from headstart.features import FeatureCache, Progress, Wanted, extract
 from headstart.fitting import Prepared, prepare
 from headstart.fitting.foresight import Timed
 from headstart.images import View
-from headstart.runs import RunConfig, seconds_since
+from headstart.runs import FitConfig, seconds_since
 from headstart.runtimes import Runtime
 
 FEW, MORE = 16, 80
@@ -72,7 +72,7 @@ def look(
     dataset: Dataset,
     group: Sequence[Candidate],
     *,
-    config: RunConfig,
+    config: FitConfig,
     runtime: Runtime,
     network: Backbone | None = None,
     timed: Timed | None = None,

@@ -15,7 +15,7 @@ from headstart.places import cache_folder
 from headstart.plans import Range, Rates, human_seconds, jobs
 from headstart.plans.budgets import CAREFUL, IMAGES_PER_CLASS, OutOfTime
 from headstart.plans.estimates import Estimate, add, to_range
-from headstart.runs import RunConfig
+from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 
 Groups = Sequence[Sequence[Candidate]]
@@ -86,7 +86,7 @@ def forecast(
     groups: Groups,
     *,
     networks: Mapping[Candidate, Backbone],
-    configure: Callable[[Candidate], RunConfig],
+    common: FitConfig,
     runtime: Runtime,
     rates: Rates,
 ) -> Forecast:
@@ -96,7 +96,7 @@ def forecast(
         dataset: the labelled images.
         groups: what will be trained.
         networks: by the first candidate of each group.
-        configure: the settings that a candidate's fit would have.
+        common: the settings that all candidates share.
         runtime: what executes the networks.
         rates: what this machine took before.
     """
@@ -107,7 +107,7 @@ def forecast(
         cache = FeatureCache(cache_folder())
         missing = missing_share(dataset.samples, network, wanted=wanted, runtime=runtime, cache=cache)
         job = jobs.describe(
-            dataset, network, wanted=wanted, config=configure(first), taps=first.taps, missing=missing
+            dataset, network, wanted=wanted, config=first.config(common, seed=0), missing=missing
         )
         job = replace(job, compiled=jobs.is_compiled(job, rates))
         parts = jobs.estimates(job, rates, phases=("features", "check"))
@@ -115,7 +115,9 @@ def forecast(
         looking = add(parts)
         for candidate in group:
             passes[candidate] = looking
-            trainings[candidate] = _training(dataset, network, candidate, configure(candidate), rates=rates)
+            trainings[candidate] = _training(
+                dataset, network, candidate, candidate.config(common, seed=0), rates=rates
+            )
     return Forecast(passes, trainings, rates.estimate("torch", "", base=jobs.TORCH_START, spread=0.4), rates)
 
 
@@ -132,10 +134,10 @@ def _projections(job: jobs.Job, group: Sequence[Candidate], *, rates: Rates) -> 
 
 
 def _training(
-    dataset: Dataset, network: Backbone, candidate: Candidate, config: RunConfig, *, rates: Rates
+    dataset: Dataset, network: Backbone, candidate: Candidate, config: FitConfig, *, rates: Rates
 ) -> Estimate:
     wanted = union([candidate], views=candidate.views)
-    job = jobs.describe(dataset, network, wanted=wanted, config=config, taps=candidate.taps, missing=0.0)
+    job = jobs.describe(dataset, network, wanted=wanted, config=config, missing=0.0)
     if candidate.images is not None:
         job = replace(job, training=min(job.training, candidate.images * job.classes))
     return add(

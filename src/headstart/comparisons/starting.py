@@ -11,7 +11,7 @@ from headstart.comparisons.passes import Pass
 from headstart.comparisons.values import Candidate
 from headstart.fitting import Prepared
 from headstart.fitting.training import Start, Trained, initial_head, with_logits
-from headstart.runs import RunConfig
+from headstart.runs import FitConfig
 
 
 def start_torch(feature: str) -> None:
@@ -39,7 +39,7 @@ class Starts:
         self._logits: dict[tuple[int, bytes], tuple[Any, float]] = {}
 
     def of(
-        self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: RunConfig
+        self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: FitConfig
     ) -> tuple[Start, float]:
         """Where this training begins, and the seconds that it would take to get there alone."""
         head, head_seconds = self._head(candidate, prepared, network=network, config=config)
@@ -70,7 +70,7 @@ class Starts:
         return tail, module_seconds + tail_seconds
 
     def _head(
-        self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: RunConfig
+        self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: FitConfig
     ) -> tuple[Trained, float]:
         key = _images(prepared) if candidate.pretrained else b""
         if key not in self._heads:

@@ -14,26 +14,33 @@ from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import require_timm
 from headstart.comparisons import learning
 from headstart.comparisons.analysis import choose
-from headstart.comparisons.commands import settings_of
+from headstart.comparisons.commands import SETTINGS, settings_of
 from headstart.comparisons.passes import Pass, load_group, look, union
 from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
 from headstart.comparisons.storage import save_comparison
-from headstart.comparisons.trials import Result, Settings, Trainer
+from headstart.comparisons.trials import Result, Trainer
 from headstart.comparisons.values import Candidate, Comparison, same_split, told_apart
-from headstart.dataset import Dataset, check_shares, read_dataset
+from headstart.dataset import Dataset, read_dataset
 from headstart.errors import BackboneError, DatasetError, OptionError
 from headstart.features import CacheUse, Progress
-from headstart.fitting import HEADS, TAPS
-from headstart.fitting.foresight import Request, Timed, time_first
-from headstart.grouping import check_near_duplicates
+from headstart.fitting.foresight import Timed, time_first
+from headstart.fitting.requests import Request
 from headstart.images import parse_views
 from headstart.plans import OutOfTime, RateStore, parse_budget
 from headstart.plans.budgets import beginning, interleaved
 from headstart.plans.clock import ending
-from headstart.plans.jobs import check_training
 from headstart.plans.observing import Watch
-from headstart.runs import check_place, new_id, seconds_since, timestamp
-from headstart.runtimes import select
+from headstart.runs import (
+    HEADS,
+    TAPS,
+    FitConfig,
+    check_place,
+    new_id,
+    refuse_others,
+    seconds_since,
+    timestamp,
+)
+from headstart.runtimes import Runtime, select
 
 
 def grid(
@@ -78,8 +85,16 @@ def grid(
     for backbone in backbones:
         network = load_backbone(backbone, size=size, architecture=architecture)
         stages = len(network.stages)
-        basis = Candidate(str(backbone), network.preprocess.size, stages, stages, taps=taps, views=names)
-        basis = replace(basis, epochs=epochs, architecture=architecture)
+        basis = Candidate(
+            str(backbone),
+            network.preprocess.size,
+            stages,
+            stages,
+            taps=taps,
+            views=names,
+            epochs=epochs,
+            architecture=architecture,
+        )
         for depth in (network.depth(freeze) for freeze in depths):
             if depth < stages:
                 found.append(replace(basis, depth=depth, taps="last"))
@@ -108,19 +123,11 @@ def compare(
     candidates: Sequence[Candidate],
     *,
     seeds: int = 3,
-    runtime: str = "auto",
-    precision: str = "auto",
-    validation: float = 0.15,
-    test: float = 0.15,
-    near_duplicates: str = "group",
-    groups: str | None = None,
-    batch_size: int = 32,
-    learning_rate: float | None = None,
-    class_weights: str | None = None,
     out: str | Path | None = None,
     budget: float | str | None = None,
     spent: float = 0.0,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> Comparison:
     """Train every candidate with every seed on one split, and save what came of it.
 
@@ -132,21 +139,14 @@ def compare(
         source: what `fit` takes.
         candidates: see `grid`.
         seeds: trainings of each candidate, from seed 0 up.
-        runtime: "auto", "openvino" or "torch".
-        precision: "auto", "bf16" or "f32".
-        validation: share of the images that the candidates are compared on, where the data does not say.
-        test: share that is read once, for the candidate that was chosen.
-        near_duplicates: "group" or "ignore", as for `fit`.
-        groups: a column of the table whose groups stay on one side, as for `fit`.
-        batch_size: images per training step.
-        learning_rate: None for the defaults of `fit`.
-        class_weights: "balanced" or None.
         out: the comparison's folder; None for ``comparisons/ID`` in the working directory.
         budget: seconds, or "30s", "2m", of the whole comparison: seeds and then candidates are left out to
             keep it, a training is stopped before its last epoch, and images are left out where nothing else
             helps; which is a note of the comparison.
         spent: seconds that the caller's process ran before this call, where they count.
         progress: called with (phase, done, total).
+        settings: as for `fit`, for all candidates: ``runtime``, ``precision``, ``validation``, ``test``,
+            ``near_duplicates``, ``groups``, ``batch_size``, ``learning_rate`` and ``class_weights``.
 
     Raises:
         UserError: the input or an option cannot work.
@@ -157,9 +157,10 @@ def compare(
         raise OptionError("nothing to compare: no candidate")
     if seeds < 1:
         raise OptionError(f"seeds {seeds}: expected 1 or more")
-    check_training(batch_size=batch_size, learning_rate=learning_rate)
-    check_shares(validation=validation, test=test)
-    check_near_duplicates(near_duplicates)
+    refuse_others(settings, known=SETTINGS)
+    common = FitConfig.from_options(**settings).checked()
+    for each in candidates:
+        each.config(common, seed=0).checked()
     comparison_id = new_id("comparison")
     path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
     check_place(path)
@@ -167,21 +168,11 @@ def compare(
     thawed = [candidate.name for candidate in candidates if candidate.thawed]
     if thawed:
         require_timm(f"training {thawed[0]}")
-    dataset = read_dataset(source, groups=groups)
+    dataset = read_dataset(source, groups=common.groups)
     if limit is not None:
         dataset = interleaved(dataset)  # of which any beginning can be compared on
-    settings = Settings(
-        dataset.name,
-        select(runtime, precision=precision),
-        seeds,
-        validation,
-        test,
-        batch_size,
-        learning_rate,
-        class_weights,
-        near_duplicates,
-        groups,
-    )
+    runtime = select(common.runtime, precision=common.precision)
+    common = replace(common, data=dataset.name, runtime=runtime.name, precision=runtime.precision)
     passes_of = _groups(candidates)
     networks = {
         candidate: network for group in passes_of for network in [load_group(group)] for candidate in group
@@ -189,14 +180,23 @@ def compare(
     timed = {}
     if limit is not None:
         left = limit + started - time.perf_counter()
-        timed = _time_unseen(dataset, passes_of, networks, settings=settings, left=left, progress=progress)
+        timed = _time_unseen(
+            dataset, passes_of, networks, common=common, runtime=runtime, left=left, progress=progress
+        )
     schedule = _schedule(
-        dataset, passes_of, networks=networks, settings=settings, budget=limit, started=started
+        dataset,
+        passes_of,
+        networks=networks,
+        common=common,
+        runtime=runtime,
+        seeds=seeds,
+        budget=limit,
+        started=started,
     )
     predicted = schedule.predicted(spent=time.perf_counter() - started)
     deadline = Deadline(schedule, limit, started - ending(spent))
     passes, results = _train_all(
-        dataset, networks, timed=timed, settings=settings, deadline=deadline, progress=progress
+        dataset, networks, timed=timed, common=common, runtime=runtime, deadline=deadline, progress=progress
     )
     comparison = _comparison(
         dataset, passes, results, comparison_id=comparison_id, path=path, started=started
@@ -205,7 +205,7 @@ def compare(
         comparison,
         predicted_seconds=predicted.to_dict(),
         notes=(*deadline.notes(), *comparison.notes),
-        settings=settings_of(settings.config(candidates[0], seed=0)),
+        settings=settings_of(candidates[0].config(common, seed=0)),
     )
     comparison = _chosen(comparison, results)
     comparison = replace(comparison, seconds=seconds_since(started))
@@ -217,7 +217,8 @@ def _time_unseen(
     groups: Groups,
     networks: Mapping[Candidate, Backbone],
     *,
-    settings: Settings,
+    common: FitConfig,
+    runtime: Runtime,
     left: float,
     progress: Progress | None,
 ) -> dict[Candidate, Timed]:
@@ -226,14 +227,8 @@ def _time_unseen(
     share = left / len(groups)
     for group in groups:
         first = group[0]
-        request = Request(
-            dataset,
-            networks[first],
-            union(group, views=first.views),
-            settings.runtime,
-            settings.config(first, seed=0),
-            first.taps,
-        )
+        wanted = union(group, views=first.views)
+        request = Request(dataset, networks[first], runtime, first.config(common, seed=0), wanted)
         rates = RateStore().load()
         found = time_first(request, rates=rates, missing=request.missing(), left=share, progress=progress)
         timed |= dict.fromkeys(group, found)
@@ -245,7 +240,9 @@ def _schedule(
     groups: Groups,
     *,
     networks: Mapping[Candidate, Backbone],
-    settings: Settings,
+    common: FitConfig,
+    runtime: Runtime,
+    seeds: int,
     budget: float | None,
     started: float,
 ) -> Schedule:
@@ -254,14 +251,14 @@ def _schedule(
         dataset,
         groups,
         networks=networks,
-        configure=lambda candidate: settings.config(candidate, seed=0),
-        runtime=settings.runtime,
+        common=common,
+        runtime=runtime,
         rates=RateStore().load(),
     )
     if budget is None:
-        return Schedule(groups, settings.seeds, foreseen)
+        return Schedule(groups, seeds, foreseen)
     spent = time.perf_counter() - started
-    return shrink(groups, foreseen, seeds=settings.seeds, budget=budget, spent=spent)
+    return shrink(groups, foreseen, seeds=seeds, budget=budget, spent=spent)
 
 
 def _train_all(
@@ -269,7 +266,8 @@ def _train_all(
     networks: Mapping[Candidate, Backbone],
     *,
     timed: Mapping[Candidate, Timed],
-    settings: Settings,
+    common: FitConfig,
+    runtime: Runtime,
     deadline: Deadline,
     progress: Progress | None,
 ) -> tuple[list[Pass], list[Result]]:
@@ -289,7 +287,8 @@ def _train_all(
                 group,
                 network=networks[group[0]],
                 timed=timed.get(group[0]),
-                settings=settings,
+                common=common,
+                runtime=runtime,
                 deadline=deadline,
                 first=not results,
                 progress=progress,
@@ -305,7 +304,7 @@ def _train_all(
         passes.append(looked)
         same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
         count = _counter(progress, done=len(results), total=total)
-        trainer = Trainer(group, looked, settings=settings, deadline=deadline)
+        trainer = Trainer(group, looked, common=common, deadline=deadline)
         results += trainer.train(first=not results, count=count)
     return passes, results
 
@@ -316,7 +315,8 @@ def _look(
     *,
     network: Backbone,
     timed: Timed | None,
-    settings: Settings,
+    common: FitConfig,
+    runtime: Runtime,
     deadline: Deadline,
     first: bool,
     progress: Progress | None,
@@ -326,13 +326,11 @@ def _look(
     Raises:
         Over: the time is up, and there are results already.
     """
-    config, begun = settings.config(group[0], seed=0), time.perf_counter()
+    config, begun = group[0].config(common, seed=0), time.perf_counter()
     alarm = deadline.first_pass(group, classes=len(dataset.classes)) if first else deadline.check
     watch = Watch(progress, alarm=alarm)
     watch.begin("features")
-    find = partial(
-        look, group=group, config=config, runtime=settings.runtime, network=network, progress=watch
-    )
+    find = partial(look, group=group, config=config, runtime=runtime, network=network, progress=watch)
     try:
         looked = find(dataset, timed=timed)
     except OutOfTime as stop:

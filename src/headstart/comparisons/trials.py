@@ -15,63 +15,15 @@ from headstart.comparisons.starting import Starts, start_torch
 from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
 from headstart.errors import DatasetError, OptionError
-from headstart.fitting import Prepared, epochs_for, predict_images, train
+from headstart.fitting import Prepared, predict_images, train
 from headstart.fitting.training import Start
 from headstart.plans import RateStore
 from headstart.plans.memory import Observation
 from headstart.plans.observing import Watch
-from headstart.runs import RunConfig
-from headstart.runtimes import Runtime
+from headstart.runs import FitConfig
 
 _AHEAD = 1.3
 """Epochs to look ahead: the next one, and what part of one the evaluation takes that follows."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all candidates of a comparison have in common."""
-
-    data: str
-    runtime: Runtime
-    seeds: int
-    validation: float
-    test: float
-    batch_size: int
-    learning_rate: float | None
-    class_weights: str | None
-    near_duplicates: str = "group"
-    groups: str | None = None
-
-    def config(self, candidate: Candidate, *, seed: int) -> RunConfig:
-        """What `fit` would be told for the same training."""
-        return RunConfig(
-            data=self.data,
-            backbone=candidate.backbone,
-            size=candidate.size,
-            depth=candidate.depth,
-            stages=candidate.stages,
-            head=candidate.head,
-            taps=None,
-            views=candidate.views,
-            pretrained=candidate.pretrained,
-            architecture=candidate.architecture,
-            runtime=self.runtime.name,
-            precision=self.runtime.precision,
-            epochs=epochs_for(
-                candidate.epochs,
-                head=candidate.head,
-                thawed=candidate.thawed,
-                scratch=not candidate.pretrained,
-            ),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            class_weights=self.class_weights,
-            validation=self.validation,
-            test=self.test,
-            seed=seed,
-            near_duplicates=self.near_duplicates,
-            groups=self.groups,
-        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +51,7 @@ class _Work:
 
     candidate: Candidate
     seed: int
-    config: RunConfig
+    config: FitConfig
     prepared: Prepared
     network: Backbone
     start: Start | None
@@ -111,10 +63,10 @@ class Trainer:
     """Trains the candidates that share a pass."""
 
     def __init__(
-        self, group: Sequence[Candidate], shared: Pass, *, settings: Settings, deadline: Deadline
+        self, group: Sequence[Candidate], shared: Pass, *, common: FitConfig, deadline: Deadline
     ) -> None:
         self._group, self._shared = group, shared
-        self._settings, self._deadline = settings, deadline
+        self._common, self._deadline = common, deadline
         self._starts = Starts(shared)
 
     def train(self, *, first: bool, count: Callable[[int], None]) -> list[Result]:
@@ -195,7 +147,7 @@ class Trainer:
         return found
 
     def _work(self, candidate: Candidate, *, seed: int, interrupted: Event | None = None) -> _Work:
-        config = self._settings.config(candidate, seed=seed)
+        config = candidate.config(self._common, seed=seed)
         prepared = limit_images(self._shared.at(candidate), per_class=candidate.images, seed=seed)
         network = _network(candidate, self._shared, seed=seed)
         start, start_seconds = None, 0.0
@@ -220,7 +172,6 @@ class Trainer:
             prepared,
             work.network,
             config=work.config,
-            taps=candidate.taps,
             progress=watch,
             stop=stop,
             start=work.start,

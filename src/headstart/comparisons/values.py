@@ -10,25 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import OptionError, RunError, printable
+from headstart.runs import FitConfig, Method
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One way to train. Depths count frozen stages from the input; ``depth == stages`` freezes everything."""
+class Candidate(Method):
+    """A way to train that is compared with others, perhaps on fewer images."""
 
-    backbone: str  # name or path, as asked for
-    size: int  # pixels a side
-    depth: int
-    stages: int
-    head: str = "ridge"
-    taps: str = "last"  # what the ridge head reads: "last", "all", or "auto" for a choice
-    views: tuple[str, ...] = ("centre",)
-    pretrained: bool = True
-    epochs: int | None = None
+    taps: str | tuple[str, ...] | None = "last"
     images: int | None = None  # training images of each class, at most; None for all of them
-    architecture: str | None = None
     label: str | None = None  # what a lesson or a person calls it; None for a name made of the rest
     apart: str | None = field(default=None, compare=False)  # tells it from its namesakes, see `told_apart`
+
+    def config(self, common: FitConfig, *, seed: int) -> FitConfig:
+        """What `fit` would be told for the same training; ``common`` is what all candidates share."""
+        own: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(Method)}
+        return replace(common, **own, seed=seed).settled()
 
     @property
     def frozen(self) -> str:
@@ -65,16 +62,6 @@ class Candidate:
     def whole(self) -> "Candidate":
         """The same on all training images."""
         return replace(self, images=None)
-
-    @property
-    def thawed(self) -> bool:
-        """Whether stages are trained, and not a head alone."""
-        return self.depth < self.stages
-
-    @property
-    def closed_form(self) -> bool:
-        """Whether a ridge head is all that is trained: it is solved at once, without epochs."""
-        return not self.thawed and self.head == "ridge"
 
     @property
     def random(self) -> bool:

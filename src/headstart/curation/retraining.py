@@ -55,8 +55,7 @@ def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None
     prepared, notes = _prepared(run, collected)
     features_seconds = seconds_since(started)
     begun = time.perf_counter()
-    taps = tuple(run.config.taps) if run.config.taps else "last"
-    trained = train_head(prepared, config=run.config, taps=taps)
+    trained = train_head(prepared, config=run.config)
     seconds = {"check": 0.0, "features": features_seconds, "train": seconds_since(begun)}
     notes = (_sentence(run, corrections), *notes)
     run = replace(run, corrections=str(corrections.file.absolute()))

@@ -99,7 +99,7 @@ def _trained(subject: "Subject") -> _Network:
     )
     if backbone.recipe is None:
         raise RunError(f"{config.backbone}: only its graph is here; take --to onnx or --to openvino")
-    model = make_model(backbone.recipe, size=config.size, name=config.backbone)
+    model = make_model(backbone.recipe, size=backbone.preprocess.size, name=config.backbone)
     staged = StagedModule.of(model, architecture=backbone.recipe.architecture).eval()
     tensors, metadata = _trained_weights(subject.folder / _WEIGHTS_FILE)
     _put_tail(staged, tensors)
@@ -107,7 +107,7 @@ def _trained(subject: "Subject") -> _Network:
         model=model,
         staged=staged,
         architecture=backbone.recipe.architecture,
-        arguments=timm_arguments(backbone.recipe, size=config.size),
+        arguments=timm_arguments(backbone.recipe, size=backbone.preprocess.size),
         taps=tuple(map(Tap.parse, metadata["taps"].split(","))),
         head={name: tensors[name] for name in ("head.weight", "head.bias")},
         temperature=float(metadata["temperature"]),

@@ -21,6 +21,7 @@ from headstart.dataset import Sample, Skipped, content_hash
 from headstart.errors import CacheError, ImageError, OptionError
 from headstart.features.cache import FeatureCache, MissingEntriesError, Shelf, pack
 from headstart.images import ImageFacts, View, open_image, render, shortest_side_needed
+from headstart.runs import FitConfig
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone
@@ -63,6 +64,12 @@ class Wanted:
     pooled: bool = True
     taps: bool = False
     also: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, config: FitConfig) -> "Wanted":
+        """What a training with these settings reads."""
+        views = tuple(View(name) for name in config.views)
+        return cls(config.depth, views, pooled=config.pretrained, taps=bool(config.taps))
 
     def cuts(self, stages: int) -> tuple[int, ...]:
         """The depths whose activations are stored, rising; `all` has none beside the pooled vector."""

@@ -12,13 +12,14 @@ from headstart.backbones import Backbone
 from headstart.choice.freezing import FEWEST_IMAGES, HEAD_KEPT, judge, without_luck
 from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
-from headstart.fitting.foresight import PATIENCE, Foresight, Request, foresee
+from headstart.fitting.foresight import PATIENCE, Foresight, foresee
 from headstart.fitting.preparation import Prepared
+from headstart.fitting.requests import Request
 from headstart.fitting.training import Trained, predict_images, starting_point, train
 from headstart.plans.clock import ending
 from headstart.plans.estimates import Range, human_seconds
 from headstart.plans.jobs import split_sizes
-from headstart.runs import RunConfig, seconds_since
+from headstart.runs import FitConfig, seconds_since
 
 DEEPER_STAGES = 2
 """Stages that `--freeze auto` thaws: the last ones are the least general, and most of the gain is theirs."""
@@ -34,7 +35,7 @@ class Attempt:
     foresight: Foresight
     prepared: Prepared
     trained: Trained
-    config: RunConfig
+    config: FitConfig
     seconds: dict[str, float]
 
     def learn(self, seconds: dict[str, float]) -> None:
@@ -122,14 +123,13 @@ def attempt(foresight: Foresight, *, strict: bool) -> Attempt:
     config, backbone = foresight.begin_training(), foresight.request.backbone
     begun = time.perf_counter()
     start = None
-    if config.depth < config.stages:
+    if config.thawed:
         start = starting_point(prepared, backbone, config=config)
         foresight.watch.ready("epochs")
     trained = train(
         prepared,
         backbone,
         config=config,
-        taps=foresight.request.taps,
         progress=foresight.watch,
         stop=foresight.stop_training,
         start=start,
@@ -150,12 +150,7 @@ def worth_trying(request: Request, *, epochs: int | None) -> Request | None:
 def deeper_request(request: Request, *, epochs: int) -> Request:
     """The same fit with the last stages thawed."""
     depth = max(0, len(request.backbone.stages) - DEEPER_STAGES)
-    return replace(
-        request,
-        wanted=replace(request.wanted, depth=depth, taps=False),
-        config=replace(request.config, depth=depth, epochs=epochs),
-        taps="last",
-    )
+    return replace(request, config=replace(request.config, depth=depth, epochs=epochs, taps=None))
 
 
 def try_deeper(
@@ -174,7 +169,7 @@ def try_deeper(
     first.foresight.cut_short |= second.foresight.cut_short
     if len(second.prepared.dataset) != len(first.prepared.dataset):
         return second, False, f"{HEAD_KEPT}the deeper training did not get to all images in time"
-    thawed = foreseen.request.backbone.stages[foreseen.request.wanted.depth :]
+    thawed = foreseen.request.backbone.stages[foreseen.request.config.depth :]
     verdict = judge(_right(first), _right(second), name=f"thawing {', '.join(each.name for each in thawed)}")
     return second, verdict.deeper, verdict.reason
 

@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from headstart.backbones import Backbone
-from headstart.dataset import Dataset
-from headstart.features import CacheUse, FeatureCache, Progress, Wanted, extract, missing_share
+from headstart.features import CacheUse, FeatureCache, Progress, extract
 from headstart.features.lookup import spread
 from headstart.fitting.preparation import Prepared, prepare
+from headstart.fitting.requests import Request
 from headstart.places import cache_folder
 from headstart.plans import jobs
 from headstart.plans.budgets import (
@@ -24,8 +23,7 @@ from headstart.plans.budgets import (
 from headstart.plans.estimates import Estimate, Range, add, human_seconds, to_range, unsteady
 from headstart.plans.memory import Observation, Rates, RateStore, verdict
 from headstart.plans.observing import Outcome, Watch, observations
-from headstart.runs import RunConfig
-from headstart.runtimes import Runtime
+from headstart.runs import FitConfig
 
 _PROBE_FROM = 2.0
 """Seconds of computing features from which a network that was never timed here is timed first."""
@@ -49,54 +47,6 @@ _AFTER_FEATURES = ("train", "evaluate", "save")
 _CLOSING_PHASES = ("evaluate", "save")
 _OF_DEEPER = ("features", "check", "train")
 """Phases that a deeper attempt goes through before it is known whether it is kept."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A fit whose data and network are known and of which nothing has been computed."""
-
-    dataset: Dataset
-    backbone: Backbone
-    wanted: Wanted
-    runtime: Runtime
-    config: RunConfig
-    taps: str
-
-    def job(self, *, missing: float, rates: Rates) -> jobs.Job:
-        """What the formulas need."""
-        job = jobs.describe(
-            self.dataset,
-            self.backbone,
-            wanted=self.wanted,
-            config=self.config,
-            taps=self.taps,
-            missing=missing,
-        )
-        return replace(job, compiled=jobs.is_compiled(job, rates))
-
-    def missing(self) -> float:
-        """Share of the images whose features are not in the cache, from a sample."""
-        return missing_share(
-            self.dataset.samples,
-            self.backbone,
-            wanted=self.wanted,
-            runtime=self.runtime,
-            cache=FeatureCache(cache_folder()),
-        )
-
-    def with_settings(self, settings: Settings) -> "Request":
-        """The same fit with what a budget leaves of it."""
-        views = self.wanted.views[: settings.views]
-        config = replace(
-            self.config, epochs=settings.epochs or None, views=tuple(view.name for view in views)
-        )
-        return replace(
-            self,
-            dataset=beginning(self.dataset, settings.images),
-            wanted=replace(self.wanted, views=views, taps=self.wanted.taps and settings.taps != "last"),
-            config=config,
-            taps=settings.taps,
-        )
 
 
 @dataclass
@@ -178,7 +128,7 @@ class Foresight:
         if self.elapsed + (1 + _RESERVE) * rest > self.budget:
             raise OutOfTime(done)
 
-    def begin_training(self) -> RunConfig:
+    def begin_training(self) -> FitConfig:
         """The config to train with: fewer epochs where features took longer than predicted."""
         config = self.request.config
         self.watch.begin("epochs")
@@ -455,8 +405,8 @@ def _within(
 ) -> tuple[Request, tuple[str, ...]]:
     asked = Settings(
         epochs=request.config.epochs or 0,
-        views=len(request.wanted.views),
-        taps=request.taps if request.wanted.taps else "last",
+        views=len(request.config.views),
+        taps=str(request.config.taps or "last"),
         images=len(request.dataset),
     )
 

@@ -15,7 +15,7 @@ from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
 from headstart.grouping import split
 from headstart.places import cache_folder
-from headstart.runs import RunConfig, fingerprint, seconds_since
+from headstart.runs import FitConfig, fingerprint, seconds_since
 from headstart.runtimes import Runtime
 
 
@@ -63,7 +63,7 @@ def prepare(
     *,
     wanted: Wanted,
     runtime: Runtime,
-    config: RunConfig,
+    config: FitConfig,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:

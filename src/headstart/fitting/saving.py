@@ -11,13 +11,13 @@ from headstart.composition import compose
 from headstart.dataset import describe
 from headstart.fitting.preparation import Prepared
 from headstart.fitting.training import Trained, predict_images, thawed_graph
-from headstart.runs import RunConfig, write_images
+from headstart.runs import FitConfig, write_images
 
 _PARITY_IMAGES = 8
 
 
 def save_model(
-    folder: Path, prepared: Prepared, backbone: Backbone, trained: Trained, *, config: RunConfig
+    folder: Path, prepared: Prepared, backbone: Backbone, trained: Trained, *, config: FitConfig
 ) -> None:
     """Write everything of a run's folder but the record of the run itself."""
     taps = [Tap.parse(name) for name in trained.taps or ("features",)]

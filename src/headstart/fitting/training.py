@@ -20,7 +20,7 @@ from headstart.fitting.preparation import Prepared
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
 from headstart.plans.observing import Audience
-from headstart.runs import RunConfig
+from headstart.runs import FitConfig
 
 if TYPE_CHECKING:
     from headstart.tail import InputTransform, TailConfig
@@ -68,8 +68,7 @@ def train(
     prepared: Prepared,
     backbone: Backbone,
     *,
-    config: RunConfig,
-    taps: str = "last",
+    config: FitConfig,
     progress: Progress | None = None,
     stop: Stop | None = None,
     start: Start | None = None,
@@ -81,24 +80,23 @@ def train(
     `starting_point` gives, for trainings that share it. One that is ``resumable`` goes on where a killed one
     with the same settings had come to; its seconds are then those of the rest.
     """
-    if config.depth < config.stages:
+    if config.thawed:
         start = start or starting_point(prepared, backbone, config=config)
         return train_thawed(prepared, start, config=config, progress=progress, stop=stop, resumable=resumable)
-    return train_head(prepared, config=config, taps=taps, progress=progress, stop=stop)
+    return train_head(prepared, config=config, progress=progress, stop=stop)
 
 
 def train_head(
     prepared: Prepared,
     *,
-    config: RunConfig,
-    taps: str | tuple[str, ...] = "last",
+    config: FitConfig,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Trained:
     """Train a head on features of a network that is frozen whole."""
     if config.head == "softmax":
         return _train_softmax(prepared, config=config, progress=progress, stop=stop)
-    chosen, choice = _taps(prepared, taps, class_weights=config.class_weights)
+    chosen, choice = _taps(prepared, config)
     fitted, rows = _fit_ridge(prepared, taps=chosen, class_weights=config.class_weights)
     facts: dict[str, Any] = {
         "penalty": fitted.penalty,
@@ -111,7 +109,7 @@ def train_head(
         facts["taps"] = asdict(choice)
     classes = len(prepared.dataset.classes)
     notes = () if choice is None else (_sentence(choice, read=chosen, classes=classes),)
-    if taps == "auto" and choice is None:
+    if config.taps == "auto" and choice is None:
         notes = ("the head reads the last layer: too few classes have two training images to compare others",)
     return Trained(fitted.head, taps=chosen, fit=facts, notes=notes)
 
@@ -139,18 +137,16 @@ def _fit_ridge(
     return replace(fitted, head=replace(widened.head, temperature=fitted.head.temperature)), rows
 
 
-def _taps(
-    prepared: Prepared, taps: str | tuple[str, ...], *, class_weights: str | None
-) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
-    if isinstance(taps, tuple):  # chosen already
-        return taps, None
+def _taps(prepared: Prepared, config: FitConfig) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
+    if not config.taps or isinstance(config.taps, tuple):  # decided already
+        return config.taps or None, None
     return choose_taps(
         prepared.extraction,
         prepared.images("train"),
         _labels(prepared),
-        taps=taps,
+        taps=config.taps,
         classes=len(prepared.dataset.classes),
-        class_weights=class_weights,
+        class_weights=config.class_weights,
     )
 
 
@@ -188,7 +184,7 @@ def _training_features(
 
 
 def _train_softmax(
-    prepared: Prepared, *, config: RunConfig, progress: Progress | None, stop: Stop | None
+    prepared: Prepared, *, config: FitConfig, progress: Progress | None, stop: Stop | None
 ) -> Trained:
     train, held_out = prepared.images("train"), prepared.images("validation")
     views = prepared.extraction.wanted.views
@@ -227,13 +223,13 @@ def _by_epoch(
     return after
 
 
-def starting_point(prepared: Prepared, backbone: Backbone, *, config: RunConfig) -> Start:
+def starting_point(prepared: Prepared, backbone: Backbone, *, config: FitConfig) -> Start:
     """The thawed stages with the backbone's weights, and the head they start from."""
     head = initial_head(prepared, backbone, config=config)
     return Start(backbone.module().tail(config.depth), head)
 
 
-def with_logits(start: Start, prepared: Prepared, *, config: RunConfig) -> Start:
+def with_logits(start: Start, prepared: Prepared, *, config: FitConfig) -> Start:
     """The same start, which knows what it says of the validation images, for trainings that share it."""
     from headstart.tail import start_logits
 
@@ -253,7 +249,7 @@ def train_thawed(
     prepared: Prepared,
     start: Start,
     *,
-    config: RunConfig,
+    config: FitConfig,
     progress: Progress | None = None,
     stop: Stop | None = None,
     resumable: bool = True,
@@ -297,17 +293,17 @@ def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
     return normalise_pixels(preprocess.mean, preprocess.std)
 
 
-def initial_head(prepared: Prepared, backbone: Backbone, *, config: RunConfig) -> Trained:
+def initial_head(prepared: Prepared, backbone: Backbone, *, config: FitConfig) -> Trained:
     """The ridge head of the frozen network, or zeros where the network knows nothing yet."""
     if config.pretrained:
-        return train_head(prepared, config=replace(config, head="ridge"), taps="last")
+        return train_head(prepared, config=replace(config, head="ridge", taps=None))
     shape = (backbone.dimensions, len(prepared.dataset.classes))
     return Trained(
         heads.LinearHead("softmax", np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), 1.0)
     )
 
 
-def tail_config(config: RunConfig, prepared: Prepared) -> "TailConfig":
+def tail_config(config: FitConfig, prepared: Prepared) -> "TailConfig":
     """The training loop's settings for a run; what the run leaves open keeps the loop's default."""
     from headstart.tail import TailConfig
 
@@ -327,7 +323,7 @@ def tail_config(config: RunConfig, prepared: Prepared) -> "TailConfig":
     )
 
 
-def _checkpoint(prepared: Prepared, *, config: RunConfig) -> Path:
+def _checkpoint(prepared: Prepared, *, config: FitConfig) -> Path:
     """Where a killed training left off: named by everything that decides its course."""
     content = hashlib.blake2b(digest_size=12)
     content.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())

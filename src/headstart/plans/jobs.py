@@ -5,18 +5,18 @@ proportion: what this machine took before (`headstart.plans.memory`) scales them
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headstart.backbones import Backbone
 from headstart.dataset import Dataset
-from headstart.errors import OptionError
 from headstart.features import Wanted, cache_bytes
 from headstart.heads.ridge import MOST_SCORING
 from headstart.heads.threads import EIGEN_OPERATIONS
 from headstart.places import cache_folder
 from headstart.plans.estimates import Estimate, Range, add, to_range, unsteady
 from headstart.plans.memory import Rates
-from headstart.runs import RunConfig
+from headstart.runs import FitConfig
+from headstart.runtimes import Runtime
 
 PREFIX_RATE = {"bf16": 6e10, "f32": 3e10}
 """Multiply-adds a second of a prefix."""
@@ -55,7 +55,6 @@ TORCH_START = 3.2
 
 _PENALTIES = 13
 _CANDIDATES_BEYOND_TAPS = 5  # concatenations that are tried besides the single taps
-_DEFAULT_EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
 
 UNSEEN_SPREAD = 0.35
 """How far a formula may be off for a machine that has been seen with nothing of the kind: a factor 1.4."""
@@ -111,13 +110,27 @@ class Step:
     spread: float = UNSEEN_SPREAD
 
 
+def settle(
+    config: FitConfig, dataset: Dataset, backbone: Backbone, *, depth: int, runtime: Runtime
+) -> FitConfig:
+    """The config with what this data, network and runtime decide."""
+    return replace(
+        config,
+        data=dataset.name,
+        size=backbone.preprocess.size,
+        depth=depth,
+        stages=len(backbone.stages),
+        runtime=runtime.name,
+        precision=runtime.precision,
+    ).settled()
+
+
 def describe(
     dataset: Dataset,
     backbone: Backbone,
     *,
     wanted: Wanted,
-    config: RunConfig,
-    taps: str,
+    config: FitConfig,
     missing: float = 1.0,
     compiled: bool = True,
 ) -> Job:
@@ -128,7 +141,6 @@ def describe(
         backbone: the network.
         wanted: which features.
         config: the settings of the run.
-        taps: as asked for: "auto", "last" or "all".
         missing: share of the images whose features are not in the cache.
         compiled: whether the runtime has compiled the network before.
     """
@@ -149,11 +161,11 @@ def describe(
         prefix_macs=macs if depth or wanted.pooled else 0,
         tail_macs=sum(stage.multiply_adds for stage in stages[depth:]),
         stored_bytes=_stored(backbone, wanted),
-        dimensions=sum(widths) if taps == "all" and wanted.taps else backbone.dimensions,
+        dimensions=sum(widths) if config.taps == "all" and wanted.taps else backbone.dimensions,
         tap_width=sum(widths) if wanted.taps else 0,
         tap_count=len(widths),
         head=config.head,
-        choosing_taps=wanted.taps and taps == "auto",
+        choosing_taps=wanted.taps and config.taps == "auto",
         epochs=config.epochs or 0,
         batch_size=config.batch_size,
         pretrained=config.pretrained,
@@ -200,32 +212,6 @@ def is_compiled(job: Job, rates: Rates) -> bool:
 
 def _keeps_compiled() -> bool:
     return (cache_folder() / "compiled").is_dir()
-
-
-def epochs_for(asked: int | None, *, head: str, thawed: bool, scratch: bool) -> int | None:
-    """How many epochs a run trains: what was asked for or the default; None where nothing has epochs.
-
-    Raises:
-        OptionError: fewer than one.
-    """
-    if asked is not None and asked < 1:
-        raise OptionError(f"epochs={asked}: expected 1 or more")
-    if not thawed and head == "ridge":
-        return None
-    kind = "scratch" if scratch else "tail" if thawed else "softmax"
-    return asked or _DEFAULT_EPOCHS[kind]
-
-
-def check_training(*, batch_size: int, learning_rate: float | None) -> None:
-    """Refuse settings of a training loop that cannot work on any data.
-
-    Raises:
-        OptionError: one of them.
-    """
-    if batch_size < 1:
-        raise OptionError(f"batch_size={batch_size}: expected 1 or more")
-    if learning_rate is not None and not 0 < learning_rate < float("inf"):
-        raise OptionError(f"learning_rate={learning_rate}: expected a number above zero")
 
 
 def split_sizes(dataset: Dataset, *, validation: float, test: float) -> tuple[int, int]:

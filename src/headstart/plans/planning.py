@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,7 +18,6 @@ from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, cache_bytes, missing_share
 from headstart.features.extraction import BATCH_SIZE
 from headstart.features.lookup import spread
-from headstart.images import View, parse_views
 from headstart.places import cache_folder
 from headstart.plans import jobs
 from headstart.plans.budgets import parse_budget
@@ -36,7 +36,7 @@ from headstart.plans.timing import (
     time_storage,
     time_training,
 )
-from headstart.runs import RunConfig
+from headstart.runs import FitConfig, refuse_others
 from headstart.runtimes import Runtime, select
 
 LEAST_ALLOWANCE = 3.0
@@ -54,6 +54,10 @@ _MOST_LOADING = 2.0
 """Seconds: what loading a backbone took beyond this was its export, which happens once per machine."""
 
 
+_DECIDING = ("head", "taps", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test")
+"""What of a fit's options decides its seconds, beside backbone and depth."""
+
+
 @dataclass
 class _Session:
     """What one call of `plan` shares between its rows."""
@@ -63,7 +67,9 @@ class _Session:
     rates: Rates
     clock: Callable[[], float]
     started: float
-    options: dict[str, Any]
+    asked: FitConfig
+    spent: float  # seconds of the command before the session started
+    remembered: Sequence[Observation]
     observations: list[Observation] = field(default_factory=list)
     pixels: dict[tuple[int, int], NDArray[np.uint8]] = field(default_factory=dict)
     storage: dict[int, StorageTiming] = field(default_factory=dict)
@@ -74,7 +80,7 @@ class _Session:
     @property
     def taken(self) -> float:
         """Seconds of the whole command so far, its start included: what a plan's allowance is about."""
-        return float(self.options["spent"]) + self.elapsed
+        return self.spent + self.elapsed
 
     @property
     def elapsed(self) -> float:
@@ -83,7 +89,7 @@ class _Session:
     def learn(self, *seen: Observation) -> None:
         """From now on, also for the rows still to come."""
         self.observations += seen
-        self.rates = Rates([*reversed(self.observations), *self.options["remembered"]])
+        self.rates = Rates([*reversed(self.observations), *self.remembered])
 
 
 def plan(
@@ -92,17 +98,9 @@ def plan(
     backbones: Sequence[str] = ("builtin",),
     depths: Sequence[str] | None = None,
     budget: float | str | None = None,
-    head: str = "ridge",
-    taps: str = "auto",
-    views: int | str = 1,
-    epochs: int | None = None,
-    batch_size: int = 32,
-    runtime: str = "auto",
-    precision: str = "auto",
-    validation: float = 0.15,
-    test: float = 0.15,
     spent: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
+    **options: Any,
 ) -> Plan:
     """Predict what fits of these backbones and depths would cost; nothing is trained.
 
@@ -111,40 +109,23 @@ def plan(
         backbones: names or files, each with ``@SIZE`` for another size than its own.
         depths: as `fit`'s freeze; None for ``all`` and, where PyTorch is installed, two deeper cuts.
         budget: seconds, or "30s", "2m"; the rows then say what it allows.
-        head: as for `fit`, like all arguments from here to ``test``.
-        taps: see `fit`.
-        views: see `fit`.
-        epochs: see `fit`.
-        batch_size: see `fit`.
-        runtime: see `fit`.
-        precision: see `fit`.
-        validation: see `fit`.
-        test: see `fit`.
         spent: seconds that a command of this process needs before it can call: predictions include them.
         clock: seconds; a test passes its own.
+        options: as for `fit`: ``head``, ``taps``, ``views``, ``epochs``, ``batch_size``, ``runtime``,
+            ``precision``, ``validation`` and ``test``.
 
     Raises:
         UserError: the input or an option cannot work.
     """
     started = clock()
     limit = parse_budget(budget)
-    jobs.check_training(batch_size=batch_size, learning_rate=None)
+    refuse_others(options, known=_DECIDING)
+    asked = FitConfig.from_options(**options).checked()
     dataset = read_dataset(source)
-    engine = select(runtime, precision=precision)
+    engine = select(asked.runtime, precision=asked.precision)
     store = RateStore()
     remembered = store.observations()
-    options = {
-        "head": head,
-        "taps": taps,
-        "views": parse_views(views),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "validation": validation,
-        "test": test,
-        "spent": spent,
-        "remembered": remembered,
-    }
-    session = _Session(dataset, engine, Rates(remembered), clock, started, options)
+    session = _Session(dataset, engine, Rates(remembered), clock, started, asked, spent, remembered)
     listed = session.elapsed
     requests: list[list[_Request]] = []
     for candidate in parse_candidates(backbones):
@@ -194,46 +175,18 @@ class _Request:
     before: float  # seconds of the command until nothing is left but the work: start-up, listing, loading
 
     @property
-    def wanted(self) -> Wanted:
-        options = self.session.options
-        frozen = self.depth == len(self.backbone.stages)
-        reads_taps = options["head"] == "ridge" and options["taps"] != "last" and frozen
-        return Wanted(depth=self.depth, views=self.views, taps=reads_taps)
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        found: tuple[View, ...] = self.session.options["views"]
-        return found
-
-    @property
     def label(self) -> str:
         return f"{self.candidate.label} at {self.backbone.preprocess.size} px"
 
-    def config(self) -> RunConfig:
-        options, session = self.session.options, self.session
-        thawed = self.depth < len(self.backbone.stages)
-        epochs = jobs.epochs_for(options["epochs"], head=options["head"], thawed=thawed, scratch=False)
-        return RunConfig(
-            data=session.dataset.name,
-            backbone=self.candidate.name,
-            size=self.backbone.preprocess.size,
-            depth=self.depth,
-            stages=len(self.backbone.stages),
-            head=options["head"],
-            taps=None,
-            views=tuple(view.name for view in self.views),
-            pretrained=True,
-            architecture=None,
-            runtime=session.runtime.name,
-            precision=session.runtime.precision,
-            epochs=epochs,
-            batch_size=options["batch_size"],
-            learning_rate=None,
-            class_weights=None,
-            validation=options["validation"],
-            test=options["test"],
-            seed=0,
-        )
+    @cached_property
+    def config(self) -> FitConfig:
+        session = self.session
+        named = replace(session.asked, backbone=self.candidate.name)
+        return jobs.settle(named, session.dataset, self.backbone, depth=self.depth, runtime=session.runtime)
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted.of(self.config)
 
     def job(self, *, missing: float) -> jobs.Job:
         session = self.session
@@ -241,8 +194,7 @@ class _Request:
             session.dataset,
             self.backbone,
             wanted=self.wanted,
-            config=self.config(),
-            taps=session.options["taps"],
+            config=self.config,
             missing=missing,
         )
         return replace(job, compiled=session.rates.known("open", f"{job.network} compiled"))
@@ -327,7 +279,7 @@ def _pixels(request: _Request) -> NDArray[np.uint8]:
 def _time_decoding(request: _Request, job: jobs.Job) -> None:
     session, preprocess = request.session, request.backbone.preprocess
     few = spread(session.dataset.samples, _SAMPLE)
-    seconds, pixels = time_decoding(few, preprocess, views=request.views, clock=session.clock)
+    seconds, pixels = time_decoding(few, preprocess, views=request.wanted.views, clock=session.clock)
     if not len(pixels):
         raise OptionError(
             f"{session.dataset.name}: none of {len(few)} images could be read; headstart check says more"

@@ -4,6 +4,7 @@ A run's folder is the truth (`run.json` inside it); the runs store is an index o
 safe under concurrent writers, so that a run is found by its id from any directory.
 """
 
+from headstart.runs.config import HEADS, TAPS, FitConfig, Method, refuse_others
 from headstart.runs.folders import check_place, new_folder, sweep
 from headstart.runs.images import (
     IMAGES_FILE,
@@ -23,7 +24,6 @@ from headstart.runs.record import (
     CLASSIFIER_FILE,
     RUN_FILE,
     Run,
-    RunConfig,
     UnreadableRun,
     look_at,
     new_id,
@@ -35,13 +35,16 @@ from headstart.runs.record import (
 
 __all__ = [
     "CLASSIFIER_FILE",
+    "HEADS",
     "IMAGES_FILE",
     "PREDICTIONS_FILE",
     "RUN_FILE",
     "SKIPPED_FILE",
+    "TAPS",
+    "FitConfig",
+    "Method",
     "Rebuilt",
     "Run",
-    "RunConfig",
     "RunStore",
     "UnreadableRun",
     "answer",
@@ -54,6 +57,7 @@ __all__ = [
     "read_predictions",
     "read_run",
     "read_skipped",
+    "refuse_others",
     "seconds_since",
     "software",
     "sweep",

@@ -4,7 +4,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, NotRequired, TypedDict
 from headstart import __version__
 from headstart.errors import RunError, printable
 from headstart.files import MEBI, Unreadable, read_json
+from headstart.runs.config import FitConfig
 from headstart.typed import Mistyped, checker
 
 RUN_FILE = "run.json"
@@ -20,47 +21,6 @@ CLASSIFIER_FILE = "classifier.json"
 
 _LARGEST = 64 * MEBI
 """Bytes of a record: two confusion matrices of 2,000 classes."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides a run's result, so that it can be repeated."""
-
-    data: str  # where the labelled images came from
-    backbone: str  # name or path, as asked for
-    size: int  # pixels a side that the backbone sees
-    depth: int  # frozen stages, counted from the input
-    stages: int  # how many the backbone has; depth == stages means "all"; 0 where nobody knows
-    head: str  # "ridge" or "softmax"
-    taps: tuple[str, ...] | None  # what the head reads; None is the last vector alone
-    views: tuple[str, ...]  # renderings of each training image
-    pretrained: bool  # False for `--scratch`
-    architecture: str | None  # for weights files that do not say
-    runtime: str  # "openvino" or "torch"
-    precision: str  # "bf16" or "f32"
-    epochs: int | None  # of the softmax head or the tail; None for ridge alone
-    batch_size: int
-    learning_rate: float | None  # None: the default of what is trained
-    class_weights: str | None  # "balanced" or None
-    validation: float  # share of each class held out to choose on, where the data does not say
-    test: float  # share of each class read once, at the end
-    seed: int
-    near_duplicates: str = "group"  # or "ignore": whether they stay on one side of the split
-    groups: str | None = None  # the column of the table whose groups stay on one side
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
-        """The inverse of `to_dict`; unknown keys of later versions are left aside.
-
-        Raises:
-            Mistyped: a field is missing, or is not what it should be.
-        """
-        checked = _CONFIG(data)
-        return cls(**{each.name: checked[each.name] for each in fields(cls) if each.name in checked})
 
 
 @dataclass(frozen=True)
@@ -77,7 +37,7 @@ class Run:
     id: str
     path: Path
     created: str
-    config: RunConfig
+    config: FitConfig
     classes: tuple[str, ...]
     images: Mapping[str, int]
     accuracy: Mapping[str, float | None]
@@ -140,7 +100,7 @@ class Run:
                 raise Mistyped(f"scores of the {classes} classes in evaluation, {split}", scores)
         known = {each.name: checked[each.name] for each in fields(cls) if each.name in checked}
         known["history"] = tuple(map(_numbers, known.get("history", ())))
-        return cls(**{**known, "path": path, "config": RunConfig.from_dict(checked["config"])})
+        return cls(**{**known, "path": path, "config": FitConfig.from_dict(checked["config"])})
 
 
 def _numbers(epoch: Mapping[str, Any]) -> dict[str, float]:
@@ -219,30 +179,6 @@ class _Epoch(TypedDict):
     epoch: float
 
 
-class _Config(TypedDict):
-    data: str
-    backbone: str
-    size: int
-    depth: int
-    stages: int
-    head: str
-    taps: tuple[str, ...] | None
-    views: tuple[str, ...]
-    pretrained: bool
-    architecture: str | None
-    runtime: str
-    precision: str
-    epochs: int | None
-    batch_size: int
-    learning_rate: float | None
-    class_weights: str | None
-    validation: float
-    test: float
-    seed: int
-    near_duplicates: NotRequired[str]
-    groups: NotRequired[str | None]
-
-
 class _Record(TypedDict):
     """What others can rely on of a record; runs of earlier versions lack some of it."""
 
@@ -277,7 +213,7 @@ class _Numbers(TypedDict):
     seconds: Mapping[str, float]
 
 
-_CONFIG, _RECORD, _NUMBERS = checker(_Config), checker(_Record), checker(_Numbers)
+_RECORD, _NUMBERS = checker(_Record), checker(_Numbers)
 
 
 def new_id(backbone: str) -> str:

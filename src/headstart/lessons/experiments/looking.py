@@ -19,9 +19,9 @@ from headstart.features import Wanted, extract
 from headstart.fitting import Prepared, predict_images, train
 from headstart.fitting.training import CutActivations
 from headstart.grouping import split
-from headstart.images import CENTRE, View, parse_views
+from headstart.images import CENTRE, parse_views
 from headstart.lessons.experiments.work import Work
-from headstart.runs import RunConfig
+from headstart.runs import FitConfig
 from headstart.runtimes import Runtime, select
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def train_head(found: Look, *, taps: str = "last", seed: int = 0) -> Headed:
         seed: of whatever is random.
     """
     started = time.perf_counter()
-    trained = train(found.prepared, found.network, config=_config(found, seed=seed), taps=taps)
+    config = FitConfig(depth=found.stages, stages=found.stages, taps=taps, seed=seed).settled()
+    trained = train(found.prepared, found.network, config=config)
     seconds = time.perf_counter() - started
     test, validation = (
         accuracy_of(
@@ -197,28 +198,3 @@ def spread_of(accuracy: float, images: int) -> tuple[float, float]:
     """The 95 % interval of an accuracy in percent."""
     low, high = metrics.wilson_interval(round(accuracy * images / 100), images)
     return round(100 * low, 1), round(100 * high, 1)
-
-
-def _config(found: Look, *, seed: int) -> RunConfig:
-    views: tuple[View, ...] = found.prepared.extraction.wanted.views
-    return RunConfig(
-        data=found.prepared.dataset.name,
-        backbone=found.network.name,
-        size=found.network.preprocess.size,
-        depth=found.stages,
-        stages=found.stages,
-        head="ridge",
-        taps=None,
-        views=tuple(view.name for view in views),
-        pretrained=found.network.pretrained,
-        architecture=None,
-        runtime=found.runtime.name,
-        precision=found.runtime.precision,
-        epochs=None,
-        batch_size=32,
-        learning_rate=None,
-        class_weights=None,
-        validation=VALIDATION,
-        test=TEST,
-        seed=seed,
-    )

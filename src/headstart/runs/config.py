@@ -1,0 +1,221 @@
+"""The one description of a training: asked for, planned, compared, recorded."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, NotRequired, TypedDict
+
+from headstart.errors import OptionError
+from headstart.preprocess import parse_views
+from headstart.typed import checker
+
+HEADS = ("ridge", "softmax")
+TAPS = ("auto", "last", "all")
+
+_EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
+"""Where nobody asks for another number."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train: what the candidates of a comparison differ in."""
+
+    backbone: str = "builtin"  #: a built-in's or timm name, a weights or Keras file; "auto" to choose one
+    size: int | None = None  #: pixels a side that the backbone sees; None until known: the backbone's own
+    depth: int = 0  #: frozen stages, counted from the input
+    stages: int = 0  #: how many the network has; depth == stages freezes all; 0 where nobody knows
+    head: str = "ridge"  #: "ridge" (closed form) or "softmax" (a dense layer trained with Adam)
+    #: What a ridge head reads: "auto" (by leave-one-out error), "last", "all"; once trained, the names of
+    #: what it reads, None for the last vector alone.
+    taps: str | tuple[str, ...] | None = "auto"
+    views: tuple[str, ...] = ("centre",)  #: renderings of each training image
+    pretrained: bool = True  #: False: from random weights, every stage trained
+    epochs: int | None = None  #: None: 30 of a softmax head, 15 of thawed stages, 40 from scratch
+    architecture: str | None = None  #: of files that do not say: a timm name; what a .keras file's pixels are
+
+    @property
+    def thawed(self) -> bool:
+        """Whether stages are trained, and not a head alone."""
+        return self.depth < self.stages
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether a ridge head is all that is trained: it is solved at once, without epochs."""
+        return not self.thawed and self.head == "ridge"
+
+
+@dataclass(frozen=True)
+class FitConfig(Method):
+    """Everything that decides a training's result, so that it can be repeated. `replace` changes it.
+
+    `from_options` makes it of what a user asks for. What data, network and machine decide, those who know
+    them put in; `settled` completes it, and a run records it so.
+    """
+
+    batch_size: int = 32  #: images per step of whatever is trained in epochs
+    learning_rate: float | None = None  #: None: 0.001 of a softmax head, 0.03 thawed, 0.1 from scratch
+    class_weights: str | None = None  #: "balanced" weighs classes by the inverse of their share
+    runtime: str = "auto"  #: "openvino" or "torch"; "auto" until known
+    precision: str = "auto"  #: "bf16" or "f32"; "auto" until known
+    validation: float = 0.15  #: share of each class held out to choose on, where the data does not say
+    test: float = 0.15  #: share of each class that is read once, at the end, where the data does not say
+    #: "group" keeps pictures that are the same but for size or compression on one side of the split, as long
+    #: as a group is no more than a tenth of a class; "ignore" splits each by itself.
+    near_duplicates: str = "group"
+    #: A column of the table (camera, patient, day): images that it gives the same value stay on one side, and
+    #: near-duplicates are not looked for in splitting.
+    groups: str | None = None
+    seed: int = 0  #: of whatever is random
+    data: str = ""  #: where the labelled images came from; empty until known
+    #: As asked for: a number of stages, a stage's name, "none", "all"; "auto" goes deeper than the head where
+    #: validation says so. `depth` is what it means for the network.
+    freeze: int | str = "all"
+    #: What backbone "auto" chooses from: names and files, each with @SIZE for another size; None for all that
+    #: are on this machine.
+    candidates: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_options(cls, *, scratch: bool = False, views: int | str = 1, **options: Any) -> "FitConfig":
+        """What the keywords of `headstart.fit` ask for; those that are left out have their defaults.
+
+        Raises:
+            OptionError: such views cannot be.
+            TypeError: a keyword that `fit` does not have.
+        """
+        refuse_others(options, known=_OPTIONS)
+        if options.get("candidates") is not None:
+            options["candidates"] = tuple(options["candidates"])
+        options["backbone"] = str(options.get("backbone", cls.backbone))  # which may be a path
+        names = tuple(view.name for view in parse_views(views))
+        return cls(**options, pretrained=not scratch, views=names)
+
+    def checked(self) -> "FitConfig":
+        """The same, where it can work on some data.
+
+        Raises:
+            OptionError: a value that cannot be, or two that exclude each other.
+        """
+        # Only who trains needs these, and they take longer to import than a list of runs takes to show.
+        from headstart.dataset import check_shares
+        from headstart.grouping import check_near_duplicates
+
+        for option, value, known in (
+            ("head", self.head, HEADS),
+            ("taps", self.taps if isinstance(self.taps, str) else "last", TAPS),
+            ("class_weights", self.class_weights, (None, "balanced")),
+        ):
+            if value not in known:
+                raise OptionError(f"{option}={value!r}: expected one of {', '.join(map(str, known))}")
+        if self.chooses and not self.pretrained:
+            raise OptionError("scratch and backbone='auto' exclude each other: name the network to train")
+        if not self.pretrained and self.freeze not in ("all", "none", 0, "0"):
+            raise OptionError(
+                f"scratch trains every stage from random weights, so freeze={self.freeze!r} cannot be; "
+                "drop one"
+            )
+        if self.epochs is not None and self.epochs < 1:
+            raise OptionError(f"epochs={self.epochs}: expected 1 or more")
+        if self.batch_size < 1:
+            raise OptionError(f"batch_size={self.batch_size}: expected 1 or more")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise OptionError(f"learning_rate={self.learning_rate}: expected a number above zero")
+        if self.seed < 0:
+            raise OptionError(f"seed={self.seed}: expected 0 or more")
+        check_shares(validation=self.validation, test=self.test)
+        check_near_duplicates(self.near_duplicates)
+        return self
+
+    def settled(self) -> "FitConfig":
+        """The same with the epochs that will be trained, and without what a training of its kind ignores."""
+        kind = "scratch" if not self.pretrained else "tail" if self.thawed else self.head
+        taps = self.taps if kind == "ridge" and self.taps != "last" else None
+        return replace(self, taps=taps, epochs=None if kind == "ridge" else self._epochs(kind))
+
+    def _epochs(self, kind: str) -> int:
+        return _EPOCHS[kind] if self.epochs is None else self.epochs
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the backbone is to be chosen."""
+        return self.backbone == "auto"
+
+    @property
+    def deeper_epochs(self) -> int | None:
+        """Epochs of the deeper training that ``freeze="auto"`` tries; None where nothing deeper is asked."""
+        return self._epochs("tail") if self.freeze == "auto" else None
+
+    def idle(self, settled: "FitConfig") -> tuple[str, ...]:
+        """A note on each option that has no effect on the job it became; nothing is dropped in silence."""
+        notes = []
+        if settled.epochs is None and self.freeze != "auto":
+            notes = [
+                f"{option}={value} has no effect on a ridge head, which is solved at once; "
+                "take --head softmax"
+                for option, value in (("epochs", self.epochs), ("learning_rate", self.learning_rate))
+                if value is not None
+            ]
+        if self.candidates and not self.chooses:
+            notes.append("candidates have no effect on a backbone that is named; take --backbone auto")
+        if self.taps == "all" and not settled.closed_form:
+            who = "a network with thawed stages" if settled.thawed else "a softmax head"
+            notes.append(f"taps=all has no effect on {who}, which reads the last layer; take --head ridge")
+        return tuple(notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a run records, as plain data for JSON."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "FitConfig":
+        """The inverse of `to_dict`; unknown keys of later versions are left aside.
+
+        Raises:
+            Mistyped: a field is missing, or is not what it should be.
+        """
+        checked = _RECORDED(data)
+        return cls(**{each.name: checked[each.name] for each in fields(cls) if each.name in checked})
+
+
+def refuse_others(options: Mapping[str, Any], *, known: Collection[str]) -> None:
+    """What Python does where a function has no such parameter.
+
+    Raises:
+        TypeError: an option is not among the known ones.
+    """
+    for name in options:
+        if name not in known:
+            raise TypeError(f"unexpected keyword argument {name!r}; known are {', '.join(sorted(known))}")
+
+
+_OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages", "pretrained"}
+"""What `fit` takes by its own name."""
+
+
+class _Recorded(TypedDict):
+    """What others can rely on; runs of earlier versions lack some of it."""
+
+    data: str
+    backbone: str
+    size: int
+    depth: int
+    stages: int
+    head: str
+    taps: tuple[str, ...] | None
+    views: tuple[str, ...]
+    pretrained: bool
+    architecture: str | None
+    runtime: str
+    precision: str
+    epochs: int | None
+    batch_size: int
+    learning_rate: float | None
+    class_weights: str | None
+    validation: float
+    test: float
+    seed: int
+    near_duplicates: NotRequired[str]
+    groups: NotRequired[str | None]
+    freeze: NotRequired[int | str]
+    candidates: NotRequired[tuple[str, ...] | None]
+
+
+_RECORDED = checker(_Recorded)
