@@ -4,6 +4,7 @@ Pages are Markdown (MyST). The reference is written from docstrings at build tim
 that none is forgotten. Nothing is loaded from elsewhere: no web fonts, no scripts of others, no inventories.
 """
 
+import ast
 import re
 import sys
 from importlib.util import find_spec
@@ -115,8 +116,33 @@ def _room_page(room: str) -> str:
         if find_spec(f"headstart.{room}.{inner}")
     ]
     heading = f"{room}\n{'=' * len(room)}\n"
-    body = "\n".join(f".. automodule:: {module}\n   :members:\n" for module in modules)
-    return f"{heading}\n{body}"
+    return f"{heading}\n" + "\n".join(map(_module_entry, modules))
+
+
+def _module_entry(module: str) -> str:
+    """What a module offers and defines; what it hands on from another room stands on that one's page."""
+    entry = f".. automodule:: {module}\n   :members:\n"
+    package = PACKAGE.joinpath(*module.split(".")[1:])
+    if not package.is_dir():
+        return entry
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")).body for path in package.rglob("*.py")}
+    imported = {
+        alias.asname or alias.name
+        for node in trees[package / "__init__.py"]
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    defined = {name for tree in trees.values() for node in tree for name in _names_of(node)}
+    handed_on = sorted(imported - defined)
+    return entry + (f"   :exclude-members: {', '.join(handed_on)}\n" if handed_on else "")
+
+
+def _names_of(node: ast.stmt) -> list[str]:
+    """What a statement of a module defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _indented_is_literal(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
