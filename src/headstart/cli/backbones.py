@@ -5,15 +5,13 @@ from typing import Any
 
 import click
 
+from headstart.cli.options import network_options
 from headstart.cli.terminal import human_bytes, json_option, print_json, table
 
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE]")
-@click.option("--size", type=int, metavar="PX", help="Pixels a side; default: the backbone's own.")
-@click.option(
-    "--architecture", metavar="NAME", help="For files that do not say: timm name; pixels of a .keras."
-)
+@network_options
 @json_option
 def command(name: str | None, size: int | None, architecture: str | None, as_json: bool) -> None:
     """List backbones, or show one: its stages, what each costs, and its card.

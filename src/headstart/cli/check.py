@@ -2,26 +2,19 @@
 
 import click
 
+from headstart.cli.options import grouping_options, layout_options
 from headstart.cli.terminal import (
-    groups_option,
-    image_column_option,
     json_option,
-    label_column_option,
     labelled,
-    near_duplicates_option,
     print_json,
     progress_bar,
-    splits_option,
 )
 
 
 @click.command()
 @click.argument("images", metavar="DIR|CSV|ZIP")
-@near_duplicates_option
-@groups_option
-@splits_option
-@image_column_option
-@label_column_option
+@grouping_options
+@layout_options
 @json_option
 def command(
     images: str,

@@ -5,18 +5,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from headstart.cli.options import layout_options, training_options
 from headstart.cli.terminal import (
     from_here,
-    groups_option,
-    image_column_option,
     json_option,
-    label_column_option,
     labelled,
-    near_duplicates_option,
     open_tracker,
     print_json,
     progress_bar,
-    splits_option,
     table,
     tracked,
 )
@@ -37,26 +33,11 @@ from headstart.errors import OptionError
 @click.option(
     "--images", default="all", show_default=True, metavar="10,30,all", help="Training images of each class."
 )
-@click.option("--size", type=int, metavar="PX", help="Pixels a side; default: each backbone's own.")
-@click.option("--taps", default="auto", show_default=True, help="What a ridge head reads: auto, last or all.")
-@click.option("--views", default="1", show_default=True, help="Renderings per training image.")
-@click.option("--epochs", type=int, metavar="N", help="Of whatever is trained in epochs.")
-@click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
-@click.option(
-    "--architecture", metavar="NAME", help="For files that do not say: timm name; pixels of a .keras."
-)
-@click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
-@click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
-@click.option("--validation", default=0.15, show_default=True, help="Share held out to compare on.")
-@click.option("--test", default=0.15, show_default=True, help="Share read once, for the choice.")
-@near_duplicates_option
-@groups_option
+@training_options
 @click.option("--out", metavar="PATH", help="The comparison's folder; default: comparisons/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 5m.")
 @click.option("--track", metavar="NAME", help="Write every training to mlflow or tensorboard too.")
-@splits_option
-@image_column_option
-@label_column_option
+@layout_options
 @json_option
 def command(
     sources: tuple[str, ...],

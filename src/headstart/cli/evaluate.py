@@ -4,16 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headstart.cli.options import layout_options
 from headstart.cli.terminal import (
     from_here,
-    image_column_option,
     json_option,
-    label_column_option,
     labelled,
     name_left_out,
     print_json,
     progress_bar,
-    splits_option,
 )
 
 if TYPE_CHECKING:
@@ -26,9 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--record", is_flag=True, help="Save it as a run, where the classifier has none: then report works."
 )
-@splits_option
-@image_column_option
-@label_column_option
+@layout_options
 @json_option
 def command(
     run: str,

@@ -4,19 +4,15 @@ from typing import Any
 
 import click
 
+from headstart.cli.options import layout_options, training_options
 from headstart.cli.terminal import (
     from_here,
-    groups_option,
-    image_column_option,
     json_option,
-    label_column_option,
     labelled,
     name_left_out,
-    near_duplicates_option,
     open_tracker,
     print_json,
     progress_bar,
-    splits_option,
     tracked,
 )
 
@@ -30,7 +26,6 @@ from headstart.cli.terminal import (
     metavar="NAME|FILE",
     help="Network, or auto.",
 )
-@click.option("--size", type=int, metavar="PX", help="Pixels a side; default: the backbone's own.")
 @click.option(
     "--freeze",
     default="all",
@@ -39,26 +34,10 @@ from headstart.cli.terminal import (
     help="Frozen stages: N, name, all, auto.",
 )
 @click.option("--head", default="ridge", show_default=True, help="ridge (closed form) or softmax (trained).")
-@click.option(
-    "--taps", default="auto", show_default=True, help="What the ridge head reads: auto, last or all."
-)
-@click.option(
-    "--views", default="1", show_default=True, help="Renderings per training image: 1, flip, or a number."
-)
-@click.option("--epochs", type=int, metavar="N", help="Of the softmax head or of thawed stages.")
-@click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
+@training_options
 @click.option("--learning-rate", type=float, metavar="RATE", help="Default: what suits the thing trained.")
 @click.option("--class-weights", metavar="balanced", help="Weigh rare classes up.")
 @click.option("--scratch", is_flag=True, help="The same network from random weights, for comparison.")
-@click.option(
-    "--architecture", metavar="NAME", help="For files that do not say: timm name; pixels of a .keras."
-)
-@click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
-@click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
-@click.option("--validation", default=0.15, show_default=True, help="Share held out to choose on.")
-@click.option("--test", default=0.15, show_default=True, help="Share held out to be read once.")
-@near_duplicates_option
-@groups_option
 @click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
 @click.option("--strict", is_flag=True, help="Unreadable files are an error.")
 @click.option("--candidates", metavar="NAME,...", help="What auto chooses from; default: all here.")
@@ -66,9 +45,7 @@ from headstart.cli.terminal import (
 @click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
 @click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
 @click.option("--track", metavar="NAME", help="Write the run to mlflow or tensorboard too.")
-@splits_option
-@image_column_option
-@label_column_option
+@layout_options
 @json_option
 def command(
     images: str,

@@ -4,14 +4,12 @@ from typing import Any
 
 import click
 
+from headstart.cli.options import layout_options, work_options
 from headstart.cli.terminal import (
     human_bytes,
-    image_column_option,
     json_option,
-    label_column_option,
     labelled,
     print_json,
-    splits_option,
     table,
 )
 
@@ -28,14 +26,8 @@ from headstart.cli.terminal import (
 @click.option("--depths", metavar="DEPTH,...", help="Stages to freeze; default: all, and two deeper cuts.")
 @click.option("--budget", metavar="TIME", help="Say what this much time allows, e.g. 30s or 2m.")
 @click.option("--head", default="ridge", show_default=True, help="ridge or softmax.")
-@click.option("--views", default="1", show_default=True, help="Renderings per training image.")
-@click.option("--epochs", type=int, metavar="N", help="Of the softmax head or of thawed stages.")
-@click.option("--batch-size", default=32, show_default=True, metavar="N", help="Images per training step.")
-@click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch.")
-@click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32.")
-@splits_option
-@image_column_option
-@label_column_option
+@work_options
+@layout_options
 @json_option
 def command(
     images: str,

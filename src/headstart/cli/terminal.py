@@ -24,28 +24,6 @@ _MOST_NAMED = 20
 """Files that are named one by one."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
-near_duplicates_option = click.option(
-    "--near-duplicates", default="group", show_default=True, help="On one side of the split: group or ignore."
-)
-groups_option = click.option(
-    "--groups", metavar="COLUMN", help="Of a table: images of one camera, patient or day stay on one side."
-)
-
-image_column_option = click.option(
-    "--image-column", metavar="NAME", help="Of a table: where the images are; default: found out."
-)
-label_column_option = click.option(
-    "--label-column", metavar="NAME", help="Of a table: where the labels are; default likewise."
-)
-
-
-splits_option = click.option(
-    "--splits",
-    type=click.Choice(["folder", "none"]),
-    default="folder",
-    show_default=True,
-    help="Folders named train, val, test are splits; none: top folders are the classes.",
-)
 
 
 def labelled(
