@@ -2,13 +2,13 @@
 
 import time
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
+from headstart.backbones.building import has_timm
 from headstart.choice.freezing import FEWEST_IMAGES, HEAD_KEPT, judge, without_luck
 from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
@@ -203,7 +203,7 @@ def why_not_deeper(backbone: Backbone, validation_images: int) -> str:
     """Why a deeper training cannot be judged or made; empty where it can."""
     if backbone.recipe is None:
         return f"the stages of {backbone.name} are a Keras model's; headstart.keras.fit trains them"
-    if find_spec("torch") is None or find_spec("timm") is None:
+    if not has_timm():
         return "training deeper needs PyTorch (pip install 'headstart[torch]')"
     if validation_images < FEWEST_IMAGES:
         return f"{validation_images} validation images are too few to tell whether more is better"

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.building import has_timm
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, cache_bytes, missing_share
@@ -159,7 +159,7 @@ def _depths(backbone: Backbone, asked: Sequence[str] | None) -> list[int]:
     count = len(backbone.stages)
     if asked:
         return list(dict.fromkeys(backbone.depth(each) for each in asked))
-    if find_spec("torch") is None or find_spec("timm") is None or backbone.recipe is None:
+    if not has_timm() or backbone.recipe is None:
         return [count]
     return list(dict.fromkeys([count, max(0, count - 2), count // 2]))
 
@@ -330,7 +330,7 @@ def _time_training(request: _Request) -> None:
     session, job = request.session, request.job(missing=1.0)
     if not job.thawed or session.rates.known("epoch", jobs.tail_key(job)):
         return
-    if find_spec("torch") is None or not _affordable(request, _training_cost(request)):
+    if not has_timm() or not _affordable(request, _training_cost(request)):
         return
     opened, each = time_training(
         request.backbone,
