@@ -24,8 +24,8 @@ from headstart.dataset import read_dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.features import missing_share
 from headstart.heads import fit_ridge
-from headstart.images import parse_views
 from headstart.plans import RateStore
+from headstart.runs import FitConfig
 from headstart.runtimes import select
 from made_up_jobs import FakeClock
 
@@ -99,9 +99,11 @@ def test_a_builtin_counts_with_its_record_at_its_own_size(
 
 
 def choose(photos: Path, *candidates: str, **options: Any) -> Any:
-    return choose_backbone(
-        read_dataset(photos), runtime=select(precision="f32"), candidates=candidates, **options
+    """The choice that a fit would make; where nothing is said of taps, by the last layer."""
+    config = FitConfig.from_options(
+        candidates=candidates, taps=options.pop("taps", "last"), views=options.pop("views", 1)
     )
+    return choose_backbone(read_dataset(photos), config, runtime=select(precision="f32"), **options)
 
 
 def test_halving_ends_with_two_finalists_on_all_images(photos: Path) -> None:
@@ -230,7 +232,7 @@ def test_what_all_views_would_take_counts_and_not_the_centre_alone(
     clock = FakeClock()
     passes = slowly(monkeypatch, clock, {32: 0.1, 48: 0.1})
     options = {"clock": clock, "allowance": 30.0}
-    found = choose(photos, "builtin@32", "builtin@48", views=parse_views(8), **options)
+    found = choose(photos, "builtin@32", "builtin@48", views=8, **options)
     assert passes == [(32, 1, 48), (48, 1, 48)]  # 8 views of all images are foreseen to take too long
     assert found.seconds == pytest.approx(9.6)
     assert all(score.seconds_per_image == pytest.approx(0.1) for score in found.table)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -24,10 +24,11 @@ from headstart.grouping import split
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
 from headstart.plans.budgets import OutOfTime, beginning, interleaved
-from headstart.plans.candidates import Candidate, parse_candidates
+from headstart.plans.candidates import Candidate, parse_candidates, sized
 from headstart.plans.estimates import Estimate, add, human_seconds
 from headstart.plans.memory import RateStore
 from headstart.plans.observing import Watch
+from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 
 MOST_PROBED = 6
@@ -73,19 +74,20 @@ class _Session:
 
     dataset: Dataset
     pool: Dataset
-    runtime: Runtime
+    config: FitConfig
     taps: str
-    views: tuple[View, ...]
-    validation: float
-    test: float
-    near_duplicates: str
+    runtime: Runtime
     clock: Callable[[], float]
     progress: Progress | None
-    class_weights: str | None
     allowance: float | None
     started: float
     costs: Costs
     reasons: list[str] = field(default_factory=list)
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The renderings that the fit wants."""
+        return tuple(View(name) for name in self.config.views)
 
     @property
     def elapsed(self) -> float:
@@ -121,15 +123,9 @@ def default_candidates() -> tuple[Candidate, ...]:
 
 def choose_backbone(
     dataset: Dataset,
+    config: FitConfig,
     *,
     runtime: Runtime,
-    candidates: Sequence[str] | None = None,
-    taps: str = "last",
-    views: tuple[View, ...] = (CENTRE,),
-    validation: float = 0.15,
-    test: float = 0.15,
-    near_duplicates: str = "group",
-    class_weights: str | None = None,
     allowance: float | None = None,
     progress: Progress | None = None,
     expect: Callable[[Outlook], None] | None = None,
@@ -145,14 +141,9 @@ def choose_backbone(
 
     Args:
         dataset: the labelled images.
+        config: the fit that follows. Its candidates race, those without a size of their own at its size;
+            only finalists are given all its views.
         runtime: what executes the networks.
-        candidates: names or files, each with ``@SIZE`` for another size; None for all that are here.
-        taps: what the fit that follows reads, "auto", "last" or "all".
-        views: the renderings that the fit wants; only finalists are given all.
-        validation: share held out to choose on, where the data does not say.
-        test: share that is not looked at, where the data does not say.
-        near_duplicates: "group" or "ignore", as for the fit that follows.
-        class_weights: of the fit that follows, "balanced" or None.
         allowance: seconds that the choice may take; candidates too slow for it are left out, and when it is
             used up the best one so far is taken.
         progress: called with (phase, done, total).
@@ -162,20 +153,19 @@ def choose_backbone(
     Raises:
         BackboneError: no candidate can be loaded.
     """
+    reads_taps = config.head == "ridge" and config.freeze in ("all", "auto")
+    taps = str(config.taps or "last") if reads_taps else "last"
+    candidates = sized(config.candidates, size=config.size)
     held_out = ("validation", "test")
     pool = replace(dataset, samples=tuple(each for each in dataset.samples if each.split not in held_out))
     session = _Session(
         dataset=dataset,
         pool=interleaved(pool),
-        runtime=runtime,
+        config=config,
         taps=taps,
-        views=views,
-        validation=validation,
-        test=test,
-        near_duplicates=near_duplicates,
+        runtime=runtime,
         clock=clock,
         progress=progress,
-        class_weights=class_weights,
         allowance=allowance,
         started=clock(),
         costs=Costs(dataset, runtime, taps != "last", RateStore().observations()),
@@ -385,7 +375,7 @@ def _extract(
 
 def _part(session: _Session, images: int) -> Dataset:
     """Of what may be trained on, so much that about so many images are for training."""
-    return beginning(session.pool, round(images / (1 - session.validation - session.test)))
+    return beginning(session.pool, round(images / (1 - session.config.validation - session.config.test)))
 
 
 def _look(session: _Session, entrant: Entrant, *, images: int) -> None:
@@ -432,7 +422,7 @@ def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> 
         samples=tuple(replace(part.samples[i], label=int(np.searchsorted(present, labels[i]))) for i in kept),
     )
     hashes = [extraction.hashes[i] for i in kept]
-    splits = assign_splits(known, hashes, (), validation=session.validation, test=session.test)
+    splits = assign_splits(known, hashes, (), validation=session.config.validation, test=session.config.test)
     return np.array([i for i, side in zip(kept, splits, strict=True) if side == "train"], dtype=np.int64)
 
 
@@ -464,9 +454,9 @@ def _run_in_full(session: _Session, entrant: Entrant) -> None:
         dataset,
         extraction.hashes,
         extraction.facts,
-        validation=session.validation,
-        test=session.test,
-        near_duplicates=session.near_duplicates,
+        validation=session.config.validation,
+        test=session.config.test,
+        near_duplicates=session.config.near_duplicates,
     )
     splits = np.array([side or "" for side in found.sides])
     train, validation = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "validation")
@@ -489,12 +479,12 @@ def _fit_head(
     """The head that a fit on these images would get, and the taps that it reads, None for the last layer."""
     classes, own = len(session.dataset.classes), labels[train]
     taps, _ = choose_taps(
-        extraction, train, own, taps=session.taps, classes=classes, class_weights=session.class_weights
+        extraction, train, own, taps=session.taps, classes=classes, class_weights=session.config.class_weights
     )
     fitted = heads.fit_ridge(
         partial(batches, extraction, train, own, taps=taps),
         classes=classes,
         block_widths=tap_widths(extraction, taps),
-        class_weights=session.class_weights,
+        class_weights=session.config.class_weights,
     )
     return fitted, taps

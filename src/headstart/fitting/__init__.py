@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from headstart.choice import Outlook
+from headstart.choice import Outlook, choose_backbone
 from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
 from headstart.errors import RunError
@@ -21,7 +21,7 @@ from headstart.fitting.attempt import Fitted, make, worth_trying
 from headstart.fitting.foresight import foresee_choosing
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
-from headstart.fitting.requests import choose, load_network, request, requests
+from headstart.fitting.requests import load_network, request, requests
 from headstart.fitting.saving import check_saved, save_model
 from headstart.fitting.scores import Scores, score
 from headstart.fitting.training import Trained, predict_images, train
@@ -45,6 +45,9 @@ from headstart.runs import (
 from headstart.runtimes import select
 
 __all__ = ["Prepared", "Trained", "fit", "predict_images", "prepare", "train"]
+
+_CHOICE_SHARE = 0.5
+"""Of a budget's remaining seconds, what choosing a backbone may take; the winner's features stay."""
 
 
 def fit(
@@ -99,8 +102,10 @@ def fit(
         Watch(progress).expect(predicted[0])
 
     if asked.chooses:
-        left = None if limit is None else limit + started - time.perf_counter()
-        picked = choose(asked, dataset, runtime=engine, seconds=left, expect=expect, progress=progress)
+        left = None if limit is None else _CHOICE_SHARE * (limit + started - time.perf_counter())
+        picked = choose_backbone(
+            dataset, asked, runtime=engine, allowance=left, progress=progress, expect=expect
+        )
     network, name = (
         (picked.backbone, picked.candidate.name) if picked else (load_network(asked), asked.backbone)
     )

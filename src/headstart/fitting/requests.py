@@ -1,25 +1,19 @@
-"""A config meets data and a network: the backbone loaded or chosen, and the fit that is then asked for."""
+"""A config meets data and a network: the fit that is then asked for."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import require_timm
-from headstart.choice import BackboneChoice, Outlook, choose_backbone
+from headstart.choice import Outlook
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
-from headstart.features import FeatureCache, Progress, Wanted, missing_share
-from headstart.images import View
+from headstart.features import FeatureCache, Wanted, missing_share
 from headstart.places import cache_folder
 from headstart.plans import jobs
 from headstart.plans.budgets import Settings, beginning
-from headstart.plans.candidates import sized
 from headstart.plans.memory import Rates
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
-
-_CHOICE_SHARE = 0.5
-"""Of a budget's remaining seconds, what choosing a backbone may take; the winner's features stay."""
 
 
 @dataclass(frozen=True)
@@ -66,33 +60,6 @@ class Request:
             taps=None if settings.taps == "last" else self.config.taps,
         )
         return replace(self, dataset=beginning(self.dataset, settings.images), config=config)
-
-
-def choose(
-    config: FitConfig,
-    dataset: Dataset,
-    *,
-    runtime: Runtime,
-    seconds: float | None,
-    expect: Callable[[Outlook], None],
-    progress: Progress | None,
-) -> BackboneChoice:
-    """The backbone that suits the images, among the candidates; ``seconds`` are left of the budget."""
-    reads_taps = config.head == "ridge" and config.freeze in ("all", "auto")
-    return choose_backbone(
-        dataset,
-        runtime=runtime,
-        candidates=sized(config.candidates, size=config.size),
-        taps=str(config.taps or "last") if reads_taps else "last",
-        views=tuple(View(name) for name in config.views),
-        validation=config.validation,
-        test=config.test,
-        near_duplicates=config.near_duplicates,
-        class_weights=config.class_weights,
-        allowance=None if seconds is None else _CHOICE_SHARE * seconds,
-        progress=progress,
-        expect=expect,
-    )
 
 
 def load_network(config: FitConfig) -> Backbone:
