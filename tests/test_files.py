@@ -180,3 +180,13 @@ def test_of_several_that_write_a_new_file_at_once_one_stays_and_nothing_else(tmp
     assert len(set(found)) == 1 and len(found[0]) == 9
     assert list(tmp_path.iterdir()) == [file]
     assert os.name != "posix" or file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    for target in (tmp_path / "nowhere" / "a", tmp_path / "file" / "a", tmp_path / "folder"):
+        with pytest.raises(OSError) as refused:
+            write_whole(target, "text")
+        assert refused.value.filename == str(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

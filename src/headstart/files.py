@@ -13,7 +13,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -286,18 +286,22 @@ def whole(path: str | Path, *, mode: int = 0o666) -> Iterator[Path]:
         mode: permissions, of which the process's mask takes its share.
 
     Raises:
-        OSError: the system's reason; the draft is gone, and a file that was there is as it was.
+        OSError: the system's reason, with the name that was asked for; the draft is gone, and a file that was
+            there is as it was.
     """
     target = Path(path)
     draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.draft")
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         yield draft
         flush(draft)
         draft.replace(target)
         flush(target.parent)
-    except BaseException:
-        draft.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # it may not even have been made
+            draft.unlink()
+        if isinstance(error, OSError) and error.filename in (draft, os.fspath(draft)):
+            error.filename, error.filename2 = os.fspath(target), None
         raise
 
 
