@@ -13,6 +13,7 @@ from headstart.backbones.keras_file import SUFFIXES as KERAS_SUFFIXES
 from headstart.backbones.keras_file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
 from headstart.errors import BackboneError
+from headstart.runs import Method
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,17 @@ def load_backbone(
     if not pretrained:
         return _load_random(text, is_file=is_file, size=size, architecture=architecture, seed=seed)
     return _load_published(text, size=size)
+
+
+def backbone_of(method: Method, *, seed: int = 0) -> Backbone:
+    """The network that a training names, see `load_backbone`; ``seed`` is for random weights."""
+    return load_backbone(
+        method.backbone,
+        size=method.size,
+        architecture=method.architecture,
+        pretrained=method.pretrained,
+        seed=seed,
+    )
 
 
 def available() -> list[BackboneInfo]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import Backbone, backbone_of
 from headstart.comparisons.values import Candidate
 from headstart.dataset import Dataset, Sample
 from headstart.errors import DatasetError
@@ -111,9 +111,7 @@ def look(
 def load_group(group: Sequence[Candidate]) -> Backbone:
     """The network of candidates that share a pass: pre-trained where any of them is."""
     first, pretrained = group[0], any(candidate.pretrained for candidate in group)
-    return load_backbone(
-        first.backbone, size=first.size, architecture=first.architecture, pretrained=pretrained
-    )
+    return backbone_of(replace(first, pretrained=pretrained))
 
 
 def union(group: Sequence[Candidate], *, views: Sequence[str]) -> Wanted:

@@ -7,7 +7,7 @@ from threading import Event
 from typing import Any
 
 from headstart import metrics
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import Backbone, backbone_of
 from headstart.comparisons import beside, learning, pace
 from headstart.comparisons.passes import Pass
 from headstart.comparisons.schedule import SLOWER, Deadline, Over
@@ -286,10 +286,4 @@ def _network(candidate: Candidate, shared: Pass, *, seed: int) -> Backbone:
     """The network to thaw: from scratch each seed has weights of its own; the pixels are still shared."""
     if candidate.pretrained or (seed == 0 and not shared.network.pretrained):
         return shared.network
-    return load_backbone(
-        candidate.backbone,
-        size=candidate.size,
-        architecture=candidate.architecture,
-        pretrained=False,
-        seed=seed,
-    )
+    return backbone_of(candidate, seed=seed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import Backbone, backbone_of
 from headstart.curation.corrections import Correction, Corrections
 from headstart.dataset import Sample, Skipped
 from headstart.errors import OptionError, RunError
@@ -90,7 +90,7 @@ def wanted_of(run: Run, backbone: Backbone) -> Wanted:
     Raises:
         OptionError: stages were thawed, so the features are not those that are cached.
     """
-    if run.config.depth < run.config.stages:
+    if run.config.thawed:
         raise OptionError(
             f"run {run.id} trained {run.config.stages - run.config.depth} stages with its head, so its head "
             "alone cannot be trained again; fit anew (headstart fit … --corrections FILE)"
@@ -110,9 +110,7 @@ def network_of(run: Run) -> tuple[Backbone, Runtime]:
         BackboneError: the backbone is no longer to be had.
     """
     config = run.config
-    backbone = load_backbone(
-        config.backbone, size=config.size, architecture=config.architecture, pretrained=config.pretrained
-    )
+    backbone = backbone_of(config, seed=config.seed)
     return backbone, select(config.runtime, precision=config.precision)
 
 

@@ -85,18 +85,12 @@ def _trained(subject: "Subject") -> _Network:
         RunError: the run's record or its trained weights are missing.
         BackboneError, MissingWeights, MissingExtra: the network cannot be made on this machine.
     """
-    from headstart.backbones import Tap, load_backbone
+    from headstart.backbones import Tap, backbone_of
     from headstart.backbones.building import make_model, timm_arguments
     from headstart.backbones.staged import StagedModule
 
     config = subject.recorded("this format").config
-    backbone = load_backbone(
-        config.backbone,
-        size=config.size,
-        architecture=config.architecture,
-        pretrained=config.pretrained,
-        seed=config.seed,
-    )
+    backbone = backbone_of(config, seed=config.seed)
     if backbone.recipe is None:
         raise RunError(f"{config.backbone}: only its graph is here; take --to onnx or --to openvino")
     model = make_model(backbone.recipe, size=backbone.preprocess.size, name=config.backbone)

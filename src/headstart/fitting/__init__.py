@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from headstart.backbones import backbone_of
 from headstart.choice import Outlook, choose_backbone
 from headstart.classifier import Classifier, load
 from headstart.dataset import read_dataset
@@ -21,7 +22,7 @@ from headstart.fitting.attempt import Fitted, make, worth_trying
 from headstart.fitting.foresight import foresee_choosing
 from headstart.fitting.predictions import save_predictions
 from headstart.fitting.preparation import Prepared, prepare
-from headstart.fitting.requests import load_network, request, requests
+from headstart.fitting.requests import request, requests
 from headstart.fitting.saving import check_saved, save_model
 from headstart.fitting.scores import Scores, score
 from headstart.fitting.training import Trained, predict_images, train
@@ -107,7 +108,9 @@ def fit(
             dataset, asked, runtime=engine, allowance=left, progress=progress, expect=expect
         )
     network, name = (
-        (picked.backbone, picked.candidate.name) if picked else (load_network(asked), asked.backbone)
+        (picked.backbone, picked.candidate.name)
+        if picked
+        else (backbone_of(asked, seed=asked.seed), asked.backbone)
     )
     requested = request(replace(asked, backbone=name), dataset, network, runtime=engine)
     fitted = make(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import Backbone
 from headstart.backbones.building import require_timm
 from headstart.choice import Outlook
 from headstart.dataset import Dataset
@@ -60,17 +60,6 @@ class Request:
             taps=None if settings.taps == "last" else self.config.taps,
         )
         return replace(self, dataset=beginning(self.dataset, settings.images), config=config)
-
-
-def load_network(config: FitConfig) -> Backbone:
-    """The backbone that is named."""
-    return load_backbone(
-        config.backbone,
-        size=config.size,
-        architecture=config.architecture,
-        pretrained=config.pretrained,
-        seed=config.seed,
-    )
 
 
 def requests(config: FitConfig, dataset: Dataset, found: Outlook, *, runtime: Runtime) -> list[Request]:

@@ -54,7 +54,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "calibration": _calibration([entry for entry in entries if entry["split"] == honest]),
         "calibration_split": honest,
         "calibration_error": run.evaluation[honest]["calibration_error"] if evaluation else None,
-        "calibration_fitted": honest == "validation" and run.config.depth < run.config.stages,
+        "calibration_fitted": honest == "validation" and run.config.thawed,
         "notes": notes,
         "findings": _findings(run),
         "skipped": [{"path": each["path"], "reason": each["reason"]} for each in read_skipped(run.path)],

@@ -15,14 +15,14 @@ from PIL import Image
 from starlette.responses import Response
 
 from headstart.errors import OptionError, RunError
-from headstart.runs import Run, read_predictions
+from headstart.runs import FitConfig, Run, read_predictions
 from headstart.sources import FileSource
 from headstart.web import stored
 from headstart.web.rendering import leave
 from headstart.web.security import SessionOf, SiteOf
 
 if TYPE_CHECKING:
-    from headstart.backbones import Backbone, Stage
+    from headstart.backbones import Stage
 
 router = APIRouter()
 
@@ -149,13 +149,14 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
         BackboneError: the backbone is not usable here.
         RunError: the run's folder is damaged.
     """
-    from headstart.backbones import load_backbone
+    from headstart.backbones import backbone_of
     from headstart.backbones.engine import openvino
     from headstart.images import open_image, render
 
     image, _ = open_image(data)
     with _turn:  # one at a time: it uses every core for a moment
-        backbone = _backbone(run) if run else load_backbone("builtin", size=size)
+        config = run.config if run else FitConfig(size=size)
+        backbone = backbone_of(config, seed=config.seed)
         size = backbone.preprocess.size
         seen = render(image, backbone.preprocess)
         mean, std = (np.float32(getattr(backbone.preprocess, name)) for name in ("mean", "std"))
@@ -177,19 +178,6 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
         run.id if run else "",
         stored.label(run) if run else "",
         prediction,
-    )
-
-
-def _backbone(run: Run) -> Backbone:
-    from headstart.backbones import load_backbone
-
-    config = run.config
-    return load_backbone(
-        config.backbone,
-        size=config.size,
-        architecture=config.architecture,
-        pretrained=config.pretrained,
-        seed=config.seed,
     )
 
 

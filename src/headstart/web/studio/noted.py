@@ -11,7 +11,7 @@ from headstart.runs import IMAGES_FILE, Run, read_images, read_predictions
 
 def corrected(run: Run) -> dict[str, Any] | None:
     """How many labels of this run's data were put right; None where that cannot be done for it."""
-    if run.config.depth < run.config.stages or not (run.path / IMAGES_FILE).exists():
+    if run.config.thawed or not (run.path / IMAGES_FILE).exists():
         return None
     try:
         return {"count": len(corrections_of(run).current())}

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from headstart.errors import OptionError
 from headstart.plans.budgets import CAREFUL
 from headstart.plans.estimates import human_seconds
+from headstart.runs import HEADS
 from headstart.web.jobs import Job
 from headstart.web.rendering import leave
 from headstart.web.studio.collections import Collection
@@ -23,7 +24,6 @@ router = APIRouter()
 BUDGETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds at the notches of the slider; the notch after the last is "no limit"."""
 
-HEADS = ("ridge", "softmax")
 FIRST = ("builtin@96", "builtin")
 """What a plan looks at until somebody asks for more."""
 
