@@ -186,7 +186,7 @@ def refuse_others(options: Mapping[str, Any], *, known: Collection[str]) -> None
             raise TypeError(f"unexpected keyword argument {name!r}; known are {', '.join(sorted(known))}")
 
 
-_OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages", "pretrained"}
+_OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages", "pretrained"} | {"scratch"}
 """What `fit` takes by its own name."""
 
 
