@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
@@ -57,6 +58,18 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def compiled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What OpenVINO has compiled for any test: compiling is half of a small fit."""
     return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(autouse=True)
+def heard() -> None:
+    """What Headstart logs is heard in every test, whatever a library did to logging in one before it."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in list(logging.getLogger().manager.loggerDict):
+        if name.partition(".")[0] == "headstart":
+            logger = logging.getLogger(name)
+            logger.disabled, logger.propagate = False, True
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)

@@ -76,13 +76,15 @@ def test_the_dozen_lines_on_five_random_images_print_the_same_distribution() -> 
     model = keras.Model(inner.input, layers.Dense(10, activation="softmax", name="head")(pooled))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     printed: tuple[list[float], list[float]] = ([], [])
-    for seed in range(6):
-        y = rng.integers(0, 10, 5)
+    for seed in range(4):
         kernel = rng.normal(0, 0.05, model.get_layer("head").kernel.shape)
+        model.get_layer("head").set_weights([kernel, np.zeros(10)])
+        said = model.predict(x, verbose=0).argmax(1)
+        y = np.where(np.arange(5) < seed, said, (said + 1) % 10)  # as many right as the seed says
         for values, fit in ((printed[0], keras.Model.fit), (printed[1], subject.fit)):
             model.get_layer("head").set_weights([kernel, np.zeros(10)])
             keras.utils.set_random_seed(seed)
             extra = {"cache": True} if fit is subject.fit else {}
             values.append(fit(model, x, y, epochs=1, verbose=0, **extra).history["accuracy"][0])
     assert printed[0] == printed[1]
-    assert len(set(printed[0])) > 1
+    assert len(set(printed[0])) == 4

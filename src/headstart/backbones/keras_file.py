@@ -78,8 +78,13 @@ _SCALING = {"Rescaling", "Normalization", "Multiply", "Divide", "TrueDivide", "A
 """Layers and operations that scale pixels where they stand in front of every layer with weights."""
 
 
+_PUBLIC = (
+    *("activations", "constraints", "initializers", "layers", "losses"),
+    *("metrics", "models", "ops", "optimizers"),
+)
+
 _KERAS = (
-    *(f"keras.{room}." for room in ("activations", "constraints", "initializers", "layers", "models", "ops")),
+    *(f"keras.{room}." for room in _PUBLIC),
     *(f"keras.src.{room}." for room in ("activations", "applications", "layers", "models", "ops")),
     "keras.regularizers.",
 )
