@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -60,16 +61,24 @@ def compiled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("compiled")
 
 
-@pytest.fixture(autouse=True)
-def heard() -> None:
-    """What Headstart logs is heard in every test, whatever a library did to logging in one before it."""
-    logging.disable(logging.NOTSET)
-    logging.getLogger().setLevel(logging.WARNING)
-    for name in list(logging.getLogger().manager.loggerDict):
-        if name.partition(".")[0] == "headstart":
-            logger = logging.getLogger(name)
-            logger.disabled, logger.propagate = False, True
-            logger.setLevel(logging.NOTSET)
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Hears our loggers themselves: a library may cut them off from the root, where pytest listens."""
+    loggers = [
+        module._log
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] == "headstart" and isinstance(getattr(module, "_log", None), logging.Logger)
+    ]
+    before = [(logger, logger.level, logger.propagate, logger.disabled) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(caplog.handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = logger.disabled = False
+    yield caplog
+    for logger, level, propagate, disabled in before:
+        logger.removeHandler(caplog.handler)
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, disabled
 
 
 @pytest.fixture(autouse=True)
