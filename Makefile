@@ -7,8 +7,6 @@ TFLITE := .venv-tflite/bin
 FLOORS := torch export report serve web parquet
 DIST ?= dist
 FUZZ_SECONDS ?= 60
-# Tests that read our log run in processes of their own: late in a long run something keeps it from them.
-LISTENING := tests/test_features.py tests/test_tail.py tests/test_web_jobs.py
 
 .PHONY: demo test test-floors test-keras-backends check bench docs builtin build reproducible lock audit fuzz clean
 
@@ -21,8 +19,7 @@ demo: .venv-demo/installed ## train on real images without PyTorch
 test: .venv/installed .venv-tflite/installed ## the whole test suite
 	.ci/chromium $(DEV)/python
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 HEADSTART_TFLITE_PYTHON=$(CURDIR)/$(TFLITE)/python \
-		$(DEV)/python -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(LISTENING))
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(DEV)/python -m pytest -n 2 --dist worksteal $(LISTENING)
+		$(DEV)/python -m pytest -n 2 --dist worksteal
 
 test-keras-backends: .venv/installed ## the Keras room's tests on every backend of Keras that is installed
 	for backend in tensorflow torch jax; do $(DEV)/python -c "import $$backend" 2>/dev/null \

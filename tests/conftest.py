@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
-import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -59,26 +57,6 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def compiled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What OpenVINO has compiled for any test: compiling is half of a small fit."""
     return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture
-def caplog(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Hears our loggers themselves: a library may cut them off from the root, where pytest listens."""
-    loggers = [
-        module._log
-        for name, module in list(sys.modules.items())
-        if name.partition(".")[0] == "headstart" and isinstance(getattr(module, "_log", None), logging.Logger)
-    ]
-    before = [(logger, logger.level, logger.propagate, logger.disabled) for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(caplog.handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = logger.disabled = False
-    yield caplog
-    for logger, level, propagate, disabled in before:
-        logger.removeHandler(caplog.handler)
-        logger.setLevel(level)
-        logger.propagate, logger.disabled = propagate, disabled
 
 
 @pytest.fixture(autouse=True)

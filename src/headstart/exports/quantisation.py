@@ -149,7 +149,8 @@ def _nncf() -> ModuleType:
             sys.modules[reporter] = before
         elif sys.modules.get(reporter, 0) is None:
             del sys.modules[reporter]
-    nncf.set_log_level(logging.ERROR)
+    # Not nncf.set_log_level: it also silences every handler at its logger, and some are not NNCF's own.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
 
