@@ -22,16 +22,7 @@ from headstart.dataset import (
     read_dataset,
 )
 from headstart.errors import DatasetError, ImageError, MissingExtra, OptionError
-
-PIXEL = b"\xff\xd8\xff and so on: listing does not decode"
-
-
-def fill(root, *names, content=PIXEL):
-    for name in names:
-        path = Path(root) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Path(root)
+from listed_files import PIXEL, fill
 
 
 def described(dataset):

@@ -11,16 +11,7 @@ from headstart.dataset.split_names import sides_of, split_of
 from headstart.errors import DatasetError, ImageError
 from headstart.places import mark_output
 from headstart.sources import folders
-
-PIXEL = b"\xff\xd8\xff and so on: listing does not decode"
-
-
-def fill(root, *names, content=PIXEL):
-    for name in names:
-        path = Path(root) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return Path(root)
+from listed_files import fill
 
 
 def left_out(dataset):

@@ -18,8 +18,7 @@ from headstart.cli import cli
 from headstart.dataset import delimited, place_of, read_dataset
 from headstart.errors import DatasetError, ImageError, MissingExtra
 from headstart.sources import source_at
-
-PIXEL = b"\xff\xd8\xff and so on: listing does not decode"
+from listed_files import PIXEL
 
 
 @pytest.fixture(scope="module")
