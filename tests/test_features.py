@@ -516,16 +516,16 @@ def test_what_cannot_be_stored_is_kept_and_what_was_stored_is_still_read(
 ) -> None:
     shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
     shelf.put_many([(b"before", b"1")])
-    real = database_module._transaction
+    real = database_module.transaction
 
-    def failing(connection: sqlite3.Connection) -> Any:
+    def failing(connection: sqlite3.Connection, *, writes: bool) -> Any:
         if connection is shelf._stored._writer:  # type: ignore[union-attr]
             error = sqlite3.OperationalError("as the system says it")
             error.sqlite_errorcode = code
             raise error
-        return real(connection)
+        return real(connection, writes=writes)
 
-    monkeypatch.setattr(database_module, "_transaction", failing)
+    monkeypatch.setattr(database_module, "transaction", failing)
     shelf.put_many([(b"after", b"2")])
     shelf.put_many([(b"later", b"3")])
     assert shelf.get_many([b"before", b"after", b"later", b"never"]) == [b"1", b"2", b"3", None]

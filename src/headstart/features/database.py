@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from headstart.databases import transaction
+
 FILE = "records.sqlite"
 
 BUSY = 10.0
@@ -84,7 +86,7 @@ class Database:
                 raise
 
     def _create(self) -> None:
-        with _transaction(self._reader):
+        with transaction(self._reader, writes=True):
             self._reader.execute(_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -120,7 +122,8 @@ class Database:
         with self._write_lock, _meant():
             if self._writer is None:  # of its own: readers shall not wait while it writes
                 self._writer = _connect(self._path)
-            with self._lock if self._writer is self._reader else nullcontext(), _transaction(self._writer):
+            alone = self._lock if self._writer is self._reader else nullcontext()
+            with alone, transaction(self._writer, writes=True):
                 self._writer.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
 
     def is_at(self, path: Path) -> bool:
@@ -162,18 +165,6 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     ):
         connection.execute(f"PRAGMA {setting}").close()
     return connection
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 @contextmanager
