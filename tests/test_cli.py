@@ -392,3 +392,9 @@ def test_threads_wait_asleep_where_others_keep_the_cores_busy(
     environment = dict(given)
     wait_asleep_where_busy(environment)
     assert environment == expected
+
+
+def test_no_error_of_ours_breaks_its_line_or_writes_to_the_terminal() -> None:
+    done = headstart("check", "no\x1b[31m\nsuch")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr and "no\\x1b[31m\\nsuch" in done.stderr

@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from headstart import __version__
-from headstart.errors import HeadstartError, stopped
+from headstart.errors import HeadstartError, printable, stopped
 
 _VERBS = {
     "check": "what is wrong with my images?",
@@ -67,7 +67,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except HeadstartError as error:
-        click.echo(f"headstart: {error}", err=True)
+        click.echo(f"headstart: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -80,5 +80,5 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:  # a full disk, a folder taken away: the machine's trouble, not a defect
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"headstart: {where}{error.strerror or error}", err=True)
+        click.echo(f"headstart: {printable(f'{where}{error.strerror or error}')}", err=True)
         sys.exit(1)
