@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,9 @@ def test_a_decoding_process_that_never_starts_does_not_hold_up_the_stop() -> Non
         batcher.start()
         for hand in batcher._hands:
             os.kill(hand.decoder._process.pid, signal.SIGSTOP)
-        await asyncio.to_thread(batcher.close)
+        closing = threading.Thread(target=batcher.close, daemon=True)
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
 
     asyncio.run(stop_at_once())
