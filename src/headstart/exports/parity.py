@@ -1,7 +1,6 @@
 """Runs what was exported, by the program beside it, and compares it with the original."""
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -65,12 +64,11 @@ def write_program(folder: Path, *, form: str) -> None:
 
 
 def _renamed(source: str) -> str:
-    """Our own modules under the name that they have beside an export."""
-    return re.sub(r"\bheadstart\.(images\b|(?=errors\b|preprocess\b))", _new_name, source)
-
-
-def _new_name(found: re.Match[str]) -> str:
-    return DECODING if found[1] else f"{DECODING}."
+    """Our own modules under the names that they have beside an export."""
+    source = source.replace("headstart.images", DECODING)
+    return source.replace("headstart.errors", f"{DECODING}.errors").replace(
+        "headstart.preprocess", f"{DECODING}.preprocess"
+    )
 
 
 def run_program(folder: Path, shown: Images) -> NDArray[np.float32]:
