@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -272,9 +273,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstart.web.jobs.PROGRESS_SECONDS", 0.02)
 
 
-def once(
-    ran: list[str], ready: threading.Event, go: threading.Event
-) -> Callable[[Job, Tell], dict[str, int]]:
+@dataclass
+class Held:
+    """A job that has begun and ends when `go` is set."""
+
+    jobs: Jobs
+    job: Job
+    ran: list[str]
+    go: threading.Event
+
+
+def held(jobs: Jobs, **body: object) -> Held:
+    ran: list[str] = []
+    ready, go = threading.Event(), threading.Event()
+
     def work(job: Job, tell: Tell) -> dict[str, int]:
         ran.append(job.name)
         ready.set()
@@ -282,16 +294,17 @@ def once(
         tell("half-way", 1, 2)
         return {"answer": 42}
 
-    return work
+    jobs.serve("once", work)
+    job = jobs.add("once", name="first", learner="ada", body=body)
+    assert ready.wait(30)
+    return Held(jobs, job, ran, go)
 
 
 def test_a_database_held_by_another_process_when_a_job_ends_costs_nothing(
     open_jobs: Callable[[], Jobs], tmp_path: Path, impatient: None
 ) -> None:
-    jobs, ran, ready, go = open_jobs(), [], threading.Event(), threading.Event()
-    jobs.serve("once", once(ran, ready, go))
-    job = jobs.add("once", name="first", learner="ada")
-    assert ready.wait(30)
+    begun = held(open_jobs())
+    jobs, job, ran, go = begun.jobs, begun.job, begun.ran, begun.go
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("begin immediate")
     go.set()
@@ -309,10 +322,8 @@ def test_a_database_held_by_another_process_when_a_job_ends_costs_nothing(
 
 
 def test_a_full_disk_when_a_job_ends_costs_nothing(open_jobs: Callable[[], Jobs], impatient: None) -> None:
-    jobs, ran, ready, go = open_jobs(), [], threading.Event(), threading.Event()
-    jobs.serve("once", once(ran, ready, go))
-    job = jobs.add("once", name="first", learner="ada", body={"long": "x" * 5000})
-    assert ready.wait(30)
+    begun = held(open_jobs(), long="x" * 5000)
+    jobs, job, ran, go = begun.jobs, begun.job, begun.ran, begun.go
     with jobs._turn:
         pages = jobs._database.execute("pragma page_count").fetchone()[0]
         jobs._database.execute("create table filler (x)")
@@ -414,10 +425,8 @@ def test_a_damaged_store_is_set_aside_at_the_start_with_a_sentence(
 def test_a_store_damaged_while_a_job_runs_is_set_aside_and_the_job_ends_in_the_new_one(
     open_jobs: Callable[[], Jobs], tmp_path: Path, impatient: None
 ) -> None:
-    jobs, ran, ready, go = open_jobs(), [], threading.Event(), threading.Event()
-    jobs.serve("once", once(ran, ready, go))
-    job = jobs.add("once", name="first", learner="ada")
-    assert ready.wait(30)
+    begun = held(open_jobs())
+    jobs, job, ran, go = begun.jobs, begun.job, begun.ran, begun.go
     with jobs._turn, jobs._reading_turn:
         jobs._database.execute("pragma wal_checkpoint(truncate)")
         (tmp_path / "jobs.db").write_bytes(b"no database" * 5000)
