@@ -31,8 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
-from headstart.lessons.attempts import Submitted
-from headstart.lessons.progress import Progress
+from headstart.lesson.engine.attempts import Submitted
+from headstart.lesson.engine.progress import Progress
 
 TARGET_SECONDS = 0.1
 """95 in 100 pages shall come within."""

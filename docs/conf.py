@@ -76,9 +76,10 @@ _COMMANDS = "cli"
 
 _INSIDE = {
     "backbones": ("staged", "tracing", "engine"),
-    "lessons": (
-        "library", "placeholders", "attempts", "progress", "scores", "review", "badges", "pictures",
-        "interchange", "moodle", "gift", "statements", "terminal", "experiments",
+    "lesson": (
+        "engine", "engine.library", "engine.placeholders", "engine.attempts", "engine.progress",
+        "engine.scores", "engine.review", "engine.badges", "engine.pictures", "engine.interchange",
+        "engine.moodle", "engine.gift", "engine.statements", "engine.terminal", "experiments",
     ),
     "plans": ("planning", "jobs"),
     "serving": ("server", "models", "limits"),

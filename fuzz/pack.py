@@ -26,7 +26,7 @@ def seeds() -> list[bytes]:
 def target(data: bytes) -> None:
     """Read by the first byte's kind."""
     from headstart.errors import LessonError
-    from headstart.lessons import gift, library, moodle, pictures
+    from headstart.lesson.engine import gift, library, moodle, pictures
 
     text = data[1:].decode("utf-8", "replace")
     try:
@@ -49,9 +49,9 @@ if __name__ == "__main__":
         target,
         seeds(),
         modules=[
-            "headstart.lessons.sources",
-            "headstart.lessons.moodle",
-            "headstart.lessons.gift",
-            "headstart.lessons.pictures",
+            "headstart.lesson.engine.sources",
+            "headstart.lesson.engine.moodle",
+            "headstart.lesson.engine.gift",
+            "headstart.lesson.engine.pictures",
         ],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headstart.lessons.pack import BadgeText, Card, Experiment, Mode, Option, Pack, Problem
+from headstart.lesson.engine.pack import BadgeText, Card, Experiment, Mode, Option, Pack, Problem
 
 
 def secret_problem(number: int, *, answer: int = 0) -> Problem:

@@ -14,8 +14,8 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from headstart.lessons.pack import Pack
-from headstart.lessons.progress import Progress
+from headstart.lesson.engine.pack import Pack
+from headstart.lesson.engine.progress import Progress
 from headstart.web import journey
 from headstart.web.app import create_app
 from headstart.web.evidence import Evidence

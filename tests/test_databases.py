@@ -10,12 +10,12 @@ import pytest
 
 from headstart import databases
 from headstart.errors import HeadstartError
-from headstart.lessons.experiments.store import ResultStore
+from headstart.lesson.experiments.store import ResultStore
 from headstart.plans.memory import Observation, RateStore
 
 pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
 
-from headstart.lessons.progress import Progress
+from headstart.lesson.engine.progress import Progress
 
 
 def rates(home: Path) -> object:

@@ -22,8 +22,8 @@ from starlette.types import Receive, Scope, Send
 
 from headstart.errors import RunError
 from headstart.hosts import names_for
-from headstart.lessons import badges, library, pictures
-from headstart.lessons.pack import Mode
+from headstart.lesson.engine import badges, library, pictures
+from headstart.lesson.engine.pack import Mode
 from headstart.web import challenges, home, journey, laboratory, revision, server, stored, tasks
 from headstart.web.rendering import Drawn, inline, markdown, sections
 from headstart.web.security import Doorkeeper

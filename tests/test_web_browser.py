@@ -27,9 +27,10 @@ from playwright.sync_api import Page, Route, expect
 
 from browsing import Visit, inspector, served_by_a_thread
 from children import started
-from headstart.lessons import badges, experiments, pictures
-from headstart.lessons.attempts import Item
-from headstart.lessons.progress import Line
+from headstart.lesson import experiments
+from headstart.lesson.engine import badges, pictures
+from headstart.lesson.engine.attempts import Item
+from headstart.lesson.engine.progress import Line
 from headstart.web.app import create_app
 from headstart.web.server import prepare
 from headstart.web.site import Site

@@ -18,8 +18,8 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 
 from headstart.errors import OptionError
-from headstart.lessons import library
-from headstart.lessons.progress import Line
+from headstart.lesson.engine import library
+from headstart.lesson.engine.progress import Line
 from headstart.web import journey, stored
 from headstart.web.drawing import BOTTOM, HEIGHT, draw
 from lesson_worlds import World, finished, lesson_worlds
@@ -312,7 +312,7 @@ def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., Worl
 
 def test_an_experiment_runs_with_the_values_that_were_changed(make_world: Callable[..., World]) -> None:
     pytest.importorskip("numpy")
-    from headstart.lessons import experiments
+    from headstart.lesson import experiments
 
     world = make_world(library.load_pack())
     declared = experiments.describe("one-pass").parameters

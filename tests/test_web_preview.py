@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 from fastapi.testclient import TestClient
 
 from headstart.errors import LessonError
-from headstart.lessons import library
+from headstart.lesson.engine import library
 from headstart.web.preview import create_preview
 
 
@@ -62,7 +62,7 @@ def test_a_folder_that_is_no_pack_is_refused_before_anything_is_served(tmp_path:
 
 
 def test_the_bundled_pages_do_not_ask_for_changes(tmp_path: Path) -> None:
-    from headstart.lessons.progress import Progress
+    from headstart.lesson.engine.progress import Progress
     from headstart.web.app import create_app
     from headstart.web.jobs import Jobs
     from headstart.web.site import Site, load_secret

@@ -12,9 +12,9 @@ import click
 from headstart.cli.terminal import json_option, print_json
 
 if TYPE_CHECKING:
-    from headstart.lessons.attempts import Challenge
-    from headstart.lessons.pack import Pack
-    from headstart.lessons.progress import Progress
+    from headstart.lesson.engine.attempts import Challenge
+    from headstart.lesson.engine.pack import Pack
+    from headstart.lesson.engine.progress import Progress
 
 
 @click.group()
@@ -42,8 +42,8 @@ def take(file: Path, pack: str | None, learner: str | None, name: str | None) ->
     headstart badge take badge.png
     """
     from headstart.errors import LessonError
-    from headstart.lessons import library
-    from headstart.lessons.progress import Progress
+    from headstart.lesson.engine import library
+    from headstart.lesson.engine.progress import Progress
     from headstart.places import home_folder
 
     lesson = library.load_pack(pack) if pack else library.load_pack()
@@ -70,7 +70,8 @@ def check_ending(file: Path) -> str:
 def take_badge(challenge: "Challenge", lesson: "Pack", store: "Progress", file: Path, *, name: str) -> None:
     """Signs the badge of a challenge unless it has one, and writes it as the file's ending says."""
     from headstart.files import write_whole
-    from headstart.lessons import badges, experiments, pictures
+    from headstart.lesson import experiments
+    from headstart.lesson.engine import badges, pictures
     from headstart.places import home_folder
 
     ending = check_ending(file)
@@ -106,7 +107,7 @@ def verify(file: Path, as_json: bool) -> None:
     """
     from headstart.errors import printable
     from headstart.files import Unreadable, read_regular
-    from headstart.lessons import badges, pictures
+    from headstart.lesson.engine import badges, pictures
     from headstart.places import home_folder
 
     known = [badges.load_issuer(home_folder()).id]

@@ -24,13 +24,13 @@ class _Laboratory:
     """The experiments; they are offered where somebody sits at the terminal."""
 
     def results(self) -> Mapping[str, Mapping[str, object]]:
-        from headstart.lessons import experiments
+        from headstart.lesson import experiments
 
         return experiments.results()
 
     def offer(self, name: str) -> str:
         from headstart.cli.experiment import seconds_text
-        from headstart.lessons import experiments
+        from headstart.lesson import experiments
 
         if not sys.stdin.isatty() or name not in experiments.registry():
             return ""
@@ -38,14 +38,14 @@ class _Laboratory:
         return "" if about.missing else f"{seconds_text(about.predicted_range)} s"
 
     def run(self, name: str) -> None:
-        from headstart.lessons import experiments
+        from headstart.lesson import experiments
 
         with progress_bar() as bar:
             experiments.run(name, progress=bar)
 
     def table(self, name: str) -> str:
         from headstart.cli.experiment import table_of
-        from headstart.lessons import experiments
+        from headstart.lesson import experiments
 
         result = experiments.latest(name, as_declared=True) if name in experiments.registry() else None
         return table_of(result) if result else ""
@@ -67,8 +67,8 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
     headstart challenge --timer off --badge badge.png
     """
     from headstart.errors import OptionError
-    from headstart.lessons import library, terminal
-    from headstart.lessons.progress import Progress
+    from headstart.lesson.engine import library, terminal
+    from headstart.lesson.engine.progress import Progress
     from headstart.places import home_folder, make
 
     try:

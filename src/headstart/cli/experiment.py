@@ -26,7 +26,7 @@ def command(
     headstart experiment one-pass --size small
     headstart experiment images-needed photos/ --set epochs=20
     """
-    from headstart.lessons import experiments
+    from headstart.lesson import experiments
 
     if name is None:
         found = [experiments.describe(known, size=size) for known in experiments.registry()]

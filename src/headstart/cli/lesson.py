@@ -30,7 +30,7 @@ def new(slug: str) -> None:
     \b
     headstart lesson new my-lesson
     """
-    from headstart.lessons import library
+    from headstart.lesson.engine import library
 
     click.echo(library.new_pack(slug))
 
@@ -44,7 +44,7 @@ def check(folder: str, as_json: bool) -> None:
     \b
     headstart lesson check my-lesson
     """
-    from headstart.lessons import library
+    from headstart.lesson.engine import library
 
     findings = library.check_pack(folder)
     if as_json:
@@ -94,9 +94,10 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
     """
     from headstart.errors import OptionError
     from headstart.files import write_whole
-    from headstart.lessons import experiments, interchange, library
-    from headstart.lessons.gift import to_gift
-    from headstart.lessons.moodle import to_moodle_xml
+    from headstart.lesson import experiments
+    from headstart.lesson.engine import interchange, library
+    from headstart.lesson.engine.gift import to_gift
+    from headstart.lesson.engine.moodle import to_moodle_xml
 
     ending = file.suffix.lower()
     if ending not in (".xml", ".gift", ".txt"):
@@ -121,8 +122,8 @@ def import_problems(file: Path, folder: Path, mode: str) -> None:
     headstart lesson import questions.xml my-lesson
     """
     from headstart.errors import OptionError
-    from headstart.lessons import interchange, library
-    from headstart.lessons.packlint import PROBLEM_MODES
+    from headstart.lesson.engine import interchange, library
+    from headstart.lesson.engine.packlint import PROBLEM_MODES
 
     if mode not in PROBLEM_MODES:
         raise OptionError(f"--mode {mode!r}: expected one of {', '.join(PROBLEM_MODES)}")
@@ -149,8 +150,8 @@ def statistics(pack: str | None, mode: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from headstart.lessons import library, scores
-    from headstart.lessons.progress import Progress
+    from headstart.lesson.engine import library, scores
+    from headstart.lesson.engine.progress import Progress
     from headstart.places import home_folder
 
     lesson = library.load_pack(pack) if pack else library.load_pack()
@@ -192,8 +193,8 @@ def log(pack: str | None, learner: str | None) -> None:
     \b
     headstart lesson log > statements.jsonl
     """
-    from headstart.lessons import library, statements
-    from headstart.lessons.progress import Progress
+    from headstart.lesson.engine import library, statements
+    from headstart.lesson.engine.progress import Progress
     from headstart.places import home_folder
 
     lesson = library.load_pack(pack) if pack else library.load_pack()

@@ -21,9 +21,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
-from headstart.lessons import attempts, badges, pictures, review, scores
-from headstart.lessons.attempts import Challenge, Chose, Closed, Event, HintTaken, Opened, Refused, Submitted
-from headstart.lessons.pack import Problem
+from headstart.lesson.engine import attempts, badges, pictures, review, scores
+from headstart.lesson.engine.attempts import (
+    Challenge,
+    Chose,
+    Closed,
+    Event,
+    HintTaken,
+    Opened,
+    Refused,
+    Submitted,
+)
+from headstart.lesson.engine.pack import Problem
 from headstart.web import journey
 from headstart.web.evidence import Shown
 from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from headstart.errors import OptionError
-from headstart.lessons import placeholders
+from headstart.lesson.engine import placeholders
 
 FRESH_SECONDS = 2.0
 """How long results are taken from memory before the store is asked again: a terminal may run some, too."""
@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 
 
 class Experiments(Protocol):
-    """What the pages need of `headstart.lessons.experiments`."""
+    """What the pages need of `headstart.lesson.experiments`."""
 
     def registry(self) -> tuple[str, ...]:
         """The names of the experiments."""

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from headstart.lessons import placeholders, review, scores
-from headstart.lessons.attempts import Challenge
-from headstart.lessons.pack import Mode
-from headstart.lessons.progress import History
+from headstart.lesson.engine import placeholders, review, scores
+from headstart.lesson.engine.attempts import Challenge
+from headstart.lesson.engine.pack import Mode
+from headstart.lesson.engine.progress import History
 from headstart.web import journey, laboratory, stored, tasks
 from headstart.web.challenges import due_questions, held_in, shown_to, unfinished
 from headstart.web.evidence import Shown

@@ -117,7 +117,7 @@ def _pixels(chosen: str, run: Run | None) -> bytes | NDArray[np.uint8]:
     if not chosen and run is not None and (file := _held_out(run)):
         return FileSource(str(file)).read()
     if not chosen:
-        from headstart.lessons.experiments.data import drawings
+        from headstart.lesson.experiments.data import drawings
 
         pixels: NDArray[np.uint8] = drawings(per_class=1, seed=3)[0][0]
         return pixels

@@ -19,8 +19,8 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from headstart.errors import LessonError
-from headstart.lessons import library
-from headstart.lessons.progress import Progress
+from headstart.lesson.engine import library
+from headstart.lesson.engine.progress import Progress
 from headstart.web.app import create_app, serve_jobs
 from headstart.web.evidence import Evidence
 from headstart.web.jobs import Jobs

@@ -19,7 +19,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from headstart.lessons import attempts, placeholders
+from headstart.lesson.engine import attempts, placeholders
 from headstart.web.drawing import Plot, draw
 from headstart.web.evidence import Shown
 from headstart.web.security import csrf_token, session_of, site_of
@@ -67,7 +67,7 @@ def _parser() -> MarkdownIt:
 
 
 def markdown(text: str, results: Results, *, plots: Plots | None = None) -> Markup:
-    """Markdown as HTML. Placeholders become numbers, links or plots; see `lessons.placeholders`.
+    """Markdown as HTML. Placeholders become numbers, links or plots; see `lesson.engine.placeholders`.
 
     Args:
         text: the Markdown.
@@ -111,7 +111,7 @@ def inline(text: str, results: Results) -> Markup:
 @lru_cache(maxsize=256)
 def sections(body: str) -> Sequence[tuple[str, str]]:
     """A mode's body as (heading, Markdown below it), split as `Mode.sections` counts."""
-    from headstart.lessons.pack import prose_lines
+    from headstart.lesson.engine.pack import prose_lines
 
     found: list[tuple[str, list[str]]] = []
     for line, prose in zip(body.splitlines(), prose_lines(body), strict=True):

@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
-from headstart.lessons import review
+from headstart.lesson.engine import review
 from headstart.web.challenges import REVIEW, due_questions, mine, shown_to, unfinished
 from headstart.web.rendering import inline, leave, markdown, page, sections
 from headstart.web.security import SessionOf, SiteOf

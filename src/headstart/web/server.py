@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from headstart import front
 from headstart.hosts import address_of, is_loopback, listen, names_for
-from headstart.lessons import library
-from headstart.lessons.progress import Progress
+from headstart.lesson.engine import library
+from headstart.lesson.engine.progress import Progress
 from headstart.places import home_folder, make
 from headstart.web.app import create_app
 from headstart.web.evidence import Evidence, Experiments
@@ -64,7 +64,7 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
 def experiments_room() -> Experiments | None:
     """The experiments, or None where they are not installed."""
     try:
-        experiments: Experiments = import_module("headstart.lessons.experiments")
+        experiments: Experiments = import_module("headstart.lesson.experiments")
         experiments.registry()
     except (ImportError, AttributeError):
         return None

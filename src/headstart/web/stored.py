@@ -62,7 +62,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What `drawing.draw` takes; see `lessons.experiments.results.Plot`."""
+    """What `drawing.draw` takes; see `lesson.experiments.results.Plot`."""
 
     kind: str
     title: str
@@ -346,7 +346,7 @@ def _images(home: Path) -> Path:
     """Digits, or drawings where scikit-learn is not installed, as a folder of one's own to look into."""
     from PIL import Image
 
-    from headstart.lessons.experiments.data import images_of
+    from headstart.lesson.experiments.data import images_of
 
     dataset = images_of(None, per_class=IMAGES, seed=0)
     folder = home / "lesson-images" / dataset.name

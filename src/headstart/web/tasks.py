@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
-from headstart.lessons.pack import Control, Goal, Task
-from headstart.lessons.progress import Line
+from headstart.lesson.engine.pack import Control, Goal, Task
+from headstart.lesson.engine.progress import Line
 from headstart.web.challenges import shown_to
 from headstart.web.drawing import draw
 from headstart.web.jobs import Job, Tell

@@ -1,0 +1,21 @@
+"""The engine of a lesson: packs, problems and their grading, attempts, badges, the review schedule, progress.
+
+The engine has no page and no prompt of its own; `headstart.web` and `headstart.cli` are its two faces.
+Import the module you need; this package imports nothing by itself, so a lesson starts at once.
+
+    pack          what a lesson is made of: modes, problems, cards, tasks
+    sources       a pack's YAML and Markdown, with line numbers
+    packlint      the rules a pack must keep
+    library       finds, loads and starts packs
+    placeholders  `{{ experiment:name.field }}`: where a measured number will stand
+    attempts      the challenge as a function of (state, event, now)
+    scores        points, streaks and item statistics, from the log
+    badges        Open Badges 3.0 credentials, signed and verified
+    pictures      the badge as PNG and SVG, with the credential baked in
+    review        when to see a card again (FSRS)
+    progress      the append-only log in a database
+    interchange   question files of other systems into packs
+    moodle, gift  problems to and from Moodle XML and GIFT
+    statements    the log as xAPI
+    terminal      the challenge without a browser
+"""

@@ -1,0 +1,511 @@
+"""The challenge as a function of (state, event, now).
+
+    event --judge--> entry --advance--> state
+
+`judge` rules on an event (is it late, is it right, what is it worth) and writes the ruling into a log entry;
+`advance` only copies from the entry. So a state can be rebuilt from its log alone, by `replay`, even after a
+lesson or a constant in this file has changed. Nothing here reads a clock, a file or a random number.
+
+The rules: each problem has its own time, which begins when it is opened. An answer that arrives until
+`deadline + GRACE` is on time; a later one still counts and costs points. Two attempts; a hint and the second
+attempt cost points. Nobody is stuck at zero, and the clock never decides about the badge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from headstart.errors import InternalError, LessonError
+from headstart.lesson.engine.pack import Pack, Problem
+
+ATTEMPTS = 2
+GRACE = timedelta(seconds=2)
+"""What a slow connection may add to an answer given in time."""
+
+LONGEST_TIMER = 10.0
+"""The time may be stretched tenfold or switched off (WCAG 2.2, success criterion 2.2.1)."""
+
+POINTS = 100
+HINT_COST = 20
+RETRY_COST = 30
+LATE_COST = 30
+
+
+class Refused(LessonError):
+    """The event is not possible now; the state stays as it is. `reason` is for programs."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+# Events: what happened ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One problem in one challenge: (opaque id, option key) in the shown order, and the answer's id."""
+
+    problem: str
+    seconds: float | None
+    options: tuple[tuple[str, str], ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A learner began a challenge; made by `begin`. `timer` stretches the time, None switches it off."""
+
+    challenge: str
+    learner: str
+    pack: str
+    fingerprint: str
+    mode: str
+    timer: float | None
+    layouts: tuple[Layout, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The learner sees a problem; its time begins."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Chose:
+    """An option was marked, not yet submitted. `option` is the opaque id."""
+
+    problem: str
+    option: str
+
+
+@dataclass(frozen=True)
+class HintTaken:
+    """The learner asked for the hint."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """An answer. A repeated `key` (a double click, a reload) is the same answer, not another attempt."""
+
+    problem: str
+    option: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A problem's time is over; the problem stays open."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The learner gave a problem up."""
+
+    problem: str
+
+
+Event = Started | Opened | Chose | HintTaken | Submitted | Expired | Closed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The ruling on an answer. `option` is the option's key in the pack."""
+
+    option: str
+    correct: bool
+    late: bool
+    closes: bool
+    points: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log: what happened, when, and what was ruled."""
+
+    at: datetime
+    event: Event
+    deadline: datetime | None = None
+    verdict: Verdict | None = None
+
+
+# State ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Item:
+    """One problem of a challenge."""
+
+    layout: Layout
+    opened_at: datetime | None = None
+    deadline: datetime | None = None
+    chosen: str | None = None
+    tried: tuple[str, ...] = ()
+    hint_taken: bool = False
+    late: bool = False
+    expired: bool = False
+    closed_at: datetime | None = None
+    correct: bool = False
+    points: int = 0
+
+    @property
+    def problem(self) -> str:
+        """The problem's slug."""
+        return self.layout.problem
+
+    def is_late(self, now: datetime) -> bool:
+        """The one rule about lateness."""
+        return self.deadline is not None and now > self.deadline + GRACE
+
+    def status(self, now: datetime) -> str:
+        """`unopened`, `open`, `overtime` (time is up, answers still count) or `closed`."""
+        if self.closed_at is not None:
+            return "closed"
+        if self.opened_at is None:
+            return "unopened"
+        return "overtime" if self.expired or self.is_late(now) else "open"
+
+    def worth(self, now: datetime) -> int:
+        """What a correct answer would earn now. Never negative."""
+        cost = HINT_COST * self.hint_taken + RETRY_COST * bool(self.tried) + LATE_COST * self.is_late(now)
+        return max(0, POINTS - cost)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """One learner's run through a mode's problems."""
+
+    id: str
+    learner: str
+    pack: str
+    fingerprint: str
+    mode: str
+    timer: float | None
+    started_at: datetime
+    latest: datetime
+    items: tuple[Item, ...]
+    answered: frozenset[str] = frozenset()
+
+    def item(self, problem: str) -> Item:
+        """One item. Raises Refused for a problem the challenge does not have."""
+        for item in self.items:
+            if item.problem == problem:
+                return item
+        raise Refused("unknown-problem", f"this challenge has no problem {problem!r}")
+
+    @property
+    def points(self) -> int:
+        """The sum over closed items."""
+        return sum(item.points for item in self.items)
+
+    @property
+    def correct(self) -> int:
+        """How many items were answered correctly."""
+        return sum(item.correct for item in self.items)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the last item closed, or None while one is open."""
+        times = [item.closed_at for item in self.items if item.closed_at is not None]
+        return max(times) if len(times) == len(self.items) else None
+
+    @property
+    def earns_badge(self) -> bool:
+        """All problems of the mode `challenge` correct."""
+        return self.mode == "challenge" and self.correct == len(self.items) and self.finished_at is not None
+
+
+# The machine ----------------------------------------------------------------------------------------------
+
+
+def begin(
+    pack: Pack,
+    *,
+    challenge: str,
+    learner: str,
+    seed: str,
+    mode: str = "challenge",
+    timer: float | None = 1.0,
+    only: Collection[str] | None = None,
+) -> Started:
+    """The event that starts a challenge.
+
+    Args:
+        pack: the lesson.
+        challenge: a new id (a UUID).
+        learner: whose it is.
+        seed: secret and new for each challenge; it shuffles the options and makes their ids opaque.
+        mode: whose problems are asked.
+        timer: factor on each problem's time, 1 to 10, or None for no clock.
+        only: the problems to ask, by their slugs; None asks all of the mode.
+
+    Raises LessonError for a timer outside its range or a mode without problems.
+    """
+    if timer is not None and not 1.0 <= timer <= LONGEST_TIMER:
+        raise LessonError(f"timer {timer:g}: expected a factor from 1 to {LONGEST_TIMER:g}, or off")
+    asked = [problem for problem in pack.problems(mode) if only is None or problem.slug in only]
+    layouts = tuple(_layout(problem, challenge, seed, timer) for problem in asked)
+    return Started(challenge, learner, pack.slug, pack.fingerprint, mode, timer, layouts)
+
+
+def spoken(times: Iterable[float | None]) -> str:
+    """Problems' seconds as people say them: `2 minutes`, `90 seconds to 3 minutes`, `no clock`."""
+    seconds = sorted({one for one in times if one is not None})
+    if not seconds:
+        return "no clock"
+    low, high = _duration(seconds[0]), _duration(seconds[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def _duration(seconds: float) -> str:
+    """Whole minutes, and halves from two on, as minutes; what lies between as seconds."""
+    minutes = seconds / 60
+    if minutes.is_integer() or (minutes > 2 and (2 * minutes).is_integer()):
+        return f"{minutes:g} minute" if minutes == 1 else f"{minutes:g} minutes"
+    return f"{seconds:g} seconds"
+
+
+def _layout(problem: Problem, challenge: str, seed: str, timer: float | None) -> Layout:
+    def opaque(option: str) -> str:
+        text = f"{challenge}/{problem.slug}/{option}".encode()
+        return hashlib.blake2b(text, key=hashlib.sha256(seed.encode()).digest(), digest_size=8).hexdigest()
+
+    # The ids are keyed hashes, so sorting by them is a shuffle that nobody can predict without the seed.
+    options = tuple(sorted((opaque(option.key), option.key) for option in problem.options))
+    seconds = None if timer is None else problem.seconds * timer
+    return Layout(problem.slug, seconds, options, opaque(problem.answer.key))
+
+
+def step(state: Challenge | None, event: Event, now: datetime) -> tuple[Challenge, Entry | None]:
+    """Rules on an event and returns the new state with its log entry.
+
+    The entry is None where the event changes nothing, because it already happened.
+    Raises Refused where it is not possible.
+    """
+    entry = judge(state, event, now)
+    if entry is None:
+        if state is None:
+            raise InternalError("an event was ignored before the challenge began")
+        return state, None
+    return advance(state, entry), entry
+
+
+def replay(entries: Iterable[Entry], state: Challenge | None = None) -> Challenge:
+    """The state that a log leads to, or its rest from the state that its beginning led to.
+
+    Raises LessonError for a log that does not begin with a start.
+    """
+    for entry in entries:
+        state = advance(state, entry)
+    if state is None:
+        raise LessonError("no such challenge: its log is empty")
+    return state
+
+
+def judge(state: Challenge | None, event: Event, now: datetime) -> Entry | None:
+    """The ruling on an event, or None where it changes nothing. Raises Refused."""
+    if now.tzinfo is None:
+        raise InternalError("now needs a time zone")
+    if isinstance(event, Started):
+        if state is not None:
+            raise Refused("already-started", "this challenge has begun already")
+        return Entry(now, event)
+    if state is None:
+        raise Refused("not-started", "this challenge has not begun")
+    # A clock that is set back must not give time back, and the log stays in order.
+    at = max(now, state.latest)
+    if isinstance(event, Submitted) and event.key in state.answered:
+        return None
+    item = state.item(event.problem)
+    if isinstance(event, Opened):
+        return _judge_opening(item, event, at)
+    if isinstance(event, Closed) and item.closed_at is not None:
+        return None
+    if item.closed_at is not None:
+        raise Refused("closed", f"problem {item.problem!r} is closed")
+    if item.opened_at is None:
+        raise Refused("not-open", f"problem {item.problem!r} has not been opened")
+    return _judge_open(item, event, at)
+
+
+def _judge_opening(item: Item, event: Opened, at: datetime) -> Entry | None:
+    if item.opened_at is not None:
+        return None
+    seconds = item.layout.seconds
+    return Entry(at, event, deadline=None if seconds is None else at + timedelta(seconds=seconds))
+
+
+def _judge_open(item: Item, event: Event, at: datetime) -> Entry | None:
+    match event:
+        case Chose(option=option):
+            _key(item, option)
+            return None if option == item.chosen else Entry(at, event)
+        case HintTaken():
+            return None if item.hint_taken else Entry(at, event)
+        case Expired():
+            if not item.is_late(at):
+                raise Refused("not-expired", f"the time for problem {item.problem!r} is not over")
+            return None if item.expired else Entry(at, event)
+        case Submitted():
+            return Entry(at, event, verdict=_verdict(item, event, at))
+        case _:
+            return Entry(at, event)
+
+
+def _verdict(item: Item, event: Submitted, at: datetime) -> Verdict:
+    key = _key(item, event.option)
+    if not event.key:
+        raise Refused("no-key", "an answer needs an idempotency key")
+    if event.option in item.tried:
+        raise Refused("tried", "this answer was tried already; choose another one")
+    correct = event.option == item.layout.answer
+    closes = correct or len(item.tried) + 1 >= ATTEMPTS
+    return Verdict(key, correct, item.is_late(at), closes, item.worth(at) if correct else 0)
+
+
+def _key(item: Item, option: str) -> str:
+    for identity, key in item.layout.options:
+        if identity == option:
+            return key
+    raise Refused("unknown-option", f"problem {item.problem!r} has no such option")
+
+
+def advance(state: Challenge | None, entry: Entry) -> Challenge:
+    """The state after a log entry. Rules on nothing, so that old logs keep their meaning."""
+    event = entry.event
+    if isinstance(event, Started):
+        items = tuple(Item(layout) for layout in event.layouts)
+        return Challenge(
+            id=event.challenge,
+            learner=event.learner,
+            pack=event.pack,
+            fingerprint=event.fingerprint,
+            mode=event.mode,
+            timer=event.timer,
+            started_at=entry.at,
+            latest=entry.at,
+            items=items,
+        )
+    if state is None:
+        raise LessonError("a challenge's log must begin with its start")
+    changed = _changed(state.item(event.problem), entry)
+    items = tuple(changed if item.problem == event.problem else item for item in state.items)
+    keys = {event.key} if isinstance(event, Submitted) else set()
+    return replace(state, items=items, latest=entry.at, answered=state.answered | keys)
+
+
+def _changed(item: Item, entry: Entry) -> Item:
+    match entry.event:
+        case Opened():
+            return replace(item, opened_at=entry.at, deadline=entry.deadline)
+        case Chose(option=option):
+            return replace(item, chosen=option)
+        case HintTaken():
+            return replace(item, hint_taken=True)
+        case Expired():
+            return replace(item, expired=True)
+        case Closed():
+            return replace(item, closed_at=entry.at)
+        case Submitted(option=option) if entry.verdict is not None:
+            return replace(
+                item,
+                chosen=option,
+                tried=(*item.tried, option),
+                late=entry.verdict.late,
+                correct=entry.verdict.correct,
+                points=entry.verdict.points,
+                closed_at=entry.at if entry.verdict.closes else None,
+            )
+    raise LessonError(f"a log entry of {item.problem!r} lacks its ruling")
+
+
+def overdue(state: Challenge, now: datetime) -> tuple[Expired, ...]:
+    """The events that time itself brings: problems whose time is over and whose log does not say so yet."""
+    return tuple(
+        Expired(item.problem)
+        for item in state.items
+        if item.closed_at is None and not item.expired and item.is_late(max(now, state.latest))
+    )
+
+
+# What a page may see --------------------------------------------------------------------------------------
+
+
+def public_view(state: Challenge, pack: Pack, now: datetime) -> dict[str, Any]:
+    """What a page may show now, as JSON-ready values.
+
+    Until an item closes there is nothing in it about which option is right, no feedback, no explanation, no
+    hint, no option key; and until it is opened no question either, since its time has not begun.
+    """
+    now = max(now, state.latest)
+    items = [_item_view(state, item, pack, now) for item in state.items]
+    return {
+        "challenge": state.id,
+        "lesson": pack.slug,
+        "title": pack.title,
+        "mode": state.mode,
+        "timer": state.timer,
+        "now": now.isoformat(),
+        "items": items,
+        "points": state.points,
+        "possible": POINTS * len(state.items),
+        "correct": state.correct,
+        "finished": state.finished_at is not None,
+        "earns_badge": state.earns_badge,
+    }
+
+
+def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime) -> dict[str, Any]:
+    problem = pack.problem(state.mode, item.problem)
+    status = item.status(now)
+    view: dict[str, Any] = {
+        "problem": item.problem,
+        "title": problem.title,
+        "kind": problem.kind,
+        "level": problem.level,
+        "seconds": item.layout.seconds,
+        "status": status,
+    }
+    if status == "unopened":
+        return view
+    view |= {
+        "prompt": problem.prompt,
+        "code": [asdict(face) for face in problem.code],
+        "options": [
+            {"id": identity, "text": problem.option(key).text} for identity, key in item.layout.options
+        ],
+        "chosen": item.chosen,
+        "tried": list(item.tried),
+        "deadline": item.deadline.isoformat() if item.deadline else None,
+        "seconds_left": max(0.0, (item.deadline - now).total_seconds()) if item.deadline else None,
+        "hint_taken": item.hint_taken,
+    }
+    if status != "closed":
+        return view | {"attempts_left": ATTEMPTS - len(item.tried), "worth": item.worth(now)}
+    return view | {
+        "correct": item.correct,
+        "late": item.late,
+        "points": item.points,
+        "answer": item.layout.answer,
+        "feedback": {identity: problem.option(key).feedback for identity, key in item.layout.options},
+        "explanation": problem.explanation,
+        "hint": problem.hint,
+        "experiment": problem.experiment,
+    }
+
+
+def hint(state: Challenge, pack: Pack, problem: str) -> str:
+    """A hint that was paid for (see HintTaken), or that costs nothing any more. Raises Refused otherwise."""
+    item = state.item(problem)
+    if not item.hint_taken and item.closed_at is None:
+        raise Refused("hint-not-taken", f"the hint for problem {problem!r} has not been asked for")
+    return pack.problem(state.mode, problem).hint

@@ -1,0 +1,497 @@
+"""The append-only log in a database: what learners did, and nothing that could be derived from it.
+
+SQLite in WAL mode by default; any SQLAlchemy URL works, so that a class can share a PostgreSQL server. An
+answer is accepted when `record` returns: it is committed by then, and `kill -9` cannot take it back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from headstart import databases
+from headstart.errors import InternalError, LessonError, MissingExtra
+from headstart.lesson.engine import attempts, logbook
+from headstart.lesson.engine.attempts import Challenge, Entry, Event, Started, Submitted
+from headstart.lesson.engine.review import Reviewed
+
+try:
+    import sqlalchemy as sa
+    from sqlalchemy import exc
+
+    from headstart.lesson.engine.migrations import Identity, Json, migrate
+except ImportError as error:
+    raise MissingExtra("keeping progress", extra="learn") from error
+
+BUSY_SECONDS = 60
+"""How long a writer waits for the others before it gives up."""
+
+RETRIES = 20
+"""How often a writer that lost a race for the next place in a log tries again (PostgreSQL; SQLite queues)."""
+
+MOST_TOGETHER = 64
+"""How many waiting writers share a transaction; more would make the first of them wait."""
+
+KEPT_STATES = 1024
+"""So many challenges are remembered with the length of their logs, so that only what is new is read."""
+
+_READING = "reading:{}:"
+_REVIEW = "review:{}:"
+"""How the logs of a lesson's reading and reviews are called, before the learner's name."""
+
+_SQLITE = b"SQLite format 3\0"
+"""How such a file begins."""
+
+Result = TypeVar("Result")
+
+
+class _Utc(sa.TypeDecorator[datetime]):
+    """An aware UTC datetime, also in SQLite, which forgets time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+_metadata = sa.MetaData()
+_log = sa.Table(
+    "log",
+    _metadata,
+    sa.Column("id", Identity, primary_key=True),
+    sa.Column("stream", sa.String(200)),
+    sa.Column("sequence", sa.Integer),
+    sa.Column("learner", sa.String(64)),
+    sa.Column("kind", sa.String(32)),
+    sa.Column("at", _Utc),
+    sa.Column("key", sa.String(128)),
+    sa.Column("body", Json),
+)
+_badge = sa.Table(
+    "badge",
+    _metadata,
+    sa.Column("challenge", sa.String(64), primary_key=True),
+    sa.Column("learner", sa.String(64)),
+    sa.Column("issued_at", _Utc),
+    sa.Column("credential", sa.Text),
+)
+
+# Built once: every click of every learner runs these.
+_OF_LEARNER = sa.select(_log).where(_log.c.learner == sa.bindparam("of")).order_by(_log.c.id)
+_BODIES = (
+    sa.select(_log.c.body)
+    .where(_log.c.stream == sa.bindparam("of"), _log.c.sequence >= sa.bindparam("since"))
+    .order_by(_log.c.sequence)
+)
+_INSERT = _log.insert()
+
+
+@dataclass
+class _Pending:
+    """A piece of writing that waits for its transaction, and what became of it."""
+
+    work: Callable[[sa.Connection], Any]
+    result: Any = None
+    error: BaseException | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stored line of any log."""
+
+    stream: str
+    learner: str
+    kind: str
+    at: datetime
+    body: Mapping[str, Any]
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """Lines in the order of writing, and what derives from them.
+
+    Attributes:
+        lines: of any logs; of one learner, where reading and reviews are asked for.
+    """
+
+    lines: Sequence[Line]
+
+    def challenges(self, *, pack: str | None = None) -> list[Challenge]:
+        """Every challenge, oldest first, of one lesson or all."""
+        logs: dict[str, list[Entry]] = {}
+        for line in self._of("challenge:"):
+            logs.setdefault(line.stream, []).append(logbook.from_dict(line.body))
+        states = [attempts.replay(entries) for entries in logs.values()]
+        return [state for state in states if pack in (None, state.pack)]
+
+    def read_sections(self, pack: str) -> dict[str, set[str]]:
+        """Per mode, the sections that were read."""
+        read: dict[str, set[str]] = {}
+        for line in self._of(_READING.format(pack)):
+            read.setdefault(line.body["mode"], set()).add(line.body["section"])
+        return read
+
+    def reviews(self, pack: str) -> list[Reviewed]:
+        """The cards that were reviewed, oldest first; `review.replay` makes the schedule of it."""
+        return [Reviewed.from_dict(line.body) for line in self._of(_REVIEW.format(pack))]
+
+    def _of(self, prefix: str) -> Iterator[Line]:
+        return (line for line in self.lines if line.stream.startswith(prefix))
+
+
+class Progress:
+    """The store. Safe to share between threads; open one per process (not across a fork)."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        # SQLite lets writers wait by polling; threads of one process rather queue here, in order and at once.
+        self._turn = threading.Lock()
+        self._waiting: deque[_Pending] = deque()
+        self._states: dict[str, tuple[int, Challenge]] = {}
+
+    @classmethod
+    def open(cls, target: str | Path) -> Progress:
+        """Opens or creates a store.
+
+        Args:
+            target: a file, or a SQLAlchemy URL such as `postgresql+psycopg://…`.
+
+        Raises LessonError where it cannot be opened or was written by a newer Headstart.
+        """
+        url = str(target) if "://" in str(target) else f"sqlite:///{Path(target)}"
+        try:
+            if url.startswith("sqlite:///"):
+                _check(Path(url.removeprefix("sqlite:///")))
+            store = cls(_engine(url))
+            with store._writing() as connection:
+                migrate(connection)
+        except (exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise LessonError(f"cannot open the progress database {target}: {_cause(error)}") from error
+        return store
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+    # Challenges
+
+    def start(self, event: Started, now: datetime) -> Challenge:
+        """Begins a challenge (see `attempts.begin`). Starting the same one twice gives the first."""
+
+        def write(connection: sa.Connection) -> Challenge:
+            entries = _entries(connection, event.challenge)
+            if entries:
+                return attempts.replay(entries)
+            state, entry = attempts.step(None, event, now)
+            _append(connection, state, 0, [entry] if entry else [])
+            return state
+
+        return self._write(write)
+
+    def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, Entry | None]:
+        """Applies an event to the challenge as it is now in the database, and stores the outcome.
+
+        Problems whose time is over are logged as expired first. The entry is None where nothing changed.
+        Raises Refused where the event is not possible, and LessonError for an unknown challenge.
+        """
+
+        def write(connection: sa.Connection) -> tuple[int, Challenge, Entry | None]:
+            length, state = self._read(connection, challenge)
+            state, entries = _expire(state, now)
+            state, entry = attempts.step(state, event, now)
+            entries += [entry] if entry else []
+            _append(connection, state, length, entries)
+            return length + len(entries), state, entry
+
+        length, state, entry = self._write(write)
+        self._remember(length, state)
+        return state, entry
+
+    def settle(self, challenge: str, now: datetime) -> Challenge:
+        """The challenge as it is now, for a page to show; logs which problems' time is over."""
+        state = self.challenge(challenge)
+        if not attempts.overdue(state, now):
+            return state
+
+        def write(connection: sa.Connection) -> Challenge:
+            length, state = self._read(connection, challenge)
+            state, expired = _expire(state, now)
+            _append(connection, state, length, expired)
+            return state
+
+        return self._write(write)
+
+    def challenge(self, challenge: str) -> Challenge:
+        """A challenge, rebuilt from its log. Raises LessonError for an unknown one."""
+        with self._reading() as connection:
+            length, state = self._read(connection, challenge)
+        self._remember(length, state)
+        return state
+
+    def entries(self, challenge: str) -> list[Entry]:
+        """A challenge's log, oldest first; empty for an unknown one."""
+        with self._reading() as connection:
+            return _entries(connection, challenge)
+
+    def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
+        """Every challenge, oldest first, of one learner or all, of one lesson or all."""
+        return History(self.lines("challenge:", learner=learner)).challenges(pack=pack)
+
+    def _read(self, connection: sa.Connection, challenge: str) -> tuple[int, Challenge]:
+        """The length of a challenge's log, and the state that it leads to."""
+        length, state = self._states.get(challenge, (0, None))
+        entries = _entries(connection, challenge, since=length)
+        return length + len(entries), attempts.replay(entries, state)
+
+    def _remember(self, length: int, state: Challenge) -> None:
+        """Keeps what a committed log led to. A log only grows, so this stays true of its beginning."""
+        if len(self._states) >= KEPT_STATES:
+            self._states.clear()
+        self._states[state.id] = length, state
+
+    # Any other log: reading, reviews
+
+    def append(self, line: Line) -> bool:
+        """Adds a line at the end of its log. False where a line with this key is there already."""
+
+        def write(connection: sa.Connection) -> bool:
+            here = _log.c.stream == line.stream
+            if line.key is not None:
+                taken = sa.select(_log.c.id).where(here, _log.c.key == line.key)
+                if connection.execute(taken).first():
+                    return False
+            last = connection.execute(sa.select(sa.func.max(_log.c.sequence)).where(here)).scalar()
+            _insert(connection, line, 0 if last is None else last + 1)
+            return True
+
+        return self._write(write)
+
+    def history(self, learner: str) -> History:
+        """All that a learner did, read once."""
+        with self._reading() as connection:
+            return History(_lines(connection.execute(_OF_LEARNER, {"of": learner})))
+
+    def lines(self, prefix: str, *, learner: str | None = None) -> list[Line]:
+        """Every line of the logs whose name begins with `prefix`, in the order of writing."""
+        query = sa.select(_log).where(_log.c.stream.startswith(prefix, autoescape=True)).order_by(_log.c.id)
+        if learner is not None:
+            query = query.where(_log.c.learner == learner)
+        with self._reading() as connection:
+            return _lines(connection.execute(query))
+
+    def mark_read(self, learner: str, pack: str, *, mode: str, section: str, now: datetime) -> bool:
+        """Notes that a section of a mode was read. False where it had been noted before."""
+        body = {"mode": mode, "section": section}
+        key = f"{mode}/{section}"[:128]
+        return self.append(Line(_READING.format(pack) + learner, learner, "read", now, body, key))
+
+    def read_sections(self, learner: str, pack: str) -> dict[str, set[str]]:
+        """Per mode, the sections a learner has read."""
+        return History(self.lines(_READING.format(pack), learner=learner)).read_sections(pack)
+
+    def log_review(self, learner: str, pack: str, reviewed: Reviewed) -> None:
+        """Adds a reviewed card to the learner's log (see `review.review`)."""
+        stream = _REVIEW.format(pack) + learner
+        self.append(Line(stream, learner, "reviewed", reviewed.at, reviewed.to_dict()))
+
+    def reviews(self, learner: str, pack: str) -> list[Reviewed]:
+        """What a learner reviewed, oldest first; `review.replay` makes the schedule of it."""
+        return History(self.lines(_REVIEW.format(pack), learner=learner)).reviews(pack)
+
+    # Badges
+
+    def keep_badge(self, challenge: Challenge, credential: str, now: datetime) -> str:
+        """Stores a challenge's badge and returns it; a challenge has one, so the first one stays."""
+
+        def write(connection: sa.Connection) -> str:
+            query = sa.select(_badge.c.credential).where(_badge.c.challenge == challenge.id)
+            kept = connection.execute(query).scalar()
+            if kept is not None:
+                return str(kept)
+            row = {
+                "challenge": challenge.id,
+                "learner": challenge.learner,
+                "issued_at": now,
+                "credential": credential,
+            }
+            connection.execute(_badge.insert().values(**row))
+            return credential
+
+        return self._write(write)
+
+    def badge(self, challenge: str) -> str | None:
+        """A challenge's credential, or None where no badge has been issued for it."""
+        query = sa.select(_badge.c.credential).where(_badge.c.challenge == challenge)
+        with self._reading() as connection:
+            kept = connection.execute(query).scalar()
+        return None if kept is None else str(kept)
+
+    def badges(self, learner: str) -> list[str]:
+        """A learner's credentials, oldest first."""
+        query = sa.select(_badge.c.credential).where(_badge.c.learner == learner).order_by(_badge.c.issued_at)
+        with self._reading() as connection:
+            return [str(credential) for credential in connection.execute(query).scalars()]
+
+    # Transactions
+
+    def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        together = self._engine.dialect.name == "sqlite"
+        for _ in range(RETRIES):
+            try:
+                if together:
+                    return cast(Result, self._write_together(work))
+                with self._writing() as connection:
+                    return work(connection)
+            except exc.IntegrityError as error:  # another writer took this place in the log: look again
+                lost = error
+            except exc.OperationalError as error:
+                raise InternalError(f"the progress database could not be written: {_cause(error)}") from error
+        raise InternalError(
+            f"the progress database is too busy, {RETRIES} tries failed: {_cause(lost)}"
+        ) from lost
+
+    def _write_together(self, work: Callable[[sa.Connection], Any]) -> Any:
+        """Writes in one transaction with whoever else waits: the disk keeps many at the price of one.
+
+        A class that answers at the same moment would otherwise queue for milliseconds each.
+        """
+        mine = _Pending(work)
+        self._waiting.append(mine)
+        with self._turn:
+            while not mine.done:  # unless another thread wrote it with its own
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+                self._commit(batch)
+        if mine.error is not None:
+            raise mine.error
+        return mine.result
+
+    def _commit(self, batch: Sequence[_Pending]) -> None:
+        """Does every piece of work in one transaction; one that is refused leaves no trace and hinders none.
+
+        An error of the database itself undoes all of them, and each is told.
+        """
+        failure: BaseException = InternalError("the progress database was closed while it was written")
+        committed = False
+        try:
+            with self._writing() as connection:
+                for each in batch:
+                    each.error = None
+                    try:
+                        with connection.begin_nested():
+                            each.result = each.work(connection)
+                    except exc.OperationalError:
+                        raise
+                    except Exception as error:
+                        each.error = error
+            committed = True
+        except Exception as error:
+            failure = error
+        finally:
+            for each in batch:
+                each.done = True
+                if not committed:
+                    each.error = failure
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        engine = self._engine.execution_options(headstart_write=True)
+        with engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+
+def _check(file: Path) -> None:
+    """Sees within seconds whether a store can be written; a damaged one is set aside."""
+    if file.is_file():
+        with file.open("rb") as opened:
+            head = opened.read(len(_SQLITE))
+        if head == _SQLITE or not any(head):  # what is anything else was named by mistake
+            databases.set_aside(file, lost="what learners did is in it, and a new log is begun")
+    with (
+        closing(databases.connect(file, schema="")) as database,
+        databases.transaction(database, writes=True),
+    ):
+        pass
+
+
+def _engine(url: str) -> sa.Engine:
+    sqlite = url.startswith("sqlite")
+    arguments = {"timeout": BUSY_SECONDS} if sqlite else {}
+    engine = sa.create_engine(
+        url, connect_args=arguments, pool_size=8, max_overflow=0, pool_timeout=BUSY_SECONDS
+    )
+    if sqlite:
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # SQLAlchemy's recipe: were the driver to begin transactions itself, BEGIN IMMEDIATE would come too late.
+    connection.isolation_level = None
+    databases.use_wal(connection, until=time.monotonic() + databases.WAIT_SECONDS)
+    # FULL: a commit is on the disk when it returns, so even a power cut takes no accepted answer.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer takes the lock before it reads, so that what it rules on cannot change under it. Who only reads
+    # asks one question at a time, and needs no transaction.
+    if connection.get_execution_options().get("headstart_write", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _lines(rows: Iterable[Any]) -> list[Line]:
+    return [Line(row.stream, row.learner, row.kind, row.at, row.body, row.key) for row in rows]
+
+
+def _entries(connection: sa.Connection, challenge: str, *, since: int = 0) -> list[Entry]:
+    bodies = connection.execute(_BODIES, {"of": f"challenge:{challenge}", "since": since}).scalars()
+    return [logbook.from_dict(body) for body in bodies]
+
+
+def _expire(state: Challenge, now: datetime) -> tuple[Challenge, list[Entry]]:
+    entries = []
+    for event in attempts.overdue(state, now):
+        state, entry = attempts.step(state, event, now)
+        if entry is not None:
+            entries.append(entry)
+    return state, entries
+
+
+def _append(connection: sa.Connection, state: Challenge, sequence: int, entries: Sequence[Entry]) -> None:
+    for place, entry in enumerate(entries, sequence):
+        key = entry.event.key if isinstance(entry.event, Submitted) else None
+        body = logbook.to_dict(entry)
+        line = Line(f"challenge:{state.id}", state.learner, body["kind"], entry.at, body, key)
+        _insert(connection, line, place)
+
+
+def _insert(connection: sa.Connection, line: Line, sequence: int) -> None:
+    row = {"stream": line.stream, "learner": line.learner, "kind": line.kind, "at": line.at, "key": line.key}
+    connection.execute(_INSERT, {**row, "sequence": sequence, "body": dict(line.body)})
+
+
+def _cause(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, sqlite3.Error | OSError):
+        return databases.reason(cause)
+    return str(cause).splitlines()[0]

@@ -1,0 +1,126 @@
+"""The log as xAPI statements (https://github.com/adlnet/xAPI-Spec), one JSON object per line.
+
+Statement ids are derived from the log, so sending a log twice stores each statement once.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from headstart.lesson.engine import attempts
+from headstart.lesson.engine.attempts import (
+    POINTS,
+    Challenge,
+    Closed,
+    Entry,
+    Expired,
+    HintTaken,
+    Opened,
+    Started,
+    Submitted,
+)
+
+URN = "urn:headstart"
+HOME_PAGE = "http://localhost"
+"""xAPI wants an address that makes a learner's name unique; ours are unique on this machine."""
+
+VERBS = {
+    "initialized": "http://adlnet.gov/expapi/verbs/initialized",
+    "attempted": "http://adlnet.gov/expapi/verbs/attempted",
+    "answered": "http://adlnet.gov/expapi/verbs/answered",
+    "completed": "http://adlnet.gov/expapi/verbs/completed",
+    "asked": "http://adlnet.gov/expapi/verbs/asked",
+    "terminated": "http://adlnet.gov/expapi/verbs/terminated",
+}
+_NAMESPACE = uuid.UUID("5f1f1f5e-6d0a-5c2c-8f5c-4d3f0f1c9a77")
+
+
+def to_lines(entries: Iterable[Entry]) -> Iterator[str]:
+    """One challenge's log as JSON lines."""
+    for statement in statements(entries):
+        yield json.dumps(statement, ensure_ascii=False, separators=(",", ":"))
+
+
+def statements(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
+    """One challenge's log as xAPI statements. Marking an option is not an experience and gives none."""
+    state: Challenge | None = None
+    for place, entry in enumerate(entries):
+        was_finished = state is not None and state.finished_at is not None
+        state = attempts.advance(state, entry)
+        verb, result = _experience(entry, state)
+        if verb:
+            yield _statement(state, entry.at, verb, _object(entry, state), result, f"{place}")
+        if state.finished_at is not None and not was_finished:
+            yield _statement(state, entry.at, "completed", None, _final(state), f"{place}/end")
+
+
+def _experience(entry: Entry, state: Challenge) -> tuple[str | None, dict[str, Any]]:
+    match entry.event:
+        case Started():
+            return "initialized", {}
+        case Opened():
+            return "attempted", {}
+        case HintTaken():
+            return "asked", {"extensions": {f"{URN}:hint": True}}
+        case Submitted() if entry.verdict is not None:
+            verdict = entry.verdict
+            score = {"raw": verdict.points, "min": 0, "max": POINTS, "scaled": verdict.points / POINTS}
+            opened = state.item(entry.event.problem).opened_at or entry.at
+            return "answered", {
+                "success": verdict.correct,
+                "response": verdict.option,
+                "score": score,
+                "duration": _duration((entry.at - opened).total_seconds()),
+            }
+        case Expired():
+            return "terminated", {"completion": False, "extensions": {f"{URN}:time-over": True}}
+        case Closed():
+            return "terminated", {"completion": False}
+    return None, {}
+
+
+def _final(state: Challenge) -> dict[str, Any]:
+    possible = POINTS * len(state.items)
+    return {
+        "completion": True,
+        "success": state.correct == len(state.items),
+        "score": {"raw": state.points, "min": 0, "max": possible, "scaled": state.points / possible},
+    }
+
+
+def _object(entry: Entry, state: Challenge) -> str | None:
+    return None if isinstance(entry.event, Started) else entry.event.problem
+
+
+def _statement(
+    state: Challenge, at: datetime, verb: str, problem: str | None, result: dict[str, Any], place: str
+) -> dict[str, Any]:
+    lesson = f"{URN}:lesson:{state.pack}"
+    activity = f"{lesson}:{state.mode}:{problem}" if problem else f"{lesson}:{state.mode}"
+    kind = "cmi.interaction" if problem else "assessment"
+    registration = uuid.uuid5(_NAMESPACE, state.id)
+    statement: dict[str, Any] = {
+        "id": str(uuid.uuid5(_NAMESPACE, f"{state.id}/{place}")),
+        "actor": {"objectType": "Agent", "account": {"homePage": HOME_PAGE, "name": state.learner}},
+        "verb": {"id": VERBS[verb], "display": {"en": verb}},
+        "object": {
+            "objectType": "Activity",
+            "id": activity,
+            "definition": {"type": f"http://adlnet.gov/expapi/activities/{kind}"},
+        },
+        "context": {
+            "registration": str(registration),
+            "contextActivities": {"grouping": [{"id": lesson}]},
+        },
+        "timestamp": at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    return statement | ({"result": result} if result else {})
+
+
+def _duration(seconds: float) -> str:
+    """An ISO 8601 duration with two decimals."""
+    return f"PT{max(0.0, seconds):.2f}S"

@@ -1,0 +1,245 @@
+"""The challenge without a browser: the same engine, the same log, the same rules."""
+
+from __future__ import annotations
+
+import secrets
+import textwrap
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from headstart.errors import UserError
+from headstart.lesson.engine import attempts, placeholders, scores
+from headstart.lesson.engine.attempts import Challenge, Closed, Event, HintTaken, Opened, Refused, Submitted
+from headstart.lesson.engine.pack import Pack
+
+WIDTH = 88
+Clock = Callable[[], datetime]
+Results = Mapping[str, Mapping[str, object]]
+
+
+class Terminal(Protocol):
+    """Where the challenge is played. `ask` may raise EOFError or KeyboardInterrupt: the learner left."""
+
+    def say(self, text: str) -> None:
+        """Shows a line or a paragraph."""
+
+    def ask(self, prompt: str) -> str:
+        """Shows a prompt and returns what was typed."""
+
+
+class Store(Protocol):
+    """What the challenge needs of `progress.Progress`."""
+
+    def start(self, event: attempts.Started, now: datetime) -> Challenge:
+        """Begins a challenge."""
+
+    def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, attempts.Entry | None]:
+        """Applies an event."""
+
+    def settle(self, challenge: str, now: datetime) -> Challenge:
+        """The challenge as it is now."""
+
+    def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
+        """Every challenge of a learner."""
+
+
+class Laboratory(Protocol):
+    """The experiments as the terminal sees them."""
+
+    def results(self) -> Results:
+        """The fields of every experiment that has run."""
+
+    def offer(self, name: str) -> str:
+        """What running one would take, in a few words; empty where it cannot run or nobody could say yes."""
+
+    def run(self, name: str) -> None:
+        """Runs one; its result is in `results` and `table` afterwards."""
+
+    def table(self, name: str) -> str:
+        """What one has found, as text; empty while it has not run."""
+
+
+def play(
+    pack: Pack,
+    store: Store,
+    io: Terminal,
+    clock: Clock,
+    *,
+    learner: str,
+    mode: str = "challenge",
+    timer: float | None = 1.0,
+    laboratory: Laboratory | None = None,
+) -> Challenge:
+    """Plays a challenge until it is finished or the learner leaves; a later call goes on from there.
+
+    Args:
+        pack: the lesson.
+        store: where the log is kept.
+        io: the terminal.
+        clock: the current time, with time zone.
+        learner: whose challenge it is.
+        mode: whose problems are asked.
+        timer: factor on the time, 1 to 10, or None for no clock. A challenge already begun keeps its own.
+        laboratory: the experiments, for the numbers in explanations and to run what settles a problem.
+
+    Raises LessonError for a timer outside its range or a mode without problems.
+    """
+    state = _unfinished(pack, store, learner, mode)
+    if state is None:
+        event = attempts.begin(
+            pack,
+            challenge=str(uuid.uuid4()),
+            learner=learner,
+            seed=secrets.token_hex(16),
+            mode=mode,
+            timer=timer,
+        )
+        state = store.start(event, clock())
+        io.say(f"{pack.title}: {len(state.items)} problems, {_clock_text(state)}.\n")
+    else:
+        left = sum(item.closed_at is None for item in state.items)
+        io.say(f"{pack.title}: going on where you stopped, {left} of {len(state.items)} problems left.\n")
+    for number, item in enumerate(state.items, 1):
+        if item.closed_at is not None:
+            continue
+        try:
+            state = _play_problem(state, item.problem, number, pack, store, io, clock, laboratory)
+        except (EOFError, KeyboardInterrupt):
+            io.say("\nSaved. The same command goes on from here; a problem's time runs on once it is open.")
+            return store.settle(state.id, clock())
+    io.say(summary(state))
+    return state
+
+
+def summary(state: Challenge) -> str:
+    """How a finished challenge went, in one line."""
+    score = scores.score(state)
+    text = f"{score.correct} of {score.problems} correct, {score.points} of {score.possible} points."
+    return f"{text} You have earned the badge." if state.earns_badge else text
+
+
+def _unfinished(pack: Pack, store: Store, learner: str, mode: str) -> Challenge | None:
+    """The learner's latest unfinished challenge of this very version of the lesson."""
+    begun = [
+        state
+        for state in store.challenges(learner=learner, pack=pack.slug)
+        if state.finished_at is None and state.mode == mode and state.fingerprint == pack.fingerprint
+    ]
+    return begun[-1] if begun else None
+
+
+def _play_problem(
+    state: Challenge,
+    problem: str,
+    number: int,
+    pack: Pack,
+    store: Store,
+    io: Terminal,
+    clock: Clock,
+    laboratory: Laboratory | None,
+) -> Challenge:
+    state, _ = store.record(state.id, Opened(problem), clock())
+    view = _view(state, problem, pack, clock())
+    _show(view, number, len(state.items), io)
+    while view["status"] != "closed":
+        answer = io.ask(_prompt(view)).strip().lower()
+        try:
+            event = _event(answer, view)
+            if event is None:
+                io.say("Type the number of an answer, h for the hint, g to give up, or q to stop.")
+            else:
+                state, entry = store.record(state.id, event, clock())
+                _react(state, event, entry, pack, io)
+        except Refused as refused:
+            io.say(f"{refused}.")
+        state = store.settle(state.id, clock())
+        view = _view(state, problem, pack, clock())
+    _explain(view, io, laboratory)
+    return state
+
+
+def _view(state: Challenge, problem: str, pack: Pack, now: datetime) -> dict[str, Any]:
+    items = attempts.public_view(state, pack, now)["items"]
+    view: dict[str, Any] = next(item for item in items if item["problem"] == problem)
+    return view
+
+
+def _event(answer: str, view: Mapping[str, Any]) -> Event | None:
+    if answer in ("q", "quit"):
+        raise EOFError
+    if answer in ("h", "hint"):
+        return HintTaken(view["problem"])
+    if answer in ("g", "give up"):
+        return Closed(view["problem"])
+    if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(view["options"]):
+        return Submitted(view["problem"], view["options"][int(answer) - 1]["id"], uuid.uuid4().hex)
+    return None
+
+
+def _react(state: Challenge, event: Event, entry: attempts.Entry | None, pack: Pack, io: Terminal) -> None:
+    if isinstance(event, HintTaken):
+        io.say(_wrap(f"Hint: {attempts.hint(state, pack, event.problem)}"))
+    elif entry is not None and entry.verdict is not None and not entry.verdict.closes:
+        io.say("Not that one. One attempt is left.")
+
+
+def _show(view: Mapping[str, Any], number: int, count: int, io: Terminal) -> None:
+    io.say(f"{number}/{count}  {view['title']}  ({view['kind'].replace('-', ' ')}, {view['level']})\n")
+    io.say(_wrap(view["prompt"]) + "\n")
+    for face in view["code"]:
+        io.say(f"{face['label']}:\n\n{textwrap.indent(face['text'], '    ')}")
+    for place, option in enumerate(view["options"], 1):
+        io.say(textwrap.fill(option["text"], WIDTH, initial_indent=f"  {place}. ", subsequent_indent="     "))
+    io.say("")
+
+
+def _prompt(view: Mapping[str, Any]) -> str:
+    seconds = view["seconds_left"]
+    if seconds is None:
+        time = ""
+    elif view["status"] == "overtime":
+        time = "time is up, answers still count, "
+    else:
+        time = f"{int(seconds) // 60}:{int(seconds) % 60:02d} left, "
+    return f"[{time}{view['worth']} points] answer, h, g or q: "
+
+
+def _explain(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | None) -> None:
+    texts = {option["id"]: option["text"] for option in view["options"]}
+    if view["correct"]:
+        io.say(f"\nCorrect, {view['points']} points.")
+    else:
+        io.say(_wrap(f"The answer: {texts[view['answer']]}"))
+        if view["tried"]:
+            io.say(_wrap(view["feedback"][view["tried"][-1]]))
+    io.say(_wrap(view["feedback"][view["answer"]]))
+    _evidence(view, io, laboratory)
+
+
+def _evidence(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | None) -> None:
+    """The explanation with its numbers, after the experiment where the learner wants it run first."""
+    name = view["experiment"]
+    found = laboratory.table(name) if laboratory else ""
+    if laboratory and not found and (offer := laboratory.offer(name)):
+        answer = io.ask(f"Run the experiment that settles it, {offer}? [y/N] ")
+        if answer.strip().lower() in ("y", "yes"):
+            try:
+                laboratory.run(name)
+                found = laboratory.table(name)
+            except UserError as error:
+                io.say(f"It could not run: {error}")
+    io.say(_wrap(placeholders.fill(view["explanation"], laboratory.results() if laboratory else {})))
+    if found:
+        io.say(f"\n{textwrap.indent(found, '  ')}")
+    io.say(f"\nEvidence: headstart experiment {name}\n")
+
+
+def _clock_text(state: Challenge) -> str:
+    text = attempts.spoken(item.layout.seconds for item in state.items)
+    return text if state.timer is None else f"{text} each"
+
+
+def _wrap(text: str) -> str:
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in text.split("\n\n"))

@@ -1,0 +1,323 @@
+"""Experiments: what backs a lesson's claims, run on the learner's own machine.
+
+    from headstart.lesson import experiments
+
+    experiments.registry()                          the names
+    experiments.describe("one-pass")                parameters, predicted seconds, bound
+    result = experiments.run("one-pass")            runs it, stores and returns the result
+    experiments.results()                           what the lesson's prose quotes
+
+Each is a function of Headstart's API declared in `declarations`; none comes from a pack. Listing, describing
+and reading results start at once; PyTorch is imported by what trains. Until one has run there is nothing to
+show.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import InternalError, MissingExtra, OptionError, RunError
+from headstart.lesson.experiments.declarations import (
+    BOUND,
+    DECLARED,
+    SIZES,
+    Declaration,
+    Parameter,
+    declaration,
+)
+from headstart.lesson.experiments.results import Outcome, Plot, Result, Series, Table, Value
+from headstart.lesson.experiments.store import ResultStore
+
+if TYPE_CHECKING:
+    from headstart.lesson.experiments.foresight import Foreseen
+
+__all__ = [
+    "BOUND",
+    "SIZES",
+    "Description",
+    "Parameter",
+    "Plot",
+    "Result",
+    "ResultStore",
+    "Series",
+    "Table",
+    "describe",
+    "find",
+    "latest",
+    "registry",
+    "results",
+    "run",
+]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What may be said of an experiment before it runs.
+
+    Attributes:
+        name: The experiment's.
+        shows: What one will see.
+        parameters: What can be set.
+        predicted_seconds: What it will take, the median.
+        predicted_range: Seconds that nine in ten runs should lie between.
+        predicted_from: "planned" where it never ran here at this size, else "remembered from runs here".
+        bound: Seconds after which trainings are cut short.
+        own_images: Whether it can run on the learner's own folder.
+        missing: The extra to install before it can run, or empty.
+    """
+
+    name: str
+    shows: str
+    parameters: tuple[Parameter, ...]
+    predicted_seconds: float
+    predicted_range: tuple[float, float]
+    predicted_from: str
+    bound: float
+    own_images: bool
+    missing: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def registry() -> tuple[str, ...]:
+    """The names of the experiments."""
+    return tuple(DECLARED)
+
+
+def describe(name: str, *, size: str = "normal", parameters: Mapping[str, Any] | None = None) -> Description:
+    """What may be said of an experiment before it runs.
+
+    Args:
+        name: one of `registry`.
+        size: "normal" or "small".
+        parameters: those that shall differ from what is declared; the prediction is for these.
+
+    Raises:
+        OptionError: no such experiment, size, parameter or value.
+    """
+    from headstart.lesson.experiments.foresight import foresee
+
+    declared = declaration(name)
+    foreseen = foresee(declared, declared.read(parameters, size=size), size=size)
+    return Description(
+        name=name,
+        shows=declared.shows,
+        parameters=declared.parameters,
+        predicted_seconds=round(foreseen.seconds.median, 2),
+        predicted_range=(round(foreseen.seconds.low, 2), round(foreseen.seconds.high, 2)),
+        predicted_from=foreseen.source,
+        bound=BOUND,
+        own_images=declared.images,
+        missing=_missing(declared),
+    )
+
+
+def run(
+    name: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    source: Any = None,
+    size: str = "normal",
+    seed: int = 0,
+    progress: Progress | None = None,
+    store: ResultStore | None = None,
+) -> Result:
+    """Run an experiment, store its result and return it.
+
+    Args:
+        name: one of `registry`.
+        parameters: those that shall differ from what is declared.
+        source: the learner's own labelled images, as `fit` takes them; None for digits or drawings.
+        size: "normal", or "small" for one of a few seconds.
+        seed: of whatever is random.
+        progress: called with (phase, done, total); what it raises ends the experiment, and nothing is stored.
+        store: where the result goes; None for the home folder's.
+
+    Raises:
+        OptionError: an unknown name, parameter or value.
+        MissingExtra: it needs PyTorch, which is not installed.
+        UserError: the learner's images cannot be used.
+    """
+    from headstart.lesson.experiments.foresight import foresee, remember
+
+    declared = declaration(name)
+    values = declared.read(parameters, size=size)
+    if source is not None and not declared.images:
+        raise OptionError(f"experiment {name} uses random pixels and no images; leave the folder out")
+    if _missing(declared):
+        raise MissingExtra(f"experiment {name}", extra=declared.needs)
+    store = store or ResultStore()
+    foreseen = foresee(declared, values, size=size)
+    started = time.perf_counter()
+    outcome, data = _carry_out(declared, values, source=source, seed=seed, progress=progress)
+    seconds = time.perf_counter() - started
+    plain = declared.values(size)
+    result = _result(
+        declared,
+        outcome,
+        size=size,
+        parameters=values,
+        varied=tuple(name for name in values if values[name] != plain[name]),
+        data=data,
+        own_data=source is not None,
+        seed=seed,
+        seconds=seconds,
+        predicted=foreseen,
+    )
+    store.add(result)
+    if source is None:  # the learner's own images may be of any number and size
+        remember(declared, values, size=size, seconds=seconds)
+    return result
+
+
+def latest(name: str, *, as_declared: bool = False) -> Result | None:
+    """The newest stored result of an experiment on this machine, or None while it has not run.
+
+    Args:
+        name: the experiment's.
+        as_declared: only where no parameter was varied, and a run at normal size before any small one:
+            what the lesson quotes.
+
+    Raises:
+        OptionError: no such experiment.
+    """
+    store = ResultStore()
+    declared = declaration(name).name
+    whole = store.latest(declared, size="normal", as_declared=True) if as_declared else None
+    return whole or store.latest(declared, as_declared=as_declared)
+
+
+def find(identity: str) -> Result | None:
+    """A stored result by its id, or None where it is not here."""
+    try:
+        return ResultStore().get(identity)
+    except RunError:
+        return None
+
+
+def results() -> dict[str, dict[str, object]]:
+    """What `placeholders.fill` and `terminal.play` want: per experiment that has run, its fields.
+
+    Prose says what happens where everything is as declared, so results of varied parameters are left aside,
+    and a run at normal size counts before a small one, however new.
+    """
+    quoted = {name: latest(name, as_declared=True) for name in DECLARED}
+    return {name: dict(result.fields) for name, result in quoted.items() if result is not None}
+
+
+def _missing(declared: Declaration) -> str:
+    from headstart.backbones.building import has_timm
+
+    return declared.needs if declared.needs == "torch" and not has_timm() else ""
+
+
+def _carry_out(
+    declared: Declaration,
+    values: Mapping[str, Value],
+    *,
+    source: Any,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Outcome, str]:
+    from headstart.lesson.experiments.work import Work
+
+    module, function = declared.function.split(":")
+    experiment = getattr(import_module(f"{__name__}.{module}"), function)
+    ends = time.perf_counter() + BOUND
+    with tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as folder:
+        work = Work(values, source, seed, Path(folder), ends, progress)
+        try:
+            outcome: Outcome = experiment(work)
+        finally:
+            work.close()
+    return outcome, work.data
+
+
+def _result(
+    declared: Declaration,
+    outcome: Outcome,
+    *,
+    size: str,
+    parameters: Mapping[str, Value],
+    varied: tuple[str, ...],
+    data: str,
+    own_data: bool,
+    seed: int,
+    seconds: float,
+    predicted: Foreseen,
+) -> Result:
+    from headstart.runs import new_id, timestamp
+
+    if not outcome.fields:
+        raise InternalError(f"experiment {declared.name} gave no fields")
+    return Result(
+        id=new_id(declared.name),
+        name=declared.name,
+        size=size,
+        parameters=dict(parameters),
+        varied=varied,
+        fields=dict(outcome.fields),
+        plots=outcome.plots,
+        table=outcome.table,
+        notes=outcome.notes,
+        data=data,
+        own_data=own_data,
+        machine=machine(),
+        versions=_versions(),
+        seed=seed,
+        seconds=round(seconds, 2),
+        predicted_seconds=round(predicted.seconds.median, 2),
+        predicted=predicted.seconds.to_dict() | {"source": predicted.source},
+        created=timestamp(),
+    )
+
+
+def machine() -> dict[str, Value]:
+    """What the experiment ran on: processor, cores that this process may use, memory, system."""
+    from headstart.comparisons.schedule import cores
+
+    try:
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):
+        memory = None
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "memory_gigabytes": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    from headstart import __version__
+
+    found = {"headstart": __version__, "python": platform.python_version()}
+    for name in ("numpy", "openvino", "torch", "timm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,109 @@
+"""Results of experiments on this machine, in SQLite in the home folder.
+
+They are kept through a crash, and several processes may write at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headstart import databases
+from headstart.errors import RunError, printable
+from headstart.files import Unreadable, parse_json
+from headstart.lesson.experiments.results import Result
+from headstart.places import home_folder
+
+_SCHEMA = """
+create table if not exists results (
+    number integer primary key, id text unique not null, name text not null, size text not null,
+    varied integer not null, created text not null, seconds real not null, result text not null
+);
+create index if not exists results_by_name on results (name, number);
+"""
+
+_LOST = "what it held is measured again when it is asked for"
+
+
+class ResultStore:
+    """An append-only table of results."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or home_folder() / "experiments.db"
+
+    def add(self, result: Result) -> None:
+        """Keep a result; when this returns, it is on the disk."""
+        row = (
+            result.id,
+            result.name,
+            result.size,
+            len(result.varied),
+            result.created,
+            result.seconds,
+            json.dumps(result.to_dict(), ensure_ascii=False),
+        )
+        query = (
+            "insert into results (id, name, size, varied, created, seconds, result) "
+            "values (?, ?, ?, ?, ?, ?, ?)"
+        )
+        self._use(lambda database: database.execute(query, row).fetchall(), writes=True)
+
+    def get(self, result_id: str) -> Result:
+        """One result by its id.
+
+        Raises:
+            RunError: there is none.
+        """
+        found = self._select("where id = ?", result_id)
+        if not found:
+            raise RunError(f"no result {result_id} of an experiment in {self.path}")
+        return found[0]
+
+    def latest(self, name: str, *, size: str | None = None, as_declared: bool = False) -> Result | None:
+        """The newest result of an experiment, or None while it has not run.
+
+        Args:
+            name: the experiment's.
+            size: only of this size.
+            as_declared: only where no parameter was varied, which is what prose may quote.
+        """
+        where, values = "where name = ?", [name]
+        if size is not None:
+            where, values = f"{where} and size = ?", [*values, size]
+        if as_declared:
+            where += " and varied = 0"
+        found = self._select(f"{where} order by number desc limit 1", *values)
+        return found[0] if found else None
+
+    def history(self, name: str | None = None, *, limit: int = 50) -> list[Result]:
+        """Stored results, the newest first."""
+        where, values = ("where name = ? ", [name]) if name else ("", [])
+        return self._select(f"{where}order by number desc limit ?", *values, limit)
+
+    def _select(self, where: str, *values: str | int) -> list[Result]:
+        if not self.path.exists():
+            return []
+        query = f"select result from results {where}"
+        rows = self._use(lambda database: database.execute(query, values).fetchall(), writes=False)
+        return [result for (text,) in rows if (result := _result(text)) is not None]
+
+    def _use(
+        self, work: Callable[[sqlite3.Connection], list[tuple[Any, ...]]], *, writes: bool
+    ) -> list[tuple[Any, ...]]:
+        try:
+            return databases.use(self.path, work, schema=_SCHEMA, lost=_LOST, writes=writes)
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(
+                f"results of experiments in {printable(self.path)}: {databases.reason(error)}"
+            ) from error
+
+
+def _result(text: str) -> Result | None:
+    """What a row holds; None where it is damaged."""
+    try:
+        return Result.from_dict(parse_json(text))
+    except (Unreadable, AttributeError, KeyError, TypeError, ValueError):
+        return None
