@@ -33,9 +33,9 @@ from calibration import make_folders
 from ledger import Ledger, workplace
 
 import headstart
-from headstart.choice import default_candidates
+from headstart.costs.budgets import beginning, interleaved
 from headstart.dataset import Dataset, read_dataset
-from headstart.plans.budgets import beginning, interleaved
+from headstart.training.choosing import default_candidates
 
 FILE_SIZES = (96, 128)
 """Sizes at which the weights file beside the data is a candidate."""

@@ -32,7 +32,7 @@ from headstart.features import FeatureCache, Wanted, extract
 from headstart.heads import LinearHead
 from headstart.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.runtimes import select
-from headstart.tail import TailConfig, TailResult, normalise_pixels, train_tail
+from headstart.training.finetune import TailConfig, TailResult, normalise_pixels, train_tail
 
 LOSS_TOLERANCE = 1e-3
 BATCH = 32

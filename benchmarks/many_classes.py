@@ -30,12 +30,12 @@ from sklearn.preprocessing import StandardScaler
 
 from headstart import heads
 from headstart.backbones import load_backbone
-from headstart.choice.taps import choose_taps, tap_widths
 from headstart.dataset import Dataset, read_dataset
 from headstart.features import Extraction, FeatureCache, Wanted, extract
 from headstart.images import CENTRE, parse_views
 from headstart.places import cache_folder
 from headstart.runtimes import select
+from headstart.training.layers import choose_taps, tap_widths
 
 Indices = NDArray[np.int64]
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from headstart.fitting import fit
 from headstart.runs import read_predictions
+from headstart.training import fit
 from headstart.web.jobs import Jobs
 from headstart.web.studio.app import create_studio
 from headstart.web.studio.collections import Collections

@@ -178,9 +178,9 @@ def single(dataset, candidate, *, seed: int, precision: str):
     """One training as `fit` does it, up to the evaluation; the predicted classes of the validation images."""
     from headstart.backbones import load_backbone
     from headstart.comparisons.passes import union
-    from headstart.fitting import predict_images, prepare, train
     from headstart.runs import FitConfig
     from headstart.runtimes import select
+    from headstart.training import predict_images, prepare, train
 
     runtime = select(precision=precision)
     common = FitConfig(data=dataset.name, runtime=runtime.name, precision=runtime.precision)

@@ -81,7 +81,8 @@ _INSIDE = {
         "engine.scores", "engine.review", "engine.badges", "engine.pictures", "engine.interchange",
         "engine.moodle", "engine.gift", "engine.statements", "engine.terminal", "experiments",
     ),
-    "plans": ("planning", "jobs"),
+    "costs": ("formulas",),
+    "training": ("planning", "finetune", "choosing", "evaluation"),
     "serving": ("server", "models", "limits"),
     "web": ("app", "jobs", "server"),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from headstart.plans import jobs
+from headstart.costs import formulas as jobs
 
 
 class FakeClock:

@@ -12,21 +12,17 @@ from hypothesis import strategies as st
 
 import headstart
 from headstart.backbones import load_backbone
-from headstart.choice import (
-    Probe,
-    choose_backbone,
-    default_candidates,
-    judge,
-    without_luck,
-)
-from headstart.choice.prior import POINTS_PER_HALVING, published_accuracy, undominated
+from headstart.costs import RateStore
 from headstart.dataset import read_dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.features import missing_share
 from headstart.heads import fit_ridge
-from headstart.plans import RateStore
 from headstart.runs import FitConfig
 from headstart.runtimes import select
+from headstart.training.choosing import choose_backbone, default_candidates
+from headstart.training.depth import judge, without_luck
+from headstart.training.entrants import Probe
+from headstart.training.prior import POINTS_PER_HALVING, published_accuracy, undominated
 from made_up_jobs import FakeClock
 
 
@@ -83,7 +79,7 @@ def test_published_accuracy_belongs_to_an_architecture_and_a_size() -> None:
 def test_a_builtin_counts_with_its_record_at_its_own_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.choice import prior
+    from headstart.training import prior
 
     facts = {"preprocess": {"size": 128}}
     monkeypatch.setattr(prior, "WEIGHTS", tmp_path)
@@ -123,7 +119,7 @@ def test_halving_ends_with_two_finalists_on_all_images(photos: Path) -> None:
 
 def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an accuracy that grows with the size of the images, the largest is chosen."""
-    from headstart.choice import choosing
+    from headstart.training import choosing
 
     def accuracy(session: Any, entrant: Any, **_: Any) -> None:
         size = entrant.backbone.preprocess.size
@@ -155,7 +151,7 @@ def test_finalists_are_judged_by_the_head_that_a_fit_would_give_them(
 def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.choice import choosing
+    from headstart.training import choosing
 
     def look(session: Any, entrant: Any, **_: Any) -> None:
         good = entrant.backbone.preprocess.size == 48
@@ -171,7 +167,7 @@ def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
 def test_of_two_that_are_equally_good_the_faster_is_taken(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.choice import choosing
+    from headstart.training import choosing
 
     def same(session: Any, entrant: Any, **_: Any) -> None:
         entrant.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
@@ -185,7 +181,7 @@ def test_of_two_that_are_equally_good_the_faster_is_taken(
 def test_a_tight_allowance_leaves_out_what_is_too_slow_and_says_so(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.choice import choosing
+    from headstart.training import choosing
 
     def slow(session: Any, entrant: Any, **_: Any) -> None:
         entrant.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
@@ -202,7 +198,7 @@ def slowly(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, paces: dict[int, float]
 ) -> list[tuple[int, int, int]]:
     """Computing an image takes so long by the test's clock; returns (size, views, images) of each pass."""
-    from headstart.choice import choosing
+    from headstart.training import choosing
 
     passes = []
     extract = choosing.extract
@@ -269,7 +265,7 @@ def test_a_look_that_takes_too_long_ends_with_the_allowance_and_the_best_so_far_
 def test_a_pass_that_takes_too_long_ends_with_the_allowance_and_gives_its_reason(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.choice import choosing
+    from headstart.training import choosing
 
     clock = FakeClock()
     slowly(monkeypatch, clock, {32: 1.0, 48: 1.0})
@@ -289,7 +285,7 @@ def test_a_pass_that_takes_too_long_ends_with_the_allowance_and_gives_its_reason
 def test_without_time_for_a_look_the_fastest_is_taken_and_a_fit_goes_on(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.choice import choosing
+    from headstart.training import choosing
 
     monkeypatch.setattr(choosing, "_pays", lambda *_, **__: False)
     _, run = headstart.fit(
@@ -344,7 +340,7 @@ def test_deeper_is_kept_only_beyond_one_standard_error() -> None:
 
 
 def guesses(*, epochs: int, images: int, share: float, seed: int) -> Any:
-    """Answers of epochs that are all equally good, as `headstart.tail.TailResult` has them."""
+    """Answers of epochs that are all equally good, as `headstart.training.finetune.TailResult` has them."""
     right = np.random.default_rng(seed).random((epochs, images)) < share
     return np.stack([right, 1.0 - right], axis=1).astype(np.float32)
 
@@ -417,7 +413,7 @@ def test_a_deeper_training_that_fails_costs_the_head_nothing(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
-    from headstart.fitting import attempt
+    from headstart.training import attempt
 
     monkeypatch.setattr(attempt, "FEWEST_IMAGES", 5)
     _, run = headstart.fit(
@@ -438,7 +434,7 @@ def test_freeze_auto_compares_on_validation_and_gives_its_verdict(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
-    from headstart.fitting import attempt
+    from headstart.training import attempt
 
     monkeypatch.setattr(attempt, "FEWEST_IMAGES", 5)
     _, run = headstart.fit(

@@ -13,12 +13,12 @@ from headstart.comparisons import (
 )
 from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink
 from headstart.comparisons.trials import _Stop
+from headstart.costs import OutOfTime, Rates, RateStore
+from headstart.costs.estimates import Estimate
+from headstart.costs.observing import Watch
+from headstart.costs.timings import Observation
 from headstart.errors import OptionError
-from headstart.fitting import foresight
-from headstart.plans import OutOfTime, Rates, RateStore
-from headstart.plans.estimates import Estimate
-from headstart.plans.memory import Observation
-from headstart.plans.observing import Watch
+from headstart.training import foresight
 from made_up_comparisons import candidate
 from made_up_jobs import FakeClock
 

@@ -21,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headstart
-from headstart.choice.freezing import judge
 from headstart.cli import cli
 from headstart.comparisons import (
     Comparison,
@@ -43,9 +42,10 @@ from headstart.comparisons.commands import fit_command
 from headstart.comparisons.pace import timed_as
 from headstart.comparisons.schedule import turns
 from headstart.comparisons.values import told_apart
+from headstart.costs import RateStore
 from headstart.errors import DatasetError, MissingExtra, OptionError, RunError
 from headstart.features import extraction
-from headstart.plans import RateStore
+from headstart.training.depth import judge
 from made_up_comparisons import candidate, comparison, trial
 
 FAST = {"precision": "f32"}

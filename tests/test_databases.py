@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from headstart import databases
+from headstart.costs.timings import Observation, RateStore
 from headstart.errors import HeadstartError
 from headstart.lesson.experiments.store import ResultStore
-from headstart.plans.memory import Observation, RateStore
 
 pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
 
@@ -73,7 +73,7 @@ def test_a_damaged_store_is_set_aside_with_a_sentence(
 def test_a_locked_store_costs_a_moment_and_then_a_line(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("headstart.databases.WAIT_SECONDS", "headstart.plans.memory._WAIT_SECONDS"):
+    for place in ("headstart.databases.WAIT_SECONDS", "headstart.costs.timings._WAIT_SECONDS"):
         monkeypatch.setattr(place, 0.05)
     STORES[name](tmp_path)
     other = sqlite3.connect(tmp_path / name, isolation_level=None)

@@ -19,7 +19,7 @@ import headstart
 from conftest import draw
 from docs_pages import ROOT, Reader, Step
 from headstart.cli import cli
-from headstart.fitting import fit
+from headstart.training import fit
 
 RUNNABLE = [page for page in docs_pages.pages() if docs_pages.steps(page)]
 
@@ -46,7 +46,7 @@ def reader(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HEADSTART_CACHE", str(furnished / "cache"))
     monkeypatch.setenv("HEADSTART_HOME", str(tmp_path / "home"))
     # Commands run in this process, whose age is no part of a budget.
-    monkeypatch.setattr("headstart.plans.clock.process_age", lambda: 0.5)
+    monkeypatch.setattr("headstart.costs.clock.process_age", lambda: 0.5)
     monkeypatch.chdir(tmp_path / "work")
     found = Reader()
     yield found

@@ -10,9 +10,9 @@ import headstart
 from headstart.comparisons.runs import compare_runs
 from headstart.curation import corrections_of
 from headstart.errors import DatasetError, RunError
-from headstart.evaluation import evaluate, record_evaluation
 from headstart.reports import find, report
 from headstart.runs import RunStore, read_predictions, read_run
+from headstart.training.evaluation import evaluate, record_evaluation
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from headstart.cli import fit as cli_fit
 from headstart.dataset import content_hash
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError, UserError
 from headstart.features import CacheUse
-from headstart.fitting import foresight, training
-from headstart.fitting.attempt import Fitted
 from headstart.runs import RunStore, read_predictions
 from headstart.runtimes import select
+from headstart.training import foresight
+from headstart.training import trained as training
+from headstart.training.attempt import Fitted
 
 FAST = {"size": 64, "precision": "f32"}
 
@@ -387,9 +388,9 @@ def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: 
     from headstart.backbones import load_backbone
     from headstart.dataset import read_dataset
     from headstart.features import Wanted
-    from headstart.fitting import prepare, train
     from headstart.images import CENTRE
     from headstart.runtimes import select
+    from headstart.training import prepare, train
 
     _, run = headstart.fit(photos, taps="all", **FAST)
     backbone = load_backbone("builtin", size=64)

@@ -23,7 +23,7 @@ from headstart.backbones import keras_file, keras_stages
 from headstart.backbones.engine import openvino
 from headstart.cli import cli
 from headstart.errors import BackboneError, MissingExtra, OptionError, ParityError
-from headstart.evaluation import evaluate
+from headstart.training.evaluation import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras and TensorFlow, not ours
 

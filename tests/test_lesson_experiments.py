@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.cli.experiment import command
+from headstart.costs.timings import Observation, RateStore
 from headstart.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lesson import experiments
 from headstart.lesson.engine import library, placeholders
 from headstart.lesson.experiments import data, declarations
 from headstart.lesson.experiments.results import Plot, Result, Series, Table
-from headstart.plans.memory import Observation, RateStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

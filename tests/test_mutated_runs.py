@@ -21,9 +21,9 @@ from headstart.comparisons import compare_runs
 from headstart.curation import corrections_of
 from headstart.curation.images import as_given
 from headstart.errors import HeadstartError
-from headstart.fitting import fit
 from headstart.reports import report
 from headstart.runs import Run, RunStore, look_at, read_predictions, read_run
+from headstart.training import fit
 from mutations import mutations
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")

@@ -20,22 +20,22 @@ import headstart
 from headstart.backbones import load_backbone
 from headstart.cli import cli
 from headstart.cli.plan import lines
+from headstart.costs import formulas as jobs
+from headstart.costs.budgets import IMAGES_PER_CLASS, Settings, beginning, fit_into, interleaved, parse_budget
+from headstart.costs.candidates import parse_candidates, sized
+from headstart.costs.clock import process_age
+from headstart.costs.estimates import Estimate, Range, add, from_dict, to_range
+from headstart.costs.observing import Outcome, Watch, observations
+from headstart.costs.timings import Observation, Rates, RateStore, machine, machine_digits, verdict
 from headstart.dataset import Dataset, Sample, read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, extract, missing_share
 from headstart.images import parse_views
-from headstart.plans import jobs
-from headstart.plans.budgets import IMAGES_PER_CLASS, Settings, beginning, fit_into, interleaved, parse_budget
-from headstart.plans.candidates import parse_candidates, sized
-from headstart.plans.clock import process_age
-from headstart.plans.estimates import Estimate, Range, add, from_dict, to_range
-from headstart.plans.memory import Observation, Rates, RateStore, machine, machine_digits, verdict
-from headstart.plans.observing import Outcome, Watch, observations
-from headstart.plans.planning import plan
-from headstart.plans.rows import allowance, memory_bytes, nested, room_for, stage_seconds
-from headstart.plans.timing import PrefixTiming, time_decoding, time_prefix, time_storage
 from headstart.runs import RunStore
 from headstart.runtimes import select
+from headstart.training.planned import allowance, memory_bytes, nested, room_for, stage_seconds
+from headstart.training.planning import plan
+from headstart.training.stopwatch import PrefixTiming, time_decoding, time_prefix, time_storage
 from made_up_jobs import FakeClock, make_job
 
 FAST: dict[str, Any] = {"size": 64, "precision": "f32"}
@@ -362,7 +362,7 @@ def test_every_beginning_has_all_classes_in_proportion(sizes: list[int], share: 
 def test_a_process_knows_its_age_start_up_included() -> None:
     code = (
         "import time; time.sleep(0.4)\n"
-        "from headstart.plans.clock import ending, process_age, _age_on_linux\n"
+        "from headstart.costs.clock import ending, process_age, _age_on_linux\n"
         "print(process_age())"
     )
     started = time.perf_counter()
@@ -378,7 +378,7 @@ def test_without_a_process_table_the_processor_time_stands_in(monkeypatch: pytes
     def missing() -> float:
         raise OSError("no /proc")
 
-    monkeypatch.setattr("headstart.plans.clock._age_on_linux", missing)
+    monkeypatch.setattr("headstart.costs.clock._age_on_linux", missing)
     assert 0 < process_age() <= time.process_time()
 
 
@@ -427,7 +427,7 @@ def test_timing_divides_what_the_clock_says_by_the_work(photos: Path) -> None:
 
 def test_a_few_training_steps_are_timed_with_the_loop_that_trains() -> None:
     pytest.importorskip("timm")
-    from headstart.plans.timing import TRAINING_STEPS, time_training
+    from headstart.training.stopwatch import TRAINING_STEPS, time_training
 
     network = load_backbone("builtin", size=32)
     options = {"depth": 8, "classes": 3, "batch_size": 4}

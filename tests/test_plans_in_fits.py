@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 import headstart
 from headstart.cli import cli
+from headstart.costs.calibration import calibration
+from headstart.costs.clock import ending
+from headstart.costs.estimates import Estimate, Range
+from headstart.costs.observing import Watch
+from headstart.costs.timings import Observation, Rates, RateStore
 from headstart.errors import OptionError
-from headstart.plans.calibration import calibration
-from headstart.plans.clock import ending
-from headstart.plans.estimates import Estimate, Range
-from headstart.plans.memory import Observation, Rates, RateStore
-from headstart.plans.observing import Watch
 from headstart.runs import Run, RunStore, read_predictions
 from made_up_jobs import FakeClock, make_job
 
@@ -101,7 +101,7 @@ def test_calibration_is_about_whole_runs_of_this_machine_however_many_others_cam
 def test_a_run_of_which_less_was_done_than_predicted_says_so(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.fitting.foresight import Foresight
+    from headstart.training.foresight import Foresight
 
     def stop(self: Foresight, done: int, total: int) -> bool:
         self.cut_short = True
@@ -143,7 +143,7 @@ def test_a_budget_that_nothing_fits_into_is_refused_before_the_work(photos: Path
 def test_out_of_time_while_reading_goes_on_with_the_images_so_far(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.fitting.foresight import Foresight
+    from headstart.training.foresight import Foresight
 
     looks = iter([1.0])
 
@@ -160,7 +160,7 @@ def test_out_of_time_while_reading_goes_on_with_the_images_so_far(
 def test_training_stops_when_another_epoch_would_break_the_budget(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.fitting.foresight import Foresight
+    from headstart.training.foresight import Foresight
 
     monkeypatch.setattr(Foresight, "begin_training", lambda self: self.request.config)
     asked = []
@@ -175,8 +175,8 @@ def test_training_stops_when_another_epoch_would_break_the_budget(
 
 
 def test_stopping_is_decided_by_the_last_epochs_and_what_must_follow(photos: Path) -> None:
-    from headstart.fitting.foresight import Foresight
-    from headstart.fitting.requests import Request
+    from headstart.training.foresight import Foresight
+    from headstart.training.requests import Request
 
     _, run = headstart.fit(photos, **FAST)  # for a config
     nothing: Any = None

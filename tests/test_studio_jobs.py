@@ -20,7 +20,7 @@ import httpx
 
 from children import started
 from headstart import databases
-from headstart.plans.estimates import Range
+from headstart.costs.estimates import Range
 from headstart.web.jobs import Jobs, Stopped
 from headstart.web.studio import work
 from headstart.web.studio.server import wind_down

@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 
 from headstart.errors import OptionError  # noqa: E402
 from headstart.heads import LinearHead, fit_ridge  # noqa: E402
-from headstart.tail import (  # noqa: E402
+from headstart.training.finetune import (  # noqa: E402
     TailConfig,
     normalise_pixels,
     parameter_groups,

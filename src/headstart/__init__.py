@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "fit": "headstart.fitting",
+    "fit": "headstart.training",
     "compare": "headstart.comparisons",
-    "evaluate": "headstart.evaluation",
-    "record_evaluation": "headstart.evaluation",
+    "evaluate": "headstart.training.evaluation",
+    "record_evaluation": "headstart.training.evaluation",
     "export": "headstart.exports",
     "load": "headstart.classifier",
     "Classifier": "headstart.classifier",

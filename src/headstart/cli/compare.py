@@ -57,7 +57,7 @@ def command(
     """
     from headstart.comparisons import compare, compare_runs
     from headstart.comparisons.training import grid
-    from headstart.plans.clock import process_age
+    from headstart.costs.clock import process_age
 
     keeper = open_tracker(track)
     if len(sources) > 1 or _is_run(sources[0]):

@@ -42,7 +42,7 @@ def command(
     headstart evaluate my-classifier/ photos/ --record
     """
     from headstart.classifier import load
-    from headstart.evaluation import ask, record_evaluation
+    from headstart.training.evaluation import ask, record_evaluation
 
     classifier = load(run)
     source = labelled(

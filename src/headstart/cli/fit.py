@@ -67,8 +67,8 @@ def command(
     headstart fit photos/ --backbone auto --freeze auto --budget 2m
     headstart fit photos/ --head softmax --views 8 --budget 30s
     """
-    from headstart.fitting import fit
-    from headstart.plans.clock import process_age
+    from headstart.costs.clock import process_age
+    from headstart.training import fit
 
     names = candidates.split(",") if candidates else None
     keeper = open_tracker(track)

@@ -45,8 +45,8 @@ def command(
     headstart plan photos/
     headstart plan photos/ --backbones builtin,builtin@96 --depths all,7 --budget 2m
     """
-    from headstart.plans.clock import process_age
-    from headstart.plans.planning import plan
+    from headstart.costs.clock import process_age
+    from headstart.training.planning import plan
 
     found = plan(
         labelled(images, splits=splits, image_column=image_column, label_column=label_column),
@@ -99,7 +99,7 @@ def lines(found: Any) -> list[str]:
 
 def _timed(found: Any) -> list[str]:
     """Of each network that was timed now: milliseconds an image, by batch size and by stage."""
-    from headstart.plans.rows import nested
+    from headstart.training.planned import nested
 
     shown = []
     for label, by_stage in found.stages.items():

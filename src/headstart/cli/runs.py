@@ -127,7 +127,7 @@ _HEADER = ["run", "data", "backbone", "depth", "validation", "test", "seconds"]
 
 
 def _show_calibration(runs: list[Run], *, most: int, as_json: bool) -> None:
-    from headstart.plans.calibration import calibration
+    from headstart.costs.calibration import calibration
 
     found = calibration(runs, most=most)
     if as_json:

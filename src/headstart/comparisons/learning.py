@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from headstart.comparisons.passes import Pass, union
 from headstart.comparisons.values import Candidate
-from headstart.fitting import Prepared
-from headstart.plans import Rates, jobs
-from headstart.plans.memory import Observation
-from headstart.plans.observing import Outcome, Watch, observations
+from headstart.costs import Rates
+from headstart.costs import formulas as jobs
+from headstart.costs.observing import Outcome, Watch, observations
+from headstart.costs.timings import Observation
 from headstart.runs import FitConfig
+from headstart.training import Prepared
 
 
 def of_pass(

@@ -12,11 +12,11 @@ from headstart.comparisons.values import Candidate
 from headstart.dataset import Dataset, Sample
 from headstart.errors import DatasetError
 from headstart.features import FeatureCache, Progress, Wanted, extract
-from headstart.fitting import Prepared, prepare
-from headstart.fitting.foresight import Timed
 from headstart.images import View
 from headstart.runs import FitConfig, seconds_since
 from headstart.runtimes import Runtime
+from headstart.training import Prepared, prepare
+from headstart.training.foresight import Timed
 
 FEW, MORE = 16, 80
 """Images timed where the cache was warm: the difference of the two is free of what starting up costs."""

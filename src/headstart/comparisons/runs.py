@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from headstart.choice.freezing import HEAD_KEPT
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import candidate_of, run_command, settings_of
 from headstart.comparisons.values import Candidate, Comparison, Trial, same_split, told_apart
 from headstart.errors import OptionError, RunError
 from headstart.runs import Run, new_id, read_predictions, timestamp
+from headstart.training.depth import HEAD_KEPT
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:

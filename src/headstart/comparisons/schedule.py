@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from headstart.backbones import Backbone
 from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
+from headstart.costs import Range, Rates, human_seconds
+from headstart.costs import formulas as jobs
+from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS, OutOfTime
+from headstart.costs.estimates import Estimate, add, to_range
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, missing_share
 from headstart.places import cache_folder
-from headstart.plans import Range, Rates, human_seconds, jobs
-from headstart.plans.budgets import CAREFUL, IMAGES_PER_CLASS, OutOfTime
-from headstart.plans.estimates import Estimate, add, to_range
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 

@@ -9,9 +9,9 @@ from headstart.backbones import Backbone
 from headstart.backbones.building import require_timm
 from headstart.comparisons.passes import Pass
 from headstart.comparisons.values import Candidate
-from headstart.fitting import Prepared
-from headstart.fitting.training import Start, Trained, initial_head, with_logits
 from headstart.runs import FitConfig
+from headstart.training import Prepared
+from headstart.training.trained import Start, Trained, initial_head, with_logits
 
 
 def start_torch(feature: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from headstart.fitting import Prepared
+from headstart.training import Prepared
 
 
 def limit_images(prepared: Prepared, *, per_class: int | None, seed: int) -> Prepared:

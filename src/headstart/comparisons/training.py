@@ -20,16 +20,14 @@ from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, for
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.trials import Result, Trainer
 from headstart.comparisons.values import Candidate, Comparison, same_split, told_apart
+from headstart.costs import OutOfTime, RateStore, parse_budget
+from headstart.costs.budgets import beginning, interleaved
+from headstart.costs.clock import ending
+from headstart.costs.observing import Watch
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import BackboneError, DatasetError, OptionError
 from headstart.features import CacheUse, Progress
-from headstart.fitting.foresight import Timed, time_first
-from headstart.fitting.requests import Request
 from headstart.images import parse_views
-from headstart.plans import OutOfTime, RateStore, parse_budget
-from headstart.plans.budgets import beginning, interleaved
-from headstart.plans.clock import ending
-from headstart.plans.observing import Watch
 from headstart.runs import (
     HEADS,
     TAPS,
@@ -41,6 +39,8 @@ from headstart.runs import (
     timestamp,
 )
 from headstart.runtimes import Runtime, select
+from headstart.training.foresight import Timed, time_first
+from headstart.training.requests import Request
 
 
 def grid(

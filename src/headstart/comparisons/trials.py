@@ -14,13 +14,13 @@ from headstart.comparisons.schedule import SLOWER, Deadline, Over
 from headstart.comparisons.starting import Starts, start_torch
 from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
+from headstart.costs import RateStore
+from headstart.costs.observing import Watch
+from headstart.costs.timings import Observation
 from headstart.errors import DatasetError, OptionError
-from headstart.fitting import Prepared, predict_images, train
-from headstart.fitting.training import Start
-from headstart.plans import RateStore
-from headstart.plans.memory import Observation
-from headstart.plans.observing import Watch
 from headstart.runs import FitConfig
+from headstart.training import Prepared, predict_images, train
+from headstart.training.trained import Start
 
 _AHEAD = 1.3
 """Epochs to look ahead: the next one, and what part of one the evaluation takes that follows."""

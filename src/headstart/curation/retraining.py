@@ -20,11 +20,6 @@ from headstart.curation.images import AS_GIVEN_FILE, Collected, as_given, collec
 from headstart.dataset import Dataset, Sample, Skipped
 from headstart.errors import DatasetError, RunError
 from headstart.files import write_whole
-from headstart.fitting.predictions import save_predictions
-from headstart.fitting.preparation import Prepared
-from headstart.fitting.saving import check_saved, save_model
-from headstart.fitting.scores import Scores, score
-from headstart.fitting.training import Trained, train_head
 from headstart.runs import (
     RUN_FILE,
     Run,
@@ -35,6 +30,11 @@ from headstart.runs import (
     seconds_since,
     timestamp,
 )
+from headstart.training.predictions import save_predictions
+from headstart.training.prepared import Prepared
+from headstart.training.saving import check_saved, save_model
+from headstart.training.scores import Scores, score
+from headstart.training.trained import Trained, train_head
 
 
 def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None) -> tuple[Classifier, Run]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.comparisons.commands import run_command
+from headstart.costs.estimates import from_dict
 from headstart.errors import RunError, printable
-from headstart.plans.estimates import from_dict
 from headstart.runs import Run, read_predictions, read_skipped
 
 MISTAKES = 12

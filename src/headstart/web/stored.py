@@ -333,7 +333,7 @@ def serve(site: Site) -> None:
 
 
 def _fit(site: Site, source: Any, tell: Tell, **options: Any) -> Run:
-    from headstart.fitting import fit
+    from headstart.training import fit
 
     def progress(phase: str, done: int, total: int, *_: object) -> None:
         tell(phase, done, total)

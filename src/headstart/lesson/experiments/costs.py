@@ -28,7 +28,7 @@ from headstart.lesson.experiments.stages import (
 from headstart.lesson.experiments.starts import random_twin, scratch
 from headstart.lesson.experiments.work import Work
 from headstart.runtimes import select
-from headstart.tail import TailConfig, TailResult, run_tail, train_tail
+from headstart.training.finetune import TailConfig, TailResult, run_tail, train_tail
 
 _THAWED = 2
 """Last stages that a thawed model trains: where thawing pays most for its time."""

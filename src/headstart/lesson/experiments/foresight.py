@@ -1,7 +1,7 @@
 """How long an experiment will take on this machine, as a range, before it runs.
 
 Where it never ran here it is planned: the seconds that it took once on two quiet cores, in proportion to the
-arithmetic that its parameters ask for, scaled by what the planner (`headstart.plans`) remembers of this
+arithmetic that its parameters ask for, scaled by what the planner (`headstart.costs`) remembers of this
 machine. Afterwards its own runs are remembered as ratios to that plan, so they speak for other values too.
 """
 
@@ -13,12 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from headstart.costs import formulas as jobs
+from headstart.costs.estimates import Estimate, Range, add, to_range
+from headstart.costs.timings import Observation, Rates, RateStore, machine
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.declarations import BOUND, Declaration
 from headstart.lesson.experiments.results import Value
-from headstart.plans import jobs
-from headstart.plans.estimates import Estimate, Range, add, to_range
-from headstart.plans.memory import Observation, Rates, RateStore, machine
 
 PLANNED = "planned"
 REMEMBERED = "remembered from runs here"

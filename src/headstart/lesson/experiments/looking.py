@@ -16,16 +16,16 @@ from headstart.comparisons.subsets import limit_images
 from headstart.dataset import Dataset
 from headstart.errors import DatasetError
 from headstart.features import Wanted, extract
-from headstart.fitting import Prepared, predict_images, train
-from headstart.fitting.training import CutActivations
 from headstart.grouping import split
 from headstart.images import CENTRE, parse_views
 from headstart.lesson.experiments.work import Work
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime, select
+from headstart.training import Prepared, predict_images, train
+from headstart.training.trained import CutActivations
 
 if TYPE_CHECKING:
-    from headstart.tail import Activations
+    from headstart.training.finetune import Activations
 
 VALIDATION, TEST = 0.2, 0.3
 """Shares held out: more than a fit takes, because an experiment's images are few."""

@@ -16,7 +16,14 @@ from torch import nn
 
 from headstart.heads import LinearHead
 from headstart.lesson.experiments.looking import Look, accuracy_of
-from headstart.tail import Activations, InputTransform, TailConfig, normalise_pixels, run_tail, train_tail
+from headstart.training.finetune import (
+    Activations,
+    InputTransform,
+    TailConfig,
+    normalise_pixels,
+    run_tail,
+    train_tail,
+)
 
 Images = NDArray[Any]
 

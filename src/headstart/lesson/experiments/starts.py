@@ -19,7 +19,7 @@ from headstart.lesson.experiments.looking import Look, look, spread_of, total_pe
 from headstart.lesson.experiments.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments.stages import Finished, first_stages, fit_stages
 from headstart.lesson.experiments.work import Work
-from headstart.tail import TailConfig
+from headstart.training.finetune import TailConfig
 
 RATE = 0.05
 """Of both runs of a fair pair: between the training loop's 0.03 for thawed stages and 0.1 from scratch."""

@@ -14,7 +14,7 @@ from headstart.lesson.experiments.looking import Look, accuracy_of, look, total_
 from headstart.lesson.experiments.results import Outcome, Plot, Series, Table
 from headstart.lesson.experiments.stages import Computed, Images, no_head, pixels_to_numbers
 from headstart.lesson.experiments.work import Work
-from headstart.tail import TailConfig, run_tail, train_tail
+from headstart.training.finetune import TailConfig, run_tail, train_tail
 
 _RATE = 0.2
 """Of a head that starts from zeros, which bears more than thawed stages do."""

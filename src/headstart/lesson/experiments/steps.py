@@ -16,7 +16,7 @@ from headstart.lesson.experiments.looking import accuracy_of, look, spread_of, t
 from headstart.lesson.experiments.results import Outcome, Plot, Series, Table
 from headstart.lesson.experiments.stages import Images
 from headstart.lesson.experiments.work import Work
-from headstart.tail import InputTransform, normalise_pixels, run_tail
+from headstart.training.finetune import InputTransform, normalise_pixels, run_tail
 
 
 def gradients_way(work: Work) -> Outcome:

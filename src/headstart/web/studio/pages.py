@@ -11,7 +11,7 @@ from fastapi import Request
 from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
-from headstart.plans.estimates import human_seconds
+from headstart.costs.estimates import human_seconds
 from headstart.web.rendering import new_environment
 from headstart.web.security import csrf_token, session_of
 from headstart.web.studio.workbench import studio_of

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
+from headstart.costs.budgets import CAREFUL
+from headstart.costs.estimates import human_seconds
 from headstart.errors import OptionError
-from headstart.plans.budgets import CAREFUL
-from headstart.plans.estimates import human_seconds
 from headstart.runs import HEADS
 from headstart.web.jobs import Job
 from headstart.web.rendering import leave

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from headstart.plans.estimates import Range, human_seconds
+from headstart.costs.estimates import Range, human_seconds
 from headstart.web.drawing import draw
 from headstart.web.jobs import Job
 from headstart.web.rendering import leave

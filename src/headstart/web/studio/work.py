@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.costs.estimates import Range
 from headstart.errors import OptionError, RunError
 from headstart.files import held_below
-from headstart.plans.estimates import Range
 from headstart.web.jobs import Job, Tell
 from headstart.web.studio.workbench import Live, Studio
 
@@ -101,7 +101,7 @@ def _check(studio: Studio, job: Job, teller: Teller) -> Result:
 
 
 def _plan(studio: Studio, job: Job, teller: Teller) -> Result:
-    from headstart.plans.planning import plan
+    from headstart.training.planning import plan
 
     collection = studio.collections.get(job.name)
     if collection is None:
@@ -112,7 +112,7 @@ def _plan(studio: Studio, job: Job, teller: Teller) -> Result:
 
 
 def _fit(studio: Studio, job: Job, teller: Teller) -> Result:
-    from headstart.fitting import fit
+    from headstart.training import fit
 
     options = _options(
         job.body, "backbone", "size", "freeze", "head", "views", "epochs", "budget", "class_weights"

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Request
 
 from headstart.comparisons import Comparison
+from headstart.costs.estimates import Range
 from headstart.errors import RunError
 from headstart.hosts import Names
-from headstart.plans.estimates import Range
 from headstart.runs import Run
 from headstart.web.jobs import Job, Jobs
 from headstart.web.site import Tickets

@@ -5,13 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from headstart.features import CacheUse, FeatureCache, Progress, extract
-from headstart.features.lookup import spread
-from headstart.fitting.preparation import Prepared, prepare
-from headstart.fitting.requests import Request
-from headstart.places import cache_folder
-from headstart.plans import jobs
-from headstart.plans.budgets import (
+from headstart.costs import formulas as jobs
+from headstart.costs.budgets import (
     CAREFUL,
     IMAGES_PER_CLASS,
     OutOfTime,
@@ -20,10 +15,15 @@ from headstart.plans.budgets import (
     fit_into,
     interleaved,
 )
-from headstart.plans.estimates import Estimate, Range, add, human_seconds, to_range, unsteady
-from headstart.plans.memory import Observation, Rates, RateStore, verdict
-from headstart.plans.observing import Outcome, Watch, observations
+from headstart.costs.estimates import Estimate, Range, add, human_seconds, to_range, unsteady
+from headstart.costs.observing import Outcome, Watch, observations
+from headstart.costs.timings import Observation, Rates, RateStore, verdict
+from headstart.features import CacheUse, FeatureCache, Progress, extract
+from headstart.features.lookup import spread
+from headstart.places import cache_folder
 from headstart.runs import FitConfig
+from headstart.training.prepared import Prepared, prepare
+from headstart.training.requests import Request
 
 _PROBE_FROM = 2.0
 """Seconds of computing features from which a network that was never timed here is timed first."""

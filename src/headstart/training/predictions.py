@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.dataset import describe
-from headstart.fitting.preparation import Prepared
 from headstart.runs import answer, write_predictions
+from headstart.training.prepared import Prepared
 
 
 def save_predictions(

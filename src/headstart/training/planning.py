@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import has_timm
+from headstart.costs import formulas as jobs
+from headstart.costs.budgets import parse_budget
+from headstart.costs.candidates import Candidate, parse_candidates
+from headstart.costs.clock import ending
+from headstart.costs.estimates import Estimate, add
+from headstart.costs.timings import Observation, Rates, RateStore
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, cache_bytes, missing_share
 from headstart.features.extraction import BATCH_SIZE
 from headstart.features.lookup import spread
 from headstart.places import cache_folder
-from headstart.plans import jobs
-from headstart.plans.budgets import parse_budget
-from headstart.plans.candidates import Candidate, parse_candidates
-from headstart.plans.clock import ending
-from headstart.plans.estimates import Estimate, add
-from headstart.plans.memory import Observation, Rates, RateStore
-from headstart.plans.rows import Plan, Row, allowance, memory_bytes, room_for, stage_seconds
-from headstart.plans.timing import (
+from headstart.runs import FitConfig, refuse_others
+from headstart.runtimes import Runtime, select
+from headstart.training.planned import Plan, Row, allowance, memory_bytes, room_for, stage_seconds
+from headstart.training.stopwatch import (
     BATCHES,
     TRAINING_STEPS,
     PrefixTiming,
@@ -36,8 +38,6 @@ from headstart.plans.timing import (
     time_storage,
     time_training,
 )
-from headstart.runs import FitConfig, refuse_others
-from headstart.runtimes import Runtime, select
 
 LEAST_ALLOWANCE = 3.0
 """Seconds that a plan may always take."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart import databases
+from headstart.costs.estimates import Estimate
 from headstart.places import home_folder
-from headstart.plans.estimates import Estimate
 
 _NEWEST = 12
 """Observations of one key that count; older ones tell of an older machine."""
@@ -72,7 +72,7 @@ class Observation:
 
 
 _FORMULAS = 3
-"""Raised when a formula of `headstart.plans.jobs` changes: ratios to the old one say nothing of the new."""
+"""Raised when a formula of `costs.formulas` changes: ratios to the old one say nothing of the new."""
 
 
 def machine() -> str:

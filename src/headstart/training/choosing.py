@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from headstart import heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
-from headstart.choice.costs import Costs, Outlook
-from headstart.choice.entrants import Entrant, Probe, Score, reasons, score
-from headstart.choice.prior import published_accuracy, undominated
-from headstart.choice.taps import batches, choose_taps, tap_widths
+from headstart.costs.budgets import OutOfTime, beginning, interleaved
+from headstart.costs.candidates import Candidate, parse_candidates, sized
+from headstart.costs.estimates import Estimate, add, human_seconds
+from headstart.costs.observing import Watch
+from headstart.costs.timings import RateStore
 from headstart.dataset import Dataset, Sample, assign_splits
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import CacheUse, Extraction, FeatureCache, Progress, extract
 from headstart.grouping import split
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
-from headstart.plans.budgets import OutOfTime, beginning, interleaved
-from headstart.plans.candidates import Candidate, parse_candidates, sized
-from headstart.plans.estimates import Estimate, add, human_seconds
-from headstart.plans.memory import RateStore
-from headstart.plans.observing import Watch
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
+from headstart.training.entrants import Entrant, Probe, Score, reasons, score
+from headstart.training.layers import batches, choose_taps, tap_widths
+from headstart.training.looks import Costs, Outlook
+from headstart.training.prior import published_accuracy, undominated
 
 MOST_PROBED = 6
 """Candidates beyond this are left to the prior: a look costs the compiling of a network, a second or so."""

@@ -4,11 +4,11 @@ A prediction is a range. Steps have formulas, what this machine took before scal
 compared with its prediction, so that the next one is better.
 """
 
-from headstart.plans.budgets import OutOfTime, parse_budget
-from headstart.plans.calibration import Calibration, calibration
-from headstart.plans.clock import process_age
-from headstart.plans.estimates import Range, human_seconds
-from headstart.plans.memory import Rates, RateStore
+from headstart.costs.budgets import OutOfTime, parse_budget
+from headstart.costs.calibration import Calibration, calibration
+from headstart.costs.clock import process_age
+from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.timings import Rates, RateStore
 
 __all__ = [
     "Calibration",

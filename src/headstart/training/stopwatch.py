@@ -184,7 +184,7 @@ def time_training(
     begun = clock()
     module = backbone.module()
     from headstart.heads import LinearHead
-    from headstart.tail import TailConfig, train_tail
+    from headstart.training.finetune import TailConfig, train_tail
 
     tail = module.tail(depth)
     size = backbone.preprocess.size

@@ -12,25 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones import backbone_of
-from headstart.choice import Outlook, choose_backbone
 from headstart.classifier import Classifier, load
+from headstart.costs import parse_budget
+from headstart.costs.clock import ending
+from headstart.costs.estimates import Range
+from headstart.costs.observing import Watch
+from headstart.costs.timings import machine_digits
 from headstart.dataset import read_dataset
 from headstart.errors import RunError
 from headstart.features import CacheUse, Progress
 from headstart.files import write_whole
-from headstart.fitting.attempt import Fitted, make, worth_trying
-from headstart.fitting.foresight import foresee_choosing
-from headstart.fitting.predictions import save_predictions
-from headstart.fitting.preparation import Prepared, prepare
-from headstart.fitting.requests import request, requests
-from headstart.fitting.saving import check_saved, save_model
-from headstart.fitting.scores import Scores, score
-from headstart.fitting.training import Trained, predict_images, train
-from headstart.plans import parse_budget
-from headstart.plans.clock import ending
-from headstart.plans.estimates import Range
-from headstart.plans.memory import machine_digits
-from headstart.plans.observing import Watch
 from headstart.runs import (
     RUN_FILE,
     FitConfig,
@@ -44,6 +35,16 @@ from headstart.runs import (
     timestamp,
 )
 from headstart.runtimes import select
+from headstart.training.attempt import Fitted, make, worth_trying
+from headstart.training.choosing import choose_backbone
+from headstart.training.foresight import foresee_choosing
+from headstart.training.looks import Outlook
+from headstart.training.predictions import save_predictions
+from headstart.training.prepared import Prepared, prepare
+from headstart.training.requests import request, requests
+from headstart.training.saving import check_saved, save_model
+from headstart.training.scores import Scores, score
+from headstart.training.trained import Trained, predict_images, train
 
 __all__ = ["Prepared", "Trained", "fit", "predict_images", "prepare", "train"]
 

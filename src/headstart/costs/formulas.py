@@ -1,20 +1,20 @@
 """What a fit will have to do, as steps with formulas for their seconds.
 
 The constants are those of one small machine, a laptop with two cores. They only have to be right in
-proportion: what this machine took before (`headstart.plans.memory`) scales them.
+proportion: what this machine took before (`headstart.costs.timings`) scales them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from headstart.backbones import Backbone
+from headstart.costs.estimates import Estimate, Range, add, to_range, unsteady
+from headstart.costs.timings import Rates
 from headstart.dataset import Dataset
 from headstart.features import Wanted, cache_bytes
 from headstart.heads.ridge import MOST_SCORING
 from headstart.heads.threads import EIGEN_OPERATIONS
 from headstart.places import cache_folder
-from headstart.plans.estimates import Estimate, Range, add, to_range, unsteady
-from headstart.plans.memory import Rates
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from headstart import heads
 from headstart.backbones import Backbone
-from headstart.choice.taps import batches, can_leave_out, choose_taps, tap_widths
+from headstart.costs.observing import Audience
 from headstart.features import Progress
-from headstart.fitting.preparation import Prepared
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
-from headstart.plans.observing import Audience
 from headstart.runs import FitConfig
+from headstart.training.layers import batches, can_leave_out, choose_taps, tap_widths
+from headstart.training.prepared import Prepared
 
 if TYPE_CHECKING:
-    from headstart.tail import InputTransform, TailConfig
+    from headstart.training.finetune import InputTransform, TailConfig
 
 Stop = Callable[[int, int], bool]
 """Asked with (epochs done, epochs planned); True ends the training with what it has."""
@@ -45,7 +45,7 @@ class Trained:
     fit: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tail: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
-    draws: bool = False  # whether its epochs drew PyTorch's random numbers, see `headstart.tail.TailResult`
+    draws: bool = False  # whether its epochs drew PyTorch's random numbers, see `TailResult`
     answers: NDArray[np.float32] | None = None  # of each epoch about each validation image, see there
 
 
@@ -231,7 +231,7 @@ def starting_point(prepared: Prepared, backbone: Backbone, *, config: FitConfig)
 
 def with_logits(start: Start, prepared: Prepared, *, config: FitConfig) -> Start:
     """The same start, which knows what it says of the validation images, for trainings that share it."""
-    from headstart.tail import start_logits
+    from headstart.training.finetune import start_logits
 
     if not config.pretrained or not len(prepared.images("validation")):
         return start  # not asked for
@@ -255,7 +255,7 @@ def train_thawed(
     resumable: bool = True,
 ) -> Trained:
     """Train the stages behind the cut from what the prefix computed for each image, once."""
-    from headstart.tail import train_tail
+    from headstart.training.finetune import train_tail
 
     checkpoint = _checkpoint(prepared, config=config) if resumable else None
     result = train_tail(
@@ -287,7 +287,7 @@ def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
     """At depth 0 what is cached are pixels, which the tail wants normalised."""
     if depth:
         return None
-    from headstart.tail import normalise_pixels
+    from headstart.training.finetune import normalise_pixels
 
     preprocess = prepared.extraction.backbone.preprocess
     return normalise_pixels(preprocess.mean, preprocess.std)
@@ -305,7 +305,7 @@ def initial_head(prepared: Prepared, backbone: Backbone, *, config: FitConfig) -
 
 def tail_config(config: FitConfig, prepared: Prepared) -> "TailConfig":
     """The training loop's settings for a run; what the run leaves open keeps the loop's default."""
-    from headstart.tail import TailConfig
+    from headstart.training.finetune import TailConfig
 
     weights = None
     if config.class_weights == "balanced":
@@ -370,7 +370,7 @@ def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.i
         if trained.tail is None:
             features = prepared.extraction.features(chunk, taps=trained.taps, view=CENTRE)
         else:
-            from headstart.tail import run_tail
+            from headstart.training.finetune import run_tail
 
             features = run_tail(
                 trained.tail,

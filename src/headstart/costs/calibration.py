@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.plans.clock import ending
-from headstart.plans.estimates import Range, from_dict
-from headstart.plans.memory import machine_digits
+from headstart.costs.clock import ending
+from headstart.costs.estimates import Range, from_dict
+from headstart.costs.timings import machine_digits
 from headstart.runs import Run
 
 

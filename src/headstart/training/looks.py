@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headstart.backbones import Backbone
+from headstart.costs import formulas as jobs
+from headstart.costs.candidates import Candidate
+from headstart.costs.estimates import Estimate, add
+from headstart.costs.timings import Observation, Rates
 from headstart.dataset import Dataset, Sample
 from headstart.features import FeatureCache, Wanted, missing_share
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
-from headstart.plans import jobs
-from headstart.plans.candidates import Candidate
-from headstart.plans.estimates import Estimate, add
-from headstart.plans.memory import Observation, Rates
 from headstart.runtimes import Runtime
 
 _LOOK = "look"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import metrics
-from headstart.fitting.preparation import Prepared
-from headstart.fitting.training import Trained, predict_images
+from headstart.training.prepared import Prepared
+from headstart.training.trained import Trained, predict_images
 
 HELD_OUT = ("validation", "test")
 

@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
 from headstart.backbones.building import has_timm
-from headstart.choice.freezing import FEWEST_IMAGES, HEAD_KEPT, judge, without_luck
+from headstart.costs.clock import ending
+from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.formulas import split_sizes
 from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
-from headstart.fitting.foresight import PATIENCE, Foresight, foresee
-from headstart.fitting.preparation import Prepared
-from headstart.fitting.requests import Request
-from headstart.fitting.training import Trained, predict_images, starting_point, train
-from headstart.plans.clock import ending
-from headstart.plans.estimates import Range, human_seconds
-from headstart.plans.jobs import split_sizes
 from headstart.runs import FitConfig, seconds_since
+from headstart.training.depth import FEWEST_IMAGES, HEAD_KEPT, judge, without_luck
+from headstart.training.foresight import PATIENCE, Foresight, foresee
+from headstart.training.prepared import Prepared
+from headstart.training.requests import Request
+from headstart.training.trained import Trained, predict_images, starting_point, train
 
 DEEPER_STAGES = 2
 """Stages that `--freeze auto` thaws: the last ones are the least general, and most of the gain is theirs."""

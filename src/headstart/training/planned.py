@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headstart.backbones import Backbone
+from headstart.costs import formulas as jobs
+from headstart.costs.budgets import Settings, fit_into
+from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.timings import Rates
 from headstart.errors import OptionError
-from headstart.plans import jobs
-from headstart.plans.budgets import Settings, fit_into
-from headstart.plans.estimates import Range, human_seconds
-from headstart.plans.memory import Rates
-from headstart.plans.timing import PrefixTiming
+from headstart.training.stopwatch import PrefixTiming
 
 _MEGABYTE = 1_000_000
 _PROCESS_BYTES = 220 * _MEGABYTE
@@ -22,7 +22,7 @@ _MAPS_PER_STAGE = 6
 """Maps of the size of its output that a stage keeps for the gradient, about; four bytes a value."""
 
 _MOST_FEATURES_IN_MEMORY = 1 << 29
-"""Beyond this the head's fit streams features from the cache; `headstart.fitting.training`."""
+"""Beyond this the head's fit streams features from the cache; `headstart.training.trained`."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import heads
+from headstart.costs.formulas import TAP_IMAGES
 from headstart.features import Extraction
 from headstart.images import CENTRE, View
-from headstart.plans.jobs import TAP_IMAGES
 
 _ROWS_PER_CHUNK = 1024
 

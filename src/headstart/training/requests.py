@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 
 from headstart.backbones import Backbone
 from headstart.backbones.building import require_timm
-from headstart.choice import Outlook
+from headstart.costs import formulas as jobs
+from headstart.costs.budgets import Settings, beginning
+from headstart.costs.timings import Rates
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, missing_share
 from headstart.places import cache_folder
-from headstart.plans import jobs
-from headstart.plans.budgets import Settings, beginning
-from headstart.plans.memory import Rates
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
+from headstart.training.looks import Outlook
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from headstart.backbones import Backbone, Tap
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.composition import compose
 from headstart.dataset import describe
-from headstart.fitting.preparation import Prepared
-from headstart.fitting.training import Trained, predict_images, thawed_graph
 from headstart.runs import FitConfig, write_images
+from headstart.training.prepared import Prepared
+from headstart.training.trained import Trained, predict_images, thawed_graph
 
 _PARITY_IMAGES = 8
 

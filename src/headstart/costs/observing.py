@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from headstart.plans.estimates import Range
-from headstart.plans.jobs import (
+from headstart.costs.estimates import Range
+from headstart.costs.formulas import (
     Job,
     Step,
     decode_base,
@@ -19,7 +19,7 @@ from headstart.plans.jobs import (
     steps,
     tail_key,
 )
-from headstart.plans.memory import Observation, Rates
+from headstart.costs.timings import Observation, Rates
 
 Clock = Callable[[], float]
 Progress = Callable[[str, int, int], None]
