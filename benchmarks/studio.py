@@ -19,11 +19,11 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from headstart.runs import read_predictions
+from headstart.studio.app import create_studio
+from headstart.studio.collections import Collections
+from headstart.studio.state import Studio
 from headstart.training import fit
 from headstart.web.jobs import Jobs
-from headstart.web.studio.app import create_studio
-from headstart.web.studio.collections import Collections
-from headstart.web.studio.workbench import Studio
 
 
 def choose_images(folder: Path, target: Path, *, images: int) -> None:

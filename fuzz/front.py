@@ -45,12 +45,12 @@ def _served() -> list[tuple[str, int]]:
     """The addresses of the three, in threads of this process."""
     import uvicorn
 
-    from headstart import front
     from headstart.serving.app import create_app as create_serving
+    from headstart.studio import server as studio
+    from headstart.studio.app import create_studio
+    from headstart.web import front
     from headstart.web import server as lesson
     from headstart.web.app import create_app as create_lesson
-    from headstart.web.studio import server as studio
-    from headstart.web.studio.app import create_studio
 
     front.HEAD_SECONDS = front.BODY_SECONDS = front.LINGER_SECONDS = 0.02
     folder = Path(tempfile.mkdtemp())
@@ -123,4 +123,6 @@ def target(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    fuzz(target, seeds(), modules=["headstart.front", "headstart.hosts", "headstart.serving.guard"])
+    fuzz(
+        target, seeds(), modules=["headstart.web.front", "headstart.web.addresses", "headstart.serving.guard"]
+    )

@@ -23,7 +23,7 @@ def listening(app: Any, *, protocol: Any = None, lifespan: Literal["on", "off"] 
     """
     import uvicorn
 
-    from headstart.front import BoundedProtocol
+    from headstart.web.front import BoundedProtocol
 
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -12,9 +12,9 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from headstart.web.studio.app import create_studio
-from headstart.web.studio.server import prepare
-from headstart.web.studio.workbench import Studio
+from headstart.studio.app import create_studio
+from headstart.studio.server import prepare
+from headstart.studio.state import Studio
 
 HOME = "http://127.0.0.1:8423"
 WAIT_SECONDS = 60.0

@@ -18,10 +18,10 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs headstart[serve] or headstart[web]")
 pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 
-from headstart import front
-from headstart.hosts import is_same_origin
 from headstart.serving.app import create_app as create_serving
 from headstart.serving.models import Models
+from headstart.web import front
+from headstart.web.addresses import is_same_origin
 from lesson_worlds import lesson_worlds
 from listening import Address, listening
 from studio_worlds import studio_worlds
@@ -252,8 +252,8 @@ def test_origins_are_compared_whole() -> None:
 
 HANGS = """\
 import sys, threading
-from headstart import front
-from headstart.hosts import listen
+from headstart.web import front
+from headstart.web.addresses import listen
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

@@ -43,13 +43,13 @@ import headstart
 from conftest import write_photos
 from headstart.classifier import MODEL_FILE, Classifier
 from headstart.errors import OptionError, RunError
-from headstart.hosts import names_for
 from headstart.runs import CLASSIFIER_FILE
 from headstart.serving import models as serving_models
 from headstart.serving.app import create_app
 from headstart.serving.intake import Refused, _from_json
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, Served, fixed, latest, rehearse
+from headstart.web.addresses import names_for
 from listening import listening
 
 HEADSTART = Path(sys.executable).with_name("headstart")

@@ -24,8 +24,8 @@ from starlette.testclient import TestClient
 
 from headstart.dataset import content_hash
 from headstart.runs import RunStore, read_predictions, read_run
-from headstart.web.studio import folders, listing, uploads
-from headstart.web.studio.app import ROOMS, largest
+from headstart.studio import folders, run_list, uploads
+from headstart.studio.app import ROOMS, largest
 from listening import listening
 from studio_worlds import HOME, World, studio_worlds
 
@@ -92,7 +92,7 @@ def test_a_run_folder_that_no_index_knows_appears_too(world: World) -> None:
 
 
 def test_every_run_is_found_however_many_there_are(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "PAGE", 3)
+    monkeypatch.setattr(run_list, "PAGE", 3)
     newest = RunStore().find(world.train(world.open()).rsplit("/", 1)[1])
     shutil.copytree(newest.path, "kept")
     for number in range(7):

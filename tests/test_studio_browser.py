@@ -23,9 +23,9 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from browsing import Visit, inspector, served_by_a_thread
-from headstart.web.studio.app import create_studio
-from headstart.web.studio.server import prepare
-from headstart.web.studio.workbench import Studio
+from headstart.studio.app import create_studio
+from headstart.studio.server import prepare
+from headstart.studio.state import Studio
 
 
 @dataclass

@@ -21,11 +21,11 @@ import httpx
 from children import started
 from headstart import databases
 from headstart.costs.estimates import Range
+from headstart.studio import workers
+from headstart.studio.jobs import phases, time_left
+from headstart.studio.server import wind_down
+from headstart.studio.state import Live
 from headstart.web.jobs import Jobs, Stopped
-from headstart.web.studio import work
-from headstart.web.studio.server import wind_down
-from headstart.web.studio.watching import phases, time_left
-from headstart.web.studio.workbench import Live
 from studio_worlds import WAIT_SECONDS, World, studio_worlds
 
 
@@ -90,7 +90,7 @@ def test_a_server_ends_with_the_studio_even_where_that_is_killed(world: World) -
 STARTS = """
 import sys, time
 from pathlib import Path
-from headstart.web.studio.servings import Servings
+from headstart.studio.servings import Servings
 servings = Servings()
 print(servings.start("run", Path(sys.argv[1])).address, flush=True)
 time.sleep(600)
@@ -122,14 +122,14 @@ def test_a_training_stops_when_asked_and_goes_on_from_the_cache(
     data = world.open()
     told: list[str] = []
 
-    def stop_at_features(teller: work.Teller, phase: str, done: int, total: int) -> None:
+    def stop_at_features(teller: workers.Teller, phase: str, done: int, total: int) -> None:
         told.append(phase)
         if done > 100:
             world.post(f"/jobs/{world.studio.work.unfinished()[0].id}/stop")
         teller.tell(phase, done, total)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work.Teller, "__call__", stop_at_features)
+        patch.setattr(workers.Teller, "__call__", stop_at_features)
         answer = world.post(f"{data}/train", chosen="builtin@96/all")
         end = time.monotonic() + WAIT_SECONDS
         while not world.studio.job(answer.url.path[6:]).over and time.monotonic() < end:
@@ -169,7 +169,7 @@ def test_a_teller_passes_predictions_on_and_lets_itself_be_stopped() -> None:
     def stopped(phase: str, done: int, total: int) -> None:
         raise Stopped
 
-    teller = work.Teller(stopped, Live())
+    teller = workers.Teller(stopped, Live())
     teller.expect(Range(1.0, 2.0, 3.0))
     assert teller.live.expected == Range(1.0, 2.0, 3.0)
     with pytest.raises(Stopped):

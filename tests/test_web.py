@@ -21,10 +21,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headstart.errors import RunError
-from headstart.hosts import names_for
 from headstart.lesson.engine import badges, library, pictures
 from headstart.lesson.engine.pack import Mode
 from headstart.web import challenges, home, journey, laboratory, revision, server, stored, tasks
+from headstart.web.addresses import names_for
 from headstart.web.rendering import Drawn, inline, markdown, sections
 from headstart.web.security import Doorkeeper
 from headstart.web.site import load_secret

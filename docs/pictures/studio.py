@@ -79,8 +79,8 @@ def main() -> None:
         furnish(photographs, work / "root", per_class=options.per_class)
         os.environ["HEADSTART_HOME"], os.environ["HEADSTART_CACHE"] = str(work / "home"), str(work / "cache")
         os.chdir(work)
-        from headstart.web.studio.app import create_studio
-        from headstart.web.studio.server import prepare
+        from headstart.studio.app import create_studio
+        from headstart.studio.server import prepare
 
         studio = replace(prepare(work / "root", host="127.0.0.1"), token=None)
         address = serve(create_studio(studio))

@@ -26,7 +26,7 @@ def command(root: Path, port: int, host: str, no_browser: bool) -> None:
     headstart studio --root ~/Pictures --port 0
     """
     try:
-        from headstart.web.studio import server
+        from headstart.studio import server
     except ImportError as error:
         from headstart.errors import MissingExtra
 

@@ -15,12 +15,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 import headstart
-from headstart.hosts import Names
 from headstart.serving.desk import Desk, ErrorAnswer, operation, schemas
 from headstart.serving.guard import GUARDED, Guard, refusal
 from headstart.serving.limits import Limits
 from headstart.serving.manual import CONTENT_POLICY, manual
 from headstart.serving.models import Models
+from headstart.web.addresses import Names
 
 
 class HealthAnswer(BaseModel):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headstart.front import doubt, take_cookie
-from headstart.hosts import Names
+from headstart.web.addresses import Names
+from headstart.web.front import doubt, take_cookie
 
 OPEN = frozenset({"/health"})
 """Asked by load balancers, which have no token; it tells nothing but that the server is there."""

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Callable
 from contextlib import closing
 
-from headstart.front import run
-from headstart.hosts import address_of, is_loopback, listen, names_for
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, Place
+from headstart.web.addresses import address_of, is_loopback, listen, names_for
+from headstart.web.front import run
 
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 512

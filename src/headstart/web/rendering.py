@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from fastapi import Request
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore
@@ -199,10 +199,10 @@ def show(value: object) -> str:
 # Pages ----------------------------------------------------------------------------------------------------
 
 
-def new_environment(**filters: Callable[..., object]) -> Environment:
-    """The templates, with an application's own filters; a name that they are not given is an error."""
+def new_environment(package: str = "headstart.web", **filters: Callable[..., object]) -> Environment:
+    """A package's templates beside those that all share, with its own filters; missing names are errors."""
     environment = Environment(
-        loader=PackageLoader("headstart.web"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("headstart.web")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -226,12 +226,9 @@ def _environment() -> Environment:
 
 
 def compile_templates() -> None:
-    """Compiles the lesson's templates now, so that the first learners do not wait for it.
-
-    Those in folders belong to other applications, with filters of their own.
-    """
+    """Compiles the lesson's templates now, so that the first learners do not wait for it."""
     environment = _environment()
-    for name in environment.list_templates(filter_func=lambda name: "/" not in name):
+    for name in environment.list_templates():
         environment.get_template(name)
 
 

@@ -25,8 +25,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headstart.front import doubt, is_cross_site, take_cookie
-from headstart.hosts import Names
+from headstart.web.addresses import Names
+from headstart.web.front import doubt, is_cross_site, take_cookie
 from headstart.web.site import Site, Tickets
 
 COOKIE_SECONDS = 365 * 24 * 3600

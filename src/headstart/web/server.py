@@ -12,11 +12,11 @@ from importlib import import_module
 
 from starlette.types import ASGIApp
 
-from headstart import front
-from headstart.hosts import address_of, is_loopback, listen, names_for
 from headstart.lesson.engine import library
 from headstart.lesson.engine.progress import Progress
 from headstart.places import home_folder, make
+from headstart.web import front
+from headstart.web.addresses import address_of, is_loopback, listen, names_for
 from headstart.web.app import create_app
 from headstart.web.evidence import Evidence, Experiments
 from headstart.web.jobs import Jobs

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from headstart.errors import LessonError
 from headstart.files import write_new
-from headstart.hosts import Names
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.progress import Progress
 from headstart.places import make
+from headstart.web.addresses import Names
 from headstart.web.evidence import Evidence
 from headstart.web.jobs import Jobs
 

@@ -1,0 +1,85 @@
+"""Puts the studio's pages together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import Depends, FastAPI, Request
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from headstart.files import held_below
+from headstart.studio import data, export, home, jobs, labels, plan, predict, runs, uploads, workers
+from headstart.studio.rendering import page
+from headstart.studio.state import Studio
+from headstart.web.app import STATIC
+from headstart.web.refusals import answer_errors
+from headstart.web.security import LARGEST_FORM, Doorkeeper, check_csrf
+
+ROOMS = (home, data, plan, jobs, runs, predict, labels, export)
+
+_FORM_BYTES = 1 << 20
+"""Forms without files: a page of labels, a table of rows."""
+
+
+def create_studio(studio: Studio) -> FastAPI:
+    """The application that serves one studio; its queues begin to work."""
+    workers.serve(studio, {"rank": labels.rank, "export": export.export_job})
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with uploads.passing_through(studio.home / "studio" / "passing"):
+            yield
+        studio.servings.stop_all()
+
+    app = FastAPI(
+        title="Headstart studio",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(check_csrf)],
+        lifespan=lifespan,
+    )
+    app.state.site = studio
+    app.add_middleware(
+        Doorkeeper, site=studio, name="studio", largest=lambda path: largest(path, studio.home)
+    )
+    app.add_middleware(_Held, roots=studio.roots)
+    for room in ROOMS:
+        app.include_router(room.router)
+    app.mount(
+        "/static", StaticFiles(directory=STATIC, packages=[("headstart.studio", "static")]), name="static"
+    )
+    answer_errors(app, _message)
+    return app
+
+
+class _Held:
+    """Whatever a page or form opens of images, tables and archives lies below the roots."""
+
+    def __init__(self, app: ASGIApp, roots: tuple[Path, ...]) -> None:
+        self._app, self._roots = app, roots
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with held_below(*self._roots):
+            await self._app(scope, receive, send)
+
+
+def largest(path: str, home: Path) -> int:
+    """How many bytes a form sent to a path may have, where what it brings is kept in ``home``."""
+    if path == "/send" or (path.startswith("/runs/") and path.endswith("/label")):
+        return uploads.room(home)
+    if path.startswith("/runs/") and path.endswith("/try"):
+        return min(uploads.LARGEST_PICTURE, uploads.room(home))
+    return _FORM_BYTES if path.startswith("/runs/") else LARGEST_FORM
+
+
+def _message(request: Request, status: int, text: str) -> Response:
+    if request.headers.get("accept") == "application/json":
+        return JSONResponse({"error": text}, status)
+    title = HTTPStatus(status).phrase if status >= 500 or status == 404 else "That did not work"
+    return page(request, "message.html", status=status, title=title, text=text)

@@ -1,0 +1,158 @@
+"""The data report, with the pictures behind each finding."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import Response
+
+from headstart.errors import DatasetError, RunError, printable
+from headstart.studio import pictures
+from headstart.studio.home import look
+from headstart.studio.jobs import job_of
+from headstart.studio.rendering import page
+from headstart.studio.state import Studio, StudioOf
+
+router = APIRouter()
+
+_GROUPS_SHOWN = 12
+_FILES_SHOWN = 6
+
+
+@router.get("/data/{identity}")
+def data_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """A data set: a few pictures of each class, and everything that was found, with its pictures."""
+    collection = studio.collection(identity)
+    facts = studio.collections.read(collection, "report")
+    refused = studio.collections.read(collection, "refused") or {"files": []}
+    problem = ""
+    try:
+        collection.dataset()
+    except DatasetError as error:
+        # Where the studio keeps what was sent says nothing to whoever sent it.
+        problem, facts = str(error).replace(printable(collection.path), collection.name), None
+    job = job_of(studio, "check", collection.id)
+    return page(
+        request,
+        "data.html",
+        collection=collection,
+        job=job if job and not job.over else None,
+        failure=job.message if job and job.state == "failed" else "",
+        problem=problem,
+        report=facts["report"] if facts else None,
+        gallery=facts["gallery"] if facts else {},
+        largest=max((sum(sides.values()) for sides in facts["report"]["classes"].values()), default=1)
+        if facts
+        else 1,
+        findings=findings(facts["report"]) if facts else [],
+        refused=refused["files"],
+        runs=runs_on(studio, collection.id, collection.name),
+    )
+
+
+@router.post("/data/{identity}/look")
+def look_again(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Looks at the images once more, as they are now."""
+    return look(request, studio, studio.collection(identity))
+
+
+@router.get("/data/{identity}/picture")
+def picture(studio: StudioOf, identity: str, name: str, side: int = 256) -> Response:
+    """One image of the data set, small. The name is looked up in the listing; it is no path."""
+    sample = studio.collections.sample(studio.collection(identity), name)
+    return pictures.answer(sample.source if sample else None, side=side)
+
+
+def runs_on(studio: Studio, identity: str, name: str) -> list[Any]:
+    """Runs on this data set: those started here, and those of the terminal on data of that name."""
+    started = {
+        str(job.result["run"])
+        for job in studio.work.history("fit", learner="studio")
+        if job.body.get("data") == identity and "run" in job.result
+    }
+    found = {run.id: run for run in studio.runs.on(name)}
+    for run in started - found.keys():
+        with suppress(HTTPException, RunError):
+            found[run] = studio.run(run)
+    return sorted(found.values(), key=lambda run: (run.created, run.id), reverse=True)
+
+
+def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was found, the worst first: title, what it means, and groups of pictures."""
+    told = [*report["contradictions"], *report["leaks"]]  # each of them is a copy too; once is enough
+    found = [
+        _groups(
+            report["contradictions"],
+            "under more than one label",
+            "The same photograph with different labels: at least one of them is wrong.",
+        ),
+        _groups(
+            report["leaks"],
+            "on both sides of a split",
+            "The classifier would be tested on what it was trained on, so the result would flatter it.",
+        ),
+        {
+            "title": f"{len(report['skipped']):,} left out",
+            "meaning": "These files cannot be used and will not be.",
+            "count": len(report["skipped"]),
+            "files": report["skipped"][:_GROUPS_SHOWN],
+        },
+        _groups(
+            [group for group in report["exact_duplicates"] if group not in told],
+            "with exact copies",
+            "A copy teaches nothing new. Copies are kept on one side of the split, so they do no harm.",
+        ),
+        _groups(
+            [group for group in report["near_duplicates"] if group not in told],
+            "almost the same",
+            "Shots of one scene, or one image saved twice. They stay on one side of the split.",
+        ),
+        {
+            "title": f"{len(report['odd_sizes']):,} of odd size",
+            "meaning": "Much smaller or much longer than the others: look whether they belong.",
+            "count": len(report["odd_sizes"]),
+            "groups": [
+                {"files": [{"name": item["name"], "label": f"{item['width']} × {item['height']}"}]}
+                for item in report["odd_sizes"][:_GROUPS_SHOWN]
+            ],
+        },
+    ]
+    imbalance = report["imbalance"]
+    if imbalance is None or imbalance >= 5:
+        counts = {name: sum(sides.values()) for name, sides in report["classes"].items()}
+        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        found.append(
+            {
+                "title": "Classes are uneven",
+                "meaning": f"{counts[most]:,} of {most}, {counts[least]:,} of {least}: rare classes are "
+                "recognised worse. Weighing them up is an option of the training.",
+                "count": 1,
+            }
+        )
+    return [each for each in found if each["count"]]
+
+
+def _groups(groups: list[dict[str, Any]], title: str, meaning: str) -> dict[str, Any]:
+    shown = [
+        {
+            "files": [
+                {
+                    "name": file["name"],
+                    "label": " · ".join(str(part) for part in (file["label"], file["split"]) if part),
+                }
+                for file in group["files"][:_FILES_SHOWN]
+            ],
+            "more": max(0, len(group["files"]) - _FILES_SHOWN),
+        }
+        for group in groups[:_GROUPS_SHOWN]
+    ]
+    noun = "photograph" if len(groups) == 1 else "photographs"
+    return {
+        "title": f"{len(groups):,} {noun} {title}",
+        "meaning": meaning,
+        "count": len(groups),
+        "groups": shown,
+        "more": max(0, len(groups) - _GROUPS_SHOWN),
+    }

@@ -1,0 +1,191 @@
+"""A run goes to where it is needed: exported to a file, or served on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from headstart.errors import OptionError, printable
+from headstart.runs import Run
+from headstart.studio.jobs import job_of
+from headstart.studio.rendering import page
+from headstart.studio.state import Studio, StudioOf
+from headstart.studio.workers import Result, Teller
+from headstart.web.jobs import Job
+from headstart.web.rendering import leave
+
+router = APIRouter()
+
+_MOST_FILES = 200
+"""Files of all exports of a run that are listed."""
+
+_PIECE = 1 << 18
+"""Bytes of a zip that are sent at once."""
+
+USES = {
+    "onnx": "any ONNX runtime, on any system",
+    "openvino": "Intel processors, graphics and NPUs",
+    "safetensors": "the weights alone, to go on training with timm",
+    "torchscript": "PyTorch and its C++ library",
+    "tflite": "phones and small boards",
+    "saved_model": "TensorFlow Serving",
+}
+
+
+@router.get("/runs/{identity}/export")
+def export_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Formats to export to, what was exported, and a server to start."""
+    run = studio.run(identity)
+    job = job_of(studio, "export", run.id)
+    return page(
+        request,
+        "export.html",
+        run=run,
+        formats=_formats(),
+        job=job if job and not job.over else None,
+        failure=job.message if job and job.state == "failed" else "",
+        result=job.result if job and job.state == "done" else None,
+        exports=_exports(run),
+        serving=studio.servings.get(run.id),
+        command=f"headstart serve {shlex.quote(str(run.path))}",
+        export_command=f"headstart export {shlex.quote(str(run.path))} --to onnx",
+    )
+
+
+def _formats() -> list[dict[str, Any]]:
+    """What can be exported to: name, use, whether in eight bits, and the extra that is missing for it."""
+    from headstart.exports import FORMATS
+
+    return [
+        {
+            "name": each.name,
+            "use": USES.get(each.name, ""),
+            "int8": each.quantises,
+            "missing": each.extra if any(find_spec(module) is None for module in each.modules) else "",
+        }
+        for each in FORMATS.values()
+    ]
+
+
+def _exports(run: Run) -> list[dict[str, Any]]:
+    """Every finished export: its name, and its files with their sizes."""
+    folder = run.path / "exports"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, file in _files(run).items():
+        found.setdefault(name.split("/")[0], []).append({"name": name, "bytes": file.stat().st_size})
+    return [
+        {"name": name, "files": files, "bytes": sum(each["bytes"] for each in files)}
+        for name, files in found.items()
+        if (folder / name).is_dir()
+    ]
+
+
+def _files(run: Run) -> dict[str, Path]:
+    """The files of every finished export, by their names below the run's folder of exports."""
+    folder = run.path / "exports"
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+    named = {file.relative_to(folder).as_posix(): file for file in files[:_MOST_FILES]}
+    return {name: file for name, file in named.items() if not f"/{name}".count("/.")}
+
+
+@router.post("/runs/{identity}/export")
+def begin(
+    request: Request,
+    studio: StudioOf,
+    identity: str,
+    to: Annotated[str, Form()],
+    int8: Annotated[str, Form()] = "",
+) -> Response:
+    """Queues an export."""
+    from headstart.exports.formats import find_format
+
+    run = studio.run(identity)
+    find_format(to).require(int8=bool(int8))
+    if (run.path / "exports" / (f"{to}-int8" if int8 else to)).exists():
+        raise OptionError(f"this run is exported to {to} already; its files are listed on the page before")
+    body = {"title": run.config.data, "to": to, "int8": bool(int8)}
+    return leave(request, f"/jobs/{studio.add('export', name=run.id, body=body).id}")
+
+
+def export_job(studio: Studio, job: Job, teller: Teller) -> Result:
+    """The job: export, and compare with the original."""
+    from headstart.exports import export
+
+    made = export(studio.run(job.name), to=job.body["to"], int8=job.body["int8"], progress=teller)
+    facts = made.to_dict()
+    return {**facts, "lines": _verdict(facts)}
+
+
+def _verdict(facts: Mapping[str, Any]) -> list[str]:
+    """What the comparison with the original said."""
+    parity, spent = facts["parity"], facts["int8"]
+    if spent is None:
+        return [
+            f"The same label as the original on {parity['images'] - parity['changed']:,} of "
+            f"{parity['images']:,} photographs; probabilities differ by at most "
+            f"{parity['largest_difference']:.1g}."
+        ]
+    return [
+        f"In 8-bit integers {spent['accuracy']:.1%} against {spent['original']:.1%} on "
+        f"{spent['images']:,} held-out photographs; {spent['agreement']:.1%} of the labels agree."
+    ]
+
+
+@router.get("/runs/{identity}/exports/{name:path}")
+def download(studio: StudioOf, identity: str, name: str) -> Response:
+    """One exported file. The name is looked up among those that are listed."""
+    run = studio.run(identity)
+    file = _files(run).get(name)
+    if file is None:
+        raise HTTPException(404, "There is no such export.")
+    return FileResponse(
+        file, filename=f"{run.id}-{printable(file.name)}", media_type="application/octet-stream"
+    )
+
+
+@router.get("/runs/{identity}/exports.zip")
+def download_all(studio: StudioOf, identity: str, export: str) -> Response:
+    """One whole export as a zip, which unpacks to a folder of its own."""
+    run = studio.run(identity)
+    files = {name: file for name, file in _files(run).items() if name.split("/")[0] == export}
+    if not files:
+        raise HTTPException(404, "There is no such export.")
+    packed = tempfile.TemporaryFile()  # noqa: SIM115 - the answer closes it
+    top = "".join(each if each.isascii() and each.isalnum() else "-" for each in f"{run.id}-{export}")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, file in files.items():
+            archive.write(file, f"{top}/{name.split('/', 1)[1]}")
+    length = packed.tell()
+    packed.seek(0)
+    heads = {"content-disposition": f'attachment; filename="{top}.zip"', "content-length": str(length)}
+    return StreamingResponse(
+        iter(lambda: packed.read(_PIECE), b""),
+        media_type="application/zip",
+        headers=heads,
+        background=BackgroundTask(packed.close),
+    )
+
+
+@router.post("/runs/{identity}/serve")
+def serve(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Starts a server of this run on this machine."""
+    run = studio.run(identity)
+    studio.servings.start(run.id, run.path)
+    return leave(request, f"/runs/{run.id}/export#serve")
+
+
+@router.post("/runs/{identity}/unserve")
+def unserve(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Stops it."""
+    run = studio.run(identity)
+    studio.servings.stop(run.id)
+    return leave(request, f"/runs/{run.id}/export#serve")

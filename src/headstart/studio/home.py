@@ -1,0 +1,149 @@
+"""The first page; choosing a folder; photographs and zips that are dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.responses import Response
+
+from headstart.dataset import are_splits
+from headstart.errors import DatasetError, OptionError, printable
+from headstart.studio import folders, uploads
+from headstart.studio.collections import Collection
+from headstart.studio.jobs import unfinished
+from headstart.studio.rendering import page
+from headstart.studio.state import Studio, StudioOf
+from headstart.web.rendering import leave
+
+router = APIRouter()
+
+_RUNS_SHOWN = 6
+
+
+@router.get("/")
+def first_page(request: Request, studio: StudioOf) -> Response:
+    """What is under way, what there is, and two ways to begin."""
+    runs, more = studio.runs.page(size=_RUNS_SHOWN)
+    return page(
+        request,
+        "home.html",
+        root=printable(studio.root),
+        entries=folders.browse(studio.root, studio.root, ours=studio.folder)[:8],
+        jobs=unfinished(studio),
+        collections=studio.collections.all(),
+        covers={each.id: _cover(studio, each) for each in studio.collections.all()},
+        runs=runs[:_RUNS_SHOWN],
+        more=more or len(runs) > _RUNS_SHOWN,
+    )
+
+
+def _cover(studio: Studio, collection: Collection) -> list[str]:
+    """Names of up to four pictures, one of each class."""
+    facts = studio.collections.read(collection, "report")
+    gallery = facts["gallery"] if facts else {}
+    return [names[0] for names in gallery.values() if names][:4]
+
+
+@router.get("/folders")
+def browse(request: Request, studio: StudioOf, at: str = "") -> Response:
+    """A folder below the root: what can be opened in it, and a button to take it."""
+    folder = folders.inside(studio.root, at)
+    if not folder.is_dir():
+        raise OptionError(f"{printable(folder)} is no folder")
+    relative = folders.below(studio.root, folder)
+    parts = relative.split("/") if relative else []
+    inside, pictures = folders.count(folder, ours=studio.folder)
+    entries = folders.browse(studio.root, folder, ours=studio.folder)
+    return page(
+        request,
+        "folders.html",
+        root=printable(studio.root.resolve().name or studio.root),
+        here=relative,
+        crumbs=[("/".join(parts[: n + 1]), name) for n, name in enumerate(parts)],
+        entries=entries,
+        most=folders.MOST_SHOWN,
+        inside=inside,
+        splits=are_splits([each.name for each in entries if each.kind == "folder"]),
+        pictures=pictures,
+    )
+
+
+@router.post("/open")
+def open_folder(request: Request, studio: StudioOf, path: Annotated[str, Form()]) -> Response:
+    """Takes a folder, zip or table of this machine as a data set and begins to look at it."""
+    place = folders.inside(studio.root, path)
+    collection = studio.collections.open(place)
+    try:
+        collection.dataset()  # what is no data set is said here, before anything waits in a queue
+    except DatasetError:
+        studio.collections.forget(collection)
+        raise
+    return look(request, studio, collection)
+
+
+def look(request: Request, studio: Studio, collection: Collection) -> Response:
+    """Queues the look at a data set's images and goes to its page."""
+    studio.add("check", name=collection.id, body={})
+    return leave(request, f"/data/{collection.id}")
+
+
+@router.post("/send")
+async def receive(request: Request, studio: StudioOf) -> Response:
+    """Takes photographs or a zip from the browser, for a new data set or for one that was sent before."""
+    from starlette.concurrency import run_in_threadpool
+
+    form = await request.form()
+    files = [file for file in form.getlist("files") if not isinstance(file, str) and file.filename]
+    label, into = str(form.get("label", "")), str(form.get("into", ""))
+    sent = cast("list[uploads.Sent]", files)
+    return await run_in_threadpool(_receive, request, studio, sent, label, into)
+
+
+def _receive(request: Request, studio: Studio, sent: list[uploads.Sent], label: str, into: str) -> Response:
+    if not sent:
+        raise OptionError("no file was chosen; choose photographs, a folder of them, or a zip")
+    known = studio.collection(into) if into else None
+    if known is not None and (not known.sent or known.path.is_file()):
+        raise HTTPException(403, "Photographs can only be added to what was sent as photographs.")
+    collection = known or studio.collections.receive(name_of(sent, label))
+    refused: tuple[Any, ...] = ()
+    try:
+        if uploads.is_zip(sent) and known is None:
+            target = collection.path.with_name(f"{collection.name}.zip")
+            uploads.store_zip(sent[0], target)
+            collection = studio.collections.moved(collection, target)
+        else:
+            stored = uploads.store_photographs(sent, collection.path, label=label)
+            refused = stored.refused
+    except (DatasetError, OptionError):
+        if known is None:
+            studio.collections.forget(collection)
+        raise
+    studio.collections.write(
+        collection, "refused", {"files": [{"name": item.name, "reason": item.reason} for item in refused]}
+    )
+    try:
+        collection.dataset()
+    except DatasetError:
+        return leave(request, f"/data/{collection.id}")  # one class so far: its page asks for another
+    return look(request, studio, collection)
+
+
+def name_of(sent: list[uploads.Sent], label: str) -> str:
+    """What to call what was sent: the zip, or the folder that all of it lay in."""
+    first = (sent[0].filename or "").replace("\\", "/")
+    if len(sent) == 1 and first.lower().endswith(".zip"):
+        return uploads.clean(Path(first).stem)
+    top = first.split("/")[0] if "/" in first else ""
+    tops = {(each.filename or "").replace("\\", "/").split("/")[0] for each in sent}
+    return uploads.clean(top) if top and len(tops) == 1 else "my photographs"
+
+
+@router.post("/data/{identity}/forget")
+def forget(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Removes a data set from the list; a folder of the machine is left as it is."""
+    collection = studio.collection(identity)
+    studio.collections.forget(collection)
+    return leave(request, "/")

@@ -1,0 +1,252 @@
+"""A job, live: its phases, the learning curve, the time left against the prediction; stop and go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from headstart.costs.estimates import Range, human_seconds
+from headstart.studio.rendering import DOING, page, part
+from headstart.studio.state import OWNER, Live, Studio, StudioOf
+from headstart.studio.workers import INTERRUPTED
+from headstart.web.drawing import draw
+from headstart.web.jobs import Job
+from headstart.web.rendering import leave
+
+router = APIRouter()
+
+LOOK_SECONDS = 0.2
+"""How often a stream looks for news."""
+
+QUIET_SECONDS = 15.0
+"""After how long a silent stream says that it is alive."""
+
+_SERIES = {
+    "accuracy": "training",
+    "validation_accuracy": "validation",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a learning curve."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy by epoch, as `drawing.draw` takes it."""
+
+    series: tuple[Series, ...]
+    kind: str = "line"
+    title: str = "Learning curve"
+    x: str = "epoch"
+    y: str = "accuracy, %"
+
+
+def curve(epochs: Any, *, tabled: bool = False) -> Any:
+    """The learning curve as SVG, which says where its table follows; None while there are not two epochs."""
+    entries = list(epochs)
+    if len(entries) < 2:
+        return None
+    found = [
+        Series(shown, tuple((entry["epoch"], 100 * entry[key]) for entry in entries if key in entry))
+        for key, shown in _SERIES.items()
+    ]
+    lines = tuple(line for line in found if line.points)
+    return draw(Curve(lines), tabled=tabled) if lines else None
+
+
+def job_of(studio: Studio, kind: str, name: str) -> Job | None:
+    """The newest job of a kind about a data set or run."""
+    return studio.queue(kind).last(kind, name=name, learner=OWNER)
+
+
+def unfinished(studio: Studio) -> list[Job]:
+    """Every job of the studio that waits or runs, then those that can be gone on with."""
+    jobs = [job for queue in (studio.work, studio.looks) for job in queue.unfinished()]
+    jobs = [job for job in jobs if job.learner == OWNER]
+    for kind in ("fit", "compare"):
+        settled: set[str] = set()  # what was begun again on the same photographs need not be gone on with
+        for job in studio.work.history(kind, learner=OWNER, limit=10):
+            if can_go_on(job) and job.name not in settled:
+                jobs.append(job)
+            settled.add(job.name)
+    return jobs
+
+
+def standing(job: Job) -> str:
+    """A job's state as people say it."""
+    if job.state == "failed" and job.message.startswith(INTERRUPTED):
+        return "interrupted"
+    return job.state
+
+
+def can_go_on(job: Job) -> bool:
+    """Whether a "continue" makes sense: what has been computed is in the feature cache."""
+    return standing(job) in ("stopped", "interrupted")
+
+
+@router.get("/jobs/{identity}")
+def job_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """One job: its progress while it runs; afterwards its result, or how it ended without one.
+
+    A job may be done before the page that shall watch it is asked for.
+    """
+    job = studio.job(identity)
+    if result := where(job):
+        query = request.url.query  # what is told of a correction goes along
+        return RedirectResponse(f"{result}?{query}" if query else result, 303)
+    name = job.body.get("title", job.name)
+    collection = studio.collections.get(str(job.body.get("data", job.name)))
+    return page(
+        request,
+        "job.html",
+        job=job,
+        name=name,
+        collection=collection,
+        now=snapshot(studio, job),
+        state=standing(job),
+        goes_on=can_go_on(job),
+    )
+
+
+@router.post("/jobs/{identity}/stop")
+def stop(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Asks a job to end; what has been computed is kept."""
+    job = studio.job(identity)
+    studio.queue(job.kind).stop(job.id)
+    live = studio.live.get(job.id)
+    if live is not None:
+        live.stopping = True
+    return leave(request, f"/jobs/{job.id}")
+
+
+@router.post("/jobs/{identity}/continue")
+def go_on(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Queues the same work once more; it finds everything that was computed in the feature cache."""
+    job = studio.job(identity)
+    if not can_go_on(job):
+        raise HTTPException(409, "Only what was stopped or interrupted can go on.")
+    again = studio.add(job.kind, name=job.name, body={**job.body, "continues": job.id})
+    return leave(request, f"/jobs/{again.id}")
+
+
+@router.get("/jobs/{identity}/events")
+async def events(request: Request, studio: StudioOf, identity: str) -> Response:
+    """How a job stands, whenever that changes. Each message is complete, so a lost one costs nothing."""
+    job = studio.job(identity)
+    headers = {"x-accel-buffering": "no"}
+    return StreamingResponse(_stream(request, studio, job), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(request: Request, studio: Studio, job: Job) -> AsyncIterator[str]:
+    said, quiet = "", 0.0
+    yield "retry: 1000\n\n"
+    while not await request.is_disconnected():
+        now = studio.job(job.id)
+        text = json.dumps(snapshot(studio, now))
+        if text != said:
+            yield f"event: state\ndata: {text}\n\n"
+            said, quiet = text, 0.0
+        if now.over:
+            return
+        quiet += LOOK_SECONDS
+        if quiet > QUIET_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def snapshot(studio: Studio, job: Job) -> dict[str, Any]:
+    """Everything that a page shows of a job, as it stands now."""
+    live = studio.live.get(job.id) or Live()
+    elapsed = time.monotonic() - live.begun if job.id in studio.live else 0.0
+    rows = phases(job, live)
+    expected = live.expected
+    return {
+        "state": standing(job),
+        "over": job.over,
+        "text": studio.trouble
+        if studio.trouble and not job.over
+        else _text(job, rows, stopping=live.stopping),
+        "stopping": live.stopping,
+        "phases": rows,
+        "elapsed": _whole(elapsed) if elapsed >= 1 else "",
+        "time": time_left(elapsed, expected) if job.state == "running" else "",
+        "expected": str(expected) if expected else "",
+        "curve": str(curve(live.epochs) or "") if not job.over else "",
+        "where": where(job),
+    }
+
+
+def phases(job: Job, live: Live) -> list[dict[str, Any]]:
+    """The phases so far, and what is being done after the last one that counts."""
+    rows: list[dict[str, Any]] = [
+        {"name": name, "text": DOING.get(name, name), "done": done, "of": of}
+        for name, (done, of) in live.phases.items()
+    ]
+    if job.kind == "fit" and job.state == "running" and rows and rows[-1]["done"] >= rows[-1]["of"]:
+        trains = "epochs" in live.phases
+        following = "saving" if trains else "training"
+        rows.append({"name": following, "text": DOING[following], "done": 0, "of": 0})
+    return rows
+
+
+def _text(job: Job, rows: list[dict[str, Any]], *, stopping: bool) -> str:
+    if job.state == "waiting":
+        return "Waiting for what came before it"
+    if job.state == "running":
+        if stopping:
+            return "Stopping at the next step; everything computed so far is kept"
+        return str(rows[-1]["text"]) if rows else "Getting ready"
+    if standing(job) == "interrupted":
+        return "The server ended while this ran. What was computed is kept, and going on begins from there."
+    return {"done": "Done", "stopped": "Stopped. Everything computed so far is kept."}.get(
+        job.state, job.message
+    )
+
+
+def time_left(elapsed: float, expected: Range | None) -> str:
+    """What a prediction says when so many seconds are over; empty without one."""
+    if expected is None:
+        return ""
+    if elapsed <= expected.median:
+        return f"about {_whole(max(1.0, expected.median - elapsed))} left"
+    if elapsed <= expected.high:
+        return f"up to {_whole(max(1.0, expected.high - elapsed))} more"
+    return "longer than predicted: another program may be using the processor"
+
+
+def _whole(seconds: float) -> str:
+    """Whole seconds: a page that counts tenths makes people nervous."""
+    return f"{round(seconds)} s" if seconds < 120 else human_seconds(seconds)
+
+
+def where(job: Job) -> str:
+    """Where a job's result is shown; empty while there is none."""
+    if job.state != "done":
+        return ""
+    found = {
+        "check": f"/data/{job.name}",
+        "plan": f"/data/{job.name}/plan",
+        "fit": f"/runs/{job.result.get('run')}",
+        "compare": f"/comparisons/{job.result.get('comparison')}",
+        "export": f"/runs/{job.name}/export",
+        "rank": f"/runs/{job.name}/label/{job.id}",
+    }
+    return found.get(job.kind, "/")
+
+
+def fragment(studio: Studio, job: Job) -> str:
+    """The panel of a job for a page about something else."""
+    return part("_running.html", job=job, now=snapshot(studio, job))

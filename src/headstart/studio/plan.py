@@ -1,0 +1,224 @@
+"""What each choice would cost, chosen by a budget; starting a training or a comparison."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from starlette.responses import Response
+
+from headstart.costs.budgets import CAREFUL
+from headstart.costs.estimates import human_seconds
+from headstart.errors import OptionError
+from headstart.runs import HEADS
+from headstart.studio.collections import Collection
+from headstart.studio.jobs import job_of
+from headstart.studio.rendering import page
+from headstart.studio.state import Studio, StudioOf
+from headstart.web.jobs import Job
+from headstart.web.rendering import leave
+
+router = APIRouter()
+
+BUDGETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+"""Seconds at the notches of the slider; the notch after the last is "no limit"."""
+
+FIRST = ("builtin@96", "builtin")
+"""What a plan looks at until somebody asks for more."""
+
+_SIZES = {"builtin": (96, 160, 224)}
+"""Further sizes that are offered of the built-in network; its own is always there."""
+
+MOST_EPOCHS = 500
+MOST_VIEWS = 16
+
+
+@router.get("/data/{identity}/plan")
+def plan_page(
+    request: Request, studio: StudioOf, identity: str, notch: int = len(BUDGETS), chosen: str = ""
+) -> Response:
+    """The plan as a table; a budget says which rows fit, and one of them is trained."""
+    collection = studio.collection(identity)
+    kept = studio.collections.read(collection, "plan")
+    job = job_of(studio, "plan", collection.id)
+    if kept is None and (job is None or job.state == "done"):
+        job = studio.add("plan", name=collection.id, body=_asked(collection))
+    notch = min(max(notch, 0), len(BUDGETS))
+    rows = [_row(row, budget=budget_of(notch)) for row in kept["plan"]["rows"]] if kept else []
+    return page(
+        request,
+        "plan.html",
+        collection=collection,
+        job=job if job and not job.over else None,
+        failure=job.message if job and job.state == "failed" else "",
+        plan=kept["plan"] if kept else None,
+        asked=kept["asked"] if kept else _asked(collection),
+        rows=rows,
+        longest=max((row["predicted_seconds"]["high"] for row in rows), default=1.0),
+        chosen=chosen if any(row["key"] == chosen for row in rows) else thorough(rows),
+        notch=notch,
+        notches=[*({"seconds": s, "text": human_seconds(s)} for s in BUDGETS), NO_LIMIT],
+        backbones=choices(),
+    )
+
+
+NO_LIMIT = {"seconds": None, "text": "no limit"}
+
+
+def budget_of(notch: int) -> float | None:
+    """Seconds at a notch; None at the last."""
+    return float(BUDGETS[notch]) if 0 <= notch < len(BUDGETS) else None
+
+
+def thorough(rows: list[dict[str, Any]]) -> str:
+    """The row to begin with: everything frozen, quick and hard to beat; else the quickest that fits."""
+    fitting = [row for row in rows if row["within"]]
+    simple = [row for row in fitting if row["depth"] == "all"]
+    found = (simple or fitting)[:1]
+    return str(found[0]["key"]) if found else ""
+
+
+def choices() -> list[str]:
+    """The backbones that are on this machine, with the sizes offered of each."""
+    from headstart.backbones import available
+
+    found: list[str] = []
+    for each in available():
+        found.append(each.name)
+        found += [f"{each.name}@{size}" for size in _SIZES.get(each.name, ()) if size != each.size]
+    return found
+
+
+def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
+    return {
+        "data": collection.id,
+        "backbones": list(FIRST),
+        "head": "ridge",
+        "views": 1,
+        "epochs": None,
+        **changed,
+    }
+
+
+def _row(row: dict[str, Any], *, budget: float | None) -> dict[str, Any]:
+    frozen = row["depth"] == "all"
+    trains = (
+        "the head alone" if frozen else f"the last {row['stages'] - row['depth']} of {row['stages']} stages"
+    )
+    within = budget is None or row["predicted_seconds"]["median"] <= CAREFUL * budget
+    return {
+        **row,
+        "key": f"{row['backbone']}@{row['size']}/{row['depth']}",
+        "trains": trains,
+        "within": within,
+    }
+
+
+@router.post("/data/{identity}/plan")
+def plan_again(
+    request: Request,
+    studio: StudioOf,
+    identity: str,
+    backbones: Annotated[list[str] | None, Form()] = None,
+    head: Annotated[str, Form()] = "ridge",
+    views: Annotated[int, Form()] = 1,
+    epochs: Annotated[str, Form()] = "",
+) -> Response:
+    """Plans for other networks or settings."""
+    collection = studio.collection(identity)
+    known = choices()
+    wanted = [name for name in backbones or FIRST if name in known]
+    if not wanted:
+        raise OptionError(f"expected one or more of {', '.join(known)}")
+    body = _asked(collection, backbones=wanted, **_settings(head=head, views=views, epochs=epochs))
+    studio.add("plan", name=collection.id, body=body)
+    return leave(request, f"/data/{collection.id}/plan")
+
+
+@router.post("/data/{identity}/train")
+def train(
+    request: Request,
+    studio: StudioOf,
+    identity: str,
+    chosen: Annotated[str, Form()] = "",
+    notch: Annotated[int, Form()] = len(BUDGETS),
+    head: Annotated[str, Form()] = "ridge",
+    views: Annotated[int, Form()] = 1,
+    epochs: Annotated[str, Form()] = "",
+    balanced: Annotated[str, Form()] = "",
+) -> Response:
+    """Starts the training that was chosen, and goes to where it can be watched."""
+    collection = studio.collection(identity)
+    backbone, size, depth = _parse(chosen)
+    body = {
+        **_about(collection),
+        "backbone": backbone,
+        "size": size,
+        "freeze": depth,
+        "budget": budget_of(notch),
+        "class_weights": "balanced" if balanced else None,
+        **_settings(head=head, views=views, epochs=epochs),
+    }
+    return leave(request, f"/jobs/{_add(studio, 'fit', collection, body).id}")
+
+
+@router.post("/data/{identity}/compare")
+def compare(
+    request: Request,
+    studio: StudioOf,
+    identity: str,
+    rows: Annotated[list[str] | None, Form()] = None,
+    head: Annotated[str, Form()] = "ridge",
+    views: Annotated[int, Form()] = 1,
+    epochs: Annotated[str, Form()] = "",
+    seeds: Annotated[int, Form()] = 1,
+) -> Response:
+    """Trains several rows on one split, side by side."""
+    collection = studio.collection(identity)
+    parsed = [_parse(row) for row in rows or ()]
+    if len(set(parsed)) < 2:
+        raise OptionError("a comparison needs two choices or more: tick them in the table")
+    if not 1 <= seeds <= 10:
+        raise OptionError(f"{seeds} seeds: expected 1 to 10")
+    networks = dict.fromkeys((backbone, size) for backbone, size, _ in parsed)
+    body = {
+        **_about(collection),
+        "candidates": [
+            {"backbone": name, "size": size, "depths": [row[2] for row in parsed if row[:2] == (name, size)]}
+            for name, size in networks
+        ],
+        "seeds": seeds,
+        **_settings(head=head, views=views, epochs=epochs),
+    }
+    return leave(request, f"/jobs/{_add(studio, 'compare', collection, body).id}")
+
+
+def _add(studio: Studio, kind: str, collection: Collection, body: dict[str, Any]) -> Job:
+    collection.dataset()  # gone or changed meanwhile: said here rather than after waiting
+    return studio.add(kind, name=collection.id, body=body)
+
+
+def _about(collection: Collection) -> dict[str, Any]:
+    path = os.fsencode(collection.path).hex()
+    return {"data": collection.id, "title": collection.name, "path": path}
+
+
+def _parse(row: str) -> tuple[str, int, str]:
+    """A table row's key, ``builtin@128/all``, of which nothing is trusted."""
+    network, _, depth = row.rpartition("/")
+    backbone, _, size = network.rpartition("@")
+    names = {choice.rpartition("@")[0] or choice for choice in choices()} | set(choices())
+    if backbone not in names or not size.isdecimal() or not (depth == "all" or depth.isdecimal()):
+        raise OptionError("choose one of the rows of the table")
+    return backbone, int(size), depth
+
+
+def _settings(*, head: str, views: int, epochs: str) -> dict[str, Any]:
+    if head not in HEADS:
+        raise OptionError(f"head {head!r}: expected one of {', '.join(HEADS)}")
+    if not 1 <= views <= MOST_VIEWS:
+        raise OptionError(f"{views} views: expected 1 to {MOST_VIEWS}")
+    if epochs.strip() and not (epochs.strip().isdecimal() and 1 <= int(epochs) <= MOST_EPOCHS):
+        raise OptionError(f"epochs {epochs!r}: expected a number from 1 to {MOST_EPOCHS}, or nothing")
+    return {"head": head, "views": views, "epochs": int(epochs) if epochs.strip() else None}

@@ -1,0 +1,131 @@
+"""An image to classify: what the classifier says, what it looked at, and what the image resembles."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from PIL import ImageOps
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from headstart.classifier import Classifier, Prediction, load
+from headstart.dataset import Sample, Skipped
+from headstart.errors import HeadstartError, ImageError, OptionError, printable
+from headstart.images import open_image
+from headstart.runs import Run
+from headstart.studio import pictures
+from headstart.studio.noted import corrected
+from headstart.studio.rendering import page
+from headstart.studio.state import Studio, StudioOf
+from headstart.web.rendering import leave
+
+router = APIRouter()
+
+NEIGHBOURS = 8
+SIDE = 512
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said of one image."""
+
+    run: str
+    name: str
+    prediction: Prediction
+    seconds: float
+    shown: bytes = field(repr=False)
+    overlay: bytes | None = field(repr=False)
+    legend: str
+    neighbours: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+
+
+@router.get("/runs/{identity}/try")
+def try_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Where an image is dropped."""
+    return page(request, "predict.html", run=studio.run(identity), answer=None, key="", corrections=None)
+
+
+@router.post("/runs/{identity}/try")
+async def classify(request: Request, studio: StudioOf, identity: str) -> Response:
+    """Classifies the image that was sent."""
+    form = await request.form()
+    sent = form.get("files")
+    if sent is None or isinstance(sent, str) or not sent.filename:
+        raise OptionError("no file was chosen; choose one photograph")
+    data, name = await sent.read(), printable(sent.filename)
+    run = await run_in_threadpool(studio.run, identity)
+    answer = await run_in_threadpool(look, studio, run, data, name=name.replace("\\", "/").rsplit("/")[-1])
+    return leave(request, f"/runs/{run.id}/try/{studio.recent.keep(answer)}")
+
+
+@router.get("/runs/{identity}/try/{key}")
+def answer_page(request: Request, studio: StudioOf, identity: str, key: str) -> Response:
+    """What was said of it."""
+    run = studio.run(identity)
+    answer = studio.recent.get(key)
+    return page(request, "predict.html", run=run, answer=answer, key=key, corrections=corrected(run))
+
+
+@router.get("/runs/{identity}/try/{key}/{part}.jpg")
+def answer_picture(studio: StudioOf, identity: str, key: str, part: str) -> Response:
+    """The image, its heat map, or one of its neighbours."""
+    answer: Answer = studio.recent.get(key)
+    if part.isdecimal() and int(part) < len(answer.neighbours):
+        return pictures.answer(pictures.remembered(answer.neighbours[int(part)]), side=256)
+    data = {"image": answer.shown, "heat": answer.overlay}.get(part)
+    return Response(data, media_type="image/jpeg") if data else pictures.answer(None, side=256)
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: Path) -> Classifier:
+    return load(folder)
+
+
+def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
+    """Everything that is said of one image.
+
+    Raises:
+        ImageError: it is no usable image.
+    """
+    picture, _ = open_image(data, shortest_side=SIDE)
+    source = pictures.Bytes(data)
+    with studio.turn:
+        classifier = _loaded(run.path)
+        begun = time.perf_counter()
+        found = next(iter(classifier.predict_each([Sample(name, -1, None, source)])))
+        seconds = time.perf_counter() - begun
+        if isinstance(found, Skipped):
+            raise ImageError(f"{found.name}: {found.reason}")
+        notes: list[str] = []
+        overlay, legend = _heat(classifier, data, notes)
+        neighbours = _neighbours(run, data, notes)
+    shown = pictures.jpeg(ImageOps.contain(picture, (SIDE, SIDE)))
+    return Answer(run.id, name, found, seconds, shown, overlay, legend, neighbours, tuple(notes))
+
+
+def _heat(classifier: Classifier, data: bytes, notes: list[str]) -> tuple[bytes | None, str]:
+    """The heat map as a file and its sentence; where there can be none, a note says why."""
+    try:
+        from headstart.explanations import heat_map, overlay
+
+        heat = heat_map(classifier, data)
+        return pictures.jpeg(overlay(heat, side=SIDE, legend=False)), heat.legend()
+    except HeadstartError as error:
+        notes.append(f"no heat map: {error}")
+        return None, ""
+
+
+def _neighbours(run: Run, data: bytes, notes: list[str]) -> tuple[dict[str, Any], ...]:
+    try:
+        from headstart.curation import nearest_training_images
+
+        return tuple(each.to_dict() for each in nearest_training_images(run, data, k=NEIGHBOURS))
+    except HeadstartError as error:
+        notes.append(f"no similar photographs: {error}")
+        return ()

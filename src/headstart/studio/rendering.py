@@ -1,0 +1,118 @@
+"""Templates, and how numbers and times read in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from fastapi import Request
+from jinja2 import Environment
+from starlette.responses import HTMLResponse
+
+from headstart.costs.estimates import human_seconds
+from headstart.studio.state import studio_of
+from headstart.web.rendering import new_environment
+from headstart.web.security import csrf_token, session_of
+
+DOING = {
+    "checking": "Looking at every photograph",
+    "features": "Looking at every photograph once",
+    "training": "Training the head",
+    "epochs": "Training, epoch by epoch",
+    "saving": "Evaluating, saving, checking what was saved",
+    "trials": "Training the candidates",
+    "ranking": "Looking for the most useful photographs",
+    "convert": "Converting",
+    "check": "Comparing with the original",
+}
+
+KINDS = {
+    "check": "Looking at",
+    "plan": "Planning",
+    "fit": "Training on",
+    "compare": "Comparing on",
+    "export": "Exporting",
+    "rank": "Choosing photographs for",
+}
+
+
+@cache
+def _environment() -> Environment:
+    environment = new_environment(
+        "headstart.studio",
+        percent=percent,
+        span=lambda pair: f"{pair[0]:.0%} to {pair[1]:.0%}",
+        seconds=human_seconds,
+        when=when,
+        frozen=frozen,
+        last=lambda path: str(path).rsplit("/", 1)[-1],
+        count=lambda number: f"{number:,}",
+        sentence=lambda text: f"{text[:1].upper()}{text[1:].removesuffix('.')}.",
+        holds=holds,
+    )
+    environment.globals |= {"doing": DOING, "kinds": KINDS}
+    return environment
+
+
+def percent(share: float | None) -> str:
+    """0.9312 -> 93.1 %; a dash where there is none."""
+    return "–" if share is None else f"{share:.1%}".replace("%", "\N{NARROW NO-BREAK SPACE}%")
+
+
+def holds(entry: Any) -> str:
+    """What a folder has directly in it: 5 folders, 1 picture; or how a file ends."""
+    if entry.kind == "file":
+        return str(entry.name.rsplit(".", 1)[-1])
+    parts = [
+        f"{number:,} {noun if number == 1 else noun + 's'}"
+        for number, noun in ((entry.folders, "folder"), (entry.pictures, "picture"))
+        if number
+    ]
+    return ", ".join(parts) or "empty"
+
+
+def when(stamp: str) -> str:
+    """An ISO time as people here say it: 23 Nov, 22:57."""
+    try:
+        return f"{datetime.fromisoformat(stamp).astimezone():%-d %b, %H:%M}"
+    except ValueError:
+        return stamp
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page from its template in `templates`."""
+    studio, session = studio_of(request), session_of(request)
+    values = {
+        "path": request.url.path,
+        "csrf": csrf_token(studio, session),
+        "told": None,
+        "trouble": studio.trouble,
+        **values,
+    }
+    name = request.query_params.get("told", "")
+    if name and values["told"] is None:
+        values["told"] = studio.recent.peek(name)
+    return HTMLResponse(_environment().get_template(template).render(**values), status)
+
+
+def part(template: str, **values: Any) -> str:
+    """A part of a page, for a script to put in place."""
+    return _environment().get_template(template).render(**values)
+
+
+def score(run: Any) -> Mapping[str, Any] | None:
+    """The evaluation that a run is judged by: validation, else test."""
+    found: Mapping[str, Any] | None = run.evaluation.get("validation") or run.evaluation.get("test")
+    return found
+
+
+def frozen(run: Any) -> str:
+    """How much of the network was left as it is."""
+    config = run.config
+    if not run.trained:
+        return "trained elsewhere"
+    if not config.pretrained:
+        return "from scratch"
+    return "all frozen" if config.depth == config.stages else f"{config.depth} of {config.stages} frozen"

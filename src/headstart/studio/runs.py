@@ -1,0 +1,159 @@
+"""Runs, their reports, and comparing them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from headstart.comparisons import Comparison, compare_runs, summaries
+from headstart.reports import report
+from headstart.reports.run_facts import run_facts
+from headstart.runs import Run, read_predictions
+from headstart.studio import pictures, rendering
+from headstart.studio.jobs import curve
+from headstart.studio.noted import corrected, image_of
+from headstart.studio.rendering import page
+from headstart.studio.state import Studio, StudioOf
+from headstart.web.rendering import leave
+
+router = APIRouter()
+
+_REPORT_POLICY = (
+    "sandbox allow-popups; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'"
+)
+"""A report is one file with its styles inside: it may show itself and nothing else, and runs no script."""
+
+MOST_COMPARED = 12
+
+_MOST_PAGES = 1_000_000
+
+
+@router.get("/runs")
+def runs_page(request: Request, studio: StudioOf, number: int = 1, find: str = "") -> Response:
+    """Every run on this machine, wherever it was started, a page at a time; and the newest comparisons."""
+    number = min(max(number, 1), _MOST_PAGES)
+    runs, more = studio.runs.page(number - 1, contains=find)
+    return page(
+        request,
+        "runs.html",
+        runs=runs,
+        number=number,
+        more=more,
+        find=find,
+        comparisons=studio.comparisons() if number == 1 and not find else [],
+    )
+
+
+@router.get("/runs/{identity}")
+def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """A run: how good, how sure, what it took, its mistakes with a way to put labels right."""
+    run = studio.run(identity)
+    facts = run_facts(run)
+    return page(
+        request,
+        "run.html",
+        run=run,
+        facts=facts,
+        score=rendering.score(run),
+        frozen=rendering.frozen(run),
+        curve=curve(run.history, tabled=True),
+        corrections=corrected(run),
+    )
+
+
+@router.get("/runs/{identity}/picture/{content}")
+def picture(studio: StudioOf, identity: str, content: str, side: int = 256) -> Response:
+    """An image of a run, small, where it still is what it was."""
+    image = image_of(studio.run(identity), content)
+    return pictures.answer(pictures.remembered(image) if image else None, side=side)
+
+
+@router.get("/runs/{identity}/report")
+def report_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """The run's report, framed."""
+    run = studio.run(identity)
+    frame = f"/runs/{run.id}/report.html"
+    return page(request, "report.html", run=run, frame=frame)
+
+
+@router.get("/runs/{identity}/report.html")
+def report_file(studio: StudioOf, identity: str) -> Response:
+    """The report itself, in a sandbox."""
+    return _rendered(studio, studio.run(identity))
+
+
+def _rendered(studio: Studio, thing: Run | Comparison) -> Response:
+    with studio.turn:  # matplotlib is not made for several threads
+        text = report(thing).html(explain=True)
+    return HTMLResponse(text, headers={"content-security-policy": _REPORT_POLICY})
+
+
+# Comparisons ------------------------------------------------------------------------------------------------
+
+
+@router.get("/compare")
+def compare_page(
+    request: Request, studio: StudioOf, run: Annotated[list[str] | None, Query()] = None
+) -> Response:
+    """Saved runs side by side; they must have been measured on the same split."""
+    runs = [studio.run(identity) for identity in (run or [])[:MOST_COMPARED]]
+    groups = _by_split(runs)
+    if len(groups) > 1:
+        several = [group for group in groups if len(group) > 1]
+        single = [group[0] for group in groups if len(group) == 1]
+        return page(request, "splits.html", status=400, groups=several, single=single)
+    comparison = compare_runs(runs)
+    frame = "/compare/report.html?" + "&".join(f"run={each.id}" for each in runs)
+    return _comparison_page(request, comparison, frame=frame)
+
+
+def _by_split(runs: list[Run]) -> list[list[Run]]:
+    """Runs that were judged by the same photographs with the same labels, the largest group first."""
+    groups: dict[str, list[Run]] = {}
+    for each in runs:
+        groups.setdefault(str(read_predictions(each.path)["split"]), []).append(each)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+@router.get("/compare/report.html")
+def compared_file(studio: StudioOf, run: Annotated[list[str] | None, Query()] = None) -> Response:
+    """The report on saved runs, in a sandbox."""
+    return _rendered(studio, compare_runs([studio.run(each) for each in (run or [])[:MOST_COMPARED]]))
+
+
+@router.get("/comparisons/{identity}")
+def comparison_page(request: Request, studio: StudioOf, identity: str) -> Response:
+    """A saved comparison."""
+    comparison = studio.comparison(identity)
+    return _comparison_page(request, comparison, frame=f"/comparisons/{comparison.id}/report.html")
+
+
+@router.get("/comparisons/{identity}/report.html")
+def comparison_file(studio: StudioOf, identity: str) -> Response:
+    """Its report, in a sandbox."""
+    return _rendered(studio, studio.comparison(identity))
+
+
+def _comparison_page(request: Request, comparison: Comparison, *, frame: str) -> Response:
+    rows = summaries(comparison)
+    return page(
+        request,
+        "comparison.html",
+        comparison=comparison,
+        rows=rows,
+        chosen=comparison.choice.candidate.name if comparison.choice else "",
+        slowest=max(row.seconds for row in rows),
+        frame=frame,
+    )
+
+
+@router.post("/compare")
+def choose_runs(
+    request: Request, studio: StudioOf, run: Annotated[list[str] | None, Form()] = None
+) -> Response:
+    """From ticked rows to an address that can be kept."""
+    chosen = [each.id for each in map(studio.run, run or [])]
+    return leave(request, "/compare?" + "&".join(f"run={each}" for each in chosen))

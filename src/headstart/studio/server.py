@@ -1,0 +1,92 @@
+"""Starts the studio's server, on loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from headstart.errors import OptionError, printable
+from headstart.places import home_folder, make
+from headstart.studio.app import create_studio
+from headstart.studio.collections import Collections
+from headstart.studio.state import Studio
+from headstart.web.addresses import is_loopback, names_for
+from headstart.web.jobs import Jobs
+from headstart.web.server import run
+from headstart.web.site import load_secret
+
+STOP_SECONDS = 5.0
+"""How long the end of the studio waits for the step that a job is at."""
+
+
+def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
+    """The studio of this machine.
+
+    Args:
+        root: what may be chosen lies below it.
+        host: where the server listens.
+        token: what every browser must bring; a new one unless given. On loopback too: the machine's other
+            users can reach it.
+
+    Raises:
+        OptionError: the root is no folder.
+        RunError: the queue cannot be used.
+    """
+    if not root.is_dir():
+        raise OptionError(f"--root {printable(root)}: no such folder")
+    home = home_folder()
+    make(home)
+    return Studio(
+        home=home,
+        root=root.resolve(),
+        folder=Path.cwd(),
+        secret=load_secret(home),
+        collections=Collections(home / "studio" / "data"),
+        work=Jobs(home / "jobs.db"),
+        looks=Jobs(home / "studio" / "looks.db"),
+        learner=getpass.getuser() if is_loopback(host) else None,
+        names=names_for(host),
+        token=token or secrets.token_urlsafe(16),
+    )
+
+
+def serve(root: Path, *, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serves the studio until Ctrl-C.
+
+    Args:
+        root: what may be chosen lies below it.
+        host: where to listen.
+        port: 0 takes any free one.
+        browser: whether to open the first page.
+        say: tells the address.
+
+    Raises:
+        OptionError: the port or the root cannot be used.
+    """
+    studio = prepare(root, host=host)
+    run(
+        create_studio(studio),
+        studio,
+        host=host,
+        port=port,
+        browser=browser,
+        say=lambda address: say(
+            f"the studio over {printable(studio.root)}: {address}  (Ctrl-C stops; nothing is lost)"
+        ),
+        finish=lambda: wind_down(studio),
+        finish_seconds=2 * STOP_SECONDS,
+    )
+
+
+def wind_down(studio: Studio) -> None:
+    """Stops what runs here at its next sign of progress, so that it can go on; what waits stays on disk."""
+    for queue in (studio.work, studio.looks):
+        for job in queue.unfinished():
+            if job.state == "running" and job.id in studio.live:
+                queue.stop(job.id)
+        closing = threading.Thread(target=queue.close, daemon=True)
+        closing.start()
+        closing.join(STOP_SECONDS)  # a step that takes longer is cut off, and shown as interrupted next time
