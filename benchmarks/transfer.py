@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from headstart.backbones import Backbone, available, load_backbone
-from headstart.dataset import Dataset, assign_splits, read_dataset
+from headstart.dataset import Dataset, read_dataset
 from headstart.errors import BackboneError
 from headstart.features import FeatureCache, Wanted, extract
+from headstart.grouping import assign_splits
 from headstart.heads import choose_taps, fit_ridge
 from headstart.images import CENTRE
 from headstart.runtimes import Runtime, select

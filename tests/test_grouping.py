@@ -13,9 +13,9 @@ from PIL import Image
 
 from headstart import fit
 from headstart.checks import check
-from headstart.dataset import ArraySource, Dataset, Sample, assign_splits, content_hash, read_dataset
+from headstart.dataset import SPLITS, ArraySource, Dataset, Sample, content_hash, read_dataset
 from headstart.errors import DatasetError, OptionError
-from headstart.grouping import split
+from headstart.grouping import assign_splits, split
 from headstart.images import ImageFacts
 
 FAST = {"size": 32, "taps": "last"}
@@ -126,6 +126,116 @@ def test_an_image_without_a_group_is_split_by_its_own_content():
     )
     alone = assign_splits(made([index % 2 for index in range(200)]), [digest(i) for i in range(200)], [])
     assert sides[:200] == alone and len(set(sides[200:])) == 1
+
+
+def with_splits(given_splits, classes=1):
+    """A data set of samples with these given splits; one class per sample modulo `classes`."""
+    source = ArraySource(np.zeros((1, 1), np.uint8))
+    samples = tuple(Sample(str(i), i % classes, split, source) for i, split in enumerate(given_splits))
+    return Dataset("made", tuple(f"c{k}" for k in range(classes)), samples)
+
+
+def digest_at(position):
+    """A content hash that reads as this number from 0 to 1."""
+    return int(position * 2**64).to_bytes(8, "big") + bytes(8)
+
+
+LAST = digest_at(0.99)
+
+
+def test_shares_come_out_as_asked_in_every_class():
+    count = 20_000
+    hashes = [content_hash(str(index).encode()) for index in range(count)]
+    dataset = with_splits([None] * count, classes=4)
+    sides = np.array(assign_splits(dataset, hashes, [], validation=0.2, test=0.1))
+    for label in range(4):
+        inside = sides[dataset.labels == label]
+        assert abs((inside == "test").mean() - 0.1) < 0.02
+        assert abs((inside == "validation").mean() - 0.2) < 0.02
+
+
+HELD_OUT = {side: rank for rank, side in enumerate(SPLITS)}
+positions = st.floats(0, 1, exclude_max=True)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(positions, st.integers(0, 5)), min_size=1, max_size=30),
+    positions,
+    st.sets(st.integers(0, 5)),
+)
+def test_adding_an_image_moves_only_its_near_duplicates_and_only_away_from_training(images, new, joined):
+    """Images come with the number of their group; the new one joins (and so merges) some of the groups."""
+    hashes = [LAST, *(digest_at(position) for position, _ in images)]
+    groups = [[i + 1 for i, (_, group) in enumerate(images) if group == number] for number in range(6)]
+    before = assign_splits(
+        with_splits([None] * len(hashes)), hashes, [group for group in groups if len(group) > 1]
+    )
+    merged = [sum((groups[number] for number in joined), [len(hashes)])]
+    merged += [groups[number] for number in range(6) if number not in joined]
+    after = assign_splits(with_splits([None] * (len(hashes) + 1)), [*hashes, digest_at(new)], merged)
+    for index in range(len(hashes)):
+        if index not in merged[0]:
+            assert after[index] == before[index]
+        else:
+            assert HELD_OUT[after[index]] >= HELD_OUT[before[index]]
+    for group in merged:
+        assert len({after[index] for index in group}) <= 1
+
+
+@settings(deadline=None)
+@given(st.lists(positions, min_size=1, max_size=20), st.randoms())
+def test_an_images_side_does_not_depend_on_order_or_company(images, random):
+    hashes = [LAST, *map(digest_at, images)]
+    sides = dict(zip(hashes, assign_splits(with_splits([None] * len(hashes)), hashes, []), strict=True))
+    some = [LAST, *random.sample(hashes, len(hashes) // 2)]
+    for digest, side in zip(some, assign_splits(with_splits([None] * len(some)), some, []), strict=True):
+        assert sides[digest] == side
+
+
+def test_given_splits_win():
+    given_splits = ["train", "test", "validation", "train", "test"]
+    hashes = [digest_at(0.0)] * 5
+    assert assign_splits(with_splits(given_splits), hashes, [[0, 1, 2, 3, 4]]) == tuple(given_splits)
+
+
+def test_validation_is_carved_from_training_where_none_is_given():
+    given_splits = ["train", "train", "train", "test"]
+    hashes = [digest_at(0.1), digest_at(0.2), digest_at(0.9), digest_at(0.5)]
+    assert assign_splits(with_splits(given_splits), hashes, []) == ("validation", "train", "train", "test")
+    grouped = assign_splits(with_splits(given_splits), hashes, [[0, 1]])
+    assert grouped == ("validation", "validation", "train", "test")
+    with_test = assign_splits(with_splits(given_splits), hashes, [[2, 3]])
+    assert with_test == ("validation", "train", "train", "test")
+
+
+def test_unreadable_images_are_on_no_side():
+    assert assign_splits(with_splits([None, None]), [None, LAST], [[0, 1]]) == (None, "train")
+
+
+def test_a_class_of_few_images_keeps_one_for_training_with_its_near_duplicates():
+    hashes = [LAST, digest_at(0.0), LAST, digest_at(0.29), LAST, digest_at(0.2)]
+    dataset = with_splits([None] * 6, classes=2)
+    assert assign_splits(dataset, hashes, []) == ("train", "test", "train", "train", "train", "validation")
+    carved = assign_splits(
+        with_splits(["train"] * 4, classes=2), [LAST, digest_at(0.0), LAST, digest_at(0.1)], []
+    )
+    assert carved == ("train", "validation", "train", "train")
+    grouped = assign_splits(dataset, hashes, [[3, 5]])
+    assert grouped == ("train", "test", "train", "train", "train", "train")
+
+
+def test_a_class_without_a_training_image_is_named():
+    with pytest.raises(DatasetError, match="class c1 has no training image"):
+        assign_splits(with_splits([None, "test"], classes=2), [LAST, digest_at(0.0)], [])
+    with pytest.raises(DatasetError, match=r"class c1: its only image cannot be read \(headstart check"):
+        assign_splits(with_splits([None, None], classes=2), [LAST, None], [])
+
+
+@pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0)])
+def test_shares_that_leave_nothing_to_train_on_are_refused(validation, test):
+    with pytest.raises(OptionError):
+        assign_splits(with_splits([None]), [LAST], [], validation=validation, test=test)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,19 @@
-"""Which images stay on one side of a split together: near-duplicates, or what a column of a table says."""
+"""Which side of a split each image is on, and which images stay there together.
+
+Near-duplicates do, or what a column of a table says belongs together.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.dataset import Dataset, assign_splits
+from headstart.dataset import Dataset, content_hash
 from headstart.duplicates import near_duplicate_groups
-from headstart.errors import OptionError
+from headstart.errors import DatasetError, OptionError
 from headstart.images import NO_HASH, ImageFacts
 
 NEAR_DUPLICATES = ("group", "ignore")
@@ -188,3 +191,182 @@ def _leader(leaders: list[int], index: int) -> int:
         leaders[index] = leaders[leaders[index]]
         index = leaders[index]
     return index
+
+
+def assign_splits(
+    dataset: Dataset,
+    hashes: Sequence[bytes | None],
+    groups: Sequence[Sequence[int]],
+    *,
+    validation: float = 0.15,
+    test: float = 0.15,
+) -> tuple[str | None, ...]:
+    """Every sample's side; None where its hash is None (it could not be read).
+
+    An image's own side is a pure function of its content: the hash, read as a number from 0 to 1, is below
+    `test`, below `test + validation`, or above both. So each class is split in these shares in expectation,
+    and adding or removing other images changes nothing. A group of near-duplicates goes whole to the most
+    held-out side of any of its members (test before validation before train): adding an image can move
+    another one only away from training, and only if the two are in one group. A class of so few images that
+    all would be held out keeps the one nearest to training, until it has grown, rather than fail.
+
+    Samples that carry a group of a table's column stay together instead: the side is a pure function of the
+    group's name, so an image that is added moves no other. Where no group falls to a side that has a share,
+    the one nearest to it is taken, as long as another two train.
+
+    Splits that the data set gives win. Where it gives some but no validation, that is carved out of its
+    training images by the same rule, and its test images stay as they are.
+
+    Args:
+        dataset: The labelled images.
+        hashes: `content_hash` of each sample, or None.
+        groups: Disjoint lists of indices into the samples.
+        validation: Share of the images, from 0 to less than 1.
+        test: Likewise; both together stay below 1.
+
+    Raises:
+        OptionError: The shares leave nothing to train on.
+        DatasetError: A class is left without any training image.
+    """
+    check_shares(validation=validation, test=test)
+    given = [sample.split for sample in dataset.samples]
+    carve = any(given) and "validation" not in given
+    sides: list[str | None] = []
+    named = _named_groups(dataset)
+    digests = _by_group(dataset, hashes)
+    for split, digest in zip(given, digests, strict=True):
+        if digest is None:
+            sides.append(None)
+        elif split is None:
+            sides.append(_own_side(digest, validation=validation, test=test))
+        elif split == "train" and carve:
+            sides.append(_own_side(digest, validation=validation, test=0.0))
+        else:
+            sides.append(split)
+    _keep_groups_together(sides, given, named or groups, carve=carve)
+    if not any(given):
+        _hold_out_groups(sides, digests, named, shares={"test": test, "validation": validation})
+    _train_every_class(dataset, sides, digests, named or groups)
+    _refuse_untrained_classes(dataset, sides)
+    return tuple(sides)
+
+
+def check_shares(*, validation: float, test: float) -> None:
+    """Refuse shares that leave nothing to train on, before any image is looked at.
+
+    Raises:
+        OptionError: One is not from 0 to less than 1, or both together reach 1.
+    """
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise OptionError(
+            f"splits: validation and test must be 0 or more and together below 1, got {validation} and {test}"
+        )
+
+
+def _own_side(digest: bytes, *, validation: float, test: float) -> str:
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if position < test:
+        return "test"
+    return "validation" if position < test + validation else "train"
+
+
+def _named_groups(dataset: Dataset) -> list[list[int]]:
+    """Indices of each group that a table's column names, those of one image included."""
+    members: dict[str, list[int]] = {}
+    for index, sample in enumerate(dataset.samples):
+        if sample.group:
+            members.setdefault(sample.group, []).append(index)
+    return list(members.values())
+
+
+def _by_group(dataset: Dataset, hashes: Sequence[bytes | None]) -> list[bytes | None]:
+    """What decides each sample's side: its content, or its group's name."""
+    return [
+        digest if digest is None or not sample.group else content_hash(f"group {sample.group}".encode())
+        for sample, digest in zip(dataset.samples, hashes, strict=True)
+    ]
+
+
+def _hold_out_groups(
+    sides: list[str | None],
+    digests: Sequence[bytes | None],
+    named: Sequence[Sequence[int]],
+    *,
+    shares: Mapping[str, float],
+) -> None:
+    """Give a side that few groups have left empty the nearest one of a side that has several."""
+    for side, share in shares.items():
+        if not share or side in sides:
+            continue
+        on: dict[str, list[Sequence[int]]] = {}
+        for group in named:
+            for found in {sides[index] for index in group} - {None}:
+                on.setdefault(str(found), []).append(group)
+        several = max(on.values(), key=len, default=[])
+        giving = on.get("train", []) if len(on.get("train", [])) > 1 else several
+        if len(named) < 3 or len(giving) < 2:
+            continue
+        nearest = min(giving, key=lambda group: max(digests[index] or b"" for index in group))
+        for index in nearest:
+            if sides[index] is not None:
+                sides[index] = side
+
+
+def _keep_groups_together(
+    sides: list[str | None], given: Sequence[str | None], groups: Sequence[Sequence[int]], *, carve: bool
+) -> None:
+    """Move each group's free members to its most held-out side; images of given sides stay there."""
+    for group in groups:
+        present = {sides[index] for index in group}
+        if len(present - {None}) < 2:
+            continue
+        side = "test" if "test" in present else "validation"
+        for index in group:
+            if sides[index] is not None and given[index] is None:
+                sides[index] = side
+            elif sides[index] is not None and given[index] == "train" and carve and "validation" in present:
+                sides[index] = "validation"
+
+
+def _train_every_class(
+    dataset: Dataset,
+    sides: list[str | None],
+    hashes: Sequence[bytes | None],
+    groups: Sequence[Sequence[int]],
+) -> None:
+    """Give each class without a training image one of its own, with that one's near-duplicates."""
+    trained = {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    if len(trained) == len(dataset.classes):
+        return
+    together = {index: group for group in groups for index in group}
+    nearest = sorted(range(len(sides)), key=lambda index: hashes[index] or b"", reverse=True)
+    for index in nearest:
+        label, moving = dataset.samples[index].label, together.get(index, [index])
+        given = {dataset.samples[member].split for member in moving}
+        if label in trained or sides[index] is None or not given <= {"train", None}:
+            continue
+        for member in moving:
+            if sides[member] is not None:
+                sides[member] = "train"
+                trained.add(dataset.samples[member].label)
+
+
+def _refuse_untrained_classes(dataset: Dataset, sides: Sequence[str | None]) -> None:
+    trained = {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    for label, name in enumerate(dataset.classes):
+        if label not in trained:
+            held = sum(
+                sample.label == label and side is not None
+                for sample, side in zip(dataset.samples, sides, strict=True)
+            )
+            if not held:
+                lost = sum(sample.label == label for sample in dataset.samples)
+                images = "its only image cannot" if lost == 1 else f"none of its {lost:,} images can"
+                raise DatasetError(
+                    f"{dataset.name}: class {name}: {images} be read (headstart check says why); replace "
+                    "them or remove the class"
+                )
+            raise DatasetError(
+                f"{dataset.name}: class {name} has no training image (readable: {held}, all held out); "
+                "add images, or give the splits yourself with train/ and val/ folders"
+            )

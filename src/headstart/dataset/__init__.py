@@ -13,7 +13,6 @@ Listing opens no image: what cannot be decoded is found, named and counted later
 
 from headstart.dataset.folders import are_splits
 from headstart.dataset.reading import read_dataset
-from headstart.dataset.splits import assign_splits, check_shares
 from headstart.dataset.unlabelled import Unlabelled, list_images, list_unlabelled
 from headstart.dataset.values import SPLITS, Dataset, Sample, Skipped, content_hash, describe, place_of
 from headstart.errors import printable
@@ -29,8 +28,6 @@ __all__ = [
     "Source",
     "Unlabelled",
     "are_splits",
-    "assign_splits",
-    "check_shares",
     "content_hash",
     "describe",
     "list_images",

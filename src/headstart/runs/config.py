@@ -95,8 +95,7 @@ class FitConfig(Method):
             OptionError: a value that cannot be, or two that exclude each other.
         """
         # Only who trains needs these, and they take longer to import than a list of runs takes to show.
-        from headstart.dataset import check_shares
-        from headstart.grouping import check_near_duplicates
+        from headstart.grouping import check_near_duplicates, check_shares
 
         for option, value, known in (
             ("head", self.head, HEADS),

@@ -18,10 +18,10 @@ from headstart.costs.candidates import Candidate, parse_candidates, sized
 from headstart.costs.estimates import Estimate, add, human_seconds
 from headstart.costs.observing import Watch
 from headstart.costs.timings import RateStore
-from headstart.dataset import Dataset, Sample, assign_splits
+from headstart.dataset import Dataset, Sample
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import CacheUse, Extraction, FeatureCache, Progress, extract
-from headstart.grouping import split
+from headstart.grouping import assign_splits, split
 from headstart.images import CENTRE, View
 from headstart.places import cache_folder
 from headstart.runs import FitConfig
