@@ -76,6 +76,7 @@ _COMMANDS = "cli"
 
 _INSIDE = {
     "backbones": ("staged", "tracing", "engine"),
+    "classifier": ("onnx_graph",),
     "lesson": (
         "engine", "engine.library", "engine.placeholders", "engine.attempts", "engine.progress",
         "engine.scores", "engine.review", "engine.badges", "engine.pictures", "engine.interchange",

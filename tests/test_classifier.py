@@ -75,7 +75,7 @@ def test_an_unreadable_image_raises_in_predict_and_is_reported_by_predict_each(
 def test_more_images_than_one_window_keep_their_order(
     fitted: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstart.classifier._WINDOW", 7)
+    monkeypatch.setattr("headstart.classifier.classifier._WINDOW", 7)
     found = [item.path for item in fitted.predict(photos)]
     assert found == [sample.name for sample in list_images([photos])]
 

@@ -15,7 +15,7 @@ import headstart
 from headstart.classifier import Classifier
 from headstart.cli import cli
 from headstart.errors import ImageError, OptionError
-from headstart.explanations import HeatMap, explain, heat_map, inside, overlay
+from headstart.explanations import Explainer, HeatMap, explain, heat, heat_map, overlay
 from headstart.explanations.activation import spread
 from headstart.explanations.pictures import colours
 from headstart.reports import find, report
@@ -134,12 +134,13 @@ def test_what_explaining_needs_is_loaded_once_for_a_classifier(
     read, compiled = [], []
     load = onnx.load
     monkeypatch.setattr(onnx, "load", lambda *a, **k: (k or read.append(a), load(*a, **k))[1])  # whole
-    compile_model = inside.compile_model
+    compile_model = heat.compile_model
     monkeypatch.setattr(
-        inside, "compile_model", lambda *a, **k: (compiled.append(k), compile_model(*a, **k))[1]
+        heat, "compile_model", lambda *a, **k: (compiled.append(k), compile_model(*a, **k))[1]
     )
-    first, *_ = [heat_map(classifier, quadrants / "level" / f"0{n}.png", method=method) for n in range(3)]
-    assert len(compiled) == 1 and len(read) == (1 if method == "cam" else 2)
+    explainer = Explainer(classifier)
+    first, *_ = [explainer.heat_map(quadrants / "level" / f"0{n}.png", method=method) for n in range(3)]
+    assert len(compiled) == 1 and len(read) == 1
     again = heat_map(headstart.load("run"), quadrants / "level" / "00.png", method=method)
     np.testing.assert_array_equal(first.values, again.values)
 
@@ -155,8 +156,9 @@ def test_the_gradients_network_is_loaded_once_for_a_classifier(
         gradient, "load_backbone", lambda *a, **k: (loaded.append(a), load_backbone(*a, **k))[1]
     )
     classifier, _ = headstart.fit(quadrants, precision="f32", taps="last", size=64)
+    explainer = Explainer(classifier)
     for number in range(2):
-        heat_map(classifier, quadrants / "level" / f"0{number}.png", method="grad-cam")
+        explainer.heat_map(quadrants / "level" / f"0{number}.png", method="grad-cam")
     assert len(loaded) == 1
 
 

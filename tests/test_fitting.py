@@ -323,9 +323,9 @@ def test_what_is_saved_predicts_in_float32_in_whatever_the_features_were_compute
     classifier, run = headstart.fit(photos, freeze=7, epochs=1, size=64)
     assert classifier.precision == "f32"
     difference = json.loads((run.path / "run.json").read_text())["parity"]
-    assert 0 <= difference <= headstart.classifier._PARITY["bf16"]
+    assert 0 <= difference <= headstart.classifier.classifier._PARITY["bf16"]
     for precision in ("bf16", "f32"):
-        monkeypatch.setitem(headstart.classifier._PARITY, precision, -1.0)
+        monkeypatch.setitem(headstart.classifier.classifier._PARITY, precision, -1.0)
     with pytest.raises(ParityError):
         headstart.fit(photos, freeze=7, epochs=1, size=64)
 

@@ -200,21 +200,6 @@ def same_network(model: Path, checked: Path) -> bool:
     Raises:
         RunError: a file is missing or is no such model.
     """
-    return _without_head(model) == _without_head(checked)
+    from headstart.classifier.onnx_graph import SavedGraph
 
-
-def _without_head(file: Path) -> bytes:
-    import onnx
-
-    try:
-        model = onnx.load(file)
-        makers = {name: node for node in model.graph.node for name in node.output}
-        head = makers[makers["probabilities"].input[0]]
-    except (OSError, KeyError, IndexError, ValueError) as error:
-        raise RunError(f"{file} is missing or damaged ({error!r}); fit again") from error
-    numbers = set(head.input[1:])
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in numbers]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    del model.graph.output[:]
-    return bytes(model.SerializeToString(deterministic=True))
+    return SavedGraph.read(model).without_head() == SavedGraph.read(checked).without_head()

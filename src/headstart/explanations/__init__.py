@@ -5,7 +5,7 @@ which is linear; `grad-cam` asks PyTorch for a gradient where the way to the hea
 one part of the image after the other and sees what happens, which works for every classifier.
 """
 
-from headstart.explanations.heat import METHODS, HeatMap, heat_map
+from headstart.explanations.heat import METHODS, Explainer, HeatMap, heat_map
 from headstart.explanations.pictures import explain, overlay
 
-__all__ = ["METHODS", "HeatMap", "explain", "heat_map", "overlay"]
+__all__ = ["METHODS", "Explainer", "HeatMap", "explain", "heat_map", "overlay"]

@@ -11,38 +11,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import load_backbone
 from headstart.classifier import WEIGHTS_FILE, Classifier
 from headstart.errors import OptionError, RunError
-from headstart.explanations.activation import class_activation, spread
-from headstart.explanations.inside import inner_maps
-from headstart.explanations.keeping import kept
+from headstart.explanations.activation import Activations, class_activation, spread
 from headstart.explanations.readings import Reading
 
 
 def gradient_activation(
-    classifier: Classifier, pixels: NDArray[np.uint8], readings: Sequence[Reading], *, label: int
+    activations: Activations, pool: Any, readings: Sequence[Reading], *, last: str, label: int, side: int
 ) -> NDArray[np.float32]:
-    """What each pixel's place adds to the label's logit, float32 [S, S]; needs PyTorch.
+    """What each pixel's place adds to the label's logit, float32 [side, side]; needs PyTorch.
 
     Taps are averages, so their shares are known without a gradient; it is taken for the features alone.
 
+    Args:
+        activations: the maps that the readings name, and the last one.
+        pool: turns the last map into features, as trained.
+        readings: of the head, the features among them.
+        last: name of the last map.
+        label: index of a class.
+        side: S, pixels a side.
+
     Raises:
         OptionError: the head reads a token that has no place in the image.
-        BackboneError: the backbone is no longer to be had.
     """
-    side = len(pixels)
+    (features,) = (reading for reading in readings if reading.is_features)
     taps = [reading for reading in readings if not reading.is_features]
-    features = [reading for reading in readings if reading.is_features]
-    names = {str(reading.tensor) for reading in taps}
-    if not features:
-        return class_activation(inner_maps(classifier, pixels, sorted(names)), taps, label=label, side=side)
-    backbone, pool = kept(classifier, "pool", lambda: _pool(classifier))
-    last_map = backbone.stages[-1].name
-    maps = inner_maps(classifier, pixels, sorted(names | {last_map}))
-    gradient = _gradient(pool, maps[last_map], features[0].weight[:, label])
-    of_features = spread(maps[last_map], gradient, side=side)
-    return of_features + class_activation(maps, taps, label=label, side=side)
+    gradient = _gradient(pool, activations[last], features.weight[:, label])
+    found = spread(activations[last], gradient, side=side)
+    return found + class_activation(activations, taps, label=label, side=side)
 
 
 def _gradient(pool: Any, found: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,8 +54,12 @@ def _gradient(pool: Any, found: NDArray[np.float32], weight: NDArray[np.float32]
     return values.reshape(len(values), -1) if values.ndim == 3 else values.T
 
 
-def _pool(classifier: Classifier) -> tuple[Backbone, Any]:
-    """The backbone, and what turns its last map into features, with the weights that were trained."""
+def trained_pool(classifier: Classifier) -> tuple[str, Any]:
+    """The name of the backbone's last map, and what turns it into features, with trained weights.
+
+    Raises:
+        BackboneError: the backbone is no longer to be had.
+    """
     import torch
     from safetensors.numpy import load_file
 
@@ -78,4 +80,4 @@ def _pool(classifier: Classifier) -> tuple[Backbone, Any]:
         pool.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
     if len(backbone.stages) != about["stages"]:
         raise OptionError(f"backbone {name} has other stages than when it was trained; take occlusion")
-    return backbone, pool
+    return backbone.stages[-1].name, pool

@@ -1,9 +1,10 @@
 """The heat map of one image, by the method that fits the classifier."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,15 @@ from headstart.backbones.building import require_timm
 from headstart.classifier import Classifier
 from headstart.errors import BackboneError, ImageError, MissingExtra, OptionError
 from headstart.explanations.activation import class_activation
-from headstart.explanations.inside import inner_maps
 from headstart.explanations.occlusion import occlusion
 from headstart.explanations.readings import Reading, readings_of
+from headstart.images import load_pixels
+from headstart.runtimes.model import compile_model
+from headstart.runtimes.protocol import CompiledPrefix
+from headstart.sources import FileSource
+
+if TYPE_CHECKING:
+    from headstart.classifier.onnx_graph import SavedGraph
 
 METHODS = ("auto", "cam", "grad-cam", "occlusion")
 
@@ -24,7 +31,10 @@ _WORDS = {
     "occlusion": "occlusion",
 }
 
+_BATCH = 32
+
 Signed = NDArray[np.float32]
+"""[S, S]: what speaks for the label is above 0, what speaks against it below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +65,7 @@ class HeatMap:
 def heat_map(
     classifier: Classifier, image: Any, *, label: str | None = None, method: str = "auto"
 ) -> HeatMap:
-    """Which parts of an image speak for a label.
+    """Which parts of an image speak for a label; for several images make one `Explainer`.
 
     Args:
         classifier: a trained one.
@@ -69,69 +79,108 @@ def heat_map(
         ImageError: the image cannot be read.
         MissingExtra: "grad-cam" without PyTorch.
     """
-    if method not in METHODS:
-        raise OptionError(f"method {method!r}: expected one of {', '.join(METHODS)}")
-    pixels = _pixels(classifier, image)
-    return heat_map_of_pixels(classifier, pixels, label=label, method=method)
+    return Explainer(classifier).heat_map(image, label=label, method=method)
 
 
-def heat_map_of_pixels(
-    classifier: Classifier, pixels: NDArray[np.uint8], *, label: str | None = None, method: str = "auto"
-) -> HeatMap:
-    """`heat_map` for an image that is rendered already, uint8 [S, S, 3]."""
-    readings = readings_of(classifier)
-    probabilities = classifier.probabilities(pixels[None])[0]
-    chosen = int(probabilities.argmax()) if label is None else _index(classifier, label)
-    ways: dict[str, Callable[[], Signed]] = {
-        "cam": lambda: _closed_form(classifier, pixels, readings, label=chosen),
-        "grad-cam": lambda: _gradient(classifier, pixels, readings, label=chosen),
-        "occlusion": lambda: occlusion(classifier, pixels, label=chosen),
-    }
-    used, signed = _first(ways, readings) if method == "auto" else (method, ways[method]())
-    heat = np.maximum(signed, 0)
-    top = float(heat.max())
-    return HeatMap(
-        values=(heat / top if top > 0 else heat).astype(np.float32),
-        label=classifier.classes[chosen],
-        probability=float(probabilities[chosen]),
-        method=used,
-        pixels=pixels,
-    )
+class Explainer:
+    """Makes the heat maps of one classifier; what is loaded for the first serves all others."""
 
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self._compiled: dict[tuple[tuple[str, ...], int], CompiledPrefix] = {}
 
-def _first(ways: dict[str, Callable[[], Signed]], readings: tuple[Reading, ...]) -> tuple[str, Signed]:
-    """The closed form where there is one; a gradient where there is PyTorch; else occlusion."""
-    if all(reading.tensor is not None for reading in readings):
-        return "cam", ways["cam"]()
-    try:
-        return "grad-cam", ways["grad-cam"]()
-    except (
-        MissingExtra,
-        BackboneError,
-        OptionError,
-    ):  # no PyTorch, no weights, no gradient to be had
-        return "occlusion", ways["occlusion"]()
-
-
-def _closed_form(
-    classifier: Classifier, pixels: NDArray[np.uint8], readings: tuple[Reading, ...], *, label: int
-) -> Signed:
-    if any(reading.tensor is None for reading in readings):
-        raise OptionError(
-            "method cam: between the last map and the head this network does more than average; "
-            "take grad-cam, occlusion or auto"
+    def heat_map(self, image: Any, *, label: str | None = None, method: str = "auto") -> HeatMap:
+        """See the function `heat_map`."""
+        if method not in METHODS:
+            raise OptionError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+        pixels = _pixels(self.classifier, image)
+        probabilities = self.classifier.probabilities(pixels[None])[0]
+        chosen = int(probabilities.argmax()) if label is None else _index(self.classifier, label)
+        used, signed = self._signed(pixels, label=chosen, method=method)
+        heat = np.maximum(signed, 0)
+        top = float(heat.max())
+        return HeatMap(
+            values=(heat / top if top > 0 else heat).astype(np.float32),
+            label=self.classifier.classes[chosen],
+            probability=float(probabilities[chosen]),
+            method=used,
+            pixels=pixels,
         )
-    names = sorted({str(reading.tensor) for reading in readings})
-    return class_activation(inner_maps(classifier, pixels, names), readings, label=label, side=len(pixels))
 
+    def _signed(self, pixels: NDArray[np.uint8], *, label: int, method: str) -> tuple[str, Signed]:
+        """The method used, and its map: closed form, else a gradient, else occlusion."""
+        closed = all(reading.tensor is not None for reading in self._readings)
+        if method == "cam" or (method == "auto" and closed):
+            if not closed:
+                raise OptionError(
+                    "method cam: between the last map and the head this network does more than average; "
+                    "take grad-cam, occlusion or auto"
+                )
+            return "cam", self._class_activation(pixels, self._readings, label=label)
+        if method in ("auto", "grad-cam"):
+            try:
+                return "grad-cam", self._gradient(pixels, label=label)
+            except (MissingExtra, BackboneError, OptionError):
+                if method == "grad-cam":
+                    raise
+        return "occlusion", occlusion(pixels, self._logits, label=label)
 
-def _gradient(
-    classifier: Classifier, pixels: NDArray[np.uint8], readings: tuple[Reading, ...], *, label: int
-) -> Signed:
-    require_timm("method grad-cam")
-    from headstart.explanations.gradient import gradient_activation
+    def _class_activation(
+        self, pixels: NDArray[np.uint8], readings: Sequence[Reading], *, label: int
+    ) -> Signed:
+        maps = self._maps(pixels, {str(reading.tensor) for reading in readings})
+        return class_activation(maps, readings, label=label, side=len(pixels))
 
-    return gradient_activation(classifier, pixels, readings, label=label)
+    def _gradient(self, pixels: NDArray[np.uint8], *, label: int) -> Signed:
+        require_timm("method grad-cam")
+        from headstart.explanations.gradient import gradient_activation
+
+        if not any(reading.is_features for reading in self._readings):
+            return self._class_activation(pixels, self._readings, label=label)
+        last, pool = self._pool
+        names = {str(reading.tensor) for reading in self._readings if not reading.is_features}
+        maps = self._maps(pixels, names | {last})
+        return gradient_activation(maps, pool, self._readings, last=last, label=label, side=len(pixels))
+
+    def _maps(self, pixels: NDArray[np.uint8], names: set[str]) -> dict[str, NDArray[np.float32]]:
+        """Maps of one image, uint8 [S, S, 3], by the names that they have in the graph."""
+        ((_, found),) = self._network(tuple(sorted(names)), batch_size=1).stream([(0, pixels[None])])
+        return {name: found[name][0] for name in names}
+
+    def _logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits [N, C], divided by the temperature, of images uint8 [N, S, S, 3]."""
+        name = str(self._graph.makers["probabilities"].input[0])
+        batches = ((start, pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH))
+        found = self._network((name,), batch_size=_BATCH).stream(batches)
+        return np.concatenate([outputs[name] for _, outputs in found])
+
+    def _network(self, names: tuple[str, ...], *, batch_size: int) -> CompiledPrefix:
+        key = names, batch_size
+        if key not in self._compiled:
+            self._compiled[key] = compile_model(
+                self.classifier.model,
+                size=self.classifier.preprocess.size,
+                batch_size=batch_size,
+                precision=self.classifier.precision,
+                inner=names,
+            )
+        return self._compiled[key]
+
+    @cached_property
+    def _graph(self) -> "SavedGraph":
+        from headstart.classifier.onnx_graph import SavedGraph
+
+        return SavedGraph.read(self.classifier.model)
+
+    @cached_property
+    def _readings(self) -> tuple[Reading, ...]:
+        return readings_of(self._graph, self.classifier.about["taps"])
+
+    @cached_property
+    def _pool(self) -> tuple[str, Any]:
+        from headstart.explanations.gradient import trained_pool
+
+        return trained_pool(self.classifier)
 
 
 def _index(classifier: Classifier, label: str) -> int:
@@ -143,19 +192,9 @@ def _index(classifier: Classifier, label: str) -> int:
 
 def _pixels(classifier: Classifier, image: Any) -> NDArray[np.uint8]:
     """An image, from wherever, as the classifier sees it, uint8 [S, S, 3]."""
-    from headstart.sources import FileSource
-
     if not isinstance(image, str | os.PathLike):
-        return rendered(classifier, image)
+        return load_pixels(image, classifier.preprocess)
     try:
-        return rendered(classifier, FileSource(os.fspath(image)).read())
+        return load_pixels(FileSource(os.fspath(image)).read(), classifier.preprocess)
     except ImageError as error:
         raise ImageError(f"{image}: {error}") from error
-
-
-def rendered(classifier: Classifier, data: bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A file's bytes, or pixels, as the classifier sees them, uint8 [S, S, 3]; may raise ImageError."""
-    from headstart.images import CENTRE, open_image, render, shortest_side_needed
-
-    image, _ = open_image(data, shortest_side=shortest_side_needed(classifier.preprocess, (CENTRE,)))
-    return render(image, classifier.preprocess, CENTRE)

@@ -5,26 +5,27 @@ covered with the image's mean colour, so that covering adds as little as may be;
 the probability, which stays at 100 % until the evidence is nearly gone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-
-from headstart.classifier import Classifier
-from headstart.explanations.inside import inner_rows
-from headstart.explanations.readings import logits_of
 
 _PATCHES, _STEPS = 16, 3
 """The patch moves by a 16th of the side and is three such steps wide. On made images in which one quadrant
 decides, that put 84 to 87 % of the heat there; a patch of two steps is finer, and one of four blurs more."""
 
 
-def occlusion(classifier: Classifier, pixels: NDArray[np.uint8], *, label: int) -> NDArray[np.float32]:
+def occlusion(
+    pixels: NDArray[np.uint8],
+    logits_of: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    *,
+    label: int,
+) -> NDArray[np.float32]:
     """How much the label's logit (over the mean of all labels') falls where each pixel is covered, [S, S].
 
     Args:
-        classifier: any trained one.
         pixels: uint8 [S, S, 3].
+        logits_of: gives the logits [N, C] of images [N, S, S, 3].
         label: index of a class.
     """
     boxes = list(_boxes(len(pixels)))
@@ -32,7 +33,7 @@ def occlusion(classifier: Classifier, pixels: NDArray[np.uint8], *, label: int) 
     cover = pixels.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     for image, (rows, columns) in zip(batch, boxes, strict=False):
         image[rows, columns] = cover
-    logits = inner_rows(classifier, batch, logits_of(classifier))
+    logits = logits_of(batch)
     scores = logits[:, label] - logits.mean(axis=1)
     heat, times = np.zeros((2, *pixels.shape[:2]), np.float32)
     for fall, (rows, columns) in zip(scores[-1] - scores[:-1], boxes, strict=True):

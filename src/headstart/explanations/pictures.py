@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from headstart.classifier import Classifier
 from headstart.errors import ImageError, OptionError, printable
-from headstart.explanations.heat import HeatMap, heat_map_of_pixels
+from headstart.explanations.heat import Explainer, HeatMap
 from headstart.places import OUTPUT_MARKER, mark_output
 from headstart.sources import Source
 
@@ -121,17 +121,15 @@ def explain(
     Raises:
         OptionError: the folder cannot be written, or holds other files.
     """
-    from headstart.explanations.heat import rendered
-
+    explainer = Explainer(classifier)
     try:
         _own_folder(folder)
         written: dict[str, tuple[Path, HeatMap]] = {}
         for name, source in named:
             try:
-                pixels = rendered(classifier, source.read())
+                heat = explainer.heat_map(source.read(), method=method)
             except ImageError:
                 continue  # the prediction has said so
-            heat = heat_map_of_pixels(classifier, pixels, method=method)
             path = _free(folder, name, taken={path for path, _ in written.values()})
             overlay(heat).save(path)
             written[name] = path, heat

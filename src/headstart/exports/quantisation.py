@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.engine import openvino
-from headstart.composition import PREFIX
+from headstart.classifier.onnx_graph import PREFIX
 from headstart.errors import OptionError
 from headstart.exports.graphs import plain_graph, save_onnx, save_openvino
 from headstart.exports.subject import Images, Subject

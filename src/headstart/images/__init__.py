@@ -11,7 +11,7 @@ Everything here is safe to call from many threads, and Pillow releases the inter
 """
 
 from headstart.images.bounds import MAX_PIXELS
-from headstart.images.decoding import open_image, open_picture
+from headstart.images.decoding import load_pixels, open_image, open_picture
 from headstart.images.facts import NO_HASH, ImageFacts
 from headstart.images.formats import IMAGE_SUFFIXES, looks_like_an_image
 from headstart.images.rendering import render
@@ -26,6 +26,7 @@ __all__ = [
     "ImageFacts",
     "Preprocess",
     "View",
+    "load_pixels",
     "looks_like_an_image",
     "open_image",
     "open_picture",

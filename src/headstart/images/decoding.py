@@ -16,7 +16,8 @@ from headstart.images.bounds import MAX_PIXELS, ROOM, Room, bytes_needed, refuse
 from headstart.images.colour import to_rgb
 from headstart.images.facts import ImageFacts, difference_hash
 from headstart.images.formats import opened, sniff
-from headstart.images.rendering import FULL_SIZE
+from headstart.images.rendering import FULL_SIZE, render
+from headstart.preprocess import Preprocess, shortest_side_needed
 
 
 def open_image(
@@ -47,6 +48,23 @@ def open_picture(
 ) -> Image.Image:
     """The picture that `open_image` gives, without the facts; `room` is where its bytes are counted."""
     return _guarded(data, shortest_side, max_pixels, room).picture
+
+
+def load_pixels(
+    data: bytes | npt.NDArray[np.uint8],
+    preprocess: Preprocess,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    room: Room = ROOM,
+) -> npt.NDArray[np.uint8]:
+    """Decode an image file's bytes, or take an array, and render its centre view, uint8 [S, S, 3].
+
+    Arguments and errors are those of `open_image` and `open_picture`.
+    """
+    if isinstance(data, np.ndarray):
+        return render(_from_array(data)[0], preprocess)
+    side = shortest_side_needed(preprocess)
+    return render(open_picture(data, shortest_side=side, max_pixels=max_pixels, room=room), preprocess)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from headstart.classifier import Classifier
+    from headstart.explanations import Explainer
 
 SIDE = 112
 """Pixels a side of an embedded picture."""
@@ -81,33 +81,32 @@ class HeatAlbum:
     """Heat maps of mistakes: why was an image called so? Empty where there is no classifier."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._classifier = _loaded(folder)
+        self._explainer = _explainer(folder)
 
     def picture(self, image: Mapping[str, Any]) -> str | None:
         """The heat of the label that was called, as a data URI; None where it cannot be had."""
-        data = _unchanged(image) if self._classifier is not None else None
-        if self._classifier is None or data is None:
+        data = _unchanged(image) if self._explainer is not None else None
+        if self._explainer is None or data is None:
             return None
         from headstart.errors import HeadstartError
-        from headstart.explanations import heat_map, overlay
+        from headstart.explanations import overlay
 
         try:
-            heat = heat_map(self._classifier, data, label=image["predicted"])
+            heat = self._explainer.heat_map(data, label=image["predicted"])
         except HeadstartError:  # a report is worth having without it
             return None
         return _embedded(overlay(heat, side=SIDE, legend=False))
 
 
-def _loaded(folder: Path | None) -> "Classifier | None":
-    if folder is None:
-        return None
+def _explainer(folder: Path | None) -> "Explainer | None":
     from headstart.classifier import load
     from headstart.errors import RunError
+    from headstart.explanations import Explainer
     from headstart.runs import CLASSIFIER_FILE
 
-    if not (folder / CLASSIFIER_FILE).exists():
+    if folder is None or not (folder / CLASSIFIER_FILE).exists():
         return None
     try:
-        return load(folder)
+        return Explainer(load(folder))
     except RunError:
         return None

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from headstart.errors import ImageError
-from headstart.images import CENTRE, Preprocess, open_picture, render, shortest_side_needed
+from headstart.images import Preprocess, load_pixels
 from headstart.images.bounds import MAX_BYTES, Room
 
 REQUEST = struct.Struct("<IQQd")
@@ -66,20 +66,19 @@ def main() -> None:
     answers.flush()
     while head := requests.read(REQUEST.size):
         text_size, size, most, seconds = REQUEST.unpack(head)
-        preprocess, side = _wanted(requests.read(text_size))
+        preprocess = _preprocess(requests.read(text_size))
         data = requests.read(size)
         _clock(seconds)
-        kind, body = _answer(data, preprocess, side=side, most=most, room=room)
+        kind, body = _answer(data, preprocess, most=most, room=room)
         _clock(0)
         answers.write(ANSWER.pack(kind, len(body)))
         answers.write(body)
         answers.flush()
 
 
-def _answer(data: bytes, preprocess: Preprocess, *, side: int, most: int, room: Room) -> tuple[bytes, bytes]:
+def _answer(data: bytes, preprocess: Preprocess, *, most: int, room: Room) -> tuple[bytes, bytes]:
     try:
-        picture = open_picture(data, shortest_side=side, max_pixels=most, room=room)
-        return PIXELS, render(picture, preprocess, CENTRE).tobytes()
+        return PIXELS, load_pixels(data, preprocess, max_pixels=most, room=room).tobytes()
     except ImageError as error:
         return REFUSED, str(error).encode("utf-8", "backslashreplace")
     except MemoryError:
@@ -89,9 +88,8 @@ def _answer(data: bytes, preprocess: Preprocess, *, side: int, most: int, room: 
 
 
 @lru_cache(maxsize=4)
-def _wanted(text: bytes) -> tuple[Preprocess, int]:
-    preprocess = Preprocess.from_dict(json.loads(text))
-    return preprocess, shortest_side_needed(preprocess, (CENTRE,))
+def _preprocess(text: bytes) -> Preprocess:
+    return Preprocess.from_dict(json.loads(text))
 
 
 def _clock(seconds: float) -> float:

@@ -13,9 +13,10 @@ from PIL import ImageOps
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from headstart.classifier import Classifier, Prediction, load
+from headstart.classifier import Prediction, load
 from headstart.dataset import Sample, Skipped
 from headstart.errors import HeadstartError, ImageError, OptionError, printable
+from headstart.explanations import Explainer, overlay
 from headstart.images import open_image
 from headstart.runs import Run
 from headstart.studio import pictures
@@ -83,8 +84,8 @@ def answer_picture(studio: StudioOf, identity: str, key: str, part: str) -> Resp
 
 
 @lru_cache(maxsize=2)
-def _loaded(folder: Path) -> Classifier:
-    return load(folder)
+def _loaded(folder: Path) -> Explainer:
+    return Explainer(load(folder))
 
 
 def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
@@ -96,25 +97,23 @@ def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
     picture, _ = open_image(data, shortest_side=SIDE)
     source = pictures.Bytes(data)
     with studio.turn:
-        classifier = _loaded(run.path)
+        explainer = _loaded(run.path)
         begun = time.perf_counter()
-        found = next(iter(classifier.predict_each([Sample(name, -1, None, source)])))
+        found = next(iter(explainer.classifier.predict_each([Sample(name, -1, None, source)])))
         seconds = time.perf_counter() - begun
         if isinstance(found, Skipped):
             raise ImageError(f"{found.name}: {found.reason}")
         notes: list[str] = []
-        overlay, legend = _heat(classifier, data, notes)
+        overlay, legend = _heat(explainer, data, notes)
         neighbours = _neighbours(run, data, notes)
     shown = pictures.jpeg(ImageOps.contain(picture, (SIDE, SIDE)))
     return Answer(run.id, name, found, seconds, shown, overlay, legend, neighbours, tuple(notes))
 
 
-def _heat(classifier: Classifier, data: bytes, notes: list[str]) -> tuple[bytes | None, str]:
+def _heat(explainer: Explainer, data: bytes, notes: list[str]) -> tuple[bytes | None, str]:
     """The heat map as a file and its sentence; where there can be none, a note says why."""
     try:
-        from headstart.explanations import heat_map, overlay
-
-        heat = heat_map(classifier, data)
+        heat = explainer.heat_map(data)
         return pictures.jpeg(overlay(heat, side=SIDE, legend=False)), heat.legend()
     except HeadstartError as error:
         notes.append(f"no heat map: {error}")

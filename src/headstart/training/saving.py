@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone, Tap
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
-from headstart.composition import compose
+from headstart.classifier.onnx_graph import compose
 from headstart.dataset import describe
 from headstart.runs import FitConfig, write_images
 from headstart.training.prepared import Prepared

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from headstart.errors import ImageError
-from headstart.images import CENTRE, Preprocess, open_picture, render, shortest_side_needed
+from headstart.images import Preprocess, load_pixels
 
 FOLDER = Path(__file__).resolve().parent
 BATCH = 32
@@ -30,8 +30,7 @@ def read(path: str, preprocess: Preprocess) -> Any:
     """Pixels uint8 [n, S, S, 3] of an image file, or of a .npy that holds them already."""
     if path.endswith(".npy"):
         return np.load(path, allow_pickle=False)
-    side = shortest_side_needed(preprocess, (CENTRE,))
-    return render(open_picture(Path(path).read_bytes(), shortest_side=side), preprocess)[None]
+    return load_pixels(Path(path).read_bytes(), preprocess)[None]
 
 
 def main(open_model: Callable[[Path], Run]) -> None:

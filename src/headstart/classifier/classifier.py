@@ -1,18 +1,13 @@
-"""The classifier: preprocessing, network, head and labels in one value that predicts, saves and loads.
-
-A saved classifier is a folder. `model.onnx` is complete: pixels in, probabilities out, with the arithmetic of
-the preprocessing, the stages, the taps and the head inside, so any ONNX runtime can use it. Loading needs no
-pickle and predicting needs no PyTorch.
-"""
+"""`Classifier`: predicts, saves and loads; `check_parity` compares a saved one with its training."""
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +15,12 @@ from numpy.typing import NDArray
 from headstart.dataset import Sample, Skipped, content_hash, list_images
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Unreadable, read_json, write_whole
-from headstart.images import CENTRE, ImageFacts, Preprocess, open_image, render, shortest_side_needed
+from headstart.images import ImageFacts, Preprocess, load_pixels, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RunStore
 from headstart.typed import Mistyped, checker
+
+if TYPE_CHECKING:
+    from headstart.runtimes.protocol import CompiledPrefix
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
@@ -35,9 +33,10 @@ _PARITY = {"f32": 2e-3, "bf16": 6e-2}
 """Largest difference of a probability that a reloaded model may show. bf16 keeps 8 bits of a value, and
 a head that multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
 
-
 _ROUNDING = 0.05
 """By which the probabilities of one image may miss 1: a sum of bf16 values."""
+
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True)
@@ -125,11 +124,9 @@ class Classifier:
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C]."""
-        size = self._batch_size(len(pixels))
+        size = 1 if len(pixels) == 1 else _BATCH
         batches = ((i, pixels[i : i + size]) for i in range(0, len(pixels), size))
-        parts = [
-            self.check(outputs["probabilities"]) for _, outputs in self._network(len(pixels)).stream(batches)
-        ]
+        parts = [self.check(found["probabilities"]) for _, found in self.compiled(size).stream(batches)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
 
     def check(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -156,52 +153,44 @@ class Classifier:
         return Prediction(name, pairs[0][0], pairs[0][1], pairs)
 
     def render(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | str]:
-        """Pixels of each sample, or why there are none."""
-        return [found if isinstance(found, str) else found.pixels for found in self._see(samples)]
+        """Pixels of each sample, uint8 [S, S, 3], or why there are none."""
+        return _in_threads(lambda sample: load_pixels(sample.source.read(), self.preprocess), samples)
 
     def look(self, samples: Sequence[Sample]) -> list[Look | str]:
         """Each sample rendered, with its content's hash and its facts, or why it cannot be."""
-        return self._see(samples, hashed=True)
+        side = shortest_side_needed(self.preprocess)
 
-    def _see(self, samples: Sequence[Sample], *, hashed: bool = False) -> list[Look | str]:
-        side = shortest_side_needed(self.preprocess, (CENTRE,))
+        def look(sample: Sample) -> Look:
+            data = sample.source.read()
+            image, facts = open_image(data, shortest_side=side)
+            return Look(render(image, self.preprocess), facts, content_hash(data))
 
-        def work(sample: Sample) -> Look | str:
-            try:
-                data = sample.source.read()
-                image, facts = open_image(data, shortest_side=side)
-                pixels = render(image, self.preprocess, CENTRE)
-            except ImageError as error:
-                return str(error)
-            return Look(pixels, facts, content_hash(data) if hashed else b"")
+        return _in_threads(look, samples)
 
-        if len(samples) == 1:
-            return [work(samples[0])]
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-            return list(pool.map(work, samples))
-
-    def compiled(self, batch_size: int) -> Any:
-        """The network made ready for so many images at once, a `CompiledPrefix`; kept for the next time.
+    def compiled(self, batch_size: int) -> "CompiledPrefix":
+        """The network made ready for so many images at once; kept for the next time.
 
         Raises:
             RunError: the model's file is damaged.
         """
-        return self._networks[batch_size]
+        from headstart.runtimes.model import compile_model
 
-    def _batch_size(self, images: int) -> int:
-        return 1 if images == 1 else _BATCH
-
-    def _network(self, images: int) -> Any:
-        return self._networks[self._batch_size(images)]
+        if batch_size not in self._compiled:
+            try:
+                self._compiled[batch_size] = compile_model(
+                    self.model,
+                    size=self.preprocess.size,
+                    batch_size=batch_size,
+                    precision=self.precision,
+                )
+            except (OSError, RuntimeError) as error:  # what OpenVINO raises for a file that it cannot use
+                reason = str(error).strip().splitlines()[-1]
+                raise RunError(f"{self.model} is damaged ({reason}); fit again or restore it") from error
+        return self._compiled[batch_size]
 
     @cached_property
-    def kept(self) -> dict[Any, Any]:
-        """What others have loaded of this classifier and want to find again; it goes with the classifier."""
+    def _compiled(self) -> "dict[int, CompiledPrefix]":
         return {}
-
-    @cached_property
-    def _networks(self) -> "_Networks":
-        return _Networks(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier into ``folder`` (made if need be): `model.onnx` and `classifier.json`."""
@@ -220,28 +209,19 @@ class Classifier:
         return target
 
 
-class _Networks(dict[int, Any]):
-    """Compiled models by batch size, made when first needed."""
+def _in_threads(work: Callable[[Sample], _Seen], samples: Sequence[Sample]) -> list[_Seen | str]:
+    """What ``work`` makes of each sample, or the reason where it raises ImageError."""
 
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self._classifier = classifier
-
-    def __missing__(self, batch_size: int) -> Any:
-        from headstart.runtimes.model import compile_model
-
-        classifier = self._classifier
+    def told(sample: Sample) -> _Seen | str:
         try:
-            self[batch_size] = compile_model(
-                classifier.model,
-                size=classifier.preprocess.size,
-                batch_size=batch_size,
-                precision=classifier.precision,
-            )
-        except (OSError, RuntimeError) as error:  # what OpenVINO raises for a file that it cannot use
-            reason = str(error).strip().splitlines()[-1]
-            raise RunError(f"{classifier.model} is damaged ({reason}); fit again or restore it") from error
-        return self[batch_size]
+            return work(sample)
+        except ImageError as error:
+            return str(error)
+
+    if len(samples) == 1:
+        return [told(samples[0])]
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        return list(pool.map(told, samples))
 
 
 class _Preprocess(TypedDict):

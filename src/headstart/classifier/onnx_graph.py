@@ -1,9 +1,10 @@
-"""Builds `model.onnx`: preprocessing's arithmetic, a backbone's stages, the taps and the head as one graph.
+"""`model.onnx`: preprocessing's arithmetic, a backbone's stages, the taps and the head as one graph.
 
 pixels uint8 [N, S, S, 3] -> normalise -> stages -> taps -> head -> softmax -> probabilities float32 [N, C]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from headstart.errors import RunError
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone, Stage, Tap
@@ -50,6 +53,53 @@ def compose(
     )
     whole = helper.make_model(composed, opset_imports=list(model.opset_import), ir_version=model.ir_version)
     return bytes(whole.SerializeToString())
+
+
+@dataclass(frozen=True, eq=False)
+class SavedGraph:
+    """A saved classifier's graph, taken apart.
+
+    Attributes:
+        file: where it lies.
+        model: the ONNX model.
+        makers: which node makes a tensor, by the tensor's name.
+        constants: stored tensors by name.
+        head: the node that gives the logits, with its weight and bias as further inputs.
+    """
+
+    file: Path
+    model: Any
+    makers: Mapping[str, Any]
+    constants: Mapping[str, Any]
+    head: Any
+
+    @classmethod
+    def read(cls, file: Path) -> "SavedGraph":
+        """Read the file that `compose` made.
+
+        Raises:
+            RunError: it is missing, damaged or no such model.
+        """
+        try:
+            model = onnx.load(file)
+            makers = {name: node for node in model.graph.node for name in node.output}
+            constants = {tensor.name: tensor for tensor in model.graph.initializer}
+            return cls(file, model, makers, constants, makers[makers["probabilities"].input[0]])
+        except Exception as error:  # protobuf's for damaged files, which is no public name
+            raise RunError(f"{file}: no head is found in it ({error!r}); fit again") from error
+
+    def constant(self, name: str) -> NDArray[Any]:
+        """A stored tensor."""
+        return numpy_helper.to_array(self.constants[name])
+
+    def without_head(self) -> bytes:
+        """The graph but for its head's numbers and its output: the same for all heads on one network."""
+        model, numbers = onnx.ModelProto(), set(self.head.input[1:])
+        model.CopyFrom(self.model)
+        kept = [tensor for tensor in model.graph.initializer if tensor.name not in numbers]
+        del model.graph.initializer[:], model.graph.output[:]
+        model.graph.initializer.extend(kept)
+        return bytes(model.SerializeToString(deterministic=True))
 
 
 def _needed(nodes: Sequence[Any], *, output: str) -> list[Any]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.backbones import Backbone, Stage, load_backbone
-from headstart.composition import compose, pooling_matrix
+from headstart.classifier.onnx_graph import compose, pooling_matrix
 from headstart.heads import LinearHead
 from headstart.runtimes import select
 from headstart.runtimes.model import compile_model
