@@ -6,7 +6,7 @@ What holds questions with exactly one right option is taken; the rest is listed 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -16,7 +16,7 @@ from headstart.files import Unreadable, read_regular, write_whole
 from headstart.lesson.engine import placeholders
 from headstart.lesson.engine.gift import from_gift
 from headstart.lesson.engine.moodle import from_moodle_xml
-from headstart.lesson.engine.pack import PROBLEM_SECONDS, Problem
+from headstart.lesson.engine.pack import Problem
 from headstart.lesson.engine.questions import LARGEST_IMPORT, Imported
 
 
@@ -81,23 +81,14 @@ def _dumped(yaml: Any, entries: Sequence[Mapping[str, Any]]) -> str:
     return found
 
 
-def _entry(problem: Problem) -> dict[str, Any]:
-    """A problem as a pack's file has it."""
-    entry = {
-        name: getattr(problem, name)
-        for name in ("slug", "title", "kind", "level", "experiment", "seconds", "prompt")
-    }
-    if problem.seconds == PROBLEM_SECONDS:
-        del entry["seconds"]
-    if problem.code:
-        entry["code"] = [asdict(face) for face in problem.code]
-    entry["options"] = [
-        {"key": one.key}
-        | ({"correct": True} if one.correct else {})
-        | {"text": one.text, "feedback": one.feedback}
-        for one in problem.options
-    ]
-    return entry | {"hint": problem.hint, "explanation": problem.explanation}
+def _entry(value: Any) -> Any:
+    """A problem, or a part of one, as a pack's file has it: what is as usual is left out."""
+    if isinstance(value, tuple):
+        return [_entry(each) for each in value]
+    if not is_dataclass(value):
+        return value
+    pairs = ((field, getattr(value, field.name)) for field in fields(value))
+    return {field.name: _entry(found) for field, found in pairs if found != field.default}
 
 
 def filled(problems: Iterable[Problem], results: Mapping[str, Mapping[str, object]]) -> list[Problem]:

@@ -1,14 +1,16 @@
-"""What a lesson is made of.
+"""What a lesson is made of: the contents of a pack's folder, as values that never change.
 
-A pack is a folder (see `library`); these are its contents as values that never change.
+The fields are also the format of the files: `packlint` reads a file's keys by their names and types, and asks
+the rules that stand beside a type (`Annotated[str, filled]`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from headstart.errors import LessonError
 
@@ -20,14 +22,51 @@ RELATIONS = ("at_least", "at_most", "above", "below")
 PROBLEM_SECONDS = 120
 """A problem's time unless its file says otherwise: two minutes."""
 
+# Rules beside a field's type: each names what is wrong with a value, or gives None ------------------------
+
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def not_blank(value: Any) -> str | None:
+    """Text with more than blanks in it, or a list or mapping with entries."""
+    return None if (value.strip() if isinstance(value, str) else value) else "empty"
+
+
+def filled(value: str) -> str | None:
+    """Text with more than blanks in it; the blanks around it are left out."""
+    return not_blank(value)
+
+
+def slug(value: str) -> str | None:
+    """A name for addresses and files."""
+    return None if _SLUG.fullmatch(value) else "expected small letters, digits and single hyphens"
+
+
+def _field_name(value: str) -> str | None:
+    return None if re.fullmatch(r"[a-z0-9_]+", value) else "expected a_field_name"
+
+
+def _among(*values: str) -> Callable[[str], str | None]:
+    return lambda value: None if value in values else f"{value!r:.80} is not one of {', '.join(values)}"
+
+
+def _between(low: int, high: int) -> Callable[[int], str | None]:
+    return lambda value: None if low <= value <= high else f"{value} is not between {low} and {high}"
+
+
+Text = Annotated[str, filled]
+Slug = Annotated[str, slug]
+
+# The contents ---------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Option:
     """One possible answer. `key` names it in files and logs; pages see only an opaque id."""
 
-    key: str
-    text: str
-    feedback: str
+    key: Slug
+    text: Text
+    feedback: Text
     correct: bool = False
 
 
@@ -35,26 +74,26 @@ class Option:
 class CodeFace:
     """The same program for one library; `label` is the tab's name."""
 
-    label: str
-    language: str
-    text: str
+    label: Text
+    language: Text
+    text: Annotated[str, not_blank]
 
 
 @dataclass(frozen=True)
 class Problem:
     """A question with exactly one correct option, and the experiment that settles it."""
 
-    slug: str
-    title: str
-    kind: str
-    level: str
-    prompt: str
+    slug: Slug
+    title: Text
+    kind: Annotated[str, _among(*KINDS)]
+    level: Annotated[str, _among(*LEVELS)]
+    prompt: Text
     options: tuple[Option, ...]
-    hint: str
-    explanation: str
-    experiment: str
+    hint: Text
+    explanation: Text
+    experiment: Text
     code: tuple[CodeFace, ...] = ()
-    seconds: int = PROBLEM_SECONDS
+    seconds: Annotated[int, _between(15, 1800)] = PROBLEM_SECONDS
 
     @property
     def answer(self) -> Option:
@@ -73,11 +112,11 @@ class Problem:
 class Mode:
     """One way to learn the subject. `body` is Markdown with placeholders, `about` a line on what is there."""
 
-    name: str
-    title: str
-    minutes: int
+    name: Annotated[str, _among(*MODES)]
+    title: Text
+    minutes: Annotated[int, _between(1, 120)]
     body: str
-    about: str = ""
+    about: Text = ""
 
     @cached_property
     def sections(self) -> tuple[str, ...]:
@@ -89,23 +128,28 @@ class Mode:
 class Card:
     """A review card: the front is shown, the back is revealed."""
 
-    slug: str
-    front: str
-    back: str
-    experiment: str
+    slug: Slug
+    front: Text
+    back: Text
+    experiment: Text
 
 
 @dataclass(frozen=True)
 class Control:
     """A value the learner sets: a slider (`minimum` … `maximum` by `step`) or a choice."""
 
-    name: str
-    label: str
+    name: Annotated[str, _field_name]
+    label: Text
     start: str | float
-    choices: tuple[str, ...] = ()
+    choices: Annotated[tuple[Any, ...], not_blank] = ()
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.choices:  # YAML reads some as numbers or truth
+            object.__setattr__(self, "choices", tuple(map(str, self.choices)))
+            object.__setattr__(self, "start", str(self.start))
 
     def accepts(self, value: str | float) -> bool:
         """Whether a learner may send this value."""
@@ -125,12 +169,12 @@ class Goal:
     slow machines alike. `says` is the goal in the author's words.
     """
 
-    field: str
-    relation: str
+    field: Annotated[str, _field_name]
+    relation: Annotated[str, _among(*RELATIONS)]
     value: float | None = None
     of: str | None = None
     times: float = 1.0
-    says: str = ""
+    says: Text = ""
 
     def met(self, result: Mapping[str, float]) -> bool:
         """Whether a result reaches the goal. Raises LessonError where the result lacks a field."""
@@ -156,16 +200,16 @@ class Task:
     Hints, mistakes and the solution are for the server: a page asks for them one at a time.
     """
 
-    slug: str
-    title: str
-    text: str
-    experiment: str
+    slug: Slug
+    title: Text
+    text: Text
+    experiment: Text
     controls: tuple[Control, ...]
-    goals: tuple[Goal, ...]
-    hints: tuple[str, ...]
-    mistakes: tuple[str, ...] = ()
+    goals: Annotated[tuple[Goal, ...], not_blank]
+    hints: Annotated[tuple[str, ...], not_blank]
+    mistakes: Annotated[tuple[str, ...], not_blank] = ()
     solution: str = ""
-    tries: int = 3
+    tries: Annotated[int, _between(1, 10)] = 3
 
     def reached(self, result: Mapping[str, float]) -> bool:
         """Whether a result reaches every goal."""
@@ -192,9 +236,9 @@ class Experiment:
     """What the pack expects of an experiment: its name, what it shows, and the fields of its result."""
 
     name: str
-    shows: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-    title: str = ""
+    shows: Text
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    title: Text = ""
 
     @property
     def heading(self) -> str:
@@ -206,9 +250,9 @@ class Experiment:
 class BadgeText:
     """What the badge says it stands for."""
 
-    title: str
-    description: str
-    criteria: str
+    title: Text
+    description: Text
+    criteria: Text
 
 
 @dataclass(frozen=True)
@@ -216,12 +260,12 @@ class Pack:
     """A whole lesson. `fingerprint` changes when any of its files does."""
 
     slug: str
-    title: str
-    subject: str
-    track: str
-    summary: str
-    modes: tuple[Mode, ...]
-    experiments: Mapping[str, Experiment]
+    title: Text
+    subject: Text
+    track: Text
+    summary: Text
+    modes: Annotated[tuple[Mode, ...], not_blank]
+    experiments: Annotated[Mapping[str, Experiment], not_blank]
     problem_sets: Mapping[str, tuple[Problem, ...]]
     cards: tuple[Card, ...]
     tasks: tuple[Task, ...]
@@ -234,7 +278,8 @@ class Pack:
         for mode in self.modes:
             if mode.name == name:
                 return mode
-        raise LessonError(f"lesson {self.slug!r} has no mode {name!r}; it has {_listed(self.modes)}")
+        known = ", ".join(mode.name for mode in self.modes)
+        raise LessonError(f"lesson {self.slug!r} has no mode {name!r}; it has {known}")
 
     def problems(self, mode: str) -> tuple[Problem, ...]:
         """The problems of a mode, in the pack's order. Raises LessonError where it has none."""
@@ -262,7 +307,3 @@ def prose_lines(markdown: str) -> list[str]:
         if fence:
             fenced = not fenced
     return lines
-
-
-def _listed(modes: tuple[Mode, ...]) -> str:
-    return ", ".join(mode.name for mode in modes)

@@ -1,4 +1,4 @@
-"""The rules a lesson pack must keep.
+"""Reads a lesson pack and names every breach of its rules.
 
 Structure: required keys, known modes, kinds and levels, sensible minutes, exactly one correct option,
 feedback for each option, a hint, a declared experiment. Prose: no sentence names an option's letter (options
@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import PurePosixPath
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from headstart.lesson.engine import placeholders
-from headstart.lesson.engine.pack import KINDS, LEVELS, MODES, RELATIONS, prose_lines
+from headstart.lesson.engine.pack import (
+    Card,
+    Experiment,
+    Mode,
+    Option,
+    Pack,
+    Problem,
+    Task,
+    filled,
+    not_blank,
+    prose_lines,
+    slug,
+)
 from headstart.lesson.engine.sources import Finding, KeyPath, Sources, YamlFile
 
-MINUTES = range(1, 121)
-SECONDS = range(15, 1801)
-OPTIONS = range(2, 9)
+LEAST_OPTIONS, MOST_OPTIONS = 2, 8
 PROBLEM_MODES = ("challenge", "visualize", "metrics", "review")
-
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 # An option's letter: "option B", "answer b.", "(c)", or a bare capital B, C or D. "Model B" is a name, and a
 # shape such as `N x C` belongs in code.
@@ -51,310 +61,241 @@ _MEASURED = re.compile(
 _INLINE_CODE = re.compile(r"`[^`\n]*`")
 
 
-def check(sources: Sources) -> list[Finding]:
-    """Every breach of the rules, in the order of the files."""
+def check(sources: Sources) -> tuple[Pack | None, list[Finding]]:
+    """The pack that the sources make, and every breach of the rules, in the order of the files.
+
+    The pack is None where there is a breach.
+    """
     findings = [*sources.broken]
-    names = set(sources.yaml) | {finding.file for finding in sources.broken}
-    if "pack.yaml" not in names:
-        return [*findings, Finding("pack.yaml", None, "", "missing")]
     if "pack.yaml" not in sources.yaml:
-        return findings
-    head = sources.yaml["pack.yaml"]
-    findings += _shape(head, (), head.data, _PACK)
-    if findings:
-        return findings
-    experiments = head.data["experiments"]
-    findings += _check_modes(head, sources)
+        if not any(finding.file == "pack.yaml" for finding in findings):
+            findings.append(Finding("pack.yaml", None, "", "missing"))
+        return None, findings
+    head = _Reader(sources.yaml["pack.yaml"], findings)
+    pack = _head(head, sources)
+    if pack is None or findings:
+        return None, findings
+    _check_modes(head, pack, sources)
     if any(finding.key.startswith("experiments") for finding in findings):
-        return findings
+        return None, findings
+    contents: dict[str, Any] = {"problem_sets": {}}
     for name, file in sources.yaml.items():
-        findings += _check_yaml(name, file, experiments)
+        _read_file(name, _Reader(file, findings, pack.experiments), contents)
     for name, text in sources.markdown.items():
-        findings += _check_prose(name, text, experiments)
-    return findings
+        findings += _check_prose(name, text, pack.experiments)
+    return (None if findings else replace(pack, **contents)), findings
 
 
-# Structure ------------------------------------------------------------------------------------------------
+# Structure: the fields of `pack`'s classes ----------------------------------------------------------------
+
+_ELSEWHERE: dict[Any, dict[str, Any]] = {
+    Pack: {"slug": "", "problem_sets": {}, "cards": (), "tasks": (), "project": None, "fingerprint": ""},
+    Mode: {"body": ""},
+    Experiment: {"name": ""},
+}
+"""Fields that do not stand among an entry's own keys; they are filled in from other files and from names."""
 
 
 @dataclass(frozen=True)
-class _Field:
-    """What a key's value must be; `inside` describes the entries of a list or the value's own keys."""
+class _Reader:
+    """Reads a file's data into the classes of `pack`, and collects what is wrong with it."""
 
-    kind: type | tuple[type, ...]
-    required: bool = True
-    among: tuple[str, ...] | range | None = None
-    inside: Mapping[str, _Field] | None = None
-    rule: Callable[[Any], str | None] | None = None
+    file: YamlFile
+    findings: list[Finding]
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
 
+    def wrong(self, path: KeyPath, message: str) -> None:
+        self.findings.append(self.file.finding(path, message))
 
-def _slug(value: Any) -> str | None:
-    return None if _SLUG.fullmatch(value) else "expected small letters, digits and single hyphens"
+    def entry(self, kind: Any, path: KeyPath, data: Any) -> Any:
+        """The value of a class that a mapping stands for; None where something in it is wrong."""
+        values = _ELSEWHERE.get(kind, {})
+        declared = {each.name: each for each in fields(kind) if each.name not in values}
+        hints = {name: hint for name, hint in _hints(kind).items() if name in declared}
+        required = {
+            name
+            for name, each in declared.items()
+            if each.default is MISSING and each.default_factory is MISSING
+        }
+        read = self.keys(hints, path, data, required=required)
+        return None if read is None else kind(**values, **read)
 
+    def keys(
+        self, hints: Mapping[str, Any], path: KeyPath, data: Any, *, required: Collection[str]
+    ) -> dict[str, Any] | None:
+        """The values of a mapping's keys, each as its hint says; None where something in it is wrong."""
+        if not isinstance(data, dict):
+            self.wrong(path, f"expected keys and values, got {_kind(data)}")
+            return None
+        before = len(self.findings)
+        for key in [key for key in data if key not in hints]:
+            self.wrong((*path, str(key)), f"unknown key; known: {', '.join(hints)}")
+        for name in [name for name in hints if name in required and name not in data]:
+            self.wrong(path, f"{name!r} is missing")
+        values = {
+            name: self.value(hint, (*path, name), data[name]) for name, hint in hints.items() if name in data
+        }
+        return values if len(self.findings) == before else None
 
-def _not_empty(value: Any) -> str | None:
-    return None if (value.strip() if isinstance(value, str) else value) else "empty"
-
-
-def _texts(value: Any) -> str | None:
-    return None if value and all(isinstance(each, str) for each in value) else "expected texts"
-
-
-_NUMBER = (int, float)
-_TEXT = _Field(str, rule=_not_empty)
-_SLUG_FIELD = _Field(str, rule=_slug)
-_FIELD_NAME = _Field(
-    str, rule=lambda value: None if re.fullmatch(r"[a-z0-9_]+", value) else "expected a_field_name"
-)
-
-_PACK = {
-    "title": _TEXT,
-    "subject": _TEXT,
-    "track": _TEXT,
-    "summary": _TEXT,
-    "modes": _Field(
-        list,
-        rule=_not_empty,
-        inside={
-            "name": _Field(str, among=MODES),
-            "title": _TEXT,
-            "minutes": _Field(int, among=MINUTES),
-            "about": _Field(str, required=False, rule=_not_empty),
-        },
-    ),
-    "experiments": _Field(dict, rule=_not_empty),
-    "badge": _Field(dict, inside={"title": _TEXT, "description": _TEXT, "criteria": _TEXT}),
-}
-_EXPERIMENT = {
-    "title": _Field(str, required=False, rule=_not_empty),
-    "shows": _TEXT,
-    "fields": _Field(dict, required=False),
-}
-_OPTION = {"key": _SLUG_FIELD, "text": _TEXT, "feedback": _TEXT, "correct": _Field(bool, required=False)}
-_CODE = {"label": _TEXT, "language": _TEXT, "text": _TEXT}
-_PROBLEM = {
-    "slug": _SLUG_FIELD,
-    "title": _TEXT,
-    "kind": _Field(str, among=KINDS),
-    "level": _Field(str, among=LEVELS),
-    "experiment": _TEXT,
-    "prompt": _TEXT,
-    "code": _Field(list, required=False, inside=_CODE),
-    "options": _Field(list, inside=_OPTION),
-    "hint": _TEXT,
-    "explanation": _TEXT,
-    "seconds": _Field(int, required=False, among=SECONDS),
-}
-_CARD = {"slug": _SLUG_FIELD, "front": _TEXT, "back": _TEXT, "experiment": _TEXT}
-_CONTROL = {
-    "name": _FIELD_NAME,
-    "label": _TEXT,
-    "start": _Field((str, int, float)),
-    "choices": _Field(list, required=False, rule=_not_empty),
-    "minimum": _Field(_NUMBER, required=False),
-    "maximum": _Field(_NUMBER, required=False),
-    "step": _Field(_NUMBER, required=False),
-}
-_GOAL = {
-    "field": _FIELD_NAME,
-    "relation": _Field(str, among=RELATIONS),
-    "value": _Field(_NUMBER, required=False),
-    "of": _Field(str, required=False),
-    "times": _Field(_NUMBER, required=False),
-    "says": _Field(str, required=False, rule=_not_empty),
-}
-_TASK = {
-    "slug": _SLUG_FIELD,
-    "title": _TEXT,
-    "text": _TEXT,
-    "experiment": _TEXT,
-    "controls": _Field(list, inside=_CONTROL),
-    "goals": _Field(list, rule=_not_empty, inside=_GOAL),
-    "hints": _Field(list, rule=_texts),
-    "mistakes": _Field(list, required=False, rule=_texts),
-    "solution": _Field(str, required=False),
-    "tries": _Field(int, required=False, among=range(1, 11)),
-}
+    def value(self, hint: Any, path: KeyPath, data: Any) -> Any:
+        """A value of that type that keeps the rules beside it."""
+        hint, *rules = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if is_dataclass(hint):
+            return self.entry(hint, path, data)
+        origin, inside = get_origin(hint), get_args(hint)
+        kinds = {tuple: (list,), Mapping: (dict,), None: (hint,)}.get(origin, inside)
+        kinds = tuple(kind for kind in kinds if kind is not NoneType)
+        if type(data) not in kinds and not (float in kinds and type(data) is int):
+            self.wrong(path, f"expected {' or '.join(map(_NAMES.__getitem__, kinds))}, got {_kind(data)}")
+            return None
+        if isinstance(data, float) and not math.isfinite(data):
+            self.wrong(path, f"expected a number that is not infinite, got {data}")
+        for rule in rules:
+            if wrong := rule(data):
+                self.wrong(path, wrong)
+        if origin is tuple and inside[0] is not Any:
+            return tuple(self.value(inside[0], (*path, index), each) for index, each in enumerate(data))
+        if origin is Mapping and is_dataclass(inside[1]):
+            return {str(key): self.entry(inside[1], (*path, str(key)), each) for key, each in data.items()}
+        return data.strip() if filled in rules else data
 
 
-def _shape(file: YamlFile, path: KeyPath, value: Any, fields: Mapping[str, _Field]) -> Iterator[Finding]:
-    """Findings about the keys of one mapping."""
-    if not isinstance(value, dict):
-        yield file.finding(path, f"expected keys and values, got {_kind(value)}")
-        return
-    for key in value:
-        if key not in fields:
-            yield file.finding((*path, str(key)), f"unknown key; known: {', '.join(fields)}")
-    for key, rule in fields.items():
-        if key in value:
-            yield from _check_field(file, (*path, key), value[key], rule)
-        elif rule.required:
-            yield file.finding(path, f"{key!r} is missing")
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
-def _check_field(file: YamlFile, path: KeyPath, value: Any, rule: _Field) -> Iterator[Finding]:
-    kinds = rule.kind if isinstance(rule.kind, tuple) else (rule.kind,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        yield file.finding(path, f"expected {' or '.join(map(_named, kinds))}, got {_kind(value)}")
-        return
-    if rule.among is not None and value not in rule.among:
-        yield file.finding(path, f"{value!r:.80} is not {_listed(rule.among)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        yield file.finding(path, f"expected a number that is not infinite, got {value}")
-    if rule.rule and (problem := rule.rule(value)):
-        yield file.finding(path, problem)
-    if rule.inside and isinstance(value, list):
-        for index, entry in enumerate(value):
-            yield from _shape(file, (*path, index), entry, rule.inside)
-    elif rule.inside:
-        yield from _shape(file, path, value, rule.inside)
-
-
-_NAMES = {
+_NAMES: dict[Any, str] = {
     str: "text",
     int: "a whole number",
     float: "a number",
     list: "a list",
     dict: "keys and values",
     bool: "true or false",
+    NoneType: "nothing",
 }
 
 
-def _named(kind: type) -> str:
-    return _NAMES.get(kind, kind.__name__)
-
-
 def _kind(value: Any) -> str:
-    return "nothing" if value is None else _named(type(value))
-
-
-def _listed(among: tuple[str, ...] | range) -> str:
-    if isinstance(among, range):
-        return f"between {among.start} and {among.stop - 1}"
-    return f"one of {', '.join(among)}"
-
-
-def _check_modes(head: YamlFile, sources: Sources) -> Iterator[Finding]:
-    declared = [mode["name"] for mode in head.data["modes"]]
-    for index, name in enumerate(declared):
-        if name in declared[:index]:
-            yield head.finding(("modes", index, "name"), f"mode {name!r} is declared twice")
-        if f"modes/{name}.md" not in sources.markdown:
-            yield head.finding(("modes", index), f"modes/{name}.md is missing")
-    for file in sources.markdown:
-        if PurePosixPath(file).stem not in declared:
-            yield Finding(file, None, "", "belongs to no mode that pack.yaml declares")
-    for name, entry in head.data["experiments"].items():
-        path: KeyPath = ("experiments", str(name))
-        if not _SLUG.fullmatch(str(name)):
-            yield head.finding(path, "an experiment's name has small letters, digits and single hyphens")
-        yield from _shape(head, path, entry, _EXPERIMENT)
+    return _NAMES.get(type(value), type(value).__name__)
 
 
 # What each file holds --------------------------------------------------------------------------------------
 
 
-def _check_yaml(name: str, file: YamlFile, experiments: Mapping[str, Any]) -> Iterator[Finding]:
-    if name == "pack.yaml":
-        return
+def _head(head: _Reader, sources: Sources) -> Pack | None:
+    """The pack as pack.yaml has it, with its modes' Markdown and nothing from other files yet."""
+    found: Pack | None = head.entry(Pack, (), head.file.data)
+    if found is None:
+        return None
+    bodies = sources.markdown
+    return replace(
+        found,
+        slug=sources.slug,
+        modes=tuple(replace(mode, body=bodies.get(f"modes/{mode.name}.md", "")) for mode in found.modes),
+        experiments={name: replace(each, name=name) for name, each in found.experiments.items()},
+        fingerprint=sources.fingerprint,
+    )
+
+
+def _check_modes(head: _Reader, pack: Pack, sources: Sources) -> None:
+    declared = [mode.name for mode in pack.modes]
+    for index, name in enumerate(declared):
+        if name in declared[:index]:
+            head.wrong(("modes", index, "name"), f"mode {name!r} is declared twice")
+        if f"modes/{name}.md" not in sources.markdown:
+            head.wrong(("modes", index), f"modes/{name}.md is missing")
+    for file in sources.markdown:
+        if PurePosixPath(file).stem not in declared:
+            head.findings.append(Finding(file, None, "", "belongs to no mode that pack.yaml declares"))
+    for name in pack.experiments:
+        if wrong := slug(name):
+            head.wrong(("experiments", name), wrong)
+
+
+def _read_file(name: str, reader: _Reader, contents: dict[str, Any]) -> None:
+    """Puts what a file other than pack.yaml holds into the pack's contents."""
     if name.startswith("problems/"):
         stem = PurePosixPath(name).stem
         if stem not in PROBLEM_MODES:
-            yield file.finding((), f"{stem!r} asks no problems; modes that may: {', '.join(PROBLEM_MODES)}")
-        yield from _check_list(file, "problems", _PROBLEM, experiments, _check_problem)
+            known = ", ".join(PROBLEM_MODES)
+            reader.wrong((), f"{stem!r} asks no problems; modes that may: {known}")
+        contents["problem_sets"][stem] = _read_list("problems", Problem, reader)
     elif name == "cards.yaml":
-        yield from _check_list(file, "cards", _CARD, experiments, _check_texts)
+        contents["cards"] = _read_list("cards", Card, reader)
     elif name == "tasks.yaml":
-        yield from _check_list(file, "tasks", _TASK, experiments, _check_task)
+        contents["tasks"] = _read_list("tasks", Task, reader)
     elif name == "project.yaml":
-        shape = list(_shape(file, (), file.data, _TASK))
-        yield from shape
-        if not shape:
-            yield from _check_experiment(file, (), file.data, experiments)
-            yield from _check_task(file, (), file.data, experiments)
-    else:
-        yield file.finding((), "unknown file; see docs/packs.md for the files of a pack")
+        contents["project"] = project = reader.entry(Task, (), reader.file.data)
+        if project is not None:
+            _check_entry(reader, (), project, reader.file.data)
+    elif name != "pack.yaml":
+        reader.wrong((), "unknown file; see docs/packs.md for the files of a pack")
 
 
-_Check = Callable[[YamlFile, KeyPath, dict[str, Any], Mapping[str, Any]], Iterator[Finding]]
-
-
-def _check_list(
-    file: YamlFile,
-    key: str,
-    fields: Mapping[str, _Field],
-    experiments: Mapping[str, Any],
-    check_entry: _Check,
-) -> Iterator[Finding]:
-    shape = list(_shape(file, (), file.data, {key: _Field(list, rule=_not_empty, inside=fields)}))
-    yield from shape
-    if shape:
-        return
+def _read_list(key: str, kind: Any, reader: _Reader) -> tuple[Any, ...]:
+    """The entries of a file that holds nothing but a list of them."""
+    data = reader.file.data
+    read = reader.keys({key: Annotated[tuple[kind, ...], not_blank]}, (), data, required=(key,))
+    entries: tuple[Any, ...] = read[key] if read else ()
     seen: set[str] = set()
-    for index, entry in enumerate(file.data[key]):
+    for index, entry in enumerate(entries):
         path = (key, index)
-        if entry["slug"] in seen:
-            yield file.finding((*path, "slug"), f"{entry['slug']!r} is used twice")
-        seen.add(entry["slug"])
-        yield from _check_experiment(file, path, entry, experiments)
-        yield from check_entry(file, path, entry, experiments)
+        if entry.slug in seen:
+            reader.wrong((*path, "slug"), f"{entry.slug!r} is used twice")
+        seen.add(entry.slug)
+        _check_entry(reader, path, entry, data[key][index])
+    return entries
 
 
-def _check_experiment(
-    file: YamlFile, path: KeyPath, entry: Mapping[str, Any], experiments: Mapping[str, Any]
-) -> Iterator[Finding]:
-    if entry["experiment"] not in experiments:
-        known = ", ".join(experiments)
-        yield file.finding((*path, "experiment"), f"no experiment {entry['experiment']!r}; declared: {known}")
+def _check_entry(reader: _Reader, path: KeyPath, entry: Any, data: Any) -> None:
+    """The rules for one problem, card or task: its experiment, what its fields say together, its prose."""
+    if entry.experiment not in reader.experiments:
+        known = ", ".join(reader.experiments)
+        reader.wrong((*path, "experiment"), f"no experiment {entry.experiment!r}; declared: {known}")
+    if isinstance(entry, Problem):
+        _check_options(reader, (*path, "options"), entry.options)
+    elif isinstance(entry, Task):
+        _check_task(reader, path, entry)
+    _check_texts(reader, path, data)
 
 
-def _check_problem(
-    file: YamlFile, path: KeyPath, entry: dict[str, Any], experiments: Mapping[str, Any]
-) -> Iterator[Finding]:
-    options = entry["options"]
-    correct = sum(option.get("correct", False) for option in options)
+def _check_options(reader: _Reader, path: KeyPath, options: Sequence[Option]) -> None:
+    correct = sum(option.correct for option in options)
     if correct != 1:
-        yield file.finding((*path, "options"), f"expected exactly one correct option, got {correct}")
-    if len(options) not in OPTIONS:
-        yield file.finding((*path, "options"), f"expected {_listed(OPTIONS)[8:]} options, got {len(options)}")
+        reader.wrong(path, f"expected exactly one correct option, got {correct}")
+    if not LEAST_OPTIONS <= len(options) <= MOST_OPTIONS:
+        reader.wrong(path, f"expected {LEAST_OPTIONS} to {MOST_OPTIONS} options, got {len(options)}")
     for name in ("key", "text"):
-        values = [option[name] for option in options]
-        if len(set(values)) < len(values):
-            yield file.finding((*path, "options"), f"two options have the same {name}")
-    yield from _check_texts(file, path, entry, experiments)
+        if len({getattr(option, name) for option in options}) < len(options):
+            reader.wrong(path, f"two options have the same {name}")
 
 
-def _check_task(
-    file: YamlFile, path: KeyPath, entry: dict[str, Any], experiments: Mapping[str, Any]
-) -> Iterator[Finding]:
-    for index, control in enumerate(entry["controls"]):
+def _check_task(reader: _Reader, path: KeyPath, task: Task) -> None:
+    for index, control in enumerate(task.controls):
         here = (*path, "controls", index)
-        if "choices" in control:
-            if str(control["start"]) not in map(str, control["choices"]):
-                yield file.finding((*here, "start"), f"{control['start']!r} is none of the choices")
-        elif isinstance(control["start"], str) or not {"minimum", "maximum", "step"} <= set(control):
-            yield file.finding(
-                here, "expected choices, or a number to start at with minimum, maximum and step"
-            )
-        elif not control["minimum"] <= control["start"] <= control["maximum"] or control["step"] <= 0:
-            yield file.finding(here, "expected minimum <= start <= maximum and a positive step")
-    fields = (experiments.get(entry["experiment"]) or {}).get("fields") or {}
-    for index, goal in enumerate(entry["goals"]):
+        low, high, step, start = control.minimum, control.maximum, control.step, control.start
+        if control.choices:
+            if start not in control.choices:
+                reader.wrong((*here, "start"), f"{start!r} is none of the choices")
+        elif isinstance(start, str) or low is None or high is None or step is None:
+            reader.wrong(here, "expected choices, or a number to start at with minimum, maximum and step")
+        elif not low <= start <= high or step <= 0:
+            reader.wrong(here, "expected minimum <= start <= maximum and a positive step")
+    experiment = reader.experiments.get(task.experiment)
+    for index, goal in enumerate(task.goals):
         here = (*path, "goals", index)
-        if ("value" in goal) == ("of" in goal):
-            yield file.finding(here, "expected either 'value' or 'of'")
-        for key in ("field", "of"):
-            if key in goal and goal[key] not in fields:
-                yield file.finding((*here, key), f"the experiment declares no field {goal[key]!r}")
-    yield from _check_texts(file, path, entry, experiments)
+        if (goal.value is None) == (goal.of is None):
+            reader.wrong(here, "expected either 'value' or 'of'")
+        for key, name in (("field", goal.field), ("of", goal.of)):
+            if name is not None and (experiment is None or name not in experiment.fields):
+                reader.wrong((*here, key), f"the experiment declares no field {name!r}")
 
 
 # Prose ----------------------------------------------------------------------------------------------------
 
 
-def _check_texts(
-    file: YamlFile, path: KeyPath, entry: Any, experiments: Mapping[str, Any]
-) -> Iterator[Finding]:
+def _check_texts(reader: _Reader, path: KeyPath, entry: Any) -> None:
     """The prose rules for every text below an entry, code and identifiers aside.
 
     An entry names its experiment once, so its comparisons need no mark of their own.
@@ -362,16 +303,16 @@ def _check_texts(
     if isinstance(entry, dict):
         for key, value in entry.items():
             if key not in ("code", "key", "slug", "experiment", "controls", "goals", "level", "kind"):
-                yield from _check_texts(file, (*path, str(key)), value, experiments)
+                _check_texts(reader, (*path, str(key)), value)
     elif isinstance(entry, list):
         for index, value in enumerate(entry):
-            yield from _check_texts(file, (*path, index), value, experiments)
+            _check_texts(reader, (*path, index), value)
     elif isinstance(entry, str):
-        for _, message in _prose_breaches(entry, experiments, claims_need_marks=False):
-            yield file.finding(path, message)
+        for _, message in _prose_breaches(entry, reader.experiments, claims_need_marks=False):
+            reader.wrong(path, message)
 
 
-def _check_prose(name: str, text: str, experiments: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_prose(name: str, text: str, experiments: Mapping[str, Experiment]) -> Iterator[Finding]:
     if not any(line.startswith("## ") for line in prose_lines(text)):
         yield Finding(name, None, "", "expected at least one '## ' heading: progress is counted in sections")
     for line, message in _prose_breaches(text, experiments, claims_need_marks=True):
@@ -379,7 +320,7 @@ def _check_prose(name: str, text: str, experiments: Mapping[str, Any]) -> Iterat
 
 
 def _prose_breaches(
-    text: str, experiments: Mapping[str, Any], *, claims_need_marks: bool
+    text: str, experiments: Mapping[str, Experiment], *, claims_need_marks: bool
 ) -> Iterator[tuple[int, str]]:
     """(line from 1, message) for each breach of the prose rules."""
     lines = [_INLINE_CODE.sub(lambda match: " " * len(match.group()), line) for line in prose_lines(text)]
@@ -409,7 +350,7 @@ def _prose_breaches(
 
 
 def _placeholder_breaches(
-    paragraph: str, experiments: Mapping[str, Any], *, panels_allowed: bool
+    paragraph: str, experiments: Mapping[str, Experiment], *, panels_allowed: bool
 ) -> Iterator[str]:
     for found in placeholders.find(paragraph):
         if found.kind == "panel":
@@ -419,7 +360,7 @@ def _placeholder_breaches(
                 yield "a panel stands on a line of its own in a mode's Markdown"
         elif found.experiment not in experiments:
             yield f"no experiment {found.experiment!r}; declared: {', '.join(experiments)}"
-        elif found.field and found.field not in (experiments[found.experiment].get("fields") or {}):
+        elif found.field and found.field not in experiments[found.experiment].fields:
             yield f"experiment {found.experiment!r} declares no field {found.field!r} in pack.yaml"
 
 
