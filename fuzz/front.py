@@ -124,5 +124,5 @@ def target(data: bytes) -> None:
 
 if __name__ == "__main__":
     fuzz(
-        target, seeds(), modules=["headstart.web.front", "headstart.web.addresses", "headstart.serving.guard"]
+        target, seeds(), modules=["headstart.web.front", "headstart.web.addresses", "headstart.serving.auth"]
     )

@@ -29,7 +29,6 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 
 import schemathesis
-from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, settings
 from PIL import Image
 from schemathesis.checks import not_a_server_error
@@ -38,6 +37,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from starlette.testclient import TestClient
 
 import headstart
 from conftest import write_photos
@@ -46,9 +46,9 @@ from headstart.errors import OptionError, RunError
 from headstart.runs import CLASSIFIER_FILE
 from headstart.serving import models as serving_models
 from headstart.serving.app import create_app
-from headstart.serving.intake import Refused, _from_json
 from headstart.serving.limits import Limits
-from headstart.serving.models import Models, Served, fixed, latest, rehearse
+from headstart.serving.models import LoadedModel, Models, fixed, latest, rehearse
+from headstart.serving.uploads import Refused, _from_json
 from headstart.web.addresses import names_for
 from listening import listening
 
@@ -372,13 +372,13 @@ def test_with_the_token_requests_are_answered(make: Callable[..., TestClient], p
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The network waits until the event is set."""
     gate = threading.Event()
-    real = Served.probabilities
+    real = LoadedModel.probabilities
 
-    def wait(self: Served, pixels: Any) -> Any:
+    def wait(self: LoadedModel, pixels: Any) -> Any:
         gate.wait(20)
         return real(self, pixels)
 
-    monkeypatch.setattr(Served, "probabilities", wait)
+    monkeypatch.setattr(LoadedModel, "probabilities", wait)
     try:
         yield gate
     finally:
@@ -396,16 +396,16 @@ def test_a_full_queue_sheds_at_once_and_answers_everything_it_accepted(
     make: Callable[..., TestClient], photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make(limits=replace(SMALL, answer_seconds=60.0))
-    desk = client.app.state.desk  # type: ignore[attr-defined]
+    endpoint = client.app.state.predict  # type: ignore[attr-defined]
     with held(monkeypatch) as gate, ThreadPoolExecutor(8) as pool:
         accepted = [pool.submit(client.post, "/predict", files=files(photo)) for _ in range(8)]
-        until(lambda: desk.batcher.waiting == 8)
+        until(lambda: endpoint.batcher.waiting == 8)
         refused = [client.post("/predict", files=files(photo)) for _ in range(5)]
         assert [answer.status_code for answer in refused] == 5 * [503]
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
         gate.set()
         assert [waiting.result().status_code for waiting in accepted] == 8 * [200]
-    assert desk.batcher.waiting == 0 and desk.bytes_held == 0
+    assert endpoint.batcher.waiting == 0 and endpoint.bytes_held == 0
     assert client.post("/predict", files=files(photo)).status_code == 200
 
 
@@ -413,10 +413,10 @@ def test_what_would_hardly_be_answered_in_time_is_shed_instead_of_accepted(
     make: Callable[..., TestClient], photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make(limits=replace(SMALL, answer_seconds=8.0))
-    desk = client.app.state.desk  # type: ignore[attr-defined]
+    endpoint = client.app.state.predict  # type: ignore[attr-defined]
     with held(monkeypatch) as gate, ThreadPoolExecutor(1) as pool:
         accepted = pool.submit(client.post, "/predict", files=files(photo))
-        until(lambda: desk.batcher.waiting == 1)
+        until(lambda: endpoint.batcher.waiting == 1)
         time.sleep(2.1)  # nothing was answered for a quarter of what an answer may take
         assert client.post("/predict", files=files(photo)).status_code == 503
         gate.set()
@@ -426,8 +426,8 @@ def test_what_would_hardly_be_answered_in_time_is_shed_instead_of_accepted(
 
 def test_bodies_under_way_are_bounded_together(make: Callable[..., TestClient], photo: Path) -> None:
     client = make()
-    desk = client.app.state.desk  # type: ignore[attr-defined]
-    desk.bytes_held = SMALL.memory_bytes
+    endpoint = client.app.state.predict  # type: ignore[attr-defined]
+    endpoint.bytes_held = SMALL.memory_bytes
     assert client.post("/predict", files=files(photo)).status_code == 503
 
 
@@ -435,11 +435,11 @@ def test_what_takes_too_long_is_given_up_and_leaves_the_queue(
     make: Callable[..., TestClient], photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make(limits=replace(SMALL, answer_seconds=0.2))
-    desk = client.app.state.desk  # type: ignore[attr-defined]
+    endpoint = client.app.state.predict  # type: ignore[attr-defined]
     with held(monkeypatch) as gate:
         assert client.post("/predict", files=files(photo)).status_code == 504
         gate.set()
-        until(lambda: desk.batcher.waiting == 0)
+        until(lambda: endpoint.batcher.waiting == 0)
     monkeypatch.undo()
 
 
@@ -448,12 +448,12 @@ def test_a_failure_of_the_network_is_ours_and_the_next_request_is_answered(
 ) -> None:
     app = create_app(models, limits=SMALL, watch_seconds=0)
 
-    def fail(self: Served, pixels: Any) -> Any:
+    def fail(self: LoadedModel, pixels: Any) -> Any:
         raise RuntimeError("secret detail")
 
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(Served, "probabilities", fail)
+            patch.setattr(LoadedModel, "probabilities", fail)
             answer = client.post("/predict", files=files(photo))
             assert answer.status_code == 500 and "secret" not in answer.text
         assert client.post("/predict", files=files(photo)).status_code == 200
@@ -494,16 +494,16 @@ def test_health_answers_head_too(make: Callable[..., TestClient]) -> None:
 
 def test_health_says_what_is_not_well_and_metrics_count_it(make: Callable[..., TestClient]) -> None:
     client = make(watch_seconds=600)
-    desk = client.app.state.desk  # type: ignore[attr-defined]
+    endpoint = client.app.state.predict  # type: ignore[attr-defined]
     assert client.get("/health").json() == {"status": "ok"}
-    desk._looked -= 10_000
+    client.app.state.watcher._looked -= 10_000
     said = client.get("/health")
     assert said.status_code == 200 and said.json()["status"] == "degraded"
     assert "silent" in said.json()["trouble"][0]
     assert "headstart_troubles 1.0" in client.get("/metrics").text
-    desk._looked = time.monotonic()
-    desk.batcher._decoded.put(None)  # which ends the thread that runs the network
-    until(lambda: not desk.batcher.is_whole)
+    client.app.state.watcher._looked = time.monotonic()
+    endpoint.batcher._decoded.put(None)  # which ends the thread that runs the network
+    until(lambda: not endpoint.batcher.is_whole)
     said = client.get("/health")
     assert said.status_code == 503 and said.json() == {
         "status": "down",

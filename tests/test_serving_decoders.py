@@ -21,7 +21,7 @@ from headstart.images import Preprocess, open_image, render, shortest_side_neede
 from headstart.serving.batching import Batcher
 from headstart.serving.decoders import Decoder
 from headstart.serving.limits import Limits
-from headstart.serving.measures import Measures
+from headstart.serving.metrics import Metrics
 
 PLAIN = Preprocess(32, 0.875, "bilinear", "center", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 MOST = 50_000_000
@@ -139,32 +139,32 @@ def test_the_working_folder_gives_the_process_no_modules(
 
 def test_a_decoding_that_never_ends_does_not_hold_up_the_stop() -> None:
     async def stop_while_decoding() -> None:
-        measures = Measures()
-        batcher = Batcher(Limits(decode_seconds=600), measures)
+        metrics = Metrics()
+        batcher = Batcher(Limits(decode_seconds=600), metrics)
         batcher.start()
-        while any(hand.starting for hand in batcher._hands):
+        while any(worker.starting for worker in batcher._workers):
             await asyncio.sleep(0.01)
-        for hand in batcher._hands:
-            os.kill(hand.decoder._process.pid, signal.SIGSTOP)
+        for worker in batcher._workers:
+            os.kill(worker.decoder._process.pid, signal.SIGSTOP)
         served: Any = SimpleNamespace(classifier=SimpleNamespace(preprocess=PLAIN))
         asked = asyncio.create_task(batcher.predict(served, [encoded(90, 90)] * 5))
-        while not any(hand.job for hand in batcher._hands):
+        while not any(worker.job for worker in batcher._workers):
             await asyncio.sleep(0.01)
         asked.cancel()
         started = time.perf_counter()
         await asyncio.to_thread(batcher.close)
         assert time.perf_counter() - started < 60
-        assert b"headstart_decoders_ended_total 0.0" not in measures.text()
+        assert b"headstart_decoders_ended_total 0.0" not in metrics.text()
 
     asyncio.run(stop_while_decoding())
 
 
 def test_a_decoding_process_that_never_starts_does_not_hold_up_the_stop() -> None:
     async def stop_at_once() -> None:
-        batcher = Batcher(Limits(), Measures())
+        batcher = Batcher(Limits(), Metrics())
         batcher.start()
-        for hand in batcher._hands:
-            os.kill(hand.decoder._process.pid, signal.SIGSTOP)
+        for worker in batcher._workers:
+            os.kill(worker.decoder._process.pid, signal.SIGSTOP)
         closing = threading.Thread(target=batcher.close, daemon=True)
         closing.start()
         closing.join(30)

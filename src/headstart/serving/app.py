@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, Literal
 
-from fastapi import FastAPI, Request
-from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-import headstart
-from headstart.serving.desk import Desk, ErrorAnswer, operation, schemas
-from headstart.serving.guard import GUARDED, Guard, refusal
+from headstart.serving.auth import AuthMiddleware, refusal
 from headstart.serving.limits import Limits
-from headstart.serving.manual import CONTENT_POLICY, manual
 from headstart.serving.models import Models
+from headstart.serving.openapi import CONTENT_POLICY, docs_page, openapi_document
+from headstart.serving.predict import PredictEndpoint
+from headstart.serving.watcher import Watcher
 from headstart.web.addresses import Names
-
-
-class HealthAnswer(BaseModel):
-    """That the server is there, and what of it is not well."""
-
-    status: Literal["ok", "degraded", "down"]
-    trouble: list[str] | None = None
-
-
-def _responses(statuses: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorAnswer, "description": text} for status, text in statuses.items()}
 
 
 def create_app(
@@ -41,7 +30,7 @@ def create_app(
     names: Names | None = None,
     token: str | None = None,
     watch_seconds: float = 2.0,
-) -> FastAPI:
+) -> Starlette:
     """The application that serves one classifier.
 
     Args:
@@ -51,84 +40,54 @@ def create_app(
         token: what a client must bring, or None.
         watch_seconds: between looks for a newer classifier; 0 never looks.
     """
-    desk = Desk(models, limits or Limits())
+    predict = PredictEndpoint(models, limits or Limits())
+    watcher = Watcher(models, predict.metrics, seconds=watch_seconds)
+    document = openapi_document(secured=token is not None)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        desk.batcher.start()
-        await asyncio.to_thread(desk.batcher.await_start)
-        desk.start_watching(watch_seconds)
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        predict.batcher.start()
+        await asyncio.to_thread(predict.batcher.await_start)
+        watcher.start()
         yield
-        await desk.stop_watching()
-        await asyncio.to_thread(desk.batcher.close)
+        await watcher.stop()
+        await asyncio.to_thread(predict.batcher.close)
 
-    app = FastAPI(
-        title="Headstart",
-        version=headstart.__version__,
-        summary="Labels for images.",
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-        responses=_responses(GUARDED),
-    )
-    app.state.desk = desk
-    app.add_middleware(Guard, names=names or Names(), token=token)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(Exception, _on_failure)
-    app.router.routes.append(Route("/predict", desk, methods=["POST"]))
-    _add_others(app, desk)
-    _describe(app, secured=token is not None)
-    return app
+    def troubles() -> list[str]:
+        ended = [] if predict.batcher.is_whole else ["a thread that answers has ended"]
+        return [*ended, *watcher.troubles()]
 
+    async def health(request: Request) -> Response:
+        found = troubles()
+        if not predict.batcher.is_whole:
+            return JSONResponse({"status": "down", "trouble": found}, 503)
+        return JSONResponse({"status": "degraded", "trouble": found} if found else {"status": "ok"})
 
-def _add_others(app: FastAPI, desk: Desk) -> None:
-    async def health(response: Response) -> HealthAnswer:
-        """Answers while the server takes requests; needs no token. 503 where it cannot classify any more."""
-        found = desk.troubles()
-        if not desk.batcher.is_whole:
-            response.status_code = 503
-            return HealthAnswer(status="down", trouble=found)
-        return HealthAnswer(status="degraded" if found else "ok", trouble=found or None)
+    async def metrics(request: Request) -> Response:
+        predict.metrics.troubles.set(len(troubles()))
+        return Response(predict.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    for method in ("GET", "HEAD"):
-        app.add_api_route(
-            "/health",
-            health,
-            methods=[method],
-            summary="Is the server there?",
-            response_model_exclude_none=True,
-            responses={503: {"model": HealthAnswer, "description": "it cannot classify any more"}},
-            include_in_schema=method == "GET",
-        )
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(document)
 
-    @app.get(
-        "/metrics",
-        summary="Counters for Prometheus.",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    )
-    async def metrics() -> Response:
-        desk.measures.troubles.set(len(desk.troubles()))
-        return Response(desk.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        classes = desk.models.current.classifier.classes
-        page = manual(app.openapi(), address=str(request.base_url), classes=classes)
+        page = docs_page(document, address=str(request.base_url), classes=models.current.classifier.classes)
         return HTMLResponse(page, headers={"content-security-policy": CONTENT_POLICY})
 
-
-def _describe(app: FastAPI, *, secured: bool) -> None:
-    """Complete the OpenAPI document with what FastAPI cannot see: the desk, and the token."""
-    document = app.openapi()
-    document["paths"] = {"/predict": {"post": operation(GUARDED)}, **document["paths"]}
-    document["components"]["schemas"].update(schemas())
-    if secured:
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        for path, operations in document["paths"].items():
-            if path != "/health":
-                for each in operations.values():
-                    each["security"] = [{"token": []}]
+    app = Starlette(
+        routes=[
+            Route("/predict", predict, methods=["POST"]),
+            Route("/health", health),
+            Route("/metrics", metrics),
+            Route("/openapi.json", openapi),
+            Route("/docs", docs),
+        ],
+        middleware=[Middleware(AuthMiddleware, names=names or Names(), token=token)],
+        exception_handlers={HTTPException: _on_http_error, Exception: _on_failure},
+        lifespan=lifespan,
+    )
+    app.state.predict, app.state.watcher = predict, watcher
+    return app
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -140,4 +99,4 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_failure(request: Request, error: Exception) -> Response:
-    return refusal(500, "our failure; the server's log has more")
+    return refusal(500, "internal error; see the server's log")

@@ -1,6 +1,6 @@
 """Collects images of many requests into batches: decoded in processes, run in one thread, bounded in number.
 
-Everything that counts is touched by the event loop's thread alone; the others hand their results over to it.
+Everything that counts is touched by the event loop's thread alone; the others hand their results to it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from headstart.errors import ImageError
 from headstart.serving.decoders import Decoder
 from headstart.serving.limits import Limits
-from headstart.serving.measures import Measures
-from headstart.serving.models import Served
+from headstart.serving.metrics import Metrics
+from headstart.serving.models import LoadedModel
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _MEMORY = 0.2
 _ON_TIME, _SILENT = 0.5, 0.25
 """Shares of the seconds that an answer may take: what the queue may promise, how long nothing may come."""
 
-_HANDS = min(8, max(2, os.cpu_count() or 1))
+_WORKERS = min(8, max(2, os.cpu_count() or 1))
 """Processes that decode, of some 50 MB each."""
 
 _LOOK_SECONDS = 0.2
@@ -56,7 +56,7 @@ class Overloaded(Exception):
 class _Job:
     """One request: its images come back one by one, its answer all at once."""
 
-    served: Served
+    model: LoadedModel
     results: list[Result | None]
     left: int
     done: asyncio.Future[list[Result]]
@@ -79,7 +79,7 @@ class _Image:
 
 
 @dataclass(slots=True, eq=False)
-class _Hand:
+class _Worker:
     """A decoding process, and what it is at."""
 
     decoder: Decoder
@@ -90,14 +90,14 @@ class _Hand:
 class Batcher:
     """Runs images through the classifier, many at a time."""
 
-    def __init__(self, limits: Limits, measures: Measures) -> None:
-        self._limits, self._measures = limits, measures
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits, self._metrics = limits, metrics
         self._waiting = 0
         self._pace, self._settled = 0.0, 0.0
         self._files: SimpleQueue[_File | None] = SimpleQueue()
         self._decoded: SimpleQueue[_Image | None] = SimpleQueue()
         # Not an executor: its futures and locks cost as much as a tenth of what a request costs otherwise.
-        self._hands: list[_Hand] = []
+        self._workers: list[_Worker] = []
         self._ready = Event()
         self._decoders: list[Thread] = []
         self._runner = Thread(target=self._run, name="headstart-forward", daemon=True)
@@ -106,10 +106,10 @@ class Batcher:
     def start(self) -> None:
         """Begin to run; called by the event loop that will call `predict`."""
         self._loop = asyncio.get_running_loop()
-        for _ in range(_HANDS):
-            decoder = Decoder(self._limits.decode_seconds, ended=self._measures.decoders.inc)
-            self._hands.append(_Hand(decoder))
-            self._decoders.append(Thread(target=self._decode_all, args=(self._hands[-1],), daemon=True))
+        for _ in range(_WORKERS):
+            decoder = Decoder(self._limits.decode_seconds, ended=self._metrics.decoders.inc)
+            self._workers.append(_Worker(decoder))
+            self._decoders.append(Thread(target=self._decode_all, args=(self._workers[-1],), daemon=True))
         for thread in (*self._decoders, self._runner):
             thread.start()
 
@@ -121,11 +121,13 @@ class Batcher:
         """Finish what was accepted, then end the threads."""
         for _ in self._decoders:
             self._files.put(None)
-        for thread, hand in zip(self._decoders, self._hands, strict=True):
+        for thread, worker in zip(self._decoders, self._workers, strict=True):
             while thread.is_alive():
                 thread.join(_LOOK_SECONDS)
-                if hand.starting or (hand.job is not None and hand.job.done.done()):  # nobody waits for it
-                    hand.decoder.end()
+                if worker.starting or (
+                    worker.job is not None and worker.job.done.done()
+                ):  # nobody waits for it
+                    worker.decoder.end()
         self._decoded.put(None)
         self._runner.join()
 
@@ -163,7 +165,7 @@ class Batcher:
         allowed = self._limits.answer_seconds
         return self._waiting * self._pace > _ON_TIME * allowed or silent > _SILENT * allowed
 
-    async def predict(self, served: Served, images: Sequence[bytes]) -> list[Result]:
+    async def predict(self, model: LoadedModel, images: Sequence[bytes]) -> list[Result]:
         """Probabilities, float32 [C], of each image file, or why there are none.
 
         Raises:
@@ -172,7 +174,7 @@ class Batcher:
         """
         self.check_room(len(images))
         done: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        job = _Job(served, [None] * len(images), len(images), done)
+        job = _Job(model, [None] * len(images), len(images), done)
         if not self._waiting:
             self._settled = time.perf_counter()
         self._count(len(images))
@@ -183,24 +185,24 @@ class Batcher:
 
     def _count(self, images: int) -> None:
         self._waiting += images
-        self._measures.waiting.set(self._waiting)
+        self._metrics.waiting.set(self._waiting)
 
-    def _decode_all(self, hand: _Hand) -> None:
-        hand.decoder.await_start()
-        hand.starting = False
+    def _decode_all(self, worker: _Worker) -> None:
+        worker.decoder.await_start()
+        worker.starting = False
         self._ready.set()
         while (file := self._files.get()) is not None:
-            hand.job = file.job
-            self._decode(hand.decoder, file.job, file.index, file.data)
-            hand.job = None
-        hand.decoder.close()
+            worker.job = file.job
+            self._decode(worker.decoder, file.job, file.index, file.data)
+            worker.job = None
+        worker.decoder.close()
 
     def _decode(self, decoder: Decoder, job: _Job, index: int, data: bytes) -> None:
         if job.done.done():  # nobody waits for it any more
             self._hand_over([(job, index, ImageError("the request is over"))])
             return
         try:
-            preprocess = job.served.classifier.preprocess
+            preprocess = job.model.classifier.preprocess
             self._decoded.put(_Image(job, index, decoder.pixels(data, preprocess, most=self._limits.pixels)))
         except ImageError as error:
             self._hand_over([(job, index, error)])
@@ -213,9 +215,9 @@ class Batcher:
         while (first := held or self._decoded.get()) is not None:
             batch, held = self._collect(first)
             try:
-                rows = first.job.served.probabilities([image.pixels for image in batch])
-                self._measures.batches.observe(len(batch))
-                self._measures.images.inc(len(batch))
+                rows = first.job.model.probabilities([image.pixels for image in batch])
+                self._metrics.batches.observe(len(batch))
+                self._metrics.images.inc(len(batch))
                 self._hand_over(
                     [(image.job, image.index, row) for image, row in zip(batch, rows, strict=True)]
                 )
@@ -235,7 +237,7 @@ class Batcher:
             if image is None:
                 self._decoded.put(None)  # for `_run`, which ends after this batch
                 break
-            if image.job.served is not first.job.served:
+            if image.job.model is not first.job.model:
                 return batch, image
             batch.append(image)
         return batch, None

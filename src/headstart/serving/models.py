@@ -32,9 +32,9 @@ _REHEARSAL = """\
 import sys
 from pathlib import Path
 from headstart.errors import HeadstartError
-from headstart.serving.models import ready
+from headstart.serving.models import load_model
 try:
-    ready(Path(sys.argv[1]), batch=int(sys.argv[2]))
+    load_model(Path(sys.argv[1]), batch=int(sys.argv[2]))
 except HeadstartError as error:
     sys.exit(str(error))
 """
@@ -45,7 +45,7 @@ Place = Callable[[], Path]
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
+class LoadedModel:
     """A classifier that is ready to answer.
 
     Attributes:
@@ -76,7 +76,7 @@ class Served:
         return np.concatenate(rows)
 
 
-def ready(folder: Path, *, batch: int) -> Served:
+def load_model(folder: Path, *, batch: int) -> LoadedModel:
     """Load a run and compile it for every batch that may come, so that no request pays for it.
 
     Args:
@@ -92,11 +92,11 @@ def ready(folder: Path, *, batch: int) -> Served:
     blank = np.zeros((1, size, size, 3), np.uint8)
     for network in networks.values():
         classifier.check(next(iter(network.stream([(0, blank)])))[1]["probabilities"])
-    return Served(classifier, folder.name, timestamp(), networks)
+    return LoadedModel(classifier, folder.name, timestamp(), networks)
 
 
 def rehearse(folder: Path, batch: int) -> None:
-    """Do what `ready` does in a process that can be ended: a model may be made so that it never answers.
+    """Do what `load_model` does in a process that can be ended: a model may be made so that it never answers.
 
     Raises:
         RunError: it failed there, or took longer than `LOAD_SECONDS`.
@@ -117,11 +117,11 @@ class Models:
     """The classifier that is served, exchanged when another one lies in its place."""
 
     def __init__(self, place: Place, *, batch: int, rehearse: Callable[[Path, int], None] = rehearse) -> None:
-        """Load the first one; see `ready` for what it raises. ``rehearse`` tries later ones first."""
+        """Load the first one; see `load_model` for what it raises. ``rehearse`` tries later ones first."""
         self._place, self._batch, self._rehearse = place, batch, rehearse
         folder = place()
         self._seen = self._loaded = signature(folder)
-        self.current = ready(folder, batch=batch)
+        self.current = load_model(folder, batch=batch)
         self.trouble: str | None = None
         """Why the latest exchange failed; None where it did not."""
 
@@ -142,7 +142,7 @@ class Models:
                 return None
             self._loaded = found
             self._rehearse(folder, self._batch)
-            served = ready(folder, batch=self._batch)
+            loaded = load_model(folder, batch=self._batch)
             if signature(folder) != found:
                 self._loaded = ()
                 return None
@@ -153,8 +153,8 @@ class Models:
                 _log.warning("the classifier stays: %s", text)
             self.trouble = text
             return False
-        self.current, self.trouble = served, None
-        _log.warning("now serving %s", printable(served.run))
+        self.current, self.trouble = loaded, None
+        _log.warning("now serving %s", printable(loaded.run))
         return True
 
 

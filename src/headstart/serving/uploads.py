@@ -10,15 +10,15 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.types import Receive
 
 from headstart.errors import printable
-from headstart.serving.forms import FormError, TooManyParts, read_form
 from headstart.serving.limits import MEBI, Limits
+from headstart.serving.multipart import FormError, TooManyParts, read_form
 
 _LONGEST_NAME = 200
 """Characters of a file's name that an answer repeats."""
@@ -57,29 +57,6 @@ class PredictBody(BaseModel):
         list[Annotated[str, StringConstraints(min_length=1)]],
         Field(min_length=1, description="image files, each as base64 (RFC 4648) or as a data: URI"),
     ]
-
-
-BODY_SCHEMA: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {
-                    "images": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {"type": "string", "format": "binary"},
-                        "description": "image files; repeat the field for several",
-                    }
-                },
-            }
-        },
-        "application/json": {"schema": {"$ref": "#/components/schemas/PredictBody"}},
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-    },
-}
 
 
 async def read_images(heads: Mapping[bytes, bytes], receive: Receive, *, limits: Limits) -> list[Upload]:

@@ -6,7 +6,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Measures:
+class Metrics:
     """Counters of one server, in a registry of their own: a process may hold several servers."""
 
     def __init__(self) -> None:

@@ -23,15 +23,7 @@ HEADERS: Mapping[bytes, bytes] = {
 }
 
 
-GUARDED: Mapping[int, str] = {
-    401: "the token is missing or wrong",
-    403: "a request from another site's page",
-    421: "the Host header is not one of ours",
-}
-"""What the guard answers by itself, for the documentation."""
-
-
-class Guard:
+class AuthMiddleware:
     """Middleware: Host, origin and token, in this order; and the response's headers."""
 
     def __init__(self, app: ASGIApp, *, names: Names, token: str | None) -> None:
@@ -58,7 +50,7 @@ class Guard:
         if found is not None:
             way_out = "; headstart serve --allow-host NAME" if found.status == 421 else ""
             return refusal(found.status, f"{found.text}{way_out}")
-        heads = heads_of(scope)
+        heads = headers_of(scope)
         if self.token and scope["path"] not in OPEN and not self._is_known(heads):
             answer = refusal(401, "expected the header Authorization: Bearer TOKEN with this server's token")
             answer.headers["www-authenticate"] = "Bearer"
@@ -70,7 +62,7 @@ class Guard:
         return scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(), self.token or b"")
 
 
-def heads_of(scope: Scope) -> dict[bytes, bytes]:
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
     """A request's headers by name, in lower case; of several with one name the first."""
     return dict(reversed(scope["headers"]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -93,19 +94,9 @@ def read_form(body: bytes, content_type: str, *, most: int) -> list[Part]:
     if not boundary:
         raise FormError("the boundary is missing from the header Content-Type")
     found = _Collector(most)
+    callbacks: Any = {name: getattr(found, name) for name in dir(found) if name.startswith("on_")}
     try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": found.on_part_begin,
-                "on_header_field": found.on_header_field,
-                "on_header_value": found.on_header_value,
-                "on_header_end": found.on_header_end,
-                "on_headers_finished": found.on_headers_finished,
-                "on_part_data": found.on_part_data,
-                "on_part_end": found.on_part_end,
-            },
-        )
+        parser = MultipartParser(boundary, callbacks)
         parser.write(body)
         parser.finalize()
     except FormParserError:

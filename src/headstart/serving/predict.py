@@ -1,0 +1,108 @@
+"""`POST /predict`: takes a request, has its images classified, answers.
+
+`PredictEndpoint` is an ASGI application of its own: reading the body under limits of its own, and answering
+without a framework's way to a function, whose dependencies and form models cost the same cores more than
+everything that is done here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from headstart.errors import ImageError
+from headstart.serving.auth import headers_of, refusal
+from headstart.serving.batching import Batcher, Overloaded, Result
+from headstart.serving.limits import Limits
+from headstart.serving.metrics import Metrics
+from headstart.serving.models import LoadedModel, Models
+from headstart.serving.openapi import LABELS, MOST_LABELS
+from headstart.serving.uploads import Refused, Upload, length_of, read_images
+
+
+class PredictEndpoint:
+    """Answers `POST /predict`, and counts the bytes that requests under way hold."""
+
+    def __init__(self, models: Models, limits: Limits) -> None:
+        self.models, self.limits = models, limits
+        self.metrics = Metrics()
+        self.batcher = Batcher(limits, self.metrics)
+        self.bytes_held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, from its head to its answer."""
+        started = time.perf_counter()
+        answer = await self._answer(scope, receive)
+        self.metrics.requests.labels(answer.status_code).inc()
+        if answer.status_code == 200:
+            self.metrics.seconds.observe(time.perf_counter() - started)
+        await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        try:
+            return await self._predictions(scope, receive)
+        except Refused as error:
+            return refusal(error.status, str(error))
+        except Overloaded as error:
+            return refusal(503, str(error), retry_after=error.retry_after)
+        except TimeoutError:
+            return refusal(504, f"not answered within {self.limits.answer_seconds:g} s; try fewer images")
+
+    async def _predictions(self, scope: Scope, receive: Receive) -> Response:
+        """The answer to a request that can be answered.
+
+        Raises:
+            Refused: the request cannot be taken.
+            Overloaded: there is no room for it.
+            TimeoutError: it was accepted and not answered in time.
+        """
+        top = _labels_asked(scope["query_string"])
+        heads = headers_of(scope)
+        length = length_of(heads, self.limits)
+        self.batcher.check_room()  # before the body is read: shedding must be cheap
+        if self.bytes_held + length > self.limits.memory_bytes:
+            raise Overloaded(self.batcher.retry_after())
+        self.bytes_held += length
+        try:
+            uploads = await read_images(heads, receive, limits=self.limits)
+            model = self.models.current
+            results = await self.batcher.predict(model, [upload.data for upload in uploads])
+        finally:
+            self.bytes_held -= length
+        return JSONResponse(_content(model, uploads, results, top=top))
+
+
+def _labels_asked(query: bytes) -> int:
+    """The query's ``top``.
+
+    Raises:
+        Refused: it is no number, or not one that an answer can have.
+    """
+    if not query:
+        return LABELS
+    text = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("top", [str(LABELS)])[-1]
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LABELS)) else 0
+    if not 1 <= number <= MOST_LABELS:
+        raise Refused(422, f"top: expected a whole number from 1 to {MOST_LABELS}")
+    return number
+
+
+def _content(model: LoadedModel, uploads: list[Upload], results: list[Result], *, top: int) -> dict[str, Any]:
+    predictions = []
+    for upload, result in zip(uploads, results, strict=True):
+        if isinstance(result, ImageError):
+            raise Refused(422, f"{upload.name}: {result}")
+        found = model.classifier.prediction(upload.name, result, top=top)
+        predictions.append(
+            {
+                "name": found.path,
+                "label": found.label,
+                "probability": found.probability,
+                "top": found.top,
+            }
+        )
+    return {"run": model.run, "predictions": predictions}
