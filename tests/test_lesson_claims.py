@@ -8,8 +8,8 @@ import pytest
 
 from headstart.lesson import experiments
 from headstart.lesson.engine import library
+from headstart.lesson.engine.results import Result
 from headstart.lesson.experiments import data, declarations
-from headstart.lesson.experiments.results import Result
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

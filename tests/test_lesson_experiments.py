@@ -21,8 +21,8 @@ from headstart.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lesson import experiments
 from headstart.lesson.engine import library, placeholders
+from headstart.lesson.engine.results import Plot, Result, Series, Table
 from headstart.lesson.experiments import data, declarations
-from headstart.lesson.experiments.results import Plot, Result, Series, Table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

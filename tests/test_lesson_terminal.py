@@ -225,7 +225,7 @@ class Bench:
 
 def test_what_settles_a_problem_is_offered_after_the_answer_and_shown(store: Progress) -> None:
     bench, typist = Bench(), Typist("right", "y", "right", "n", "right", "q")
-    play(store, typist, laboratory=bench)
+    play(store, typist, experiments=bench)
     name = PACK.problems("challenge")[0].experiment
     assert bench.ran == [name]
     assert f"  table of {name}" in typist.text
@@ -237,13 +237,13 @@ def test_what_settles_a_problem_is_offered_after_the_answer_and_shown(store: Pro
 
 def test_an_experiment_that_fails_stops_no_challenge(store: Progress) -> None:
     typist = Typist("right", "yes", *["right", "n"] * 4)
-    state = play(store, typist, laboratory=Bench(fails=True))
+    state = play(store, typist, experiments=Bench(fails=True))
     assert "It could not run: no room on the disk" in typist.text and state.earns_badge
 
 
 def test_nothing_is_offered_where_nobody_could_say_yes(store: Progress) -> None:
     typist = Typist(*["right"] * 5)
-    assert play(store, typist, laboratory=Bench(offered="")).earns_badge
+    assert play(store, typist, experiments=Bench(offered="")).earns_badge
     assert "Run the experiment" not in typist.text
 
 

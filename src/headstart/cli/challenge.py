@@ -20,7 +20,7 @@ class _Terminal:
         return input()
 
 
-class _Laboratory:
+class _Experiments:
     """The experiments; they are offered where somebody sits at the terminal."""
 
     def results(self) -> Mapping[str, Mapping[str, object]]:
@@ -90,7 +90,7 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
         lambda: datetime.now(UTC),
         learner=learner or getpass.getuser(),
         timer=factor,
-        laboratory=_Laboratory(),
+        experiments=_Experiments(),
     )
     if played.earns_badge:
         if badge:

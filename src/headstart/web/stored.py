@@ -62,7 +62,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What `drawing.draw` takes; see `lesson.experiments.results.Plot`."""
+    """What `drawing.draw` takes; see `lesson.engine.results.Plot`."""
 
     kind: str
     title: str

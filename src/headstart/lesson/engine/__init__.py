@@ -5,7 +5,7 @@ Import the module you need; this package imports nothing by itself, so a lesson 
 
     pack          what a lesson is made of: modes, problems, cards, tasks
     sources       a pack's YAML and Markdown, with line numbers
-    packlint      the rules a pack must keep
+    packlint      reads a pack and names every breach of its rules
     library       finds, loads and starts packs
     placeholders  `{{ experiment:name.field }}`: where a measured number will stand
     attempts      the challenge as a function of (state, event, now)
@@ -14,6 +14,7 @@ Import the module you need; this package imports nothing by itself, so a lesson 
     pictures      the badge as PNG and SVG, with the credential baked in
     review        when to see a card again (FSRS)
     progress      the append-only log in a database
+    results       what an experiment leaves behind, as plain values
     interchange   question files of other systems into packs
     moodle, gift  problems to and from Moodle XML and GIFT
     statements    the log as xAPI

@@ -24,17 +24,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import LessonError, MissingExtra, printable
 from headstart.files import Unreadable, parse_json, write_new
 from headstart.lesson.engine import scores
 from headstart.lesson.engine.attempts import Challenge
 from headstart.lesson.engine.pack import Pack
+from headstart.lesson.engine.results import Result
 from headstart.places import make
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+    from headstart.lesson.engine.progress import Progress
 
 CONTEXTS = (
     "https://www.w3.org/ns/credentials/v2",
@@ -136,7 +139,7 @@ def issue(
     *,
     name: str,
     issuer: Issuer,
-    results: Mapping[str, Finding] | None = None,
+    results: Mapping[str, Result] | None = None,
 ) -> str:
     """The badge of a challenge as a compact JWS, which is also what a `.jwt` file holds.
 
@@ -232,7 +235,7 @@ def _attempt_evidence(challenge: Challenge, pack: Pack) -> Iterable[dict[str, An
         }
 
 
-def _experiment_evidence(pack: Pack, results: Mapping[str, Finding]) -> Iterable[dict[str, Any]]:
+def _experiment_evidence(pack: Pack, results: Mapping[str, Result]) -> Iterable[dict[str, Any]]:
     for name, result in sorted(results.items()):
         shows = pack.experiments[name].shows if name in pack.experiments else name
         machine = ", ".join(str(value) for value in result.machine.values())
@@ -247,44 +250,14 @@ def _experiment_evidence(pack: Pack, results: Mapping[str, Finding]) -> Iterable
         }
 
 
-class Finding(Protocol):
-    """What evidence needs of an experiment's result; see `experiments.results.Result`."""
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """What was measured."""
-
-    @property
-    def machine(self) -> Mapping[str, Any]:
-        """On what."""
-
-    @property
-    def data(self) -> str:
-        """With which images."""
-
-    @property
-    def seed(self) -> int:
-        """Of whatever was random."""
-
-
-class BadgeStore(Protocol):
-    """What awarding needs of `progress.Progress`."""
-
-    def badge(self, challenge: str) -> str | None:
-        """A challenge's credential, or None."""
-
-    def keep_badge(self, challenge: Challenge, credential: str, now: datetime) -> str:
-        """Stores a credential and returns the one that is kept."""
-
-
 def award(
     challenge: Challenge,
     pack: Pack,
-    store: BadgeStore,
+    store: Progress,
     *,
     name: str,
     home: Path,
-    latest: Callable[[str], Finding | None],
+    latest: Callable[[str], Result | None],
     now: datetime,
 ) -> str:
     """The challenge's badge: the one that it has, else a new one, signed and kept.
@@ -392,8 +365,11 @@ def _public_key(header: Mapping[str, Any]) -> Ed25519PublicKey:
 
 
 def _jwk(key: Ed25519PublicKey) -> dict[str, str]:
-    x = base64.urlsafe_b64encode(key.public_bytes_raw()).rstrip(b"=").decode()
-    return {"crv": "Ed25519", "kty": "OKP", "x": x}
+    return {"crv": "Ed25519", "kty": "OKP", "x": _base64url(key.public_bytes_raw())}
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _did_key(key: Ed25519PublicKey) -> str:
@@ -406,7 +382,7 @@ def _did_key(key: Ed25519PublicKey) -> str:
 
 
 def _did_jwk(key: Ed25519PublicKey) -> str:
-    return f"did:jwk:{base64.urlsafe_b64encode(_json(_jwk(key))).rstrip(b'=').decode()}"
+    return f"did:jwk:{_base64url(_json(_jwk(key)))}"
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -6,13 +6,17 @@ import secrets
 import textwrap
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.errors import UserError
 from headstart.lesson.engine import attempts, placeholders, scores
 from headstart.lesson.engine.attempts import Challenge, Closed, Event, HintTaken, Opened, Refused, Submitted
 from headstart.lesson.engine.pack import Pack
+
+if TYPE_CHECKING:
+    from headstart.lesson.engine.progress import Progress
 
 WIDTH = 88
 Clock = Callable[[], datetime]
@@ -29,23 +33,7 @@ class Terminal(Protocol):
         """Shows a prompt and returns what was typed."""
 
 
-class Store(Protocol):
-    """What the challenge needs of `progress.Progress`."""
-
-    def start(self, event: attempts.Started, now: datetime) -> Challenge:
-        """Begins a challenge."""
-
-    def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, attempts.Entry | None]:
-        """Applies an event."""
-
-    def settle(self, challenge: str, now: datetime) -> Challenge:
-        """The challenge as it is now."""
-
-    def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
-        """Every challenge of a learner."""
-
-
-class Laboratory(Protocol):
+class Experiments(Protocol):
     """The experiments as the terminal sees them."""
 
     def results(self) -> Results:
@@ -63,14 +51,14 @@ class Laboratory(Protocol):
 
 def play(
     pack: Pack,
-    store: Store,
+    store: Progress,
     io: Terminal,
     clock: Clock,
     *,
     learner: str,
     mode: str = "challenge",
     timer: float | None = 1.0,
-    laboratory: Laboratory | None = None,
+    experiments: Experiments | None = None,
 ) -> Challenge:
     """Plays a challenge until it is finished or the learner leaves; a later call goes on from there.
 
@@ -82,10 +70,11 @@ def play(
         learner: whose challenge it is.
         mode: whose problems are asked.
         timer: factor on the time, 1 to 10, or None for no clock. A challenge already begun keeps its own.
-        laboratory: the experiments, for the numbers in explanations and to run what settles a problem.
+        experiments: for the numbers in explanations, and to run what settles a problem.
 
     Raises LessonError for a timer outside its range or a mode without problems.
     """
+    game = _Game(pack, store, io, clock, experiments)
     state = _unfinished(pack, store, learner, mode)
     if state is None:
         event = attempts.begin(
@@ -105,7 +94,7 @@ def play(
         if item.closed_at is not None:
             continue
         try:
-            state = _play_problem(state, item.problem, number, pack, store, io, clock, laboratory)
+            state = game.play(state, item.problem, number)
         except (EOFError, KeyboardInterrupt):
             io.say("\nSaved. The same command goes on from here; a problem's time runs on once it is open.")
             return store.settle(state.id, clock())
@@ -120,7 +109,7 @@ def summary(state: Challenge) -> str:
     return f"{text} You have earned the badge." if state.earns_badge else text
 
 
-def _unfinished(pack: Pack, store: Store, learner: str, mode: str) -> Challenge | None:
+def _unfinished(pack: Pack, store: Progress, learner: str, mode: str) -> Challenge | None:
     """The learner's latest unfinished challenge of this very version of the lesson."""
     begun = [
         state
@@ -130,40 +119,65 @@ def _unfinished(pack: Pack, store: Store, learner: str, mode: str) -> Challenge 
     return begun[-1] if begun else None
 
 
-def _play_problem(
-    state: Challenge,
-    problem: str,
-    number: int,
-    pack: Pack,
-    store: Store,
-    io: Terminal,
-    clock: Clock,
-    laboratory: Laboratory | None,
-) -> Challenge:
-    state, _ = store.record(state.id, Opened(problem), clock())
-    view = _view(state, problem, pack, clock())
-    _show(view, number, len(state.items), io)
-    while view["status"] != "closed":
-        answer = io.ask(_prompt(view)).strip().lower()
-        try:
-            event = _event(answer, view)
-            if event is None:
-                io.say("Type the number of an answer, h for the hint, g to give up, or q to stop.")
-            else:
-                state, entry = store.record(state.id, event, clock())
-                _react(state, event, entry, pack, io)
-        except Refused as refused:
-            io.say(f"{refused}.")
-        state = store.settle(state.id, clock())
-        view = _view(state, problem, pack, clock())
-    _explain(view, io, laboratory)
-    return state
+@dataclass(frozen=True)
+class _Game:
+    """What stays the same while a challenge is played."""
 
+    pack: Pack
+    store: Progress
+    io: Terminal
+    clock: Clock
+    experiments: Experiments | None
 
-def _view(state: Challenge, problem: str, pack: Pack, now: datetime) -> dict[str, Any]:
-    items = attempts.public_view(state, pack, now)["items"]
-    view: dict[str, Any] = next(item for item in items if item["problem"] == problem)
-    return view
+    def play(self, state: Challenge, problem: str, number: int) -> Challenge:
+        """Asks one problem until it is closed."""
+        state, _ = self.store.record(state.id, Opened(problem), self.clock())
+        view = self.view(state, problem)
+        _show(view, number, len(state.items), self.io)
+        while view["status"] != "closed":
+            answer = self.io.ask(_prompt(view)).strip().lower()
+            try:
+                event = _event(answer, view)
+                if event is None:
+                    self.io.say("Type the number of an answer, h for the hint, g to give up, or q to stop.")
+                else:
+                    state, entry = self.store.record(state.id, event, self.clock())
+                    self.react(state, event, entry)
+            except Refused as refused:
+                self.io.say(f"{refused}.")
+            state = self.store.settle(state.id, self.clock())
+            view = self.view(state, problem)
+        _explain(view, self.io)
+        self.evidence(view)
+        return state
+
+    def view(self, state: Challenge, problem: str) -> dict[str, Any]:
+        items = attempts.public_view(state, self.pack, self.clock())["items"]
+        view: dict[str, Any] = next(item for item in items if item["problem"] == problem)
+        return view
+
+    def react(self, state: Challenge, event: Event, entry: attempts.Entry | None) -> None:
+        if isinstance(event, HintTaken):
+            self.io.say(_wrap(f"Hint: {attempts.hint(state, self.pack, event.problem)}"))
+        elif entry is not None and entry.verdict is not None and not entry.verdict.closes:
+            self.io.say("Not that one. One attempt is left.")
+
+    def evidence(self, view: Mapping[str, Any]) -> None:
+        """The explanation with its numbers, after the experiment where the learner wants it run first."""
+        name, experiments, io = view["experiment"], self.experiments, self.io
+        found = experiments.table(name) if experiments else ""
+        if experiments and not found and (offer := experiments.offer(name)):
+            answer = io.ask(f"Run the experiment that settles it, {offer}? [y/N] ")
+            if answer.strip().lower() in ("y", "yes"):
+                try:
+                    experiments.run(name)
+                    found = experiments.table(name)
+                except UserError as error:
+                    io.say(f"It could not run: {error}")
+        io.say(_wrap(placeholders.fill(view["explanation"], experiments.results() if experiments else {})))
+        if found:
+            io.say(f"\n{textwrap.indent(found, '  ')}")
+        io.say(f"\nEvidence: headstart experiment {name}\n")
 
 
 def _event(answer: str, view: Mapping[str, Any]) -> Event | None:
@@ -176,13 +190,6 @@ def _event(answer: str, view: Mapping[str, Any]) -> Event | None:
     if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(view["options"]):
         return Submitted(view["problem"], view["options"][int(answer) - 1]["id"], uuid.uuid4().hex)
     return None
-
-
-def _react(state: Challenge, event: Event, entry: attempts.Entry | None, pack: Pack, io: Terminal) -> None:
-    if isinstance(event, HintTaken):
-        io.say(_wrap(f"Hint: {attempts.hint(state, pack, event.problem)}"))
-    elif entry is not None and entry.verdict is not None and not entry.verdict.closes:
-        io.say("Not that one. One attempt is left.")
 
 
 def _show(view: Mapping[str, Any], number: int, count: int, io: Terminal) -> None:
@@ -206,7 +213,7 @@ def _prompt(view: Mapping[str, Any]) -> str:
     return f"[{time}{view['worth']} points] answer, h, g or q: "
 
 
-def _explain(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | None) -> None:
+def _explain(view: Mapping[str, Any], io: Terminal) -> None:
     texts = {option["id"]: option["text"] for option in view["options"]}
     if view["correct"]:
         io.say(f"\nCorrect, {view['points']} points.")
@@ -215,25 +222,6 @@ def _explain(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | Non
         if view["tried"]:
             io.say(_wrap(view["feedback"][view["tried"][-1]]))
     io.say(_wrap(view["feedback"][view["answer"]]))
-    _evidence(view, io, laboratory)
-
-
-def _evidence(view: Mapping[str, Any], io: Terminal, laboratory: Laboratory | None) -> None:
-    """The explanation with its numbers, after the experiment where the learner wants it run first."""
-    name = view["experiment"]
-    found = laboratory.table(name) if laboratory else ""
-    if laboratory and not found and (offer := laboratory.offer(name)):
-        answer = io.ask(f"Run the experiment that settles it, {offer}? [y/N] ")
-        if answer.strip().lower() in ("y", "yes"):
-            try:
-                laboratory.run(name)
-                found = laboratory.table(name)
-            except UserError as error:
-                io.say(f"It could not run: {error}")
-    io.say(_wrap(placeholders.fill(view["explanation"], laboratory.results() if laboratory else {})))
-    if found:
-        io.say(f"\n{textwrap.indent(found, '  ')}")
-    io.say(f"\nEvidence: headstart experiment {name}\n")
 
 
 def _clock_text(state: Challenge) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InternalError, MissingExtra, OptionError, RunError
+from headstart.lesson.engine.results import Outcome, Plot, Result, Series, Table, Value
 from headstart.lesson.experiments.declarations import (
     BOUND,
     DECLARED,
@@ -34,7 +35,6 @@ from headstart.lesson.experiments.declarations import (
     Parameter,
     declaration,
 )
-from headstart.lesson.experiments.results import Outcome, Plot, Result, Series, Table, Value
 from headstart.lesson.experiments.store import ResultStore
 
 if TYPE_CHECKING:

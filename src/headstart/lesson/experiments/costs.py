@@ -13,9 +13,9 @@ from torch import nn
 from headstart.backbones import load_backbone
 from headstart.dataset import Dataset
 from headstart.heads import LinearHead, fit_ridge
+from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.looking import Headed, Look, look, total_per_class, train_head
-from headstart.lesson.experiments.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments.stages import (
     Computed,
     Finished,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from headstart.dataset import Dataset
 from headstart.errors import UserError
-from headstart.lesson.experiments.results import Outcome, Plot, Series, Table
+from headstart.lesson.engine.results import Outcome, Plot, Series, Table
 from headstart.lesson.experiments.work import Work
 
 PROGRAM = """\

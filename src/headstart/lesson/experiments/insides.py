@@ -20,9 +20,9 @@ from headstart import metrics
 from headstart.backbones import Backbone, load_backbone
 from headstart.errors import InternalError, MissingExtra, UserError
 from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_softmax
+from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments import keras_program, networks
 from headstart.lesson.experiments.looking import look, spread_of, total_per_class
-from headstart.lesson.experiments.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments.work import Work
 from headstart.runtimes import select
 

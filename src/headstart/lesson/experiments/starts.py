@@ -14,9 +14,9 @@ from headstart.backbones.backbone import Recipe
 from headstart.backbones.building import build
 from headstart.dataset import Dataset
 from headstart.errors import BackboneError, OptionError
+from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.looking import Look, look, spread_of, total_per_class, train_head
-from headstart.lesson.experiments.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments.stages import Finished, first_stages, fit_stages
 from headstart.lesson.experiments.work import Work
 from headstart.training.finetune import TailConfig

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from headstart.backbones import load_backbone
+from headstart.lesson.engine.results import Outcome, Plot, Series, Table
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.looking import Look, accuracy_of, look, total_per_class
-from headstart.lesson.experiments.results import Outcome, Plot, Series, Table
 from headstart.lesson.experiments.stages import Computed, Images, no_head, pixels_to_numbers
 from headstart.lesson.experiments.work import Work
 from headstart.training.finetune import TailConfig, run_tail, train_tail

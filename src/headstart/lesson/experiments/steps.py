@@ -10,10 +10,10 @@ from torch import nn
 
 from headstart.backbones import load_backbone
 from headstart.heads import fit_ridge
+from headstart.lesson.engine.results import Outcome, Plot, Series, Table
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.data import DIGITS
 from headstart.lesson.experiments.looking import accuracy_of, look, spread_of, total_per_class
-from headstart.lesson.experiments.results import Outcome, Plot, Series, Table
 from headstart.lesson.experiments.stages import Images
 from headstart.lesson.experiments.work import Work
 from headstart.training.finetune import InputTransform, normalise_pixels, run_tail

@@ -14,7 +14,7 @@ from typing import Any
 from headstart import databases
 from headstart.errors import RunError, printable
 from headstart.files import Unreadable, parse_json
-from headstart.lesson.experiments.results import Result
+from headstart.lesson.engine.results import Result
 from headstart.places import home_folder
 
 _SCHEMA = """
