@@ -1,45 +1,41 @@
-"""Rows of path, label, split and source become a data set."""
+"""Rows of images and labels become a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from headstart.dataset.labels import clean, refuse_look_alikes
 from headstart.dataset.values import Dataset, Sample, Skipped
 from headstart.errors import DatasetError, printable
 from headstart.sources import Source
 
-Row = tuple[str, str, str | None, Source]
-"""Path, label, split or None, source."""
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled image as it was found."""
+
+    path: str
+    label: str
+    split: str | None
+    source: Source
+    group: str | None = None
+    at: str = ""  # "row 3" of a table; empty where the path says it
 
 
 def build(
-    name: str,
-    rows: Sequence[Row],
-    skipped: Sequence[Skipped],
-    *,
-    where: str,
-    places: Sequence[str] | None = None,
-    notes: Iterable[str] = (),
+    name: str, rows: Sequence[Row], skipped: Sequence[Skipped], *, where: str, notes: Iterable[str] = ()
 ) -> Dataset:
-    """A data set of these rows: path, label, split or None, source; classes are in the labels' order.
-
-    Args:
-        name: of the data set.
-        rows: what is used.
-        skipped: what is left out.
-        where: the source, as errors show it.
-        places: where each row was found ("row 3"); None where its path says it.
-        notes: what was guessed while reading.
+    """A data set of these rows, its classes in the labels' order; `where` is shown in errors.
 
     Raises:
         DatasetError: Two labels differ by what is hardly seen.
     """
-    labels = [clean(label) or label for _, label, _, _ in rows]
+    labels = [clean(row.label) or row.label for row in rows]
     first: dict[str, str] = {}
-    for number, label in enumerate(labels):
+    for row, label in zip(rows, labels, strict=True):
         if label not in first:
-            first[label] = places[number] if places else printable(rows[number][0])
+            first[label] = row.at or printable(row.path)
     try:
         refuse_look_alikes(first.items())
     except DatasetError as error:
@@ -47,7 +43,7 @@ def build(
     classes = sorted(first)
     index = {label: number for number, label in enumerate(classes)}
     samples = tuple(
-        Sample(printable(path), index[label], split, source)
-        for label, (path, _, split, source) in zip(labels, rows, strict=True)
+        Sample(printable(row.path), index[label], row.split, row.source, group=row.group)
+        for row, label in zip(rows, labels, strict=True)
     )
     return Dataset(name, tuple(map(printable, classes)), samples, tuple(skipped), tuple(notes))

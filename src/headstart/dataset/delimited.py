@@ -14,9 +14,8 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from headstart.dataset.columns import is_header, is_image_name
+from headstart.dataset.columns import HEAD_ROWS, Table, is_header, is_image_name
 from headstart.errors import DatasetError, printable
 from headstart.sources.parquet import MAX_COLUMNS, MAX_ROWS
 
@@ -27,7 +26,6 @@ MAX_LINE = 2**20
 _SAMPLE = 2**22  # characters of a large table whose lines are counted before any is read
 _REPEATED = 10  # lines for each different one, beyond which that sample is no list of images
 
-_HEAD_ROWS = 50
 _DELIMITERS = (",", ";", "\t", "|")
 _SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
 _NOT_TEXT = {
@@ -51,12 +49,9 @@ class NotCertain(Exception):
 
 
 def western(cell: str) -> str:
-    """A cell that is no UTF-8 (its bytes kept as surrogates) in the Western code page, where that is certain.
+    """A cell that is no UTF-8 (its bytes kept as surrogates) in the Western code page; else `NotCertain`.
 
-    It is where each foreign letter stands alone, as é does, and all likely code pages agree on it.
-
-    Raises:
-        NotCertain: It may as well be Cyrillic, Greek, Chinese, or a mixture.
+    It is certain where each foreign letter stands alone, as é does, and all likely code pages agree on it.
     """
     raw = cell.encode("utf-8", "surrogateescape")
     if any(not letter.isascii() and not "\udc80" <= letter <= "\udcff" for letter in cell):
@@ -73,11 +68,7 @@ def is_utf8(cell: str) -> bool:
 
 
 def decode(data: bytes, name: str) -> str:
-    """A table's text; bytes that are no UTF-8 are kept as surrogates, as the file system's own names are.
-
-    Raises:
-        DatasetError: It is no text.
-    """
+    """A table's text; bytes that are no UTF-8 are kept as surrogates, as the file system's own names are."""
     for magic, reason in _NOT_TEXT.items():
         if data.startswith(magic):
             raise DatasetError(f"{printable(name)}: {reason}")
@@ -104,39 +95,25 @@ def decode(data: bytes, name: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class TextTable:
+@dataclass(frozen=True, kw_only=True)
+class TextTable(Table):
     """A CSV file that is read, row by row, when its columns are asked for."""
 
     name: str
     text: str
     delimiter: str
-    names: tuple[str, ...]
     first: int  # number of the first record that is a row
-    notes: tuple[str, ...] = ()
-    holds_images: frozenset[int] = frozenset()
-
-    @property
-    def size(self) -> int:
-        """Characters of the text."""
-        return len(self.text)
 
     def head(self) -> Sequence[Sequence[object]]:
         """The first rows, as wide as the header."""
-        rows = itertools.islice(_records(self.text, self.delimiter, name=self.name), self.first, None)
         width = len(self.names)
-        return [(cells + [""] * width)[:width] for _, cells in itertools.islice(rows, _HEAD_ROWS)]
+        return [(cells + [""] * width)[:width] for _, cells in itertools.islice(self._rows(), HEAD_ROWS)]
 
     def read(self, columns: Sequence[int]) -> tuple[Sequence[int], list[Sequence[object]]]:
-        """The rows' line numbers and these columns.
-
-        Raises:
-            DatasetError: Says which row is not readable, or has more cells than there are columns.
-        """
+        """The rows' line numbers and these columns; refuses a row of more cells than there are columns."""
         numbers: list[int] = []
         values: list[list[object]] = [[] for _ in columns]
-        rows = itertools.islice(_records(self.text, self.delimiter, name=self.name), self.first, None)
-        for number, cells in rows:
+        for number, cells in self._rows():
             if any(cells[len(self.names) :]):
                 raise DatasetError(self._too_wide(number, cells))
             if len(numbers) == MAX_ROWS:
@@ -145,6 +122,9 @@ class TextTable:
             for column, index in zip(values, columns, strict=True):
                 column.append(cells[index] if index < len(cells) else "")
         return numbers, list(values)
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        return itertools.islice(_records(self.text, self.delimiter, name=self.name), self.first, None)
 
     def _too_wide(self, number: int, cells: Sequence[str]) -> str:
         shown = ", ".join(printable(name) for name in self.names[:8])
@@ -155,11 +135,7 @@ class TextTable:
 
 
 def read_text(data: bytes, name: str) -> TextTable:
-    """A CSV file: its delimiter, its header if there is one, and from where its rows begin.
-
-    Raises:
-        DatasetError: It is no text, or not readable as CSV.
-    """
+    """A CSV file: its delimiter, its header if there is one, and from where its rows begin."""
     text = decode(data, name)
     if '"' in text:  # a closing quote may have blanks after it, which the strict reader refuses
         text = re.sub(r'(?<!")"[ \t]+(?=[,;|\r\n]|\Z)', '"', text)
@@ -179,10 +155,16 @@ def read_text(data: bytes, name: str) -> TextTable:
         first.pop()  # a trailing delimiter
     if len(first) > MAX_COLUMNS:
         raise DatasetError(f"{printable(name)}: {len(first):,} columns; at most {MAX_COLUMNS:,} are read")
-    if first and any(map(is_image_name, first)):
-        names = tuple(f"column {number}" for number in range(1, len(first) + 1))
-        return TextTable(name, text, delimiter, names, skipped, ("no header: the first row is an image",))
-    return TextTable(name, text, delimiter, tuple(first), skipped + 1)
+    headless = any(map(is_image_name, first))
+    return TextTable(
+        names=tuple(f"column {number}" for number, _ in enumerate(first, 1)) if headless else tuple(first),
+        size=len(text),
+        notes=("no header: the first row is an image",) if headless else (),
+        name=name,
+        text=text,
+        delimiter=delimiter,
+        first=skipped + (not headless),
+    )
 
 
 def _is_comment(cells: Sequence[str]) -> bool:
@@ -194,7 +176,7 @@ def _delimiter(text: str, name: str) -> str:
     heads: dict[str, list[list[str]]] = {}
     for delimiter in (*_DELIMITERS, " "):
         try:
-            rows = itertools.islice(_records(text, delimiter, name=name), _HEAD_ROWS)
+            rows = itertools.islice(_records(text, delimiter, name=name), HEAD_ROWS)
             heads[delimiter] = [cells for _, cells in rows if not _is_comment(cells)]
         except DatasetError:
             continue
@@ -239,45 +221,27 @@ def _lines(text: str, name: str) -> Iterator[str]:
         yield line
 
 
-@dataclass(frozen=True)
-class JsonLines:
-    """A file with one JSON object a line, such as `metadata.jsonl`."""
+@dataclass(frozen=True, kw_only=True)
+class JsonLines(Table):
+    """A file with one JSON object a line, such as `metadata.jsonl`; its keys are the columns."""
 
-    name: str
-    objects: tuple[tuple[int, dict[str, object]], ...]
-    size: int  # characters of the text
-    notes: tuple[str, ...] = ()
-    holds_images: frozenset[int] = frozenset()
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Every key, in the order in which they come."""
-        keys = dict.fromkeys(key for _, each in self.objects for key in each)
-        if len(keys) > MAX_COLUMNS:
-            raise DatasetError(
-                f"{printable(self.name)}: {len(keys):,} keys; at most {MAX_COLUMNS:,} are read"
-            )
-        return tuple(keys)
+    objects: tuple[tuple[int, dict[str, object]], ...]  # with their line numbers
 
     def head(self) -> Sequence[Sequence[object]]:
         """The first rows."""
-        return [[each.get(key, "") for key in self.names] for _, each in self.objects[:_HEAD_ROWS]]
+        return [[each.get(key, "") for key in self.names] for _, each in self.objects[:HEAD_ROWS]]
 
     def read(self, columns: Sequence[int]) -> tuple[Sequence[int], list[Sequence[object]]]:
         """The rows' line numbers and these columns."""
         keys = [self.names[column] for column in columns]
-        return [number for number, _ in self.objects], [
-            [each.get(key, "") for _, each in self.objects] for key in keys
-        ]
+        values: list[Sequence[object]] = [[each.get(key, "") for _, each in self.objects] for key in keys]
+        return [number for number, _ in self.objects], values
 
 
 def read_json_lines(data: bytes, name: str) -> JsonLines:
-    """A file with one JSON object a line.
-
-    Raises:
-        DatasetError: Says which row is none.
-    """
+    """A file with one JSON object a line; refuses a row that is none."""
     objects: list[tuple[int, dict[str, object]]] = []
+    keys: dict[str, None] = {}
     text = decode(data, name)
     for number, line in enumerate(_lines(text, name), 1):
         if not line.strip():
@@ -291,4 +255,7 @@ def read_json_lines(data: bytes, name: str) -> JsonLines:
         if len(objects) == MAX_ROWS:
             raise DatasetError(f"{printable(name)}: more than {MAX_ROWS:,} rows; split it")
         objects.append((number, found))
-    return JsonLines(name, tuple(objects), len(text))
+        keys |= dict.fromkeys(found)
+        if len(keys) > MAX_COLUMNS:
+            raise DatasetError(f"{printable(name)}: {len(keys):,} keys; at most {MAX_COLUMNS:,} are read")
+    return JsonLines(names=tuple(keys), size=len(text), objects=tuple(objects))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from headstart.dataset.building import build
+from headstart.dataset.building import Row, build
 from headstart.dataset.split_names import families_of, sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, printable
@@ -51,7 +51,7 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
         else:
             skipped.append(Skipped(printable(path), reason))
     layout = _layout(listing, [path for path, _ in images], where=where) if split_by_folder else _Layout()
-    rows: list[tuple[str, str, str | None, Source]] = []
+    rows: list[Row] = []
     loose = 0
     for path, source in images:
         parts = path.split("/", 2)
@@ -64,13 +64,15 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
             reason = f"{printable(parts[layout.split])}/ lies beside train/ and is no split"
             skipped.append(Skipped(printable(path), reason))
         else:
-            rows.append((path, parts[layout.label], split, source))
+            rows.append(Row(path, parts[layout.label], split, source))
     skipped += listing.left_out
     if not rows and loose:
         raise DatasetError(
             f"{where}: {loose} images but no class folders; put each class into a folder of its own"
         )
-    _refuse_empty_classes(where, _class_folders(listing.folders, layout), {row[1] for row in rows}, skipped)
+    _refuse_empty_classes(
+        where, _class_folders(listing.folders, layout), {row.label for row in rows}, skipped
+    )
     return build(name, rows, skipped, where=where)
 
 

@@ -7,21 +7,20 @@ beside `test.csv`, `labels.csv` beside photographs. Where two could be meant, th
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from headstart.dataset.columns import LABEL_NAMES, Table, Wanted, choose, is_image_name, plain
-from headstart.dataset.lookup import Files, Members
+from headstart.dataset.columns import LABEL_NAMES, ColumnNames, Table, choose, is_image_name, plain
+from headstart.dataset.lookup import Files
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.tables import LocatedTable, found, from_tables, read_table
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.sources import TABLE_SUFFIXES, FileSource, Listing, Source, why_not_an_image
 
-_SHARD = re.compile(r"(?P<split>[\w.]+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?\.parquet")
+_SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _MEANT = ("labels", "metadata", "annotations")
 _MOST = 20
 """Tables of one folder that are looked into."""
@@ -35,7 +34,7 @@ class _Candidate:
 
 
 def from_listed_tables(
-    name: str, listing: Listing, *, where: Path, wanted: Wanted, for_training: bool
+    name: str, listing: Listing, *, where: Path, wanted: ColumnNames, for_training: bool
 ) -> Dataset | DatasetError | None:
     """The data set that tables in a folder or archive describe; None where there is no such table.
 
@@ -46,56 +45,59 @@ def from_listed_tables(
     """
     files = dict(listing.files)
     if shards := _shards(files):
-        dataset = _from_shards(name, shards, files, where=where, wanted=wanted, for_training=for_training)
-        return replace(dataset, skipped=(*dataset.skipped, *listing.left_out))
-    problems: list[DatasetError] = []
-    usable = _usable(files, where=where, wanted=wanted, problems=problems)
-    if not usable:
-        return problems[0] if problems else None
-    meant, note = _meant(usable, where=where)
-    used = {each.path for each in meant}
+        tables, notes = _located_shards(shards, files, where=where)
+        used = {path for paths in shards.values() for path in paths}
+    else:
+        problems: list[DatasetError] = []
+        usable = _usable(files, where=where, wanted=wanted, problems=problems)
+        if not usable:
+            return problems[0] if problems else None
+        meant, notes = _meant(usable, where=where)
+        tables, used = [each.table for each in meant], {each.path for each in meant}
     dataset = from_tables(
-        name,
-        [each.table for each in meant],
-        where=printable(where),
-        wanted=wanted,
-        for_training=for_training,
-        notes=[] if note is None else [note],
+        name, tables, where=printable(where), wanted=wanted, for_training=for_training, notes=notes
     )
-    beside = _beside(dataset, files, used)
+    named = {sample.source for sample in dataset.samples}
+    by = "the tables" if shards else " and ".join(printable(path) for path in sorted(used)[:2])
+    beside = [
+        Skipped(printable(path), why_not_an_image(path, source) or f"not in {by}")
+        for path, source in files.items()
+        if path not in used and source not in named
+    ]
     return replace(dataset, skipped=(*dataset.skipped, *beside, *listing.left_out))
 
 
 def _usable(
-    files: Mapping[str, Source], *, where: Path, wanted: Wanted, problems: list[DatasetError]
+    files: Mapping[str, Source], *, where: Path, wanted: ColumnNames, problems: list[DatasetError]
 ) -> list[_Candidate]:
     """The tables at the top, else those in the folders there, that name images which are there."""
-    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES) and not _is_to_be_filled(path)]
+    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES)]
+    tables = [path for path in tables if "submission" not in _stem(path)]  # forms, whose labels are made up
     for depth in (0, 1):
-        level = [path for path in tables if path.count("/") == depth][:_MOST]
         found_here = []
-        for path in level:
+        for path in [path for path in tables if path.count("/") == depth][:_MOST]:
             try:
                 found_here += _candidate(path, files, where=where, wanted=wanted)
             except DatasetError as error:
-                shown = printable(where / path)
-                told = str(error) if str(error).startswith(shown) else f"{shown}: {error}"
-                problems.append(DatasetError(told))
+                shown, said = printable(where / path), str(error)
+                problems.append(DatasetError(said if said.startswith(shown) else f"{shown}: {said}"))
         if found_here:
             return found_here
     return []
 
 
-def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: Wanted) -> list[_Candidate]:
+def _candidate(
+    path: str, files: Mapping[str, Source], *, where: Path, wanted: ColumnNames
+) -> list[_Candidate]:
     """The table, if it names at least one image that is there."""
     own = path.rpartition("/")[0]
     table = _read(path, files[path], where=where)
     head = table.head()
     if not head:
-        raise DatasetError(f"{printable(where / path)}: no rows below its header")
+        raise DatasetError("no rows below its header")
     for folder in dict.fromkeys((f"{own}/" if own else "", "")):  # labels/labels.csv may speak of images/
         around = {each.removeprefix(folder): file for each, file in files.items() if each.startswith(folder)}
-        located = LocatedTable(table, Files(Members(around)), printable(where / path), folder=folder)
+        located = LocatedTable(table, Files.listed(around), printable(where / path), folder=folder)
         columns = choose(table, wanted, finds=partial(found, files=located.files))
         label = plain(table.names[columns.label])
         if not wanted.label and label not in LABEL_NAMES and _class_folders(files) > 1:
@@ -103,9 +105,7 @@ def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: W
         there = [found(row[columns.image], located.files) is not None for row in head]
         if any(there):
             return [_Candidate(path, located, all(there))]
-    raise DatasetError(
-        f"{printable(where / path)}: none of its first {len(head)} rows names a file that is here"
-    )
+    raise DatasetError(f"none of its first {len(head)} rows names a file that is here")
 
 
 def _class_folders(files: Mapping[str, Source]) -> int:
@@ -122,31 +122,26 @@ def _read(path: str, source: Source, *, where: Path) -> Table:
         raise DatasetError(f"{shown}: {error}") from error
 
 
-def _meant(usable: Sequence[_Candidate], *, where: Path) -> tuple[Sequence[_Candidate], str | None]:
+def _meant(usable: Sequence[_Candidate], *, where: Path) -> tuple[Sequence[_Candidate], list[str]]:
     """The table that is meant among several, or all where they are splits; and a line that says so."""
     if len(usable) == 1:
-        return usable, None
+        return usable, []
     sides = _sides(usable)
     names = ", ".join(printable(each.path) for each in usable)
     if len(sides) == len(usable) and "train" in sides.values():
         split = [replace(each, table=replace(each.table, split=sides[each.path])) for each in usable]
-        return split, f"{printable(where)}: {names} are the splits"
+        return split, [f"{printable(where)}: {names} are the splits"]
     for fits in (
         [each for each in usable if _stem(each.path) in _MEANT],
         [each for each in usable if each.all_found],
     ):
         if len(fits) == 1:
             others = ", ".join(printable(each.path) for each in usable if each is not fits[0])
-            return fits, f"{printable(where)}: read by {printable(fits[0].path)}, not by {others}"
+            return fits, [f"{printable(where)}: read by {printable(fits[0].path)}, not by {others}"]
     raise DatasetError(
         f"{printable(where)}: {len(usable)} tables name images ({names}); give the one that is meant, "
         f"such as {printable(where / usable[0].path)}, or move the others away"
     )
-
-
-def _is_to_be_filled(path: str) -> bool:
-    """Whether it is the form of a competition's answers, whose labels are made up."""
-    return "submission" in _stem(path)
 
 
 def _stem(path: str) -> str:
@@ -160,18 +155,6 @@ def _sides(usable: Sequence[_Candidate]) -> dict[str, str]:
     named = folders if all(folders.values()) else stems
     sides = sides_of(named.values())
     return {path: sides[name] for path, name in named.items() if name in sides}
-
-
-def _beside(dataset: Dataset, files: Mapping[str, Source], used: set[str]) -> list[Skipped]:
-    """The files that no row names, each with the reason why it is left out."""
-    named = {sample.source for sample in dataset.samples}
-    left: list[Skipped] = []
-    table = " and ".join(printable(path) for path in sorted(used)[:2])
-    for path, source in files.items():
-        if path not in used and source not in named:
-            reason = why_not_an_image(path, source) or f"not in {table}"
-            left.append(Skipped(printable(path), reason))
-    return left
 
 
 def refuse_contradicting_folders(by_table: Dataset, by_folders: Dataset, *, where: str) -> None:
@@ -200,15 +183,9 @@ def _shards(files: Mapping[str, Source]) -> dict[str, list[str]]:
     return found_shards
 
 
-def _from_shards(
-    name: str,
-    shards: Mapping[str, Sequence[str]],
-    files: Mapping[str, Source],
-    *,
-    where: Path,
-    wanted: Wanted,
-    for_training: bool,
-) -> Dataset:
+def _located_shards(
+    shards: Mapping[str, Sequence[str]], files: Mapping[str, Source], *, where: Path
+) -> tuple[list[LocatedTable], list[str]]:
     """All shards of all splits together; missing ones are said."""
     shown = printable(where)
     sides = sides_of(shards)
@@ -218,28 +195,13 @@ def _from_shards(
             f"{shown}: shards of {', '.join(map(printable, shards))}; {printable(unknown[0])} is no known "
             "split: move its files away, or give one file"
         )
-    tables = []
-    notes = []
+    tables, notes = [], []
+    around = Files.listed(files)
     for split, paths in shards.items():
-        counts = Counter(_SHARD.fullmatch(path.rpartition("/")[2])["count"] for path in paths)  # type: ignore[index]
-        count = int(max(counts))
+        count = max(int(re.findall(r"-of-(\d{5})", path)[-1]) for path in paths)
         if len(paths) < count:
             notes.append(f"{shown}: {len(paths)} of the {count} shards of {printable(split)} are here")
-        tables += [
-            LocatedTable(
-                _read(path, files[path], where=where),
-                Files(Members(files)),
-                printable(path),
-                split=sides.get(split),
-            )
-            for path in paths
-        ]
-    used = {path for paths in shards.values() for path in paths}
-    beside = [
-        Skipped(printable(path), why_not_an_image(path, source) or "not in the tables")
-        for path, source in files.items()
-        if path not in used
-    ]
-    return from_tables(
-        name, tables, where=shown, wanted=wanted, for_training=for_training, skipped=beside, notes=notes
-    )
+        for path in paths:
+            table = _read(path, files[path], where=where)
+            tables.append(LocatedTable(table, around, printable(path), split=sides.get(split)))
+    return tables, notes

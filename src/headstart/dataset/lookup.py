@@ -11,11 +11,10 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote
 
 from headstart.dataset.columns import is_image_name
@@ -37,67 +36,33 @@ class Found:
     exact: bool = True
 
 
-class Place(Protocol):
-    """Where a table lies, with the files around it."""
-
-    def open(self, path: str) -> Source | None:
-        """The file of exactly this path; None where there is none."""
-
-    def everything(self) -> Iterable[tuple[str, Source]]:
-        """Every file, by its path with slashes."""
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The folder of a table on disk."""
-
-    root: Path
-
-    def open(self, path: str) -> Source | None:
-        """The file at `path`, relative to the folder or absolute."""
-        full = os.fspath(Path(self.root, path))  # without ./ and //, so that one file has one path
-        return FileSource(full) if is_there(full, regular=True) else None
-
-    def everything(self) -> Iterator[tuple[str, Source]]:
-        """The files below the folder; none where they are too many to look through."""
-        found: list[tuple[str, Source]] = []
-        for folder, folders, files in os.walk(self.root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            inner = os.path.relpath(folder, self.root)
-            for name in files:
-                path = name if inner == "." else f"{inner}/{name}"
-                found.append((path.replace(os.sep, "/"), FileSource(os.fspath(Path(folder, name)))))
-            if len(found) > MOST_SEARCHED:
-                return
-        yield from found
-
-
-@dataclass(frozen=True)
-class Members:
-    """The files of a zip or a folder that was listed, below the folder of a table in it."""
-
-    files: Mapping[str, Source]
-
-    def open(self, path: str) -> Source | None:
-        """The file at `path`."""
-        return self.files.get(posixpath.normpath(path))
-
-    def everything(self) -> Iterable[tuple[str, Source]]:
-        """All of them."""
-        return self.files.items()
-
-
 @dataclass(frozen=True)
 class Files:
     """Finds files for rows; what is around the table is listed only if some path is not exact."""
 
-    place: Place
+    open: Callable[[str], Source | None]  # the file of exactly this path
+    everything: Callable[[], Iterable[tuple[str, Source]]]  # every file, by its path with slashes
     pages: set[str] = field(default_factory=set)  # the code page by which names of files were found, if any
+
+    @classmethod
+    def listed(cls, files: Mapping[str, Source]) -> Files:
+        """Those of an archive or a folder that was listed, by their paths."""
+        return cls(lambda path: files.get(posixpath.normpath(path)), files.items)
+
+    @classmethod
+    def below(cls, root: Path) -> Files:
+        """Those on disk, relative to a table's folder or absolute."""
+
+        def opened(path: str) -> Source | None:
+            full = os.fspath(Path(root, path))  # without ./ and //, so that one file has one path
+            return FileSource(full) if is_there(full, regular=True) else None
+
+        return cls(opened, lambda: _walk(root))
 
     def find(self, path: str) -> Found | None:
         """The file that a row speaks of; None where there is none, or more than one could be meant."""
         for spelling in _spellings(path):
-            if source := self.place.open(spelling):
+            if source := self.open(spelling):
                 return Found(posixpath.normpath(spelling), source)
         if not is_utf8(path):
             return self._western(path)
@@ -109,7 +74,7 @@ class Files:
             text = path.encode("utf-8", "surrogateescape").decode("cp1252")
         except UnicodeError:
             return None
-        source = self.place.open(text)
+        source = self.open(text)
         if source is not None:
             self.pages.add("cp1252")
             return Found(text, source)
@@ -134,7 +99,7 @@ class Files:
     def _by_name(self) -> dict[str, list[tuple[list[str], Found]]]:
         """Every image by the last part of its path, with and without its extension."""
         found: dict[str, list[tuple[list[str], Found]]] = {}
-        for path, source in self.place.everything():
+        for path, source in self.everything():
             if is_image_name(path):
                 parts = _parts(path)
                 each = (parts, Found(path, source, exact=False))
@@ -143,12 +108,22 @@ class Files:
         return found
 
 
-def given(source: str | Path) -> Path:
-    """The path that the user gave for a data set or an image; `~` in quotes is the home folder.
+def _walk(root: Path) -> list[tuple[str, Source]]:
+    """The files below a folder; none where they are too many to look through."""
+    found: list[tuple[str, Source]] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inner = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in files:
+            path = name if inner == "." else f"{inner}/{name}"
+            found.append((path, FileSource(os.fspath(Path(folder, name)))))
+        if len(found) > MOST_SEARCHED:
+            return []
+    return found
 
-    Raises:
-        DatasetError: Nothing is there; says so of an empty text and an address in words of their own.
-    """
+
+def given(source: str | Path) -> Path:
+    """The path that the user gave for a data set or an image; `~` in quotes is the home folder."""
     text = os.fspath(source)
     if not text.strip():
         raise DatasetError("the path is empty; name a folder, a table, an archive or an image")

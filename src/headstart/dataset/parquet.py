@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from headstart.dataset.columns import IMAGE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, plain
+from headstart.dataset.columns import HEAD_ROWS, IMAGE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, Table, plain
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.images import looks_like_an_image
 from headstart.sources.parquet import ParquetFile, ParquetImage, is_binary, libraries
 
-_HEAD_ROWS = 50
 _FEW_COLUMNS = 64
 _TELLING = frozenset((*IMAGE_NAMES, *LABEL_NAMES, *SPLIT_COLUMNS))
 
@@ -28,62 +27,17 @@ class ImageCell:
     path: str | None
 
 
-@dataclass(frozen=True)
-class ParquetTable:
+@dataclass(frozen=True, kw_only=True)
+class ParquetTable(Table):
     """A Parquet file whose columns are read when they are asked for."""
 
     file: ParquetFile
-    notes: tuple[str, ...] = ()
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The columns' names."""
-        return tuple(self.file.schema.names)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self.file.size
-
-    @cached_property
-    def holds_images(self) -> frozenset[int]:
-        """Columns of bytes, and of bytes with a path as Hugging Face data sets have them."""
-        found = [index for index in range(len(self.names)) if self._bytes_of(index) is not None]
-        images = [i for i in found if self._features.get(self.names[i], {}).get("_type") == "Image"]
-        return frozenset(images or found)
-
-    def _bytes_of(self, index: int) -> str | None:
-        """The path in the file's schema of a column's bytes."""
-        pyarrow, _ = libraries()
-        name, kind = self.names[index], self.file.schema.field(index).type
-        if pyarrow.types.is_struct(kind):
-            inner = [kind.field(number) for number in range(kind.num_fields)]
-            return next((f"{name}.bytes" for each in inner if each.name == "bytes"), None)
-        return name if is_binary(kind) and self._are_images(name) else None
-
-    def _are_images(self, name: str) -> bool:
-        """Whether a column of bytes holds images and not text."""
-        for row in range(min(self.file.reader.metadata.num_rows, 3)):
-            try:
-                if looks_like_an_image(self.file.image(name, row)[:64]):
-                    return True
-            except ImageError:
-                continue
-        return False
-
-    @cached_property
-    def _features(self) -> dict[str, Any]:
-        """What Hugging Face's library noted of the columns."""
-        metadata = self.file.schema.metadata or {}
-        try:
-            found = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return {}
-        return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+    bytes_of: Mapping[int, str]  # the path in the file's schema of each column's images
+    features: Mapping[str, Mapping[str, Any]]  # what Hugging Face's library noted of the columns
 
     def head(self) -> Sequence[Sequence[object]]:
         """The first rows; of very many columns those alone whose names tell something."""
-        count = min(_HEAD_ROWS, self.file.reader.metadata.num_rows)
+        count = min(HEAD_ROWS, self.file.reader.metadata.num_rows)
         few = len(self.names) <= _FEW_COLUMNS
         columns = [
             self._column(index, most=count) if few or plain(name) in _TELLING else [""] * count
@@ -97,43 +51,26 @@ class ParquetTable:
         return range(1, count + 1), [self._column(index, most=count) for index in columns]
 
     def _column(self, index: int, *, most: int) -> Sequence[object]:
-        place = self._bytes_of(index) if index in self.holds_images else None
-        if place is not None:
-            return self._cells(index, place, most=most)
-        return self._named(index, self._first_values(self.names[index], most))
-
-    def _first_values(self, column: str, most: int) -> list[object]:
         pyarrow, _ = libraries()
-        kind = self.file.schema.field(column).type
+        name, kind = self.names[index], self.file.schema.field(index).type
+        if index in self.holds_images:
+            paths: list[object] = [None] * most
+            if self.bytes_of[index] != name and "path" in _inside(kind):
+                paths = self._values(f"{name}.path", most)
+            return [
+                ImageCell(ParquetImage(self.file, self.bytes_of[index], row), str(path) if path else None)
+                for row, path in enumerate(paths)
+            ]
         if pyarrow.types.is_nested(kind):
             return [[]] * most  # a list is no label: said by the row that is read first
-        found: list[object] = []
-        for batch in self.file.batches(column):
-            found += batch
-            if len(found) >= most:
-                break
-        return found[:most]
-
-    def _cells(self, index: int, place: str, *, most: int) -> Sequence[object]:
-        paths: list[object] = [None] * most
-        if place != self.names[index]:
-            kind = self.file.schema.field(index).type
-            if any(kind.field(number).name == "path" for number in range(kind.num_fields)):
-                paths = []
-                for batch in self.file.batches(f"{self.names[index]}.path"):
-                    paths += batch
-                    if len(paths) >= most:
-                        break
-        return [
-            ImageCell(ParquetImage(self.file, place, row), str(path) if path else None)
-            for row, path in enumerate(paths[:most])
-        ]
-
-    def _named(self, index: int, values: list[object]) -> list[object]:
-        names = self._features.get(self.names[index], {}).get("names")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        values = self._values(name, most)
+        classes = self.features.get(name, {}).get("names")
+        if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
             return values
-        return [self._class(value, names, row=row) for row, value in enumerate(values, 1)]
+        return [self._class(value, classes, row=row) for row, value in enumerate(values, 1)]
+
+    def _values(self, column: str, most: int) -> list[object]:
+        return list(islice(chain.from_iterable(self.file.batches(column)), most))
 
     def _class(self, value: object, names: Sequence[str], *, row: int) -> object:
         if not isinstance(value, int) or value == -1:
@@ -154,7 +91,48 @@ def read_parquet(name: str, *, data: bytes | None = None, path: Path | None = No
     libraries()
     file = ParquetFile(name, data, None if path is None else os.fspath(path.absolute()))
     try:
-        _ = file.reader
+        names = tuple(file.schema.names)
     except OSError as error:
         raise DatasetError(f"{printable(name)}: {error.strerror or error}") from error
-    return ParquetTable(file)
+    features = _features(file)
+    found = {index: place for index in range(len(names)) if (place := _bytes_of(file, index)) is not None}
+    images = [index for index in found if features.get(names[index], {}).get("_type") == "Image"]
+    return ParquetTable(
+        names=names,
+        size=file.size,
+        holds_images=frozenset(images or found),
+        file=file,
+        bytes_of=found,
+        features=features,
+    )
+
+
+def _features(file: ParquetFile) -> dict[str, dict[str, Any]]:
+    metadata = file.schema.metadata or {}
+    try:
+        found = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+
+
+def _bytes_of(file: ParquetFile, index: int) -> str | None:
+    """The path in the file's schema of a column's bytes; None where they are no images."""
+    pyarrow, _ = libraries()
+    name, kind = file.schema.names[index], file.schema.field(index).type
+    if pyarrow.types.is_struct(kind):
+        return f"{name}.bytes" if "bytes" in _inside(kind) else None
+    if not is_binary(kind):
+        return None
+    for row in range(min(file.reader.metadata.num_rows, 3)):
+        try:
+            if looks_like_an_image(file.image(name, row)[:64]):
+                return str(name)
+        except ImageError:
+            continue
+    return None
+
+
+def _inside(kind: Any) -> list[str]:
+    """The names of a struct's fields."""
+    return [kind.field(number).name for number in range(kind.num_fields)]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from headstart.dataset.arrays import from_arrays
-from headstart.dataset.columns import Wanted
+from headstart.dataset.columns import ColumnNames
 from headstart.dataset.folders import from_folders
 from headstart.dataset.labels import refuse_measurements
 from headstart.dataset.listed_tables import from_listed_tables, refuse_contradicting_folders
-from headstart.dataset.lookup import Files, Folder, given
+from headstart.dataset.lookup import Files, given
 from headstart.dataset.shards import from_shards, is_shard, shard_paths, shards_in
 from headstart.dataset.tables import LocatedTable, from_tables, read_table
 from headstart.dataset.values import SPLITS, Dataset
@@ -52,7 +52,7 @@ def read_dataset(
     """
     if isinstance(source, Dataset):
         return _grouped(source, groups)
-    wanted = Wanted(image_column, label_column, groups)
+    wanted = ColumnNames(image_column, label_column, groups)
     if isinstance(source, str | os.PathLike) and not _is_list(source):
         source = given(source)
     dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
@@ -79,7 +79,7 @@ def _grouped(dataset: Dataset, groups: str | None) -> Dataset:
 
 
 def _read(
-    source: str | Path | tuple[Any, Any], wanted: Wanted, *, split_by_folder: bool, for_training: bool
+    source: str | Path | tuple[Any, Any], wanted: ColumnNames, *, split_by_folder: bool, for_training: bool
 ) -> Dataset:
     if isinstance(source, tuple):
         if len(source) != 2:
@@ -100,7 +100,7 @@ def _read(
     if path.is_dir() or is_archive(path):
         listing = list_folder(path) if path.is_dir() else list_archive(path)
         by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
-        if wanted.needs_table:
+        if wanted != ColumnNames():
             if isinstance(by_table, DatasetError):
                 raise by_table
             if by_table is None:
@@ -109,7 +109,7 @@ def _read(
                 )
         return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
     if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
-        table = LocatedTable(read_table(shown, path=path), Files(Folder(path.parent)), shown)
+        table = LocatedTable(read_table(shown, path=path), Files.below(path.parent), shown)
         return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
     hint = "; save the workbook as CSV UTF-8" if path.suffix.lower() in _WORKBOOKS else ""
     raise DatasetError(

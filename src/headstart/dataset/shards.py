@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from headstart.dataset.building import build
+from headstart.dataset.building import Row, build
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, ImageError, printable
@@ -85,7 +85,7 @@ def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Data
     """
     sides = sides_of(Path(shard).name for shard in shards)
     splits = sides if len(sides) == len(shards) and "train" in sides.values() else {}
-    rows: list[tuple[str, str, str | None, Source]] = []
+    rows: list[Row] = []
     skipped: list[Skipped] = []
     for shard, listing in shards.items():
         prefix = f"{shard}/" if len(shards) > 1 else ""
@@ -100,7 +100,7 @@ def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Data
                 skipped.append(Skipped(printable(prefix + path), problem or "has no label"))
             else:
                 used.add(_key(path)[0])
-                rows.append((prefix + path, label, splits.get(Path(shard).name), source))
+                rows.append(Row(prefix + path, label, splits.get(Path(shard).name), source))
         skipped += [
             Skipped(printable(prefix + path), "has no image beside it")
             for path, _ in listing.files

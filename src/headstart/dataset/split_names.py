@@ -7,39 +7,24 @@ import unicodedata
 from collections.abc import Iterable
 
 _WORDS = {
-    **dict.fromkeys(
-        ("train", "training", "trainings", "trn", "trainval", "entrainement", "apprentissage"), "train"
+    "train": ("train", "training", "trainings", "trn", "trainval", "entrainement", "apprentissage"),
+    "validation": (
+        "val", "vals", "valid", "validate", "validating", "validation", "validations", "dev", "devel",
+        "development", "validierung", "validierungs",
     ),
-    **dict.fromkeys(
-        ("val", "vals", "valid", "validate", "validating", "validation", "validations"), "validation"
-    ),
-    **dict.fromkeys(("dev", "devel", "development", "validierung", "validierungs"), "validation"),
-    **dict.fromkeys(("test", "tests", "testing", "holdout", "heldout"), "test"),
-    **dict.fromkeys(("eval", "evals", "evaluate", "evaluation", "evaluations"), "evaluation"),
-}
+    "test": ("test", "tests", "testing", "holdout", "heldout"),
+    "evaluation": ("eval", "evals", "evaluate", "evaluation", "evaluations"),
+}  # fmt: skip
 """English, and the German and French words that mean nothing else. `trains` is a vehicle."""
 
-_DECORATION = frozenset(
-    (
-        *("set", "sets", "data", "dataset", "datasets", "split", "splits", "part", "seg", "folder", "dir"),
-        *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"),
-        *(
-            "samples",
-            "examples",
-            "daten",
-            "datensatz",
-            "bild",
-            "bilder",
-            "fotos",
-            "donnees",
-            "jeu",
-            "de",
-            "d",
-        ),
-    )
-)
+_DECORATION = frozenset({
+    "set", "sets", "data", "dataset", "datasets", "split", "splits", "part", "seg", "folder", "dir",
+    "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics", "samples",
+    "examples", "daten", "datensatz", "bild", "bilder", "fotos", "donnees", "jeu", "de", "d",
+})  # fmt: skip
 """What stands beside such a word, or is written together with it, and says nothing."""
 
+_SIDES = {word: side for side, words in _WORDS.items() for word in words}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
@@ -97,7 +82,7 @@ def _parsed(name: str) -> tuple[str | None, tuple[str, ...]]:
     sides: set[str] = set()
     rest = []
     for word in _LETTERS.findall(plain):
-        side = _WORDS.get(word) or _WORDS.get(_undecorated(word))
+        side = _SIDES.get(word) or _SIDES.get(_undecorated(word))
         if side is not None:
             sides.add(side)
         elif word not in _DECORATION:

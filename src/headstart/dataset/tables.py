@@ -7,11 +7,11 @@ is refused with the row that is wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headstart.dataset.building import Row, build
-from headstart.dataset.columns import Columns, Table, Wanted, choose
+from headstart.dataset.columns import ColumnNames, Columns, Table, choose
 from headstart.dataset.delimited import (
     MAX_TABLE_BYTES,
     WESTERN,
@@ -30,7 +30,7 @@ from headstart.errors import DatasetError, printable
 from headstart.files import Unreadable, held_roots, read_regular, root_of
 
 _NAMED = 3
-"""Rows that an error names; the others are counted."""
+"""Classes that an error names; the others are counted."""
 
 _MANY = 100_000
 """Rows, from which on most of them naming the same images is an attack or a mistake."""
@@ -44,21 +44,13 @@ A few kilobytes can claim millions of them, and each is looked for and named.
 
 @dataclass(frozen=True)
 class LocatedTable:
-    """A table with the files around it.
-
-    Attributes:
-        table: its columns.
-        files: finds what its rows speak of.
-        where: the table, as errors show it.
-        folder: of the table below the source, with a slash at its end; empty at the top.
-        split: of rows that do not say theirs, as a file named `train.csv` says it.
-    """
+    """A table with the files around it."""
 
     table: Table
     files: Files
-    where: str
-    folder: str = ""
-    split: str | None = None
+    where: str  # as errors show it
+    folder: str = ""  # of the table below the source, with a slash at its end; empty at the top
+    split: str | None = None  # of rows that do not say theirs, as a file named `train.csv` says it
 
 
 def read_table(name: str, *, data: bytes | None = None, path: Path | None = None) -> Table:
@@ -75,28 +67,17 @@ def read_table(name: str, *, data: bytes | None = None, path: Path | None = None
             data = read_regular(str(path), limit=MAX_TABLE_BYTES, below=root_of(str(path), held_roots()))
         except Unreadable as error:
             raise DatasetError(f"{printable(name)}: {error}") from None
-    if name.lower().endswith(".jsonl"):
-        return read_json_lines(data, name)
-    return read_text(data, name)
-
-
-Entry = tuple[str, str, str | None]
-"""The place of a row, its label and its split."""
+    return read_json_lines(data, name) if name.lower().endswith(".jsonl") else read_text(data, name)
 
 
 @dataclass
 class _Ledger:
     """What became of every row so far."""
 
-    rows: list[Row] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
-    groups: list[str | None] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    lost: dict[str, str] = field(
-        default_factory=dict
-    )  # labels of rows without a file, with the first such row
-    first: dict[object, Entry] = field(default_factory=dict)  # what the first row of each image says
+    skipped: list[Skipped]
+    notes: list[str]
+    rows: dict[object, Row] = field(default_factory=dict)  # used, by their images
+    lost: dict[str, str] = field(default_factory=dict)  # labels of rows without a file: the first such row
     total: int = 0
 
 
@@ -105,7 +86,7 @@ def from_tables(
     tables: Sequence[LocatedTable],
     *,
     where: str,
-    wanted: Wanted,
+    wanted: ColumnNames,
     for_training: bool,
     skipped: Iterable[Skipped] = (),
     notes: Iterable[str] = (),
@@ -115,55 +96,42 @@ def from_tables(
     Raises:
         DatasetError: One line: which row is wrong, and how.
     """
-    ledger = _Ledger(skipped=list(skipped), notes=list(notes))
+    ledger = _Ledger(list(skipped), list(notes))
     for each in tables:
         try:
             _take(each, ledger, wanted=wanted, alone=len(tables) == 1)
         except DatasetError as error:
-            raise (
-                error if str(error).startswith(each.where) else DatasetError(f"{each.where}: {error}")
-            ) from None
+            said = str(error)
+            raise DatasetError(said if said.startswith(each.where) else f"{each.where}: {said}") from None
     if not ledger.rows:
         _refuse_nothing(where, ledger)
-    used = {label for _, label, _, _ in ledger.rows}
+    rows = list(ledger.rows.values())
+    used = {row.label for row in rows}
     gone = [label for label in ledger.lost if label not in used]
     if gone and for_training:
         raise DatasetError(
             f"{where}: no file of class {', '.join(map(printable, gone[:_NAMED]))} is there, e.g. "
             f"{ledger.lost[gone[0]]}; bring the files or remove the rows"
         )
-    dataset = build(
-        name,
-        ledger.rows,
-        ledger.skipped,
-        where=where,
-        places=ledger.places,
-        notes=dict.fromkeys(ledger.notes),
-    )
-    pairs = zip(dataset.samples, ledger.groups, strict=True)
-    return replace(dataset, samples=tuple(replace(sample, group=group) for sample, group in pairs))
+    return build(name, rows, ledger.skipped, where=where, notes=dict.fromkeys(ledger.notes))
 
 
-def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool) -> None:
+def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone: bool) -> None:
     """Every row of one table into the ledger."""
     table, prefix = located.table, "" if alone else f"{located.where} "
-    ledger.notes += [f"{located.where}: {note}" for note in table.notes]
     columns = choose(table, wanted, finds=lambda cell: found(cell, located.files))
-    if columns.note:
-        ledger.notes.append(f"{located.where}: {columns.note}")
-    numbers, images, labels, splits, groups = _columns(located, columns)
+    told = [*table.notes, *filter(None, [columns.note])]
     searched: list[str] = []
     most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
-    for number, image, label, split, group in zip(numbers, images, labels, splits, groups, strict=True):
+    for number, image, label, split, group in zip(*_columns(located, columns), strict=True):
         ledger.total += 1
         at = f"{prefix}row {number}"
         if len(ledger.skipped) > most_left_out:
             _refuse_left_out(ledger, at)
-        path = _path_of(image)
-        if not path and not isinstance(image, ImageCell):
+        path, inside = _path_of(image), isinstance(image, ImageCell)
+        if not path and not inside:
             ledger.skipped.append(Skipped(at, f"{at} names no file"))
             continue
-        entry = (at, label, split)
         file = found(image, located.files)
         if file is None:
             ledger.skipped.append(Skipped(printable(path), f"{at}: {why_not(path)}"))
@@ -171,20 +139,16 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: Wanted, alone: bool
             continue
         if not file.exact:
             searched.append(f"{printable(path)} is {printable(file.path)}")
-        earlier = ledger.first.setdefault(file.source, entry)
-        if earlier is not entry:
-            _repeat(ledger, path, earlier, entry)
-            continue
-        shown = path if isinstance(image, ImageCell) else file.path
-        ledger.rows.append((_name(located, shown, at, image), label, split, file.source))
-        ledger.places.append(at)
-        ledger.groups.append(group)
+        shown = f"{at} {path}".strip() if inside else located.folder + file.path
+        row = Row(shown, label, split, file.source, group, at)
+        earlier = ledger.rows.setdefault(file.source, row)
+        if earlier is not row:
+            _repeat(ledger, path, earlier, row)
     if searched:
-        ledger.notes.append(
-            f"{located.where}: {len(searched):,} rows name files by other paths, e.g. {searched[0]}"
-        )
+        told.append(f"{len(searched):,} rows name files by other paths, e.g. {searched[0]}")
     if located.files.pages:
-        ledger.notes.append(f"{located.where}: not UTF-8; read as Windows-1252")
+        told.append("not UTF-8; read as Windows-1252")
+    ledger.notes += [f"{located.where}: {note}" for note in told]
 
 
 def _columns(
@@ -194,7 +158,11 @@ def _columns(
     optional = [index for index in (columns.split, columns.groups) if index is not None]
     numbers, values = located.table.read([columns.image, columns.label, *optional])
     images = values[0]
-    _refuse_repetition(located.where, images)
+    different = len(set(images)) if len(images) >= _MANY and isinstance(images[0], str) else len(images)
+    if different < len(images) / 2:
+        raise DatasetError(
+            f"{len(images):,} rows name only {different:,} different images; keep a row for each"
+        )
     for image in images:
         if isinstance(image, str) and not is_utf8(image):
             found(image, located.files)  # which may prove the code page of the labels
@@ -206,15 +174,6 @@ def _columns(
     if columns.groups is not None:
         groups = [as_label(value) for value in values[-1]]
     return numbers, images, labels, splits, groups
-
-
-def _refuse_repetition(where: str, images: Sequence[object]) -> None:
-    if len(images) >= _MANY and isinstance(images[0], str):
-        different = len(set(images))
-        if different < len(images) / 2:
-            raise DatasetError(
-                f"{where}: {len(images):,} rows name only {different:,} different images; keep a row for each"
-            )
 
 
 def _refuse_left_out(ledger: _Ledger, at: str) -> None:
@@ -231,12 +190,11 @@ def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[obje
     missing: list[int] = []
     utf8 = any(isinstance(value, str) and not value.isascii() and is_utf8(value) for value in values)
     for number, value in zip(numbers, values, strict=True):
-        key = (type(value), value) if isinstance(value, str | int | float | bytes) else None
-        if key is None or key not in known:
+        key = (type(value), value if isinstance(value, str | int | float | bytes) else number)
+        if key not in known:
             try:
-                label = as_label(
-                    value if not isinstance(value, str) else _readable(value, located, utf8=utf8)
-                )
+                text = _readable(value, located, utf8=utf8) if isinstance(value, str) else value
+                known[key] = as_label(text)
             except NotCertain:
                 raise DatasetError(
                     f"row {number}: the label {printable(str(value))!r} is no UTF-8, and its code page is "
@@ -244,10 +202,7 @@ def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[obje
                 ) from None
             except DatasetError as error:
                 raise DatasetError(f"row {number}: {error}") from None
-            if key is not None:
-                known[key] = label
-        else:
-            label = known[key]
+        label = known[key]
         if label is None:
             missing.append(number)
         else:
@@ -308,22 +263,16 @@ def found(image: object, files: Files) -> Found | None:
     return files.find(path) if path else None
 
 
-def _name(located: LocatedTable, path: str, at: str, image: object) -> str:
-    """What the user sees of an image: its path, or its row where the image lies in the table."""
-    if isinstance(image, ImageCell):
-        return f"{at} {path}".strip()
-    return located.folder + path
-
-
-def _repeat(ledger: _Ledger, path: str, earlier: Entry, now: Entry) -> None:
+def _repeat(ledger: _Ledger, path: str, earlier: Row, now: Row) -> None:
     """A row that names an image again is left out, or refused where it says something else."""
-    for what, before, after in zip(("label", "split"), earlier[1:], now[1:], strict=True):
+    for what in ("label", "split"):
+        before, after = getattr(earlier, what), getattr(now, what)
         if before != after:
             raise DatasetError(
-                f"{now[0]}: {printable(path)} has {what} {printable(str(after))!r} here and "
-                f"{printable(str(before))!r} in {earlier[0]}; keep one of them"
+                f"{now.at}: {printable(path)} has {what} {printable(str(after))!r} here and "
+                f"{printable(str(before))!r} in {earlier.at}; keep one of them"
             )
-    ledger.skipped.append(Skipped(printable(path), f"{now[0]} repeats {earlier[0]}"))
+    ledger.skipped.append(Skipped(printable(path), f"{now.at} repeats {earlier.at}"))
 
 
 def _refuse_nothing(where: str, ledger: _Ledger) -> None:
