@@ -26,8 +26,7 @@ class Format:
     name: str
     suffixes: str
     matches: Matches
-    module: str
-    reader: str
+    reader: str  # module:class
 
 
 def _starts(*magic: bytes) -> Matches:
@@ -37,6 +36,19 @@ def _starts(*magic: bytes) -> Matches:
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 )
+
+
+_JPEG = b"\xff\xd8\xff"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_is_jp2 = _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+
+
+def _is_webp(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+
+
+def _is_pcx(head: bytes) -> bool:
+    return head[:1] == b"\x0a" and head[1:2] in b"\0\2\3\5" and head[2:3] == b"\1"
 
 
 def _is_avif(head: bytes) -> bool:
@@ -65,61 +77,27 @@ def _is_tga(head: bytes) -> bool:
 
 
 FORMATS = (
-    Format(
-        "JPEG", ".jpg .jpeg .jpe .jfif .mpo", _starts(b"\xff\xd8\xff"), "PIL.JpegImagePlugin", "JpegImageFile"
-    ),
-    Format("PNG", ".png .apng", _starts(b"\x89PNG\r\n\x1a\n"), "PIL.PngImagePlugin", "PngImageFile"),
-    Format(
-        "WEBP",
-        ".webp",
-        lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
-        "PIL.WebPImagePlugin",
-        "WebPImageFile",
-    ),
-    Format("GIF", ".gif", _starts(b"GIF87a", b"GIF89a"), "PIL.GifImagePlugin", "GifImageFile"),
-    Format("BMP", ".bmp .dib", _starts(b"BM"), "PIL.BmpImagePlugin", "BmpImageFile"),
-    Format(
-        "TIFF",
-        ".tif .tiff",
-        _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-        "headstart.images.tiff",
-        "TiffFile",
-    ),
-    Format("AVIF", ".avif .avifs", _is_avif, "PIL.AvifImagePlugin", "AvifImageFile"),
-    Format("HEIF", ".heic .heif .hif .heics .heifs", _is_heif, "pillow_heif", "HeifImageFile"),
-    Format(
-        "JPEG2000",
-        ".jp2 .j2k .j2c .jpc .jpf .jpx",
-        _starts(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
-        "PIL.Jpeg2KImagePlugin",
-        "Jpeg2KImageFile",
-    ),
-    Format(
-        "PPM",
-        ".ppm .pgm .pbm .pnm .pam .pfm",
-        _is_netpbm,
-        "headstart.images.netpbm",
-        "NetpbmFile",
-    ),
-    Format("QOI", ".qoi", _starts(b"qoif"), "PIL.QoiImagePlugin", "QoiImageFile"),
-    Format("DDS", ".dds", _starts(b"DDS "), "PIL.DdsImagePlugin", "DdsImageFile"),
-    Format("ICO", ".ico", _starts(b"\0\0\1\0"), "headstart.images.icons", "IconFile"),
-    Format("SGI", ".sgi .rgb .rgba .bw", _starts(b"\x01\xda"), "PIL.SgiImagePlugin", "SgiImageFile"),
-    Format(
-        "PCX",
-        ".pcx",
-        lambda head: head[:1] == b"\x0a" and head[1:2] in b"\0\2\3\5" and head[2:3] == b"\1",
-        "PIL.PcxImagePlugin",
-        "PcxImageFile",
-    ),
-    Format("TGA", ".tga .icb .vda .vst", _is_tga, "PIL.TgaImagePlugin", "TgaImageFile"),
+    Format("JPEG", ".jpg .jpeg .jpe .jfif .mpo", _starts(_JPEG), "PIL.JpegImagePlugin:JpegImageFile"),
+    Format("PNG", ".png .apng", _starts(b"\x89PNG\r\n\x1a\n"), "PIL.PngImagePlugin:PngImageFile"),
+    Format("WEBP", ".webp", _is_webp, "PIL.WebPImagePlugin:WebPImageFile"),
+    Format("GIF", ".gif", _starts(b"GIF87a", b"GIF89a"), "PIL.GifImagePlugin:GifImageFile"),
+    Format("BMP", ".bmp .dib", _starts(b"BM"), "PIL.BmpImagePlugin:BmpImageFile"),
+    Format("TIFF", ".tif .tiff", _starts(*_TIFF), "headstart.images.tiff:TiffFile"),
+    Format("AVIF", ".avif .avifs", _is_avif, "PIL.AvifImagePlugin:AvifImageFile"),
+    Format("HEIF", ".heic .heif .hif .heics .heifs", _is_heif, "pillow_heif:HeifImageFile"),
+    Format("JPEG2000", ".jp2 .j2k .j2c .jpc .jpf .jpx", _is_jp2, "PIL.Jpeg2KImagePlugin:Jpeg2KImageFile"),
+    Format("PPM", ".ppm .pgm .pbm .pnm .pam .pfm", _is_netpbm, "headstart.images.netpbm:NetpbmFile"),
+    Format("QOI", ".qoi", _starts(b"qoif"), "PIL.QoiImagePlugin:QoiImageFile"),
+    Format("DDS", ".dds", _starts(b"DDS "), "PIL.DdsImagePlugin:DdsImageFile"),
+    Format("ICO", ".ico", _starts(b"\0\0\1\0"), "headstart.images.icons:IconFile"),
+    Format("SGI", ".sgi .rgb .rgba .bw", _starts(b"\x01\xda"), "PIL.SgiImagePlugin:SgiImageFile"),
+    Format("PCX", ".pcx", _is_pcx, "PIL.PcxImagePlugin:PcxImageFile"),
+    Format("TGA", ".tga .icb .vda .vst", _is_tga, "PIL.TgaImagePlugin:TgaImageFile"),
 )
 """In the order in which they are tried: TGA is the vaguest."""
 
 IMAGE_SUFFIXES = frozenset(suffix for each in FORMATS for suffix in each.suffixes.split())
 """Extensions of files that are taken for images, in lower case with their dot."""
-
-_BY_NAME = {each.name: each for each in FORMATS}
 
 _UNSUPPORTED: tuple[tuple[str, Matches], ...] = (
     ("PDF", _starts(b"%PDF")),
@@ -159,12 +137,12 @@ def looks_like_an_image(head: bytes) -> bool:
 @lru_cache(maxsize=len(FORMATS))
 def _reader(name: str) -> Callable[[io.BytesIO], Any]:
     """The reader of one format: `Image.open` would import all forty plugins to find it."""
-    known = _BY_NAME[name]
+    module, _, reader = next(each.reader for each in FORMATS if each.name == name).partition(":")
     try:
-        reader: Callable[[io.BytesIO], Any] = getattr(importlib.import_module(known.module), known.reader)
+        found: Callable[[io.BytesIO], Any] = getattr(importlib.import_module(module), reader)
     except ImportError:
         raise ImageError("HEIC and HEIF files need pillow-heif: pip install 'headstart[heif]'") from None
-    return reader
+    return found
 
 
 def opened(name: str, data: bytes) -> Any:
