@@ -40,9 +40,11 @@ TARGET_SECONDS = 0.1
 SERVER = """
 import sys
 from dataclasses import replace
-from headstart.web import app, server
+from headstart.lesson.pages import app, server
+from headstart.web.server import run
 site = replace(server.prepare(None, host="127.0.0.1"), learner=None, token=None)
-server.run(app.create_app(site), host="127.0.0.1", port=int(sys.argv[1]), listening=lambda address: None)
+port = int(sys.argv[1])
+run(app.create_app(site), site, host="127.0.0.1", port=port, browser=False, say=lambda address: None)
 """
 
 

@@ -45,12 +45,12 @@ def _served() -> list[tuple[str, int]]:
     """The addresses of the three, in threads of this process."""
     import uvicorn
 
+    from headstart.lesson.pages import server as lesson
+    from headstart.lesson.pages.app import create_app as create_lesson
     from headstart.serving.app import create_app as create_serving
     from headstart.studio import server as studio
     from headstart.studio.app import create_studio
     from headstart.web import front
-    from headstart.web import server as lesson
-    from headstart.web.app import create_app as create_lesson
 
     front.HEAD_SECONDS = front.BODY_SECONDS = front.LINGER_SECONDS = 0.02
     folder = Path(tempfile.mkdtemp())

@@ -16,11 +16,11 @@ from fastapi.testclient import TestClient
 
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.progress import Progress
-from headstart.web import journey
-from headstart.web.app import create_app
-from headstart.web.evidence import Evidence
+from headstart.lesson.pages.app import create_app
+from headstart.lesson.pages.catalogue import Catalogue
+from headstart.lesson.pages.site import LessonSite
 from headstart.web.jobs import Jobs
-from headstart.web.site import Site, load_secret
+from headstart.web.site import load_secret
 from lesson_packs import secret_pack
 
 HOME = "http://127.0.0.1:8421"
@@ -102,7 +102,7 @@ class FakeExperiments:
 class World:
     """A served lesson, and a browser in front of it."""
 
-    site: Site
+    site: LessonSite
     clock: Clock
     browser: TestClient
     experiments: FakeExperiments
@@ -139,17 +139,16 @@ class World:
 def lesson_worlds(folder: Path) -> Iterator[Callable[..., World]]:
     """Makes worlds that keep everything in one folder; their experiments and stores end with it."""
     worlds: list[World] = []
-    journey._journeys.clear()  # of other tests: they live as long as the process
 
     def make(pack: Pack | None = None, **changes: Any) -> World:
         clock, experiments = Clock(), FakeExperiments()
-        site = Site(
+        site = LessonSite(
             pack=pack or secret_pack(),
             store=Progress.open(folder / "progress.db"),
             home=folder,
             secret=load_secret(folder),
             jobs=Jobs(folder / "jobs.db"),
-            evidence=Evidence(experiments),
+            catalogue=Catalogue(experiments),
             learner="ada",
             clock=clock,
         )

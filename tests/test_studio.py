@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from headstart.dataset import content_hash
 from headstart.runs import RunStore, read_predictions, read_run
 from headstart.studio import folders, run_list, uploads
-from headstart.studio.app import ROOMS, largest
+from headstart.studio.app import MODULES, largest
 from listening import listening
 from studio_worlds import HOME, World, studio_worlds
 
@@ -438,7 +438,7 @@ def test_photographs_are_not_added_to_a_folder_of_the_machine(world: World) -> N
 
 
 def test_every_form_needs_its_token(world: World) -> None:
-    routes = [route for room in ROOMS for route in room.router.routes if "POST" in route.methods]
+    routes = [route for module in MODULES for route in module.router.routes if "POST" in route.methods]
     assert len(routes) > 12
     for route in routes:
         address = re.sub(r"\{[^}]*\}", "x", route.path)

@@ -16,9 +16,9 @@ from pathlib import Path
 from camera import chromium, keep, open_page, serve
 from playwright.sync_api import Browser, Page, expect
 
-from headstart.web.app import create_app
-from headstart.web.server import prepare
-from headstart.web.site import Site
+from headstart.lesson.pages.app import create_app
+from headstart.lesson.pages.server import prepare
+from headstart.lesson.pages.site import LessonSite
 
 LEARNER = "ada"
 SECONDS = 1000
@@ -74,13 +74,13 @@ def follow_a_picture(page: Page, address: str) -> None:
     expect(page.get_by_role("heading", name="Your run")).to_be_visible(timeout=180 * SECONDS)
     page.get_by_role("button", name="Follow it").click()
     expect(page.get_by_role("heading", name="What the head makes of it")).to_be_visible()
-    keep(page, "lesson-journey", only=page.locator("#journey"))
+    keep(page, "lesson-journey", only=page.locator("#tour"))
     page.goto(f"{address}/modes/metrics")
     section = page.locator("section", has=page.get_by_role("heading", name="The confusion matrix"))
     keep(page, "lesson-judged", only=section)
 
 
-def take_the_challenge(browser: Browser, page: Page, address: str, site: Site) -> None:
+def take_the_challenge(browser: Browser, page: Page, address: str, site: LessonSite) -> None:
     """A problem on a desk, and answered on a phone in the dark."""
     page.goto(f"{address}/modes/challenge")
     page.get_by_role("button", name="Begin").click()

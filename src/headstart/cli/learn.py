@@ -18,7 +18,7 @@ def command(pack: str | None, port: int, host: str, no_browser: bool) -> None:
     headstart learn --host 0.0.0.0 --no-browser     for a class; prints an address with an access token
     """
     try:
-        from headstart.web import server
+        from headstart.lesson.pages import server
     except ImportError as error:
         from headstart.errors import MissingExtra
 

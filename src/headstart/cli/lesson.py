@@ -70,7 +70,7 @@ def preview(folder: Path, port: int, no_browser: bool) -> None:
     headstart lesson preview my-lesson
     """
     try:
-        from headstart.web import preview as pages
+        from headstart.lesson.pages import preview as pages
     except ImportError as error:
         from headstart.errors import MissingExtra
 

@@ -7,20 +7,18 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headstart.files import held_below
 from headstart.studio import data, export, home, jobs, labels, plan, predict, runs, uploads, workers
 from headstart.studio.rendering import page
 from headstart.studio.state import Studio
-from headstart.web.app import STATIC
-from headstart.web.refusals import answer_errors
-from headstart.web.security import LARGEST_FORM, Doorkeeper, check_csrf
+from headstart.web.app import new_app
+from headstart.web.security import LARGEST_FORM
 
-ROOMS = (home, data, plan, jobs, runs, predict, labels, export)
+MODULES = (home, data, plan, jobs, runs, predict, labels, export)
 
 _FORM_BYTES = 1 << 20
 """Forms without files: a page of labels, a table of rows."""
@@ -36,25 +34,16 @@ def create_studio(studio: Studio) -> FastAPI:
             yield
         studio.servings.stop_all()
 
-    app = FastAPI(
-        title="Headstart studio",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        dependencies=[Depends(check_csrf)],
+    app = new_app(
+        studio,
+        name="studio",
+        package="headstart.studio",
+        routers=[module.router for module in MODULES],
+        show=_message,
         lifespan=lifespan,
-    )
-    app.state.site = studio
-    app.add_middleware(
-        Doorkeeper, site=studio, name="studio", largest=lambda path: largest(path, studio.home)
+        largest=lambda path: largest(path, studio.home),
     )
     app.add_middleware(_Held, roots=studio.roots)
-    for room in ROOMS:
-        app.include_router(room.router)
-    app.mount(
-        "/static", StaticFiles(directory=STATIC, packages=[("headstart.studio", "static")]), name="static"
-    )
-    answer_errors(app, _message)
     return app
 
 

@@ -15,7 +15,7 @@ from headstart.studio.collections import Collection
 from headstart.studio.jobs import unfinished
 from headstart.studio.rendering import page
 from headstart.studio.state import Studio, StudioOf
-from headstart.web.rendering import leave
+from headstart.web.app import leave
 
 router = APIRouter()
 

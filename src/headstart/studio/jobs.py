@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 
 from headstart.costs.estimates import Range, human_seconds
 from headstart.studio.rendering import DOING, page, part
 from headstart.studio.state import OWNER, Live, Studio, StudioOf
 from headstart.studio.workers import INTERRUPTED
+from headstart.web.app import leave
 from headstart.web.drawing import draw
+from headstart.web.events import event, stream
 from headstart.web.jobs import Job
-from headstart.web.rendering import leave
 
 router = APIRouter()
-
-LOOK_SECONDS = 0.2
-"""How often a stream looks for news."""
-
-QUIET_SECONDS = 15.0
-"""After how long a silent stream says that it is alive."""
 
 _SERIES = {
     "accuracy": "training",
@@ -144,27 +136,15 @@ def go_on(request: Request, studio: StudioOf, identity: str) -> Response:
 @router.get("/jobs/{identity}/events")
 async def events(request: Request, studio: StudioOf, identity: str) -> Response:
     """How a job stands, whenever that changes. Each message is complete, so a lost one costs nothing."""
-    job = studio.job(identity)
-    headers = {"x-accel-buffering": "no"}
-    return StreamingResponse(_stream(request, studio, job), media_type="text/event-stream", headers=headers)
+    said, job = "", studio.job(identity)
 
-
-async def _stream(request: Request, studio: Studio, job: Job) -> AsyncIterator[str]:
-    said, quiet = "", 0.0
-    yield "retry: 1000\n\n"
-    while not await request.is_disconnected():
+    def news() -> tuple[str, bool]:
+        nonlocal said
         now = studio.job(job.id)
-        text = json.dumps(snapshot(studio, now))
-        if text != said:
-            yield f"event: state\ndata: {text}\n\n"
-            said, quiet = text, 0.0
-        if now.over:
-            return
-        quiet += LOOK_SECONDS
-        if quiet > QUIET_SECONDS:
-            quiet = 0.0
-            yield ": still here\n\n"
-        await asyncio.sleep(LOOK_SECONDS)
+        before, said = said, event("state", snapshot(studio, now))
+        return "" if said == before else said, now.over
+
+    return stream(request, news)
 
 
 def snapshot(studio: Studio, job: Job) -> dict[str, Any]:

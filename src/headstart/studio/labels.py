@@ -19,8 +19,8 @@ from headstart.studio.noted import corrected, image_of
 from headstart.studio.rendering import page, percent, score
 from headstart.studio.state import OWNER, Studio, StudioOf
 from headstart.studio.workers import Result, Teller, path_of
+from headstart.web.app import leave
 from headstart.web.jobs import Job
-from headstart.web.rendering import leave
 
 router = APIRouter()
 

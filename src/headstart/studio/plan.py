@@ -16,8 +16,8 @@ from headstart.studio.collections import Collection
 from headstart.studio.jobs import job_of
 from headstart.studio.rendering import page
 from headstart.studio.state import Studio, StudioOf
+from headstart.web.app import leave
 from headstart.web.jobs import Job
-from headstart.web.rendering import leave
 
 router = APIRouter()
 

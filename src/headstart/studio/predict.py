@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -23,7 +21,7 @@ from headstart.studio import pictures
 from headstart.studio.noted import corrected
 from headstart.studio.rendering import page
 from headstart.studio.state import Studio, StudioOf
-from headstart.web.rendering import leave
+from headstart.web.app import leave
 
 router = APIRouter()
 
@@ -83,9 +81,12 @@ def answer_picture(studio: StudioOf, identity: str, key: str, part: str) -> Resp
     return Response(data, media_type="image/jpeg") if data else pictures.answer(None, side=256)
 
 
-@lru_cache(maxsize=2)
-def _loaded(folder: Path) -> Explainer:
-    return Explainer(load(folder))
+def _loaded(studio: Studio, run: Run) -> Explainer:
+    found = studio.explainers.peek(run.id)
+    if found is None:
+        found = Explainer(load(run.path))
+    studio.explainers.keep(found, name=run.id)
+    return found
 
 
 def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
@@ -97,7 +98,7 @@ def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
     picture, _ = open_image(data, shortest_side=SIDE)
     source = pictures.Bytes(data)
     with studio.turn:
-        explainer = _loaded(run.path)
+        explainer = _loaded(studio, run)
         begun = time.perf_counter()
         found = next(iter(explainer.classifier.predict_each([Sample(name, -1, None, source)])))
         seconds = time.perf_counter() - begun

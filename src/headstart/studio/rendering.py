@@ -13,8 +13,7 @@ from starlette.responses import HTMLResponse
 
 from headstart.costs.estimates import human_seconds
 from headstart.studio.state import studio_of
-from headstart.web.rendering import new_environment
-from headstart.web.security import csrf_token, session_of
+from headstart.web.app import new_environment, render
 
 DOING = {
     "checking": "Looking at every photograph",
@@ -82,19 +81,10 @@ def when(stamp: str) -> str:
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page from its template in `templates`."""
-    studio, session = studio_of(request), session_of(request)
-    values = {
-        "path": request.url.path,
-        "csrf": csrf_token(studio, session),
-        "told": None,
-        "trouble": studio.trouble,
-        **values,
-    }
+    """A page from its template in `templates`, with a word on what was just done."""
     name = request.query_params.get("told", "")
-    if name and values["told"] is None:
-        values["told"] = studio.recent.peek(name)
-    return HTMLResponse(_environment().get_template(template).render(**values), status)
+    values["told"] = studio_of(request).recent.peek(name) if name else None
+    return render(request, _environment(), template, status=status, **values)
 
 
 def part(template: str, **values: Any) -> str:

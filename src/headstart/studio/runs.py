@@ -16,7 +16,7 @@ from headstart.studio.jobs import curve
 from headstart.studio.noted import corrected, image_of
 from headstart.studio.rendering import page
 from headstart.studio.state import Studio, StudioOf
-from headstart.web.rendering import leave
+from headstart.web.app import leave
 
 router = APIRouter()
 

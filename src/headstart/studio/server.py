@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import getpass
-import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from headstart.errors import OptionError, printable
-from headstart.places import home_folder, make
 from headstart.studio.app import create_studio
 from headstart.studio.collections import Collections
 from headstart.studio.state import Studio
-from headstart.web.addresses import is_loopback, names_for
 from headstart.web.jobs import Jobs
 from headstart.web.server import run
-from headstart.web.site import load_secret
+from headstart.web.site import site_options
 
 STOP_SECONDS = 5.0
 """How long the end of the studio waits for the step that a job is at."""
@@ -28,8 +24,7 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
     Args:
         root: what may be chosen lies below it.
         host: where the server listens.
-        token: what every browser must bring; a new one unless given. On loopback too: the machine's other
-            users can reach it.
+        token: what every browser must bring; a new one unless given.
 
     Raises:
         OptionError: the root is no folder.
@@ -37,19 +32,15 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
     """
     if not root.is_dir():
         raise OptionError(f"--root {printable(root)}: no such folder")
-    home = home_folder()
-    make(home)
+    options = site_options(host, token=token)
+    home = options["home"]
     return Studio(
-        home=home,
+        **options,
         root=root.resolve(),
         folder=Path.cwd(),
-        secret=load_secret(home),
         collections=Collections(home / "studio" / "data"),
         work=Jobs(home / "jobs.db"),
         looks=Jobs(home / "studio" / "looks.db"),
-        learner=getpass.getuser() if is_loopback(host) else None,
-        names=names_for(host),
-        token=token or secrets.token_urlsafe(16),
     )
 
 

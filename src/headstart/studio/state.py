@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,18 +14,20 @@ from fastapi import Depends, HTTPException, Request
 from headstart.comparisons import Comparison
 from headstart.costs.estimates import Range
 from headstart.errors import RunError
+from headstart.explanations import Explainer
 from headstart.runs import Run
 from headstart.studio.collections import Collection, Collections
 from headstart.studio.run_list import RunList
 from headstart.studio.servings import Servings
-from headstart.web.addresses import Names
 from headstart.web.jobs import Job, Jobs
-from headstart.web.site import Tickets
+from headstart.web.recent import Recent
+from headstart.web.site import Site
 
 OWNER = "studio"
 """Whose jobs these are in the queue that the lesson shares."""
 
-_KEPT_ANSWERS = 32
+_ANSWERS_KEPT = 32
+_EXPLAINERS_KEPT = 2
 _COMPARISONS_SHOWN = 50
 
 
@@ -46,69 +45,27 @@ class Live:
     stopping: bool = False
 
 
-class Recent:
-    """Values made for one page and shown by the next, the oldest dropped; gone with the server."""
-
-    def __init__(self, most: int = _KEPT_ANSWERS) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, Any] = OrderedDict()
-        self._turn = threading.Lock()
-
-    def keep(self, value: Any) -> str:
-        """Keeps a value; gives its unguessable name."""
-        name = secrets.token_hex(12)
-        with self._turn:
-            self._kept[name] = value
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return name
-
-    def peek(self, name: str) -> Any:
-        """What was kept, or None."""
-        with self._turn:
-            return self._kept.get(name)
-
-    def get(self, name: str) -> Any:
-        """What was kept, or 404."""
-        found = self.peek(name)
-        if found is None:
-            raise HTTPException(404, "This is no longer kept. Go back and do it again.")
-        return found
-
-
-@dataclass(frozen=True)
-class Studio:
+@dataclass(frozen=True, kw_only=True)
+class Studio(Site):
     """One studio, served.
 
     Attributes:
-        home: HEADSTART_HOME.
         root: what may be chosen lies below it.
         folder: the working directory: runs and comparisons made here lie in it.
-        secret: signs session cookies.
         collections: the data sets that were opened.
         work: plans, trainings, comparisons and exports, one at a time.
         looks: checks, which need not wait for a training.
-        learner: None gives every browser a session of its own; what they see is the same.
-        names: what a Host header may say.
-        token: what a browser must bring once, or None where no token is needed.
-        tickets: what it may bring instead.
     """
 
-    home: Path
     root: Path
     folder: Path
-    secret: bytes = field(repr=False)
     collections: Collections
     work: Jobs
     looks: Jobs
-    learner: str | None = None
-    names: Names = field(default_factory=Names)
-    token: str | None = field(default=None, repr=False)
-    tickets: Tickets = field(default_factory=Tickets, repr=False)
     live: dict[str, Live] = field(default_factory=dict)
     servings: Servings = field(default_factory=Servings)
-    recent: Recent = field(default_factory=Recent)
-    turn: threading.Lock = field(default_factory=threading.Lock)  # models and plots, one at a time
+    recent: Recent[Any] = field(default_factory=lambda: Recent(_ANSWERS_KEPT))
+    explainers: Recent[Explainer] = field(default_factory=lambda: Recent(_EXPLAINERS_KEPT))
 
     @property
     def roots(self) -> tuple[Path, ...]:

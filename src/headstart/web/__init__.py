@@ -1,21 +1,15 @@
-"""The lesson in the browser: a local server whose pages work without JavaScript and without a network.
+"""What the applications in the browser share, and the HTTP front of all three servers.
 
-    app         puts the pages together (`create_app`)
-    site        what every page needs: the lesson, the store, the clock, the experiments
-    security    session cookie, CSRF tokens, Host check, access token, response headers
-    rendering   templates, and Markdown with measured numbers in it
-    home        the first page and the modes that are read
-    challenges  problems: opened, answered, explained; the badge
-    revision    review cards
-    tasks       hands-on tasks and the project
-    laboratory  experiments: run one at a time, watched live
-    journey     one picture followed through the stages
-    stored      the learner's own runs: chosen, judged, beside a twin from scratch
-    drawing     plots as SVG
+    front       whom a server answers, its bounds in bytes and seconds, and its end
+    addresses   where a server listens, and under which names it answers
+    site        what every application needs to be served
+    security    session cookie, CSRF tokens, access token, size of forms, response headers
+    app         puts an application of pages together; templates, error pages
     server      listens, and opens the browser
-    preview     a pack while it is being written, shown anew at every save
-    evidence    what is known of experiments
     jobs        the queue, on disk, of whatever takes longer than a page
+    events      server-sent events
+    recent      what one page makes and others show for a while
+    drawing     plots as SVG
 
 This package imports nothing by itself.
 """

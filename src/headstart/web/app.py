@@ -1,77 +1,126 @@
-"""Puts the pages together.
-
-Pages that read the log and compute, for a few milliseconds, are coroutines: they are made one after the other
-in the server's own thread. Python computes one thing at a time anyway. In threads each of them would be
-interrupted again and again for the others, and all are late when a whole class asks (docs/benchmarks.md).
-Forms, which wait for the disk, and pages that read many files or compute for long are made in threads.
-"""
+"""What the applications in the browser share: guards, files, error pages, templates, and answers to forms."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
-from anyio.to_thread import current_default_thread_limiter
-from fastapi import Depends, FastAPI, Request
-from starlette.responses import Response
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import StatelessLifespan
 
-from headstart.errors import HeadstartError
-from headstart.web import challenges, home, journey, laboratory, revision, stored, tasks
-from headstart.web.refusals import answer_errors
-from headstart.web.rendering import compile_templates, page
-from headstart.web.security import Doorkeeper, check_csrf
+from headstart.errors import HeadstartError, InternalError
+from headstart.web.security import (
+    LARGEST_FORM,
+    SessionMiddleware,
+    check_csrf,
+    csrf_token,
+    session_of,
+    site_of,
+)
 from headstart.web.site import Site
 
-STATIC = Path(__file__).parent / "static"
+SHARED = "headstart.web"
+"""The package whose templates and files belong to all."""
 
-THREADS = 12
-"""How many forms are taken at once."""
-
-
-@asynccontextmanager
-async def _with_few_threads(app: FastAPI) -> AsyncIterator[None]:
-    current_default_thread_limiter().total_tokens = THREADS
-    compile_templates()
-    with suppress(HeadstartError):  # results that cannot be read: the pages say so
-        laboratory.missing(app.state.site)  # which imports for a quarter of a second
-    yield
+Show = Callable[[Request, int, str], Response]
+"""Makes a page of a request, a status and one line of text."""
 
 
-def serve_jobs(site: Site) -> None:
-    """Lets the queue do what each room has for it."""
-    for room in (laboratory, tasks, stored):
-        room.serve(site)
-
-
-def create_app(site: Site, *, before: Sequence[Callable[..., Any]] = ()) -> FastAPI:
-    """The application that serves one lesson.
+def new_app(
+    site: Site,
+    *,
+    name: str,
+    package: str,
+    routers: Iterable[APIRouter],
+    show: Show,
+    lifespan: StatelessLifespan[FastAPI],
+    largest: Callable[[str], int] = lambda path: LARGEST_FORM,
+    before: Sequence[Callable[..., Any]] = (),
+) -> FastAPI:
+    """An application of pages, behind the session's guards.
 
     Args:
         site: what it serves.
+        name: of the application; its cookie is named after it.
+        package: has the application's files in ``static``.
+        routers: the pages; the first that fits answers.
+        show: makes the page that says what was refused or went wrong.
+        lifespan: entered when the server starts, left when it stops.
+        largest: see `SessionMiddleware`.
         before: asked before every page, as FastAPI's dependencies are.
     """
     app = FastAPI(
-        title="Headstart",
+        title=f"Headstart {name}",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         dependencies=[Depends(check_csrf), *map(Depends, before)],
-        lifespan=_with_few_threads,
+        lifespan=lifespan,
     )
     app.state.site = site
-    app.add_middleware(Doorkeeper, site=site, name="lesson")
-    # Home comes last: it shows every mode that no other room shows in its own way.
-    for room in (challenges, revision, tasks, laboratory, journey, stored, home):
-        app.include_router(room.router)
-    serve_jobs(site)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    answer_errors(app, _message)
+    app.add_middleware(SessionMiddleware, site=site, name=name, largest=largest)
+    for router in routers:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(packages=[(package, "static"), (SHARED, "static")]), name="static")
+    _answer_errors(app, show)
     return app
 
 
-def _message(request: Request, status: int, text: str) -> Response:
-    return page(request, "message.html", status=status, title=HTTPStatus(status).phrase, text=text)
+def _answer_errors(app: FastAPI, show: Show) -> None:
+    async def on_refusal(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        detail = error.detail if isinstance(error, HTTPException) else ""
+        plain = detail == HTTPStatus(status).phrase
+        return show(request, status, "There is nothing at this address." if plain else detail)
+
+    async def on_malformed(request: Request, error: Exception) -> Response:
+        return show(
+            request, 400, "This form or address is malformed. Go back, reload the page and try again."
+        )
+
+    async def on_error(request: Request, error: Exception) -> Response:
+        return show(request, 500 if isinstance(error, InternalError) else 400, f"{error}.")
+
+    app.add_exception_handler(HTTPException, on_refusal)
+    app.add_exception_handler(RequestValidationError, on_malformed)
+    app.add_exception_handler(HeadstartError, on_error)
+
+
+def new_environment(package: str, **filters: Callable[..., object]) -> Environment:
+    """A package's templates beside those that all share; what a template is not given is an error."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(SHARED)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    return environment
+
+
+def render(
+    request: Request, environment: Environment, template: str, *, status: int = 200, **values: Any
+) -> HTMLResponse:
+    """A page from its template, which knows its path, the session's token and the queue's trouble."""
+    site = site_of(request)
+    values = {
+        "csrf": csrf_token(site, session_of(request)),
+        "path": request.url.path,
+        "trouble": site.trouble,
+        **values,
+    }
+    return HTMLResponse(environment.get_template(template).render(**values), status)
+
+
+def leave(request: Request, address: str) -> Response:
+    """Where to go after a form: a redirect, or its address for the script that sent the form."""
+    if request.headers.get("accept") == "application/json":
+        return JSONResponse({"location": address})
+    return RedirectResponse(address, 303)

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import Depends, HTTPException, Request
@@ -25,9 +25,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headstart.web.addresses import Names
 from headstart.web.front import doubt, is_cross_site, take_cookie
-from headstart.web.site import Site, Tickets
+from headstart.web.site import Site
 
 COOKIE_SECONDS = 365 * 24 * 3600
 LARGEST_FORM = 65_536
@@ -61,30 +60,6 @@ HEADERS = {
 }
 
 
-class Guarded(Protocol):
-    """What guarding an application takes; `Site` says what each means."""
-
-    @property
-    def secret(self) -> bytes:
-        """Signs cookies and forms."""
-
-    @property
-    def learner(self) -> str | None:
-        """Whose pages these are on a machine of one's own."""
-
-    @property
-    def names(self) -> Names:
-        """What a Host header may say."""
-
-    @property
-    def token(self) -> str | None:
-        """What a browser must bring once."""
-
-    @property
-    def tickets(self) -> Tickets:
-        """What it may bring instead."""
-
-
 @dataclass(frozen=True)
 class Session:
     """What the signed cookie says.
@@ -100,12 +75,12 @@ class Session:
     admitted: str = ""
 
 
-def csrf_token(site: Guarded, session: Session) -> str:
+def csrf_token(site: Site, session: Session) -> str:
     """The token that every form of this session carries."""
     return _digest(site, f"csrf/{session.nonce}")
 
 
-def _digest(site: Guarded, text: str) -> str:
+def _digest(site: Site, text: str) -> str:
     """What only who holds the secret can say of a text."""
     return hmac.new(site.secret, text.encode(), hashlib.sha256).hexdigest()
 
@@ -116,28 +91,17 @@ def site_of(request: Request) -> Site:
     return site
 
 
-def guarded_of(request: Request) -> Guarded:
-    """The same, as far as any of our applications has it."""
-    site: Guarded = request.app.state.site
-    return site
-
-
 def session_of(request: Request) -> Session:
-    """The session that `Doorkeeper` has checked."""
+    """The session that `SessionMiddleware` has checked."""
     session: Session = request.scope["headstart_session"]
     return session
 
 
-# FastAPI hands a plain function to a thread, which costs more than these two take.
-async def _site(request: Request) -> Site:
-    return site_of(request)
-
-
+# FastAPI hands a plain function to a thread, which costs more than this takes.
 async def _session(request: Request) -> Session:
     return session_of(request)
 
 
-SiteOf = Annotated[Site, Depends(_site)]
 SessionOf = Annotated[Session, Depends(_session)]
 
 
@@ -146,7 +110,7 @@ async def check_csrf(request: Request) -> AsyncIterator[None]:
     if request.method in SAFE:
         yield
         return
-    wanted = csrf_token(guarded_of(request), session_of(request))
+    wanted = csrf_token(site_of(request), session_of(request))
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data" and getattr(request, "_form", None) is None:
         # Read by us and not by `request.form`, which keeps gigabytes before the token can be looked at.
@@ -199,7 +163,7 @@ class _Files(MultiPartParser):
         self._proved = True
 
 
-class Doorkeeper:
+class SessionMiddleware:
     """Middleware: Host, Origin, size, session and access token, in this order; and the response's headers.
 
     A browser sends the cookies of one host to all of its ports. So each application has a cookie of its own,
@@ -216,7 +180,7 @@ class Doorkeeper:
         self,
         app: ASGIApp,
         *,
-        site: Guarded,
+        site: Site,
         name: str,
         largest: Callable[[str], int] = lambda path: LARGEST_FORM,
     ) -> None:

@@ -1,27 +1,17 @@
-"""Starts the server of a lesson, on loopback unless told otherwise."""
+"""Runs an application of pages: listens, says where, opens the browser, stops."""
 
 from __future__ import annotations
 
-import getpass
-import secrets
 import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing
-from importlib import import_module
 
 from starlette.types import ASGIApp
 
-from headstart.lesson.engine import library
-from headstart.lesson.engine.progress import Progress
-from headstart.places import home_folder, make
 from headstart.web import front
-from headstart.web.addresses import address_of, is_loopback, listen, names_for
-from headstart.web.app import create_app
-from headstart.web.evidence import Evidence, Experiments
-from headstart.web.jobs import Jobs
-from headstart.web.security import Guarded
-from headstart.web.site import Site, load_secret
+from headstart.web.addresses import address_of, listen
+from headstart.web.site import Site
 
 BACKLOG = 1024
 """Connections that wait to be taken: a whole class opens the first page in the same second."""
@@ -33,70 +23,9 @@ STOP_SECONDS = 2.0
 """For pages under way to be answered in the end; streams of news have none."""
 
 
-def prepare(pack: str | None, *, host: str, token: str | None = None) -> Site:
-    """The site of a lesson.
-
-    Args:
-        pack: a bundled lesson's name, a folder, or None for the default.
-        host: where the server listens; beyond loopback every browser is a learner of its own.
-        token: what every browser must bring; a new one unless given. On loopback too: the machine's other
-            users can reach it.
-
-    Raises LessonError for an unusable pack or progress database.
-    """
-    lesson = library.load_pack(pack) if pack else library.load_pack()
-    home = home_folder()
-    make(home)
-    local = is_loopback(host)
-    return Site(
-        pack=lesson,
-        store=Progress.open(home / "progress.db"),
-        home=home,
-        secret=load_secret(home),
-        jobs=Jobs(home / "jobs.db"),
-        evidence=Evidence(experiments_room()),
-        learner=getpass.getuser() if local else None,
-        names=names_for(host),
-        token=token or secrets.token_urlsafe(16),
-    )
-
-
-def experiments_room() -> Experiments | None:
-    """The experiments, or None where they are not installed."""
-    try:
-        experiments: Experiments = import_module("headstart.lesson.experiments")
-        experiments.registry()
-    except (ImportError, AttributeError):
-        return None
-    return experiments
-
-
-def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
-    """Serves a lesson until Ctrl-C.
-
-    Args:
-        pack: see `prepare`.
-        host: where to listen.
-        port: 0 takes any free one.
-        browser: whether to open the first page.
-        say: tells the learner the address.
-
-    Raises OptionError where the port cannot be used.
-    """
-    site = prepare(pack, host=host)
-    run(
-        create_app(site),
-        site,
-        host=host,
-        port=port,
-        browser=browser,
-        say=lambda address: say(f"{site.pack.title}: {address}  (Ctrl-C stops; nothing is lost)"),
-    )
-
-
 def run(
     app: ASGIApp,
-    site: Guarded,
+    site: Site,
     *,
     host: str,
     port: int,

@@ -1,29 +1,21 @@
-"""What every page needs, handed to the application once."""
+"""What every application in the browser needs to be served: whom it answers, and what lets a browser in."""
 
 from __future__ import annotations
 
+import getpass
 import secrets
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from headstart.errors import LessonError
 from headstart.files import write_new
-from headstart.lesson.engine.pack import Pack
-from headstart.lesson.engine.progress import Progress
-from headstart.places import make
-from headstart.web.addresses import Names
-from headstart.web.evidence import Evidence
-from headstart.web.jobs import Jobs
+from headstart.places import home_folder, make
+from headstart.web.addresses import Names, is_loopback, names_for
 
 KEY_FILE = Path("keys/session.key")
 KEY_BYTES = 32
-
-
-def now() -> datetime:
-    """The server's time, the only one that counts."""
-    return datetime.now(UTC)
 
 
 class Tickets:
@@ -45,35 +37,50 @@ class Tickets:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
-    """One lesson, served.
+    """One application, served.
 
     Attributes:
-        pack: the lesson.
-        store: where the log is kept.
-        home: HEADSTART_HOME, for the badge's key.
+        home: HEADSTART_HOME.
         secret: signs session cookies.
-        jobs: the queue of whatever takes longer than a page.
-        evidence: what is known of experiments.
-        learner: whose lesson it is on a machine of one's own; None gives every browser a learner of its own.
+        learner: whose pages these are on a machine of one's own; None gives every browser a name of its own.
         names: what a Host header may say.
         token: what a browser must bring once, or None where no token is needed.
         tickets: what it may bring instead.
-        clock: the current time, with time zone.
+        turn: held by whatever needs every core or draws with matplotlib: one at a time.
     """
 
-    pack: Pack
-    store: Progress
     home: Path
     secret: bytes = field(repr=False)
-    jobs: Jobs
-    evidence: Evidence = field(default_factory=Evidence)
     learner: str | None = None
     names: Names = field(default_factory=Names)
     token: str | None = field(default=None, repr=False)
     tickets: Tickets = field(default_factory=Tickets, repr=False)
-    clock: Callable[[], datetime] = now
+    turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def trouble(self) -> str:
+        """Why work cannot be queued just now, for every page; empty where it can."""
+        return ""
+
+
+def site_options(host: str, *, token: str | None = None) -> dict[str, Any]:
+    """The keywords of a `Site` that listens on ``host``; HEADSTART_HOME is made where it is missing.
+
+    Args:
+        host: beyond loopback every browser has a name of its own.
+        token: what every browser must bring; a new one unless given. On loopback too: the machine's other
+            users can reach it.
+    """
+    home = make(home_folder())
+    return {
+        "home": home,
+        "secret": load_secret(home),
+        "learner": getpass.getuser() if is_loopback(host) else None,
+        "names": names_for(host),
+        "token": token or secrets.token_urlsafe(16),
+    }
 
 
 def load_secret(home: Path) -> bytes:

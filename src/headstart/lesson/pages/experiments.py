@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from headstart.errors import OptionError
-from headstart.web.challenges import shown_to
+from headstart.lesson.pages.challenges import shown_to
+from headstart.lesson.pages.rendering import page
+from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.web.app import leave
 from headstart.web.drawing import draw
-from headstart.web.jobs import Job, Jobs, Tell
-from headstart.web.rendering import leave, page
-from headstart.web.security import SessionOf, SiteOf
-from headstart.web.site import Site
+from headstart.web.events import event, stream
+from headstart.web.jobs import Job, Tell
+from headstart.web.security import SessionOf
 
 router = APIRouter()
 
 KIND = "experiment"
 """This room's jobs."""
 
-LOOK_SECONDS = 0.2
-"""How often a stream looks for news."""
-
 _LOCAL = re.compile(r"(/[a-z0-9-]+)+(\?[\w.=&-]*)?")
 """Addresses of this lesson's pages."""
-
-QUIET_SECONDS = 15.0
-"""After how long a silent stream says that it is alive, so that nobody between takes it for dead."""
 
 
 @router.get("/experiments")
@@ -51,7 +44,7 @@ async def list_page(request: Request, site: SiteOf, session: SessionOf) -> Respo
                 "shows": entry.shows,
                 "result": result,
                 "drawing": draw(result.plots[0], small=True) if result and result.plots else "",
-                "about": site.evidence.about(name),
+                "about": site.catalogue.about(name),
                 "held": name in shown.held,
                 "job": None if job is None or job.over else job,
                 "failed": job is not None and job.state == "failed",
@@ -62,7 +55,7 @@ async def list_page(request: Request, site: SiteOf, session: SessionOf) -> Respo
         "experiments.html",
         rows=rows,
         waiting=sum(row["job"] is not None for row in rows),
-        can_run=bool(site.evidence.known()),
+        can_run=bool(site.catalogue.known()),
         missing=missing(site),
         job=first_running(site, session.learner),
     )
@@ -101,14 +94,14 @@ class Missing:
         return f"the {count} that can run here" if self.lacking else "everything"
 
 
-def missing(site: Site) -> Missing:
+def missing(site: LessonSite) -> Missing:
     """What has not been measured on this machine: what could be, and what needs an optional part first."""
     found: dict[str, float] = {}
     measured, extras = 0, []
     for name in site.pack.experiments:
-        if site.evidence.latest(name, as_declared=True):
+        if site.catalogue.latest(name, as_declared=True):
             measured += 1
-        elif about := site.evidence.about(name):
+        elif about := site.catalogue.about(name):
             if about.missing:
                 extras.append(about.missing)
             else:
@@ -117,13 +110,13 @@ def missing(site: Site) -> Missing:
     return Missing(tuple(found), together, measured, len(extras), tuple(sorted(set(extras))))
 
 
-def first_running(site: Site, learner: str) -> Job | None:
+def first_running(site: LessonSite, learner: str) -> Job | None:
     """The learner's experiment whose turn it is, or the first that waits."""
     own = [job for job in _unfinished(site, learner) if job.name in site.pack.experiments]
     return min(own, key=lambda job: (job.state != "running", job.number), default=None)
 
 
-def _unfinished(site: Site, learner: str) -> list[Job]:
+def _unfinished(site: LessonSite, learner: str) -> list[Job]:
     """The learner's experiments that wait or run, in the order in which they will be done."""
     return [job for job in site.jobs.unfinished() if job.kind == KIND and job.learner == learner]
 
@@ -147,7 +140,7 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, name: st
         request,
         "experiment.html",
         experiment=site.pack.experiments[name],
-        about=site.evidence.about(name),
+        about=site.catalogue.about(name),
         result=result,
         plots=[(plot, draw(plot)) for plot in result.plots] if result else [],
         job=site.jobs.running(KIND, name=name, learner=session.learner),
@@ -157,11 +150,11 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, name: st
     )
 
 
-def serve(site: Site) -> None:
+def serve(site: LessonSite) -> None:
     """Lets the queue of a site run experiments."""
 
     def work(job: Job, tell: Tell) -> dict[str, str]:
-        result = site.evidence.run(
+        result = site.catalogue.run(
             job.name,
             parameters=job.body.get("parameters", {}),
             source=job.body.get("source"),
@@ -172,7 +165,7 @@ def serve(site: Site) -> None:
     site.jobs.serve(KIND, work)
 
 
-def _ended(site: Site, learner: str, name: str) -> str:
+def _ended(site: LessonSite, learner: str, name: str) -> str:
     """What became of the last run where it gave no result."""
     last = site.jobs.last(KIND, name=name, learner=learner)
     if last is None or last.state not in ("failed", "stopped"):
@@ -193,13 +186,13 @@ async def run(request: Request, site: SiteOf, session: SessionOf, name: str) -> 
     return leave(request, f"/experiments/{name}")
 
 
-def _queue(site: Site, learner: str, name: str, form: dict[str, str]) -> None:
+def _queue(site: LessonSite, learner: str, name: str, form: dict[str, str]) -> None:
     source = form.get("folder", "").strip() or None
     if source and site.learner is None:
         raise HTTPException(403, "Folders can only be named on a machine of one's own.")
     if source and not Path(source).expanduser().exists():
         raise OptionError(f"{source}: no such folder; expected one folder of images per class in it")
-    if name not in site.evidence.known():
+    if name not in site.catalogue.known():
         raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
     body: dict[str, Any] = {"source": str(Path(source).expanduser())} if source else {}
     if changed := _changed(site, name, form):
@@ -207,9 +200,9 @@ def _queue(site: Site, learner: str, name: str, form: dict[str, str]) -> None:
     site.jobs.add(KIND, name=name, learner=learner, body=body)
 
 
-def _changed(site: Site, name: str, form: dict[str, str]) -> dict[str, object]:
+def _changed(site: LessonSite, name: str, form: dict[str, str]) -> dict[str, object]:
     """The values that differ from what the experiment declares, checked."""
-    about = site.evidence.about(name)
+    about = site.catalogue.about(name)
     changed: dict[str, object] = {}
     for parameter in getattr(about, "parameters", ()):
         text = form.get(f"set-{parameter.name}", "").strip()
@@ -258,26 +251,13 @@ async def events(
     if job is None or job.learner != session.learner:
         raise HTTPException(404)
     seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
-    headers = {"x-accel-buffering": "no"}
-    return StreamingResponse(
-        _stream(request, site.jobs, identity, seen), media_type="text/event-stream", headers=headers
-    )
 
+    def news() -> tuple[str, bool]:
+        nonlocal seen
+        now = site.jobs.get(identity)
+        over = now is None or now.over  # asked before the events, so that the last one is never missed
+        found = site.jobs.events(identity, after=seen)
+        seen += len(found)
+        return "".join(event(one.kind, one.data, number=one.number) for one in found), over
 
-async def _stream(request: Request, jobs: Jobs, identity: str, seen: int) -> AsyncIterator[str]:
-    quiet = 0.0
-    yield "retry: 1000\n\n"
-    while not await request.is_disconnected():
-        job = jobs.get(identity)
-        over = job is None or job.over  # asked before the events, so that the last one is never missed
-        news = jobs.events(identity, after=seen)
-        for event in news:
-            yield f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(event.data)}\n\n"
-        seen += len(news)
-        if over:
-            return
-        quiet = 0.0 if news else quiet + LOOK_SECONDS
-        if quiet > QUIET_SECONDS:
-            quiet = 0.0
-            yield ": still here\n\n"
-        await asyncio.sleep(LOOK_SECONDS)
+    return stream(request, news)

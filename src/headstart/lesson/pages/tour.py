@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +14,12 @@ from PIL import Image
 from starlette.responses import Response
 
 from headstart.errors import OptionError, RunError
+from headstart.lesson.pages import runs
+from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.runs import FitConfig, Run, read_predictions
 from headstart.sources import FileSource
-from headstart.web import stored
-from headstart.web.rendering import leave
-from headstart.web.security import SessionOf, SiteOf
+from headstart.web.app import leave
+from headstart.web.security import SessionOf
 
 if TYPE_CHECKING:
     from headstart.backbones import Stage
@@ -38,9 +38,6 @@ CHANNELS = 6
 TILE = 96
 """Pixels a side of one channel's picture."""
 
-KEPT = 64
-"""Learners whose journey is remembered."""
-
 
 @dataclass(frozen=True)
 class Stop:
@@ -52,7 +49,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Journey:
+class Tour:
     """A picture's way: what the backbone saw (PNG), every stage after it, and what the classifier made of it.
 
     `prediction` is (label, probability), the likeliest first; empty where no run was chosen. Stages behind
@@ -70,16 +67,13 @@ class Journey:
     prediction: tuple[tuple[str, float], ...] = ()
 
 
-_journeys: dict[str, Journey] = {}
-_turn = threading.Lock()
+def of(site: LessonSite, learner: str) -> Tour | None:
+    """The learner's latest tour since the server started."""
+    found: Tour | None = site.tours.peek(learner)
+    return found
 
 
-def of(learner: str) -> Journey | None:
-    """The learner's latest journey since the server started."""
-    return _journeys.get(learner)
-
-
-@router.post("/journey")
+@router.post("/tour")
 def follow_picture(
     request: Request,
     site: SiteOf,
@@ -91,22 +85,19 @@ def follow_picture(
     chosen = file.strip()
     if chosen and site.learner is None:
         raise HTTPException(403, "Files can only be named on a machine of one's own.")
-    followed = next((one for one in stored.listed(site) if one.id == run), None)
-    journey = follow(_pixels(chosen, followed), run=followed)
-    with _turn:
-        _journeys.pop(session.learner, None)
-        while len(_journeys) >= KEPT:
-            del _journeys[next(iter(_journeys))]
-        _journeys[session.learner] = journey
+    followed = next((one for one in runs.listed(site) if one.id == run), None)
+    with site.turn:  # one at a time: it uses every core for a moment
+        tour = follow(_pixels(chosen, followed), run=followed)
+    site.tours.keep(tour, name=session.learner)
     query = f"?run={followed.id}" if followed else ""
-    return leave(request, f"/modes/{MODE}{query}#journey")
+    return leave(request, f"/modes/{MODE}{query}#tour")
 
 
-@router.get("/journey/{name}.png")
-def picture(session: SessionOf, name: str) -> Response:
+@router.get("/tour/{name}.png")
+def picture(site: SiteOf, session: SessionOf, name: str) -> Response:
     """What the backbone saw, or the pictures of one stage."""
-    journey = of(session.learner)
-    pictures = {stop.name: stop.picture for stop in journey.stops} | {"seen": journey.seen} if journey else {}
+    tour = of(site, session.learner)
+    pictures = {stop.name: stop.picture for stop in tour.stops} | {"seen": tour.seen} if tour else {}
     if name not in pictures:
         raise HTTPException(404)
     return Response(pictures[name], media_type="image/png")
@@ -136,7 +127,7 @@ def _held_out(run: Run) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int = 96) -> Journey:
+def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int = 96) -> Tour:
     """Runs one picture through a run's backbone and classifier, or through the built-in backbone alone.
 
     Args:
@@ -154,21 +145,20 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
     from headstart.images import open_image, render
 
     image, _ = open_image(data)
-    with _turn:  # one at a time: it uses every core for a moment
-        config = run.config if run else FitConfig(size=size)
-        backbone = backbone_of(config, seed=config.seed)
-        size = backbone.preprocess.size
-        seen = render(image, backbone.preprocess)
-        mean, std = (np.float32(getattr(backbone.preprocess, name)) for name in ("mean", "std"))
-        tensor = ((seen.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]
-        outputs: dict[str, NDArray[np.float32]] = {}
-        compiled: Any = openvino().Core().compile_model(str(backbone.graph), "CPU")
-        for port, value in compiled({"image": tensor}).items():
-            outputs |= dict.fromkeys(port.get_names(), np.asarray(value[0], dtype=np.float32))
-        prediction = _predict(run, image) if run else ()
+    config = run.config if run else FitConfig(size=size)
+    backbone = backbone_of(config, seed=config.seed)
+    size = backbone.preprocess.size
+    seen = render(image, backbone.preprocess)
+    mean, std = (np.float32(getattr(backbone.preprocess, name)) for name in ("mean", "std"))
+    tensor = ((seen.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]
+    outputs: dict[str, NDArray[np.float32]] = {}
+    compiled: Any = openvino().Core().compile_model(str(backbone.graph), "CPU")
+    for port, value in compiled({"image": tensor}).items():
+        outputs |= dict.fromkeys(port.get_names(), np.asarray(value[0], dtype=np.float32))
+    prediction = _predict(run, image) if run else ()
     maps = [(stage.name, _map(outputs.get(stage.name), stage)) for stage in backbone.stages]
     stops = tuple(Stop(name, tuple(found.shape), _strip(found)) for name, found in maps if found is not None)
-    return Journey(
+    return Tour(
         backbone.name,
         size,
         _png(Image.fromarray(seen)),
@@ -176,7 +166,7 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
         backbone.dimensions,
         run.config.depth if run else len(backbone.stages),
         run.id if run else "",
-        stored.label(run) if run else "",
+        runs.label(run) if run else "",
         prediction,
     )
 

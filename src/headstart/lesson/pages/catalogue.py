@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from headstart.errors import OptionError
 from headstart.lesson.engine import placeholders
@@ -18,44 +18,14 @@ Fields = Mapping[str, object]
 Answer = TypeVar("Answer")
 
 
-class Experiments(Protocol):
-    """What the pages need of `headstart.lesson.experiments`."""
-
-    def registry(self) -> tuple[str, ...]:
-        """The names of the experiments."""
-
-    def describe(self, name: str, *, parameters: Mapping[str, object] | None = None) -> Any:
-        """Parameters, predicted seconds and bound of one."""
-
-    def run(
-        self,
-        name: str,
-        *,
-        parameters: Mapping[str, object] | None = None,
-        source: str | None = None,
-        seed: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-    ) -> Any:
-        """Runs one and stores its result."""
-
-    def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
-        """The newest stored result, or None where it never ran on this machine."""
-
-    def find(self, identity: str) -> Any | None:
-        """A stored result by its id."""
-
-    def results(self) -> Mapping[str, Fields]:
-        """Per experiment that has run, the fields that prose quotes."""
-
-
-class Evidence:
-    """The experiments' room as pages see it: absent where not installed, and asked at most every two seconds.
+class Catalogue:
+    """What the experiments say of themselves and have found, asked at most every two seconds.
 
     Args:
-        experiments: the room, or None where it is not installed.
+        experiments: `headstart.lesson.experiments`, or None for a lesson without any.
     """
 
-    def __init__(self, experiments: Experiments | None = None) -> None:
+    def __init__(self, experiments: Any | None = None) -> None:
         self.experiments = experiments
         self._kept: dict[tuple[object, ...], tuple[float, Any]] = {}
         self._turn = threading.Lock()
@@ -136,20 +106,20 @@ class Shown:
     """The results that one learner may see now.
 
     Attributes:
-        evidence: every result there is.
+        catalogue: every result there is.
         held: experiments that settle a problem which this learner has open; theirs are held back.
     """
 
-    evidence: Evidence
+    catalogue: Catalogue
     held: frozenset[str] = frozenset()
 
     def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
-        """As `Evidence.latest`; None where it is held back."""
-        return None if name in self.held else self.evidence.latest(name, as_declared=as_declared)
+        """As `Catalogue.latest`; None where it is held back."""
+        return None if name in self.held else self.catalogue.latest(name, as_declared=as_declared)
 
     def results(self) -> Mapping[str, Fields]:
-        """As `Evidence.results`; what is held back says so in place of its numbers."""
+        """As `Catalogue.results`; what is held back says so in place of its numbers."""
         return {
             name: dict.fromkeys(fields, placeholders.HELD) if name in self.held else fields
-            for name, fields in self.evidence.results().items()
+            for name, fields in self.catalogue.results().items()
         }

@@ -17,12 +17,12 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from headstart.errors import RunError
+from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.runs import Run, RunStore, new_id, read_predictions
+from headstart.web.app import leave
 from headstart.web.drawing import Point, draw
 from headstart.web.jobs import Job, Tell
-from headstart.web.rendering import leave
-from headstart.web.security import SessionOf, SiteOf
-from headstart.web.site import Site
+from headstart.web.security import SessionOf
 
 router = APIRouter()
 
@@ -89,7 +89,7 @@ class Rows:
 # Choosing -------------------------------------------------------------------------------------------------
 
 
-def listed(site: Site) -> list[Run]:
+def listed(site: LessonSite) -> list[Run]:
     """The learner's runs whose folders are there, the newest first; none on a server for a class."""
     if site.learner is None:
         return []
@@ -114,7 +114,7 @@ def label(run: Run) -> str:
     return f"{Path(config.data).name}: {Path(config.backbone).stem} at {config.size} px, {kind}{score}"
 
 
-def context(site: Site, learner: str, identity: str) -> dict[str, Any]:
+def context(site: LessonSite, learner: str, identity: str) -> dict[str, Any]:
     """What the two modes that open runs show of them."""
     from headstart.backbones.building import has_timm
 
@@ -296,7 +296,7 @@ def report_page(site: SiteOf, session: SessionOf, identity: str) -> Response:
     return HTMLResponse(report(run).html(explain=True), headers={"content-security-policy": REPORT_POLICY})
 
 
-def serve(site: Site) -> None:
+def serve(site: LessonSite) -> None:
     """Lets the queue of a site train a first run and twins."""
 
     def first(job: Job, tell: Tell) -> dict[str, str]:
@@ -332,7 +332,7 @@ def serve(site: Site) -> None:
     site.jobs.serve(TWIN, twin)
 
 
-def _fit(site: Site, source: Any, tell: Tell, **options: Any) -> Run:
+def _fit(site: LessonSite, source: Any, tell: Tell, **options: Any) -> Run:
     from headstart.training import fit
 
     def progress(phase: str, done: int, total: int, *_: object) -> None:
@@ -359,7 +359,7 @@ def _images(home: Path) -> Path:
     return folder
 
 
-def _only_alone(site: Site) -> None:
+def _only_alone(site: LessonSite) -> None:
     if site.learner is None:
         raise HTTPException(403, "Runs can only be opened on a machine of one's own.")
 
@@ -369,12 +369,12 @@ def _back(mode: str) -> str:
     return "/modes/metrics" if mode == "metrics" else "/modes/visualize"
 
 
-def _job(site: Site, learner: str) -> Job | None:
+def _job(site: LessonSite, learner: str) -> Job | None:
     return site.jobs.running(FIRST, name=FIRST, learner=learner) or site.jobs.running(
         TWIN, name=TWIN, learner=learner
     )
 
 
-def _last(site: Site, learner: str) -> Job | None:
+def _last(site: LessonSite, learner: str) -> Job | None:
     jobs = [site.jobs.last(kind, name=kind, learner=learner) for kind in (FIRST, TWIN)]
     return max((job for job in jobs if job), key=lambda job: job.number, default=None)

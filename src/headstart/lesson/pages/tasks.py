@@ -19,12 +19,13 @@ from starlette.responses import JSONResponse, Response
 from headstart.errors import LessonError
 from headstart.lesson.engine.pack import Control, Goal, Task
 from headstart.lesson.engine.progress import Line
-from headstart.web.challenges import shown_to
+from headstart.lesson.pages.challenges import shown_to
+from headstart.lesson.pages.rendering import inline, markdown, page, sections, span
+from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.web.app import leave
 from headstart.web.drawing import draw
 from headstart.web.jobs import Job, Tell
-from headstart.web.rendering import inline, leave, markdown, page, sections, span
-from headstart.web.security import SessionOf, SiteOf
-from headstart.web.site import Site
+from headstart.web.security import SessionOf
 
 router = APIRouter()
 
@@ -54,7 +55,7 @@ async def project_page(request: Request, site: SiteOf, session: SessionOf) -> Re
     return _list_page(request, site, session.learner, "project")
 
 
-def _list_page(request: Request, site: Site, learner: str, name: str) -> Response:
+def _list_page(request: Request, site: LessonSite, learner: str, name: str) -> Response:
     if name not in {mode.name for mode in site.pack.modes}:
         raise HTTPException(404)
     mode, results = site.pack.mode(name), shown_to(site, learner).results()
@@ -97,7 +98,7 @@ async def task_page(request: Request, site: SiteOf, session: SessionOf, slug: st
         standing=standing,
         job=_job(site, session.learner, task),
         last_job=_last_job(site, session.learner, task),
-        about=site.evidence.about(
+        about=site.catalogue.about(
             task.experiment, parameters={one["control"].name: one["value"] for one in controls}
         ),
         asks_why=task is site.pack.project,
@@ -112,7 +113,7 @@ def forecast(request: Request, site: SiteOf, session: SessionOf, slug: str) -> R
     task = _task(site, slug)
     given = request.query_params
     values = {one.name: _value(one, given.get(one.name, str(one.start))) for one in task.controls}
-    about = site.evidence.about(task.experiment, parameters=values)
+    about = site.catalogue.about(task.experiment, parameters=values)
     return JSONResponse({"text": FORECAST.format(span(about.predicted_range)) if about else ""})
 
 
@@ -125,7 +126,7 @@ class Reached:
     of: int
 
 
-def reached(site: Site, learner: str, mode: str, *, lines: Sequence[Line]) -> Reached | None:
+def reached(site: LessonSite, learner: str, mode: str, *, lines: Sequence[Line]) -> Reached | None:
     """How far a learner has come in the tasks or the project; None for any other mode.
 
     ``lines`` are all of the learner's: the first page has read them already.
@@ -139,27 +140,27 @@ def reached(site: Site, learner: str, mode: str, *, lines: Sequence[Line]) -> Re
     )
 
 
-def _tasks(site: Site) -> dict[str, tuple[Task, ...]]:
+def _tasks(site: LessonSite) -> dict[str, tuple[Task, ...]]:
     project = (site.pack.project,) if site.pack.project else ()
     return {"try": site.pack.tasks, "project": project}
 
 
-def _lacks(site: Site, task: Task) -> str:
+def _lacks(site: LessonSite, task: Task) -> str:
     """The extra to install before a task can run, or empty."""
-    about = site.evidence.about(task.experiment)
+    about = site.catalogue.about(task.experiment)
     return about.missing if about else ""
 
 
-def _measures(site: Site, task: Task) -> list[tuple[str, str]]:
+def _measures(site: LessonSite, task: Task) -> list[tuple[str, str]]:
     """(field, its meaning) of what the goals look at, each once."""
     meaning = site.pack.experiments[task.experiment].fields
     names = [name for goal in task.goals for name in (goal.field, goal.of) if name]
     return [(name, meaning.get(name, name)) for name in dict.fromkeys(names)]
 
 
-def _drawn(site: Site, one: dict[str, Any]) -> list[tuple[Any, Markup]]:
+def _drawn(site: LessonSite, one: dict[str, Any]) -> list[tuple[Any, Markup]]:
     """The plots of a try's result, where it is still on this machine."""
-    result = site.evidence.find(one.get("result", ""))
+    result = site.catalogue.find(one.get("result", ""))
     return [(plot, draw(plot)) for plot in result.plots] if result else []
 
 
@@ -186,19 +187,19 @@ async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> 
     standing = _standing(log, task)
     if standing["done"] and not standing["reached"]:
         raise HTTPException(409, "Every try of this task is used.")
-    if task.experiment not in site.evidence.known():
+    if task.experiment not in site.catalogue.known():
         raise HTTPException(409, f"Experiment {task.experiment} is not part of this installation.")
     await run_in_threadpool(_queue, site, session.learner, task, {"parameters": values, "why": why})
     return leave(request, f"/tasks/{slug}")
 
 
-def _queue(site: Site, learner: str, task: Task, body: dict[str, Any]) -> None:
+def _queue(site: LessonSite, learner: str, task: Task, body: dict[str, Any]) -> None:
     with _queueing:
         if _job(site, learner, task) is None:
             site.jobs.add(KIND, name=task.slug, learner=learner, body=body)
 
 
-def serve(site: Site) -> None:
+def serve(site: LessonSite) -> None:
     """Lets the queue of a site run tasks; what has run becomes a try in the learner's log, once.
 
     The seed of a try is its number, so that each draws its images anew; digits come from one pool, and some
@@ -209,7 +210,7 @@ def serve(site: Site) -> None:
         task = _task(site, job.name)
         values = job.body["parameters"]
         seed = len(_log(site, job.learner, task)["try"]) + 1
-        result = site.evidence.run(task.experiment, parameters=values, seed=seed, progress=tell)
+        result = site.catalogue.run(task.experiment, parameters=values, seed=seed, progress=tell)
         fields = dict(result.fields)
         body = {"parameters": values, "fields": fields, "reached": _reached(task, fields), "seed": seed}
         body |= {"result": str(getattr(result, "id", "")), "seconds": result.seconds}
@@ -222,7 +223,7 @@ def serve(site: Site) -> None:
     site.jobs.serve(KIND, work)
 
 
-def _task(site: Site, slug: str) -> Task:
+def _task(site: LessonSite, slug: str) -> Task:
     tasks = (task for some in _tasks(site).values() for task in some)
     found = next((task for task in tasks if task.slug == slug), None)
     if found is None:
@@ -230,11 +231,11 @@ def _task(site: Site, slug: str) -> Task:
     return found
 
 
-def _stream(site: Site, learner: str, task: Task) -> str:
+def _stream(site: LessonSite, learner: str, task: Task) -> str:
     return f"task:{site.pack.slug}:{task.slug}:{learner}"
 
 
-def _log(site: Site, learner: str, task: Task) -> dict[str, list[dict[str, Any]]]:
+def _log(site: LessonSite, learner: str, task: Task) -> dict[str, list[dict[str, Any]]]:
     stream = _stream(site, learner, task)
     return _sorted(site.store.lines(stream, learner=learner), stream)
 
@@ -248,7 +249,7 @@ def _sorted(lines: Sequence[Line], stream: str) -> dict[str, list[dict[str, Any]
     return log
 
 
-def _write(site: Site, learner: str, task: Task, kind: str, body: dict[str, Any], *, key: str) -> None:
+def _write(site: LessonSite, learner: str, task: Task, kind: str, body: dict[str, Any], *, key: str) -> None:
     site.store.append(Line(_stream(site, learner, task), learner, kind, site.clock(), body, key))
 
 
@@ -288,7 +289,7 @@ def _met(goal: Goal, fields: dict[str, Any]) -> bool:
         return False
 
 
-def _goal(site: Site, task: Task, goal: Goal, last: dict[str, Any] | None) -> dict[str, Any]:
+def _goal(site: LessonSite, task: Task, goal: Goal, last: dict[str, Any] | None) -> dict[str, Any]:
     meaning = site.pack.experiments[task.experiment].fields
     bound = f"{goal.value:g}" if goal.value is not None else meaning.get(goal.of or "", goal.of or "")
     if goal.times != 1.0:
@@ -308,9 +309,9 @@ def _shown(control: Control, last: dict[str, Any] | None) -> dict[str, Any]:
     return {"control": control, "value": value}
 
 
-def _job(site: Site, learner: str, task: Task) -> Job | None:
+def _job(site: LessonSite, learner: str, task: Task) -> Job | None:
     return site.jobs.running(KIND, name=task.slug, learner=learner)
 
 
-def _last_job(site: Site, learner: str, task: Task) -> Job | None:
+def _last_job(site: LessonSite, learner: str, task: Task) -> Job | None:
     return site.jobs.last(KIND, name=task.slug, learner=learner)

@@ -31,9 +31,9 @@ from headstart.lesson import experiments
 from headstart.lesson.engine import badges, pictures
 from headstart.lesson.engine.attempts import Item
 from headstart.lesson.engine.progress import Line
-from headstart.web.app import create_app
-from headstart.web.server import prepare
-from headstart.web.site import Site
+from headstart.lesson.pages.app import create_app
+from headstart.lesson.pages.server import prepare
+from headstart.lesson.pages.site import LessonSite
 
 
 class MovingClock:
@@ -51,7 +51,7 @@ class Served:
     """A running server with a clock that tests can move."""
 
     address: str
-    site: Site
+    site: LessonSite
     clock: MovingClock
 
     def item(self, number: int) -> Item:
@@ -370,7 +370,7 @@ def test_axe_finds_nothing_on_pages_full_of_results(
         check(address)
     page.goto(served.address + "/modes/visualize")
     page.get_by_role("button", name=re.compile("^Follow")).click()
-    page.wait_for_url("**#journey")
+    page.wait_for_url("**#tour")
     page.get_by_role("heading", name="What the head makes of it").wait_for()
     check("journey")
     assert found == []

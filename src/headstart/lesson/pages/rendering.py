@@ -10,19 +10,20 @@ from html import escape
 from typing import Any
 
 from fastapi import Request
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markupsafe import Markup
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse
 
 from headstart.lesson.engine import attempts, placeholders
+from headstart.lesson.pages.catalogue import Shown
+from headstart.lesson.pages.site import LessonSite
+from headstart.web.app import new_environment, render
 from headstart.web.drawing import Plot, draw
-from headstart.web.evidence import Shown
-from headstart.web.security import csrf_token, session_of, site_of
 
 Results = Mapping[str, Mapping[str, object]]
 
@@ -95,7 +96,7 @@ def plots_of(shown: Shown) -> Plots:
     def plots(name: str) -> Drawn:
         result = shown.latest(name, as_declared=True)
         if result is None:
-            about = shown.evidence.about(name)
+            about = shown.catalogue.about(name)
             lacks, known = (about.missing, True) if about else ("", False)
             return Drawn(held=name in shown.held, lacks=lacks, known=known)
         return Drawn([(plot, draw(plot)) for plot in result.plots], result.data, result.notes)
@@ -199,22 +200,10 @@ def show(value: object) -> str:
 # Pages ----------------------------------------------------------------------------------------------------
 
 
-def new_environment(package: str = "headstart.web", **filters: Callable[..., object]) -> Environment:
-    """A package's templates beside those that all share, with its own filters; missing names are errors."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("headstart.web")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= filters
-    return environment
-
-
 @cache
 def _environment() -> Environment:
     return new_environment(
+        "headstart.lesson.pages",
         clock=clock,
         quoted=quoted,
         sentence=sentence,
@@ -255,26 +244,11 @@ def clock(seconds: float | None) -> str:
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page from its template; every page knows the lesson and the session's CSRF token."""
-    site, session = site_of(request), session_of(request)
-    text = (
-        _environment()
-        .get_template(template)
-        .render(
-            pack=site.pack,
-            csrf=csrf_token(site, session),
-            path=request.url.path,
-            here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-            live=getattr(request.app.state, "live", ""),
-            trouble=site.jobs.trouble,
-            **values,
-        )
-    )
-    return HTMLResponse(text, status)
-
-
-def leave(request: Request, address: str) -> Response:
-    """Where to go after a form: a redirect, or its address for the script that sent the form."""
-    if request.headers.get("accept") == "application/json":
-        return JSONResponse({"location": address})
-    return RedirectResponse(address, 303)
+    """A page from its template in `templates`; every page knows the lesson."""
+    site: LessonSite = request.app.state.site
+    values |= {
+        "pack": site.pack,
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "live": getattr(request.app.state, "live", ""),
+    }
+    return render(request, _environment(), template, status=status, **values)

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from headstart.errors import LessonError
 from headstart.lesson.engine import library
-from headstart.web.preview import create_preview
+from headstart.lesson.pages.preview import create_preview
 
 
 @pytest.fixture
@@ -63,12 +63,15 @@ def test_a_folder_that_is_no_pack_is_refused_before_anything_is_served(tmp_path:
 
 def test_the_bundled_pages_do_not_ask_for_changes(tmp_path: Path) -> None:
     from headstart.lesson.engine.progress import Progress
-    from headstart.web.app import create_app
+    from headstart.lesson.pages.app import create_app
+    from headstart.lesson.pages.site import LessonSite
     from headstart.web.jobs import Jobs
-    from headstart.web.site import Site, load_secret
+    from headstart.web.site import load_secret
 
     store, jobs = Progress.open(tmp_path / "progress.db"), Jobs(tmp_path / "jobs.db")
-    site = Site(pack=library.load_pack(), store=store, home=tmp_path, secret=load_secret(tmp_path), jobs=jobs)
+    site = LessonSite(
+        pack=library.load_pack(), store=store, home=tmp_path, secret=load_secret(tmp_path), jobs=jobs
+    )
     page = TestClient(create_app(site), base_url="http://127.0.0.1:8422").get("/").text
     assert "data-live" not in page
     jobs.close()

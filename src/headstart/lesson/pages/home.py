@@ -12,12 +12,13 @@ from headstart.lesson.engine import placeholders, review, scores
 from headstart.lesson.engine.attempts import Challenge
 from headstart.lesson.engine.pack import Mode
 from headstart.lesson.engine.progress import History
-from headstart.web import journey, laboratory, stored, tasks
-from headstart.web.challenges import due_questions, held_in, shown_to, unfinished
-from headstart.web.evidence import Shown
-from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
-from headstart.web.security import SessionOf, SiteOf
-from headstart.web.site import Site
+from headstart.lesson.pages import experiments, runs, tasks, tour
+from headstart.lesson.pages.catalogue import Shown
+from headstart.lesson.pages.challenges import due_questions, held_in, shown_to, unfinished
+from headstart.lesson.pages.rendering import inline, markdown, page, plots_of, sections
+from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.web.app import leave
+from headstart.web.security import SessionOf
 
 router = APIRouter()
 
@@ -42,13 +43,13 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         modes=modes,
         go_on=_go_on(modes),
         shown=shown,
-        drawn=plots_of(Shown(site.evidence, held_in(site, current)))(shown),
-        missing=laboratory.missing(site),
-        job=laboratory.first_running(site, session.learner),
+        drawn=plots_of(Shown(site.catalogue, held_in(site, current)))(shown),
+        missing=experiments.missing(site),
+        job=experiments.first_running(site, session.learner),
         minutes=sum(mode.minutes for mode in site.pack.modes),
         streak=scores.streak(days, site.clock().astimezone().date()),
         experiments=len(site.pack.experiments),
-        measured=len(set(site.evidence.results()) & set(site.pack.experiments)),
+        measured=len(set(site.catalogue.results()) & set(site.pack.experiments)),
     )
 
 
@@ -59,7 +60,7 @@ def _go_on(modes: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _standing(
-    site: Site, learner: str, mode: Mode, states: list[Challenge], history: History
+    site: LessonSite, learner: str, mode: Mode, states: list[Challenge], history: History
 ) -> dict[str, Any]:
     """How far a learner has come in a mode: done and over, of how many, and that in words.
 
@@ -92,7 +93,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def _challenge_standing(site: Site, own: list[Challenge]) -> dict[str, Any]:
+def _challenge_standing(site: LessonSite, own: list[Challenge]) -> dict[str, Any]:
     problems = len(site.pack.problems("challenge"))
     if any(state.earns_badge for state in own):
         return {"done": problems, "of": problems, "text": "badge earned"}
@@ -117,7 +118,7 @@ async def reading_page(
     following = names[names.index(name) + 1 :]
     own = None
     if name in OPENS_RUNS:  # many files
-        own = await run_in_threadpool(stored.context, site, session.learner, run)
+        own = await run_in_threadpool(runs.context, site, session.learner, run)
     return page(
         request,
         "reading.html",
@@ -137,8 +138,8 @@ async def reading_page(
         ],
         placed={found.experiment for found in placeholders.find(mode.body) if found.kind == "panel"},
         problems=len(site.pack.problem_sets.get(name, ())),
-        journey=journey.of(session.learner),
-        followed_in=journey.MODE,
+        tour=tour.of(site, session.learner),
+        followed_in=tour.MODE,
         own=own,
         local=site.learner is not None,
         following=site.pack.mode(following[0]) if following else None,
@@ -159,7 +160,7 @@ def note_section(
     return leave(request, f"/modes/{name}#{target}")
 
 
-def _mode(site: Site, name: str) -> Mode:
+def _mode(site: LessonSite, name: str) -> Mode:
     if name not in {mode.name for mode in site.pack.modes}:
         raise HTTPException(404)
     return site.pack.mode(name)

@@ -13,9 +13,11 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
 from headstart.lesson.engine import review
-from headstart.web.challenges import REVIEW, due_questions, mine, shown_to, unfinished
-from headstart.web.rendering import inline, leave, markdown, page, sections
-from headstart.web.security import SessionOf, SiteOf
+from headstart.lesson.pages.challenges import REVIEW, due_questions, mine, shown_to, unfinished
+from headstart.lesson.pages.rendering import inline, markdown, page, sections
+from headstart.lesson.pages.site import SiteOf
+from headstart.web.app import leave
+from headstart.web.security import SessionOf
 
 router = APIRouter()
 
@@ -34,7 +36,7 @@ async def review_page(request: Request, site: SiteOf, session: SessionOf, turn: 
     mode = site.pack.mode("review")
     return page(
         request,
-        "review.html",
+        "flashcards.html",
         mode=mode,
         parts=[(title, markdown(text, results)) for title, text in sections(mode.body)],
         card=card,

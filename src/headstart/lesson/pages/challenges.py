@@ -2,8 +2,8 @@
 
 A page gets nothing but `attempts.public_view`, so what has not closed cannot leak.
 
-Pages that only read the log and compute are coroutines, see `headstart.web.app`; what writes is done in
-threads, as a commit waits for the disk.
+Pages that only read the log and compute are coroutines, see `headstart.lesson.pages.app`; what writes is done
+in threads, as a commit waits for the disk.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from headstart.lesson.engine.attempts import (
     Submitted,
 )
 from headstart.lesson.engine.pack import Problem
-from headstart.web import journey
-from headstart.web.evidence import Shown
-from headstart.web.rendering import inline, leave, markdown, page, plots_of, sections
-from headstart.web.security import SessionOf, SiteOf
-from headstart.web.site import Site
+from headstart.lesson.pages import tour
+from headstart.lesson.pages.catalogue import Shown
+from headstart.lesson.pages.rendering import inline, markdown, page, plots_of, sections
+from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.web.app import leave
+from headstart.web.security import SessionOf
 
 router = APIRouter()
 
@@ -58,7 +59,7 @@ async def start_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
     taken = mine(site, session.learner, "challenge")
     mode = site.pack.mode("challenge")
     current = unfinished(site, taken)
-    results = Shown(site.evidence, held_in(site, current)).results()
+    results = Shown(site.catalogue, held_in(site, current)).results()
     return page(
         request,
         "challenge_start.html",
@@ -71,7 +72,7 @@ async def start_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
     )
 
 
-def _time(site: Site, factor: float | None) -> str:
+def _time(site: LessonSite, factor: float | None) -> str:
     """What a choice of the clock means for the problems of this lesson: `2 minutes`, `No clock`."""
     text = attempts.spoken(factor and factor * problem.seconds for problem in site.pack.problems("challenge"))
     return text[:1].upper() + text[1:]
@@ -81,19 +82,19 @@ def _outline(problem: Problem) -> dict[str, object]:
     return {"title": problem.title, "kind": problem.kind, "level": problem.level}
 
 
-def mine(site: Site, learner: str, mode: str) -> list[Challenge]:
+def mine(site: LessonSite, learner: str, mode: str) -> list[Challenge]:
     """A learner's challenges of this lesson and mode, oldest first."""
     states = site.store.challenges(learner=learner, pack=site.pack.slug)
     return [state for state in states if state.mode == mode]
 
 
-def unfinished(site: Site, states: list[Challenge]) -> Challenge | None:
+def unfinished(site: LessonSite, states: list[Challenge]) -> Challenge | None:
     """The latest one still open, of this very version of the lesson."""
     begun = [s for s in states if s.finished_at is None and s.fingerprint == site.pack.fingerprint]
     return begun[-1] if begun else None
 
 
-def held_in(site: Site, state: Challenge | None) -> frozenset[str]:
+def held_in(site: LessonSite, state: Challenge | None) -> frozenset[str]:
     """The experiments that settle a problem which is open now; not those that a closed one has shown."""
     if state is None or state.mode != "challenge":
         return frozenset()
@@ -105,9 +106,9 @@ def held_in(site: Site, state: Challenge | None) -> frozenset[str]:
     return frozenset(experiments[False] - experiments[True])
 
 
-def shown_to(site: Site, learner: str) -> Shown:
+def shown_to(site: LessonSite, learner: str) -> Shown:
     """The results that a learner may see now: all but those that settle a problem which is open."""
-    return Shown(site.evidence, held_in(site, unfinished(site, mine(site, learner, "challenge"))))
+    return Shown(site.catalogue, held_in(site, unfinished(site, mine(site, learner, "challenge"))))
 
 
 @router.post("/modes/{mode}/begin")
@@ -119,8 +120,8 @@ def begin(
         raise HTTPException(404)
     if timer not in TIMERS:
         raise HTTPException(400, f"The time {timer!r} is none of those offered.")
-    if mode == journey.MODE and journey.of(session.learner) is None:
-        return leave(request, f"/modes/{mode}#journey")
+    if mode == tour.MODE and tour.of(site, session.learner) is None:
+        return leave(request, f"/modes/{mode}#tour")
     taken = mine(site, session.learner, mode)
     state = unfinished(site, taken)
     if state is None:
@@ -140,7 +141,7 @@ def begin(
     return leave(request, _next(state) or f"/challenges/{state.id}")
 
 
-def due_questions(site: Site, rounds: list[Challenge]) -> list[str]:
+def due_questions(site: LessonSite, rounds: list[Challenge]) -> list[str]:
     """The short questions of the review to ask now, by their slugs.
 
     Args:
@@ -151,7 +152,7 @@ def due_questions(site: Site, rounds: list[Challenge]) -> list[str]:
     return [one.slug for one in review.due(site.pack.problem_sets.get(REVIEW, ()), memories, site.clock())]
 
 
-def _identity(site: Site, learner: str, mode: str, count: int) -> str:
+def _identity(site: LessonSite, learner: str, mode: str, count: int) -> str:
     """The id of a learner's next challenge: a double click names it twice, and the store keeps the first."""
     name = f"challenge/{learner}/{site.pack.slug}/{mode}/{count}".encode()
     return str(uuid.UUID(bytes=hmac.digest(site.secret, name, "sha256")[:16], version=4))
@@ -187,8 +188,8 @@ async def problem_page(
         view=view,
         item=item,
         number=number,
-        asks_about_journey=state.mode == journey.MODE,
-        journey=journey.of(session.learner),
+        asks_about_tour=state.mode == tour.MODE,
+        tour=tour.of(site, session.learner),
         next=_next(state),
         nonce=secrets.token_hex(16),
         note=_NOTES.get(note, ""),
@@ -266,14 +267,14 @@ def _events(action: str, problem: str, *, option: str, key: str) -> list[Event]:
     raise HTTPException(400, "This form is incomplete. Reload the page and try again.")
 
 
-async def _challenge(site: Site, learner: str, identity: str) -> Challenge:
+async def _challenge(site: LessonSite, learner: str, identity: str) -> Challenge:
     state = await _own(site, learner, identity)
     if state.fingerprint != site.pack.fingerprint:
         raise HTTPException(410, "The lesson has changed since this challenge began; begin a new one.")
     return state
 
 
-async def _own(site: Site, learner: str, identity: str) -> Challenge:
+async def _own(site: LessonSite, learner: str, identity: str) -> Challenge:
     try:
         state = site.store.challenge(identity)
         if attempts.overdue(state, site.clock()):
@@ -298,11 +299,11 @@ def _next(state: Challenge) -> str | None:
     return None
 
 
-def _view(site: Site, state: Challenge, now: datetime) -> dict[str, Any]:
+def _view(site: LessonSite, state: Challenge, now: datetime) -> dict[str, Any]:
     return attempts.public_view(state, site.pack, now)
 
 
-def _item(site: Site, state: Challenge, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _item(site: LessonSite, state: Challenge, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The item with its texts rendered, and the whole view."""
     view = _view(site, state, site.clock())
     item = dict(view["items"][_place(state, number)])
@@ -321,8 +322,8 @@ def _item(site: Site, state: Challenge, number: int) -> tuple[dict[str, Any], di
     return item, view
 
 
-def _shown_in(site: Site, state: Challenge) -> Shown:
-    return Shown(site.evidence, held_in(site, state))
+def _shown_in(site: LessonSite, state: Challenge) -> Shown:
+    return Shown(site.catalogue, held_in(site, state))
 
 
 def _version(item: dict[str, Any]) -> str:
@@ -345,7 +346,7 @@ async def badge_page(request: Request, site: SiteOf, session: SessionOf, identit
     unmeasured = [
         (name, site.pack.experiments[name].heading)
         for name in rests_on
-        if site.evidence.latest(name, as_declared=True) is None
+        if site.catalogue.latest(name, as_declared=True) is None
     ]
     return page(request, "badge.html", state=state, checked=checked, unmeasured=unmeasured)
 
@@ -366,7 +367,7 @@ async def issue_badge(
         site.store,
         name=holder,
         home=site.home,
-        latest=partial(site.evidence.latest, as_declared=True),
+        latest=partial(site.catalogue.latest, as_declared=True),
         now=site.clock(),
     )
     return leave(request, f"/challenges/{state.id}/badge")
@@ -389,11 +390,11 @@ async def badge_file(
 _KINDS = {"png": "image/png", "svg": "image/svg+xml", "jwt": "application/jwt"}
 
 
-def _verified(site: Site, credential: str) -> badges.Verified:
+def _verified(site: LessonSite, credential: str) -> badges.Verified:
     return badges.verify(credential, now=site.clock(), trusted=[badges.load_issuer(site.home).id])
 
 
-def _baked(site: Site, credential: str, kind: str) -> str | bytes:
+def _baked(site: LessonSite, credential: str, kind: str) -> str | bytes:
     title, holder = site.pack.badge.title, _verified(site, credential).holder
     match kind:
         case "png":
@@ -404,7 +405,7 @@ def _baked(site: Site, credential: str, kind: str) -> str | bytes:
             return credential
 
 
-async def _earned(site: Site, learner: str, identity: str) -> Challenge:
+async def _earned(site: LessonSite, learner: str, identity: str) -> Challenge:
     state = await _own(site, learner, identity)  # a badge stays, even where the lesson has changed since
     if not state.earns_badge:
         raise HTTPException(404, "This challenge has not earned the badge.")

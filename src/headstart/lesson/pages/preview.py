@@ -7,33 +7,32 @@ line.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from headstart.errors import LessonError
+from headstart.lesson import experiments
 from headstart.lesson.engine import library
 from headstart.lesson.engine.progress import Progress
-from headstart.web.app import create_app, serve_jobs
-from headstart.web.evidence import Evidence
+from headstart.lesson.pages.app import create_app, serve_jobs
+from headstart.lesson.pages.catalogue import Catalogue
+from headstart.lesson.pages.rendering import page
+from headstart.lesson.pages.site import LessonSite
+from headstart.web.events import event, stream
 from headstart.web.jobs import Jobs
-from headstart.web.rendering import page
-from headstart.web.server import experiments_room, run
-from headstart.web.site import Site, load_secret
+from headstart.web.server import run
+from headstart.web.site import load_secret
 
 router = APIRouter()
 
 ADDRESS = "/preview/changes"
-LOOK_SECONDS = 0.4
-"""How often a page's stream looks at the files."""
-
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -89,13 +88,13 @@ def create_preview(folder: Path, home: Path, *, token: str | None = None) -> Fas
         if draft.findings and request.url.path != ADDRESS:
             raise Broken
 
-    site = Site(
+    site = LessonSite(
         pack=library.load_pack(folder),
         store=Progress.open(home / "progress.db"),
         home=home,
         secret=load_secret(home),
         jobs=Jobs(home / "jobs.db"),
-        evidence=Evidence(experiments_room()),
+        catalogue=Catalogue(experiments),
         learner="preview",
         token=token,
     )
@@ -109,17 +108,14 @@ def create_preview(folder: Path, home: Path, *, token: str | None = None) -> Fas
 @router.get(ADDRESS)
 async def changes(request: Request, seen: Annotated[int, Query()] = 0) -> Response:
     """A stream that says when the page that asks is no longer what the files say."""
+    draft: Draft = request.app.state.draft
 
-    async def news() -> AsyncIterator[str]:
-        draft: Draft = request.app.state.draft
-        while not await request.is_disconnected():
-            draft.look()
-            if draft.version != seen:
-                yield "event: changed\ndata: {}\n\n"
-                return
-            await asyncio.sleep(LOOK_SECONDS)
+    def news() -> tuple[str, bool]:
+        draft.look()
+        changed = draft.version != seen
+        return event("changed", {}) if changed else "", changed
 
-    return StreamingResponse(news(), media_type="text/event-stream")
+    return stream(request, news)
 
 
 async def _show_findings(request: Request, error: Exception) -> Response:

@@ -23,10 +23,10 @@ from starlette.types import Receive, Scope, Send
 from headstart.errors import RunError
 from headstart.lesson.engine import badges, library, pictures
 from headstart.lesson.engine.pack import Mode
-from headstart.web import challenges, home, journey, laboratory, revision, server, stored, tasks
+from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, server, tasks, tour
+from headstart.lesson.pages.rendering import Drawn, inline, markdown, sections
 from headstart.web.addresses import names_for
-from headstart.web.rendering import Drawn, inline, markdown, sections
-from headstart.web.security import Doorkeeper
+from headstart.web.security import SessionMiddleware
 from headstart.web.site import load_secret
 from lesson_packs import secret_pack
 from lesson_worlds import HOME, World, lesson_worlds
@@ -127,7 +127,7 @@ def test_a_badge_says_what_lacks_as_evidence_and_holds_what_was_measured(world: 
     assert "Not measured here yet" in world.browser.get(f"{challenge}/badge").text
     world.experiments.gate.set()
     for name in {problem.experiment for problem in world.site.pack.problems("challenge")}:
-        world.site.evidence.run(name, progress=lambda *told: None)
+        world.site.catalogue.run(name, progress=lambda *told: None)
     assert "Not measured here yet" not in world.browser.get(f"{challenge}/badge").text
     world.post(f"{challenge}/badge/issue", name="Ada")
     credential = world.browser.get(f"{challenge}/badge.jwt").text
@@ -293,7 +293,7 @@ def test_every_form_needs_the_token_of_its_own_session(make_world: Callable[...,
 
 
 def test_no_route_that_writes_is_left_without_the_token(world: World) -> None:
-    rooms = (challenges, home, journey, laboratory, revision, stored, tasks)
+    rooms = (challenges, home, tour, experiments, flashcards, runs, tasks)
     posts = [route for room in rooms for route in room.router.routes if "POST" in route.methods]  # type: ignore[attr-defined]
     assert len(posts) >= 7
     for route in posts:
@@ -329,7 +329,7 @@ def test_a_forged_session_is_replaced_by_a_new_one(make_world: Callable[..., Wor
 
 
 def test_no_longer_cookies_are_remembered_than_a_browser_sends(world: World) -> None:
-    keeper = Doorkeeper(world.browser.app, site=world.site, name="lesson")
+    keeper = SessionMiddleware(world.browser.app, site=world.site, name="lesson")
     for number in range(3):
         assert keeper._session(f"{number}" + "x" * 4096) is None
     assert keeper._known_session.cache_info().currsize == 0
@@ -355,8 +355,8 @@ def test_on_loopback_too_a_lesson_is_served_with_a_token(
     told: list[str] = []
     served: list[Any] = []
     opened: list[str] = []
-    monkeypatch.setattr(server, "open_browser", opened.append)
-    monkeypatch.setattr(server.front, "run", lambda app, **options: served.append(app))
+    monkeypatch.setattr("headstart.web.server.open_browser", opened.append)
+    monkeypatch.setattr("headstart.web.front.run", lambda app, **options: served.append(app))
     server.serve(None, host="127.0.0.1", port=0, browser=True, say=told.append)
     printed = re.search(r"http://127\.0\.0\.1:\d+(/\?token=(\S+))", told[0])
     assert printed and len(printed[2]) > 20
@@ -429,7 +429,7 @@ def test_what_admitted_a_browser_admits_it_to_no_other_server_of_this_home(
         await Response()(scope, receive, send)
 
     site = replace(world.site, token="open-sesame")
-    beside = TestClient(Doorkeeper(studio, site=site, name="studio"), base_url=HOME)
+    beside = TestClient(SessionMiddleware(studio, site=site, name="studio"), base_url=HOME)
     beside.cookies = world.browser.cookies
     assert beside.get("/").status_code == 401
 

@@ -20,7 +20,8 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 from headstart.errors import OptionError
 from headstart.lesson.engine import library
 from headstart.lesson.engine.progress import Line
-from headstart.web import journey, stored
+from headstart.lesson.pages import runs
+from headstart.lesson.pages.site import TOURS_KEPT
 from headstart.web.drawing import BOTTOM, HEIGHT, draw
 from lesson_worlds import World, finished, lesson_worlds
 
@@ -62,17 +63,17 @@ def test_an_experiment_is_watched_live_and_replayed_after_a_broken_connection(wo
 def test_a_picture_is_followed_through_every_stage(make_world: Callable[..., World], tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     world = make_world(library.load_pack())
-    assert world.browser.get("/journey/seen.png").status_code == 404
-    page = world.post("/journey").text
-    pictures_shown = re.findall(r'src="(/journey/\w+\.png)"', page)
+    assert world.browser.get("/tour/seen.png").status_code == 404
+    page = world.post("/tour").text
+    pictures_shown = re.findall(r'src="(/tour/\w+\.png)"', page)
     assert len(pictures_shown) >= 5
     assert all(world.browser.get(address).content.startswith(b"\x89PNG") for address in pictures_shown)
     grids = [int(side) for side in re.findall(r"<span>\d+ × (\d+) × \d+</span>", page)]
     assert grids[0] == 96 and grids == sorted(grids, reverse=True) and grids[-1] < 10
-    assert world.post("/journey", file=str(tmp_path / "no.jpg")).status_code == 400
+    assert world.post("/tour", file=str(tmp_path / "no.jpg")).status_code == 400
     (tmp_path / "text.jpg").write_text("no picture")
-    assert world.post("/journey", file=str(tmp_path / "text.jpg")).status_code == 400
-    assert make_world(learner=None).post("/journey", file="/etc/hostname").status_code == 403
+    assert world.post("/tour", file=str(tmp_path / "text.jpg")).status_code == 400
+    assert make_world(learner=None).post("/tour", file="/etc/hostname").status_code == 403
 
 
 def test_the_questions_about_a_picture_show_it_and_ask_for_one_first(
@@ -83,14 +84,15 @@ def test_the_questions_about_a_picture_show_it_and_ask_for_one_first(
     assert "short questions</button>" not in world.browser.get("/modes/visualize").text
     assert world.post("/modes/visualize/begin").url.path == "/modes/visualize"
     assert world.site.store.challenges() == []
-    followed = world.post("/journey").text
+    followed = world.post("/tour").text
     assert "short questions</button>" in followed
     questions = str(world.post("/modes/visualize/begin").url.path).rsplit("/", 1)[0]
     shown = world.open(questions, 1).text
-    for pattern in (r'src="(/journey/\w+\.png)"', r"<span>(\d+ × \d+ × \d+)</span>"):
+    for pattern in (r'src="(/tour/\w+\.png)"', r"<span>(\d+ × \d+ × \d+)</span>"):
         assert len(re.findall(pattern, shown)) > 4
         assert re.findall(pattern, shown) == re.findall(pattern, followed)
-    journey._journeys.clear()
+    for number in range(TOURS_KEPT):
+        world.site.tours.keep("another", name=str(number))
     assert "no longer has your picture" in world.browser.get(f"{questions}/1").text
 
 
@@ -173,13 +175,13 @@ def test_pages_say_what_to_install_where_experiments_need_it(make_world: Callabl
     told = [install.replace("&#39;", "'") in world.browser.get(place).text for place in places]
     assert told == [False] * 4
     world.experiments.without_torch = ("pretrained-vs-scratch",)
-    world.site.evidence.forget()
+    world.site.catalogue.forget()
     told = [install.replace("&#39;", "'") in world.browser.get(place).text for place in places]
     assert told == [True] * 4
     assert "Measure the 1 that can run here" in world.browser.get("/").text
     assert "needs headstart[torch]" in world.browser.get("/modes/try").text
     world.experiments.without_torch = world.experiments.names
-    world.site.evidence.forget()
+    world.site.catalogue.forget()
     first = world.browser.get("/").text
     assert "2 experiments need an optional part" in first and "<button>Measure" not in first
 
@@ -357,17 +359,15 @@ def test_a_try_shows_what_it_took_and_what_came_of_it(make_world: Callable[..., 
 def test_parts_of_a_page_stand_where_the_author_put_them(make_world: Callable[..., World]) -> None:
     pytest.importorskip("openvino")
     world = make_world(library.load_pack())
-    world.post("/journey")
+    world.post("/tour")
     page = world.browser.get("/modes/visualize").text
     sections = page.split('<section id="section-')
     assert (
         'id="runs"' in sections[1]
-        and 'id="journey"' in sections[3]
+        and 'id="tour"' in sections[3]
         and "short questions</button>" in sections[4]
     )
-    assert (
-        page.count('id="runs"') == page.count('id="journey"') == page.count("short questions</button>") == 1
-    )
+    assert page.count('id="runs"') == page.count('id="tour"') == page.count("short questions</button>") == 1
 
 
 def test_many_dots_carry_numbers_and_far_ones_a_logarithmic_axis() -> None:
@@ -457,16 +457,16 @@ def test_a_run_of_ones_own_is_trained_followed_and_judged(
 ) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
-    fit = stored._fit
-    monkeypatch.setattr(stored, "_fit", lambda *given, **named: fit(*given, **{**named, "epochs": 2}))
-    monkeypatch.setattr(stored, "TWIN_SECONDS", 600.0)  # no budget that a busy machine could exceed
+    fit = runs._fit
+    monkeypatch.setattr(runs, "_fit", lambda *given, **named: fit(*given, **{**named, "epochs": 2}))
+    monkeypatch.setattr(runs, "TWIN_SECONDS", 600.0)  # no budget that a busy machine could exceed
     world = make_world(library.load_pack())
     assert "You have no stored run yet" in world.browser.get("/modes/metrics").text
     page = world.post("/runs/first", mode="metrics")
     assert page.url.path == "/modes/metrics" and "data-events" in page.text
     finished(world, seconds=120)
-    runs = stored.listed(world.site)
-    run = next(one for one in runs if one.config.pretrained)
+    own = runs.listed(world.site)
+    run = next(one for one in own if one.config.pretrained)
     page = world.browser.get(f"/modes/metrics?run={run.id}").text
     assert "pre-trained" in page and "Confusion matrix" in page and "Calibration" in page
     score = run.evaluation["validation"]
@@ -475,14 +475,14 @@ def test_a_run_of_ones_own_is_trained_followed_and_judged(
     cells = [int(count) for count in re.findall(r'<td class="(?:hit|miss) shade\d">(\d+)</td>', page)]
     assert sum(cells) == score["images"]
     assert "<html" in world.browser.get(f"/runs/{run.id}/report").text
-    followed = world.post("/journey", run=run.id)
+    followed = world.post("/tour", run=run.id)
     assert followed.url.query == f"run={run.id}".encode()
     shares = [float(share) for share in re.findall(r'class="share">([\d.]+) %', followed.text)]
     assert len(shares) == min(10, len(run.classes)) and sum(shares) == pytest.approx(100, abs=0.6)
     assert shares == sorted(shares, reverse=True)
     assert world.browser.get("/runs/nonsense/report").status_code == 404
-    if len(runs) > 1:
-        assert "from scratch</" in page and stored.twin_of(run, runs) is not None
+    if len(own) > 1:
+        assert "from scratch</" in page and runs.twin_of(run, own) is not None
 
 
 def test_runs_of_this_machine_are_not_shown_to_a_class(make_world: Callable[..., World]) -> None:
@@ -502,7 +502,7 @@ def test_the_distance_of_accuracy_and_macro_f1_is_read_off_the_classes() -> None
     def gap(*classes: tuple[str, float, int], accuracy: float) -> str:
         per_class = [{"name": name, "f1": f1, "support": images} for name, f1, images in classes]
         macro = sum(f1 for _, f1, _ in classes) / len(classes)
-        return stored._gap({"accuracy": accuracy, "macro_f1": macro}, per_class)
+        return runs._gap({"accuracy": accuracy, "macro_f1": macro}, per_class)
 
     balanced = gap(("a", 0.67, 10), ("b", 0.0, 10), ("c", 1.0, 10), accuracy=0.667)
     assert "11.0 points above" in balanced and "“b”" in balanced and "classes are" not in balanced
@@ -517,13 +517,13 @@ def test_only_the_same_network_from_scratch_stands_beside_a_run(monkeypatch: pyt
         )
         return SimpleNamespace(id=identity, path=Path(identity), config=config)
 
-    monkeypatch.setattr(stored, "read_predictions", lambda path: {"split": "one"})
+    monkeypatch.setattr(runs, "read_predictions", lambda path: {"split": "one"})
     run, twin = of("run", "builtin", pretrained=True), of("twin", "builtin", pretrained=False)
     other = of("other", "builtin-large", pretrained=True)
-    assert stored.twin_of(run, [other, run, twin]) is twin and stored.twin_of(other, [run, twin]) is None
+    assert runs.twin_of(run, [other, run, twin]) is twin and runs.twin_of(other, [run, twin]) is None
 
 
 def test_the_course_of_a_run_is_its_epochs_or_the_one_point_of_a_closed_form() -> None:
     epochs = tuple({"epoch": n, "validation_accuracy": n / 10} for n in (1, 2, 3, 4))
-    assert stored.course(a_run(epochs)) == [(6.0, 10.0), (8.0, 20.0), (10.0, 30.0), (12.0, 40.0)]
-    assert stored.course(a_run()) == [(12.0, 75.0)]
+    assert runs.course(a_run(epochs)) == [(6.0, 10.0), (8.0, 20.0), (10.0, 30.0), (12.0, 40.0)]
+    assert runs.course(a_run()) == [(12.0, 75.0)]

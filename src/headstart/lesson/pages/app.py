@@ -1,0 +1,68 @@
+"""Puts the pages together.
+
+Pages that read the log and compute, for a few milliseconds, are coroutines: they are made one after the other
+in the server's own thread. Python computes one thing at a time anyway. In threads each of them would be
+interrupted again and again for the others, and all are late when a whole class asks (docs/benchmarks.md).
+Forms, which wait for the disk, and pages that read many files or compute for long are made in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import Any
+
+from anyio.to_thread import current_default_thread_limiter
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from headstart.errors import HeadstartError
+from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, tasks, tour
+from headstart.lesson.pages.rendering import compile_templates, page
+from headstart.lesson.pages.site import LessonSite
+from headstart.web.app import new_app
+
+# Home comes last: it shows every mode that no other module shows in its own way.
+MODULES = (challenges, flashcards, tasks, experiments, tour, runs, home)
+
+THREADS = 12
+"""How many forms are taken at once."""
+
+
+@asynccontextmanager
+async def _with_few_threads(app: FastAPI) -> AsyncIterator[None]:
+    current_default_thread_limiter().total_tokens = THREADS
+    compile_templates()
+    with suppress(HeadstartError):  # results that cannot be read: the pages say so
+        experiments.missing(app.state.site)  # which imports for a quarter of a second
+    yield
+
+
+def serve_jobs(site: LessonSite) -> None:
+    """Lets the queue do what each module has for it."""
+    for module in (experiments, tasks, runs):
+        module.serve(site)
+
+
+def create_app(site: LessonSite, *, before: Sequence[Callable[..., Any]] = ()) -> FastAPI:
+    """The application that serves one lesson.
+
+    Args:
+        site: what it serves.
+        before: asked before every page, as FastAPI's dependencies are.
+    """
+    serve_jobs(site)
+    return new_app(
+        site,
+        name="lesson",
+        package="headstart.lesson.pages",
+        routers=[module.router for module in MODULES],
+        show=_message,
+        lifespan=_with_few_threads,
+        before=before,
+    )
+
+
+def _message(request: Request, status: int, text: str) -> Response:
+    return page(request, "message.html", status=status, title=HTTPStatus(status).phrase, text=text)

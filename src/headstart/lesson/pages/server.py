@@ -1,0 +1,60 @@
+"""Starts the server of a lesson, on loopback unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headstart.lesson import experiments
+from headstart.lesson.engine import library
+from headstart.lesson.engine.progress import Progress
+from headstart.lesson.pages.app import create_app
+from headstart.lesson.pages.catalogue import Catalogue
+from headstart.lesson.pages.site import LessonSite
+from headstart.web.jobs import Jobs
+from headstart.web.server import run
+from headstart.web.site import site_options
+
+
+def prepare(pack: str | None, *, host: str, token: str | None = None) -> LessonSite:
+    """The site of a lesson.
+
+    Args:
+        pack: a bundled lesson's name, a folder, or None for the default.
+        host: where the server listens; beyond loopback every browser is a learner of its own.
+        token: what every browser must bring; a new one unless given.
+
+    Raises LessonError for an unusable pack or progress database.
+    """
+    lesson = library.load_pack(pack) if pack else library.load_pack()
+    options = site_options(host, token=token)
+    home = options["home"]
+    return LessonSite(
+        **options,
+        pack=lesson,
+        store=Progress.open(home / "progress.db"),
+        jobs=Jobs(home / "jobs.db"),
+        catalogue=Catalogue(experiments),
+    )
+
+
+def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Serves a lesson until Ctrl-C.
+
+    Args:
+        pack: see `prepare`.
+        host: where to listen.
+        port: 0 takes any free one.
+        browser: whether to open the first page.
+        say: tells the learner the address.
+
+    Raises OptionError where the port cannot be used.
+    """
+    site = prepare(pack, host=host)
+    run(
+        create_app(site),
+        site,
+        host=host,
+        port=port,
+        browser=browser,
+        say=lambda address: say(f"{site.pack.title}: {address}  (Ctrl-C stops; nothing is lost)"),
+    )

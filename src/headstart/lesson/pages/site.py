@@ -1,0 +1,60 @@
+"""What every page of a lesson needs, handed to the application once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from headstart.lesson.engine.pack import Pack
+from headstart.lesson.engine.progress import Progress
+from headstart.lesson.pages.catalogue import Catalogue
+from headstart.web.jobs import Jobs
+from headstart.web.recent import Recent
+from headstart.web.site import Site
+
+TOURS_KEPT = 64
+"""Learners whose tour is remembered."""
+
+
+def now() -> datetime:
+    """The server's time, the only one that counts."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LessonSite(Site):
+    """One lesson, served.
+
+    Attributes:
+        pack: the lesson.
+        store: where the log is kept.
+        jobs: the queue of whatever takes longer than a page.
+        catalogue: what is known of experiments.
+        clock: the current time, with time zone.
+        tours: the latest `tour.Tour` of each learner.
+    """
+
+    pack: Pack
+    store: Progress
+    jobs: Jobs
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    clock: Callable[[], datetime] = now
+    tours: Recent[Any] = field(default_factory=lambda: Recent(TOURS_KEPT), repr=False)
+
+    @property
+    def trouble(self) -> str:
+        """Why work cannot be queued just now; empty where it can."""
+        return self.jobs.trouble
+
+
+# FastAPI hands a plain function to a thread, which costs more than this takes.
+async def _site(request: Request) -> LessonSite:
+    site: LessonSite = request.app.state.site
+    return site
+
+
+SiteOf = Annotated[LessonSite, Depends(_site)]
