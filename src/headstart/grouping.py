@@ -29,17 +29,12 @@ FEW_IMAGES = 5
 
 @dataclass(frozen=True)
 class Split:
-    """The sides of a data set's images, and how they came about.
+    """The sides of a data set's images, and how they came about."""
 
-    Attributes:
-        sides: each sample's, None where it could not be read.
-        groups: duplicates, exact and near, that were found, whether or not they stay together.
-        notes: what the groups did to the split, one sentence each.
-    """
-
-    sides: tuple[str | None, ...]
+    sides: tuple[str | None, ...]  # each sample's, None where it could not be read
     groups: tuple[Sequence[int], ...]
-    notes: tuple[str, ...]
+    """Duplicates, exact and near, that were found, whether or not they stay together."""
+    notes: tuple[str, ...]  # what the groups did to the split, one sentence each
 
 
 def check_near_duplicates(value: str) -> None:

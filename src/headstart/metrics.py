@@ -22,46 +22,27 @@ _CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class's part in an evaluation.
-
-    Attributes:
-        name: The class.
-        precision: Share of the images called so that are so; 0 where none was called so.
-        recall: Share of the images that are so that were called so; 0 where there are none.
-        f1: Harmonic mean of the two; 0 where both are.
-        support: Images of the class.
-    """
+    """One class's part in an evaluation."""
 
     name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
+    precision: float  # share of the images called so that are so; 0 where none was called so
+    recall: float  # share of the images that are so that were called so; 0 where there are none
+    f1: float  # harmonic mean of the two; 0 where both are
+    support: int  # images of the class
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A classifier's scores on labelled images.
-
-    Attributes:
-        images: How many.
-        accuracy: Share classified correctly, 0 to 1.
-        interval: Its 95 % Wilson interval.
-        macro_f1: Mean F1 over the classes that occur among the labels or the predictions.
-        calibration_error: Expected calibration error over 15 bins of equal width, 0 to 1.
-        log_loss: Mean negative logarithm of the right class's probability, in nats.
-        confusion: int64 [C, C]; rows are the true classes, columns the predicted ones.
-        per_class: One per class, in the classes' order.
-    """
+    """A classifier's scores on labelled images."""
 
     images: int
-    accuracy: float
-    interval: tuple[float, float]
-    macro_f1: float
-    calibration_error: float
-    log_loss: float
-    confusion: Integers
-    per_class: tuple[ClassScore, ...]
+    accuracy: float  # share classified correctly, 0 to 1
+    interval: tuple[float, float]  # its 95 % Wilson interval
+    macro_f1: float  # mean F1 over the classes that occur among the labels or the predictions
+    calibration_error: float  # expected calibration error over 15 bins of equal width, 0 to 1
+    log_loss: float  # mean negative logarithm of the right class's probability, in nats
+    confusion: Integers  # int64 [C, C]; rows are the true classes, columns the predicted ones
+    per_class: tuple[ClassScore, ...]  # one per class, in the classes' order
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Evaluation) and self.to_dict() == other.to_dict()

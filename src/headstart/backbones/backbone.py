@@ -28,23 +28,14 @@ _FINE_SIDE = 16
 
 @dataclass(frozen=True)
 class Stage:
-    """One ordered group of a backbone's layers, measured for one image of the backbone's size.
+    """One ordered group of a backbone's layers, measured for one image of the backbone's size."""
 
-    Attributes:
-        name: ``stem``, ``block1`` … and, where convolutions follow the blocks, ``last``.
-        parameters: Trainable numbers; the last stage's include those between its map and the features.
-        multiply_adds: Of convolutions and matrix products.
-        shape: Of the output for one image, ``(C, H, W)`` or ``(tokens, C)``.
-        bytes_per_image: Of that output at two bytes a value.
-        prefix_tokens: How many of ``tokens`` come before the patches (class, distillation, registers).
-    """
-
-    name: str
-    parameters: int
-    multiply_adds: int
-    shape: tuple[int, ...]
-    bytes_per_image: int
-    prefix_tokens: int = 0
+    name: str  # `stem`, `block1` … and, where convolutions follow the blocks, `last`
+    parameters: int  # trainable numbers; the last stage's include those between its map and the features
+    multiply_adds: int  # of convolutions and matrix products
+    shape: tuple[int, ...]  # of the output for one image, `(C, H, W)` or `(tokens, C)`
+    bytes_per_image: int  # of that output at two bytes a value
+    prefix_tokens: int = 0  # how many of `tokens` come before the patches (class, distillation, registers)
 
     @property
     def channels(self) -> int:
@@ -127,51 +118,33 @@ class Tap:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the PyTorch module of a backbone is made; see `headstart.backbones.building`.
+    """How the PyTorch module of a backbone is made; see `headstart.backbones.building`."""
 
-    Attributes:
-        architecture: A name that ``timm.create_model`` knows.
-        timm_kwargs: What else ``create_model`` needs to make the module that the weights belong to.
-        weights: The file of weights, or None for random ones.
-        seed: For the random ones.
-    """
-
-    architecture: str
+    architecture: str  # a name that `timm.create_model` knows
     timm_kwargs: Mapping[str, Any]
-    weights: Path | None
-    seed: int = 0
+    """What else `create_model` needs to make the module that the weights belong to."""
+    weights: Path | None  # the file of weights, or None for random ones
+    seed: int = 0  # for the random ones
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pre-trained network without its classification head, ready to be executed or split.
+    """A pre-trained network without its classification head, ready to be executed or split."""
 
-    Attributes:
-        name: What the user asked for.
-        architecture: timm's name of the network.
-        preprocess: What its images must look like.
-        weights_hash: Hex digits that change with any weight.
-        pretrained: False for random weights.
-        stages: Ordered and complete, input to output.
-        dimensions: ``D``, the length of the feature vector.
-        graph: The staged ONNX file: input ``image``, float32 ``[N, 3, S, S]``, normalised; one output per
-            stage, named as the stage; ``features`` ``[N, D]``.
-        recipe: How to make the PyTorch module; None where only the graph is left.
-        notes: What the user should know of how it was loaded, one sentence each.
-        card: Where its weights come from and what they are worth, Markdown; may be empty.
-    """
-
-    name: str
-    architecture: str
-    preprocess: Preprocess
-    weights_hash: str
-    pretrained: bool
-    stages: tuple[Stage, ...]
-    dimensions: int
+    name: str  # what the user asked for
+    architecture: str  # timm's name of the network
+    preprocess: Preprocess  # what its images must look like
+    weights_hash: str  # hex digits that change with any weight
+    pretrained: bool  # false for random weights
+    stages: tuple[Stage, ...]  # ordered and complete, input to output
+    dimensions: int  # `D`, the length of the feature vector
     graph: Path
-    recipe: Recipe | None = None
-    notes: tuple[str, ...] = ()
+    """The staged ONNX file: input `image`, float32 `[N, 3, S, S]`, normalised; one output per stage, named
+    as the stage; `features` `[N, D]`."""
+    recipe: Recipe | None = None  # how to make the PyTorch module; None where only the graph is left
+    notes: tuple[str, ...] = ()  # what the user should know of how it was loaded, one sentence each
     card: str = field(default="", repr=False)
+    """Where its weights come from and what they are worth, Markdown; may be empty."""
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.

@@ -21,19 +21,12 @@ _TOLERANCE = 1e-3  # of the largest feature: float32 in another order, through u
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a backbone once its weights are found.
+    """What is known of a backbone once its weights are found."""
 
-    Attributes:
-        recipe: How to make the module.
-        preprocess: Of the weights.
-        pretrained: False for random weights.
-        notes: What the user should know.
-    """
-
-    recipe: Recipe
-    preprocess: Preprocess
-    pretrained: bool = True
-    notes: tuple[str, ...] = ()
+    recipe: Recipe  # how to make the module
+    preprocess: Preprocess  # of the weights
+    pretrained: bool = True  # false for random weights
+    notes: tuple[str, ...] = ()  # what the user should know
 
 
 def load_exported(

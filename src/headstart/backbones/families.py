@@ -24,18 +24,11 @@ SUPPORTED = (
 
 @dataclass(frozen=True)
 class Partition:
-    """A model's layers as named groups, input to output.
+    """A model's layers as named groups, input to output."""
 
-    Attributes:
-        stages: Name and module of every stage; each takes the map of the one before.
-        pool: Turns the last stage's map into the feature vector ``[N, D]``; its weights count to the last
-        stage. prefix_tokens: Class, distillation and register tokens in front of the patch tokens (0 for
-        maps).
-    """
-
-    stages: tuple[tuple[str, nn.Module], ...]
-    pool: nn.Module
-    prefix_tokens: int = 0
+    stages: tuple[tuple[str, nn.Module], ...]  # with their names; each takes the map of the one before
+    pool: nn.Module  # turns the last stage's map into the features `[N, D]`; its weights count to that stage
+    prefix_tokens: int = 0  # class, distillation and register tokens before the patch tokens (0 for maps)
 
 
 class TokenStem(nn.Module):

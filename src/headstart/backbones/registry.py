@@ -18,21 +18,13 @@ from headstart.runs import Method
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """One line of the list of backbones.
+    """One line of the list of backbones."""
 
-    Attributes:
-        name: What `load_backbone` takes.
-        bytes: Of its weights.
-        size: Pixels a side by default; None where only timm knows.
-        needs: The extra that must be installed, or an empty string.
-        where: The file they are in.
-    """
-
-    name: str
-    bytes: int
-    size: int | None
-    needs: str
-    where: Path
+    name: str  # what `load_backbone` takes
+    bytes: int  # of its weights
+    size: int | None  # pixels a side by default; None where only timm knows
+    needs: str  # the extra that must be installed, or an empty string
+    where: Path  # the file they are in
 
     def to_dict(self) -> dict[str, str | int | None]:
         """Fields as JSON-ready values."""

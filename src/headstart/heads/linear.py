@@ -23,19 +23,13 @@ _TEMPERATURE_STEPS = 40
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """A linear classifier over raw features; standardisation is already folded in.
+    """A linear classifier over raw features; standardisation is already folded in."""
 
-    Attributes:
-        kind: What fitted it, "ridge" or "softmax"; a trained tail hands back "softmax".
-        weight: float32 [D, C].
-        bias: float32 [C].
-        temperature: Divides the logits before the softmax, so that probabilities are calibrated; above zero.
-    """
-
-    kind: str
-    weight: Floats
-    bias: Floats
+    kind: str  # what fitted it, "ridge" or "softmax"; a trained tail hands back "softmax"
+    weight: Floats  # float32 [D, C]
+    bias: Floats  # float32 [C]
     temperature: float = 1.0
+    """Divides the logits before the softmax, so that probabilities are calibrated; above zero."""
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[1:]:

@@ -58,43 +58,27 @@ _LEAST_FREEDOM = 1e-6
 
 @dataclass(frozen=True)
 class PenaltyScore:
-    """What leaving each image out once says about one penalty.
+    """What leaving each image out once says about one penalty."""
 
-    Attributes:
-        penalty: In units of the mean non-zero eigenvalue of the standardised Gram matrix.
-        accuracy: Share of the images classified correctly when left out, 0 to 1.
-        error: Mean over the images (weighted by class weight) of the squared distance between target and
-            score.
-    """
-
-    penalty: float
-    accuracy: float
+    penalty: float  # in units of the mean non-zero eigenvalue of the standardised Gram matrix
+    accuracy: float  # share of the images classified correctly when left out, 0 to 1
     error: float
+    """Mean over the images (weighted by class weight) of the squared distance between target and score."""
 
 
 @dataclass(frozen=True, eq=False)
 class RidgeFit:
-    """A ridge head and how it was chosen.
+    """A ridge head and how it was chosen."""
 
-    Attributes:
-        head: Over raw features; its temperature is calibrated on the left-out scores.
-        penalty: The chosen one, in units of the mean non-zero eigenvalue.
-        absolute_penalty: The same as it enters the normal equations of the standardised features.
-        loo_accuracy: Leave-one-out accuracy, 0 to 1; of an even sample where images times classes are many.
-        loo_error: Leave-one-out squared error, by which the penalty was chosen; likewise.
-        images: How many it was fitted on.
-        form: "primal" or "dual".
-        table: One row per penalty tried.
-    """
-
-    head: LinearHead
-    penalty: float
-    absolute_penalty: float
+    head: LinearHead  # over raw features; its temperature is calibrated on the left-out scores
+    penalty: float  # the chosen one, in units of the mean non-zero eigenvalue
+    absolute_penalty: float  # the same as it enters the normal equations of the standardised features
     loo_accuracy: float
-    loo_error: float
-    images: int
-    form: str
-    table: tuple[PenaltyScore, ...]
+    """Leave-one-out accuracy, 0 to 1; of an even sample where images times classes are many."""
+    loo_error: float  # leave-one-out squared error, by which the penalty was chosen; likewise
+    images: int  # how many it was fitted on
+    form: str  # "primal" or "dual"
+    table: tuple[PenaltyScore, ...]  # one row per penalty tried
 
 
 def fit_ridge(
@@ -215,19 +199,12 @@ def _folded(scores: LeftOut, weight: Doubles, mean: Doubles, prior: Doubles, *, 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """A ridge problem in its eigenbasis.
+    """A ridge problem in its eigenbasis."""
 
-    Attributes:
-        eigenvalues: float64 [K], none negative.
-        targets: float64 [K, C], the eigenvectors' share of `Z'wY`.
-        total: Sum of the images' weights.
-        unit: The mean non-zero eigenvalue, in which penalties are counted.
-    """
-
-    eigenvalues: Doubles
-    targets: Doubles
-    total: float
-    unit: float
+    eigenvalues: Doubles  # float64 [K], none negative
+    targets: Doubles  # float64 [K, C], the eigenvectors' share of `Z'wY`
+    total: float  # sum of the images' weights
+    unit: float  # the mean non-zero eigenvalue, in which penalties are counted
 
     @classmethod
     def of(cls, eigenvalues: Doubles, targets: Doubles, *, total: float, width: int) -> Spectrum:

@@ -31,16 +31,12 @@ Epoch = dict[str, float]
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxFit:
-    """A softmax head and how it came about.
+    """A softmax head and how it came about."""
 
-    Attributes:
-        head: Over raw features.
-        history: One row per epoch with `epoch`, `loss`, `accuracy` and, given validation images,
-            `validation_loss` and `validation_accuracy`; accuracies 0 to 1.
-    """
-
-    head: LinearHead
+    head: LinearHead  # over raw features
     history: tuple[Epoch, ...]
+    """One row per epoch with `epoch`, `loss`, `accuracy` and, given validation images, `validation_loss` and
+    `validation_accuracy`; accuracies 0 to 1."""
 
 
 @dataclass
