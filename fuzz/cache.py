@@ -42,8 +42,8 @@ class _World:
         self.backbone, self.runtime = load_backbone("builtin", size=32), select()
         found = self.look()
         self.expected = self.rows(found)
-        self.file = found.shelf.path / FILE
-        found.shelf.close()
+        self.file = found.partition.path / FILE
+        found.partition.close()
         self.whole = self.file.read_bytes()
 
     def look(self) -> Any:
@@ -107,7 +107,7 @@ def target(data: bytes) -> None:
     found = world.look()
     for rows, expected in zip(world.rows(found), world.expected, strict=True):
         np.testing.assert_allclose(rows, expected, rtol=1e-3, atol=1e-3)
-    found.shelf.close()
+    found.partition.close()
     del found
     for aside in world.file.parent.parent.glob("*.damaged-*"):
         for file in aside.iterdir():

@@ -150,10 +150,12 @@ def test_runs_lists_sorts_filters_and_shows(run: Path) -> None:
 
 def test_the_cache_is_shown_and_pruned(run: Path) -> None:
     shown = json.loads(headstart("cache", "--json").stdout)
-    assert shown["bytes"] > 0 and any(shelf.get("backbone") == "builtin" for shelf in shown["shelves"])
+    assert shown["bytes"] > 0 and any(
+        partition.get("backbone") == "builtin" for partition in shown["partitions"]
+    )
     assert "builtin" in headstart("cache").stdout
     assert json.loads(headstart("cache", "prune", "--json").stdout)["bytes"] > 0
-    assert json.loads(headstart("cache", "--json").stdout)["shelves"] == []
+    assert json.loads(headstart("cache", "--json").stdout)["partitions"] == []
     assert run.exists()
 
 

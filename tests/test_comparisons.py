@@ -41,7 +41,7 @@ from headstart.comparisons.analysis import seconds_to
 from headstart.comparisons.commands import fit_command
 from headstart.comparisons.pace import timed_as
 from headstart.comparisons.schedule import turns
-from headstart.comparisons.values import told_apart
+from headstart.comparisons.values import disambiguate
 from headstart.costs import RateStore
 from headstart.errors import DatasetError, MissingExtra, OptionError, RunError
 from headstart.features import extraction
@@ -213,13 +213,13 @@ def test_networks_whose_files_have_one_name_are_told_apart() -> None:
     one, other = candidate("exp1/best.pth"), candidate("exp2/best.pth")
     views = candidate("exp2/best.pth", views=("centre", "flip"))
     assert one.name == other.name == views.name
-    named = told_apart([one, other, views, candidate("single.pth"), replace(one, images=3)])
+    named = disambiguate([one, other, views, candidate("single.pth"), replace(one, images=3)])
     assert named == (one, other, views, candidate("single.pth"), replace(one, images=3))
     assert len({each.name for each in named}) == 5
     assert named[0].name == "best 64 px (exp1/best.pth, views centre), all frozen, ridge"
     assert named[3].name == "single 64 px, all frozen, ridge"
     assert named[4].whole.name == named[0].name
-    assert told_apart(named) == named and told_apart(named)[0].name == named[0].name
+    assert disambiguate(named) == named and disambiguate(named)[0].name == named[0].name
     depths = [replace(each, depth=depth) for each in (one, other) for depth in (4, 2)]
     series = accuracy_by_depth(comparison(*(trial(each, right) for each in depths)))
     assert list(series) == ["best 64 px (exp1/best.pth)", "best 64 px (exp2/best.pth)"]

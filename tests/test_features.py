@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from headstart.backbones import Backbone, load_backbone
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import CacheError, OptionError
-from headstart.features import FeatureCache, Shelf, Wanted, cache_bytes, extract
+from headstart.features import CachePartition, FeatureCache, Wanted, cache_bytes, extract
 from headstart.features import cache as cache_module
 from headstart.features import database as database_module
 from headstart.features import extraction as extraction_module
 from headstart.features.cache import pack, unpack
-from headstart.features.turns import writing
+from headstart.features.writer_lock import writer_lock
 from headstart.images import CENTRE, parse_views
 from headstart.runtimes import select
 
@@ -78,20 +78,20 @@ def test_an_array_survives_packing(dtype: str, shape: list[int], seed: int) -> N
     np.testing.assert_array_equal(back, array)
 
 
-def test_any_part_of_the_description_makes_another_shelf(tmp_path: Path) -> None:
+def test_any_part_of_the_description_makes_another_partition(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    first = cache.shelf({"weights": "a", "size": 96})
+    first = cache.partition({"weights": "a", "size": 96})
     first.put_many([(b"key", b"value")])
-    assert cache.shelf({"size": 96, "weights": "a"}).get_many([b"key", b"other"]) == [b"value", None]
+    assert cache.partition({"size": 96, "weights": "a"}).get_many([b"key", b"other"]) == [b"value", None]
     for other in ({"weights": "b", "size": 96}, {"weights": "a", "size": 97}, {"weights": "a"}):
-        assert cache.shelf(other).get_many([b"key"]) == [None]
+        assert cache.partition(other).get_many([b"key"]) == [None]
 
 
-def fill(shelf: Shelf, *, entries: int = 300) -> dict[bytes, bytes]:
+def fill(partition: CachePartition, *, entries: int = 300) -> dict[bytes, bytes]:
     """Records of small and large sizes, of which some take several pages."""
     random = np.random.default_rng(0)
     records = {random.bytes(24): random.bytes(40_000 if i % 30 == 0 else 500) for i in range(entries)}
-    shelf.put_many(records.items())
+    partition.put_many(records.items())
     return records
 
 
@@ -122,113 +122,116 @@ def damaged(data: bytes, *, seed: int) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_a_damaged_shelf_gives_its_values_or_none_and_takes_new_ones(seed: int, tmp_path: Path) -> None:
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    records = fill(shelf)
-    file = shelf.path / database_module.FILE
-    del shelf
+def test_a_damaged_partition_gives_its_values_or_none_and_takes_new_ones(seed: int, tmp_path: Path) -> None:
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    records = fill(partition)
+    file = partition.path / database_module.FILE
+    del partition
     file.write_bytes(damaged(file.read_bytes(), seed=seed))
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
     assert all(
-        value in (None, records[key]) for key, value in zip(records, shelf.get_many([*records]), strict=True)
+        value in (None, records[key])
+        for key, value in zip(records, partition.get_many([*records]), strict=True)
     )
-    shelf.put_many([*records.items()])
-    assert shelf.get_many([*records]) == [*records.values()]
+    partition.put_many([*records.items()])
+    assert partition.get_many([*records]) == [*records.values()]
 
 
 def test_a_file_that_is_cut_while_it_is_open_is_noticed_and_nobody_dies(tmp_path: Path) -> None:
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    records = fill(shelf)
-    os.truncate(shelf.path / database_module.FILE, 20_000)
-    assert set(shelf.get_many([*records])) <= {None, *records.values()}
-    shelf.put_many([*records.items()])
-    assert shelf.get_many([*records]) == [*records.values()]
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    records = fill(partition)
+    os.truncate(partition.path / database_module.FILE, 20_000)
+    assert set(partition.get_many([*records])) <= {None, *records.values()}
+    partition.put_many([*records.items()])
+    assert partition.get_many([*records]) == [*records.values()]
 
 
 @pytest.mark.parametrize("content", [b"\x17" * 100_000, b"SQLite format 3\0" + bytes(100_000)])
-def test_what_is_no_shelf_is_set_aside_in_a_sentence(
+def test_what_is_no_partition_is_set_aside_in_a_sentence(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = FeatureCache(tmp_path).shelf({"weights": "a"}).path
+    path = FeatureCache(tmp_path).partition({"weights": "a"}).path
     (path / database_module.FILE).write_bytes(content)
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    shelf.put_many([(b"key", b"value")])
-    assert shelf.get_many([b"key"]) == [b"value"]
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    partition.put_many([(b"key", b"value")])
+    assert partition.get_many([b"key"]) == [b"value"]
     (aside,) = path.parent.glob("*.damaged-*")
     assert (aside / database_module.FILE).read_bytes() == content
     assert len(caplog.messages) == 1 and f"set aside as {aside.name}" in caplog.text
     FeatureCache(tmp_path).prune(keep_bytes=1 << 30)
-    assert not aside.exists() and shelf.get_many([b"key"]) == [b"value"]
+    assert not aside.exists() and partition.get_many([b"key"]) == [b"value"]
 
 
-def test_a_database_of_another_schema_is_no_shelf(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = FeatureCache(tmp_path).shelf({"weights": "a"}).path
-    with contextlib.closing(sqlite3.connect(path / database_module.FILE)) as connection:
-        connection.execute("CREATE TRIGGER sly AFTER INSERT ON records BEGIN DELETE FROM records; END")
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    shelf.put_many([(b"key", b"value")])
-    assert shelf.get_many([b"key"]) == [b"value"] and "another schema" in caplog.text
-
-
-def test_a_shelf_of_the_earlier_format_is_set_aside_in_a_sentence(
+def test_a_database_of_another_schema_is_no_partition(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = FeatureCache(tmp_path).shelf({"weights": "a"}).path
+    path = FeatureCache(tmp_path).partition({"weights": "a"}).path
+    with contextlib.closing(sqlite3.connect(path / database_module.FILE)) as connection:
+        connection.execute("CREATE TRIGGER sly AFTER INSERT ON records BEGIN DELETE FROM records; END")
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    partition.put_many([(b"key", b"value")])
+    assert partition.get_many([b"key"]) == [b"value"] and "another schema" in caplog.text
+
+
+def test_a_partition_of_the_earlier_format_is_set_aside_in_a_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = FeatureCache(tmp_path).partition({"weights": "a"}).path
     (path / database_module.FILE).rename(path / "data.mdb")
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    assert shelf.get_many([b"key"]) == [None]
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    assert partition.get_many([b"key"]) == [None]
     assert "written by an earlier version; set aside as" in caplog.text and len(caplog.messages) == 1
     assert len([*path.parent.glob("*.outdated-*/data.mdb")]) == 1
 
 
 def test_damage_that_one_process_set_aside_is_not_set_aside_again_by_another(tmp_path: Path) -> None:
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    records = fill(shelf)
-    file = shelf.path / database_module.FILE
-    others = shelf.path.with_name("set aside by another")
-    shelf.path.rename(others)
-    shelf.path.mkdir()
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    records = fill(partition)
+    file = partition.path / database_module.FILE
+    others = partition.path.with_name("set aside by another")
+    partition.path.rename(others)
+    partition.path.mkdir()
     fresh = database_module.Database(file)
     fresh.put([(b"key", b"value")])
     os.truncate(others / database_module.FILE, 20_000)
-    assert shelf.get_many([*records]) == [None] * len(records)
-    assert shelf.get_many([b"key"]) == [b"value"]
-    assert not [*shelf.path.parent.glob("*.damaged-*")]
+    assert partition.get_many([*records]) == [None] * len(records)
+    assert partition.get_many([b"key"]) == [b"value"]
+    assert not [*partition.path.parent.glob("*.damaged-*")]
 
 
 def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("a file where a folder should be")
     with pytest.raises(OptionError, match="HEADSTART_CACHE"):
-        FeatureCache(tmp_path).shelf({"weights": "a"})
+        FeatureCache(tmp_path).partition({"weights": "a"})
 
 
 def test_pruning_drops_the_least_recently_used_first(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     for age, name in ((300, "old"), (200, "middle"), (100, "new")):
-        shelf = cache.shelf({"backbone": name})
-        shelf.put_many([(b"%d" % number, os.urandom(1000)) for number in range(100)])
+        partition = cache.partition({"backbone": name})
+        partition.put_many([(b"%d" % number, os.urandom(1000)) for number in range(100)])
         when = time.time() - age
-        os.utime(shelf.path / "about.json", (when, when))
-        del shelf
-    sizes = {str(info.description["backbone"]): info.bytes for info in cache.shelves()}
+        os.utime(partition.path / "about.json", (when, when))
+        del partition
+    sizes = {str(info.description["backbone"]): info.bytes for info in cache.partitions()}
     dropped = cache.prune(keep_bytes=sizes["new"] + sizes["middle"])
     assert [info.description["backbone"] for info in dropped] == ["old"]
     assert [info.description["backbone"] for info in cache.prune(older_than=150)] == ["middle"]
-    assert [info.description["backbone"] for info in cache.shelves()] == ["new"]
-    assert cache.prune() and cache.shelves() == []
+    assert [info.description["backbone"] for info in cache.partitions()] == ["new"]
+    assert cache.prune() and cache.partitions() == []
 
 
 def _write_forever(root: str, first: int) -> None:
-    shelf = FeatureCache(Path(root)).shelf({"weights": "a"})
+    partition = FeatureCache(Path(root)).partition({"weights": "a"})
     for number in count(first):
         value = number.to_bytes(8, "little") * 512
-        shelf.put_many([(f"{number}-{part}".encode(), value) for part in range(8)])
+        partition.put_many([(f"{number}-{part}".encode(), value) for part in range(8)])
 
 
-def _whole_transactions(shelf: Shelf) -> int:
+def _whole_transactions(partition: CachePartition) -> int:
     """How many were written, each of which must be there whole."""
     for number in count():
-        values = shelf.get_many([f"{number}-{part}".encode() for part in range(8)])
+        values = partition.get_many([f"{number}-{part}".encode() for part in range(8)])
         if values != [number.to_bytes(8, "little") * 512] * 8:
             assert values == [None] * 8
             return number
@@ -236,30 +239,30 @@ def _whole_transactions(shelf: Shelf) -> int:
 
 
 def test_a_writer_killed_at_any_moment_leaves_whole_transactions(tmp_path: Path) -> None:
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
     context = multiprocessing.get_context("spawn")
     before = 0
     for attempt in range(3):
         writer = context.Process(target=_write_forever, args=(str(tmp_path), before))
         writer.start()
-        while shelf.get_many([f"{before}-0".encode()]) == [None]:
+        while partition.get_many([f"{before}-0".encode()]) == [None]:
             time.sleep(0.01)
         time.sleep(0.02 * attempt)
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        before = _whole_transactions(shelf)
+        before = _whole_transactions(partition)
 
 
 def _hold_the_turn(root: str, ready: Any) -> None:
-    with writing(FeatureCache(Path(root)).shelf({"weights": "a"}).path):
+    with writer_lock(FeatureCache(Path(root)).partition({"weights": "a"}).path):
         ready.set()
         time.sleep(600)
 
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[int]:
-    """A process that was stopped in the middle of writing to the shelf "a"."""
+    """A process that was stopped in the middle of writing to the partition "a"."""
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     process = context.Process(target=_hold_the_turn, args=(str(tmp_path), ready))
@@ -275,36 +278,38 @@ def test_a_stopped_writer_is_named_and_writing_goes_on_when_it_is_gone(
     tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: Queue[str] = Queue()
-    monkeypatch.setattr("headstart.features.turns.PATIENCE", 0.05)
-    monkeypatch.setattr("headstart.features.turns._log.warning", lambda text, *about: said.put(text % about))
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    writer = threading.Thread(target=lambda: shelf.put_many([(b"key", b"value")]))
+    monkeypatch.setattr("headstart.features.writer_lock.PATIENCE", 0.05)
+    monkeypatch.setattr(
+        "headstart.features.writer_lock._log.warning", lambda text, *about: said.put(text % about)
+    )
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    writer = threading.Thread(target=lambda: partition.put_many([(b"key", b"value")]))
     writer.start()
     assert f"waiting for process {sleeper} (stopped; kill -CONT {sleeper}" in said.get(timeout=60)
-    assert writer.is_alive() and shelf.get_many([b"key"]) == [None]
+    assert writer.is_alive() and partition.get_many([b"key"]) == [None]
     os.kill(sleeper, signal.SIGKILL)
     writer.join(60)
-    assert shelf.get_many([b"key"]) == [b"value"]
+    assert partition.get_many([b"key"]) == [b"value"]
 
 
 def test_a_writer_in_a_hurry_does_not_wait_for_a_stopped_one(
     tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstart.features.turns.LAST_PATIENCE", 0.05)
+    monkeypatch.setattr("headstart.features.writer_lock.LAST_PATIENCE", 0.05)
     hurry = threading.Event()
     hurry.set()
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
     with pytest.raises(CacheError, match=f"process {sleeper} .*is writing to it and does not end"):
-        shelf.put_many([(b"key", b"value")], hurry=hurry)
+        partition.put_many([(b"key", b"value")], hurry=hurry)
 
 
-def test_threads_may_open_and_leave_the_same_shelf_at_once(tmp_path: Path) -> None:
+def test_threads_may_open_and_leave_the_same_partition_at_once(tmp_path: Path) -> None:
     problems: list[Exception] = []
 
     def come_and_go() -> None:
         try:
             for _ in range(400):
-                FeatureCache(tmp_path).shelf({"weights": "a"}).get_many([b"key"])
+                FeatureCache(tmp_path).partition({"weights": "a"}).get_many([b"key"])
         except CacheError as error:
             problems.append(error)
 
@@ -428,11 +433,11 @@ def test_features_that_are_damaged_or_pruned_after_the_pass_are_computed_again(
 ) -> None:
     found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), depth=4, taps=True)
     whole = found.features(range(48), view=CENTRE), found.activations(range(48), view=CENTRE)
-    file = found.shelf.path / database_module.FILE
+    file = found.partition.path / database_module.FILE
     data = bytearray(file.read_bytes())
     data[20_000::997] = bytes(value ^ 0x5A for value in data[20_000::997])
     file.write_bytes(data)
-    found.shelf._stored._reader.execute("PRAGMA shrink_memory")  # as in a process that opens it
+    found.partition._stored._reader.execute("PRAGMA shrink_memory")  # as in a process that opens it
     np.testing.assert_array_equal(found.features(range(48), view=CENTRE), whole[0])
     np.testing.assert_array_equal(found.activations(range(48), view=CENTRE), whole[1])
     assert "set aside" in caplog.text
@@ -448,15 +453,15 @@ def test_rows_hold_records_of_both_precisions(
     small = np.full((2, 2), 0.5, np.float32)
     odd = np.array([[np.nan, 1e6], [-np.inf, 2.0]], np.float32)
     half = np.dtype(np.float16)
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
     values = {b"small": small, b"large": -large, b"odd": odd}
     stored = {key: pack(extraction_module._narrow(value, half)) for key, value in values.items()}
     assert [unpack(value).dtype.char for value in stored.values()] == ["e", "f", "f"]
-    shelf.put_many(stored.items())
+    partition.put_many(stored.items())
     for order in ([b"small", b"large", b"odd"], [b"odd", b"large", b"small"], [b"large"]):
-        rows = shelf.read(order)
+        rows = partition.read(order)
         np.testing.assert_array_equal(rows, [values[key] for key in order])
-    assert shelf.read([b"small"] * 3).dtype == np.float16
+    assert partition.read([b"small"] * 3).dtype == np.float16
 
 
 def test_views_are_cached_apart(dataset: Dataset, backbone: Backbone, tmp_path: Path) -> None:
@@ -514,22 +519,22 @@ def test_what_no_place_has_room_for_is_refused_before_anything_is_written(
 def test_what_cannot_be_stored_is_kept_and_what_was_stored_is_still_read(
     code: int, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    shelf.put_many([(b"before", b"1")])
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    partition.put_many([(b"before", b"1")])
     real = database_module.transaction
 
     def failing(connection: sqlite3.Connection, *, writes: bool) -> Any:
-        if connection is shelf._stored._writer:  # type: ignore[union-attr]
+        if connection is partition._stored._writer:  # type: ignore[union-attr]
             error = sqlite3.OperationalError("as the system says it")
             error.sqlite_errorcode = code
             raise error
         return real(connection, writes=writes)
 
     monkeypatch.setattr(database_module, "transaction", failing)
-    shelf.put_many([(b"after", b"2")])
-    shelf.put_many([(b"later", b"3")])
-    assert shelf.get_many([b"before", b"after", b"later", b"never"]) == [b"1", b"2", b"3", None]
-    assert shelf.present([b"before", b"later", b"never"]) == {b"before", b"later"}
+    partition.put_many([(b"after", b"2")])
+    partition.put_many([(b"later", b"3")])
+    assert partition.get_many([b"before", b"after", b"later", b"never"]) == [b"1", b"2", b"3", None]
+    assert partition.present([b"before", b"later", b"never"]) == {b"before", b"later"}
     assert len(caplog.messages) == 1 and reason in caplog.text and "HEADSTART_CACHE" in caplog.text
 
 
@@ -537,13 +542,13 @@ def test_a_cache_that_another_process_keeps_locked_is_gone_without(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "BUSY", 0.05)
-    shelf = FeatureCache(tmp_path).shelf({"weights": "a"})
-    shelf.put_many([(b"key", b"value")])
-    other = sqlite3.connect(shelf.path / database_module.FILE, isolation_level=None)
+    partition = FeatureCache(tmp_path).partition({"weights": "a"})
+    partition.put_many([(b"key", b"value")])
+    other = sqlite3.connect(partition.path / database_module.FILE, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    assert shelf.get_many([b"key"]) == [None]
-    shelf.put_many([(b"other", b"value")])
-    assert shelf.get_many([b"other"]) == [b"value"]
+    assert partition.get_many([b"key"]) == [None]
+    partition.put_many([(b"other", b"value")])
+    assert partition.get_many([b"other"]) == [b"value"]
     other.close()
     assert "locked" in caplog.text and len(caplog.messages) == 1
 

@@ -19,7 +19,7 @@ import pytest
 import headstart
 from axe_core import axe_source
 from headstart.comparisons import Candidate, Comparison, Trial, choose, compare, grid
-from headstart.comparisons.values import told_apart
+from headstart.comparisons.values import disambiguate
 from headstart.curation import Corrections
 from headstart.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError
@@ -82,7 +82,7 @@ def depths() -> Comparison:
                         history=tuple(history) if made.random else (),
                     )
                 )
-    named = dict(zip([t.candidate for t in trials], told_apart([t.candidate for t in trials]), strict=True))
+    named = dict(zip([t.candidate for t in trials], disambiguate([t.candidate for t in trials]), strict=True))
     found = Comparison(
         id="depths",
         path=None,

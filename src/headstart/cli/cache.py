@@ -26,28 +26,30 @@ def command(ctx: click.Context, as_json: bool) -> None:
     from headstart.places import cache_folder
 
     cache = FeatureCache(cache_folder())
-    shelves = cache.shelves()
+    partitions = cache.partitions()
     if as_json:
         print_json(
             {
                 "path": str(cache.root),
-                "bytes": sum(shelf.bytes for shelf in shelves),
-                "shelves": [
-                    {"id": s.id, **s.description, "bytes": s.bytes, "last_used": s.last_used} for s in shelves
+                "bytes": sum(partition.bytes for partition in partitions),
+                "partitions": [
+                    {"id": p.id, **p.description, "bytes": p.bytes, "last_used": p.last_used}
+                    for p in partitions
                 ],
             }
         )
         return
-    click.echo(f"{cache.root}: {human_bytes(sum(shelf.bytes for shelf in shelves))}")
+    click.echo(f"{cache.root}: {human_bytes(sum(partition.bytes for partition in partitions))}")
     rows = [
         [
-            str(shelf.description.get("backbone", shelf.description.get("kind", "?"))),
-            str(shelf.description.get("size", "")),
-            f"{shelf.description.get('runtime', '')} {shelf.description.get('precision', '')}".strip(),
-            human_bytes(shelf.bytes),
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(shelf.last_used)),
+            str(found.get("backbone", found.get("kind", "?"))),
+            str(found.get("size", "")),
+            f"{found.get('runtime', '')} {found.get('precision', '')}".strip(),
+            human_bytes(partition.bytes),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(partition.last_used)),
         ]
-        for shelf in shelves
+        for partition in partitions
+        for found in [partition.description]
     ]
     if rows:
         click.echo(table(rows, header=["backbone", "px", "runtime", "size", "last used"], right=[1, 3]))
@@ -77,11 +79,11 @@ def prune(keep: str, older_than: str, as_json: bool) -> None:
         older_than, units={"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}, option="--older-than"
     )
     dropped = FeatureCache(cache_folder()).prune(keep_bytes=keep_bytes, older_than=age)
-    freed = sum(shelf.bytes for shelf in dropped)
+    freed = sum(partition.bytes for partition in dropped)
     if as_json:
-        print_json({"dropped": [shelf.id for shelf in dropped], "bytes": freed})
+        print_json({"dropped": [partition.id for partition in dropped], "bytes": freed})
     else:
-        click.echo(f"removed {len(dropped)} of the cache's shelves, {human_bytes(freed)}")
+        click.echo(f"removed {len(dropped)} of the cache's partitions, {human_bytes(freed)}")
 
 
 def _measure(text: str, *, units: dict[str, float], option: str) -> float:

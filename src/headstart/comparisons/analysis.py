@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstart.comparisons.commands import fit_command
-from headstart.comparisons.values import Candidate, Choice, Comparison, Trial, told_apart
+from headstart.comparisons.values import Candidate, Choice, Comparison, Trial, disambiguate
 from headstart.errors import OptionError
 from headstart.metrics import wilson_interval
 
@@ -234,7 +234,7 @@ def accuracy_by_depth(comparison: Comparison) -> dict[str, tuple[Summary, ...]]:
             series.setdefault(candidate.untrained, {}).setdefault(candidate.depth, row)
     return {
         network.network: tuple(found[depth] for depth in sorted(found))
-        for network, found in zip(told_apart(tuple(series)), series.values(), strict=True)
+        for network, found in zip(disambiguate(tuple(series)), series.values(), strict=True)
         if len(found) > 1
     }
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import candidate_of, run_command, settings_of
-from headstart.comparisons.values import Candidate, Comparison, Trial, same_split, told_apart
+from headstart.comparisons.values import Candidate, Comparison, Trial, disambiguate, same_split
 from headstart.errors import OptionError, RunError
 from headstart.runs import Run, new_id, read_predictions, timestamp
 from headstart.training.depth import HEAD_KEPT
@@ -88,7 +88,7 @@ def _candidates(runs: Sequence[Run]) -> list[Candidate]:
         differing = [name for name in own if any(other[name] != own[name] for other in alike)]
         said = ", ".join(f"{name.replace('_', ' ')} {own[name] or 'as usual'}" for name in differing)
         found.append(replace(candidate, label=f"{candidate.name}, {said}") if said else candidate)
-    return list(told_apart(found))
+    return list(disambiguate(found))
 
 
 def _trial(

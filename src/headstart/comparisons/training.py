@@ -19,7 +19,7 @@ from headstart.comparisons.passes import Pass, load_group, look, union
 from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.trials import Result, Trainer
-from headstart.comparisons.values import Candidate, Comparison, same_split, told_apart
+from headstart.comparisons.values import Candidate, Comparison, disambiguate, same_split
 from headstart.costs import OutOfTime, RateStore, parse_budget
 from headstart.costs.budgets import beginning, interleaved
 from headstart.costs.clock import ending
@@ -152,7 +152,7 @@ def compare(
         UserError: the input or an option cannot work.
     """
     started = time.perf_counter() - spent
-    candidates = told_apart(candidates)
+    candidates = disambiguate(candidates)
     if not candidates:
         raise OptionError("nothing to compare: no candidate")
     if seeds < 1:

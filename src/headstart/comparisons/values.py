@@ -20,7 +20,7 @@ class Candidate(Method):
     taps: str | tuple[str, ...] | None = "last"
     images: int | None = None  # training images of each class, at most; None for all of them
     label: str | None = None  # what a lesson or a person calls it; None for a name made of the rest
-    apart: str | None = field(default=None, compare=False)  # tells it from its namesakes, see `told_apart`
+    apart: str | None = field(default=None, compare=False)  # tells it from its namesakes, see `disambiguate`
 
     def config(self, common: FitConfig, *, seed: int) -> FitConfig:
         """What `fit` would be told for the same training; ``common`` is what all candidates share."""
@@ -79,7 +79,7 @@ class Candidate(Method):
         return cls(**{**known, "views": tuple(known["views"])})
 
 
-def told_apart(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def disambiguate(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """The same candidates; those that would have one name are given what they differ in.
 
     ``exp1/best.pth`` and ``exp2/best.pth`` are both called best, and views are in no name.

@@ -16,7 +16,7 @@ from headstart.curation.corrections import Correction, Corrections
 from headstart.dataset import Sample, Skipped
 from headstart.errors import OptionError, RunError
 from headstart.features import CacheUse, Extraction, FeatureCache, Wanted, extract, record_key
-from headstart.features.extraction import shelf_identity
+from headstart.features.extraction import partition_identity
 from headstart.images import View
 from headstart.places import cache_folder, home_folder
 from headstart.runs import IMAGES_FILE, Run, read_images
@@ -169,12 +169,14 @@ def _extraction(
     wanted: Wanted,
 ) -> Extraction:
     cache = FeatureCache(cache_folder())
-    shelf = cache.shelf(shelf_identity(backbone, runtime))
+    partition = cache.partition(partition_identity(backbone, runtime))
     hashes: list[bytes | None] = [bytes.fromhex(str(row["content"])) for row in rows]
     records = wanted.records(len(backbone.stages))
 
     def cached(content: bytes) -> bool:
-        return shelf.contains(record_key(content, view, name) for view in wanted.views for name in records)
+        return partition.contains(
+            record_key(content, view, name) for view in wanted.views for name in records
+        )
 
     same = _unchanged(rows)
     fresh = [i for i, content in enumerate(hashes) if content and not (same[i] and cached(content))]
@@ -188,7 +190,7 @@ def _extraction(
             hashes[index] = content
         skipped, use = found.skipped, CacheUse(use.hits + found.use.hits, found.use.misses, found.use.bytes)
     again = partial(extract, samples, backbone, wanted=wanted, runtime=runtime, cache=cache)
-    return Extraction(tuple(hashes), (None,) * len(rows), skipped, use, shelf, backbone, wanted, again)
+    return Extraction(tuple(hashes), (None,) * len(rows), skipped, use, partition, backbone, wanted, again)
 
 
 def _unchanged(rows: Sequence[Mapping[str, Any]]) -> list[bool]:

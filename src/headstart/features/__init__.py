@@ -5,7 +5,7 @@ computed once and kept. The cache is addressed by content: an image's bytes, the
 the view, the depth, the runtime and the precision; change any of them and the lookup misses.
 """
 
-from headstart.features.cache import FeatureCache, Shelf, ShelfInfo
+from headstart.features.cache import CachePartition, FeatureCache, PartitionInfo
 from headstart.features.extraction import (
     CacheUse,
     Extraction,
@@ -18,12 +18,12 @@ from headstart.features.extraction import (
 from headstart.features.lookup import missing_share
 
 __all__ = [
+    "CachePartition",
     "CacheUse",
     "Extraction",
     "FeatureCache",
+    "PartitionInfo",
     "Progress",
-    "Shelf",
-    "ShelfInfo",
     "Wanted",
     "cache_bytes",
     "extract",

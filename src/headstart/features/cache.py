@@ -1,6 +1,6 @@
 """The feature cache: bytes by key, addressed by content.
 
-Storage is SQLite with a checksum for each record, one database, called a *shelf*, per backbone,
+Storage is SQLite with a checksum for each record, one database, called a *partition*, per backbone,
 preprocessing, runtime and precision. A transaction is there whole or not at all, so a process killed at any
 moment leaves a cache that the next one uses; what a disk damaged is set aside and computed again.
 """
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import CacheError, OptionError
 from headstart.features.database import FILE, IN_MEMORY, KEYS_AT_ONCE, DamagedError, Database, UnusableError
-from headstart.features.turns import writing
+from headstart.features.writer_lock import writer_lock
 from headstart.files import Unreadable, read_json, write_whole
 from headstart.places import make
 
@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 """Part of every fingerprint: raise it when the meaning of stored values changes."""
 
 _EARLIER_FILE = "data.mdb"
-"""What a shelf was before it became an SQLite database."""
+"""What a partition was before it became an SQLite database."""
 
 _DTYPES: dict[bytes, np.dtype[Any]] = {b"e": np.dtype("<f2"), b"f": np.dtype("<f4"), b"B": np.dtype("u1")}
 
@@ -51,7 +51,7 @@ class MissingEntriesError(CacheError):
         super().__init__(f"feature cache {path}: an entry vanished while in use; run it again")
 
 
-class Shelf:
+class CachePartition:
     """One partition of the cache: bytes by key, durable, safe for several threads and processes.
 
     What is damaged is set aside and counts as not there. Where nothing can be stored it says so once, and
@@ -129,7 +129,7 @@ class Shelf:
             self._stored = self._open()
 
     def _stop_storing(self, reason: str) -> None:
-        """Say so, once for all shelves of a cache."""
+        """Say so, once for all partitions of a cache."""
         self._storing = False
         if self.path.parent not in _warned:
             _warned.add(self.path.parent)
@@ -202,7 +202,7 @@ class Shelf:
             if database is None or not self._storing:
                 break
             try:
-                with writing(self.path, hurry=hurry):
+                with writer_lock(self.path, hurry=hurry):
                     database.put(ready)
                 return
             except DamagedError as error:
@@ -250,7 +250,7 @@ class Shelf:
         return np.zeros((0, 0), np.float32) if rows is None else rows
 
     def close(self) -> None:
-        """Gives files back. Nobody may use the shelf afterwards."""
+        """Gives files back. Nobody may use the partition afterwards."""
         for database in (self._stored, self._spare):
             if database is not None:
                 database.close()
@@ -261,8 +261,8 @@ class Shelf:
         return self._spare is None and self._ask(lambda database: database.empty, otherwise=True)
 
 
-_open_shelves: "weakref.WeakValueDictionary[Path, Shelf]" = weakref.WeakValueDictionary()
-_open_shelves_lock = threading.Lock()
+_opened: "weakref.WeakValueDictionary[Path, CachePartition]" = weakref.WeakValueDictionary()
+_opened_lock = threading.Lock()
 
 
 def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -278,8 +278,8 @@ def _free(path: Path) -> int:
 
 
 @dataclass(frozen=True)
-class ShelfInfo:
-    """What `headstart cache` shows of one shelf: sizes in bytes, times in seconds since the epoch."""
+class PartitionInfo:
+    """What `headstart cache` shows of one partition: sizes in bytes, times in seconds since the epoch."""
 
     id: str
     description: Mapping[str, str | int]
@@ -288,60 +288,61 @@ class ShelfInfo:
 
 
 class FeatureCache:
-    """All shelves below one folder."""
+    """All partitions below one folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "features"
 
-    def shelf(self, description: Mapping[str, str | int]) -> Shelf:
-        """The shelf for ``description``, every part of which is part of its identity."""
+    def partition(self, description: Mapping[str, str | int]) -> CachePartition:
+        """The partition for ``description``, every part of which is part of its identity."""
         canonical = json.dumps({**description, "format": FORMAT_VERSION}, sort_keys=True)
         path = self.root / hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
         # All users of a path share it: what was set aside, and what is kept in memory, is then known to all.
-        with _open_shelves_lock:
-            shelf = _open_shelves.get(path)
-            if shelf is None or not path.exists():
-                shelf = _open_shelves[path] = Shelf(path, description)
-            return shelf
+        with _opened_lock:
+            partition = _opened.get(path)
+            if partition is None or not path.exists():
+                partition = _opened[path] = CachePartition(path, description)
+            return partition
 
     def close(self) -> None:
-        """Closes the shelves that this process has opened below this folder, which is about to be removed.
+        """Closes the partitions that this process has opened below this folder, which is about to be removed.
 
-        Nobody may be using them. A folder that stays needs no closing: its shelves are shared, and go with
+        Nobody may be using them. A folder that stays needs no closing: its partitions are shared, and go with
         their last user.
         """
-        with _open_shelves_lock:
-            for path in [path for path in _open_shelves if path.is_relative_to(self.root)]:
-                shelf = _open_shelves.pop(path, None)
-                if shelf is not None:
-                    shelf.close()
+        with _opened_lock:
+            for path in [path for path in _opened if path.is_relative_to(self.root)]:
+                partition = _opened.pop(path, None)
+                if partition is not None:
+                    partition.close()
 
-    def shelves(self) -> list[ShelfInfo]:
-        """Every shelf, the most recently used first."""
+    def partitions(self) -> list[PartitionInfo]:
+        """Every partition, the most recently used first."""
         found = []
         for about in self.root.glob("*/about.json"):
             try:
                 description = read_json(about)
                 size = sum(file.stat().st_blocks * 512 for file in about.parent.iterdir())
-                found.append(ShelfInfo(about.parent.name, description, size, about.stat().st_mtime))
+                found.append(PartitionInfo(about.parent.name, description, size, about.stat().st_mtime))
             except (OSError, Unreadable):
                 continue  # another process is pruning it
         return sorted(found, key=lambda info: -info.last_used)
 
-    def prune(self, *, keep_bytes: int = 0, older_than: float = 0.0) -> list[ShelfInfo]:
-        """Drop least recently used shelves until at most ``keep_bytes`` are left.
+    def prune(self, *, keep_bytes: int = 0, older_than: float = 0.0) -> list[PartitionInfo]:
+        """Drop least recently used partitions until at most ``keep_bytes`` are left.
 
         Args:
             keep_bytes: what may stay; 0 drops everything that ``older_than`` allows.
-            older_than: only shelves last used this many seconds ago or more.
+            older_than: only partitions last used this many seconds ago or more.
 
         Returns:
-            What was dropped. A process that is reading a dropped shelf keeps its mapping until it ends.
+            What was dropped. A process that is reading a dropped partition keeps its mapping until it ends.
         """
         now, dropped = time.time(), []
-        shelves = sorted(self.shelves(), key=lambda info: "." not in info.id)  # what was set aside goes first
-        total = sum(info.bytes for info in shelves)
-        for info in reversed(shelves):
+        # what was set aside has a dot in its name, and goes first
+        partitions = sorted(self.partitions(), key=lambda info: "." not in info.id)
+        total = sum(info.bytes for info in partitions)
+        for info in reversed(partitions):
             if total <= keep_bytes:
                 break
             if now - info.last_used < older_than:

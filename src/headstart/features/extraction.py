@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from headstart.dataset import Sample, Skipped, content_hash
 from headstart.errors import CacheError, ImageError, OptionError
-from headstart.features.cache import FeatureCache, MissingEntriesError, Shelf, pack
+from headstart.features.cache import CachePartition, FeatureCache, MissingEntriesError, pack
 from headstart.images import ImageFacts, View, open_image, render, shortest_side_needed
 from headstart.runs import FitConfig
 
@@ -107,7 +107,7 @@ class Extraction:
     facts: tuple[ImageFacts | None, ...]
     skipped: tuple[Skipped, ...]
     use: CacheUse
-    shelf: Shelf
+    partition: CachePartition
     backbone: "Backbone"
     wanted: Wanted
     again: "Callable[[], Extraction] | None" = None
@@ -175,11 +175,11 @@ class Extraction:
     def _rows(self, images: Images, *, view: View, record: str) -> NDArray[Any]:
         keys = [record_key(self._hash(image), view, record) for image in images]
         try:
-            return self.shelf.read(keys)
+            return self.partition.read(keys)
         except MissingEntriesError:
             if self.again is None:
                 raise
-            return self.again().shelf.read(keys)
+            return self.again().partition.read(keys)
 
     def _hash(self, image: int) -> bytes:
         found = self.hashes[image]
@@ -235,12 +235,14 @@ def extract(
         CacheError: another process kept the cache's lock, or what cannot be stored cannot be kept either.
         OptionError: neither the cache's disk nor memory and temporary files have room for the features.
     """
-    shelf = cache.shelf(shelf_identity(backbone, runtime))
-    facts_shelf = cache.shelf({"kind": "facts"})
+    partition = cache.partition(partition_identity(backbone, runtime))
+    facts_partition = cache.partition({"kind": "facts"})
     ledger = _Ledger([None] * len(samples), [None] * len(samples), views=len(wanted.views))
-    writer = _Writer(shelf, facts_shelf)
-    render_task = _render_task(samples, backbone, wanted=wanted, shelf=shelf, facts_shelf=facts_shelf)
-    fitting_room = _room_check(backbone, wanted=wanted, shelf=shelf, images=len(samples))
+    writer = _Writer(partition, facts_partition)
+    render_task = _render_task(
+        samples, backbone, wanted=wanted, partition=partition, facts_partition=facts_partition
+    )
+    fitting_room = _room_check(backbone, wanted=wanted, partition=partition, images=len(samples))
     threads = workers or max(2, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
@@ -264,7 +266,7 @@ def extract(
         facts=tuple(ledger.facts),
         skipped=tuple(ledger.skipped),
         use=CacheUse(ledger.hits, ledger.misses, writer.bytes),
-        shelf=shelf,
+        partition=partition,
         backbone=backbone,
         wanted=wanted,
         again=partial(
@@ -273,7 +275,7 @@ def extract(
     )
 
 
-def shelf_identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, str | int]:
+def partition_identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, str | int]:
     """Everything that could change a feature's value, but for the image, the view and the depth."""
     return {
         "kind": "features",
@@ -293,7 +295,12 @@ _Read = tuple[int, bytes, bytes | NDArray[Any]]
 
 
 def _render_task(
-    samples: Sequence[Sample], backbone: "Backbone", *, wanted: Wanted, shelf: Shelf, facts_shelf: Shelf
+    samples: Sequence[Sample],
+    backbone: "Backbone",
+    *,
+    wanted: Wanted,
+    partition: CachePartition,
+    facts_partition: CachePartition,
 ) -> Callable[[range], list[_Rendered]]:
     """What a decoding thread does with some samples, which it looks up together."""
     preprocess = backbone.preprocess
@@ -306,8 +313,8 @@ def _render_task(
             for _, content, _ in files
             for view in wanted.views
         }
-        facts_known = facts_shelf.get_many([content for _, content, _ in files])
-        present = shelf.present(chain.from_iterable(keys.values()))
+        facts_known = facts_partition.get_many([content for _, content, _ in files])
+        present = partition.present(chain.from_iterable(keys.values()))
         for (index, content, data), known in zip(files, facts_known, strict=True):
             missing = tuple(view for view in wanted.views if not present.issuperset(keys[content, view]))
             if known is not None and not missing:
@@ -380,7 +387,7 @@ def _account(
 
 
 def _room_check(
-    backbone: "Backbone", *, wanted: Wanted, shelf: Shelf, images: int
+    backbone: "Backbone", *, wanted: Wanted, partition: CachePartition, images: int
 ) -> Callable[[Iterator[_Rendered]], Iterator[_Rendered]]:
     """Refuse before the first byte is written where there is no place for what is coming."""
 
@@ -388,10 +395,10 @@ def _room_check(
         for count, item in enumerate(rendered):
             if count == 0:
                 needed = cache_bytes(backbone, wanted=wanted, images=images - item.index)
-                if not shelf.has_room(needed):
+                if not partition.has_room(needed):
                     raise OptionError(
                         f"the features of {images - item.index:,} images need up to {needed / 1e6:,.1f} MB, "
-                        f"which neither {shelf.path.parent} nor the folder for temporary files has free; "
+                        f"which neither {partition.path.parent} nor the folder for temporary files has free; "
                         "prune (headstart cache prune), set HEADSTART_CACHE to a larger disk, or freeze more "
                         "stages"
                     )
@@ -494,9 +501,9 @@ def _batches(rendered: Iterator[_Rendered]) -> Iterator[tuple[_Token, NDArray[np
 class _Writer:
     """Collects records and commits them in large transactions on a thread of its own."""
 
-    def __init__(self, shelf: Shelf, facts_shelf: Shelf) -> None:
+    def __init__(self, partition: CachePartition, facts_partition: CachePartition) -> None:
         self.bytes = 0
-        self._shelf, self._facts_shelf = shelf, facts_shelf
+        self._partition, self._facts_partition = partition, facts_partition
         self._records: list[tuple[bytes, bytes]] = []
         self._facts: list[tuple[bytes, bytes]] = []
         self._waiting = 0
@@ -522,8 +529,8 @@ class _Writer:
         self._records, self._facts, self._waiting = [], [], 0
 
         def commit() -> None:
-            self._shelf.put_many(records, hurry=self.hurry)
-            self._facts_shelf.put_many(facts, hurry=self.hurry)
+            self._partition.put_many(records, hurry=self.hurry)
+            self._facts_partition.put_many(facts, hurry=self.hurry)
 
         self._commit = self._thread.submit(commit)
 

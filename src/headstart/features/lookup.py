@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from headstart.dataset import Sample, content_hash
 from headstart.errors import ImageError
 from headstart.features.cache import FeatureCache
-from headstart.features.extraction import Wanted, record_key, shelf_identity
+from headstart.features.extraction import Wanted, partition_identity, record_key
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone
@@ -30,8 +30,8 @@ def missing_share(
     few = spread(samples, most)
     if not few:
         return 0.0
-    shelf = cache.shelf(shelf_identity(backbone, runtime))
-    if shelf.empty:
+    partition = cache.partition(partition_identity(backbone, runtime))
+    if partition.empty:
         return 1.0
     records = wanted.records(len(backbone.stages))
     missing = 0
@@ -41,7 +41,7 @@ def missing_share(
         except ImageError:
             continue
         keys = (record_key(content, view, record) for view in wanted.views for record in records)
-        missing += not shelf.contains(keys)
+        missing += not partition.contains(keys)
     return missing / len(few)
 
 

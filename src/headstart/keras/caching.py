@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from headstart.backbones.keras_graph import Graph
-from headstart.features.cache import FeatureCache, Shelf
+from headstart.features.cache import CachePartition, FeatureCache
 from headstart.keras.cutting import Cut
 from headstart.keras.execution import (
     BATCH,
@@ -34,7 +34,7 @@ from headstart.keras.execution import (
 from headstart.places import cache_folder
 
 _LAYOUT = b"layout"
-"""The key under which a shelf says what its records hold and which runtime computed them."""
+"""The key under which a partition says what its records hold and which runtime computed them."""
 
 _KEY_BYTES = 16
 
@@ -105,19 +105,19 @@ class Features:
     def missing(self, arrays: Sequence[Array]) -> int:
         """How many different images the cache does not hold."""
         keys = list(set(content_keys(arrays)))
-        shelf = self._shelf(tuple(array.shape[1:] for array in arrays))
-        if shelf is None or shelf.get_many([_LAYOUT]) == [None]:
+        partition = self._partition(tuple(array.shape[1:] for array in arrays))
+        if partition is None or partition.get_many([_LAYOUT]) == [None]:
             return len(keys)
-        return sum(value is None for value in shelf.get_many(keys))
+        return sum(value is None for value in partition.get_many(keys))
 
     def _store(self, arrays: Sequence[Array]) -> _Store:
         """What keeps records for images of this shape."""
         shapes = tuple(array.shape[1:] for array in arrays)
         if shapes not in self._stores:
-            self._stores[shapes] = _Store(self, arrays, shelf=self._shelf(shapes))
+            self._stores[shapes] = _Store(self, arrays, partition=self._partition(shapes))
         return self._stores[shapes]
 
-    def _shelf(self, shapes: tuple[Any, ...]) -> Shelf | None:
+    def _partition(self, shapes: tuple[Any, ...]) -> CachePartition | None:
         """None where a layer's code is not Keras's: its changes would not change the fingerprint."""
         if self.cut.own_code:
             return None
@@ -131,17 +131,19 @@ class Features:
             "keras": f"{keras.__version__} {keras.backend.backend()}",
             "runtime": openvino_name() if self.runtime == "openvino" else "keras",
         }
-        return FeatureCache(cache_folder()).shelf(description)
+        return FeatureCache(cache_folder()).partition(description)
 
 
 class _Store:
-    """Records for images of one shape: on a shelf, or, without one, in memory only."""
+    """Records for images of one shape: in a partition, or, without one, in memory only."""
 
-    def __init__(self, features: Features, arrays: Sequence[Array], *, shelf: Shelf | None) -> None:
-        self._features, self._shelf = features, shelf
+    def __init__(
+        self, features: Features, arrays: Sequence[Array], *, partition: CachePartition | None
+    ) -> None:
+        self._features, self._partition = features, partition
         self._memory: dict[bytes, bytes] = {}
         self._runner: Runner | None = None
-        layout = shelf.get_many([_LAYOUT])[0] if shelf else None
+        layout = partition.get_many([_LAYOUT])[0] if partition else None
         if layout is None:
             self._choose(arrays)
         else:
@@ -154,8 +156,8 @@ class _Store:
         self._runner, expected = self._probe(arrays)
         self._tensors = [[str(array.dtype), list(array.shape[1:])] for array in expected]
         self.record, self.runtime = _record(self._tensors), self._runner.name
-        if self._shelf:
-            self._shelf.put_many([self._layout()])
+        if self._partition:
+            self._partition.put_many([self._layout()])
 
     def _layout(self) -> tuple[bytes, bytes]:
         return _LAYOUT, json.dumps({"tensors": self._tensors, "runtime": self.runtime}).encode()
@@ -174,7 +176,7 @@ class _Store:
     def compute(self, arrays: Sequence[Array]) -> Array:
         """Records for images the cache does not hold."""
         inputs = check_inputs(arrays, self._features.cut.prefix)
-        if self._runner is None:  # the shelf knew what a record holds
+        if self._runner is None:  # the partition knew what a record holds
             self._runner, _ = self._probe(inputs)
         outputs = self._runner.run(inputs)
         records = np.empty(len(inputs[0]), self.record)
@@ -187,7 +189,7 @@ class _Store:
         missing = []
         for span in _spans(len(keys), max(1, _WINDOW_BYTES // max(1, self.record.itemsize))):
             part = keys[span.start : span.stop]
-            found = self._shelf.get_many(part) if self._shelf else map(self._memory.get, part)
+            found = self._partition.get_many(part) if self._partition else map(self._memory.get, part)
             for row, value in zip(span, found, strict=True):
                 if value is None:
                     missing.append(row)
@@ -198,10 +200,10 @@ class _Store:
     def write(self, keys: Sequence[bytes], records: Array) -> None:
         """Keep new records, all or none."""
         new = [(key, record.tobytes()) for key, record in zip(keys, records, strict=True)]
-        if self._shelf is None:
+        if self._partition is None:
             self._memory.update(new)
         else:
-            self._shelf.put_many([self._layout(), *new])  # a damaged shelf gave way to an empty one
+            self._partition.put_many([self._layout(), *new])  # a damaged partition gave way to an empty one
 
 
 def _record(tensors: Sequence[Sequence[Any]]) -> np.dtype[Any]:

@@ -152,14 +152,14 @@ def time_storage(
     """Write and read some records of that size in a cache of their own, which is removed again."""
     values = np.random.default_rng(0).integers(0, 256, bytes_per_record, dtype=np.uint8).tobytes()
     with tempfile.TemporaryDirectory(dir=folder, prefix="headstart-timing-") as place:
-        shelf = FeatureCache(Path(place)).shelf({"kind": "timing"})
+        partition = FeatureCache(Path(place)).partition({"kind": "timing"})
         keys = [number.to_bytes(8, "big") for number in range(_RECORDS)]
         started = clock()
-        shelf.put_many((key, values) for key in keys)
+        partition.put_many((key, values) for key in keys)
         written = clock()
-        shelf.get_many(keys)
+        partition.get_many(keys)
         read = clock()
-        del shelf
+        del partition
     return StorageTiming((written - started) / _RECORDS, (read - written) / _RECORDS)
 
 

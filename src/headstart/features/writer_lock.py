@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def writing(folder: Path, *, hurry: threading.Event | None = None) -> Iterator[None]:
+def writer_lock(folder: Path, *, hurry: threading.Event | None = None) -> Iterator[None]:
     """This thread's turn to write to the database in ``folder``.
 
     Args:
