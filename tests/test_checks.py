@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart import checks
-from headstart.checks import check, duplicate_groups, inspect, near_duplicate_groups, report
+from headstart.checks import check, inspect, report
 from headstart.dataset import ArraySource, Dataset, Sample, Skipped, read_dataset
-from headstart.duplicates import FULL_DETAIL, LEAST_DETAIL, detail_of
+from headstart.duplicates import FULL_DETAIL, LEAST_DETAIL, detail_of, near_duplicate_groups
+from headstart.grouping import duplicate_groups
 from headstart.images import NO_HASH, ImageFacts, open_image
 
 # --- near duplicates --------------------------------------------------------------------------------------

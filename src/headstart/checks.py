@@ -18,7 +18,6 @@ import numpy as np
 
 from headstart.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, read_dataset
 from headstart.dataset.labels import DOUBTFUL_WORDS
-from headstart.duplicates import near_duplicate_groups
 from headstart.errors import ImageError
 from headstart.grouping import (
     check_near_duplicates,
@@ -28,18 +27,6 @@ from headstart.grouping import (
     large_groups_in_words,
 )
 from headstart.images import ImageFacts, open_image
-
-__all__ = [
-    "DataReport",
-    "DuplicateGroup",
-    "File",
-    "OddSize",
-    "check",
-    "duplicate_groups",
-    "inspect",
-    "near_duplicate_groups",
-    "report",
-]
 
 IMBALANCE_WORTH_SAYING = 5.0
 """Largest class over smallest; below, class weights or nothing at all do."""
@@ -301,35 +288,25 @@ def report(
         sides = classes[dataset.classes[dataset.samples[index].label]]
         side = splits[index] or "unassigned"
         sides[side] = sides.get(side, 0) + 1
-    files = _Files(dataset, splits)
+
+    def group(indices: Iterable[int], *, exact: bool) -> DuplicateGroup:
+        found = [(dataset.samples[index], splits[index]) for index in indices]
+        return DuplicateGroup(
+            tuple(File(each.name, dataset.classes[each.label], side) for each, side in found), exact
+        )
+
     return DataReport(
         name=dataset.name,
         images=len(readable),
         classes=classes,
         skipped=tuple(skipped),
-        exact_duplicates=tuple(files.group(group, exact=True) for group in exact_groups(hashes)),
+        exact_duplicates=tuple(group(each, exact=True) for each in exact_groups(hashes)),
         near_duplicates=tuple(
-            files.group(group, exact=False)
-            for group in groups
-            if len({hashes[index] for index in group} - {None}) > 1
+            group(each, exact=False) for each in groups if len({hashes[index] for index in each} - {None}) > 1
         ),
         odd_sizes=_odd_sizes(dataset.samples, facts),
         notes=(*dataset.notes, *notes),
     )
-
-
-@dataclass(frozen=True)
-class _Files:
-    dataset: Dataset
-    splits: Sequence[str | None]
-
-    def group(self, indices: Iterable[int], *, exact: bool) -> DuplicateGroup:
-        samples = self.dataset.samples
-        files = tuple(
-            File(samples[index].name, self.dataset.classes[samples[index].label], self.splits[index])
-            for index in indices
-        )
-        return DuplicateGroup(files, exact)
 
 
 def _odd_sizes(samples: Sequence[Sample], facts: Sequence[ImageFacts | None]) -> tuple[OddSize, ...]:
@@ -418,7 +395,7 @@ def inspect(
     seen: list[_Seen] = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="inspect") as pool:
         try:
-            for part in pool.map(_look_at_all, tasks):
+            for part in pool.map(lambda samples: list(map(_look_at, samples)), tasks):
                 seen += part
                 if progress is not None:
                     progress("checking", len(seen), total)
@@ -427,10 +404,6 @@ def inspect(
             raise
     skipped = tuple(reason for _, _, reason in seen if reason is not None)
     return [digest for digest, _, _ in seen], [fact for _, fact, _ in seen], skipped
-
-
-def _look_at_all(samples: Sequence[Sample]) -> list[_Seen]:
-    return [_look_at(sample) for sample in samples]
 
 
 def _look_at(sample: Sample) -> _Seen:

@@ -7,7 +7,7 @@ at the distance that a recompressed photograph needs. So the distance shrinks wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,13 @@ def near_duplicate_groups(hashes: npt.NDArray[np.uint8], *, distance: int = DIST
     parents = np.full(len(unique), -1, dtype=np.int64)
     parents[telling] = telling[_components(unique[telling], limits[telling].astype(np.int64), distance)]
     return _grouped(parents[inverse.ravel()])
+
+
+def joined_groups(count: int, groups: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Groups of `count` things where those that share one are one."""
+    left = np.array([group[0] for group in groups for _ in group], dtype=np.int64)
+    right = np.array([index for group in groups for index in group], dtype=np.int64)
+    return _grouped(_merge(np.arange(count), left, right))
 
 
 def detail_of(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -6,13 +6,13 @@ Near-duplicates do, or what a column of a table says belongs together.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from headstart.dataset import Dataset, content_hash
-from headstart.duplicates import near_duplicate_groups
+from headstart.duplicates import joined_groups, near_duplicate_groups
 from headstart.errors import DatasetError, OptionError
 from headstart.images import NO_HASH, ImageFacts
 
@@ -159,33 +159,12 @@ def duplicate_groups(hashes: Sequence[bytes | None], facts: Sequence[ImageFacts 
     Returns:
         Lists of two and more ascending indices, ordered by their first.
     """
-    unreadable = [digest is None or fact is None for digest, fact in zip(hashes, facts, strict=True)]
     perceptual = b"".join(
-        NO_HASH if out or fact is None else fact.perceptual_hash
-        for out, fact in zip(unreadable, facts, strict=True)
+        NO_HASH if digest is None or fact is None else fact.perceptual_hash
+        for digest, fact in zip(hashes, facts, strict=True)
     )
     near = near_duplicate_groups(np.frombuffer(perceptual, dtype=np.uint8).reshape(-1, len(NO_HASH)))
-    return _joined(len(hashes), (*near, *exact_groups(hashes)))
-
-
-def _joined(count: int, groups: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Groups that share an image become one."""
-    leaders = list(range(count))
-    for group in groups:
-        found = [_leader(leaders, index) for index in group]
-        for index in found:
-            leaders[index] = min(found)
-    merged: dict[int, list[int]] = defaultdict(list)
-    for index in range(count):
-        merged[_leader(leaders, index)].append(index)
-    return [group for group in merged.values() if len(group) > 1]
-
-
-def _leader(leaders: list[int], index: int) -> int:
-    while leaders[index] != index:
-        leaders[index] = leaders[leaders[index]]
-        index = leaders[index]
-    return index
+    return joined_groups(len(hashes), [*near, *exact_groups(hashes)])
 
 
 def assign_splits(
@@ -226,18 +205,15 @@ def assign_splits(
     check_shares(validation=validation, test=test)
     given = [sample.split for sample in dataset.samples]
     carve = any(given) and "validation" not in given
-    sides: list[str | None] = []
+    shares: dict[str | None, tuple[float, float]] = {None: (validation, test)}
+    if carve:
+        shares["train"] = (validation, 0.0)
     named = _named_groups(dataset)
     digests = _by_group(dataset, hashes)
-    for split, digest in zip(given, digests, strict=True):
-        if digest is None:
-            sides.append(None)
-        elif split is None:
-            sides.append(_own_side(digest, validation=validation, test=test))
-        elif split == "train" and carve:
-            sides.append(_own_side(digest, validation=validation, test=0.0))
-        else:
-            sides.append(split)
+    sides = [
+        None if digest is None else _own_side(digest, *shares[split]) if split in shares else split
+        for split, digest in zip(given, digests, strict=True)
+    ]
     _keep_groups_together(sides, given, named or groups, carve=carve)
     if not any(given):
         _hold_out_groups(sides, digests, named, shares={"test": test, "validation": validation})
@@ -258,7 +234,7 @@ def check_shares(*, validation: float, test: float) -> None:
         )
 
 
-def _own_side(digest: bytes, *, validation: float, test: float) -> str:
+def _own_side(digest: bytes, validation: float, test: float) -> str:
     position = int.from_bytes(digest[:8], "big") / 2**64
     if position < test:
         return "test"
@@ -330,7 +306,7 @@ def _train_every_class(
     groups: Sequence[Sequence[int]],
 ) -> None:
     """Give each class without a training image one of its own, with that one's near-duplicates."""
-    trained = {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    trained = _trained(dataset, sides)
     if len(trained) == len(dataset.classes):
         return
     together = {index: group for group in groups for index in group}
@@ -346,22 +322,23 @@ def _train_every_class(
                 trained.add(dataset.samples[member].label)
 
 
+def _trained(dataset: Dataset, sides: Sequence[str | None]) -> set[int]:
+    return {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+
+
 def _refuse_untrained_classes(dataset: Dataset, sides: Sequence[str | None]) -> None:
-    trained = {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    trained = _trained(dataset, sides)
     for label, name in enumerate(dataset.classes):
-        if label not in trained:
-            held = sum(
-                sample.label == label and side is not None
-                for sample, side in zip(dataset.samples, sides, strict=True)
-            )
-            if not held:
-                lost = sum(sample.label == label for sample in dataset.samples)
-                images = "its only image cannot" if lost == 1 else f"none of its {lost:,} images can"
-                raise DatasetError(
-                    f"{dataset.name}: class {name}: {images} be read (headstart check says why); replace "
-                    "them or remove the class"
-                )
+        if label in trained:
+            continue
+        own = [side for sample, side in zip(dataset.samples, sides, strict=True) if sample.label == label]
+        if held := sum(side is not None for side in own):
             raise DatasetError(
                 f"{dataset.name}: class {name} has no training image (readable: {held}, all held out); "
                 "add images, or give the splits yourself with train/ and val/ folders"
             )
+        images = "its only image cannot" if len(own) == 1 else f"none of its {len(own):,} images can"
+        raise DatasetError(
+            f"{dataset.name}: class {name}: {images} be read (headstart check says why); replace "
+            "them or remove the class"
+        )

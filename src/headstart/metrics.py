@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,45 +44,14 @@ class Evaluation:
     confusion: Integers  # int64 [C, C]; rows are the true classes, columns the predicted ones
     per_class: tuple[ClassScore, ...]  # one per class, in the classes' order
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Evaluation) and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # type: ignore[assignment]  # it holds an array
-
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, ready for JSON."""
         return {
-            "images": self.images,
-            "accuracy": self.accuracy,
+            **vars(self),
             "interval": list(self.interval),
-            "macro_f1": self.macro_f1,
-            "calibration_error": self.calibration_error,
-            "log_loss": self.log_loss,
             "confusion": self.confusion.tolist(),
             "per_class": [vars(score) for score in self.per_class],
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
-        """The inverse of `to_dict`.
-
-        Raises:
-            OptionError: A field is missing.
-        """
-        try:
-            low, high = values["interval"]
-            return cls(
-                images=values["images"],
-                accuracy=values["accuracy"],
-                interval=(low, high),
-                macro_f1=values["macro_f1"],
-                calibration_error=values["calibration_error"],
-                log_loss=values["log_loss"],
-                confusion=np.asarray(values["confusion"], dtype=np.int64),
-                per_class=tuple(ClassScore(**score) for score in values["per_class"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise OptionError(f"this is no stored evaluation: {error!r}") from error
 
 
 def evaluate(probabilities: ArrayLike, labels: ArrayLike, *, classes: Sequence[str]) -> Evaluation:
