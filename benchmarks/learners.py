@@ -202,7 +202,7 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
-        answers = check(learners, Path(home) / "progress.db")
+        answers = check(learners, Path(home) / "headstart.db")
     pages = [seconds for kind, each in times.items() if kind.startswith("GET") for seconds in each]
     writes = [seconds for kind, each in times.items() if kind.startswith("POST") for seconds in each]
     found = {

@@ -61,8 +61,8 @@ def measure(work: Path, *, repeats: int) -> None:
         folder=work,
         secret=b"s" * 32,
         collections=Collections(home / "studio" / "data"),
-        work=Jobs(home / "jobs.db"),
-        looks=Jobs(home / "studio" / "looks.db"),
+        work=Jobs(home),
+        looks=Jobs(home, "looks"),
         learner="benchmark",
     )
     browser = TestClient(create_studio(studio), base_url="http://127.0.0.1")

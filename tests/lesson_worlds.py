@@ -144,10 +144,10 @@ def lesson_worlds(folder: Path) -> Iterator[Callable[..., World]]:
         clock, experiments = Clock(), FakeExperiments()
         site = LessonSite(
             pack=pack or secret_pack(),
-            store=Progress.open(folder / "progress.db"),
+            store=Progress.open(folder / "headstart.db"),
             home=folder,
             secret=load_secret(folder),
-            jobs=Jobs(folder / "jobs.db"),
+            jobs=Jobs(folder),
             catalogue=Catalogue(experiments),
             learner="ada",
             clock=clock,

@@ -453,7 +453,7 @@ def test_a_result_survives_json_and_a_damaged_one_is_refused() -> None:
 
 
 def test_results_written_at_once_are_all_there(tmp_path: Path) -> None:
-    store = experiments.ResultStore(tmp_path / "new" / "experiments.db")
+    store = experiments.ResultStore(tmp_path / "new")
 
     def add(number: int) -> None:
         store.add(a_result(id=str(number)))

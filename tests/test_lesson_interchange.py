@@ -332,11 +332,10 @@ def test_files_that_hold_no_questions_are_refused_in_a_line(tmp_path: Path) -> N
 
 
 def test_the_log_gives_statistics_and_statements(private_folders: Path) -> None:
-    from headstart.places import home_folder
 
     empty = CliRunner().invoke(cli, ["lesson", "statistics"])
     assert empty.exit_code == 0 and "nobody has taken it" in empty.stdout
-    pack, store = library.load_pack(), Progress.open(home_folder() / "progress.db")
+    pack, store = library.load_pack(), Progress.open()
     now = datetime(2030, 1, 1, tzinfo=UTC)
     for place, learner in enumerate(("ada", "bob")):
         state = store.start(attempts.begin(pack, challenge=learner, learner=learner, seed="s"), now)

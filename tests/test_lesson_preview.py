@@ -68,7 +68,7 @@ def test_the_bundled_pages_do_not_ask_for_changes(tmp_path: Path) -> None:
     from headstart.web.jobs import Jobs
     from headstart.web.site import load_secret
 
-    store, jobs = Progress.open(tmp_path / "progress.db"), Jobs(tmp_path / "jobs.db")
+    store, jobs = Progress.open(tmp_path / "headstart.db"), Jobs(tmp_path)
     site = LessonSite(
         pack=library.load_pack(), store=store, home=tmp_path, secret=load_secret(tmp_path), jobs=jobs
     )

@@ -59,7 +59,7 @@ class Clock:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Progress]:
-    opened = Progress.open(tmp_path / "progress.db")
+    opened = Progress.open(tmp_path / "headstart.db")
     yield opened
     opened.close()
 
@@ -252,7 +252,6 @@ def test_the_badge_of_a_challenge_can_be_taken_later_with_its_evidence(
 ) -> None:
     from headstart.lesson import experiments
     from headstart.lesson.engine import badges, library, pictures
-    from headstart.places import home_folder
 
     pack = library.load_pack()
     target = tmp_path / "badge.png"
@@ -261,7 +260,7 @@ def test_the_badge_of_a_challenge_can_be_taken_later_with_its_evidence(
         refused.exception
     )
     experiments.run("five-images-one-epoch", size="small")
-    home = Progress.open(home_folder() / "progress.db")
+    home = Progress.open()
     now = datetime.now(UTC)
     state = home.start(attempts.begin(pack, challenge="one", learner="ada", seed="s"), now)
     for item in state.items:

@@ -201,7 +201,7 @@ def test_a_damaged_index_is_set_aside_and_made_again_from_the_folders(
     RunStore().rebuild([kept[0].path.parents[1]])
     assert ids(RunStore().entries()) == ids(kept) and RunStore().find(kept[1].id) == kept[1]
     assert [each.message for each in caplog.records if "set aside" in each.message]
-    assert len(list(file.parent.glob("runs.sqlite.damaged-*"))) == 1
+    assert len(list(file.parent.glob("headstart.db.damaged-*"))) == 1
 
 
 def test_one_flipped_byte_in_a_row_costs_nothing(kept: list[Run]) -> None:

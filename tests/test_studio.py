@@ -86,7 +86,7 @@ def test_a_run_of_the_terminal_appears_among_the_runs(world: World) -> None:
 
 def test_a_run_folder_that_no_index_knows_appears_too(world: World) -> None:
     run = world.train(world.open())
-    (world.studio.home / "runs.sqlite").unlink()
+    (world.studio.home / "headstart.db").unlink()
     assert RunStore().select() == []
     assert run in world.browser.get("/runs").text
 

@@ -19,8 +19,8 @@ pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 import httpx
 
 from children import started
-from headstart import databases
 from headstart.costs.estimates import Range
+from headstart.store import opening
 from headstart.studio import workers
 from headstart.studio.jobs import phases, time_left
 from headstart.studio.server import wind_down
@@ -45,7 +45,7 @@ def test_jobs_outlive_the_server_and_what_was_cut_off_can_go_on(
     make_world: Callable[..., World], tmp_path: Path
 ) -> None:
     home = Path(os.environ["HEADSTART_HOME"])
-    before = Jobs(home / "jobs.db")
+    before = Jobs(home)
     path = os.fsencode(tmp_path / "root" / "photos").hex()
     cut = before.add("fit", name="aa", learner="studio", body={"data": "aa", "path": path, "size": 96})
     with before._writing() as database:  # as a kill -9 leaves it
@@ -206,9 +206,9 @@ def test_time_left_stays_within_the_prediction() -> None:
 def test_a_queue_that_cannot_be_written_is_told_on_every_page(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(databases, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(opening, "WAIT_SECONDS", 0.05)
     data = world.open()
-    other = sqlite3.connect(world.studio.home / "jobs.db", isolation_level=None)
+    other = sqlite3.connect(world.studio.home / "headstart.db", isolation_level=None)
     other.execute("begin immediate")
     refused = world.post(f"{data}/train", chosen="builtin@96/all")
     assert refused.status_code == 400 and "keeps it locked" in refused.text

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from headstart import databases
 from headstart.errors import OptionError, RunError
+from headstart.store import opening
 from headstart.web.jobs import KEPT_JOBS, WAITING_JOBS, Job, Jobs, Tell
 
 
@@ -26,7 +26,7 @@ def open_jobs(tmp_path: Path) -> Iterator[Callable[[], Jobs]]:
     opened: list[Jobs] = []
 
     def make() -> Jobs:
-        opened.append(Jobs(tmp_path / "jobs.db"))
+        opened.append(Jobs(tmp_path))
         return opened[-1]
 
     yield make
@@ -175,7 +175,7 @@ def test_who_only_asks_does_not_wait_for_another_process_that_writes(
 ) -> None:
     jobs = open_jobs()
     first = jobs.add("double", name="n", learner="ada")
-    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other = sqlite3.connect(tmp_path / "headstart.db", isolation_level=None)
     other.execute("begin immediate")
     with ThreadPoolExecutor(max_workers=2) as threads:
         try:
@@ -217,7 +217,7 @@ time.sleep(60)
 def killed_while_running(folder: Path) -> None:
     mark = folder / "mark"
     mark.unlink(missing_ok=True)
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(folder / "jobs.db"), str(mark)])
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(folder), str(mark)])
     try:
         ends = time.monotonic() + 120
         while not mark.exists():
@@ -268,7 +268,7 @@ def until(true: Callable[[], object], *, seconds: float = 120.0) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for long."""
-    monkeypatch.setattr(databases, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(opening, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr("headstart.web.jobs.AGAIN_SECONDS", 0.02)
     monkeypatch.setattr("headstart.web.jobs.PROGRESS_SECONDS", 0.02)
 
@@ -305,7 +305,7 @@ def test_a_database_held_by_another_process_when_a_job_ends_costs_nothing(
 ) -> None:
     begun = held(open_jobs())
     jobs, job, ran, go = begun.jobs, begun.job, begun.ran, begun.go
-    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other = sqlite3.connect(tmp_path / "headstart.db", isolation_level=None)
     other.execute("begin immediate")
     go.set()
     until(lambda: "another process keeps it locked" in jobs.trouble)
@@ -359,7 +359,7 @@ def test_what_runs_is_stopped_although_the_file_cannot_be_written(
     jobs.serve("endless", endless)
     job = jobs.add("endless", name="n", learner="ada")
     assert ready.wait(30)
-    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other = sqlite3.connect(tmp_path / "headstart.db", isolation_level=None)
     other.execute("begin immediate")
     with pytest.raises(RunError):
         jobs.stop(job.id)
@@ -393,11 +393,11 @@ def test_a_store_that_stays_locked_is_one_line_before_long(
     open_jobs: Callable[[], Jobs], tmp_path: Path, impatient: None
 ) -> None:
     open_jobs().close()
-    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other = sqlite3.connect(tmp_path / "headstart.db", isolation_level=None)
     other.execute("pragma locking_mode = exclusive")
     other.execute("begin exclusive")
     with pytest.raises(RunError, match="its disk knows no locks") as raised:
-        Jobs(tmp_path / "jobs.db")
+        Jobs(tmp_path)
     assert "\n" not in str(raised.value)
     other.close()
 
@@ -409,12 +409,12 @@ def test_a_damaged_store_is_set_aside_at_the_start_with_a_sentence(
     first = open_jobs()
     first.add("double", name="n", learner="ada", body={"number": 1})
     first.close()
-    file = tmp_path / "jobs.db"
+    file = tmp_path / "headstart.db"
     data = file.read_bytes()
     file.write_bytes(damage + data[len(damage) :] if damage else data[:1024] + bytes(len(data) - 1024))
-    (tmp_path / "jobs.lock").write_bytes(b"no database" * 500)
+    (tmp_path / "work.lock").write_bytes(b"no database" * 500)
     jobs = open_jobs()
-    assert any("jobs.db is damaged and was set aside as" in each.message for each in caplog.records)
+    assert any("headstart.db is damaged and was set aside as" in each.message for each in caplog.records)
     jobs.serve("double", double)
     job = jobs.add("double", name="n", learner="ada", body={"number": 2})
     settled(jobs)
@@ -429,11 +429,11 @@ def test_a_store_damaged_while_a_job_runs_is_set_aside_and_the_job_ends_in_the_n
     jobs, job, ran, go = begun.jobs, begun.job, begun.ran, begun.go
     with jobs._turn, jobs._reading_turn:
         jobs._database.execute("pragma wal_checkpoint(truncate)")
-        (tmp_path / "jobs.db").write_bytes(b"no database" * 5000)
+        (tmp_path / "headstart.db").write_bytes(b"no database" * 5000)
         jobs._reader.execute("pragma shrink_memory")
     until(lambda: jobs.get(job.id) is None)  # a page asks, and the damage is noticed
     go.set()
     until(lambda: (found := jobs.get(job.id)) is not None and found.over)
     ended = jobs.get(job.id)
     assert ended is not None and ended.state == "done" and ran == ["first"]
-    assert list(tmp_path.glob("jobs.db.damaged-*"))
+    assert list(tmp_path.glob("headstart.db.damaged-*"))

@@ -44,11 +44,10 @@ def take(file: Path, pack: str | None, learner: str | None, name: str | None) ->
     from headstart.errors import LessonError
     from headstart.lesson.engine import library
     from headstart.lesson.engine.progress import Progress
-    from headstart.places import home_folder
 
     lesson = library.load_pack(pack) if pack else library.load_pack()
     learner = learner or getpass.getuser()
-    store = Progress.open(home_folder() / "progress.db")
+    store = Progress.open()
     earned = [state for state in store.challenges(learner=learner, pack=lesson.slug) if state.earns_badge]
     if not earned:
         raise LessonError(

@@ -82,7 +82,7 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
     lesson = library.load_pack(pack) if pack else library.load_pack()
     home = home_folder()
     make(home)
-    store = Progress.open(home / "progress.db")
+    store = Progress.open()
     played = terminal.play(
         lesson,
         store,

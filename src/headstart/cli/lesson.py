@@ -152,10 +152,9 @@ def statistics(pack: str | None, mode: str, as_json: bool) -> None:
 
     from headstart.lesson.engine import library, scores
     from headstart.lesson.engine.progress import Progress
-    from headstart.places import home_folder
 
     lesson = library.load_pack(pack) if pack else library.load_pack()
-    store = Progress.open(home_folder() / "progress.db")
+    store = Progress.open()
     taken = [state for state in store.challenges(pack=lesson.slug) if state.mode == mode]
     found = scores.item_statistics(taken)
     if as_json:
@@ -195,10 +194,9 @@ def log(pack: str | None, learner: str | None) -> None:
     """
     from headstart.lesson.engine import library, statements
     from headstart.lesson.engine.progress import Progress
-    from headstart.places import home_folder
 
     lesson = library.load_pack(pack) if pack else library.load_pack()
-    store = Progress.open(home_folder() / "progress.db")
+    store = Progress.open()
     for state in store.challenges(learner=learner, pack=lesson.slug):
         for line in statements.to_lines(store.entries(state.id)):
             click.echo(line)

@@ -1,39 +1,26 @@
-"""The index of all runs, in SQLite: finds a run by its id, and is made again from the folders."""
+"""The index of all runs, in the store: finds a run by its id, and is made again from the folders."""
 
 import json
 import os
-import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headstart import databases
+from headstart import store
 from headstart.errors import RunError, printable
-from headstart.files import MEBI, Unreadable, parse_json, read_regular
+from headstart.files import Unreadable, parse_json
 from headstart.places import home_folder
 from headstart.runs.record import RUN_FILE, Run, UnreadableRun, look_at, read_run
 from headstart.typed import Mistyped
-
-_SCHEMA = """
-create table if not exists runs (
-    id text primary key, path text not null, created text not null, body text not null
-)
-"""
 
 _LEVELS = 3
 """Folders below a given one in which runs are looked for."""
 
 _MOST_FOLDERS = 100_000
 """Folders that are looked into; whoever gives a whole disk is not kept waiting for ever."""
-
-_LARGEST_DAMAGED = 1024 * MEBI
-"""Bytes of a damaged index that are searched for folders."""
-
-_PLACE = re.compile(rb'"path": ("(?:[^"\\]|\\.){1,8192}")')
-"""Where a record says that it lies."""
 
 Listed = Run | UnreadableRun
 _T = TypeVar("_T")
@@ -50,14 +37,14 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class RunStore:
-    """The index of all runs, in ``home/runs.sqlite``. The folders are the truth: it may be made again."""
+    """The index of all runs, a table of the store. The folders are the truth: it may be made again."""
 
     home: Path = field(default_factory=home_folder)
 
     @property
     def path(self) -> Path:
-        """The file."""
-        return self.home / "runs.sqlite"
+        """The store's file."""
+        return store.store_file(self.home)
 
     def add(self, run: Run) -> None:
         """Enter a run; entering it again replaces the entry.
@@ -125,7 +112,7 @@ class RunStore:
             return []
         known: set[bytes] = set()
         with suppress(RunError):  # without an index none of them is known
-            if self.path.exists():
+            if store.is_there(self.path):
                 paths = self._use(lambda database: database.execute("SELECT path FROM runs").fetchall())
                 known = {os.fsencode(path) for (path,) in paths}
         return [look(place) for place in places if os.fsencode(place) not in known]
@@ -138,7 +125,7 @@ class RunStore:
         Raises:
             RunError: the index cannot be written.
         """
-        known = self._entries("", ()) if self.path.exists() else []
+        known = self._entries("", ()) if store.is_there(self.path) else []
         gone = [each for each in known if isinstance(each, Run) and not each.path.is_dir()]
         places = {each.path for each in known} | {each for folder in folders for each in _runs_in(folder)}
         looked = [look_at(place) for place in sorted(places) if place.is_dir()]
@@ -156,7 +143,7 @@ class RunStore:
     # The file
 
     def _entries(self, where: str, values: Sequence[Any]) -> list[Listed]:
-        if not self.path.exists():
+        if not store.is_there(self.path):
             return []
         query = f"SELECT rowid, id, path, created, body FROM runs {where}"
         rows: list[Sequence[Any]] = self._use(lambda database: database.execute(query, values).fetchall())
@@ -179,22 +166,10 @@ class RunStore:
             return
 
     def _use(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
-        """Do something in one transaction; a damaged index is first made again from the folders."""
         try:
-            return databases.use(self.path, work, schema=_SCHEMA, lost=_LOST, writes=writes, refill=_refill)
+            return store.use(self.path, work, writes=writes)
         except (OSError, sqlite3.Error) as error:
-            raise RunError(f"runs store {printable(self.path)}: {databases.reason(error)}") from error
-
-
-_LOST = (
-    "another is made of the folders that it named; headstart runs --rebuild FOLDER… adds what lies elsewhere"
-)
-
-
-def _refill(database: sqlite3.Connection, aside: Path) -> None:
-    """Enter the runs whose folders can still be read in a damaged index, and those that lie here."""
-    places = {*_named_in(aside), *_runs_in(Path("runs"))}
-    _enter(database, [each for each in map(look_at, sorted(places)) if isinstance(each, Run)])
+            raise RunError(f"runs store {printable(self.path)}: {store.reason(error)}") from error
 
 
 def _enter(database: sqlite3.Connection, runs: Iterable[Run]) -> None:
@@ -229,32 +204,11 @@ def _entry(row: Sequence[Any]) -> "Listed | _Mended":
         reason = "its row in the index is damaged"
     except (Unreadable, Mistyped, AttributeError, TypeError) as error:
         reason = f"its row in the index is damaged or of another version: {printable(str(error))}"
-    for folder in (place, *_named_in_text(str(body).encode("utf-8", "replace"))):
+    for folder in (place, *store.places_in(str(body).encode("utf-8", "replace"))):
         found = look_at(folder)
         if isinstance(found, Run):
             return _Mended(found)
     return UnreadableRun(printable(str(identity)), place, printable(str(created)), reason)
-
-
-def _named_in(file: Path) -> set[Path]:
-    """The runs' folders that a damaged index names, wherever in its bytes."""
-    found: set[Path] = set()
-    for each in (file, file.with_name(f"{file.name}-wal")):
-        try:
-            found |= set(_named_in_text(read_regular(each, limit=_LARGEST_DAMAGED)))
-        except Unreadable:
-            continue
-    return {place for place in found if (place / RUN_FILE).is_file()}
-
-
-def _named_in_text(data: bytes) -> Iterator[Path]:
-    for text in set(_PLACE.findall(data)):
-        try:
-            place = parse_json(text)
-        except Unreadable:
-            continue
-        if isinstance(place, str) and os.path.isabs(place) and "\0" not in place:
-            yield Path(place)
 
 
 def _runs_in(folder: Path, *, levels: int = _LEVELS) -> list[Path]:

@@ -39,8 +39,8 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
         root=root.resolve(),
         folder=Path.cwd(),
         collections=Collections(home / "studio" / "data"),
-        work=Jobs(home / "jobs.db"),
-        looks=Jobs(home / "studio" / "looks.db"),
+        work=Jobs(home),
+        looks=Jobs(home, "looks"),
     )
 
 

@@ -1,6 +1,6 @@
 """Work that takes longer than a page: a queue on disk, done one at a time, watched, left and come back to.
 
-    jobs = Jobs(home / "jobs.db")
+    jobs = Jobs(home)
     jobs.serve("experiment", run_experiment)      # run_experiment(job, tell) -> what to keep as its result
     job = jobs.add("experiment", name="one-pass", learner="ada", body={"source": None})
     jobs.get(job.id).state                        # waiting, running, done, failed, stopped
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from headstart import databases
+from headstart import store
 from headstart.errors import HeadstartError, OptionError, RunError, printable
 
 KEPT_JOBS = 200
@@ -53,20 +53,6 @@ _log = logging.getLogger(__name__)
 
 OVER = ("done", "failed", "stopped")
 
-_SCHEMA = """
-create table if not exists jobs (
-    number integer primary key, id text unique not null, kind text not null, name text not null,
-    learner text not null, body text not null, state text not null, message text not null default '',
-    result text not null default '{}', starts integer not null default 0, stopping integer not null default 0,
-    created real not null
-);
-create index if not exists jobs_by_owner on jobs (learner, kind, name, number);
-create index if not exists jobs_by_state on jobs (state, number);
-create table if not exists events (
-    job text not null, number integer not null, kind text not null, data text not null,
-    primary key (job, number)
-) without rowid;
-"""
 _COLUMNS = "number, id, kind, name, learner, body, state, message, result, created, stopping"
 
 
@@ -139,16 +125,17 @@ class _Ending:
 
 
 class Jobs:
-    """The queue, and the thread that works it off. Safe to share between threads; one per process and file.
+    """A queue in the store, and the thread that works it off. Safe to share between threads; one per process.
 
     Args:
-        path: the SQLite file; its folder is made where it is missing.
+        home: the home folder, made where it is missing.
+        queue: its name; the work of two queues is done side by side.
 
-    Raises RunError where the file cannot be used.
+    Raises RunError where the store cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, home: Path, queue: str = "work") -> None:
+        self.path, self.queue = store.store_file(home), queue
         self._workers: dict[str, Worker] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -162,15 +149,13 @@ class Jobs:
         # One connection behind one lock: every statement here takes less than a millisecond. Who only
         # asks has another: a writer may wait for the disk or another process, and pages must not.
         try:
-            if self.path.exists():
-                databases.set_aside(self.path, lost="what waited in it has to be asked for again")
-            first = databases.connect(self.path, schema=_SCHEMA, threads=True)
-            return first, databases.connect(self.path, schema=_SCHEMA, threads=True)
+            store.mend(self.path)
+            return store.connect(self.path, threads=True), store.connect(self.path, threads=True)
         except (OSError, sqlite3.Error) as error:
             raise RunError(self._why(error)) from error
 
     def _why(self, error: Exception) -> str:
-        return f"waiting work cannot be kept in {printable(self.path)}: {databases.reason(error)}"
+        return f"waiting work cannot be kept in {printable(self.path)}: {store.reason(error)}"
 
     @property
     def trouble(self) -> str:
@@ -191,38 +176,39 @@ class Jobs:
         text = json.dumps(dict(body or {}), sort_keys=True)
         with self._asked() as database:
             same = database.execute(
-                f"select {_COLUMNS} from jobs where learner = ? and kind = ? and name = ? and body = ? "
-                "and state in ('waiting', 'running') and not stopping",
-                (learner, kind, name, text),
+                f"select {_COLUMNS} from jobs where queue = ? and learner = ? and kind = ? and name = ? "
+                "and body = ? and state in ('waiting', 'running') and not stopping",
+                (self.queue, learner, kind, name, text),
             ).fetchone()
             if same:
                 return _job(same)
             ahead, waiting = database.execute(
                 "select count(*), coalesce(sum(state = 'waiting'), 0) from jobs "
-                "where state in ('waiting', 'running')"
+                "where queue = ? and state in ('waiting', 'running')",
+                (self.queue,),
             ).fetchone()
             if waiting >= WAITING_JOBS:
                 raise OptionError(f"{WAITING_JOBS} jobs are waiting already; try again in a while")
             identity = uuid.uuid4().hex
             database.execute(
-                "insert into jobs (id, kind, name, learner, body, state, created) "
-                "values (?, ?, ?, ?, ?, 'waiting', ?)",
-                (identity, kind, name, learner, text, time.time()),
+                "insert into jobs (id, queue, kind, name, learner, body, state, created) "
+                "values (?, ?, ?, ?, ?, ?, 'waiting', ?)",
+                (identity, self.queue, kind, name, learner, text, time.time()),
             )
             _note(database, identity, "waiting", {"ahead": ahead})
-            _forget(database)
+            _forget(database, self.queue)
             new = database.execute(f"select {_COLUMNS} from jobs where id = ?", (identity,)).fetchone()
         self._wake()
         return _job(new)
 
     def get(self, identity: str) -> Job | None:
         """A job by its id, while it is remembered."""
-        return self._one("where id = ?", identity)
+        return self._one("id = ?", identity)
 
     def last(self, kind: str, *, name: str, learner: str) -> Job | None:
         """The learner's newest job of this kind and name, while it is remembered."""
         return self._one(
-            "where learner = ? and kind = ? and name = ? order by number desc limit 1", learner, kind, name
+            "learner = ? and kind = ? and name = ? order by number desc limit 1", learner, kind, name
         )
 
     def running(self, kind: str, *, name: str, learner: str) -> Job | None:
@@ -232,11 +218,11 @@ class Jobs:
 
     def history(self, kind: str, *, learner: str, limit: int = 50) -> list[Job]:
         """The learner's jobs of a kind, the newest first."""
-        return self._all("where learner = ? and kind = ? order by number desc limit ?", learner, kind, limit)
+        return self._all("learner = ? and kind = ? order by number desc limit ?", learner, kind, limit)
 
     def unfinished(self) -> list[Job]:
         """Everything that waits or runs, whoever asked, in the order in which it will be done."""
-        return self._all("where state in ('waiting', 'running') order by number")
+        return self._all("state in ('waiting', 'running') order by number")
 
     def events(self, identity: str, *, after: int = 0) -> list[Event]:
         """What happened to a job, but for the first `after` events."""
@@ -282,8 +268,8 @@ class Jobs:
     def _has_work(self) -> bool:
         kinds = tuple(self._workers)
         marks = ",".join("?" * len(kinds))
-        query = f"select 1 from jobs where state in ('waiting', 'running') and kind in ({marks}) limit 1"
-        return bool(self._read(query, kinds))
+        query = "select 1 from jobs where queue = ? and state in ('waiting', 'running') and kind in "
+        return bool(self._read(f"{query} ({marks}) limit 1", (self.queue, *kinds)))
 
     def _work(self) -> None:
         while not self._closed:
@@ -297,7 +283,7 @@ class Jobs:
         with self._changed:
             while not self._closed and not self._has_work():
                 self._changed.wait()
-        with _alone(self.path.with_suffix(".lock")) as alone:
+        with store.alone(self.path.with_name(f"{self.queue}.lock")) as alone:
             if alone:
                 self._recover()
                 while not self._closed and (job := self._claim()):
@@ -318,18 +304,17 @@ class Jobs:
         if said != self._trouble:
             _log.warning("%s", said)
         self._trouble = said
-        if databases.is_damage(error):
+        if store.is_damage(error) or isinstance(error, sqlite3.ProgrammingError):  # or closed for that
             with self._turn, self._reading_turn, contextlib.suppress(RunError):
-                database, reader = self._open()
                 self._database.close()
                 self._reader.close()
-                self._database, self._reader = database, reader
+                self._database, self._reader = self._open()
 
     def _recover(self) -> None:
         """Takes back what ran while its server died: nobody else works now, so nothing can be running."""
         with self._writing() as database:
             for identity, starts in database.execute(
-                "select id, starts from jobs where state = 'running'"
+                "select id, starts from jobs where queue = ? and state = 'running'", (self.queue,)
             ).fetchall():
                 if starts < MOST_STARTS:
                     database.execute("update jobs set state = 'waiting' where id = ?", (identity,))
@@ -343,9 +328,9 @@ class Jobs:
         marks = ",".join("?" * len(kinds))
         with self._writing() as database:
             row = database.execute(
-                f"select {_COLUMNS} from jobs where state = 'waiting' and kind in ({marks}) "
+                f"select {_COLUMNS} from jobs where queue = ? and state = 'waiting' and kind in ({marks}) "
                 "order by number limit 1",
-                kinds,
+                (self.queue, *kinds),
             ).fetchone()
             if row is None:
                 return None
@@ -371,7 +356,7 @@ class Jobs:
         while True:
             try:
                 with self._writing() as database:
-                    _remember(database, job)
+                    _remember(database, job, self.queue)
                     _end(database, job.id, ending)
                 self._trouble = ""
                 self._stopping.discard(job.id)
@@ -408,10 +393,10 @@ class Jobs:
 
     @contextlib.contextmanager
     def _writing(self, *, wait: float | None = None) -> Iterator[sqlite3.Connection]:
-        seconds = databases.WAIT_SECONDS if wait is None else wait
+        seconds = store.WAIT_SECONDS if wait is None else wait
         with self._turn:
             self._database.execute(f"pragma busy_timeout = {round(1000 * seconds)}")
-            with databases.transaction(self._database, writes=True):
+            with store.transaction(self._database, writes=True):
                 yield self._database
 
     @contextlib.contextmanager
@@ -433,7 +418,7 @@ class Jobs:
             except sqlite3.Error as error:
                 self._troubled(error)
                 failure = error
-                if not databases.is_damage(error):
+                if not (store.is_damage(error) or isinstance(error, sqlite3.ProgrammingError)):
                     break
         raise RunError(self._why(failure or sqlite3.Error())) from failure
 
@@ -442,29 +427,8 @@ class Jobs:
         return found[0] if found else None
 
     def _all(self, where: str, *values: str | int) -> list[Job]:
-        return [_job(row) for row in self._read(f"select {_COLUMNS} from jobs {where}", values)]
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Whether this process may work: a lock that the system takes back from whoever dies.
-
-    SQLite's own lock on a file of its own does it on every system, and needs no package.
-    """
-    database = sqlite3.connect(path, timeout=0, isolation_level=None)
-    try:
-        try:
-            database.execute("begin exclusive")
-            alone = True
-        except sqlite3.DatabaseError as error:
-            if databases.is_damage(error):  # it holds nothing but the lock
-                path.unlink(missing_ok=True)
-            elif not databases.is_busy(error):
-                raise
-            alone = False
-        yield alone
-    finally:
-        database.close()
+        query = f"select {_COLUMNS} from jobs where queue = ? and {where}"
+        return [_job(row) for row in self._read(query, (self.queue, *values))]
 
 
 def _note(database: sqlite3.Connection, job: str, kind: str, data: Mapping[str, Any]) -> None:
@@ -485,20 +449,20 @@ def _end(database: sqlite3.Connection, identity: str, ending: _Ending) -> None:
         _note(database, identity, ending.state, {"message": ending.message} if ending.message else {})
 
 
-def _remember(database: sqlite3.Connection, job: Job) -> None:
+def _remember(database: sqlite3.Connection, job: Job, queue: str) -> None:
     """Enters a job that ran while the file was damaged and set aside."""
     database.execute(
-        "insert or ignore into jobs (id, kind, name, learner, body, state, created) "
-        "values (?, ?, ?, ?, ?, 'running', ?)",
-        (job.id, job.kind, job.name, job.learner, json.dumps(job.body, sort_keys=True), job.created),
+        "insert or ignore into jobs (id, queue, kind, name, learner, body, state, created) "
+        "values (?, ?, ?, ?, ?, ?, 'running', ?)",
+        (job.id, queue, job.kind, job.name, job.learner, json.dumps(job.body, sort_keys=True), job.created),
     )
 
 
-def _forget(database: sqlite3.Connection) -> None:
+def _forget(database: sqlite3.Connection, queue: str) -> None:
     old = database.execute(
-        "select id from jobs where state not in ('waiting', 'running') order by number desc "
+        "select id from jobs where queue = ? and state not in ('waiting', 'running') order by number desc "
         "limit -1 offset ?",
-        (KEPT_JOBS,),
+        (queue, KEPT_JOBS),
     ).fetchall()
     database.executemany("delete from events where job = ?", old)
     database.executemany("delete from jobs where id = ?", old)

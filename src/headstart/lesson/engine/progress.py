@@ -1,23 +1,22 @@
-"""The append-only log in a database: what learners did, and nothing that could be derived from it.
+"""The append-only log in the store: what learners did, and nothing that could be derived from it.
 
-SQLite in WAL mode by default; any SQLAlchemy URL works, so that a class can share a PostgreSQL server. An
-answer is accepted when `record` returns: it is committed by then, and `kill -9` cannot take it back.
+A SQLAlchemy URL may stand for the store's own file, so that a class can share a PostgreSQL server. An answer
+is accepted when `record` returns: it is committed by then, and `kill -9` cannot take it back.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from headstart import databases
+from headstart import store
 from headstart.errors import InternalError, LessonError, MissingExtra
 from headstart.lesson.engine import attempts, logbook
 from headstart.lesson.engine.attempts import Challenge, Entry, Event, Started, Submitted
@@ -26,8 +25,7 @@ from headstart.lesson.engine.review import Reviewed
 try:
     import sqlalchemy as sa
     from sqlalchemy import exc
-
-    from headstart.lesson.engine.migrations import Identity, Json, migrate
+    from sqlalchemy.dialects import postgresql
 except ImportError as error:
     raise MissingExtra("keeping progress", extra="learn") from error
 
@@ -46,9 +44,6 @@ KEPT_STATES = 1024
 _READING = "reading:{}:"
 _REVIEW = "review:{}:"
 """How the logs of a lesson's reading and reviews are called, before the learner's name."""
-
-_SQLITE = b"SQLite format 3\0"
-"""How such a file begins."""
 
 Result = TypeVar("Result")
 
@@ -70,14 +65,14 @@ _metadata = sa.MetaData()
 _log = sa.Table(
     "log",
     _metadata,
-    sa.Column("id", Identity, primary_key=True),
+    sa.Column("id", sa.BigInteger, primary_key=True),
     sa.Column("stream", sa.String(200)),
     sa.Column("sequence", sa.Integer),
     sa.Column("learner", sa.String(64)),
     sa.Column("kind", sa.String(32)),
     sa.Column("at", _Utc),
     sa.Column("key", sa.String(128)),
-    sa.Column("body", Json),
+    sa.Column("body", sa.JSON().with_variant(postgresql.JSONB(), "postgresql")),
 )
 _badge = sa.Table(
     "badge",
@@ -164,24 +159,23 @@ class Progress:
         self._states: dict[str, tuple[int, Challenge]] = {}
 
     @classmethod
-    def open(cls, target: str | Path) -> Progress:
+    def open(cls, target: str | Path | None = None) -> Progress:
         """Opens or creates a store.
 
         Args:
-            target: a file, or a SQLAlchemy URL such as `postgresql+psycopg://…`.
+            target: a file, or a SQLAlchemy URL such as `postgresql+psycopg://…`; None for `store.address`.
 
         Raises LessonError where it cannot be opened or was written by a newer Headstart.
         """
-        url = str(target) if "://" in str(target) else f"sqlite:///{Path(target)}"
         try:
-            if url.startswith("sqlite:///"):
-                _check(Path(url.removeprefix("sqlite:///")))
-            store = cls(_engine(url))
-            with store._writing() as connection:
-                migrate(connection)
+            target = target or store.address()
+            opened = cls(_engine(str(target)))
+            with opened._writing() as connection:
+                if connection.dialect.name != "sqlite":
+                    store.migrate(connection.exec_driver_sql, dialect=connection.dialect.name)
         except (exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise LessonError(f"cannot open the progress database {target}: {_cause(error)}") from error
-        return store
+        return opened
 
     def close(self) -> None:
         """Closes every connection."""
@@ -358,7 +352,9 @@ class Progress:
                     return work(connection)
             except exc.IntegrityError as error:  # another writer took this place in the log: look again
                 lost = error
-            except exc.OperationalError as error:
+            except exc.DatabaseError as error:
+                if store.is_damage(error.orig or error):
+                    self._engine.dispose()  # it is mended where nobody has it open
                 raise InternalError(f"the progress database could not be written: {_cause(error)}") from error
         raise InternalError(
             f"the progress database is too busy, {RETRIES} tries failed: {_cause(lost)}"
@@ -418,38 +414,21 @@ class Progress:
             yield connection
 
 
-def _check(file: Path) -> None:
-    """Sees within seconds whether a store can be written; a damaged one is set aside."""
-    if file.is_file():
-        with file.open("rb") as opened:
-            head = opened.read(len(_SQLITE))
-        if head == _SQLITE or not any(head):  # what is anything else was named by mistake
-            databases.set_aside(file, lost="what learners did is in it, and a new log is begun")
-    with (
-        closing(databases.connect(file, schema="")) as database,
-        databases.transaction(database, writes=True),
-    ):
-        pass
-
-
-def _engine(url: str) -> sa.Engine:
-    sqlite = url.startswith("sqlite")
-    arguments = {"timeout": BUSY_SECONDS} if sqlite else {}
+def _engine(target: str) -> sa.Engine:
+    pool = {"pool_size": 8, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
+    if store.is_server(target):
+        return sa.create_engine(target, **pool)
+    file = Path(target.removeprefix("sqlite:///"))
+    store.mend(file)
+    store.use(file, lambda _: None, writes=True)  # whether it can be written is known within seconds
     engine = sa.create_engine(
-        url, connect_args=arguments, pool_size=8, max_overflow=0, pool_timeout=BUSY_SECONDS
+        "sqlite://",
+        creator=lambda: store.connect(file, wait=BUSY_SECONDS, threads=True),
+        poolclass=sa.QueuePool,
+        **pool,
     )
-    if sqlite:
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # SQLAlchemy's recipe: were the driver to begin transactions itself, BEGIN IMMEDIATE would come too late.
-    connection.isolation_level = None
-    databases.use_wal(connection, until=time.monotonic() + databases.WAIT_SECONDS)
-    # FULL: a commit is on the disk when it returns, so even a power cut takes no accepted answer.
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -493,5 +472,5 @@ def _insert(connection: sa.Connection, line: Line, sequence: int) -> None:
 def _cause(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error | OSError):
-        return databases.reason(cause)
+        return store.reason(cause)
     return str(cause).splitlines()[0]

@@ -1,7 +1,4 @@
-"""Results of experiments on this machine, in SQLite in the home folder.
-
-They are kept through a crash, and several processes may write at once.
-"""
+"""Results of experiments on this machine, in the store."""
 
 from __future__ import annotations
 
@@ -11,28 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headstart import databases
+from headstart import store
 from headstart.errors import RunError, printable
 from headstart.files import Unreadable, parse_json
 from headstart.lesson.engine.results import Result
-from headstart.places import home_folder
-
-_SCHEMA = """
-create table if not exists results (
-    number integer primary key, id text unique not null, name text not null, size text not null,
-    varied integer not null, created text not null, seconds real not null, result text not null
-);
-create index if not exists results_by_name on results (name, number);
-"""
-
-_LOST = "what it held is measured again when it is asked for"
 
 
 class ResultStore:
     """An append-only table of results."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or home_folder() / "experiments.db"
+    def __init__(self, home: Path | None = None) -> None:
+        self.path = store.store_file(home)
 
     def add(self, result: Result) -> None:
         """Keep a result; when this returns, it is on the disk."""
@@ -84,7 +70,7 @@ class ResultStore:
         return self._select(f"{where}order by number desc limit ?", *values, limit)
 
     def _select(self, where: str, *values: str | int) -> list[Result]:
-        if not self.path.exists():
+        if not store.is_there(self.path):
             return []
         query = f"select result from results {where}"
         rows = self._use(lambda database: database.execute(query, values).fetchall(), writes=False)
@@ -94,10 +80,10 @@ class ResultStore:
         self, work: Callable[[sqlite3.Connection], list[tuple[Any, ...]]], *, writes: bool
     ) -> list[tuple[Any, ...]]:
         try:
-            return databases.use(self.path, work, schema=_SCHEMA, lost=_LOST, writes=writes)
+            return store.use(self.path, work, writes=writes)
         except (OSError, sqlite3.Error) as error:
             raise RunError(
-                f"results of experiments in {printable(self.path)}: {databases.reason(error)}"
+                f"results of experiments in {printable(self.path)}: {store.reason(error)}"
             ) from error
 
 

@@ -25,6 +25,7 @@ from headstart.lesson.pages.app import create_app, serve_jobs
 from headstart.lesson.pages.catalogue import Catalogue
 from headstart.lesson.pages.rendering import page
 from headstart.lesson.pages.site import LessonSite
+from headstart.store import store_file
 from headstart.web.events import event, stream
 from headstart.web.jobs import Jobs
 from headstart.web.server import run
@@ -90,10 +91,10 @@ def create_preview(folder: Path, home: Path, *, token: str | None = None) -> Fas
 
     site = LessonSite(
         pack=library.load_pack(folder),
-        store=Progress.open(home / "progress.db"),
+        store=Progress.open(store_file(home)),
         home=home,
         secret=load_secret(home),
-        jobs=Jobs(home / "jobs.db"),
+        jobs=Jobs(home),
         catalogue=Catalogue(experiments),
         learner="preview",
         token=token,

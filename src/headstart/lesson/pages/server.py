@@ -31,8 +31,8 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> LessonS
     return LessonSite(
         **options,
         pack=lesson,
-        store=Progress.open(home / "progress.db"),
-        jobs=Jobs(home / "jobs.db"),
+        store=Progress.open(),
+        jobs=Jobs(home),
         catalogue=Catalogue(experiments),
     )
 

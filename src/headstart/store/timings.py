@@ -1,10 +1,9 @@
-"""The one store of a home folder, ``headstart.db``: timings of work on this machine, so far.
+"""What work took on this machine, for predictions: the store's table ``timings``.
 
 add_timings("desk 8 cores", [Timing("extraction", "mobilenet 96 px", 1.25)])
 read_timings("desk 8 cores")    # [Timing(step="extraction", key="mobilenet 96 px", ratio=1.25)]
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -12,19 +11,9 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from headstart import databases
-from headstart.places import home_folder
+from headstart.store.opening import is_there, store_file, use
 
-FILE = "headstart.db"
-
-_SCHEMA = """
-create table if not exists timings (
-    machine text not null, step text not null, key text not null, ratio real not null, at real not null
-);
-create index if not exists timings_by_machine on timings (machine, at);
-"""
-
-_TIMING_WAIT = 5.0
+_WAIT_SECONDS = 5.0
 """Seconds for which a timing waits for other processes: it is not worth more."""
 
 T = TypeVar("T")
@@ -36,12 +25,6 @@ class Timing(NamedTuple):
     step: str
     key: str
     ratio: float
-
-
-def database_file(home: Path | None = None) -> Path:
-    """Where the store is; ``HEADSTART_DATABASE`` names another file."""
-    chosen = os.environ.get("HEADSTART_DATABASE")
-    return Path(chosen).expanduser().absolute() if chosen else (home or home_folder()) / FILE
 
 
 def add_timings(machine: str, timings: Iterable[Timing], *, home: Path | None = None) -> None:
@@ -58,7 +41,7 @@ def add_timings(machine: str, timings: Iterable[Timing], *, home: Path | None = 
 
 def read_timings(machine: str, *, newest: int = 4000, home: Path | None = None) -> list[Timing]:
     """The newest timings of a machine, the newest first; none where the store cannot be read."""
-    if not database_file(home).exists():
+    if not is_there(store_file(home)):
         return []
     query = "select step, key, ratio from timings where machine = ? order by at desc, rowid desc limit ?"
     rows = _softly(lambda database: database.execute(query, (machine, newest)).fetchall(), home=home)
@@ -67,16 +50,7 @@ def read_timings(machine: str, *, newest: int = 4000, home: Path | None = None) 
 
 def _softly(work: Callable[[sqlite3.Connection], T], *, home: Path | None, writes: bool = False) -> T | None:
     """Do something with the store; None where that cannot be done."""
-    lost = "seconds are predicted from formulas until this machine has done some work again"
     try:
-        return databases.use(
-            database_file(home),
-            work,
-            schema=_SCHEMA,
-            lost=lost,
-            writes=writes,
-            wait=_TIMING_WAIT,
-            durable=False,
-        )
+        return use(store_file(home), work, writes=writes, wait=_WAIT_SECONDS, durable=False)
     except (OSError, sqlite3.Error):
         return None

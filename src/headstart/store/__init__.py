@@ -1,0 +1,46 @@
+"""The one store: ``headstart.db`` in the home folder, one SQLite file with one schema, opened here alone.
+
+Its tables are runs, timings, jobs, the lesson's log and badges, and results of experiments; each is read and
+written by the package that knows what is in it. ``HEADSTART_DATABASE`` names another file, or the SQLAlchemy
+URL of a server: that holds what a class shares, the log and the badges, while what names this machine's
+folders stays in the file.
+"""
+
+from headstart.store.opening import (
+    WAIT_SECONDS,
+    address,
+    alone,
+    connect,
+    is_busy,
+    is_server,
+    is_there,
+    mend,
+    reason,
+    store_file,
+    transaction,
+    use,
+)
+from headstart.store.schema import StoreError, is_damage, migrate, places_in
+from headstart.store.timings import Timing, add_timings, read_timings
+
+__all__ = [
+    "WAIT_SECONDS",
+    "StoreError",
+    "Timing",
+    "add_timings",
+    "address",
+    "alone",
+    "connect",
+    "is_busy",
+    "is_damage",
+    "is_server",
+    "is_there",
+    "mend",
+    "migrate",
+    "places_in",
+    "read_timings",
+    "reason",
+    "store_file",
+    "transaction",
+    "use",
+]
