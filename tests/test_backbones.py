@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from headstart.backbones import Backbone, Stage, Tap, available, building, hub, load_backbone, records
+from headstart.backbones import Backbone, Stage, Tap, available, building, load_backbone, published, records
 from headstart.backbones.builtin import BUILTIN, WEIGHTS
 from headstart.backbones.staged import StagedModule
 from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError
@@ -520,7 +520,7 @@ def test_a_hub_that_never_answers_ends_in_an_error_soon(
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and says nothing
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(hub, "_REACH_SECONDS", 0.3)
+        monkeypatch.setattr(published, "_REACH_SECONDS", 0.3)
         start = time.monotonic()
         with pytest.raises(MissingWeights, match="cannot be reached"):
             load_backbone(SMALL)

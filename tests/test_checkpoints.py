@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from headstart.backbones.architectures import known_name
-from headstart.backbones.backbone import Recipe
-from headstart.backbones.building import make_model
+from headstart.backbones.building import Recipe, make_model
 from headstart.backbones.checkpoints import read_checkpoint, without_prefix
 from headstart.backbones.local import load_local, origin_of
+from headstart.backbones.published import known_name
 from headstart.errors import BackboneError
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")

@@ -1,6 +1,7 @@
 """Backbones: pre-trained networks as ordered stages, from the package, from timm or from a file."""
 
-from headstart.backbones.backbone import Backbone, Recipe, Stage, Tap
+from headstart.backbones.backbone import Backbone, Stage, Tap
+from headstart.backbones.building import Recipe
 from headstart.backbones.registry import BackboneInfo, available, backbone_of, load_backbone
 
 __all__ = ["Backbone", "BackboneInfo", "Recipe", "Stage", "Tap", "available", "backbone_of", "load_backbone"]

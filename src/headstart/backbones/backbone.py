@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.backbones.building import Recipe, build
 from headstart.errors import BackboneError, OptionError
 from headstart.preprocess import Preprocess
 
@@ -117,17 +118,6 @@ class Tap:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How the PyTorch module of a backbone is made; see `headstart.backbones.building`."""
-
-    architecture: str  # a name that `timm.create_model` knows
-    timm_kwargs: Mapping[str, Any]
-    """What else `create_model` needs to make the module that the weights belong to."""
-    weights: Path | None  # the file of weights, or None for random ones
-    seed: int = 0  # for the random ones
-
-
-@dataclass(frozen=True)
 class Backbone:
     """A pre-trained network without its classification head, ready to be executed or split."""
 
@@ -205,8 +195,6 @@ class Backbone:
             raise BackboneError(
                 f"backbone {self.name}: only its graph is here, so it cannot be trained; load it by name"
             )
-        from headstart.backbones.building import build
-
         return build(self.recipe, size=self.preprocess.size, name=self.name)
 
     def _stage_names(self) -> str:

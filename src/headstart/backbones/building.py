@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.backbones.backbone import Recipe
 from headstart.backbones.checkpoints import one_line, read_checkpoint, without_prefix
 from headstart.errors import BackboneError, MissingExtra, printable
 
@@ -18,6 +18,17 @@ _KEYS_SHOWN = 3
 
 _TIMES_THE_WEIGHTS, _SMALL = 4, 2**22
 """How many times the numbers of its file a network may have before it is made, and how many any may."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the PyTorch module of a backbone is made."""
+
+    architecture: str  # a name that `timm.create_model` knows
+    timm_kwargs: Mapping[str, Any]
+    """What else `create_model` needs to make the module that the weights belong to."""
+    weights: Path | None  # the file of weights, or None for random ones
+    seed: int = 0  # for the random ones
 
 
 def has_timm() -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones import records
-from headstart.backbones.backbone import Backbone, Recipe, Stage
+from headstart.backbones.backbone import Backbone, Stage
+from headstart.backbones.building import Recipe
 from headstart.errors import BackboneError, OptionError
 from headstart.preprocess import Preprocess
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import records
-from headstart.backbones.backbone import Backbone, Recipe, Stage
+from headstart.backbones.backbone import Backbone, Stage
+from headstart.backbones.building import Recipe
 from headstart.backbones.engine import openvino
 from headstart.errors import BackboneError, ParityError
 from headstart.files import whole

@@ -3,12 +3,15 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstart.backbones.backbone import Backbone, Recipe
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.checkpoints import one_line, open_weights, read_checkpoint
 from headstart.backbones.exported import Origin, load_exported
+from headstart.backbones.published import known_name, published_preprocess
 from headstart.backbones.records import hash_file
 from headstart.errors import BackboneError, printable
 from headstart.files import Unreadable, parse_json
@@ -31,10 +34,8 @@ def load_local(path: Path, *, size: int | None, architecture: str | None) -> Bac
     os.close(open_weights(path))  # a pipe, a web page or a pointer is named before anything waits for it
     content_hash = hash_file(path)
 
-    def resolve() -> Origin:
-        return origin_of(path, architecture=architecture)
-
     identity = f"file:{content_hash}:{architecture or ''}"
+    resolve = partial(origin_of, path, architecture=architecture)
     return load_exported(path.stem, identity=identity, size=size, resolve=resolve, weights=path.absolute())
 
 
@@ -44,9 +45,6 @@ def origin_of(path: Path, *, architecture: str | None) -> Origin:
     Raises:
         BackboneError: As for `load_local`.
     """
-    from headstart.backbones.architectures import known_name, published_preprocess
-    from headstart.backbones.building import require_timm
-
     require_timm(f"backbone {path.name}, for its first use,")
     metadata = _metadata(path)
     found = architecture or metadata.get("architecture")

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from headstart.backbones import records
-from headstart.backbones.backbone import Backbone, Recipe
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN, builtin_info, load_builtin
-from headstart.backbones.exported import Origin, digest, load_exported
-from headstart.backbones.hub import cache_folder as hub_folder
+from headstart.backbones.exported import Origin, load_exported
 from headstart.backbones.keras_file import SUFFIXES as KERAS_SUFFIXES
 from headstart.backbones.keras_file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
+from headstart.backbones.published import hub_folder, known_name, load_published, published_preprocess
 from headstart.errors import BackboneError
 from headstart.runs import Method
 
@@ -73,7 +74,7 @@ def load_backbone(
         return load_local(Path(name).expanduser(), size=size, architecture=architecture)
     if not pretrained:
         return _load_random(text, is_file=is_file, size=size, architecture=architecture, seed=seed)
-    return _load_published(text, size=size)
+    return load_published(text, size=size)
 
 
 def backbone_of(method: Method, *, seed: int = 0) -> Backbone:
@@ -99,51 +100,10 @@ def available() -> list[BackboneInfo]:
     return found
 
 
-def _load_published(name: str, *, size: int | None) -> Backbone:
-    """A timm name. Where its weights are is remembered, so that timm is imported for the first use only."""
-    pointer = records.graphs_folder() / f"timm-{digest(name)}.json"
-    known = records.read_record(pointer)
-    weights = Path(known["weights"]) if known else None
-    if known is None or weights is None or _stamp(weights) != known["stamp"]:
-        weights = _find(name)
-        known = {"weights": str(weights), "stamp": _stamp(weights), "hash": records.hash_file(weights)}
-        records.write_record(pointer, known)
-    found = weights
-
-    def resolve() -> Origin:
-        from headstart.backbones.architectures import known_name, published_preprocess
-
-        today = known_name(name)
-        return Origin(Recipe(today, {}, found), published_preprocess(today))
-
-    return load_exported(
-        name, identity=f"timm:{name}:{known['hash']}", size=size, resolve=resolve, weights=found
-    )
-
-
-def _find(name: str) -> Path:
-    from headstart.backbones.architectures import known_name
-    from headstart.backbones.building import require_timm
-    from headstart.backbones.hub import find_weights
-
-    require_timm(f"backbone {name!r} is not built in ({', '.join(BUILTIN)}); a timm name")
-    return find_weights(known_name(name))
-
-
-def _stamp(path: Path) -> list[int] | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return [facts.st_size, facts.st_mtime_ns]
-
-
 def _load_random(
     name: str, *, is_file: bool, size: int | None, architecture: str | None, seed: int
 ) -> Backbone:
     from importlib import metadata
-
-    from headstart.backbones.building import require_timm
 
     require_timm(f"backbone {name} with random weights")
 
@@ -159,8 +119,6 @@ def _load_random(
 
 
 def _untrained_origin(name: str, *, is_file: bool, architecture: str | None) -> Origin:
-    from headstart.backbones.architectures import known_name, published_preprocess
-
     if name in BUILTIN:
         pretrained = load_builtin(name)
         if pretrained.recipe is None:

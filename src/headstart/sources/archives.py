@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-import zipfile
-from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 from headstart.errors import DatasetError, MissingExtra, printable
@@ -57,62 +56,35 @@ def source_at(file: str, member: str | None) -> Source:
     if member is None:
         return FileSource(file)
     try:
-        members = _OPEN.of(file)
-    except (DatasetError, MissingExtra) as error:
-        return LostSource(str(error).removeprefix(f"{printable(file)}: "))
-    except (OSError, ValueError) as error:  # a name may hold what no name can
-        return LostSource(f"cannot be read: {getattr(error, 'strerror', None) or error}")
-    return members.find(member) or LostSource(f"is no longer in {printable(Path(file).name)}")
-
-
-class _Members:
-    """One archive's members by their own names, or a Parquet file's images by their places."""
-
-    def __init__(self, path: Path) -> None:
-        self._zip: zipfile.ZipFile | None = None
-        self._tar: dict[str, Source] = {}
-        self._table: ParquetFile | None = None
-        if path.suffix.lower() == ".parquet":
-            self._table = ParquetFile(str(path), path=str(path))
-            _ = self._table.reader  # a damaged one is said here
-        elif archive_suffix(path.name) in ARCHIVE_SUFFIXES[1:]:
-            self._tar = {
-                each.name: each.source for each in tar_members(path) if each.source and not each.problem
-            }
-        else:
-            self._zip = open_zip(path)
-
-    def find(self, name: str) -> Source | None:
-        if self._table is not None:
-            return image_at(self._table, name)
-        if self._zip is None:
-            return self._tar.get(name)
-        try:
-            return ZipSource(self._zip, self._zip.getinfo(name))
-        except KeyError:
-            return None
-
-
-class _Open:
-    """The archives that were asked for last."""
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int, int], _Members] = OrderedDict()
-
-    def of(self, file: str) -> _Members:
         if not is_there(file):
             raise DatasetError("not in its folder, or not there")
         status = os.stat(file)
         if not stat.S_ISREG(status.st_mode):
             raise DatasetError("not a regular file")
-        key = (file, status.st_size, status.st_mtime_ns)
-        with self._turn:
-            members = self._kept.pop(key, None) or _Members(Path(file))
-            self._kept[key] = members
-            while len(self._kept) > _KEPT_OPEN:
-                self._kept.popitem(last=False)
-        return members
+        find = _members(file, status.st_size, status.st_mtime_ns)
+    except (DatasetError, MissingExtra) as error:
+        return LostSource(str(error).removeprefix(f"{printable(file)}: "))
+    except (OSError, ValueError) as error:  # a name may hold what no name can
+        return LostSource(f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    return find(member) or LostSource(f"is no longer in {printable(Path(file).name)}")
 
 
-_OPEN = _Open()
+@lru_cache(maxsize=_KEPT_OPEN)
+def _members(file: str, size: int, changed: int) -> Callable[[str], Source | None]:
+    """Finds an archive's members by their own names, or a Parquet file's images by their places.
+
+    Args:
+        file: its path.
+        size: its bytes, and
+        changed: when it was changed last: with them a new file of the same name is another one.
+    """
+    del size, changed
+    path = Path(file)
+    if path.suffix.lower() == ".parquet":
+        table = ParquetFile(file, path=file)
+        _ = table.reader  # a damaged one is said here
+        return partial(image_at, table)
+    if archive_suffix(path.name) in ARCHIVE_SUFFIXES[1:]:
+        return {each.name: each.source for each in tar_members(path) if each.source and not each.problem}.get
+    archive = open_zip(path)
+    return lambda name: ZipSource(archive, archive.NameToInfo[name]) if name in archive.NameToInfo else None

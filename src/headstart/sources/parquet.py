@@ -8,10 +8,12 @@ from __future__ import annotations
 import io
 import os
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from headstart.errors import DatasetError, ImageError, MissingExtra, printable
@@ -156,7 +158,7 @@ class ParquetFile:
         Raises:
             ImageError: There is none, it is too large, or the file is damaged.
         """
-        group, start = self._group_of(row)
+        group = bisect_right(self._starts, row) - 1
         with self._turn:
             images = self._kept.get((column, group))
             if images is None:
@@ -165,7 +167,7 @@ class ParquetFile:
                 while len(self._kept) > _GROUPS_KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end((column, group))
-        found = images[row - start].as_py()
+        found = images[row - self._starts[group]].as_py()
         if not found:
             raise ImageError("the row holds no image")
         if len(found) > MAX_FILE_BYTES:
@@ -187,22 +189,12 @@ class ParquetFile:
         array = array.chunk(0) if isinstance(array, pyarrow.ChunkedArray) else array
         return array.field(0) if pyarrow.types.is_struct(array.type) else array
 
-    def _group_of(self, row: int) -> tuple[int, int]:
-        starts = self._starts
-        low, high = 0, len(starts)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if starts[middle] <= row else (low, middle)
-        return low, starts[low]
-
     @cached_property
     def _starts(self) -> list[int]:
         """The first row of each row group."""
-        metadata, starts, total = self.reader.metadata, [], 0
-        for group in range(metadata.num_row_groups):
-            starts.append(total)
-            total += metadata.row_group(group).num_rows
-        return starts or [0]
+        metadata = self.reader.metadata
+        sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups - 1))
+        return list(accumulate(sizes, initial=0))
 
 
 @dataclass(frozen=True, slots=True)

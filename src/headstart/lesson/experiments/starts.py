@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from headstart.backbones import Backbone, load_backbone
-from headstart.backbones.backbone import Recipe
-from headstart.backbones.building import build
+from headstart.backbones.building import Recipe, build
 from headstart.dataset import Dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
