@@ -284,7 +284,7 @@ def test_a_comparison_that_is_cut_short_compares_equals(monkeypatch: pytest.Monk
 
 
 def test_a_slow_machine_leaves_an_epoch_in_the_middle_and_reckons_with_it() -> None:
-    from headstart.lesson.experiments.stages import Finished, _Clock
+    from headstart.lesson.experiments.training import Finished, _Clock
 
     late = _Clock(ends=0.0, steps=8)
     assert late.after_step() and late.whole == 1 / 8
@@ -308,12 +308,12 @@ def test_both_faces_of_the_program_run_and_print_multiples_of_a_fifth() -> None:
 
 
 def test_a_face_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from headstart.lesson.experiments import insides
+    from headstart.lesson.experiments import programs
 
     monkeypatch.setenv("KERAS_BACKEND", "no-such-backend")
     with pytest.raises(UserError, match=r"Keras face of the program failed: .*no-such-backend"):
         experiments.run(QUICK, size="small", parameters={"face": "Keras"})
-    monkeypatch.setattr(insides, "find_spec", lambda name: None)
+    monkeypatch.setattr(programs, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"headstart\[keras\]"):
         experiments.run(QUICK, size="small", parameters={"face": "Keras"})
 

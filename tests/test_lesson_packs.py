@@ -22,7 +22,7 @@ from headstart.errors import LessonError
 from headstart.lesson.engine import library, packlint, placeholders, sources
 from headstart.lesson.engine.pack import Goal, prose_lines
 from headstart.lesson.engine.sources import YamlFile, read_sources
-from headstart.lesson.experiments.example import PROGRAM
+from headstart.lesson.experiments.programs import PROGRAM
 
 HEAD, PAGE, ASKED = "pack.yaml", "modes/learn.md", "problems/challenge.yaml"
 RIGHT = "Why it is right."

@@ -51,15 +51,22 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
 
+    def plot(self, kind: str, title: str, *, x: str, y: str, series: Mapping[str, int]) -> Plot:
+        """Columns, by the names of their series, against the first one; see `Plot`."""
+        rows: Any = self.rows
+        drawn = (
+            Series(name, tuple((row[0], row[column]) for row in rows)) for name, column in series.items()
+        )
+        return Plot(kind, title, x, y, tuple(drawn))
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment's own function gives: the declared fields, what to draw, and what to say."""
+    """What an experiment's own function gives: the declared fields, the table, and what to draw."""
 
     fields: Mapping[str, Value]
-    plots: tuple[Plot, ...]
     table: Table
-    notes: tuple[str, ...] = ()
+    plots: tuple[Plot, ...]
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headstart.errors import InternalError, MissingExtra, OptionError, RunError
 from headstart.lesson.engine.results import Outcome, Plot, Result, Series, Table, Value
@@ -36,9 +37,6 @@ from headstart.lesson.experiments.declarations import (
     declaration,
 )
 from headstart.lesson.experiments.store import ResultStore
-
-if TYPE_CHECKING:
-    from headstart.lesson.experiments.foresight import Foreseen
 
 __all__ = [
     "BOUND",
@@ -152,6 +150,8 @@ def run(
         UserError: the learner's images cannot be used.
     """
     from headstart.lesson.experiments.foresight import foresee, remember
+    from headstart.lesson.experiments.work import Work
+    from headstart.runs import new_id, timestamp
 
     declared = declaration(name)
     values = declared.read(parameters, size=size)
@@ -162,20 +162,36 @@ def run(
     store = store or ResultStore()
     foreseen = foresee(declared, values, size=size)
     started = time.perf_counter()
-    outcome, data = _carry_out(declared, values, source=source, seed=seed, progress=progress)
+    module, function = declared.function.split(":")
+    experiment = getattr(import_module(f"{__name__}.{module}"), function)
+    with (
+        tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as folder,
+        closing(Work(values, source, seed, Path(folder), started + BOUND, progress)) as work,
+    ):
+        outcome: Outcome = experiment(work)
+    if not outcome.fields:
+        raise InternalError(f"experiment {name} gave no fields")
     seconds = time.perf_counter() - started
     plain = declared.values(size)
-    result = _result(
-        declared,
-        outcome,
+    result = Result(
+        id=new_id(name),
+        name=name,
         size=size,
         parameters=values,
         varied=tuple(name for name in values if values[name] != plain[name]),
-        data=data,
+        fields=dict(outcome.fields),
+        plots=outcome.plots,
+        table=outcome.table,
+        notes=tuple(work.notes),
+        data=work.data,
         own_data=source is not None,
+        machine=machine(),
+        versions=_versions(),
         seed=seed,
-        seconds=seconds,
-        predicted=foreseen,
+        seconds=round(seconds, 2),
+        predicted_seconds=round(foreseen.seconds.median, 2),
+        predicted=foreseen.seconds.to_dict() | {"source": foreseen.source},
+        created=timestamp(),
     )
     store.add(result)
     if source is None:  # the learner's own images may be of any number and size
@@ -222,67 +238,6 @@ def _missing(declared: Declaration) -> str:
     from headstart.backbones.building import has_timm
 
     return declared.needs if declared.needs == "torch" and not has_timm() else ""
-
-
-def _carry_out(
-    declared: Declaration,
-    values: Mapping[str, Value],
-    *,
-    source: Any,
-    seed: int,
-    progress: Progress | None,
-) -> tuple[Outcome, str]:
-    from headstart.lesson.experiments.work import Work
-
-    module, function = declared.function.split(":")
-    experiment = getattr(import_module(f"{__name__}.{module}"), function)
-    ends = time.perf_counter() + BOUND
-    with tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as folder:
-        work = Work(values, source, seed, Path(folder), ends, progress)
-        try:
-            outcome: Outcome = experiment(work)
-        finally:
-            work.close()
-    return outcome, work.data
-
-
-def _result(
-    declared: Declaration,
-    outcome: Outcome,
-    *,
-    size: str,
-    parameters: Mapping[str, Value],
-    varied: tuple[str, ...],
-    data: str,
-    own_data: bool,
-    seed: int,
-    seconds: float,
-    predicted: Foreseen,
-) -> Result:
-    from headstart.runs import new_id, timestamp
-
-    if not outcome.fields:
-        raise InternalError(f"experiment {declared.name} gave no fields")
-    return Result(
-        id=new_id(declared.name),
-        name=declared.name,
-        size=size,
-        parameters=dict(parameters),
-        varied=varied,
-        fields=dict(outcome.fields),
-        plots=outcome.plots,
-        table=outcome.table,
-        notes=outcome.notes,
-        data=data,
-        own_data=own_data,
-        machine=machine(),
-        versions=_versions(),
-        seed=seed,
-        seconds=round(seconds, 2),
-        predicted_seconds=round(predicted.seconds.median, 2),
-        predicted=predicted.seconds.to_dict() | {"source": predicted.source},
-        created=timestamp(),
-    )
 
 
 def machine() -> dict[str, Value]:

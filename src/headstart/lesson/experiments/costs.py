@@ -1,4 +1,4 @@
-"""Experiments on what training costs: frozen depth, one pass or many, accuracy against time."""
+"""Experiments on what training costs: a step, frozen depth, one pass or many, accuracy against time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import nn
 
 from headstart.backbones import load_backbone
@@ -15,17 +16,22 @@ from headstart.dataset import Dataset
 from headstart.heads import LinearHead, fit_ridge
 from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments import networks
-from headstart.lesson.experiments.looking import Headed, Look, look, total_per_class, train_head
-from headstart.lesson.experiments.stages import (
+from headstart.lesson.experiments.looking import Look, look, total_per_class
+from headstart.lesson.experiments.training import (
     Computed,
     Finished,
     Held,
     Images,
+    Model,
     fit_stages,
+    frozen_model,
     no_head,
+    pixels_of,
     pixels_to_numbers,
+    random_twin,
+    scratch,
+    trained_model,
 )
-from headstart.lesson.experiments.starts import random_twin, scratch
 from headstart.lesson.experiments.work import Work
 from headstart.runtimes import select
 from headstart.training.finetune import TailConfig, TailResult, run_tail, train_tail
@@ -40,6 +46,84 @@ _FROZEN = 5
 """So many of the finished models, the first, are pre-trained and frozen whole: they differ in computation."""
 
 
+def gradients_way(work: Work) -> Outcome:
+    """Milliseconds of one training step, with nothing, the first and the last half of the stages frozen.
+
+    On one core, and of its own time: what else the machine does must not be taken for arithmetic.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _gradients_way(work)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _gradients_way(work: Work) -> Outcome:
+    batch, size = work.number("batch_size"), work.number("size")
+    network = load_backbone(networks.BUILTIN, size=size)
+    module = network.module().split(0)[1].eval()
+    stages = [stage for stage in module.children() if any(True for _ in stage.parameters())]
+    half = len(stages) // 2
+    inputs = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(work.seed))
+    inputs = inputs.to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)
+    ways: dict[str, tuple[list[nn.Module], bool]] = {
+        "forward pass alone": ([], False),
+        "nothing frozen": (stages, True),
+        "first half frozen": (stages[half:], True),
+        "last half frozen": (stages[:half], True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    rounds = work.number("repeats")
+    for number in range(rounds + 1):  # the first is a warm-up; taking turns, all meet the same machine
+        for name, (trained, backward) in ways.items():
+            module.requires_grad_(False)
+            for stage in trained:
+                stage.requires_grad_(True)
+            seconds = _step(module, inputs, backward=backward)
+            if number:
+                times[name].append(1000 * seconds)
+        work.tell("steps", number, rounds)
+        if number and work.left() <= 0:
+            work.notes.append(f"ended after {number} of {rounds} rounds to keep the bound")
+            break
+    median = {name: round(float(np.median(some)), 3) for name, some in times.items()}
+    forward, whole = median["forward pass alone"], median["nothing frozen"]
+    work.notes.append(
+        f"medians of {len(times['nothing frozen'])} steps of {batch} images at {size} px, on one core and of "
+        f"its own time; {half} of {len(stages)} stages are a half; normalisation keeps its statistics in all"
+    )
+    table = Table(
+        ("step", "milliseconds", "of a step with nothing frozen, percent"),
+        tuple((name, value, round(100 * value / whole, 1)) for name, value in median.items()),
+    )
+    plot = table.plot(
+        "bars", "One training step", x="what is frozen", y="milliseconds", series={"milliseconds": 1}
+    )
+    fields = {
+        "forward": forward,
+        "step": whole,
+        "backward_ratio": round((whole - forward) / forward, 2),
+        "first_frozen": median["first half frozen"],
+        "last_frozen": median["last half frozen"],
+    }
+    return Outcome(fields, table, (plot,))
+
+
+def _step(module: nn.Module, inputs: torch.Tensor, *, backward: bool) -> float:
+    """Seconds of this thread for a forward pass, and for the backward pass to whatever is trained."""
+    for weight in module.parameters():
+        weight.grad = None
+    started = time.thread_time()  # autograd works in the caller's thread here
+    if backward:
+        module(inputs).sum().backward()
+    else:
+        with torch.inference_mode():
+            module(inputs)
+    return time.thread_time() - started
+
+
 def freeze_depth(work: Work) -> Outcome:
     """Seconds per epoch and test accuracy against the number of frozen stages."""
     per_class, epochs = work.number("images_per_class"), work.number("epochs")
@@ -47,27 +131,56 @@ def freeze_depth(work: Work) -> Outcome:
     stages = len(network.stages)
     chosen = work.parameters["depth"]
     middle = stages // 2 if chosen is None else min(int(chosen), stages)
-    wanted = {0, middle, stages, *np.linspace(0, stages, work.number("depths")).round().astype(int).tolist()}
-    depths = sorted(wanted)
+    evenly = np.linspace(0, stages, work.number("depths")).round().astype(int).tolist()
+    depths = sorted({0, middle, stages, *evenly})
     dataset = work.images(per_class=total_per_class(per_class))
     found = look(work, dataset, network, depths=depths[:-1]).limited(per_class)
     module = network.module()
     ridge = train_ridge(found)
     config = TailConfig(epochs=epochs, patience=None, seed=work.seed)
-    runs = {}
-    for number, depth in enumerate(depths):
+    runs: dict[int, Finished] = {}
+    for depth in work.each("depths", depths):
         if depth < stages:
             tail, at = module.split(depth)[1], found.at(depth)
         else:
             tail, at = nn.Identity(), _pooled(found)
-        runs[depth] = fit_stages(
-            at, tail, config=config, ends=work.part(0.9 / (len(depths) - number)), head=ridge, validate=False
-        )
-        work.tell("depths", number + 1, len(depths))
+        ends = work.part(0.9 / (len(depths) - len(runs)))
+        runs[depth] = fit_stages(at, tail, config=config, ends=ends, head=ridge, validate=False)
     if any(run.stopped for run in runs.values()):
         work.notes.append("a depth was cut short to keep the bound; its seconds per epoch stand")
     again = {depth: runs[depth].per_epoch + _pass_seconds(found, depth=depth) for depth in depths}
-    best = max(depths, key=lambda depth: (runs[depth].validation_accuracy, depth))
+    work.notes.append(
+        f"every depth starts from the same head and trains {epochs} epochs; at {stages} frozen stages only "
+        f"the head trains; the middle depth is {middle}; the best depth is that of the highest validation "
+        f"accuracy, on {found.count('validation')} images, the deeper one where two are equal"
+    )
+    table = Table(
+        (
+            "frozen stages",
+            "seconds per epoch, features kept",
+            "seconds per epoch, features computed again",
+            "validation accuracy, percent",
+            "test accuracy, percent",
+        ),
+        tuple(
+            (depth, round(run.per_epoch, 4), round(again[depth], 4), run.validation_accuracy, run.accuracy)
+            for depth, run in runs.items()
+        ),
+    )
+    cost = table.plot(
+        "line",
+        "What an epoch costs",
+        x="frozen stages",
+        y="seconds per epoch",
+        series={"features kept": 1, "features computed again": 2},
+    )
+    price = table.plot(
+        "line",
+        "What it is worth",
+        x="frozen stages",
+        y="accuracy, percent",
+        series={"validation accuracy": 3, "test accuracy": 4},
+    )
     fields = {
         "stages": stages,
         "seconds_none": round(runs[0].per_epoch, 4),
@@ -77,45 +190,9 @@ def freeze_depth(work: Work) -> Outcome:
         "seconds_all_again": round(again[stages], 4),
         "accuracy_none": runs[0].accuracy,
         "accuracy_all": runs[stages].accuracy,
-        "best_depth": best,
+        "best_depth": max(depths, key=lambda depth: (runs[depth].validation_accuracy, depth)),
     }
-    rows = tuple(
-        (depth, round(run.per_epoch, 4), round(again[depth], 4), run.validation_accuracy, run.accuracy)
-        for depth, run in runs.items()
-    )
-    heading = (
-        "frozen stages",
-        "seconds per epoch, features kept",
-        "seconds per epoch, features computed again",
-        "validation accuracy, percent",
-        "test accuracy, percent",
-    )
-    work.notes.append(
-        f"every depth starts from the same head and trains {epochs} epochs; at {stages} frozen stages only "
-        f"the head trains; the middle depth is {middle}; the best depth is that of the highest validation "
-        f"accuracy, on {found.count('validation')} images, the deeper one where two are equal"
-    )
-    cost = Plot(
-        "line",
-        "What an epoch costs",
-        "frozen stages",
-        "seconds per epoch",
-        (
-            Series("features kept", tuple((row[0], row[1]) for row in rows)),
-            Series("features computed again", tuple((row[0], row[2]) for row in rows)),
-        ),
-    )
-    price = Plot(
-        "line",
-        "What it is worth",
-        "frozen stages",
-        "accuracy, percent",
-        (
-            Series("validation accuracy", tuple((row[0], row[3]) for row in rows)),
-            Series("test accuracy", tuple((row[0], row[4]) for row in rows)),
-        ),
-    )
-    return Outcome(fields, (cost, price), Table(heading, rows), tuple(work.notes))
+    return Outcome(fields, table, (cost, price))
 
 
 @dataclass(frozen=True)
@@ -161,10 +238,8 @@ def _pass_seconds(found: Look, *, depth: int) -> float:
 
 def one_pass(work: Work) -> Outcome:
     """The same training of a head, with its features computed once and with them computed in every epoch."""
-    per_class, epochs = work.number("images_per_class"), work.number("epochs")
-    network = load_backbone(networks.BUILTIN, size=work.number("size"))
-    dataset = work.images(per_class=total_per_class(per_class))
-    found = look(work, dataset, network, depths=(0,), pooled=False).limited(per_class)
+    epochs = work.number("epochs")
+    found = pixels_of(work)
     pixels, labels = found.activations("train"), found.labels("train")
     compute = prefix_of(found)
     compute(pixels[:2])
@@ -184,6 +259,23 @@ def one_pass(work: Work) -> Outcome:
         work.notes.append("features were not kept: both sides are the same run")
     tests = _in_batches(compute, found.activations("test"))
     difference = np.abs(once.head.probabilities(tests) - again.head.probabilities(tests)).max()
+    table = Table(
+        ("features", "seconds", "seconds per epoch"),
+        tuple(
+            (name, round(seconds, 3), round(seconds / ran, 4))
+            for name, seconds in (
+                ("computed once", seconds_once),
+                ("computed in every epoch", seconds_again),
+            )
+        ),
+    )
+    plot = Plot(
+        "bars",
+        f"{ran} epochs of a head on {len(labels)} images",
+        "features",
+        "seconds",
+        tuple(Series(str(name), ((str(name), float(seconds or 0)),)) for name, seconds, _ in table.rows),
+    )
     fields = {
         "epochs": ran,
         "seconds_once": round(seconds_once, 3),
@@ -191,17 +283,7 @@ def one_pass(work: Work) -> Outcome:
         "ratio": round(seconds_again / seconds_once, 2),
         "difference": float(f"{float(difference):.2g}"),
     }
-    pairs = (("computed once", seconds_once), ("computed in every epoch", seconds_again))
-    plot = Plot(
-        "bars",
-        f"{ran} epochs of a head on {len(labels)} images",
-        "features",
-        "seconds",
-        tuple(Series(name, ((name, round(seconds, 3)),)) for name, seconds in pairs),
-    )
-    rows = tuple((name, round(seconds, 3), round(seconds / ran, 4)) for name, seconds in pairs)
-    table = Table(("features", "seconds", "seconds per epoch"), rows)
-    return Outcome(fields, (plot,), table, tuple(work.notes))
+    return Outcome(fields, table, (plot,))
 
 
 def prefix_of(found: Look) -> Callable[[Images], Images]:
@@ -251,36 +333,25 @@ def _train(
     return result, time.perf_counter() - started, len(done)
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A finished model: accuracies in percent, seconds from the images to the end of training."""
-
-    name: str
-    accuracy: float
-    validation_accuracy: float
-    seconds: float
-
-
 def accuracy_against_time(work: Work) -> Outcome:
     """Finished models, the front that none of them beats, one that is beaten, and the learner's choice."""
     per_class, epochs, size = (work.number(name) for name in ("images_per_class", "reference_epochs", "size"))
     dataset = work.images(per_class=total_per_class(per_class))
     small, large = networks.BUILTIN, networks.BUILTIN_LARGE
-    jobs: list[Callable[[float], _Model]] = [
+    jobs: tuple[Callable[[float], Model], ...] = (
         lambda ends: _frozen(work, dataset, small, size=size // 2),
         lambda ends: _frozen(work, dataset, small, size=size),
         lambda ends: _frozen(work, dataset, small, size=size, taps="all"),
         lambda ends: _frozen(work, dataset, large, size=size, taps="all"),
         lambda ends: _frozen(work, dataset, large, size=2 * size),
-        lambda ends: _thawed(work, dataset, size=size, epochs=epochs, ends=ends),
+        lambda ends: _tuned(work, dataset, networks.load(small, size=size), epochs=epochs, ends=ends),
         lambda ends: _from_scratch(work, dataset, size=size, epochs=epochs, ends=ends),
-    ]
-    models = []
-    for number, job in enumerate(jobs):
-        models.append(job(work.part(0.8 / (len(jobs) - number))))
-        work.tell("models", number + 1, len(jobs) + 1)
-    own = _own(work, dataset)
-    work.tell("models", len(jobs) + 1, len(jobs) + 1)
+        lambda ends: _own(work, dataset),
+    )
+    models: list[Model] = []
+    for job in work.each("models", jobs):
+        models.append(job(work.part(0.8 / max(1, len(jobs) - 1 - len(models)))))
+    own = models.pop()
     front = _front(models)
     fast, slow = front[0], front[-1]
     beaten, winner = _beaten(models[:_FROZEN])
@@ -305,9 +376,12 @@ def accuracy_against_time(work: Work) -> Outcome:
         "beaten_by": winner.name if winner else None,
     }
     judged = [(model, "yes" if model in front else "no") for model in models] + [(own, "not asked")]
-    rows = tuple(
-        (model.name, model.validation_accuracy, model.accuracy, model.seconds, on_front)
-        for model, on_front in judged
+    table = Table(
+        ("model", "validation accuracy, percent", "test accuracy, percent", "seconds", "on the front"),
+        tuple(
+            (model.name, model.validation_accuracy, model.accuracy, model.seconds, on_front)
+            for model, on_front in judged
+        ),
     )
     plot = Plot(
         "dots",
@@ -319,20 +393,19 @@ def accuracy_against_time(work: Work) -> Outcome:
             Series("front", tuple((model.seconds, model.accuracy) for model in front)),
         ),
     )
-    heading = ("model", "validation accuracy, percent", "test accuracy, percent", "seconds", "on the front")
-    return Outcome(fields, (plot,), Table(heading, rows), tuple(work.notes))
+    return Outcome(fields, table, (plot,))
 
 
-def _front(models: list[_Model]) -> list[_Model]:
+def _front(models: list[Model]) -> list[Model]:
     """Those that no other beats, the fastest first."""
-    front: list[_Model] = []
+    front: list[Model] = []
     for model in sorted(models, key=lambda model: (model.seconds, -model.accuracy)):
         if not front or model.accuracy > front[-1].accuracy:
             front.append(model)
     return front
 
 
-def _beaten(models: list[_Model]) -> tuple[_Model | None, _Model | None]:
+def _beaten(models: list[Model]) -> tuple[Model | None, Model | None]:
     """The slowest model that another beats on both counts, and the most accurate of those that do."""
     for model in sorted(models, key=lambda model: -model.seconds):
         better = [m for m in models if m.seconds < model.seconds and m.accuracy > model.accuracy]
@@ -341,21 +414,12 @@ def _beaten(models: list[_Model]) -> tuple[_Model | None, _Model | None]:
     return None, None
 
 
-def _frozen(work: Work, dataset: Dataset, name: str, *, size: int, taps: str = "last") -> _Model:
+def _frozen(work: Work, dataset: Dataset, name: str, *, size: int, taps: str = "last") -> Model:
     """A head on the last vector, or on what every stage says: richer features."""
     chosen = networks.load(name, size=size)
     found = look(work, dataset, chosen.network, taps=taps != "last")
-    head = train_head(found, taps=taps, seed=work.seed)
     label = f"{chosen.label}, all frozen" + (", every stage read" if taps == "all" else "")
-    return _headed(label, found, head)
-
-
-def _headed(label: str, found: Look, head: Headed) -> _Model:
-    return _Model(label, head.accuracy, head.validation_accuracy, round(found.seconds + head.seconds, 3))
-
-
-def _thawed(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> _Model:
-    return _tuned(work, dataset, networks.load(networks.BUILTIN, size=size), epochs=epochs, ends=ends)
+    return frozen_model(found, label, taps=taps, seed=work.seed)
 
 
 def _tuned(
@@ -367,7 +431,7 @@ def _tuned(
     ends: float,
     depth: int | None = None,
     views: int = 1,
-) -> _Model:
+) -> Model:
     """The stages behind the cut trained, from the closed-form head on."""
     network = chosen.network
     cut = len(network.stages) - _THAWED if depth is None else depth
@@ -375,28 +439,23 @@ def _tuned(
     config = TailConfig(epochs=epochs, patience=None, seed=work.seed)
     started = time.perf_counter()
     head = train_ridge(found)
-    fitted = time.perf_counter() - started
-    run = fit_stages(found, network.module().split(cut)[1], config=config, ends=ends, head=head)
+    before = found.seconds + time.perf_counter() - started
+    tail = network.module().split(cut)[1]
+    run = fit_stages(found, tail, config=config, ends=ends, head=head)
     name = f"{chosen.label}, {cut} of {len(network.stages)} frozen"
-    return _trained(work, name, run, seconds=found.seconds + fitted)
+    return trained_model(work, name, run, before=before, tail=tail)
 
 
-def _from_scratch(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> _Model:
+def _from_scratch(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> Model:
     chosen = networks.load(networks.BUILTIN, size=size)
     found = look(work, dataset, chosen.network, depths=(0,), pooled=False)
     tail = random_twin(chosen.network, seed=work.seed)
     run = fit_stages(found, tail, config=scratch(epochs, seed=work.seed), ends=ends)
-    return _trained(work, f"{chosen.label}, from scratch", run, seconds=found.seconds)
+    name = f"{chosen.label}, from scratch"
+    return trained_model(work, name, run, before=found.seconds, tail=tail)
 
 
-def _trained(work: Work, name: str, run: Finished, *, seconds: float) -> _Model:
-    """A model that was trained, with the seconds that passed before its training."""
-    if run.stopped:
-        work.notes.append(f"{name}: stopped after {run.epochs} epochs to keep the bound")
-    return _Model(name, run.accuracy, run.validation_accuracy, round(seconds + run.seconds, 3))
-
-
-def _own(work: Work, dataset: Dataset) -> _Model:
+def _own(work: Work, dataset: Dataset) -> Model:
     """The configuration that the learner chose."""
     chosen = networks.load(work.text("backbone"), size=work.number("size"))
     if chosen.note:
@@ -404,19 +463,12 @@ def _own(work: Work, dataset: Dataset) -> _Model:
     stages, views = len(chosen.network.stages), work.number("views")
     depth = {"all": stages, "half": stages // 2, "none": 0}[work.text("depth")]
     if depth < stages:
-        model = _tuned(
-            work,
-            dataset,
-            chosen,
-            epochs=work.number("epochs"),
-            ends=work.part(0.9),
-            depth=depth,
-            views=views,
-        )
+        epochs, ends = work.number("epochs"), work.part(0.9)
+        model = _tuned(work, dataset, chosen, epochs=epochs, ends=ends, depth=depth, views=views)
         return replace(model, name=f"your choice: {model.name}")
     work.notes.append(
         "with all frozen the head is computed at once, so the epochs of your choice were not used"
     )
     found = look(work, dataset, chosen.network, views=views)
     label = f"your choice: {chosen.label}, all frozen, {views} {'view' if views == 1 else 'views'}"
-    return _headed(label, found, train_head(found, seed=work.seed))
+    return frozen_model(found, label, seed=work.seed)

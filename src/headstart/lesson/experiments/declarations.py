@@ -131,7 +131,7 @@ _TABLE = (
     Declaration(
         "smallest-example",
         "The lesson's smallest program, run in a process of its own: what it prints, and its seconds.",
-        "example:smallest_example",
+        "programs:smallest_example",
         (_number("images_per_class", "images of each class, all splits together", 20, 60, 10, 400),),
         2.0,
         3.0,
@@ -180,7 +180,7 @@ _TABLE = (
     Declaration(
         "five-images-one-epoch",
         "The little program of the challenge, run many times; how often each printed value came up.",
-        "insides:five_images_one_epoch",
+        "programs:five_images_one_epoch",
         (
             _number("runs", "how often the program runs", 60, 200, 1, 1000),
             Parameter("backbone", "the frozen network of Headstart's face", "builtin", "mobilenetv2_100"),
@@ -262,7 +262,7 @@ _TABLE = (
     Declaration(
         "batchnorm",
         "What happens when frozen BatchNorm layers keep updating their statistics, and when they do not.",
-        "statistics:batchnorm",
+        "frozen:batchnorm",
         (
             _epochs(3, 10),
             _number("batch_size", "images per step", 4, 4, 2, 64),
@@ -275,7 +275,7 @@ _TABLE = (
     Declaration(
         "gradients-way",
         "What one training step costs: forward alone, and with nothing, the first or the last half frozen.",
-        "steps:gradients_way",
+        "costs:gradients_way",
         (
             _number("repeats", "steps of each kind", 9, 25, 3, 200),
             _number("batch_size", "images per step", 8, 16, 2, 64),
@@ -288,7 +288,7 @@ _TABLE = (
     Declaration(
         "wrong-preparation",
         "One classifier, asked about the same images: prepared as it expects, and in three other ways.",
-        "steps:wrong_preparation",
+        "frozen:wrong_preparation",
         (_images(10, 25), _side(64, 64)),
         1.0,
         2.0,
@@ -296,7 +296,7 @@ _TABLE = (
     Declaration(
         "taps",
         "Accuracy of the same head on the pooled output of each stage.",
-        "insides:taps",
+        "frozen:taps",
         (_images(12, 30), _side(64, 64)),
         0.5,
         1.0,
@@ -305,7 +305,7 @@ _TABLE = (
     Declaration(
         "calibration",
         "How often the classifier was right at each level of confidence, before and after calibration.",
-        "insides:calibration",
+        "frozen:calibration",
         (
             _epochs(60, 100),
             _images(8, 15),

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import nn
 
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import load_backbone
 from headstart.backbones.building import Recipe, build
-from headstart.dataset import Dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.looking import Look, look, spread_of, total_per_class, train_head
-from headstart.lesson.experiments.stages import Finished, first_stages, fit_stages
+from headstart.lesson.experiments.training import (
+    BATCH,
+    Finished,
+    Model,
+    first_stages,
+    fit_stages,
+    frozen_model,
+    pixels_of,
+    random_twin,
+    scratch,
+    trained_model,
+)
 from headstart.lesson.experiments.work import Work
-from headstart.training.finetune import TailConfig
 
 RATE = 0.05
 """Of both runs of a fair pair: between the training loop's 0.03 for thawed stages and 0.1 from scratch."""
-
-BATCH = 8
-"""Images per step of runs that begin with random weights or a head of zeros: few images, yet many steps."""
 
 TARGET_SHARE = 0.9
 """The target is this share of what the first run reached, so that it is within reach on any images."""
 
 RANDOM = "random weights"
-PRETRAINED = "pre-trained weights"
 
 _SHALLOW_STAGES = 5
 
@@ -44,67 +48,59 @@ _ITSELF_SECONDS = 15.0
 """What that may take; where less is left it is not tried."""
 
 
-def fair(epochs: int, *, seed: int) -> TailConfig:
-    """Settings for runs that differ in their first weights alone: every stage trains, one rate, norms too."""
-    return TailConfig(
-        epochs=epochs, batch_size=BATCH, learning_rate=RATE, scratch=True, patience=None, seed=seed
-    )
-
-
-def scratch(epochs: int, *, seed: int) -> TailConfig:
-    """Settings for training from random weights as `fit` would."""
-    return TailConfig(epochs=epochs, batch_size=BATCH, scratch=True, patience=None, seed=seed)
-
-
-def random_twin(network: Backbone, *, seed: int) -> nn.Module:
-    """All stages of the same network with random weights, ready to train; its graph is never written.
-
-    Raises:
-        BackboneError: nobody knows how to make the network.
-    """
-    if network.recipe is None:
-        raise BackboneError(
-            f"backbone {network.name}: only its graph is left, so it cannot start from scratch"
-        )
-    recipe = replace(network.recipe, weights=None, seed=seed)
-    return build(recipe, size=network.preprocess.size, name=network.name).split(0)[1]
-
-
 def pretrained_vs_scratch(work: Work) -> Outcome:
     """One network, one split, one optimizer: seconds to the same accuracy from two kinds of first weights."""
-    per_class, epochs = work.number("images_per_class"), work.number("epochs")
-    network = load_backbone(networks.BUILTIN, size=work.number("size"))
-    dataset = work.images(per_class=total_per_class(per_class))
-    found = look(work, dataset, network, depths=(0,), pooled=False).limited(per_class)
+    epochs = work.number("epochs")
+    found = pixels_of(work)
+    network, before = found.network, found.seconds
     first_is_random = work.text("start") == RANDOM
     start = random_twin(network, seed=work.seed + 1) if first_is_random else network.module().split(0)[1]
-    config = fair(epochs, seed=work.seed)
+    # Runs that differ in their first weights alone: every stage trains, one rate, norms too.
+    fair = replace(scratch(epochs, seed=work.seed), learning_rate=RATE)
     first = fit_stages(
         found,
         start,
-        config=config,
+        config=fair,
         ends=work.part(0.4),
         progress=lambda done, total: work.tell("first run", done, total),
     )
     target = round(TARGET_SHARE * max(reached for _, reached in first.curve), 1)
-    allowed = epochs * work.number("patience")
     second = fit_stages(
         found,
         random_twin(network, seed=work.seed),
-        config=fair(allowed, seed=work.seed),
+        config=replace(fair, epochs=epochs * work.number("patience")),
         ends=work.part(0.9),
         target=target,
         progress=lambda done, total: work.tell("from scratch", done, total),
     )
-    seconds_first = found.seconds + (first.seconds_to(target) or first.seconds)
     reached = second.seconds_to(target)
-    seconds_scratch = found.seconds + (reached or second.seconds)
     if reached is None:
         work.notes.append(
             f"from scratch the target was not reached in {second.epochs} epochs, so its seconds and the "
             "ratio are lower bounds"
         )
+    seconds_first = before + (first.seconds_to(target) or first.seconds)
+    seconds_scratch = before + (reached or second.seconds)
     name = "from other random weights" if first_is_random else "from pre-trained weights"
+    runs = {name: first, "from scratch": second}
+    table = Table(
+        ("run", "epochs", "seconds of training to the target", "seconds in all", "test accuracy, percent"),
+        tuple(
+            (label, run.epochs, run.seconds_to(target), round(before + run.seconds, 3), run.accuracy)
+            for label, run in runs.items()
+        ),
+    )
+    end = round(before + max(run.seconds for run in runs.values()), 3)
+    plot = Plot(
+        "line",
+        "Validation accuracy as training goes on",
+        "seconds",
+        "validation accuracy, percent",
+        (
+            *(Series(label, _curve(run, before=before)) for label, run in runs.items()),
+            Series("target", ((0.0, target), (end, target))),
+        ),
+    )
     fields = {
         "target_accuracy": target,
         "seconds_pretrained": round(seconds_first, 3),
@@ -115,38 +111,11 @@ def pretrained_vs_scratch(work: Work) -> Outcome:
         "images": found.count("train"),
         "classes": found.classes,
     }
-    rows = tuple(
-        (label, run.epochs, run.seconds_to(target), round(found.seconds + run.seconds, 3), run.accuracy)
-        for label, run in ((name, first), ("from scratch", second))
-    )
-    heading = (
-        "run",
-        "epochs",
-        "seconds of training to the target",
-        "seconds in all",
-        "test accuracy, percent",
-    )
-    plot = Plot(
-        "line",
-        "Validation accuracy as training goes on",
-        "seconds",
-        "validation accuracy, percent",
-        (
-            _curve(name, found, first),
-            _curve("from scratch", found, second),
-            _line(target, found, first, second),
-        ),
-    )
-    return Outcome(fields, (plot,), Table(heading, rows), tuple(work.notes))
+    return Outcome(fields, table, (plot,))
 
 
-def _curve(name: str, found: Look, run: Finished) -> Series:
-    return Series(name, tuple((round(found.seconds + seconds, 3), reached) for seconds, reached in run.curve))
-
-
-def _line(target: float, found: Look, *runs: Finished) -> Series:
-    end = found.seconds + max(run.seconds for run in runs)
-    return Series("target", ((0.0, target), (round(end, 3), target)))
+def _curve(run: Finished, *, before: float) -> tuple[tuple[float, float], ...]:
+    return tuple((round(before + seconds, 3), reached) for seconds, reached in run.curve)
 
 
 def images_needed(work: Work) -> Outcome:
@@ -157,26 +126,23 @@ def images_needed(work: Work) -> Outcome:
     if few > many:
         raise OptionError(f"images_per_class {few}: expected at most most_images_per_class, which is {many}")
     network = load_backbone(networks.BUILTIN, size=work.number("size"))
-    dataset = work.images(per_class=total_per_class(many))
-    found = look(work, dataset, network, depths=(0,), taps=True)
+    found = look(work, work.images(per_class=total_per_class(many)), network, depths=(0,), taps=True)
     twin = first_stages(random_twin(network, seed=work.seed), _SHALLOW_STAGES)
-    counts = sorted({few, round((few * many) ** 0.5), many})
     steps = epochs * _steps(found.limited(many))
+    counts = sorted({few, round((few * many) ** 0.5), many})
     parts = [found.limited(count) for count in counts]
     frozen = [train_head(part.at(part.stages), taps="auto", seed=work.seed) for part in parts]
     seconds = 0.8 * work.left() / len(parts)  # the same for each, so that what is cut short compares equals
-    trained = []
-    for number, part in enumerate(parts, 1):
-        trained.append(
-            fit_stages(
-                part.at(0),
-                twin,
-                config=scratch(max(1, round(steps / _steps(part))), seed=work.seed),
-                ends=time.perf_counter() + seconds,
-                validate=False,
-            )
+    trained = [
+        fit_stages(
+            part.at(0),
+            twin,
+            config=scratch(max(1, round(steps / _steps(part))), seed=work.seed),
+            ends=time.perf_counter() + seconds,
+            validate=False,
         )
-        work.tell("numbers of images", number, len(parts))
+        for part in work.each("numbers of images", parts)
+    ]
     if any(run.stopped for run in trained):
         work.notes.append(
             "a run from scratch was cut short to keep the bound: compare the seconds in the table before you "
@@ -187,20 +153,34 @@ def images_needed(work: Work) -> Outcome:
             "from scratch even the most images gave little more than guessing would: so short a training "
             "does not tell what more of them are worth"
         )
-    work.notes.append(
+    low, high = spread_of(frozen[0].accuracy, found.count("test"))
+    work.notes += [
         f"from scratch the first {_SHALLOW_STAGES} stages of the network train, which so few images can "
         f"teach more than all of them; every number of images has about {steps} steps of {BATCH} images, so "
-        "that fewer images do not also mean less training"
+        "that fewer images do not also mean less training",
+        f"judged on {found.count('test')} test images: an accuracy of {frozen[0].accuracy:g} percent lies "
+        f"between {low:g} and {high:g} with 95 percent confidence",
+    ]
+    table = Table(
+        (
+            "training images of each class, at most",
+            "test accuracy pre-trained, percent",
+            "test accuracy from scratch, percent",
+            "seconds for the head",
+            "seconds of training from scratch",
+            "epochs from scratch",
+        ),
+        tuple(
+            (count, head.accuracy, run.accuracy, round(head.seconds, 3), round(run.seconds, 3), run.epochs)
+            for count, head, run in zip(counts, frozen, trained, strict=True)
+        ),
     )
-    tests = found.count("test")
-    rows = tuple(
-        (count, head.accuracy, run.accuracy, round(head.seconds, 3), round(run.seconds, 3), run.epochs)
-        for count, head, run in zip(counts, frozen, trained, strict=True)
-    )
-    low, high = spread_of(frozen[0].accuracy, tests)
-    work.notes.append(
-        f"judged on {tests} test images: an accuracy of {frozen[0].accuracy:g} percent lies between {low:g} "
-        f"and {high:g} with 95 percent confidence"
+    plot = table.plot(
+        "line",
+        "Test accuracy against the number of images",
+        x="training images of each class",
+        y="test accuracy, percent",
+        series={"pre-trained, all frozen": 1, "from scratch": 2},
     )
     fields = {
         "few": counts[0],
@@ -210,26 +190,7 @@ def images_needed(work: Work) -> Outcome:
         "accuracy_scratch_few": trained[0].accuracy,
         "accuracy_scratch_many": trained[-1].accuracy,
     }
-    heading = (
-        "training images of each class, at most",
-        "test accuracy pre-trained, percent",
-        "test accuracy from scratch, percent",
-        "seconds for the head",
-        "seconds of training from scratch",
-        "epochs from scratch",
-    )
-    series = (
-        Series("pre-trained, all frozen", tuple((row[0], row[1]) for row in rows)),
-        Series("from scratch", tuple((row[0], row[2]) for row in rows)),
-    )
-    plot = Plot(
-        "line",
-        "Test accuracy against the number of images",
-        "training images of each class",
-        "test accuracy, percent",
-        series,
-    )
-    return Outcome(fields, (plot,), Table(heading, rows), tuple(work.notes))
+    return Outcome(fields, table, (plot,))
 
 
 def _steps(found: Look) -> int:
@@ -237,85 +198,64 @@ def _steps(found: Look) -> int:
     return -(-found.count("train") // BATCH)
 
 
-@dataclass(frozen=True)
-class _Start:
-    """One of the four ways to start, as it came out."""
-
-    label: str
-    accuracy: float
-    seconds: float
-    parameters: int
-
-
 def model_choice(work: Work) -> Outcome:
     """Four ways to start, side by side on the same few images."""
-    per_class = work.number("images_per_class")
+    per_class, size, epochs = (work.number(name) for name in ("images_per_class", "size", "epochs"))
     dataset = work.images(per_class=total_per_class(per_class))
-    small = networks.load(work.text("backbone"), size=work.number("size"))
-    large = networks.load(work.text("large"), size=work.number("size"))
+    small = networks.load(work.text("backbone"), size=size)
+    large = networks.load(work.text("large"), size=size)
     work.notes += [chosen.note for chosen in (small, large) if chosen.note]
-    frozen, images = _frozen(work, small, dataset=dataset, per_class=per_class)
-    work.tell("models", 1, 4)
     same = small.network.weights_hash == large.network.weights_hash and small.label == large.label
-    heavy = frozen if same else _frozen(work, large, dataset=dataset, per_class=per_class)[0]
-    if same:
-        work.notes.append(f"both the small and the large network are {small.label}: trained once")
-    work.tell("models", 2, 4)
-    network = load_backbone(networks.BUILTIN, size=work.number("size"))
-    found = look(work, dataset, network, depths=(0,), pooled=False).limited(per_class)
-    whole = random_twin(network, seed=work.seed)
-    untrained = []
-    for number, (label, tail) in enumerate(
-        (("small, from scratch", whole), ("shallower, from scratch", first_stages(whole, _SHALLOW_STAGES)))
+    models: list[Model] = []
+    for name, chosen in (("small", small), ("large", large)):
+        label = f"{name}, pre-trained ({chosen.label})"
+        if models and same:
+            models.append(replace(models[0], name=label))
+            work.notes.append(f"both the small and the large network are {small.label}: trained once")
+        else:
+            seen = look(work, dataset, chosen.network).limited(per_class)
+            models.append(frozen_model(seen, label, seed=work.seed))
+        work.tell("models", len(models), 4)
+    found = pixels_of(work, dataset)
+    whole = random_twin(found.network, seed=work.seed)
+    shallow = first_stages(whole, _SHALLOW_STAGES)
+    for share, name, tail in (
+        (0.45, "small, from scratch", whole),
+        (0.9, "shallower, from scratch", shallow),
     ):
-        run = fit_stages(
-            found,
-            tail,
-            config=scratch(work.number("epochs"), seed=work.seed),
-            ends=work.part(0.45 + 0.45 * number),
-        )
-        if run.stopped:
-            work.notes.append(f"{label}: stopped after {run.epochs} epochs to keep the bound")
-        parameters = sum(weight.numel() for weight in tail.parameters())
-        untrained.append(_Start(label, run.accuracy, round(found.seconds + run.seconds, 3), parameters))
-        work.tell("models", 3 + number, 4)
-    work.notes.append(
+        run = fit_stages(found, tail, config=scratch(epochs, seed=work.seed), ends=work.part(share))
+        models.append(trained_model(work, name, run, before=found.seconds, tail=tail))
+        work.tell("models", len(models), 4)
+    work.notes += [
         f"the shallower network is the first {_SHALLOW_STAGES} stages of the small one; from scratch both "
-        f"train {work.number('epochs')} epochs of {_steps(found)} steps, and longer might bring them further"
-    )
-    work.notes.append(
+        f"train {epochs} epochs of {_steps(found)} steps, and longer might bring them further",
         f"the pre-trained ones took their seconds to read and pass over all {len(dataset.samples)} images, "
-        "those held out too, and for the head"
-    )
-    starts = (frozen, heavy, *untrained)
-    fields: dict[str, Value] = {
-        "images": images,
-        "large_name": large.label,
-        "seconds_small": frozen.seconds,
-        "seconds_large": heavy.seconds,
-        "accuracy_small": frozen.accuracy,
-        "accuracy_large": heavy.accuracy,
-        "accuracy_scratch": untrained[0].accuracy,
-        "accuracy_shallow": untrained[1].accuracy,
-    }
-    names = (f"small, pre-trained ({small.label})", f"large, pre-trained ({large.label})")
-    labels = (*names, *(start.label for start in untrained))
-    pairs = list(zip(labels, starts, strict=True))
+        "those held out too, and for the head",
+    ]
+    rows: list[tuple[Value, ...]] = [
+        (each.name, each.accuracy, each.seconds, each.weights) for each in models
+    ]
     plot = Plot(
         "dots",
         "Four ways to start",
         "seconds",
         "test accuracy, percent",
-        tuple(Series(label, ((start.seconds, start.accuracy),)) for label, start in pairs),
-    )
-    rows: tuple[tuple[Value, ...], ...] = tuple(
-        (label, start.accuracy, start.seconds, start.parameters) for label, start in pairs
+        tuple(Series(each.name, ((each.seconds, each.accuracy),)) for each in models),
     )
     if large.note and work.text("itself") == "yes" and work.left() > _ITSELF_SECONDS:
-        size = networks.moderate_size(work.number("size"))
-        rows += tuple(_itself(work.text("large"), size=size, images=len(dataset.samples)))
-    table = Table(("start", "test accuracy, percent", "seconds", "weights"), rows)
-    return Outcome(fields, (plot,), table, tuple(work.notes))
+        rows += _itself(work.text("large"), size=networks.moderate_size(size), images=len(dataset.samples))
+    fields: dict[str, Value] = {
+        "images": found.count("train"),
+        "large_name": large.label,
+        "seconds_small": models[0].seconds,
+        "seconds_large": models[1].seconds,
+        "accuracy_small": models[0].accuracy,
+        "accuracy_large": models[1].accuracy,
+        "accuracy_scratch": models[2].accuracy,
+        "accuracy_shallow": models[3].accuracy,
+    }
+    table = Table(("start", "test accuracy, percent", "seconds", "weights"), tuple(rows))
+    return Outcome(fields, table, (plot,))
 
 
 def _itself(name: str, *, size: int, images: int) -> Iterator[tuple[Value, ...]]:
@@ -337,20 +277,8 @@ def _itself(name: str, *, size: int, images: int) -> Iterator[tuple[Value, ...]]
         started = time.perf_counter()
         module(few)
         seconds = (time.perf_counter() - started) / _FEW * images
-    weights = sum(weight.numel() for weight in module.parameters())
-    yield (
+    label = (
         f"{name} itself at {size} px, with random weights: one pass over all {images} images, reckoned from "
-        f"{_FEW}",
-        None,
-        round(seconds, 3),
-        weights,
+        f"{_FEW}"
     )
-
-
-def _frozen(work: Work, chosen: networks.Chosen, *, dataset: Dataset, per_class: int) -> tuple[_Start, int]:
-    """A pre-trained network, frozen whole, with a new head."""
-    found = look(work, dataset, chosen.network).limited(per_class)
-    head = train_head(found, seed=work.seed)
-    parameters = sum(stage.parameters for stage in chosen.network.stages)
-    seconds = round(found.seconds + head.seconds, 3)
-    return _Start(chosen.label, head.accuracy, seconds, parameters), found.count("train")
+    yield label, None, round(seconds, 3), sum(weight.numel() for weight in module.parameters())

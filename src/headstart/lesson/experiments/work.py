@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from headstart.dataset import Dataset
 from headstart.features import FeatureCache
@@ -15,6 +15,8 @@ from headstart.lesson.experiments.data import images_of
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total); what it raises ends the experiment."""
+
+Part = TypeVar("Part")
 
 
 @dataclass
@@ -62,6 +64,12 @@ class Work:
         """Report progress."""
         if self.progress is not None:
             self.progress(phase, done, total)
+
+    def each(self, phase: str, parts: Collection[Part]) -> Iterator[Part]:
+        """Goes through the parts of the work and reports progress after each."""
+        for done, part in enumerate(parts, 1):
+            yield part
+            self.tell(phase, done, len(parts))
 
     def images(self, *, per_class: int) -> Dataset:
         """The data set, with at most so many images of each class in all splits together."""

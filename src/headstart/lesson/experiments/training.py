@@ -1,4 +1,4 @@
-"""Training of stages for experiments: the one training loop, with a clock beside it."""
+"""Training in experiments: the one training loop with a clock beside it, and the models that come of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.building import build
+from headstart.dataset import Dataset
+from headstart.errors import BackboneError
 from headstart.heads import LinearHead
-from headstart.lesson.experiments.looking import Look, accuracy_of
+from headstart.lesson.experiments.looking import Look, accuracy_of, look, total_per_class, train_head
+from headstart.lesson.experiments.networks import BUILTIN
+from headstart.lesson.experiments.work import Work
 from headstart.training.finetune import (
     Activations,
     InputTransform,
@@ -26,6 +32,9 @@ from headstart.training.finetune import (
 )
 
 Images = NDArray[Any]
+
+BATCH = 8
+"""Images per step of runs that begin with random weights or a head of zeros: few images, yet many steps."""
 
 _FORWARD_SHARE = 1 / 3
 """Of a training step: the backward pass takes twice as long."""
@@ -204,6 +213,14 @@ def _warm_up(tail: nn.Module, images: Activations, transform: InputTransform | N
     return seconds
 
 
+def pixels_of(work: Work, dataset: Dataset | None = None) -> Look:
+    """A look at pixels, for the built-in network at the size and with the images that the parameters say."""
+    per_class = work.number("images_per_class")
+    network = load_backbone(BUILTIN, size=work.number("size"))
+    dataset = dataset or work.images(per_class=total_per_class(per_class))
+    return look(work, dataset, network, depths=(0,), pooled=False).limited(per_class)
+
+
 def pixels_to_numbers(found: Look) -> InputTransform:
     """What turns pixels into what the look's network wants to see."""
     preprocess = found.network.preprocess
@@ -225,3 +242,57 @@ def first_stages(tail: nn.Module, count: int) -> nn.Module:
     parts = OrderedDict(list(copy.deepcopy(tail).named_children())[:count])
     parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return nn.Sequential(parts)
+
+
+def random_twin(network: Backbone, *, seed: int) -> nn.Module:
+    """All stages of the same network with random weights, ready to train; its graph is never written.
+
+    Raises:
+        BackboneError: nobody knows how to make the network.
+    """
+    if network.recipe is None:
+        raise BackboneError(
+            f"backbone {network.name}: only its graph is left, so it cannot start from scratch"
+        )
+    recipe = replace(network.recipe, weights=None, seed=seed)
+    return build(recipe, size=network.preprocess.size, name=network.name).split(0)[1]
+
+
+def scratch(epochs: int, *, seed: int) -> TailConfig:
+    """Settings for training from random weights as `fit` would."""
+    return TailConfig(epochs=epochs, batch_size=BATCH, scratch=True, patience=None, seed=seed)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A finished model.
+
+    Attributes:
+        name: What to call it.
+        accuracy: On the test images, percent.
+        validation_accuracy: On the validation images, percent.
+        seconds: From the images to the end of its training.
+        weights: How many it has, without the head's.
+    """
+
+    name: str
+    accuracy: float
+    validation_accuracy: float
+    seconds: float
+    weights: int
+
+
+def frozen_model(found: Look, name: str, *, taps: str = "last", seed: int) -> Model:
+    """A pre-trained network, frozen whole, with a new head on what the look has of it."""
+    head = train_head(found, taps=taps, seed=seed)
+    weights = sum(stage.parameters for stage in found.network.stages)
+    seconds = round(found.seconds + head.seconds, 3)
+    return Model(name, head.accuracy, head.validation_accuracy, seconds, weights)
+
+
+def trained_model(work: Work, name: str, run: Finished, *, before: float, tail: nn.Module) -> Model:
+    """A model that was trained, with the seconds that passed before its training."""
+    if run.stopped:
+        work.notes.append(f"{name}: stopped after {run.epochs} epochs to keep the bound")
+    weights = sum(weight.numel() for weight in tail.parameters())
+    return Model(name, run.accuracy, run.validation_accuracy, round(before + run.seconds, 3), weights)
