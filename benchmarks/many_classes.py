@@ -32,8 +32,8 @@ from headstart import heads
 from headstart.backbones import load_backbone
 from headstart.dataset import Dataset, read_dataset
 from headstart.features import Extraction, FeatureCache, Wanted, extract
+from headstart.files import cache_folder
 from headstart.images import CENTRE, parse_views
-from headstart.places import cache_folder
 from headstart.runtimes import select
 from headstart.training.layers import choose_taps, tap_widths
 

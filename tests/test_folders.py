@@ -9,7 +9,7 @@ import pytest
 from headstart.dataset import are_splits, list_unlabelled, read_dataset
 from headstart.dataset.split_names import sides_of, split_of
 from headstart.errors import DatasetError, ImageError
-from headstart.places import mark_output
+from headstart.files import mark_output
 from headstart.sources import folders
 from listed_files import fill
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from headstart.memory import bounded_memory
+from headstart.files import bounded_memory
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bounds of memory are Linux's")
 
@@ -26,7 +26,7 @@ bytearray(1 << 30)
 """
 OURS = """
 import resource
-from headstart.memory import bounded_memory
+from headstart.files import bounded_memory
 
 before = resource.getrlimit(resource.RLIMIT_DATA)
 try:

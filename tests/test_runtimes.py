@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from headstart.backbones import Backbone, Tap, building, load_backbone
 from headstart.errors import InternalError, MissingExtra, OptionError, RunError
-from headstart.places import cache_folder
+from headstart.files import cache_folder
 from headstart.runtimes import openvino as openvino_runtime
 from headstart.runtimes import select
 from headstart.runtimes.model import compile_model

@@ -31,8 +31,8 @@ from PIL import Image
 import headstart
 from headstart.dataset import list_images, read_dataset
 from headstart.errors import BackboneError, DatasetError, ImageError, RunError
+from headstart.files import cache_folder, home_folder
 from headstart.images import open_image
-from headstart.places import cache_folder, home_folder
 from headstart.sources import list_archive
 
 ROOT = Path(__file__).parents[1]

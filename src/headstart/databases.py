@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from headstart.errors import printable
-from headstart.places import make
+from headstart.files import make
 
 WAIT_SECONDS = 12.0
 """How long is waited for another process that writes, in all: a person wants a word within half a minute."""

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import BackboneError, printable
-from headstart.files import Unreadable, open_regular
-from headstart.memory import HEADROOM, bounded_memory
+from headstart.files import HEADROOM, Unreadable, bounded_memory, open_regular
 
 _INSIDE = (
     "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "weights",

@@ -21,8 +21,7 @@ from typing import Any
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.exported import from_record
 from headstart.errors import BackboneError, MissingExtra, printable
-from headstart.files import Unreadable, open_regular, parse_json
-from headstart.memory import HEADROOM
+from headstart.files import HEADROOM, Unreadable, open_regular, parse_json
 
 SUFFIX = ".keras"
 SUFFIXES = (SUFFIX, ".h5", ".hdf5")

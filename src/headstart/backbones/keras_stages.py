@@ -18,8 +18,7 @@ from headstart.backbones.keras_export import write_onnx
 from headstart.backbones.keras_file import Pixels
 from headstart.backbones.keras_graph import Call, Graph, Key, apply, needed, open_model
 from headstart.errors import BackboneError, OptionError, printable
-from headstart.files import whole
-from headstart.memory import bounded_memory
+from headstart.files import bounded_memory, whole
 from headstart.preprocess import Preprocess
 
 _AFTER_HEAD = ("Activation", "Softmax", "Dropout", "Flatten", "Reshape", "Identity")

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.files import Unreadable, open_regular, read_json, write_whole
-from headstart.places import cache_folder, make
+from headstart.files import Unreadable, cache_folder, make, open_regular, read_json, write_whole
 
 FORMAT = 1
 """Raised when graphs or records of older versions must not be used any more."""

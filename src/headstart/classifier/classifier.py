@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from headstart.dataset import Sample, Skipped, content_hash, list_images
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
-from headstart.files import Unreadable, read_json, write_whole
+from headstart.files import Mistyped, Unreadable, checker, read_json, write_whole
 from headstart.images import ImageFacts, Preprocess, load_pixels, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RunStore
-from headstart.typed import Mistyped, checker
 
 if TYPE_CHECKING:
     from headstart.runtimes.protocol import CompiledPrefix

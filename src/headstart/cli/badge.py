@@ -68,10 +68,9 @@ def check_ending(file: Path) -> str:
 
 def take_badge(challenge: "Challenge", lesson: "Pack", store: "Progress", file: Path, *, name: str) -> None:
     """Signs the badge of a challenge unless it has one, and writes it as the file's ending says."""
-    from headstart.files import write_whole
+    from headstart.files import home_folder, write_whole
     from headstart.lesson import experiments
     from headstart.lesson.engine import badges, pictures
-    from headstart.places import home_folder
 
     ending = check_ending(file)
     now = datetime.now(UTC)
@@ -105,9 +104,8 @@ def verify(file: Path, as_json: bool) -> None:
     headstart badge verify badge.png
     """
     from headstart.errors import printable
-    from headstart.files import Unreadable, read_regular
+    from headstart.files import Unreadable, home_folder, read_regular
     from headstart.lesson.engine import badges, pictures
-    from headstart.places import home_folder
 
     known = [badges.load_issuer(home_folder()).id]
     try:

@@ -23,7 +23,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand:
         return
     from headstart.features import FeatureCache
-    from headstart.places import cache_folder
+    from headstart.files import cache_folder
 
     cache = FeatureCache(cache_folder())
     partitions = cache.partitions()
@@ -70,7 +70,7 @@ def prune(keep: str, older_than: str, as_json: bool) -> None:
     headstart cache prune --older-than 30d
     """
     from headstart.features import FeatureCache
-    from headstart.places import cache_folder
+    from headstart.files import cache_folder
 
     keep_bytes = int(
         _measure(keep, units={"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}, option="--keep")

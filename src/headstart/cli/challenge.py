@@ -67,9 +67,9 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
     headstart challenge --timer off --badge badge.png
     """
     from headstart.errors import OptionError
+    from headstart.files import home_folder, make
     from headstart.lesson.engine import library, terminal
     from headstart.lesson.engine.progress import Progress
-    from headstart.places import home_folder, make
 
     try:
         factor = None if timer == "off" else float(timer)

@@ -15,7 +15,7 @@ from headstart.costs.estimates import Estimate, add, to_range
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, missing_share
-from headstart.places import cache_folder
+from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from headstart.comparisons.values import Comparison
 from headstart.errors import RunError, printable
-from headstart.files import MEBI, Unreadable, read_json, read_regular, write_whole
-from headstart.places import home_folder, make
+from headstart.files import MEBI, Unreadable, home_folder, make, read_json, read_regular, write_whole
 from headstart.runs import new_folder
 
 COMPARISON_FILE = "comparison.json"

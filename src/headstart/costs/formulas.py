@@ -12,9 +12,9 @@ from headstart.costs.estimates import Estimate, Range, add, to_range, unsteady
 from headstart.costs.timings import Rates
 from headstart.dataset import Dataset
 from headstart.features import Wanted, cache_bytes
+from headstart.files import cache_folder
 from headstart.heads.ridge import MOST_SCORING
 from headstart.heads.threads import EIGEN_OPERATIONS
-from headstart.places import cache_folder
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 

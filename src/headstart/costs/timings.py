@@ -19,7 +19,7 @@ from typing import Any
 
 from headstart import databases
 from headstart.costs.estimates import Estimate
-from headstart.places import home_folder
+from headstart.files import home_folder
 
 _NEWEST = 12
 """Observations of one key that count; older ones tell of an older machine."""

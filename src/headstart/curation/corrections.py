@@ -13,11 +13,9 @@ from typing import Any, NotRequired, TypedDict
 
 from headstart.dataset import Dataset, Sample, Skipped, content_hash
 from headstart.errors import ImageError, OptionError, printable
-from headstart.files import MEBI, Unreadable, flush, parse_json, read_regular
-from headstart.places import make
+from headstart.files import MEBI, Mistyped, Unreadable, checker, flush, make, parse_json, read_regular
 from headstart.runs import timestamp
 from headstart.sources import FileSource, Source, source_at
-from headstart.typed import Mistyped, checker
 
 _LARGEST = 256 * MEBI
 """Bytes of all corrections of a data set: a million of them."""

@@ -17,8 +17,8 @@ from headstart.dataset import Sample, Skipped
 from headstart.errors import OptionError, RunError
 from headstart.features import CacheUse, Extraction, FeatureCache, Wanted, extract, record_key
 from headstart.features.extraction import partition_identity
+from headstart.files import cache_folder, home_folder
 from headstart.images import View
-from headstart.places import cache_folder, home_folder
 from headstart.runs import IMAGES_FILE, Run, read_images
 from headstart.runtimes import Runtime, select
 from headstart.sources import LostSource, source_at

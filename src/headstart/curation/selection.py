@@ -14,9 +14,9 @@ from headstart.curation.images import collect, corrections_of, network_of, wante
 from headstart.dataset import ArraySource, Sample, list_images, place_of
 from headstart.errors import ImageError, OptionError, RunError
 from headstart.features import Extraction, FeatureCache, Progress, extract
+from headstart.files import cache_folder
 from headstart.heads import LinearHead
 from headstart.images import CENTRE
-from headstart.places import cache_folder
 from headstart.runs import Run
 from headstart.sources import FileSource
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from headstart.classifier import Classifier
 from headstart.errors import ImageError, OptionError, printable
 from headstart.explanations.heat import Explainer, HeatMap
-from headstart.places import OUTPUT_MARKER, mark_output
+from headstart.files import OUTPUT_MARKER, mark_output
 from headstart.sources import Source
 
 # Nine even steps of the map "inferno" by Smith and van der Walt (matplotlib, 2015, CC0): its lightness rises

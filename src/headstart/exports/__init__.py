@@ -26,7 +26,7 @@ from headstart.exports.parity import (
 )
 from headstart.exports.quantisation import CALIBRATION_IMAGES, Int8Cost, cost, quantise, refuse_if_too_dear
 from headstart.exports.subject import Images, Sides, Subject, find_images, render
-from headstart.places import OUTPUT_MARKER, mark_output
+from headstart.files import OUTPUT_MARKER, mark_output
 from headstart.runs import Run, check_place, new_folder
 
 __all__ = ["FORMATS", "Export", "Int8Cost", "Parity", "export"]

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from headstart.errors import CacheError, OptionError
 from headstart.features.database import FILE, IN_MEMORY, KEYS_AT_ONCE, DamagedError, Database, UnusableError
 from headstart.features.writer_lock import writer_lock
-from headstart.files import Unreadable, read_json, write_whole
-from headstart.places import make
+from headstart.files import Unreadable, make, read_json, write_whole
 
 FORMAT_VERSION = 1
 """Part of every fingerprint: raise it when the meaning of stored values changes."""

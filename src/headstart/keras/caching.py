@@ -19,6 +19,7 @@ import numpy as np
 
 from headstart.backbones.keras_graph import Graph
 from headstart.features.cache import CachePartition, FeatureCache
+from headstart.files import cache_folder
 from headstart.keras.cutting import Cut
 from headstart.keras.execution import (
     BATCH,
@@ -31,7 +32,6 @@ from headstart.keras.execution import (
     openvino_runner,
     reference,
 )
-from headstart.places import cache_folder
 
 _LAYOUT = b"layout"
 """The key under which a partition says what its records hold and which runtime computed them."""

@@ -12,11 +12,11 @@ import keras
 
 from headstart.backbones.keras_graph import functional_of
 from headstart.errors import OptionError
+from headstart.files import cache_folder
 from headstart.keras.caching import Features
 from headstart.keras.cutting import Cut, cut_model
 from headstart.keras.execution import PROBE, check_inputs, made_up, without_surprises
 from headstart.keras.inputs import flat_arrays, refuse_misfit, refuse_random, why_not_source
-from headstart.places import cache_folder
 
 BACKWARD = 2
 """Multiply-adds of a trained layer's backward pass, in forward passes: for the inputs and for the weights."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NotRequired, TypedDict
 
 from headstart.errors import OptionError
+from headstart.files import checker
 from headstart.preprocess import parse_views
-from headstart.typed import checker
 
 HEADS = ("ridge", "softmax")
 TAPS = ("auto", "last", "all")

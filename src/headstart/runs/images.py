@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from headstart.errors import RunError, printable
-from headstart.files import MEBI, Unreadable, read_json, write_whole
-from headstart.typed import Check, Mistyped, checker
+from headstart.files import MEBI, Check, Mistyped, Unreadable, checker, read_json, write_whole
 
 PREDICTIONS_FILE = "predictions.json"
 IMAGES_FILE = "images.json"

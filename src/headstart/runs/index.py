@@ -11,10 +11,8 @@ from typing import Any, TypeVar
 
 from headstart import store
 from headstart.errors import RunError, printable
-from headstart.files import Unreadable, parse_json
-from headstart.places import home_folder
+from headstart.files import Mistyped, Unreadable, home_folder, parse_json
 from headstart.runs.record import RUN_FILE, Run, UnreadableRun, look_at, read_run
-from headstart.typed import Mistyped
 
 _LEVELS = 3
 """Folders below a given one in which runs are looked for."""

@@ -12,9 +12,8 @@ from typing import Any, NotRequired, TypedDict
 
 from headstart import __version__
 from headstart.errors import RunError, printable
-from headstart.files import MEBI, Unreadable, read_json
+from headstart.files import MEBI, Mistyped, Unreadable, checker, read_json
 from headstart.runs.config import FitConfig
-from headstart.typed import Mistyped, checker
 
 RUN_FILE = "run.json"
 CLASSIFIER_FILE = "classifier.json"

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.files import write_whole
-from headstart.places import cache_folder, make
+from headstart.files import cache_folder, make, write_whole
 
 _FORMAT = 3  # raised when models are built differently from the same identity
 _MARK = b"headstart compiled 1\n"  # a file cut short by a power failure lacks its end

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headstart.errors import printable
+from headstart.files import OUTPUT_MARKER
 from headstart.images import IMAGE_SUFFIXES
-from headstart.places import OUTPUT_MARKER
 from headstart.sources.names import TABLE_SUFFIXES, litter
 from headstart.sources.reading import Source
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from headstart.errors import DatasetError, printable
+from headstart.files import cache_folder, make
 from headstart.images import IMAGE_SUFFIXES
-from headstart.places import cache_folder, make
 from headstart.sources.listing import Listing, Member, arrange
 from headstart.sources.names import LABEL_SUFFIXES, TABLE_SUFFIXES
 from headstart.sources.reading import MAX_FILE_BYTES, LostSource, OpenFile, Source, TarSource

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from headstart.errors import printable
-from headstart.places import home_folder, make
+from headstart.files import home_folder, make
 from headstart.store import schema
 from headstart.store.schema import EARLIER, Source, StoreError, code_of, is_damage
 

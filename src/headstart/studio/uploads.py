@@ -20,8 +20,8 @@ from typing import BinaryIO, Protocol
 
 from headstart.dataset import Skipped, content_hash, read_dataset
 from headstart.errors import DatasetError, ImageError, OptionError, printable
+from headstart.files import make
 from headstart.images import open_image
-from headstart.places import make
 from headstart.sources import MAX_FILE_BYTES
 
 LARGEST_UPLOAD = 4 * 2**30

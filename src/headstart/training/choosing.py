@@ -21,9 +21,9 @@ from headstart.costs.timings import RateStore
 from headstart.dataset import Dataset, Sample
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import CacheUse, Extraction, FeatureCache, Progress, extract
+from headstart.files import cache_folder
 from headstart.grouping import assign_splits, split
 from headstart.images import CENTRE, View
-from headstart.places import cache_folder
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 from headstart.training.entrants import Entrant, Probe, Score, reasons, score

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.errors import OptionError
-from headstart.files import whole
+from headstart.files import make, whole
 from headstart.heads import LinearHead, calibrate_temperature
-from headstart.places import make
 
 Epoch = dict[str, float]
 InputTransform = Callable[[torch.Tensor], torch.Tensor]

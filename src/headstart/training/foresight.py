@@ -20,7 +20,7 @@ from headstart.costs.observing import Outcome, Watch, observations
 from headstart.costs.timings import Observation, Rates, RateStore, verdict
 from headstart.features import CacheUse, FeatureCache, Progress, extract
 from headstart.features.lookup import spread
-from headstart.places import cache_folder
+from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.training.prepared import Prepared, prepare
 from headstart.training.requests import Request

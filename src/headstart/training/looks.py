@@ -11,8 +11,8 @@ from headstart.costs.estimates import Estimate, add
 from headstart.costs.timings import Observation, Rates
 from headstart.dataset import Dataset, Sample
 from headstart.features import FeatureCache, Wanted, missing_share
+from headstart.files import cache_folder
 from headstart.images import CENTRE, View
-from headstart.places import cache_folder
 from headstart.runtimes import Runtime
 
 _LOOK = "look"

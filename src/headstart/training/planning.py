@@ -24,7 +24,7 @@ from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, cache_bytes, missing_share
 from headstart.features.extraction import BATCH_SIZE
 from headstart.features.lookup import spread
-from headstart.places import cache_folder
+from headstart.files import cache_folder
 from headstart.runs import FitConfig, refuse_others
 from headstart.runtimes import Runtime, select
 from headstart.training.planned import Plan, Row, allowance, memory_bytes, room_for, stage_seconds

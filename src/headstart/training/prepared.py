@@ -13,8 +13,8 @@ from headstart.backbones import Backbone
 from headstart.dataset import SPLITS, Dataset, Skipped
 from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
+from headstart.files import cache_folder
 from headstart.grouping import split
-from headstart.places import cache_folder
 from headstart.runs import FitConfig, fingerprint, seconds_since
 from headstart.runtimes import Runtime
 

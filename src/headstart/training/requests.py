@@ -10,7 +10,7 @@ from headstart.costs.timings import Rates
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, Wanted, missing_share
-from headstart.places import cache_folder
+from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 from headstart.training.looks import Outlook

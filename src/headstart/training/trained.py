@@ -16,8 +16,8 @@ from headstart import heads
 from headstart.backbones import Backbone
 from headstart.costs.observing import Audience
 from headstart.features import Progress
+from headstart.files import cache_folder
 from headstart.images import CENTRE, View
-from headstart.places import cache_folder
 from headstart.runs import FitConfig
 from headstart.training.layers import batches, can_leave_out, choose_taps, tap_widths
 from headstart.training.prepared import Prepared

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import LessonError
-from headstart.files import write_new
-from headstart.places import home_folder, make
+from headstart.files import home_folder, make, write_new
 from headstart.web.addresses import Names, is_loopback, names_for
 
 KEY_FILE = Path("keys/session.key")

@@ -27,12 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import LessonError, MissingExtra, printable
-from headstart.files import Unreadable, parse_json, write_new
+from headstart.files import Unreadable, make, parse_json, write_new
 from headstart.lesson.engine import scores
 from headstart.lesson.engine.attempts import Challenge
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.results import Result
-from headstart.places import make
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

@@ -7,9 +7,6 @@ private photographs. Asking where they are makes nothing.
 import os
 from pathlib import Path
 
-OUTPUT_MARKER = ".headstart-output"
-"""A file in every folder of pictures and models that is written for the user: no photographs to train on."""
-
 
 def cache_folder() -> Path:
     """What can be made again: features, exported graphs, compiled models. ``HEADSTART_CACHE`` moves it."""
@@ -41,14 +38,3 @@ def make(folder: Path) -> Path:
         if not each.is_dir():  # mkdir(parents=True) gives its mode to the last one only
             each.mkdir(mode=0o700, exist_ok=True)
     return folder
-
-
-def mark_output(folder: Path) -> None:
-    """Say in a folder that Headstart wrote it, so that it is never taken for photographs.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    (folder / OUTPUT_MARKER).write_text(
-        "Written by Headstart, which passes over this folder when it reads photographs.\n", encoding="utf-8"
-    )
