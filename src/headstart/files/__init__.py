@@ -18,7 +18,7 @@ from headstart.files.reading import (
     read_regular,
     root_of,
 )
-from headstart.files.typed import Check, Mistyped, checker
+from headstart.files.typed import Check, Mistyped, checker, record
 from headstart.files.writing import (
     OUTPUT_MARKER,
     flush,
@@ -55,6 +55,7 @@ __all__ = [
     "parse_json",
     "read_json",
     "read_regular",
+    "record",
     "root_of",
     "whole",
     "write_new",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -61,7 +61,7 @@ def checker(hint: Any) -> Check:
     if hint is Any:
         return lambda value: value
     if typing.is_typeddict(hint):
-        return _record(hint)
+        return record(typing.get_type_hints(hint), optional=hint.__optional_keys__)
     if hint in _NAMES:
         return _plain(hint)
     if origin in (typing.Union, types.UnionType):
@@ -145,25 +145,25 @@ def _mapping(inner: Check) -> Check:
     return check
 
 
-def _record(hint: Any) -> Check:
-    hints = {name: checker(each) for name, each in typing.get_type_hints(hint).items()}
-    required: frozenset[str] = hint.__required_keys__
+def record(hints: Mapping[str, Any], *, optional: Collection[str] = ()) -> Check:
+    """The same for the entries of an object, each of its own type; others may be there too."""
+    checks = {name: checker(hint) for name, hint in hints.items()}
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
             raise Mistyped("an object", value)
         found = dict(value)
-        for name, inner in hints.items():
+        for name, inner in checks.items():
             if name in value:
                 found[name] = _at(name, inner, value[name])
-            elif name in required:
-                _at(name, _never, _MISSING)
+            elif name not in optional:
+                _at(name, _nothing, _MISSING)
         return found
 
     return check
 
 
-def _never(value: Any) -> Any:
+def _nothing(value: Any) -> Any:
     raise Mistyped("something", value)
 
 

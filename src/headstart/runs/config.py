@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, NotRequired, TypedDict
+from typing import Any, get_type_hints
 
 from headstart.errors import OptionError
-from headstart.files import checker
+from headstart.files import record
 from headstart.preprocess import parse_views
 
 HEADS = ("ridge", "softmax")
@@ -189,32 +189,8 @@ _OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages
 """What `fit` takes by its own name."""
 
 
-class _Recorded(TypedDict):
-    """What others can rely on; runs of earlier versions lack some of it."""
-
-    data: str
-    backbone: str
-    size: int
-    depth: int
-    stages: int
-    head: str
-    taps: tuple[str, ...] | None
-    views: tuple[str, ...]
-    pretrained: bool
-    architecture: str | None
-    runtime: str
-    precision: str
-    epochs: int | None
-    batch_size: int
-    learning_rate: float | None
-    class_weights: str | None
-    validation: float
-    test: float
-    seed: int
-    near_duplicates: NotRequired[str]
-    groups: NotRequired[str | None]
-    freeze: NotRequired[int | str]
-    candidates: NotRequired[tuple[str, ...] | None]
-
-
-_RECORDED = checker(_Recorded)
+_RECORDED = record(
+    {**get_type_hints(FitConfig), "size": int, "taps": tuple[str, ...] | None},
+    optional=("near_duplicates", "groups", "freeze", "candidates"),
+)
+"""What others can rely on; runs of earlier versions lack some of it."""

@@ -4,15 +4,15 @@ import secrets
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, get_type_hints
 
 from headstart import __version__
 from headstart.errors import RunError, printable
-from headstart.files import MEBI, Mistyped, Unreadable, checker, read_json
+from headstart.files import MEBI, Mistyped, Unreadable, read_json, record
 from headstart.runs.config import FitConfig
 
 RUN_FILE = "run.json"
@@ -45,43 +45,32 @@ class Run:
     seconds: Mapping[str, float]
     cache: Mapping[str, int]
     history: tuple[Mapping[str, Any], ...] = ()
-    head_fit: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # penalty, leave-one-out accuracy, choice of taps
-    data: Mapping[str, Any] = field(default_factory=dict)  # the DataReport
+    #: Penalty, leave-one-out accuracy, choice of taps.
+    head_fit: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)  #: the DataReport
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-    predicted_seconds: Mapping[str, float] = field(
-        default_factory=dict
-    )  # low, median, high of the whole command, set before the work; empty in runs of earlier versions
-    predicted_phases: Mapping[str, float] = field(default_factory=dict)  # of the median, what was to come
+    #: Low, median, high of the whole command, set before the work; empty in runs of earlier versions.
+    predicted_seconds: Mapping[str, float] = field(default_factory=dict)
+    predicted_phases: Mapping[str, float] = field(default_factory=dict)  #: of the median, what was to come
     trained: bool = True
-    source: str | None = None  # folder, table or zip of the images; None for arrays and in earlier versions
-    corrections: str | None = None  # file of the labels that lay over the images' own
-    whole: bool = (
-        True  # False: less was done than predicted, as time ran out or a killed training was resumed
-    )
-    machine: str = ""  # which one trained it, in hex digits; empty in runs of earlier versions
+    source: str | None = None  #: folder, table or zip of the images; None for arrays and in earlier versions
+    corrections: str | None = None  #: file of the labels that lay over the images' own
+    whole: bool = True  #: False: less was done than predicted, as time ran out or a killed training went on
+    machine: str = ""  #: which one trained it, in hex digits; empty in runs of earlier versions
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart fit --json` prints and `run.json` holds."""
-        known = "all" if self.config.depth == self.config.stages else self.config.depth
-        depth = known if self.config.stages else None
-        summary = {
+        depth = "all" if self.config.depth == self.config.stages else self.config.depth
+        return {
             "run": self.id,
             "path": str(self.path),
             "backbone": self.config.backbone,
-            "depth": depth,
+            "depth": depth if self.config.stages else None,
             "head": self.config.head,
+            **{each.name: getattr(self, each.name) for each in fields(self) if each.name != "path"},
+            "config": self.config.to_dict(),
         }
-        return (
-            summary
-            | {f.name: getattr(self, f.name) for f in fields(self)}
-            | {
-                "path": str(self.path),
-                "config": self.config.to_dict(),
-            }
-        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, path: Path) -> "Run":
@@ -90,7 +79,10 @@ class Run:
         Raises:
             Mistyped: a field is missing, or is not what it should be.
         """
-        checked = _NUMBERS(_RECORD(data))
+        checked = _RECORD(data)
+        for name, part in (("images", "train"), ("seconds", "total")):
+            if part not in checked[name]:
+                raise Mistyped(f"{part} in {name}", checked[name])
         classes = len(checked["classes"])
         for split, scores in checked["evaluation"].items():
             if {classes, *map(len, scores["confusion"])} != {len(scores["confusion"])}:
@@ -166,53 +158,24 @@ class _HeadFit(TypedDict, total=False):
     retrained_from: str
 
 
-class _Seconds(TypedDict):
-    total: float
-
-
-class _Counts(TypedDict):
-    train: int
-
-
 class _Epoch(TypedDict):
     epoch: float
 
 
-class _Record(TypedDict):
-    """What others can rely on of a record; runs of earlier versions lack some of it."""
+_PRECISELY = {
+    "config": dict[str, Any],
+    "evaluation": Mapping[str, _Evaluation],
+    "history": tuple[_Epoch, ...],
+    "head_fit": _HeadFit,
+    "data": _Report,
+}
+"""What others can rely on of the fields that hold records of others."""
 
-    id: str
-    created: str
-    config: dict[str, Any]
-    classes: tuple[str, ...]
-    images: _Counts
-    accuracy: Mapping[str, float | None]
-    macro_f1: float | None
-    evaluation: Mapping[str, _Evaluation]
-    seconds: _Seconds
-    cache: Mapping[str, int]
-    history: NotRequired[tuple[_Epoch, ...]]
-    head_fit: NotRequired[_HeadFit]
-    data: NotRequired[_Report]
-    notes: NotRequired[tuple[str, ...]]
-    versions: NotRequired[Mapping[str, str]]
-    predicted_seconds: NotRequired[Mapping[str, float]]
-    predicted_phases: NotRequired[Mapping[str, float]]
-    trained: NotRequired[bool]
-    source: NotRequired[str | None]
-    corrections: NotRequired[str | None]
-    whole: NotRequired[bool]
-    machine: NotRequired[str]
-
-
-class _Numbers(TypedDict):
-    """What else of a record is formatted, by names that are its own."""
-
-    images: Mapping[str, int]
-    seconds: Mapping[str, float]
-
-
-_RECORD, _NUMBERS = checker(_Record), checker(_Numbers)
+_RECORD = record(
+    {name: hint for name, hint in (get_type_hints(Run) | _PRECISELY).items() if name != "path"},
+    optional={each.name for each in fields(Run) if not (each.default is each.default_factory is MISSING)},
+)
+"""Runs of earlier versions lack what has a default."""
 
 
 def new_id(backbone: str) -> str:
