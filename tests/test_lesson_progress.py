@@ -303,10 +303,10 @@ def test_reading_is_noted_once_per_section_and_per_learner(store: Progress) -> N
 
 
 def test_the_review_schedule_is_rebuilt_from_the_store(store: Progress) -> None:
-    memory, now = review.new("card", NOW), NOW
+    memory, now = None, NOW
     for rating in ("good", "again", "easy"):
         now += timedelta(days=2)
-        memory, line = review.review(memory, rating, now)
+        memory, line = review.review(memory, rating, now, card="card")
         store.log_review("ada", "lesson", line)
     assert review.replay(store.reviews("ada", "lesson")) == {"card": memory}
     assert store.reviews("bob", "lesson") == []

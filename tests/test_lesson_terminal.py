@@ -182,7 +182,7 @@ print(sorted(heavy & set(sys.modules)))
         ),
         (
             "fsrs",
-            "from headstart.lesson.engine.review import new, review; review(new('c', now), 'good', now)",
+            "from headstart.lesson.engine.review import review; review(None, 'good', now, card='c')",
         ),
     ],
 )

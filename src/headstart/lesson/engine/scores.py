@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from statistics import fmean, median, pstdev
+from statistics import StatisticsError, correlation, fmean, median
 
 from headstart.lesson.engine.attempts import POINTS, Challenge, Item
 
@@ -127,19 +127,10 @@ def _discrimination(slug: str, challenges: list[Challenge]) -> float | None:
         right = {item.problem: _first_right(item) for item in challenge.items}
         if slug in right:
             pairs.append((float(right[slug]), float(sum(right.values()) - right[slug])))
-    return _correlation(pairs)
-
-
-def _correlation(pairs: list[tuple[float, float]]) -> float | None:
-    """Pearson's correlation, or None where one side does not vary."""
-    if len(pairs) < 2:
+    try:
+        return correlation(*zip(*pairs, strict=True)) if pairs else None
+    except StatisticsError:  # fewer than two, or one side does not vary
         return None
-    xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
-    spread = pstdev(xs) * pstdev(ys)
-    if spread == 0:
-        return None
-    mean_x, mean_y = fmean(xs), fmean(ys)
-    return fmean((x - mean_x) * (y - mean_y) for x, y in pairs) / spread
 
 
 def _first_right(item: Item) -> bool:

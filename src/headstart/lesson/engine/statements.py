@@ -28,14 +28,7 @@ URN = "urn:headstart"
 HOME_PAGE = "http://localhost"
 """xAPI wants an address that makes a learner's name unique; ours are unique on this machine."""
 
-VERBS = {
-    "initialized": "http://adlnet.gov/expapi/verbs/initialized",
-    "attempted": "http://adlnet.gov/expapi/verbs/attempted",
-    "answered": "http://adlnet.gov/expapi/verbs/answered",
-    "completed": "http://adlnet.gov/expapi/verbs/completed",
-    "asked": "http://adlnet.gov/expapi/verbs/asked",
-    "terminated": "http://adlnet.gov/expapi/verbs/terminated",
-}
+_VERBS = "http://adlnet.gov/expapi/verbs/"
 _NAMESPACE = uuid.UUID("5f1f1f5e-6d0a-5c2c-8f5c-4d3f0f1c9a77")
 
 
@@ -52,10 +45,17 @@ def statements(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
         was_finished = state is not None and state.finished_at is not None
         state = attempts.advance(state, entry)
         verb, result = _experience(entry, state)
+        problem = None if isinstance(entry.event, Started) else entry.event.problem
         if verb:
-            yield _statement(state, entry.at, verb, _object(entry, state), result, f"{place}")
+            yield _statement(state, entry.at, verb, problem, result, f"{place}")
         if state.finished_at is not None and not was_finished:
-            yield _statement(state, entry.at, "completed", None, _final(state), f"{place}/end")
+            possible = POINTS * len(state.items)
+            final = {
+                "completion": True,
+                "success": state.correct == len(state.items),
+                "score": _score(state.points, possible),
+            }
+            yield _statement(state, entry.at, "completed", None, final, f"{place}/end")
 
 
 def _experience(entry: Entry, state: Challenge) -> tuple[str | None, dict[str, Any]]:
@@ -68,13 +68,12 @@ def _experience(entry: Entry, state: Challenge) -> tuple[str | None, dict[str, A
             return "asked", {"extensions": {f"{URN}:hint": True}}
         case Submitted() if entry.verdict is not None:
             verdict = entry.verdict
-            score = {"raw": verdict.points, "min": 0, "max": POINTS, "scaled": verdict.points / POINTS}
             opened = state.item(entry.event.problem).opened_at or entry.at
             return "answered", {
                 "success": verdict.correct,
                 "response": verdict.option,
-                "score": score,
-                "duration": _duration((entry.at - opened).total_seconds()),
+                "score": _score(verdict.points, POINTS),
+                "duration": f"PT{max(0.0, (entry.at - opened).total_seconds()):.2f}S",  # ISO 8601
             }
         case Expired():
             return "terminated", {"completion": False, "extensions": {f"{URN}:time-over": True}}
@@ -83,17 +82,8 @@ def _experience(entry: Entry, state: Challenge) -> tuple[str | None, dict[str, A
     return None, {}
 
 
-def _final(state: Challenge) -> dict[str, Any]:
-    possible = POINTS * len(state.items)
-    return {
-        "completion": True,
-        "success": state.correct == len(state.items),
-        "score": {"raw": state.points, "min": 0, "max": possible, "scaled": state.points / possible},
-    }
-
-
-def _object(entry: Entry, state: Challenge) -> str | None:
-    return None if isinstance(entry.event, Started) else entry.event.problem
+def _score(points: int, possible: int) -> dict[str, Any]:
+    return {"raw": points, "min": 0, "max": possible, "scaled": points / possible}
 
 
 def _statement(
@@ -102,25 +92,19 @@ def _statement(
     lesson = f"{URN}:lesson:{state.pack}"
     activity = f"{lesson}:{state.mode}:{problem}" if problem else f"{lesson}:{state.mode}"
     kind = "cmi.interaction" if problem else "assessment"
-    registration = uuid.uuid5(_NAMESPACE, state.id)
     statement: dict[str, Any] = {
         "id": str(uuid.uuid5(_NAMESPACE, f"{state.id}/{place}")),
         "actor": {"objectType": "Agent", "account": {"homePage": HOME_PAGE, "name": state.learner}},
-        "verb": {"id": VERBS[verb], "display": {"en": verb}},
+        "verb": {"id": _VERBS + verb, "display": {"en": verb}},
         "object": {
             "objectType": "Activity",
             "id": activity,
             "definition": {"type": f"http://adlnet.gov/expapi/activities/{kind}"},
         },
         "context": {
-            "registration": str(registration),
+            "registration": str(uuid.uuid5(_NAMESPACE, state.id)),
             "contextActivities": {"grouping": [{"id": lesson}]},
         },
         "timestamp": at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
     }
     return statement | ({"result": result} if result else {})
-
-
-def _duration(seconds: float) -> str:
-    """An ISO 8601 duration with two decimals."""
-    return f"PT{max(0.0, seconds):.2f}S"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -108,61 +109,57 @@ def _draw(shape: str, random: np.random.Generator) -> NDArray[np.uint8]:
     ink = tuple(int(value) for value in colour)
     extent = int(random.integers(13, 22))
     left, top = (int(value) for value in random.integers(1, SIDE - extent - 1, 2))
-    _SHAPES[shape](pen, left, top, extent, ink)
+    _SHAPES[shape](pen, (left, top, left + extent, top + extent), ink)
     noisy = np.asarray(image, np.float64) + random.normal(0, 14, (SIDE, SIDE, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
 Ink = tuple[int, ...]
+Pen = ImageDraw.ImageDraw
+Corners = tuple[int, int, int, int]
 
 
-def _bars(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    for offset in range(0, extent, 5):
-        pen.rectangle((x, y + offset, x + extent, y + offset + 1), fill=ink)
+def _bars(pen: Pen, box: Corners, ink: Ink) -> None:
+    left, top, right, bottom = box
+    for y in range(top, bottom, 5):
+        pen.rectangle((left, y, right, y + 1), fill=ink)
 
 
-def _checks(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    step = max(3, extent // 4)
+def _checks(pen: Pen, box: Corners, ink: Ink) -> None:
+    left, top, right, _ = box
+    step = max(3, (right - left) // 4)
     for row in range(4):
         for column in range(row % 2, 4, 2):
-            corner = (x + column * step, y + row * step)
-            pen.rectangle((*corner, corner[0] + step - 1, corner[1] + step - 1), fill=ink)
+            x, y = left + column * step, top + row * step
+            pen.rectangle((x, y, x + step - 1, y + step - 1), fill=ink)
 
 
-def _cross(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    pen.line((x, y, x + extent, y + extent), fill=ink, width=3)
-    pen.line((x + extent, y, x, y + extent), fill=ink, width=3)
+def _cross(pen: Pen, box: Corners, ink: Ink) -> None:
+    left, top, right, bottom = box
+    pen.line(box, fill=ink, width=3)
+    pen.line((right, top, left, bottom), fill=ink, width=3)
 
 
-def _disc(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    pen.ellipse((x, y, x + extent, y + extent), fill=ink)
-
-
-def _frame(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    pen.rectangle((x, y, x + extent, y + extent), outline=ink, width=3)
-
-
-def _ring(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    pen.ellipse((x, y, x + extent, y + extent), outline=ink, width=3)
-
-
-def _stairs(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    step = max(3, extent // 4)
+def _stairs(pen: Pen, box: Corners, ink: Ink) -> None:
+    left, top, right, _ = box
+    step = max(3, (right - left) // 4)
     for row in range(4):
-        pen.rectangle((x, y + row * step, x + (row + 1) * step, y + (row + 1) * step - 1), fill=ink)
+        y = top + row * step
+        pen.rectangle((left, y, left + (row + 1) * step, y + step - 1), fill=ink)
 
 
-def _triangle(pen: ImageDraw.ImageDraw, x: int, y: int, extent: int, ink: Ink) -> None:
-    pen.polygon((x, y + extent, x + extent, y + extent, x + extent // 2, y), fill=ink)
+def _triangle(pen: Pen, box: Corners, ink: Ink) -> None:
+    left, top, right, bottom = box
+    pen.polygon((left, bottom, right, bottom, (left + right) // 2, top), fill=ink)
 
 
-_SHAPES = {
+_SHAPES: dict[str, Callable[[Pen, Corners, Ink], None]] = {
     "bars": _bars,
     "checks": _checks,
     "cross": _cross,
-    "disc": _disc,
-    "frame": _frame,
-    "ring": _ring,
+    "disc": lambda pen, box, ink: pen.ellipse(box, fill=ink),
+    "frame": lambda pen, box, ink: pen.rectangle(box, outline=ink, width=3),
+    "ring": lambda pen, box, ink: pen.ellipse(box, outline=ink, width=3),
     "stairs": _stairs,
     "triangle": _triangle,
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
@@ -18,6 +18,9 @@ from headstart.lesson.pages.rendering import inline, markdown, page, sections
 from headstart.lesson.pages.site import SiteOf
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
+
+if TYPE_CHECKING:
+    import fsrs
 
 router = APIRouter()
 
@@ -48,12 +51,12 @@ async def review_page(request: Request, site: SiteOf, session: SessionOf, turn: 
         under_way=unfinished(site, rounds) is not None,
         next_question=_next_due(questions, now),
         seen=sum(line.card == card.slug for line in log) if card else 0,
-        ratings=tuple(review.RATINGS),
+        ratings=review.RATINGS,
         problems=len(site.pack.problem_sets.get("review", ())),
     )
 
 
-def _next_due(memories: Mapping[str, review.Memory], now: datetime) -> datetime | None:
+def _next_due(memories: Mapping[str, fsrs.Card], now: datetime) -> datetime | None:
     return min((memory.due for memory in memories.values() if memory.due > now), default=None)
 
 
@@ -72,7 +75,6 @@ def rate(
     log = site.store.reviews(session.learner, site.pack.slug)
     if sum(line.card == card for line in log) == seen:
         now = site.clock()
-        memory = review.replay(log).get(card) or review.new(card, now)
-        _, line = review.review(memory, rating, now)
+        _, line = review.review(review.replay(log).get(card), rating, now, card=card)
         site.store.log_review(session.learner, site.pack.slug, line)
     return leave(request, "/modes/review")
