@@ -79,7 +79,7 @@ def measure(work: Path, *, repeats: int) -> None:
         new = studio.run(answer.url.path.rsplit("/", 1)[1])
         entry = next(e for e in read_predictions(new.path)["images"] if e["content"] == wrong["content"])
         assert entry["label"] == wrong["predicted"], "the correction is not in the new run"
-        said = re.search(r"Trained again in <b>([\d.]+) s", answer.text)
+        said = re.search(r"Retrained in <b>([\d.]+) s", answer.text)
         assert said, "the page does not say how long it took"
         shown.append(float(said[1]))
         browser.post(f"/runs/{new.id}/undo", data={"csrf": token[1]})

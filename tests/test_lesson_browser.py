@@ -371,7 +371,7 @@ def test_axe_finds_nothing_on_pages_full_of_results(
     page.goto(served.address + "/modes/visualize")
     page.get_by_role("button", name=re.compile("^Follow")).click()
     page.wait_for_url("**#tour")
-    page.get_by_role("heading", name="What the head makes of it").wait_for()
+    page.get_by_role("heading", name="Prediction").wait_for()
     check("journey")
     assert found == []
 

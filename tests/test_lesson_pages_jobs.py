@@ -165,7 +165,7 @@ def test_a_try_can_be_stopped_and_only_by_its_learner(make_world: Callable[..., 
     assert world.post(f"/jobs/{job.id}/stop", at="//evil.example/x").url.path == "/"
     finished(world)
     page = world.browser.get(f"/tasks/{task.slug}").text
-    assert "The run was stopped. This was no try." in page and "0 of 3 tries used" in page
+    assert "The run was stopped. This try was not counted." in page and "0 of 3 tries used" in page
 
 
 def test_pages_say_what_to_install_where_experiments_need_it(make_world: Callable[..., World]) -> None:

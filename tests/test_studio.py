@@ -64,7 +64,7 @@ def test_without_javascript_a_folder_becomes_a_run_that_the_terminal_finds(world
     assert "photos" in world.browser.get("/folders").text
     data = world.open()
     shown = world.browser.get(data).text
-    assert "42" in shown and "discs" in shown and "See what training costs" in shown
+    assert "42" in shown and "discs" in shown and "Plan the training" in shown
     world.plan(data)
     plan = world.browser.get(f"{data}/plan").text
     assert 'type="range"' in plan and 'value="builtin@128/all"' in plan
@@ -127,7 +127,7 @@ def test_two_runs_are_compared_and_the_better_is_named(world: World) -> None:
     runs = [world.train(data), world.train(data, head="softmax", epochs="2")]
     names = [each.rsplit("/", 1)[1] for each in runs]
     answer = world.post("/compare", run=names)
-    assert answer.url.path == "/compare" and "Take builtin" in answer.text
+    assert answer.url.path == "/compare" and "Recommended: builtin" in answer.text
     frame = re.search(r'src="(/compare/report\.html[^"]+)"', answer.text)
     assert frame
     report = world.browser.get(frame[1].replace("&amp;", "&"))
@@ -139,12 +139,12 @@ def test_runs_that_were_measured_differently_are_told_apart_instead_of_compared(
     runs = [world.train(data), world.train(data, chosen="builtin@128/all")]
     first = world.studio.run(runs[0].rsplit("/", 1)[1])
     held_out = read_predictions(first.path)["images"][0]
-    again = world.post(f"{runs[0]}/correct", content=held_out["content"], label="(leave out)").url.path
-    assert "trained again" in world.browser.get("/runs").text
+    again = world.post(f"{runs[0]}/correct", content=held_out["content"], label="(exclude)").url.path
+    assert "retrained" in world.browser.get("/runs").text
     assert "--corrections" in world.browser.get(again).text
     ids = [address.rsplit("/", 1)[1] for address in (*runs, again)]
     answer = world.post("/compare", run=ids)
-    assert answer.status_code == 400 and "Measured like no other" in answer.text
+    assert answer.status_code == 400 and "Not comparable with the others" in answer.text
     fitting = re.search(r'href="(/compare\?run=[^"]+)">Compare these 2<', answer.text)
     assert fitting and world.browser.get(fitting[1].replace("&amp;", "&")).status_code == 200
 
@@ -356,7 +356,7 @@ def test_one_class_after_the_other_makes_a_data_set(world: World) -> None:
     red = [("files", (f"{n}.jpg", jpeg((200, 10 * n, 0)))) for n in range(3)]
     blue = [("files", (f"{n}.jpg", jpeg((0, 10 * n, 200)))) for n in range(3)]
     first = world.post("/send", files=red, label="red")
-    assert "Send those of another class" in first.text
+    assert "Upload those of another class" in first.text
     identity = first.url.path.rsplit("/", 1)[1]
     world.post("/send", files=blue, label="blue", into=identity)
     assert world.studio.collection(identity).dataset().classes == ("blue", "red")
@@ -422,7 +422,7 @@ def test_a_form_that_is_too_large_is_refused_before_it_is_read(world: World) -> 
     token = world.csrf()
     answer = world.browser.post("/open", content=b"x" * 100_000, headers={"content-type": "text/plain"})
     assert answer.status_code == 413 and token
-    assert largest("/send", world.root) > largest("/runs/a/try", world.root) > largest("/open", world.root)
+    assert largest("/send", world.root) > largest("/runs/a/predict", world.root) > largest("/open", world.root)
 
 
 def test_photographs_are_not_added_to_a_folder_of_the_machine(world: World) -> None:
@@ -511,7 +511,7 @@ def test_every_page_forbids_what_is_not_ours(world: World) -> None:
     data = world.open()
     run = world.train(data)
     addresses = ["/", "/folders", "/runs", data, f"{data}/plan", "/nowhere"]
-    addresses += [run + part for part in ("", "/try", "/label", "/report", "/export")]
+    addresses += [run + part for part in ("", "/predict", "/label", "/report", "/export")]
     for address in addresses:
         answer = world.browser.get(address)
         assert answer.headers["content-security-policy"].startswith("default-src 'self'"), address
@@ -524,13 +524,13 @@ def test_every_page_forbids_what_is_not_ours(world: World) -> None:
 def test_a_photograph_is_classified_explained_and_compared_with_training_photographs(world: World) -> None:
     run = world.train(world.open())
     photo = sorted((world.root / "photos/discs").iterdir())[3].read_bytes()
-    answer = world.post(f"{run}/try", files={"files": ("<b>x</b>.jpg", photo)})
+    answer = world.post(f"{run}/predict", files={"files": ("<b>x</b>.jpg", photo)})
     assert "<h1>discs</h1>" in answer.text and "<b>x</b>" not in answer.text
-    assert "most like it" in answer.text
+    assert "Most similar" in answer.text
     for part in ("image", "heat", "0"):
         picture = world.browser.get(f"{answer.url.path}/{part}.jpg")
         assert picture.headers["content-type"] == "image/jpeg", part
-    refused = world.post(f"{run}/try", files={"files": ("x.jpg", b"no image")})
+    refused = world.post(f"{run}/predict", files={"files": ("x.jpg", b"no image")})
     assert refused.status_code == 400
 
 
@@ -548,7 +548,7 @@ def test_a_label_put_right_trains_again_and_never_touches_the_folder(world: Worl
     content, label = offered.groups()
     answer = world.post(f"{run}/correct", content=content, label=label)
     assert answer.status_code == 200 and f"is {label} from now on" in answer.text
-    assert "Trained again in" in answer.text and answer.url.path != run
+    assert "Retrained in" in answer.text and answer.url.path != run
     after = read_run(world.studio.run(answer.url.path[6:]).path)
     assert after.id != before.id and after.classes == before.classes
     undone = world.post(f"{answer.url.path}/undo")
@@ -571,7 +571,7 @@ def test_new_photographs_are_labelled_the_most_useful_first(
     assert world.browser.get(f"{run}/label/{job.id}/0.jpg").headers["content-type"] == "image/jpeg"
     labels = {f"label-{n}": "discs" for n in range(2)}
     added = world.post(f"{run}/label/{job.id}", **labels)
-    assert "2 photographs added" in added.text and "Trained again in" in added.text
+    assert "2 photographs added" in added.text and "Retrained in" in added.text
     following = world.wait(added.url.path)
     assert len(following.result["suggestions"]) == 7
     assert world.post(f"{run}/label/{job.id}", **{"label-0": ""}).status_code == 400

@@ -71,20 +71,20 @@ def make_zip(photos: Path, target: Path) -> Path:
 def send_zip(page: Page, served: Served, photos: Path, tmp_path: Path) -> None:
     page.goto(served.address)
     page.locator("#files").set_input_files(make_zip(photos, tmp_path / "shapes.zip"))
-    page.get_by_role("button", name="Send them").click()
-    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", name="Classes")).to_be_visible()
 
 
 def train(page: Page, *, softmax: bool = False) -> None:
     """From a data set's page to its new run."""
     page.get_by_role("link", name="Plan and train").click()
-    page.get_by_role("button", name="Train the chosen one").wait_for()
+    page.get_by_role("button", name="Train the selected row").wait_for()
     page.locator("input[name=chosen][value='builtin@96/all']").check()
     if softmax:
-        page.get_by_text("Further choices").click()
+        page.get_by_text("More options").click()
         page.get_by_label("softmax, trained in epochs").check()
-        page.get_by_label("Epochs, of what").fill("3")
-    page.get_by_role("button", name="Train the chosen one").click()
+        page.get_by_label("Epochs (softmax").fill("3")
+    page.get_by_role("button", name="Train the selected row").click()
     page.wait_for_url("**/runs/*")
 
 
@@ -105,8 +105,8 @@ def test_from_an_empty_page_to_a_trained_compared_exported_and_served_classifier
     page.get_by_role("navigation", name="Site").get_by_role("link", name="Runs").click()
     for box in page.get_by_role("checkbox").all():
         box.check()
-    page.get_by_role("button", name="Compare the ticked ones").click()
-    expect(page.get_by_role("heading", name=re.compile("^Take builtin"))).to_be_visible()
+    page.get_by_role("button", name="Compare selected").click()
+    expect(page.get_by_role("heading", name=re.compile("^Recommended: builtin"))).to_be_visible()
     expect(page.frame_locator("iframe").get_by_role("heading", level=1)).to_be_visible()
     page.get_by_role("link", name="Runs").first.click()
     page.locator("table.runs").get_by_role("link").last.click()
@@ -114,14 +114,14 @@ def test_from_an_empty_page_to_a_trained_compared_exported_and_served_classifier
     page.get_by_role("button", name="Export").click()
     page.wait_for_url("**/export")
     expect(page.get_by_role("heading", name="Exported to onnx")).to_be_visible()
-    page.get_by_role("button", name="Serve it").click()
+    page.get_by_role("button", name="Start serving").click()
     address = page.locator(".verdict a").inner_text()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
     photo = sorted((photos / "discs").iterdir())[0].read_bytes()
     answer = httpx.post(f"{address}predict", files={"images": ("x.jpg", photo)}, timeout=30)
     assert answer.json()["predictions"][0]["label"] in ("bars", "discs", "squares")
     page.get_by_role("button", name="Stop serving").click()
-    expect(page.get_by_role("button", name="Serve it")).to_be_visible()
+    expect(page.get_by_role("button", name="Start serving")).to_be_visible()
 
 
 def test_a_photograph_that_is_chosen_is_classified_with_its_reasons(
@@ -131,10 +131,10 @@ def test_a_photograph_that_is_chosen_is_classified_with_its_reasons(
     page = visit().page
     page.goto(served.address)
     page.get_by_role("link", name="photos", exact=True).click()
-    page.get_by_role("button", name="Take this folder").click()
-    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+    page.get_by_role("button", name="Use this folder").click()
+    expect(page.get_by_role("heading", name="Classes")).to_be_visible()
     train(page)
-    page.get_by_role("link", name="Try it on a photograph").click()
+    page.get_by_role("link", name="Predict a photograph").click()
     page.locator("#files").set_input_files(sorted((photos / "discs").iterdir())[3])
     expect(page.get_by_role("heading", level=1)).to_have_text("discs")
     pictures = page.locator("main img")
@@ -153,16 +153,16 @@ def test_a_label_is_put_right_by_keyboard_and_the_page_says_how_long_it_took(
     shutil.copytree(photos, served.root / "photos")
     page = visit().page
     page.goto(f"{served.address}/folders?at=photos")
-    page.get_by_role("button", name="Take this folder").click()
-    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+    page.get_by_role("button", name="Use this folder").click()
+    expect(page.get_by_role("heading", name="Classes")).to_be_visible()
     train(page)
     page.get_by_role("combobox").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     told = page.get_by_role("status").first
     expect(told).to_contain_text("from now on")
-    assert re.search(r"Trained again in [\d.]+ s", told.inner_text())
-    expect(page.get_by_role("button", name="Take the last one back")).to_be_visible()
+    assert re.search(r"Retrained in [\d.]+ s", told.inner_text())
+    expect(page.get_by_role("button", name="Undo the last one")).to_be_visible()
 
 
 def test_the_budget_answers_while_it_is_dragged(
@@ -170,8 +170,8 @@ def test_the_budget_answers_while_it_is_dragged(
 ) -> None:
     page = visit().page
     send_zip(page, served, photos, tmp_path)
-    page.get_by_role("link", name="See what training costs").click()
-    slider = page.get_by_role("slider", name="How long may it take?")
+    page.get_by_role("link", name="Plan the training").click()
+    slider = page.get_by_role("slider", name="Time budget")
     expect(slider).to_have_attribute("aria-valuetext", "no limit")
     rows = page.locator("tr[data-median]")
     total = rows.count()
@@ -203,8 +203,8 @@ def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Call
         }"""
     )
     expect(page.locator("[data-chosen]")).to_contain_text("2 files")
-    page.get_by_label("If they all show the same thing").fill("warm colours")
-    page.get_by_role("button", name="Send them").click()
+    page.get_by_label("Class, if all show the same one").fill("warm colours")
+    page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("alert").first).to_contain_text("warm colours")
     expect(page.get_by_role("heading", name="Add photographs")).to_be_visible()
 
@@ -224,13 +224,13 @@ def test_axe_finds_nothing_and_nothing_overflows(
     check("empty start")
     page.goto(f"{served.address}/folders?at=photos")
     check("folder")
-    page.get_by_role("button", name="Take this folder").click()
-    expect(page.get_by_role("heading", name="What is in it")).to_be_visible()
+    page.get_by_role("button", name="Use this folder").click()
+    expect(page.get_by_role("heading", name="Classes")).to_be_visible()
     check("data")
     data = page.url
-    page.get_by_role("link", name="See what training costs").click()
-    page.get_by_role("button", name="Train the chosen one").wait_for()
-    page.get_by_text("Further choices").click()
+    page.get_by_role("link", name="Plan the training").click()
+    page.get_by_role("button", name="Train the selected row").wait_for()
+    page.get_by_text("More options").click()
     check("plan")
     page.goto(data)
     train(page)
@@ -239,21 +239,21 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.goto(data)
     train(page, softmax=True)
     check("run with a curve")
-    page.goto(run + "/try")
+    page.goto(run + "/predict")
     check("try")
     page.locator("#files").set_input_files(first)
-    expect(page.get_by_role("heading", name="How sure")).to_be_visible()
+    expect(page.get_by_role("heading", name="Probabilities")).to_be_visible()
     check("answer")
     page.goto(run + "/label")
     check("teach")
     page.get_by_label("A path below").fill("new")
-    page.get_by_role("button", name="Take it").click()
-    expect(page.get_by_role("heading", name="What do these show?")).to_be_visible()
+    page.get_by_role("button", name="Use it").click()
+    expect(page.get_by_role("heading", name="Label these photographs")).to_be_visible()
     check("label")
     path = os.fsencode(served.root / "gone").hex()
     failing = served.studio.add("fit", name="aa", body={"data": "aa", "path": path, "size": 96})
     page.goto(f"{served.address}/jobs/{failing.id}")
-    expect(page.get_by_role("heading", name="That did not work")).to_be_visible()
+    expect(page.get_by_role("heading", name="Failed")).to_be_visible()
     for address in ("/", "/runs", f"/jobs/{failing.id}", "/nowhere"):
         page.goto(served.address + address)
         check(address)

@@ -26,7 +26,7 @@ FILE: Mapping[str, Any] = {"type": "string", "format": "binary"}
 FILES: Mapping[str, Any] = {"type": "array", "items": FILE}
 UPLOADS: Mapping[str, Mapping[str, Any]] = {
     "/send": {"files": FILES, "label": {"type": "string"}, "into": {"type": "string"}},
-    "/runs/{identity}/try": {"files": FILE},
+    "/runs/{identity}/predict": {"files": FILE},
     "/runs/{identity}/label": {"files": FILES, "path": {"type": "string"}},
 }
 """Forms that bring files, which are read as they come: their fields are declared nowhere."""

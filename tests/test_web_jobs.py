@@ -117,7 +117,7 @@ def test_work_that_fails_says_why_and_the_next_is_done(open_jobs: Callable[[], J
     states = {job.name: (job.state, job.message) for job in jobs.history("mixed", learner="ada")}
     assert states == {
         "theirs": ("failed", "no such folder"),
-        "ours": ("failed", "our failure: ZeroDivisionError: oh"),
+        "ours": ("failed", "internal error; see the server log (ZeroDivisionError: oh)"),
         "well": ("done", ""),
     }
 

@@ -73,7 +73,7 @@ def follow_a_picture(page: Page, address: str) -> None:
     page.get_by_role("button", name="Train a first run").click()
     expect(page.get_by_role("heading", name="Your run")).to_be_visible(timeout=180 * SECONDS)
     page.get_by_role("button", name="Follow it").click()
-    expect(page.get_by_role("heading", name="What the head makes of it")).to_be_visible()
+    expect(page.get_by_role("heading", name="Prediction")).to_be_visible()
     keep(page, "lesson-journey", only=page.locator("#tour"))
     page.goto(f"{address}/modes/metrics")
     section = page.locator("section", has=page.get_by_role("heading", name="The confusion matrix"))

@@ -28,13 +28,13 @@ def furnish(photographs: Path, root: Path, *, per_class: int) -> None:
 def train(page: Page, data: str, row: str, **settings: str) -> str:
     """Trains one row of the plan; the run's address."""
     page.goto(f"{data}/plan")
-    page.get_by_role("button", name="Train the chosen one").wait_for()
+    page.get_by_role("button", name="Train the selected row").wait_for()
     page.locator(f"input[name=chosen][value='{row}']").check()
     if settings:
-        page.get_by_text("Further choices").click()
+        page.get_by_text("More options").click()
         page.get_by_label("softmax, trained in epochs").check()
-        page.get_by_label("Epochs, of what").fill(settings["epochs"])
-    page.get_by_role("button", name="Train the chosen one").click()
+        page.get_by_label("Epochs (softmax").fill(settings["epochs"])
+    page.get_by_role("button", name="Train the selected row").click()
     page.wait_for_url("**/jobs/*")
     if "watch" in settings:
         page.locator("[data-curve] > svg").wait_for()
@@ -47,20 +47,20 @@ def walk(browser: Browser, address: str, photographs: Path) -> None:
     """From a folder to a photograph that is classified."""
     page = open_page(browser)
     page.goto(f"{address}/folders?at=flowers")
-    page.get_by_role("button", name="Take this folder").click()
-    expect(page.get_by_role("heading", name="What is in it")).to_be_visible(timeout=TIMEOUT)
+    page.get_by_role("button", name="Use this folder").click()
+    expect(page.get_by_role("heading", name="Classes")).to_be_visible(timeout=TIMEOUT)
     data = page.url
     keep(page, "studio-data", height=1250)
     page.goto(f"{data}/plan")
-    page.get_by_role("button", name="Train the chosen one").wait_for()
+    page.get_by_role("button", name="Train the selected row").wait_for()
     page.get_by_role("slider").fill("2")
     keep(page, "studio-plan")
     train(page, data, "builtin@128/7", epochs="6", watch="yes")
     run = train(page, data, "builtin@128/all")
     keep(page, "studio-run", height=1150)
-    page.goto(f"{run}/try")
+    page.goto(f"{run}/predict")
     page.locator("#files").set_input_files(sorted((photographs / "sunflowers").iterdir())[-3])
-    page.get_by_role("heading", name="How sure").wait_for()
+    page.get_by_role("heading", name="Probabilities").wait_for()
     keep(page, "studio-try", height=1150)
     dark = open_page(browser, width=390, height=844, dark=True)
     dark.goto(run)

@@ -62,7 +62,7 @@ def largest(path: str, home: Path) -> int:
     """How many bytes a form sent to a path may have, where what it brings is kept in ``home``."""
     if path == "/send" or (path.startswith("/runs/") and path.endswith("/label")):
         return uploads.room(home)
-    if path.startswith("/runs/") and path.endswith("/try"):
+    if path.startswith("/runs/") and path.endswith("/predict"):
         return min(uploads.LARGEST_PICTURE, uploads.room(home))
     return _FORM_BYTES if path.startswith("/runs/") else LARGEST_FORM
 
@@ -70,5 +70,5 @@ def largest(path: str, home: Path) -> int:
 def _message(request: Request, status: int, text: str) -> Response:
     if request.headers.get("accept") == "application/json":
         return JSONResponse({"error": text}, status)
-    title = HTTPStatus(status).phrase if status >= 500 or status == 404 else "That did not work"
+    title = HTTPStatus(status).phrase if status >= 500 or status == 404 else "Request failed"
     return page(request, "message.html", status=status, title=title, text=text)

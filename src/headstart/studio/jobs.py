@@ -184,11 +184,11 @@ def phases(job: Job, live: Live) -> list[dict[str, Any]]:
 
 def _text(job: Job, rows: list[dict[str, Any]], *, stopping: bool) -> str:
     if job.state == "waiting":
-        return "Waiting for what came before it"
+        return "Waiting for earlier jobs"
     if job.state == "running":
         if stopping:
             return "Stopping at the next step; everything computed so far is kept"
-        return str(rows[-1]["text"]) if rows else "Getting ready"
+        return str(rows[-1]["text"]) if rows else "Starting"
     if standing(job) == "interrupted":
         return "The server ended while this ran. What was computed is kept, and going on begins from there."
     return {"done": "Done", "stopped": "Stopped. Everything computed so far is kept."}.get(

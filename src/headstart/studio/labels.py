@@ -27,7 +27,7 @@ router = APIRouter()
 BATCH = 12
 """Photographs to label on one page: as many as one looks at without tiring."""
 
-LEAVE_OUT = "(leave out)"
+LEAVE_OUT = "(exclude)"
 
 
 @router.post("/runs/{identity}/correct")
@@ -51,7 +51,7 @@ def correct(
     begun = time.perf_counter()
     corrections_of(run).add(image["path"], wanted, content=content, was=image["label"])
     new = _retrained(studio, run)
-    said = "is left out from now on" if wanted is None else f"is {wanted} from now on"
+    said = "is excluded from now on" if wanted is None else f"is {wanted} from now on"
     return _tell(request, studio, run, new, f"{image['path']} {said}.", seconds=time.perf_counter() - begun)
 
 

@@ -44,13 +44,13 @@ class Answer:
     notes: tuple[str, ...]
 
 
-@router.get("/runs/{identity}/try")
+@router.get("/runs/{identity}/predict")
 def try_page(request: Request, studio: StudioOf, identity: str) -> Response:
     """Where an image is dropped."""
     return page(request, "predict.html", run=studio.run(identity), answer=None, key="", corrections=None)
 
 
-@router.post("/runs/{identity}/try")
+@router.post("/runs/{identity}/predict")
 async def classify(request: Request, studio: StudioOf, identity: str) -> Response:
     """Classifies the image that was sent."""
     form = await request.form()
@@ -60,10 +60,10 @@ async def classify(request: Request, studio: StudioOf, identity: str) -> Respons
     data, name = await sent.read(), printable(sent.filename)
     run = await run_in_threadpool(studio.run, identity)
     answer = await run_in_threadpool(look, studio, run, data, name=name.replace("\\", "/").rsplit("/")[-1])
-    return leave(request, f"/runs/{run.id}/try/{studio.recent.keep(answer)}")
+    return leave(request, f"/runs/{run.id}/predict/{studio.recent.keep(answer)}")
 
 
-@router.get("/runs/{identity}/try/{key}")
+@router.get("/runs/{identity}/predict/{key}")
 def answer_page(request: Request, studio: StudioOf, identity: str, key: str) -> Response:
     """What was said of it."""
     run = studio.run(identity)
@@ -71,7 +71,7 @@ def answer_page(request: Request, studio: StudioOf, identity: str, key: str) -> 
     return page(request, "predict.html", run=run, answer=answer, key=key, corrections=corrected(run))
 
 
-@router.get("/runs/{identity}/try/{key}/{part}.jpg")
+@router.get("/runs/{identity}/predict/{key}/{part}.jpg")
 def answer_picture(studio: StudioOf, identity: str, key: str, part: str) -> Response:
     """The image, its heat map, or one of its neighbours."""
     answer: Answer = studio.recent.get(key)

@@ -16,24 +16,24 @@ from headstart.studio.state import studio_of
 from headstart.web.app import new_environment, render
 
 DOING = {
-    "checking": "Looking at every photograph",
-    "features": "Looking at every photograph once",
+    "checking": "Checking every photograph",
+    "features": "Extracting features",
     "training": "Training the head",
-    "epochs": "Training, epoch by epoch",
-    "saving": "Evaluating, saving, checking what was saved",
+    "epochs": "Fine-tuning",
+    "saving": "Evaluating and saving",
     "trials": "Training the candidates",
-    "ranking": "Looking for the most useful photographs",
+    "ranking": "Ranking photographs by usefulness",
     "convert": "Converting",
     "check": "Comparing with the original",
 }
 
 KINDS = {
-    "check": "Looking at",
+    "check": "Checking",
     "plan": "Planning",
     "fit": "Training on",
     "compare": "Comparing on",
     "export": "Exporting",
-    "rank": "Choosing photographs for",
+    "rank": "Ranking photographs for",
 }
 
 

@@ -349,7 +349,8 @@ class Jobs:
             return _Ending("failed", str(error))
         except (Exception, SystemExit) as error:
             # A thread has nobody above it: unless it is told here, the page would wait for ever.
-            return _Ending("failed", f"our failure: {type(error).__name__}: {error}")
+            _log.error("job %s failed", job.kind, exc_info=True)
+            return _Ending("failed", f"internal error; see the server log ({type(error).__name__}: {error})")
 
     def _write_down(self, job: Job, ending: _Ending) -> None:
         """Ends a job, once; tries until that is on the disk, or until the server ends."""

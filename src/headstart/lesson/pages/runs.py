@@ -174,7 +174,7 @@ def _gap(score: Mapping[str, Any], per_class: Sequence[Mapping[str, Any]]) -> st
     side = "above" if points >= 0 else "below"
     worst = min((one for one in per_class if one["support"]), key=lambda one: one["f1"])
     return (
-        f"Accuracy is {abs(points):.1f} points {side} macro-F1.{reason} The class found worst is "
+        f"Accuracy is {abs(points):.1f} points {side} macro-F1.{reason} The weakest class is "
         f"“{worst['name']}”, with an F1 of {100 * worst['f1']:.0f} % on {worst['support']} images."
     )
 
@@ -195,10 +195,10 @@ def _reliability(bins: Sequence[dict[str, float]]) -> Chart:
     right = [(name, 100 * one["accuracy"]) for name, one in zip(names, bins, strict=True)]
     return Chart(
         "bars",
-        "What it said, and how often it was right",
-        "probability of the label it gave, percent and more",
+        "Calibration",
+        "predicted probability, percent and above",
         "percent",
-        (Line("how sure it was", said), Line("how often it was right", right)),
+        (Line("confidence", said), Line("accuracy", right)),
     )
 
 

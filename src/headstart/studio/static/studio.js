@@ -104,7 +104,7 @@ function budget(slider) {
     allowed.textContent = `${fits.length} of ${rows.length} fit`;
     const radio = (row) => row.querySelector("[type=radio]");
     if (fits.length && !fits.some((row) => radio(row).checked)) radio(fits[0]).checked = true;
-    button.textContent = fits.length ? "Train the chosen one" : "Train the chosen one, cut to the budget";
+    button.textContent = fits.length ? "Train the selected row" : "Train the selected row, reduced to the budget";
   };
   slider.addEventListener("input", show);
   show();
