@@ -20,6 +20,7 @@ from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.catalogue import Catalogue
 from headstart.lesson.pages.site import LessonSite
 from headstart.web.jobs import Jobs
+from headstart.web.plots import Plot, Series
 from headstart.web.site import load_secret
 from lesson_packs import secret_pack
 
@@ -80,18 +81,11 @@ class FakeExperiments:
         assert self.gate.wait(120)
         progress("training", 2, 2)
         fields = dict(self.fields)
-        plot = SimpleNamespace(
-            kind="line",
-            title="Seconds <both>",
-            x="epochs",
-            y="seconds",
-            series=(SimpleNamespace(name="once", points=((1, 1.0), (2, 2.0))),),
-        )
-        table = SimpleNamespace(columns=("epochs", "seconds"), rows=((1, 1.0),))
-        plot.table = lambda: table
+        plot = Plot("line", "Seconds <both>", "epochs", "seconds", (Series("once", ((1, 1.0), (2, 2.0))),))
         result = SimpleNamespace(
             id=f"{name}-1", name=name, fields=fields,
-            plots=(plot,), table=table, notes=("batches of 8, BatchNorm is fixed",), varied=(), created="now",
+            plots=(plot,), table=plot.table(), notes=("batches of 8, BatchNorm is fixed",), varied=(),
+            created="now",
             data="digits", seconds=2.0, predicted_seconds=3.0, seed=0, parameters={}, machine={}, versions={},
         )  # fmt: skip
         self.results_by_name[name] = result

@@ -21,8 +21,9 @@ from headstart.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lesson import experiments
 from headstart.lesson.engine import library, placeholders
-from headstart.lesson.engine.results import Plot, Result, Series, Table
+from headstart.lesson.engine.results import Result
 from headstart.lesson.experiments import data, declarations
+from headstart.web.plots import Plot, Series, Table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

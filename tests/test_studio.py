@@ -422,7 +422,9 @@ def test_a_form_that_is_too_large_is_refused_before_it_is_read(world: World) -> 
     token = world.csrf()
     answer = world.browser.post("/open", content=b"x" * 100_000, headers={"content-type": "text/plain"})
     assert answer.status_code == 413 and token
-    assert largest("/send", world.root) > largest("/runs/a/predict", world.root) > largest("/open", world.root)
+    assert (
+        largest("/send", world.root) > largest("/runs/a/predict", world.root) > largest("/open", world.root)
+    )
 
 
 def test_photographs_are_not_added_to_a_folder_of_the_machine(world: World) -> None:

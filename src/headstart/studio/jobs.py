@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -14,9 +13,9 @@ from headstart.studio.rendering import DOING, page, part
 from headstart.studio.state import OWNER, Live, Studio, StudioOf
 from headstart.studio.workers import INTERRUPTED
 from headstart.web.app import leave
-from headstart.web.drawing import draw
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job
+from headstart.web.plots import Plot, Series, draw
 
 router = APIRouter()
 
@@ -24,25 +23,6 @@ _SERIES = {
     "accuracy": "training",
     "validation_accuracy": "validation",
 }
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of a learning curve."""
-
-    name: str
-    points: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Accuracy by epoch, as `drawing.draw` takes it."""
-
-    series: tuple[Series, ...]
-    kind: str = "line"
-    title: str = "Learning curve"
-    x: str = "epoch"
-    y: str = "accuracy, %"
 
 
 def curve(epochs: Any, *, tabled: bool = False) -> Any:
@@ -55,7 +35,9 @@ def curve(epochs: Any, *, tabled: bool = False) -> Any:
         for key, shown in _SERIES.items()
     ]
     lines = tuple(line for line in found if line.points)
-    return draw(Curve(lines), tabled=tabled) if lines else None
+    return (
+        draw(Plot("line", "Learning curve", "epoch", "accuracy, %", lines), tabled=tabled) if lines else None
+    )
 
 
 def job_of(studio: Studio, kind: str, name: str) -> Job | None:

@@ -103,9 +103,7 @@ def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
 
 def _row(row: dict[str, Any], *, budget: float | None) -> dict[str, Any]:
     frozen = row["depth"] == "all"
-    trains = (
-        "head only" if frozen else f"the last {row['stages'] - row['depth']} of {row['stages']} stages"
-    )
+    trains = "head only" if frozen else f"the last {row['stages'] - row['depth']} of {row['stages']} stages"
     within = budget is None or row["predicted_seconds"]["median"] <= CAREFUL * budget
     return {
         **row,

@@ -9,7 +9,7 @@
     jobs        the queue, on disk, of whatever takes longer than a page
     events      server-sent events
     recent      what one page makes and others show for a while
-    drawing     plots as SVG
+    plots       plots as data and as SVG
 
 This package imports nothing by itself.
 """

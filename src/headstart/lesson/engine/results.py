@@ -7,57 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from headstart.errors import RunError
-
-Value = str | int | float | None
-"""None stands where the thing did not happen, for instance a target that was never reached."""
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line, or one group of bars or dots: (x, y) pairs; x is text where it names a thing."""
-
-    name: str
-    points: tuple[tuple[str | float, float], ...]
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot as data; a page draws it and shows the table beside it.
-
-    Attributes:
-        kind: "line", "bars" or "dots"; "text" for lines that were printed, each the x of a point.
-        title: What it shows.
-        x: The horizontal axis with its unit.
-        y: The vertical axis with its unit.
-        series: What is drawn.
-    """
-
-    kind: str
-    title: str
-    x: str
-    y: str
-    series: tuple[Series, ...]
-
-    def table(self) -> Table:
-        """Every point of the plot, for those who read numbers better than lines."""
-        rows = [(series.name, x, round(y, 4)) for series in self.series for x, y in series.points]
-        return Table(("series", self.x, self.y), tuple(rows))
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns with their unit in the heading, and rows."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-
-    def plot(self, kind: str, title: str, *, x: str, y: str, series: Mapping[str, int]) -> Plot:
-        """Columns, by the names of their series, against the first one; see `Plot`."""
-        rows: Any = self.rows
-        drawn = (
-            Series(name, tuple((row[0], row[column]) for row in rows)) for name, column in series.items()
-        )
-        return Plot(kind, title, x, y, tuple(drawn))
+from headstart.web.plots import Plot, Series, Table, Value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import InternalError, MissingExtra, OptionError, RunError
-from headstart.lesson.engine.results import Outcome, Plot, Result, Series, Table, Value
+from headstart.lesson.engine.results import Outcome, Result
 from headstart.lesson.experiments.declarations import (
     BOUND,
     DECLARED,
@@ -37,6 +37,7 @@ from headstart.lesson.experiments.declarations import (
     declaration,
 )
 from headstart.lesson.experiments.store import ResultStore
+from headstart.web.plots import Plot, Series, Table, Value
 
 __all__ = [
     "BOUND",

@@ -14,7 +14,7 @@ from torch import nn
 from headstart.backbones import load_backbone
 from headstart.dataset import Dataset
 from headstart.heads import LinearHead, fit_ridge
-from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
+from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.looking import Look, look, total_per_class
 from headstart.lesson.experiments.training import (
@@ -35,6 +35,7 @@ from headstart.lesson.experiments.training import (
 from headstart.lesson.experiments.work import Work
 from headstart.runtimes import select
 from headstart.training.finetune import TailConfig, TailResult, run_tail, train_tail
+from headstart.web.plots import Plot, Series, Table, Value
 
 _THAWED = 2
 """Last stages that a thawed model trains: where thawing pays most for its time."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.errors import OptionError
-from headstart.lesson.engine.results import Value
+from headstart.web.plots import Value
 
 BOUND = 60.0
 """Seconds that an experiment may take on two cores."""

@@ -16,9 +16,9 @@ from typing import Any
 from headstart.costs import formulas as jobs
 from headstart.costs.estimates import Estimate, Range, add, to_range
 from headstart.costs.timings import Observation, Rates, RateStore, machine
-from headstart.lesson.engine.results import Value
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.declarations import BOUND, Declaration
+from headstart.web.plots import Value
 
 PLANNED = "planned"
 REMEMBERED = "remembered from runs here"

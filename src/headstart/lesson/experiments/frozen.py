@@ -13,13 +13,14 @@ from torch import nn
 from headstart import metrics
 from headstart.backbones import load_backbone
 from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_ridge, fit_softmax
-from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
+from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.data import DIGITS
 from headstart.lesson.experiments.looking import Look, accuracy_of, look, spread_of, total_per_class
 from headstart.lesson.experiments.training import Computed, Images, no_head, pixels_of, pixels_to_numbers
 from headstart.lesson.experiments.work import Work
 from headstart.training.finetune import InputTransform, TailConfig, normalise_pixels, run_tail, train_tail
+from headstart.web.plots import Plot, Series, Table, Value
 
 _RELIABILITY_BINS = 5
 

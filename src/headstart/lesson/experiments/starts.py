@@ -11,7 +11,7 @@ import torch
 from headstart.backbones import load_backbone
 from headstart.backbones.building import Recipe, build
 from headstart.errors import BackboneError, OptionError
-from headstart.lesson.engine.results import Outcome, Plot, Series, Table, Value
+from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.looking import Look, look, spread_of, total_per_class, train_head
 from headstart.lesson.experiments.training import (
@@ -27,6 +27,7 @@ from headstart.lesson.experiments.training import (
     trained_model,
 )
 from headstart.lesson.experiments.work import Work
+from headstart.web.plots import Plot, Series, Table, Value
 
 RATE = 0.05
 """Of both runs of a fair pair: between the training loop's 0.03 for thawed stages and 0.1 from scratch."""

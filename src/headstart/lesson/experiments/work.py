@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from headstart.dataset import Dataset
 from headstart.features import FeatureCache
-from headstart.lesson.engine.results import Value
 from headstart.lesson.experiments.data import images_of
+from headstart.web.plots import Value
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total); what it raises ends the experiment."""

@@ -16,9 +16,9 @@ from headstart.lesson.pages.challenges import shown_to
 from headstart.lesson.pages.rendering import page
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.web.app import leave
-from headstart.web.drawing import draw
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job, Tell
+from headstart.web.plots import draw
 from headstart.web.security import SessionOf
 
 router = APIRouter()

@@ -23,7 +23,7 @@ from headstart.lesson.engine import attempts, placeholders
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite
 from headstart.web.app import new_environment, render
-from headstart.web.drawing import Plot, draw
+from headstart.web.plots import Plot, draw
 
 Results = Mapping[str, Mapping[str, object]]
 

@@ -8,7 +8,6 @@ own; a server for a class shows none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +19,8 @@ from headstart.errors import RunError
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.runs import Run, RunStore, new_id, read_predictions
 from headstart.web.app import leave
-from headstart.web.drawing import Point, draw
 from headstart.web.jobs import Job, Tell
+from headstart.web.plots import Plot, Point, Series, draw
 from headstart.web.security import SessionOf
 
 router = APIRouter()
@@ -50,40 +49,6 @@ REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 """A report has its style and pictures inside it, and no script."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line or a row of dots in a plot."""
-
-    name: str
-    points: Sequence[Point]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """What `drawing.draw` takes; see `lesson.engine.results.Plot`."""
-
-    kind: str
-    title: str
-    x: str
-    y: str
-    series: Sequence[Line]
-
-    def table(self) -> Any:
-        """Every point, for those who read numbers better than lines."""
-        return Rows(
-            ("run", self.x, self.y),
-            [(one.name, x, round(y, 2)) for one in self.series for x, y in one.points],
-        )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
 
 
 # Choosing -------------------------------------------------------------------------------------------------
@@ -189,34 +154,36 @@ def _matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[
     return rows
 
 
-def _reliability(bins: Sequence[dict[str, float]]) -> Chart:
+def _reliability(bins: Sequence[dict[str, float]]) -> Plot:
     names = [f"{100 * one['low']:.0f}+" for one in bins]  # short: there may be ten on a phone
     said = [(name, 100 * one["confidence"]) for name, one in zip(names, bins, strict=True)]
     right = [(name, 100 * one["accuracy"]) for name, one in zip(names, bins, strict=True)]
-    return Chart(
+    return Plot(
         "bars",
         "Calibration",
         "predicted probability, percent and above",
         "percent",
-        (Line("confidence", said), Line("accuracy", right)),
+        (Series("confidence", said), Series("accuracy", right)),
     )
 
 
-def _drawn(chart: Chart) -> tuple[Chart, Markup]:
+def _drawn(chart: Plot) -> tuple[Plot, Markup]:
     return chart, draw(chart)
 
 
 # Time to accuracy -----------------------------------------------------------------------------------------
 
 
-def trace(run: Run, twin: Run | None) -> tuple[Chart, Markup] | None:
+def trace(run: Run, twin: Run | None) -> tuple[Plot, Markup] | None:
     """Validation accuracy against seconds of a run, and of its twin from scratch where there is one."""
     pair = sorted((one for one in (run, twin) if one), key=lambda one: not one.config.pretrained)
-    series = [Line(_kind(one), points) for one in pair if (points := course(one))]
+    series = [Series(_kind(one), points) for one in pair if (points := course(one))]
     if not series:
         return None
     kind = "line" if all(len(one.points) > 1 for one in series) else "dots"
-    return _drawn(Chart(kind, "Validation accuracy against seconds", "seconds", "accuracy, percent", series))
+    return _drawn(
+        Plot(kind, "Validation accuracy against seconds", "seconds", "accuracy, percent", tuple(series))
+    )
 
 
 def _kind(run: Run) -> str:

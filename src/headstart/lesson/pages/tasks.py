@@ -23,8 +23,8 @@ from headstart.lesson.pages.challenges import shown_to
 from headstart.lesson.pages.rendering import inline, markdown, page, sections, span
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.web.app import leave
-from headstart.web.drawing import draw
 from headstart.web.jobs import Job, Tell
+from headstart.web.plots import draw
 from headstart.web.security import SessionOf
 
 router = APIRouter()

@@ -1,17 +1,19 @@
-"""Plots of experiments as SVG, drawn from the stored points.
+"""Plots as data, and as SVG for pages.
 
-They have no styles of their own, so that they follow the page, light or dark. Series
-differ by dash and mark as well as by colour, and every plot comes with its table.
+They have no styles of their own, so that they follow the page, light or dark. Series differ by dash and
+mark as well as by colour, and every plot comes with its table.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 52
@@ -31,42 +33,56 @@ _INSIDE = f"{LEFT - 10} {TOP - 8} {WIDTH - LEFT - RIGHT + 20} {HEIGHT - TOP - BO
 """What a small plot shows: no axes."""
 
 Point = tuple[str | float, float]
+Value = str | int | float | None
+"""None stands where the thing did not happen, for instance a target that was never reached."""
 
 
-class Series(Protocol):
-    """One line, or one group of bars or dots."""
+@dataclass(frozen=True)
+class Series:
+    """One line, or one group of bars or dots: (x, y) pairs; x is text where it names a thing."""
 
-    @property
-    def name(self) -> str:
-        """What the legend calls it."""
-
-    @property
-    def points(self) -> Sequence[Point]:
-        """(x, y); x is text where it names a thing."""
+    name: str
+    points: Sequence[Point]
 
 
-class Plot(Protocol):
-    """What an experiment wants drawn: `kind` is "line", "bars", "dots", or "text" for printed lines."""
+@dataclass(frozen=True)
+class Table:
+    """Columns with their unit in the heading, and rows."""
 
-    @property
-    def kind(self) -> str:
-        """How."""
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
 
-    @property
-    def title(self) -> str:
-        """What it shows."""
+    def plot(self, kind: str, title: str, *, x: str, y: str, series: Mapping[str, int]) -> Plot:
+        """Columns, by the names of their series, against the first one; see `Plot`."""
+        rows: Any = self.rows
+        drawn = (
+            Series(name, tuple((row[0], row[column]) for row in rows)) for name, column in series.items()
+        )
+        return Plot(kind, title, x, y, tuple(drawn))
 
-    @property
-    def x(self) -> str:
-        """The horizontal axis with its unit."""
 
-    @property
-    def y(self) -> str:
-        """The vertical axis with its unit."""
+@dataclass(frozen=True)
+class Plot:
+    """A plot as data.
 
-    @property
-    def series(self) -> Sequence[Series]:
-        """What is drawn."""
+    Attributes:
+        kind: "line", "bars" or "dots"; "text" for lines that were printed, each the x of a point.
+        title: what it shows.
+        x: the horizontal axis with its unit.
+        y: the vertical axis with its unit.
+        series: what is drawn.
+    """
+
+    kind: str
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+
+    def table(self) -> Table:
+        """Every point, for those who read numbers better than lines."""
+        rows = [(one.name, x, round(y, 4)) for one in self.series for x, y in one.points]
+        return Table(("series", self.x, self.y), tuple(rows))
 
 
 def draw(plot: Plot, *, small: bool = False, tabled: bool = True) -> Markup:
@@ -77,6 +93,8 @@ def draw(plot: Plot, *, small: bool = False, tabled: bool = True) -> Markup:
         small: without words, for a list whose entries say what they are.
         tabled: whether its table follows, which its label then says.
     """
+    from markupsafe import Markup  # plots are data too where nothing draws them
+
     if plot.kind == "text":
         lines = "\n".join(escape(str(x)) for one in plot.series for x, _ in one.points)
         return Markup(_printed(lines, small=small))
