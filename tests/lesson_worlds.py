@@ -46,6 +46,7 @@ class FakeExperiments:
 
     results_by_name: dict[str, Any] = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[Any, Any]] = field(default_factory=list)
     names: tuple[str, ...] = ("one-pass", "pretrained-vs-scratch")
     without_torch: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class FakeExperiments:
         self.asked.append((parameters, source))
         self.seeds.append(seed)
         progress("training", 1, 2)
+        self.begun.set()
         assert self.gate.wait(120)
         progress("training", 2, 2)
         fields = dict(self.fields)

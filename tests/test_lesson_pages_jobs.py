@@ -301,7 +301,9 @@ def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., Worl
     first = world.browser.get("/").text
     assert "Nothing is measured here yet" in first and "<svg" not in first.split("<main")[1].split("ways")[0]
     assert "Measure everything, less than a minute" in world.browser.get("/experiments").text
-    page = world.post("/experiments").text
+    world.post("/experiments")
+    assert world.experiments.begun.wait(120)
+    page = world.browser.get("/experiments").text
     assert page.count("data-events") == 1 and "running now" in page and "waiting for its turn" in page
     world.post("/experiments")  # sent twice, queued once
     finished(world)

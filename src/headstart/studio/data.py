@@ -13,7 +13,7 @@ from headstart.studio import pictures
 from headstart.studio.home import look
 from headstart.studio.jobs import job_of
 from headstart.studio.rendering import page
-from headstart.studio.state import Studio, StudioOf
+from headstart.studio.state import CollectionOf, Studio, StudioOf
 
 router = APIRouter()
 
@@ -22,9 +22,8 @@ _FILES_SHOWN = 6
 
 
 @router.get("/data/{identity}")
-def data_page(request: Request, studio: StudioOf, identity: str) -> Response:
+def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> Response:
     """A data set: a few pictures of each class, and everything that was found, with its pictures."""
-    collection = studio.collection(identity)
     facts = studio.collections.read(collection, "report")
     refused = studio.collections.read(collection, "refused") or {"files": []}
     problem = ""

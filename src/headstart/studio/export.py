@@ -18,7 +18,7 @@ from headstart.errors import OptionError, printable
 from headstart.runs import Run
 from headstart.studio.jobs import job_of
 from headstart.studio.rendering import page
-from headstart.studio.state import Studio, StudioOf
+from headstart.studio.state import RunOf, Studio, StudioOf
 from headstart.studio.workers import Result, Teller
 from headstart.web.app import leave
 from headstart.web.jobs import Job
@@ -42,9 +42,8 @@ USES = {
 
 
 @router.get("/runs/{identity}/export")
-def export_page(request: Request, studio: StudioOf, identity: str) -> Response:
+def export_page(request: Request, studio: StudioOf, run: RunOf) -> Response:
     """Formats to export to, what was exported, and a server to start."""
-    run = studio.run(identity)
     job = job_of(studio, "export", run.id)
     return page(
         request,
@@ -101,14 +100,13 @@ def _files(run: Run) -> dict[str, Path]:
 def begin(
     request: Request,
     studio: StudioOf,
-    identity: str,
+    run: RunOf,
     to: Annotated[str, Form()],
     int8: Annotated[str, Form()] = "",
 ) -> Response:
     """Queues an export."""
     from headstart.exports.formats import find_format
 
-    run = studio.run(identity)
     find_format(to).require(int8=bool(int8))
     if (run.path / "exports" / (f"{to}-int8" if int8 else to)).exists():
         raise OptionError(f"this run is exported to {to} already; its files are listed on the page before")
@@ -141,9 +139,8 @@ def _verdict(facts: Mapping[str, Any]) -> list[str]:
 
 
 @router.get("/runs/{identity}/exports/{name:path}")
-def download(studio: StudioOf, identity: str, name: str) -> Response:
+def download(run: RunOf, name: str) -> Response:
     """One exported file. The name is looked up among those that are listed."""
-    run = studio.run(identity)
     file = _files(run).get(name)
     if file is None:
         raise HTTPException(404, "There is no such export.")
@@ -153,9 +150,8 @@ def download(studio: StudioOf, identity: str, name: str) -> Response:
 
 
 @router.get("/runs/{identity}/exports.zip")
-def download_all(studio: StudioOf, identity: str, export: str) -> Response:
+def download_all(run: RunOf, export: str) -> Response:
     """One whole export as a zip, which unpacks to a folder of its own."""
-    run = studio.run(identity)
     files = {name: file for name, file in _files(run).items() if name.split("/")[0] == export}
     if not files:
         raise HTTPException(404, "There is no such export.")
@@ -176,16 +172,14 @@ def download_all(studio: StudioOf, identity: str, export: str) -> Response:
 
 
 @router.post("/runs/{identity}/serve")
-def serve(request: Request, studio: StudioOf, identity: str) -> Response:
+def serve(request: Request, studio: StudioOf, run: RunOf) -> Response:
     """Starts a server of this run on this machine."""
-    run = studio.run(identity)
     studio.servings.start(run.id, run.path)
     return leave(request, f"/runs/{run.id}/export#serve")
 
 
 @router.post("/runs/{identity}/unserve")
-def unserve(request: Request, studio: StudioOf, identity: str) -> Response:
+def unserve(request: Request, studio: StudioOf, run: RunOf) -> Response:
     """Stops it."""
-    run = studio.run(identity)
     studio.servings.stop(run.id)
     return leave(request, f"/runs/{run.id}/export#serve")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
-from headstart.dataset import are_splits
+from headstart.dataset import Skipped, are_splits
 from headstart.errors import DatasetError, OptionError, printable
 from headstart.studio import folders, uploads
 from headstart.studio.collections import Collection
 from headstart.studio.jobs import unfinished
 from headstart.studio.rendering import page
-from headstart.studio.state import Studio, StudioOf
-from headstart.web.app import leave
+from headstart.studio.state import CollectionOf, Studio, StudioOf
+from headstart.web.app import FormOf, files_of, leave, text_of
 
 router = APIRouter()
 
@@ -90,33 +91,23 @@ def look(request: Request, studio: Studio, collection: Collection) -> Response:
 
 
 @router.post("/send")
-async def receive(request: Request, studio: StudioOf) -> Response:
+def receive(request: Request, studio: StudioOf, form: FormOf) -> Response:
     """Takes photographs or a zip from the browser, for a new data set or for one that was sent before."""
-    from starlette.concurrency import run_in_threadpool
-
-    form = await request.form()
-    files = [file for file in form.getlist("files") if not isinstance(file, str) and file.filename]
-    label, into = str(form.get("label", "")), str(form.get("into", ""))
-    sent = cast("list[uploads.Sent]", files)
-    return await run_in_threadpool(_receive, request, studio, sent, label, into)
-
-
-def _receive(request: Request, studio: Studio, sent: list[uploads.Sent], label: str, into: str) -> Response:
+    sent, label, into = files_of(form), text_of(form, "label"), text_of(form, "into")
     if not sent:
         raise OptionError("no file was chosen; choose photographs, a folder of them, or a zip")
-    known = studio.collection(into) if into else None
+    known = studio.collection(into) if into.strip() else None
     if known is not None and (not known.sent or known.path.is_file()):
         raise HTTPException(403, "Photographs can only be added to what was sent as photographs.")
-    collection = known or studio.collections.receive(name_of(sent, label))
-    refused: tuple[Any, ...] = ()
+    collection = known or studio.collections.receive(name_of(sent))
+    refused: tuple[Skipped, ...] = ()
     try:
         if uploads.is_zip(sent) and known is None:
             target = collection.path.with_name(f"{collection.name}.zip")
             uploads.store_zip(sent[0], target)
             collection = studio.collections.moved(collection, target)
         else:
-            stored = uploads.store_photographs(sent, collection.path, label=label)
-            refused = stored.refused
+            refused = uploads.store_photographs(sent, collection.path, label=label)
     except (DatasetError, OptionError):
         if known is None:
             studio.collections.forget(collection)
@@ -131,7 +122,7 @@ def _receive(request: Request, studio: Studio, sent: list[uploads.Sent], label: 
     return look(request, studio, collection)
 
 
-def name_of(sent: list[uploads.Sent], label: str) -> str:
+def name_of(sent: Sequence[uploads.Sent]) -> str:
     """What to call what was sent: the zip, or the folder that all of it lay in."""
     first = (sent[0].filename or "").replace("\\", "/")
     if len(sent) == 1 and first.lower().endswith(".zip"):
@@ -142,8 +133,7 @@ def name_of(sent: list[uploads.Sent], label: str) -> str:
 
 
 @router.post("/data/{identity}/forget")
-def forget(request: Request, studio: StudioOf, identity: str) -> Response:
+def forget(request: Request, studio: StudioOf, collection: CollectionOf) -> Response:
     """Removes a data set from the list; a folder of the machine is left as it is."""
-    collection = studio.collection(identity)
     studio.collections.forget(collection)
     return leave(request, "/")

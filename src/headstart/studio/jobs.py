@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from headstart.costs.estimates import Range, human_seconds
 from headstart.studio.rendering import DOING, page, part
-from headstart.studio.state import OWNER, Live, Studio, StudioOf
+from headstart.studio.state import OWNER, JobOf, Live, Studio, StudioOf
 from headstart.studio.workers import INTERRUPTED
 from headstart.web.app import leave
 from headstart.web.events import event, stream
@@ -71,12 +71,11 @@ def can_go_on(job: Job) -> bool:
 
 
 @router.get("/jobs/{identity}")
-def job_page(request: Request, studio: StudioOf, identity: str) -> Response:
+def job_page(request: Request, studio: StudioOf, job: JobOf) -> Response:
     """One job: its progress while it runs; afterwards its result, or how it ended without one.
 
     A job may be done before the page that shall watch it is asked for.
     """
-    job = studio.job(identity)
     if result := where(job):
         query = request.url.query  # what is told of a correction goes along
         return RedirectResponse(f"{result}?{query}" if query else result, 303)
@@ -95,9 +94,8 @@ def job_page(request: Request, studio: StudioOf, identity: str) -> Response:
 
 
 @router.post("/jobs/{identity}/stop")
-def stop(request: Request, studio: StudioOf, identity: str) -> Response:
+def stop(request: Request, studio: StudioOf, job: JobOf) -> Response:
     """Asks a job to end; what has been computed is kept."""
-    job = studio.job(identity)
     studio.queue(job.kind).stop(job.id)
     live = studio.live.get(job.id)
     if live is not None:
@@ -106,9 +104,8 @@ def stop(request: Request, studio: StudioOf, identity: str) -> Response:
 
 
 @router.post("/jobs/{identity}/continue")
-def go_on(request: Request, studio: StudioOf, identity: str) -> Response:
+def go_on(request: Request, studio: StudioOf, job: JobOf) -> Response:
     """Queues the same work once more; it finds everything that was computed in the feature cache."""
-    job = studio.job(identity)
     if not can_go_on(job):
         raise HTTPException(409, "Only what was stopped or interrupted can go on.")
     again = studio.add(job.kind, name=job.name, body={**job.body, "continues": job.id})

@@ -8,18 +8,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from headstart.errors import OptionError
-from headstart.runs import Run, timestamp
+from headstart.curation import corrections_of
+from headstart.errors import HeadstartError, OptionError
+from headstart.runs import IMAGES_FILE, Run, timestamp
 from headstart.studio import folders, pictures, uploads
 from headstart.studio.home import name_of
-from headstart.studio.noted import corrected, image_of
 from headstart.studio.rendering import page, percent, score
-from headstart.studio.state import OWNER, Studio, StudioOf
+from headstart.studio.state import OWNER, RunOf, Studio, StudioOf
 from headstart.studio.workers import Result, Teller, path_of
-from headstart.web.app import leave
+from headstart.web.app import FormOf, files_of, leave, text_of
 from headstart.web.jobs import Job
 
 router = APIRouter()
@@ -30,19 +29,26 @@ BATCH = 12
 LEAVE_OUT = "(exclude)"
 
 
+def corrected(run: Run) -> dict[str, Any] | None:
+    """How many labels of this run's data were put right; None where that cannot be done for it."""
+    if run.config.thawed or not (run.path / IMAGES_FILE).exists():
+        return None
+    try:
+        return {"count": len(corrections_of(run).current())}
+    except HeadstartError:
+        return None
+
+
 @router.post("/runs/{identity}/correct")
 def correct(
     request: Request,
     studio: StudioOf,
-    identity: str,
+    run: RunOf,
     content: Annotated[str, Form()],
     label: Annotated[str, Form()],
 ) -> Response:
     """Puts the label of one image of the data set right and trains the head anew."""
-    from headstart.curation import corrections_of
-
-    run = studio.run(identity)
-    image = image_of(run, content)
+    image = pictures.image_of(run, content)
     if image is None:
         raise HTTPException(404, "This run has no such image.")
     wanted = _label(run, label)
@@ -56,11 +62,8 @@ def correct(
 
 
 @router.post("/runs/{identity}/undo")
-def undo(request: Request, studio: StudioOf, identity: str) -> Response:
+def undo(request: Request, studio: StudioOf, run: RunOf) -> Response:
     """Takes the last correction back and trains the head anew."""
-    from headstart.curation import corrections_of
-
-    run = studio.run(identity)
     begun = time.perf_counter()
     taken = corrections_of(run).undo()
     if taken is None:
@@ -79,7 +82,7 @@ def _label(run: Run, label: str) -> str | None:
 
 
 def _retrained(studio: Studio, run: Run) -> Run:
-    from headstart.curation import corrections_of, retrain
+    from headstart.curation import retrain
 
     with studio.turn:
         _, new = retrain(run, corrections_of(run))
@@ -101,9 +104,8 @@ def _tell(
 
 
 @router.get("/runs/{identity}/label")
-def label_page(request: Request, studio: StudioOf, identity: str) -> Response:
+def label_page(request: Request, studio: StudioOf, run: RunOf) -> Response:
     """Where unlabelled photographs are chosen or dropped."""
-    run = studio.run(identity)
     return page(
         request,
         "label.html",
@@ -117,18 +119,11 @@ def label_page(request: Request, studio: StudioOf, identity: str) -> Response:
 
 
 @router.post("/runs/{identity}/label")
-async def choose(request: Request, studio: StudioOf, identity: str) -> Response:
+def choose(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Response:
     """Takes a folder of this machine, or photographs from the browser, and ranks them."""
-    form = await request.form()
-    files: list[Any] = [f for f in form.getlist("files") if not isinstance(f, str) and f.filename]
-    text = str(form.get("path", ""))
-    return await run_in_threadpool(_choose, request, studio, identity, files, text)
-
-
-def _choose(request: Request, studio: Studio, identity: str, files: list[Any], text: str) -> Response:
-    run = studio.run(identity)
+    files, text = files_of(form), text_of(form, "path")
     if files:
-        collection = studio.collections.receive(name_of(files, ""))
+        collection = studio.collections.receive(name_of(files))
         try:
             uploads.store_photographs(files, collection.path)
         except OptionError:
@@ -170,7 +165,7 @@ def suggestions_page(request: Request, studio: StudioOf, identity: str, job: str
 
 
 @router.get("/runs/{identity}/label/{job}/{number}.jpg")
-def suggestion_picture(studio: StudioOf, identity: str, job: str, number: int) -> Response:
+def suggestion_picture(studio: StudioOf, job: str, number: int) -> Response:
     """One of them."""
     found = studio.job(job).result.get("suggestions", [])
     image: Mapping[str, Any] = found[number] if 0 <= number < len(found) else {}
@@ -178,36 +173,26 @@ def suggestion_picture(studio: StudioOf, identity: str, job: str, number: int) -
 
 
 @router.post("/runs/{identity}/label/{job}")
-async def label(request: Request, studio: StudioOf, identity: str, job: str) -> Response:
+def label(request: Request, studio: StudioOf, run: RunOf, job: str, form: FormOf) -> Response:
     """Adds the photographs that were labelled, trains the head anew, and looks for the next ones."""
-    form = await request.form()
-    given = {name[6:]: str(value) for name, value in form.items() if name.startswith("label-")}
-    return await run_in_threadpool(_add_labels, request, studio, identity, job, given)
+    from headstart.curation import Correction
 
-
-def _add_labels(
-    request: Request, studio: Studio, identity: str, job_id: str, given: Mapping[str, str]
-) -> Response:
-    from headstart.curation import Correction, corrections_of
-
-    run, job = studio.run(identity), studio.job(job_id)
-    found = job.result.get("suggestions", [])
+    ranked = studio.job(job)
     labelled = []
-    for number, value in given.items():
-        if not value or not number.isdecimal() or int(number) >= len(found):
-            continue
-        image = found[int(number)]
-        labelled.append(
-            Correction(
-                path=image["path"],
-                content=image["content"],
-                label=_label(run, value),
-                was=None,
-                created=timestamp(),
-                file=image.get("file"),
-                member=image.get("member"),
+    for number, image in enumerate(ranked.result.get("suggestions", [])):
+        value = text_of(form, f"label-{number}")
+        if value:
+            labelled.append(
+                Correction(
+                    path=image["path"],
+                    content=image["content"],
+                    label=_label(run, value),
+                    was=None,
+                    created=timestamp(),
+                    file=image.get("file"),
+                    member=image.get("member"),
+                )
             )
-        )
     if not labelled:
         raise OptionError("no photograph was given a label")
     begun = time.perf_counter()
@@ -215,7 +200,7 @@ def _add_labels(
     new = _retrained(studio, run)
     seconds = time.perf_counter() - begun
     noun = "photograph" if len(labelled) == 1 else "photographs"
-    following = studio.add("rank", name=new.id, body={**job.body, "run": new.id})
+    following = studio.add("rank", name=new.id, body={**ranked.body, "run": new.id})
     return _tell(
         request,
         studio,

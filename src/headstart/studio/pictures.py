@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 from starlette.responses import Response
 
 from headstart.dataset import Source, content_hash
-from headstart.errors import ImageError
+from headstart.errors import ImageError, RunError
 from headstart.images import open_image
+from headstart.runs import Run, read_images, read_predictions
 from headstart.sources import source_at
 
 SIDES = (128, 256, 512)
@@ -65,3 +66,16 @@ class Bytes:
     def read(self) -> bytes:
         """The bytes."""
         return self.data
+
+
+def image_of(run: Run, content: str) -> dict[str, Any] | None:
+    """What a run noted of an image, found by its content's hash; None where it knows no such image."""
+    try:
+        images = read_images(run.path)
+        found = next((each for each in images if content and each.get("content") == content), None)
+        if found is None:  # runs of earlier versions noted the places of held-out images alone
+            held_out = read_predictions(run.path)["images"]
+            found = next((each for each in held_out if each.get("content") == content), None)
+    except RunError:
+        return None
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import Response
 
 from headstart.costs.budgets import CAREFUL
@@ -15,7 +15,7 @@ from headstart.runs import HEADS
 from headstart.studio.collections import Collection
 from headstart.studio.jobs import job_of
 from headstart.studio.rendering import page
-from headstart.studio.state import Studio, StudioOf
+from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.web.app import leave
 from headstart.web.jobs import Job
 
@@ -36,10 +36,9 @@ MOST_VIEWS = 16
 
 @router.get("/data/{identity}/plan")
 def plan_page(
-    request: Request, studio: StudioOf, identity: str, notch: int = len(BUDGETS), chosen: str = ""
+    request: Request, studio: StudioOf, collection: CollectionOf, notch: int = len(BUDGETS), chosen: str = ""
 ) -> Response:
     """The plan as a table; a budget says which rows fit, and one of them is trained."""
-    collection = studio.collection(identity)
     kept = studio.collections.read(collection, "plan")
     job = job_of(studio, "plan", collection.id)
     if kept is None and (job is None or job.state == "done"):
@@ -113,23 +112,38 @@ def _row(row: dict[str, Any], *, budget: float | None) -> dict[str, Any]:
     }
 
 
+def _settings(
+    head: Annotated[str, Form()] = "ridge",
+    views: Annotated[int, Form()] = 1,
+    epochs: Annotated[str, Form()] = "",
+) -> dict[str, Any]:
+    if head not in HEADS:
+        raise OptionError(f"head {head!r}: expected one of {', '.join(HEADS)}")
+    if not 1 <= views <= MOST_VIEWS:
+        raise OptionError(f"{views} views: expected 1 to {MOST_VIEWS}")
+    if epochs.strip() and not (epochs.strip().isdecimal() and 1 <= int(epochs) <= MOST_EPOCHS):
+        raise OptionError(f"epochs {epochs!r}: expected a number from 1 to {MOST_EPOCHS}, or nothing")
+    return {"head": head, "views": views, "epochs": int(epochs) if epochs.strip() else None}
+
+
+SettingsOf = Annotated[dict[str, Any], Depends(_settings)]
+"""What every form of a plan says of the training."""
+
+
 @router.post("/data/{identity}/plan")
 def plan_again(
     request: Request,
     studio: StudioOf,
-    identity: str,
+    collection: CollectionOf,
+    settings: SettingsOf,
     backbones: Annotated[list[str] | None, Form()] = None,
-    head: Annotated[str, Form()] = "ridge",
-    views: Annotated[int, Form()] = 1,
-    epochs: Annotated[str, Form()] = "",
 ) -> Response:
     """Plans for other networks or settings."""
-    collection = studio.collection(identity)
     known = choices()
     wanted = [name for name in backbones or FIRST if name in known]
     if not wanted:
         raise OptionError(f"expected one or more of {', '.join(known)}")
-    body = _asked(collection, backbones=wanted, **_settings(head=head, views=views, epochs=epochs))
+    body = _asked(collection, backbones=wanted, **settings)
     studio.add("plan", name=collection.id, body=body)
     return leave(request, f"/data/{collection.id}/plan")
 
@@ -138,16 +152,13 @@ def plan_again(
 def train(
     request: Request,
     studio: StudioOf,
-    identity: str,
+    collection: CollectionOf,
+    settings: SettingsOf,
     chosen: Annotated[str, Form()] = "",
     notch: Annotated[int, Form()] = len(BUDGETS),
-    head: Annotated[str, Form()] = "ridge",
-    views: Annotated[int, Form()] = 1,
-    epochs: Annotated[str, Form()] = "",
     balanced: Annotated[str, Form()] = "",
 ) -> Response:
     """Starts the training that was chosen, and goes to where it can be watched."""
-    collection = studio.collection(identity)
     backbone, size, depth = _parse(chosen)
     body = {
         **_about(collection),
@@ -156,7 +167,7 @@ def train(
         "freeze": depth,
         "budget": budget_of(notch),
         "class_weights": "balanced" if balanced else None,
-        **_settings(head=head, views=views, epochs=epochs),
+        **settings,
     }
     return leave(request, f"/jobs/{_add(studio, 'fit', collection, body).id}")
 
@@ -165,15 +176,12 @@ def train(
 def compare(
     request: Request,
     studio: StudioOf,
-    identity: str,
+    collection: CollectionOf,
+    settings: SettingsOf,
     rows: Annotated[list[str] | None, Form()] = None,
-    head: Annotated[str, Form()] = "ridge",
-    views: Annotated[int, Form()] = 1,
-    epochs: Annotated[str, Form()] = "",
     seeds: Annotated[int, Form()] = 1,
 ) -> Response:
     """Trains several rows on one split, side by side."""
-    collection = studio.collection(identity)
     parsed = [_parse(row) for row in rows or ()]
     if len(set(parsed)) < 2:
         raise OptionError("a comparison needs two choices or more: tick them in the table")
@@ -187,7 +195,7 @@ def compare(
             for name, size in networks
         ],
         "seeds": seeds,
-        **_settings(head=head, views=views, epochs=epochs),
+        **settings,
     }
     return leave(request, f"/jobs/{_add(studio, 'compare', collection, body).id}")
 
@@ -210,13 +218,3 @@ def _parse(row: str) -> tuple[str, int, str]:
     if backbone not in names or not size.isdecimal() or not (depth == "all" or depth.isdecimal()):
         raise OptionError("choose one of the rows of the table")
     return backbone, int(size), depth
-
-
-def _settings(*, head: str, views: int, epochs: str) -> dict[str, Any]:
-    if head not in HEADS:
-        raise OptionError(f"head {head!r}: expected one of {', '.join(HEADS)}")
-    if not 1 <= views <= MOST_VIEWS:
-        raise OptionError(f"{views} views: expected 1 to {MOST_VIEWS}")
-    if epochs.strip() and not (epochs.strip().isdecimal() and 1 <= int(epochs) <= MOST_EPOCHS):
-        raise OptionError(f"epochs {epochs!r}: expected a number from 1 to {MOST_EPOCHS}, or nothing")
-    return {"head": head, "views": views, "epochs": int(epochs) if epochs.strip() else None}

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from PIL import ImageOps
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from headstart.classifier import Prediction, load
@@ -18,10 +17,10 @@ from headstart.explanations import Explainer, overlay
 from headstart.images import open_image
 from headstart.runs import Run
 from headstart.studio import pictures
-from headstart.studio.noted import corrected
+from headstart.studio.labels import corrected
 from headstart.studio.rendering import page
-from headstart.studio.state import Studio, StudioOf
-from headstart.web.app import leave
+from headstart.studio.state import RunOf, Studio, StudioOf
+from headstart.web.app import FormOf, files_of, leave
 
 router = APIRouter()
 
@@ -51,28 +50,25 @@ def try_page(request: Request, studio: StudioOf, identity: str) -> Response:
 
 
 @router.post("/runs/{identity}/predict")
-async def classify(request: Request, studio: StudioOf, identity: str) -> Response:
+def classify(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Response:
     """Classifies the image that was sent."""
-    form = await request.form()
-    sent = form.get("files")
-    if sent is None or isinstance(sent, str) or not sent.filename:
+    sent = files_of(form)
+    if not sent:
         raise OptionError("no file was chosen; choose one photograph")
-    data, name = await sent.read(), printable(sent.filename)
-    run = await run_in_threadpool(studio.run, identity)
-    answer = await run_in_threadpool(look, studio, run, data, name=name.replace("\\", "/").rsplit("/")[-1])
+    name = printable(sent[0].filename or "").replace("\\", "/").rsplit("/")[-1]
+    answer = look(studio, run, sent[0].file.read(), name=name)
     return leave(request, f"/runs/{run.id}/predict/{studio.recent.keep(answer)}")
 
 
 @router.get("/runs/{identity}/predict/{key}")
-def answer_page(request: Request, studio: StudioOf, identity: str, key: str) -> Response:
+def answer_page(request: Request, studio: StudioOf, run: RunOf, key: str) -> Response:
     """What was said of it."""
-    run = studio.run(identity)
     answer = studio.recent.get(key)
     return page(request, "predict.html", run=run, answer=answer, key=key, corrections=corrected(run))
 
 
 @router.get("/runs/{identity}/predict/{key}/{part}.jpg")
-def answer_picture(studio: StudioOf, identity: str, key: str, part: str) -> Response:
+def answer_picture(studio: StudioOf, key: str, part: str) -> Response:
     """The image, its heat map, or one of its neighbours."""
     answer: Answer = studio.recent.get(key)
     if part.isdecimal() and int(part) < len(answer.neighbours):

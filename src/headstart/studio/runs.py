@@ -13,9 +13,9 @@ from headstart.reports.run_facts import run_facts
 from headstart.runs import Run, read_predictions
 from headstart.studio import pictures, rendering
 from headstart.studio.jobs import curve
-from headstart.studio.noted import corrected, image_of
+from headstart.studio.labels import corrected
 from headstart.studio.rendering import page
-from headstart.studio.state import Studio, StudioOf
+from headstart.studio.state import RunOf, Studio, StudioOf
 from headstart.web.app import leave
 
 router = APIRouter()
@@ -48,9 +48,8 @@ def runs_page(request: Request, studio: StudioOf, number: int = 1, find: str = "
 
 
 @router.get("/runs/{identity}")
-def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
+def run_page(request: Request, run: RunOf) -> Response:
     """A run: how good, how sure, what it took, its mistakes with a way to put labels right."""
-    run = studio.run(identity)
     facts = run_facts(run)
     return page(
         request,
@@ -65,24 +64,23 @@ def run_page(request: Request, studio: StudioOf, identity: str) -> Response:
 
 
 @router.get("/runs/{identity}/picture/{content}")
-def picture(studio: StudioOf, identity: str, content: str, side: int = 256) -> Response:
+def picture(run: RunOf, content: str, side: int = 256) -> Response:
     """An image of a run, small, where it still is what it was."""
-    image = image_of(studio.run(identity), content)
+    image = pictures.image_of(run, content)
     return pictures.answer(pictures.remembered(image) if image else None, side=side)
 
 
 @router.get("/runs/{identity}/report")
-def report_page(request: Request, studio: StudioOf, identity: str) -> Response:
+def report_page(request: Request, run: RunOf) -> Response:
     """The run's report, framed."""
-    run = studio.run(identity)
     frame = f"/runs/{run.id}/report.html"
     return page(request, "report.html", run=run, frame=frame)
 
 
 @router.get("/runs/{identity}/report.html")
-def report_file(studio: StudioOf, identity: str) -> Response:
+def report_file(studio: StudioOf, run: RunOf) -> Response:
     """The report itself, in a sandbox."""
-    return _rendered(studio, studio.run(identity))
+    return _rendered(studio, run)
 
 
 def _rendered(studio: Studio, thing: Run | Comparison) -> Response:

@@ -143,3 +143,21 @@ def studio_of(request: Request) -> Studio:
 
 
 StudioOf = Annotated[Studio, Depends(studio_of)]
+
+
+def _run(studio: StudioOf, identity: str) -> Run:
+    return studio.run(identity)
+
+
+def _collection(studio: StudioOf, identity: str) -> Collection:
+    return studio.collection(identity)
+
+
+def _job(studio: StudioOf, identity: str) -> Job:
+    return studio.job(identity)
+
+
+# What a page's address names by its id.
+RunOf = Annotated[Run, Depends(_run)]
+CollectionOf = Annotated[Collection, Depends(_collection)]
+JobOf = Annotated[Job, Depends(_job)]

@@ -14,7 +14,6 @@ import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -53,15 +52,6 @@ class Sent(Protocol):
     @property
     def file(self) -> BinaryIO:
         """Its content."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What became of the files of one form."""
-
-    kept: int
-    classes: tuple[str, ...]
-    refused: tuple[Skipped, ...]
 
 
 @contextmanager
@@ -114,8 +104,8 @@ def store_zip(sent: Sent, target: Path) -> Path:
     return target
 
 
-def store_photographs(sent: Iterable[Sent], folder: Path, *, label: str = "") -> Stored:
-    """Keeps photographs below a folder, in a folder per class.
+def store_photographs(sent: Iterable[Sent], folder: Path, *, label: str = "") -> tuple[Skipped, ...]:
+    """Keeps photographs below a folder, in a folder per class; gives those that were refused.
 
     Args:
         sent: the files; a class is read from the last folder in a file's name where it has one.
@@ -129,7 +119,7 @@ def store_photographs(sent: Iterable[Sent], folder: Path, *, label: str = "") ->
     tops = {parts[0] for parts, _ in named if len(parts) > 1}
     shared = len(tops) == 1 and all(len(parts) > 1 for parts, _ in named)
     wrapped = shared and any(len(parts) > 2 for parts, _ in named)
-    refused, classes, kept = [], set(), 0
+    refused, kept = [], 0
     for parts, each in named:
         folders = parts[1:-1] if wrapped else parts[:-1]
         place = [clean(part) for part in folders[-_MOST_FOLDERS:]] or (
@@ -142,11 +132,10 @@ def store_photographs(sent: Iterable[Sent], folder: Path, *, label: str = "") ->
             refused.append(Skipped(shown, str(error)))
             continue
         kept += 1
-        classes.update(place[-1:])
     if not kept:
         reason = f"{refused[0].name}: {refused[0].reason}" if refused else "no file was chosen"
         raise OptionError(f"{reason}; expected photographs (JPEG, PNG, WebP, …) or one zip of them")
-    return Stored(kept, tuple(sorted(classes)), tuple(refused))
+    return tuple(refused)
 
 
 def clean(text: str) -> str:

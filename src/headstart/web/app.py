@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -117,6 +118,25 @@ def render(
         **values,
     }
     return HTMLResponse(environment.get_template(template).render(**values), status)
+
+
+async def _form(request: Request) -> FormData:
+    return await request.form()
+
+
+FormOf = Annotated[FormData, Depends(_form)]
+"""All fields of a form; the session's token was looked at before."""
+
+
+def files_of(form: FormData) -> list[UploadFile]:
+    """The files that a form brings."""
+    return [file for file in form.getlist("files") if not isinstance(file, str) and file.filename]
+
+
+def text_of(form: FormData, name: str) -> str:
+    """A field of a form, empty where there is none."""
+    found = form.get(name, "")
+    return found if isinstance(found, str) else ""
 
 
 def leave(request: Request, address: str) -> Response:
