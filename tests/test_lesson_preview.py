@@ -49,7 +49,7 @@ def test_a_broken_pack_says_what_to_mend_and_returns_when_it_is_mended(
 ) -> None:
     write(folder / "problems/challenge.yaml", "hint: A push", "hnt: A push")
     page = browser.get("/modes/learn")
-    assert page.status_code == 500 and "to mend" in page.text and "problems/challenge.yaml" in page.text
+    assert page.status_code == 500 and "to fix" in page.text and "problems/challenge.yaml" in page.text
     assert "seen=2" in page.text, "the page still waits for the next save"
     write(folder / "problems/challenge.yaml", "hnt: A push", "hint: A push")
     assert browser.get("/modes/learn").status_code == 200
