@@ -111,14 +111,13 @@ def fit_ridge(
     """
     grid = _checked_penalties(penalties)
     batches = _batches(data, classes)
-    in_memory = not callable(data)
     counts = _count(batches, classes) if isinstance(class_weights, str) else np.ones(classes, dtype=np.int64)
     weights = class_weight_vector(class_weights, counts)
     if np.any(weights <= 0):
         raise OptionError(
             "class_weights: must be above zero; to leave a class out, leave its images out of the data"
         )
-    moments = _Moments(classes, weights, keep=not in_memory)
+    moments = _Moments(classes, weights, keep=callable(data))
     for features, labels in batches():
         moments.add(features, labels)
     if not moments.rows:
@@ -136,29 +135,24 @@ def _fit_primal(
     """The fit from a streamed Gram matrix; the second walk projects every image onto its eigenvectors."""
     mean, multiplier, gram, cross = moments.standardised(widths)
     eigenvalues, vectors = eigenvectors(gram)
-    total, prior = moments.total, moments.prior
-    spectrum = Spectrum.of(eigenvalues, vectors.T @ cross, total=total, width=moments.width)
-    scores = LeftOut(spectrum, prior, weights, grid, images=moments.rows)
+    targets = vectors.T @ cross
+    spectrum = Spectrum(np.maximum(eigenvalues, 0), targets, total=moments.total, width=moments.width)
+    scores = LeftOut(spectrum, moments.prior, weights, grid, images=moments.rows)
     projection = (multiplier[:, None] * vectors).astype(np.float32)
     centre = mean.astype(np.float32)
     for features, labels in batches():
         for rows in slices(len(labels), _BLOCK_ROWS):
             scores.add((features[rows] - centre) @ projection, labels[rows])
-    absolute = scores.absolute_penalty
-    solution = vectors @ (spectrum.targets / (spectrum.eigenvalues + absolute)[:, None])
-    return _folded(scores, multiplier[:, None] * solution, mean, prior, form="primal")
+    solution = vectors @ (targets / (spectrum.eigenvalues + scores.absolute_penalty)[:, None])
+    return scores.fit(multiplier[:, None] * solution, mean=mean, form="primal")
 
 
 def _fit_dual(
     features: Floats, labels: Integers, weights: Doubles, widths: tuple[int, ...], grid: Doubles
 ) -> RidgeFit:
     """The fit from the images' kernel, for no more images than dimensions."""
-    classes = len(weights)
-    image_weights = weights[labels]
-    mean, variance = column_statistics(features, image_weights)
-    multiplier = multipliers(mean, variance, widths=widths)
-    z = (features - mean.astype(np.float32)) * multiplier.astype(np.float32)
-    prior = class_prior(labels, weights)
+    image_weights, prior = weights[labels], class_prior(labels, weights)
+    z, mean, multiplier = standardised(features, image_weights, widths=widths)
     spectrum, rows, vectors = kernel_spectrum(
         (z @ z.T).astype(np.float64), labels, image_weights=image_weights, prior=prior, width=z.shape[1]
     )
@@ -167,31 +161,10 @@ def _fit_dual(
         scores.add(rows[part], labels[part])
     root = np.sqrt(image_weights)[:, None]
     shrunk = 1 / (spectrum.eigenvalues + scores.absolute_penalty)
-    dual = root * (vectors @ (shrunk[:, None] * (vectors.T @ (root * (one_hot(labels, classes) - prior)))))
+    centred = root * (one_hot(labels, len(weights)) - prior)
+    dual = root * (vectors @ (shrunk[:, None] * (vectors.T @ centred)))
     solution = (z.T @ dual.astype(np.float32)).astype(np.float64)
-    return _folded(scores, multiplier[:, None] * solution, mean, prior, form="dual")
-
-
-def _folded(scores: LeftOut, weight: Doubles, mean: Doubles, prior: Doubles, *, form: str) -> RidgeFit:
-    """Folds the centring into the bias, calibrates, and states the result."""
-    best = scores.best
-    chosen = scores.table()[best]
-    head = LinearHead(
-        kind="ridge",
-        weight=weight.astype(np.float32),
-        bias=(prior - mean @ weight).astype(np.float32),
-        temperature=scores.temperature(),
-    )
-    return RidgeFit(
-        head=head,
-        penalty=chosen.penalty,
-        absolute_penalty=scores.absolute_penalty,
-        loo_accuracy=chosen.accuracy,
-        loo_error=chosen.error,
-        images=scores.images,
-        form=form,
-        table=scores.table(),
-    )
+    return scores.fit(multiplier[:, None] * solution, mean=mean, form="dual")
 
 
 # --- spectra and left-out scores: shared with the choice of taps --------------------------------------------
@@ -204,15 +177,13 @@ class Spectrum:
     eigenvalues: Doubles  # float64 [K], none negative
     targets: Doubles  # float64 [K, C], the eigenvectors' share of `Z'wY`
     total: float  # sum of the images' weights
-    unit: float  # the mean non-zero eigenvalue, in which penalties are counted
+    width: int  # D
 
-    @classmethod
-    def of(cls, eigenvalues: Doubles, targets: Doubles, *, total: float, width: int) -> Spectrum:
-        """From eigenvalues of features `width` wide; rounding may have left some below zero."""
-        clipped = np.maximum(eigenvalues, 0)
-        trace = float(clipped.sum())
-        unit = trace / min(width, total) if trace > 0 else 1.0
-        return cls(clipped, targets, total, unit)
+    @property
+    def unit(self) -> float:
+        """The mean non-zero eigenvalue, in which penalties are counted."""
+        trace = float(self.eigenvalues.sum())
+        return trace / min(self.width, self.total) if trace > 0 else 1.0
 
 
 class LeftOut:
@@ -221,21 +192,15 @@ class LeftOut:
     def __init__(
         self, spectrum: Spectrum, prior: Doubles, weights: Doubles, grid: Doubles, *, images: int
     ) -> None:
-        self.images = images
-        self.grid = grid
-        self._spectrum = spectrum
-        self._absolute = grid * spectrum.unit
-        self._weights = weights
-        self._prior = prior.astype(np.float32)
+        self.images, self.grid = images, grid
+        self._absolute, self._total = grid * spectrum.unit, spectrum.total
+        self._weights, self._prior = weights, prior
         self._inverse = (1 / (spectrum.eigenvalues[:, None] + self._absolute)).astype(np.float32)  # [K, P]
         targets = spectrum.targets.astype(np.float32)
         self._solutions = (self._inverse[:, :, None] * targets[:, None, :]).reshape(len(targets), -1)
         self._every = -(-images * self._solutions.size // MOST_SCORING)  # one image of so many is scored
-        self._offered = 0
-        self._seen = 0
-        self._correct = np.zeros(len(grid))
-        self._error = np.zeros(len(grid))
-        self._weight = 0.0
+        self._offered = self._seen = 0
+        self._correct, self._error, self._weight = np.zeros(len(grid)), np.zeros(len(grid)), 0.0
         self._stride = max(1, images // self._every * len(grid) * len(prior) // _CALIBRATION_SCORES)
         self._kept: list[Batch] = []
 
@@ -244,8 +209,7 @@ class LeftOut:
         first = -self._offered % self._every
         self._offered += len(labels)
         rows, labels = rows[first :: self._every], labels[first :: self._every]
-        step = max(1, _BLOCK_SCORES // (len(self.grid) * len(self._prior)))
-        for part in slices(len(labels), step):
+        for part in slices(len(labels), max(1, _BLOCK_SCORES // (len(self.grid) * len(self._prior)))):
             self._add(rows[part], labels[part])
 
     def _add(self, rows: Floats, labels: Integers) -> None:
@@ -263,12 +227,10 @@ class LeftOut:
         """What the head without each image says of it, float32 [n, P, C]."""
         image_weights = self._weights[labels].astype(np.float32)
         fitted = (rows @ self._solutions).reshape(len(rows), len(self.grid), -1)
-        leverage = image_weights[:, None] * (
-            np.float32(1 / self._spectrum.total) + np.square(rows) @ self._inverse
-        )
+        leverage = image_weights[:, None] * (np.float32(1 / self._total) + np.square(rows) @ self._inverse)
         freedom = np.maximum(1 - leverage, np.float32(_LEAST_FREEDOM))
-        target = (labels[:, None] == np.arange(len(self._prior))).astype(np.float32)
-        residual = (target - self._prior)[:, None, :] - fitted
+        target = one_hot(labels, len(self._prior)).astype(np.float32)
+        residual = (target - self._prior.astype(np.float32))[:, None, :] - fitted
         result: Floats = target[:, None, :] - residual / freedom[:, :, None]
         return result
 
@@ -282,17 +244,30 @@ class LeftOut:
         """The chosen penalty as it enters the normal equations."""
         return float(self._absolute[self.best])
 
-    def table(self) -> tuple[PenaltyScore, ...]:
-        """One row per penalty."""
-        return tuple(
+    def fit(self, weight: Doubles, *, mean: Doubles, form: str) -> RidgeFit:
+        """The result for the chosen penalty, whose solution over raw features, [D, C], is given.
+
+        The centring is folded into the bias; the temperature is calibrated on the left-out scores, all of
+        them or an even sample.
+        """
+        table = tuple(
             PenaltyScore(float(p), float(c / self._seen), float(e / self._weight))
             for p, c, e in zip(self.grid, self._correct, self._error, strict=True)
         )
-
-    def temperature(self) -> float:
-        """Calibrated on the chosen penalty's left-out scores, all of them or an even sample."""
-        kept = np.concatenate([scores[:, self.best] for scores, _ in self._kept])
-        return calibrate_temperature(kept, np.concatenate([labels for _, labels in self._kept]))
+        chosen = table[self.best]
+        left_out = np.concatenate([scores[:, self.best] for scores, _ in self._kept])
+        temperature = calibrate_temperature(left_out, np.concatenate([labels for _, labels in self._kept]))
+        bias = (self._prior - mean @ weight).astype(np.float32)
+        return RidgeFit(
+            head=LinearHead("ridge", weight.astype(np.float32), bias, temperature),
+            penalty=chosen.penalty,
+            absolute_penalty=self.absolute_penalty,
+            loo_accuracy=chosen.accuracy,
+            loo_error=chosen.error,
+            images=self.images,
+            form=form,
+            table=table,
+        )
 
 
 def kernel_spectrum(
@@ -314,10 +289,20 @@ def kernel_spectrum(
     # Float64 although the kernel comes from float32: LAPACK's divide and conquer measured no slower than in
     # float32.
     eigenvalues, vectors = eigenvectors(kernel * root * root.T)
-    spread = np.sqrt(np.maximum(eigenvalues, 0))
+    eigenvalues = np.maximum(eigenvalues, 0)  # rounding may leave some below
+    spread = np.sqrt(eigenvalues)
     targets = spread[:, None] * (vectors.T @ (root * (one_hot(labels, len(prior)) - prior)))
     rows = (vectors * spread / root).astype(np.float32)
-    return Spectrum.of(eigenvalues, targets, total=float(image_weights.sum()), width=width), rows, vectors
+    return Spectrum(eigenvalues, targets, total=float(image_weights.sum()), width=width), rows, vectors
+
+
+def standardised(
+    features: Floats, image_weights: Doubles, *, widths: Sequence[int]
+) -> tuple[Floats, Doubles, Doubles]:
+    """`Z` [N, D], and the mean [D] and multiplier [D] that make it of the features."""
+    mean, variance = column_statistics(features, image_weights)
+    multiplier = multipliers(mean, variance, widths=widths)
+    return (features - mean.astype(np.float32)) * multiplier.astype(np.float32), mean, multiplier
 
 
 def column_statistics(features: Floats, image_weights: Doubles) -> tuple[Doubles, Doubles]:

@@ -15,10 +15,9 @@ from headstart.heads.ridge import (
     Doubles,
     LeftOut,
     class_prior,
-    column_statistics,
     kernel_spectrum,
-    multipliers,
     one_hot,
+    standardised,
 )
 from headstart.heads.threads import threads_for
 
@@ -196,9 +195,7 @@ def _candidate(trial: _Trial, best: _Trial, reference: _Trial) -> TapCandidate:
 
 def tap_kernel(features: Floats, image_weights: Doubles) -> Doubles:
     """`Z Z'` of one tap, standardised and divided by its width, float64 [N, N]; kernels of taps add up."""
-    mean, variance = column_statistics(features, image_weights)
-    multiplier = multipliers(mean, variance, widths=(features.shape[1],))
-    z = (features - mean.astype(np.float32)) * multiplier.astype(np.float32)
+    z, _, _ = standardised(features, image_weights, widths=(features.shape[1],))
     return (z @ z.T).astype(np.float64)
 
 
