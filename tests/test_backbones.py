@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from headstart.backbones import Backbone, Stage, Tap, available, building, load_backbone, published, records
 from headstart.backbones.builtin import BUILTIN, WEIGHTS
-from headstart.backbones.staged import StagedModule
+from headstart.backbones.families import cut_into_stages
 from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError
 from headstart.files import whole
 
@@ -112,7 +112,7 @@ def test_every_cut_of_every_family_computes_what_the_whole_network_computes(name
     image = torch.randn(1, 3, SIZE, SIZE)
     with torch.no_grad():
         expected = model.forward_head(model.forward_features(image), pre_logits=True)
-        staged = StagedModule.of(model, architecture=name)
+        staged = cut_into_stages(model, architecture=name)
         assert torch.equal(staged(image), expected)
         for depth in range(len(staged.stages) + 1):
             prefix, tail = staged.split(depth)
@@ -125,7 +125,7 @@ def test_every_cut_of_every_family_computes_what_the_whole_network_computes(name
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_frozen_weights_and_buffers_stay_bit_identical_while_the_tail_trains(name: str) -> None:
-    staged = StagedModule.of(timm_model(name, **FEWER_LAYERS.get(name, {})), architecture=name)
+    staged = cut_into_stages(timm_model(name, **FEWER_LAYERS.get(name, {})), architecture=name)
     whole = state_of(staged)
     prefix, tail = staged.split(len(staged.stages) - 1)
     frozen, thawed = state_of(prefix), state_of(tail)
@@ -140,7 +140,7 @@ def test_frozen_weights_and_buffers_stay_bit_identical_while_the_tail_trains(nam
 
 
 def test_split_shares_no_weight_with_the_backbone() -> None:
-    staged = StagedModule.of(timm_model(SMALL), architecture=SMALL)
+    staged = cut_into_stages(timm_model(SMALL), architecture=SMALL)
     own = {p.data_ptr() for p in staged.parameters()}
     for depth in (0, 3, len(staged.stages)):
         prefix, tail = staged.split(depth)
@@ -153,7 +153,7 @@ def test_split_shares_no_weight_with_the_backbone() -> None:
 
 
 def test_a_trained_tail_joins_copies_of_the_stages_before_it() -> None:
-    staged = StagedModule.of(timm_model(SMALL), architecture=SMALL)
+    staged = cut_into_stages(timm_model(SMALL), architecture=SMALL)
     untrained = state_of(staged)
     image = torch.randn(1, 3, SIZE, SIZE)
     for depth in (0, 4, len(staged.stages)):
@@ -168,7 +168,7 @@ def test_a_trained_tail_joins_copies_of_the_stages_before_it() -> None:
 
 
 def test_depth_outside_the_stages_is_refused() -> None:
-    staged = StagedModule.of(timm_model(SMALL), architecture=SMALL)
+    staged = cut_into_stages(timm_model(SMALL), architecture=SMALL)
     for depth in (-1, len(staged.stages) + 1):
         with pytest.raises(OptionError, match="0 to 7"):
             staged.split(depth)
@@ -177,7 +177,7 @@ def test_depth_outside_the_stages_is_refused() -> None:
 def test_an_unknown_family_names_the_supported_ones() -> None:
     model = timm.create_model("efficientvit_m0", num_classes=0)
     with pytest.raises(BackboneError, match="supported families: mobilenetv2, "):
-        StagedModule.of(model, architecture="efficientvit_m0")
+        cut_into_stages(model, architecture="efficientvit_m0")
 
 
 # ------------------------------------------------------------------------------------------ built in

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,12 @@ class Stage:
     parameters: int  # trainable numbers; the last stage's include those between its map and the features
     multiply_adds: int  # of convolutions and matrix products
     shape: tuple[int, ...]  # of the output for one image, `(C, H, W)` or `(tokens, C)`
-    bytes_per_image: int  # of that output at two bytes a value
     prefix_tokens: int = 0  # how many of `tokens` come before the patches (class, distillation, registers)
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Of the output at two bytes a value."""
+        return prod(self.shape) * BYTES_PER_VALUE
 
     @property
     def channels(self) -> int:
@@ -54,29 +59,12 @@ class Stage:
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON-ready values."""
-        return {
-            "name": self.name,
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "shape": list(self.shape),
-            "prefix_tokens": self.prefix_tokens,
-        }
+        return {**asdict(self), "shape": list(self.shape)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Stage:
         """The inverse of `to_dict`."""
-        shape = tuple(int(side) for side in fields["shape"])
-        values = 1
-        for side in shape:
-            values *= side
-        return cls(
-            name=str(fields["name"]),
-            parameters=int(fields["parameters"]),
-            multiply_adds=int(fields["multiply_adds"]),
-            shape=shape,
-            bytes_per_image=values * BYTES_PER_VALUE,
-            prefix_tokens=int(fields["prefix_tokens"]),
-        )
+        return cls(**{**fields, "shape": tuple(fields["shape"])})
 
 
 @dataclass(frozen=True)
@@ -93,11 +81,7 @@ class Tap:
 
     @classmethod
     def parse(cls, name: str) -> Tap:
-        """The inverse of `name`.
-
-        Raises:
-            OptionError: The name is not of that form.
-        """
+        """The inverse of `name`; OptionError for what is not of that form."""
         if name == "features":
             return cls("features", 1)
         stage, at, cells = name.partition("@")
@@ -107,11 +91,7 @@ class Tap:
         raise OptionError(f"tap {name!r}: expected 'features' or a stage with a grid, like 'block5@2x2'")
 
     def width(self, backbone: Backbone) -> int:
-        """How many numbers it gives for one image.
-
-        Raises:
-            OptionError: The backbone has no such stage.
-        """
+        """How many numbers it gives for one image; OptionError where the backbone has no such stage."""
         if self.stage == "features":
             return backbone.dimensions
         return backbone.stage(self.stage).channels * self.grid * self.grid
@@ -137,15 +117,11 @@ class Backbone:
     """Where its weights come from and what they are worth, Markdown; may be empty."""
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name.
-
-        Raises:
-            OptionError: There is none.
-        """
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise OptionError(f"backbone {self.name}: no stage {name!r}; it has {self._stage_names()}")
+        """The stage of that name; OptionError where there is none."""
+        found = next((stage for stage in self.stages if stage.name == name), None)
+        if found is None:
+            raise OptionError(f"backbone {self.name}: no stage {name!r}; it has {self._stage_names()}")
+        return found
 
     def depth(self, freeze: int | str) -> int:
         """How many stages ``freeze`` means: a number, ``all``, ``none``, or the last frozen stage's name.

@@ -54,9 +54,9 @@ def build(recipe: Recipe, *, size: int, name: str) -> "StagedModule":
         BackboneError: The weights do not fit the architecture, or it cannot be made for this size or cut.
     """
     require_timm(f"PyTorch module of backbone {name}")
-    from headstart.backbones.staged import StagedModule
+    from headstart.backbones.families import cut_into_stages
 
-    return StagedModule.of(make_model(recipe, size=size, name=name), architecture=recipe.architecture).eval()
+    return cut_into_stages(make_model(recipe, size=size, name=name), architecture=recipe.architecture).eval()
 
 
 def make_model(recipe: Recipe, *, size: int, name: str) -> Any:

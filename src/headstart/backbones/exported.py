@@ -124,10 +124,10 @@ def _checked_module(name: str, recipe: Recipe, *, size: int) -> Any:
     import torch
 
     from headstart.backbones.building import make_model
-    from headstart.backbones.staged import StagedModule
+    from headstart.backbones.families import cut_into_stages
 
     model = make_model(recipe, size=size, name=name)
-    staged = StagedModule.of(model, architecture=recipe.architecture).eval()
+    staged = cut_into_stages(model, architecture=recipe.architecture).eval()
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():

@@ -8,27 +8,19 @@ What is cut is checked twice: here that every weight belongs to exactly one stag
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from headstart.backbones.staged import StagedModule
 from headstart.errors import BackboneError
 
 SUPPORTED = (
     "mobilenetv2, mobilenetv3, efficientnet, resnet, convnext, edgenext, "
     "regnet, repvgg, densenet, vit, deit, swin"
 )
-
-
-@dataclass(frozen=True)
-class Partition:
-    """A model's layers as named groups, input to output."""
-
-    stages: tuple[tuple[str, nn.Module], ...]  # with their names; each takes the map of the one before
-    pool: nn.Module  # turns the last stage's map into the features `[N, D]`; its weights count to that stage
-    prefix_tokens: int = 0  # class, distillation and register tokens before the patch tokens (0 for maps)
 
 
 class TokenStem(nn.Module):
@@ -76,32 +68,27 @@ class ChannelsFirst(nn.Module):
         return x.permute(0, 3, 1, 2) if self.gives_map else x
 
 
-def partition(model: Any, *, architecture: str) -> Partition:
-    """Cut ``model`` (a timm model made with ``num_classes=0``) into stages that share its modules.
+def cut_into_stages(model: Any, *, architecture: str) -> StagedModule:
+    """Cut ``model`` (a timm model made with ``num_classes=0``) into stages, which take over its modules.
 
     Raises:
         BackboneError: The family is unknown, or some of its weights would belong to no stage.
     """
     for containers, cut in _FAMILIES:
         if all(hasattr(model, name) for name in containers):
-            parts = cut(model)
-            _check_complete(model, parts, architecture=architecture)
-            return parts
-    raise _unsupported(architecture)
-
-
-def _unsupported(architecture: str) -> BackboneError:
-    return BackboneError(
+            staged = cut(model)
+            if _weights(model) == _weights(staged):
+                return staged
+            break
+    raise BackboneError(
         f"backbone {architecture!r}: its layers cannot be cut into stages; supported families: {SUPPORTED}"
     )
 
 
-def _check_complete(model: nn.Module, parts: Partition, *, architecture: str) -> None:
-    whole = sorted(map(id, (*model.parameters(), *model.buffers())))
-    groups = (*(module for _, module in parts.stages), parts.pool)
-    cut = sorted(id(t) for group in groups for t in (*group.parameters(), *group.buffers()))
-    if whole != cut:
-        raise _unsupported(architecture)
+def _weights(module: nn.Module) -> list[int]:
+    """Which weights and buffers a module has, however often."""
+    modules = [*module.stages, module.pool] if isinstance(module, StagedModule) else [module]
+    return sorted(id(each) for part in modules for each in (*part.parameters(), *part.buffers()))
 
 
 def _shell(model: nn.Module, *, modules: Iterable[str], parameters: Iterable[str]) -> nn.Module:
@@ -127,66 +114,63 @@ def _with_end(stages: list[tuple[str, nn.Module]], end: nn.Module) -> tuple[tupl
     return (*stages[:-1], (name, nn.Sequential(block, end)))
 
 
-def _efficientnet(model: Any) -> Partition:
+def _efficientnet(model: Any) -> StagedModule:
     stages = [("stem", nn.Sequential(model.conv_stem, model.bn1)), *_blocks(model.blocks)]
-    return Partition(_with_end(stages, nn.Sequential(model.conv_head, model.bn2)), model.global_pool)
+    return StagedModule(_with_end(stages, nn.Sequential(model.conv_head, model.bn2)), model.global_pool)
 
 
-def _mobilenetv3(model: Any) -> Partition:
+def _mobilenetv3(model: Any) -> StagedModule:
     stages = [("stem", nn.Sequential(model.conv_stem, model.bn1)), *_blocks(model.blocks)]
     pool = nn.Sequential(model.global_pool, model.conv_head, model.norm_head, model.act2, model.flatten)
-    return Partition(tuple(stages), pool)
+    return StagedModule(tuple(stages), pool)
 
 
-def _resnet(model: Any) -> Partition:
+def _resnet(model: Any) -> StagedModule:
     stem = nn.Sequential(model.conv1, model.bn1, model.act1, model.maxpool)
     blocks = _blocks((model.layer1, model.layer2, model.layer3, model.layer4))
-    return Partition((("stem", stem), *blocks), model.global_pool)
+    return StagedModule((("stem", stem), *blocks), model.global_pool)
 
 
-def _densenet(model: Any) -> Partition:
+def _densenet(model: Any) -> StagedModule:
     groups: list[list[nn.Module]] = [[]]
     for name, module in model.features.named_children():
         if name.startswith("denseblock"):
             groups.append([])
         groups[-1].append(module)
     stem, *blocks = (nn.Sequential(*group) for group in groups)
-    return Partition((("stem", stem), *_blocks(blocks)), model.global_pool)
+    return StagedModule((("stem", stem), *_blocks(blocks)), model.global_pool)
 
 
-def _regnet(model: Any) -> Partition:
+def _regnet(model: Any) -> StagedModule:
     stages = [("stem", model.stem), *_blocks((model.s1, model.s2, model.s3, model.s4))]
-    return Partition(_with_end(stages, model.final_conv), model.head)
+    return StagedModule(_with_end(stages, model.final_conv), model.head)
 
 
-def _byobnet(model: Any) -> Partition:
-    return Partition(_with_end([("stem", model.stem), *_blocks(model.stages)], model.final_conv), model.head)
+def _stem_and_stages(model: Any, *, end: str) -> StagedModule:
+    stages = _with_end([("stem", model.stem), *_blocks(model.stages)], getattr(model, end))
+    return StagedModule(stages, model.head)
 
 
-def _convnext(model: Any) -> Partition:
-    return Partition(_with_end([("stem", model.stem), *_blocks(model.stages)], model.norm_pre), model.head)
-
-
-def _vit(model: Any) -> Partition:
+def _vit(model: Any) -> StagedModule:
     stages = (("stem", TokenStem(model)), *_blocks(model.blocks))
-    return Partition(stages, TokenPool(model), prefix_tokens=int(model.num_prefix_tokens))
+    return StagedModule(stages, TokenPool(model), prefix_tokens=int(model.num_prefix_tokens))
 
 
-def _swin(model: Any) -> Partition:
+def _swin(model: Any) -> StagedModule:
     stem = ChannelsFirst(model.patch_embed, takes_map=False)
     blocks = _blocks(ChannelsFirst(layer) for layer in model.layers)
     pool = ChannelsFirst(nn.Sequential(model.norm, model.head), gives_map=False)
-    return Partition((("stem", stem), *blocks), pool)
+    return StagedModule((("stem", stem), *blocks), pool)
 
 
-_FAMILIES: tuple[tuple[tuple[str, ...], Callable[[Any], Partition]], ...] = (
+_FAMILIES: tuple[tuple[tuple[str, ...], Callable[[Any], StagedModule]], ...] = (
     (("conv_stem", "blocks", "conv_head", "bn2", "global_pool"), _efficientnet),
     (("conv_stem", "blocks", "conv_head", "norm_head", "act2", "flatten"), _mobilenetv3),
     (("conv1", "bn1", "act1", "maxpool", "layer1", "layer4", "global_pool"), _resnet),
     (("features", "global_pool", "head_drop"), _densenet),
     (("stem", "s1", "s2", "s3", "s4", "final_conv", "head"), _regnet),
-    (("stem", "stages", "final_conv", "head"), _byobnet),
-    (("stem", "stages", "norm_pre", "head"), _convnext),
+    (("stem", "stages", "final_conv", "head"), partial(_stem_and_stages, end="final_conv")),
+    (("stem", "stages", "norm_pre", "head"), partial(_stem_and_stages, end="norm_pre")),
     (("patch_embed", "pos_embed", "blocks", "norm", "fc_norm", "num_prefix_tokens"), _vit),
     (("patch_embed", "layers", "norm", "head"), _swin),
 )

@@ -8,7 +8,6 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from headstart.backbones.families import Partition, partition
 from headstart.errors import OptionError
 
 
@@ -32,26 +31,21 @@ class Prefix(nn.Sequential):
 
 
 class StagedModule(nn.Module):
-    """A timm model cut into its ordered stages.
+    """A timm model cut into its ordered stages; see `headstart.backbones.families.cut_into_stages`."""
 
-    Attributes:
-        names: The stages' names, in the order of ``stages``.
-        stages: One module per stage; each takes the map of the one before, the first ``[N, 3, S, S]``.
-        pool: Turns the last stage's map into the feature vector ``[N, D]``.
-        prefix_tokens: Tokens in front of the patch tokens (0 where stages give maps).
-    """
+    def __init__(
+        self, stages: Iterable[tuple[str, nn.Module]], pool: nn.Module, *, prefix_tokens: int = 0
+    ) -> None:
+        """Put the parts together.
 
-    def __init__(self, parts: Partition) -> None:
+        Args:
+            stages: Modules with their names; each takes the map of the one before it.
+            pool: Turns the last stage's map into the features ``[N, D]``; its weights count to that stage.
+            prefix_tokens: Class, distillation and register tokens before the patch tokens (0 for maps).
+        """
         super().__init__()
-        self.names = tuple(name for name, _ in parts.stages)
-        self.stages = nn.ModuleList(module for _, module in parts.stages)
-        self.pool = parts.pool
-        self.prefix_tokens = parts.prefix_tokens
-
-    @classmethod
-    def of(cls, model: nn.Module, *, architecture: str) -> "StagedModule":
-        """Cut a timm model made with ``num_classes=0``; the stages take over its modules."""
-        return cls(partition(model, architecture=architecture))
+        self.names, modules = zip(*stages, strict=True)
+        self.stages, self.pool, self.prefix_tokens = nn.ModuleList(modules), pool, prefix_tokens
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``[N, 3, S, S]``, normalised, to the features ``[N, D]``."""
@@ -83,11 +77,7 @@ class StagedModule(nn.Module):
         return Prefix(OrderedDict(copy.deepcopy(frozen))), self.tail(depth)
 
     def tail(self, depth: int) -> nn.Module:
-        """The tail of `split` alone: the frozen stages are not copied for it.
-
-        Raises:
-            OptionError: As for `split`.
-        """
+        """The tail of `split` alone: the frozen stages are not copied for it."""
         _, thawed = self._groups(depth)
         tail = nn.Sequential(OrderedDict(copy.deepcopy(thawed))) if thawed else nn.Identity()
         return tail.requires_grad_(True).eval()
@@ -97,10 +87,7 @@ class StagedModule(nn.Module):
         count = len(self.stages)
         if not 0 <= depth <= count:
             raise OptionError(f"freeze depth {depth}: this backbone has {count} stages; give 0 to {count}")
-        groups: list[tuple[str, nn.Module]] = [
-            *zip(self.names, self.stages, strict=True),
-            ("pool", self.pool),
-        ]
+        groups = [*zip(self.names, self.stages, strict=True), ("pool", self.pool)]
         cut = depth if depth < count else len(groups)
         return groups[:cut], groups[cut:]
 

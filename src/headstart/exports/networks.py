@@ -87,14 +87,14 @@ def _trained(subject: "Subject") -> _Network:
     """
     from headstart.backbones import Tap, backbone_of
     from headstart.backbones.building import make_model, timm_arguments
-    from headstart.backbones.staged import StagedModule
+    from headstart.backbones.families import cut_into_stages
 
     config = subject.recorded("this format").config
     backbone = backbone_of(config, seed=config.seed)
     if backbone.recipe is None:
         raise RunError(f"{config.backbone}: only its graph is here; take --to onnx or --to openvino")
     model = make_model(backbone.recipe, size=backbone.preprocess.size, name=config.backbone)
-    staged = StagedModule.of(model, architecture=backbone.recipe.architecture).eval()
+    staged = cut_into_stages(model, architecture=backbone.recipe.architecture).eval()
     tensors, metadata = _trained_weights(subject.folder / _WEIGHTS_FILE)
     _put_tail(staged, tensors)
     return _Network(

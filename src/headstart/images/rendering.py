@@ -9,19 +9,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from headstart.images.colour import to_rgb
-from headstart.preprocess import CENTRE, Preprocess, View, crop_place
+from headstart.preprocess import CENTRE, INTERPOLATIONS, Preprocess, View, crop_place
 
 FULL_SIZE = "headstart full size"
 """Key in `Image.info`: width and height of the undrafted, oriented image, and the power of two between."""
 
-_INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "hamming": Image.Resampling.HAMMING,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+_INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 
 _REACH = {"nearest": 1, "box": 1, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
 """Pixels that each filter reaches to either side of its centre."""
@@ -46,7 +39,9 @@ def render(image: Image.Image, preprocess: Preprocess, view: View = CENTRE) -> n
     if view.crop:
         small = _resample(image, _crop_box(width, height, preprocess, view), scale, preprocess)
     elif _wants_the_plain_way(width, height, preprocess):
-        small = _resize_then_crop(image, _resized(width, height, preprocess), preprocess)
+        resized = _resized(width, height, preprocess)
+        whole = image.resize(resized, _INTERPOLATIONS[preprocess.interpolation])
+        small = whole.crop(_crop_corners(*resized, preprocess.size))
     else:
         small = _resample(image, _centre_box(width, height, preprocess), scale, preprocess)
     pixels = np.asarray(small)
@@ -64,11 +59,6 @@ def _wants_the_plain_way(width: int, height: int, preprocess: Preprocess) -> boo
     if max(width, height) > _LONGEST_PLAIN_ASPECT * min(width, height):
         return False
     return height > 1.9 * width or preprocess.interpolation in ("nearest", "box")
-
-
-def _resize_then_crop(image: Image.Image, resized: tuple[int, int], preprocess: Preprocess) -> Image.Image:
-    whole = image.resize(resized, _INTERPOLATIONS[preprocess.interpolation])
-    return whole.crop(_crop_corners(*resized, preprocess.size))
 
 
 def _resample(image: Image.Image, box: _Box, scale: int, preprocess: Preprocess) -> Image.Image:
