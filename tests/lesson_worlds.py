@@ -46,7 +46,6 @@ class FakeExperiments:
 
     results_by_name: dict[str, Any] = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
-    begun: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[Any, Any]] = field(default_factory=list)
     names: tuple[str, ...] = ("one-pass", "pretrained-vs-scratch")
     without_torch: tuple[str, ...] = ()
@@ -79,7 +78,6 @@ class FakeExperiments:
         self.asked.append((parameters, source))
         self.seeds.append(seed)
         progress("training", 1, 2)
-        self.begun.set()
         assert self.gate.wait(120)
         progress("training", 2, 2)
         fields = dict(self.fields)
@@ -160,11 +158,20 @@ def lesson_worlds(folder: Path) -> Iterator[Callable[..., World]]:
         world.site.store.close()
 
 
-def finished(world: World, *, seconds: float = 120.0) -> None:
+def finished(world: World) -> None:
     """Lets the experiments go, and waits until the queue is empty."""
     world.experiments.gate.set()
-    for _ in range(int(100 * seconds)):
-        if not world.site.jobs.unfinished():
+    _wait(lambda: not world.site.jobs.unfinished())
+
+
+def running(world: World) -> None:
+    """Waits until a job has begun."""
+    _wait(lambda: any(job.state == "running" for job in world.site.jobs.unfinished()))
+
+
+def _wait(reached: Callable[[], bool]) -> None:
+    for _ in range(12_000):
+        if reached():
             return
         threading.Event().wait(0.01)
-    raise AssertionError("the experiment did not end")
+    raise AssertionError("that did not happen within two minutes")

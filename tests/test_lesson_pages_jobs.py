@@ -22,7 +22,7 @@ from headstart.lesson.engine import library
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages import runs
 from headstart.lesson.pages.site import TOURS_KEPT
-from lesson_worlds import World, finished, lesson_worlds
+from lesson_worlds import World, finished, lesson_worlds, running
 
 
 @pytest.fixture
@@ -142,6 +142,7 @@ def test_a_running_experiment_and_those_that_wait_can_be_stopped(make_world: Cal
     world = make_world(library.load_pack())
     page = world.post("/experiments").text
     assert "Stop all 2" in page
+    running(world)
     page = world.post("/experiments/stop").text
     assert ">Stopping</p>" in page and "waiting for its turn" not in page and "Stop all" not in page
     finished(world)
@@ -159,6 +160,7 @@ def test_a_try_can_be_stopped_and_only_by_its_learner(make_world: Callable[..., 
     job = world.site.jobs.unfinished()[0]
     assert other.post(f"/jobs/{job.id}/stop").status_code == 404
     assert not world.site.jobs.unfinished()[0].stopping
+    running(world)
     page = world.post(f"/jobs/{job.id}/stop", at=f"/tasks/{task.slug}")
     assert page.url.path == f"/tasks/{task.slug}" and ">Stopping</p>" in page.text
     assert world.post(f"/jobs/{job.id}/stop", at="//evil.example/x").url.path == "/"
@@ -302,7 +304,7 @@ def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., Worl
     assert "Nothing is measured here yet" in first and "<svg" not in first.split("<main")[1].split("ways")[0]
     assert "Measure everything, less than a minute" in world.browser.get("/experiments").text
     world.post("/experiments")
-    assert world.experiments.begun.wait(120)
+    running(world)
     page = world.browser.get("/experiments").text
     assert page.count("data-events") == 1 and "running now" in page and "waiting for its turn" in page
     world.post("/experiments")  # sent twice, queued once
@@ -404,7 +406,7 @@ def test_a_run_of_ones_own_is_trained_followed_and_judged(
     assert "You have no stored run yet" in world.browser.get("/modes/metrics").text
     page = world.post("/runs/first", mode="metrics")
     assert page.url.path == "/modes/metrics" and "data-events" in page.text
-    finished(world, seconds=120)
+    finished(world)
     own = runs.listed(world.site)
     run = next(one for one in own if one.config.pretrained)
     page = world.browser.get(f"/modes/metrics?run={run.id}").text

@@ -25,7 +25,7 @@ class Catalogue:
         experiments: `headstart.lesson.experiments`, or None for a lesson without any.
     """
 
-    def __init__(self, experiments: Any | None = None) -> None:
+    def __init__(self, experiments: Any = None) -> None:
         self.experiments = experiments
         self._kept: dict[tuple[object, ...], tuple[float, Any]] = {}
         self._turn = threading.Lock()
@@ -35,19 +35,19 @@ class Catalogue:
         return self.experiments.registry() if self.experiments else ()
 
     def about(self, name: str, *, parameters: Mapping[str, object] | None = None) -> Any | None:
-        """What the experiments' room says of one: parameters, predicted seconds with these values, bound."""
-        room = self.experiments
-        if room is None or not self._has(name):
+        """What an experiment says of itself: parameters, predicted seconds with these values, bound."""
+        if name not in self.known():
             return None
         key = ("about", name, *sorted((parameters or {}).items()))
-        return self._fresh(key, lambda: room.describe(name, parameters=parameters))
+        return self._fresh(key, lambda: self.experiments.describe(name, parameters=parameters))
 
     def latest(self, name: str, *, as_declared: bool = False) -> Any | None:
         """The newest result on this machine; where asked, only of a run in which nothing was varied."""
-        room = self.experiments
-        if room is None or not self._has(name):
+        if name not in self.known():
             return None
-        return self._fresh((name, as_declared), lambda: room.latest(name, as_declared=as_declared))
+        return self._fresh(
+            (name, as_declared), lambda: self.experiments.latest(name, as_declared=as_declared)
+        )
 
     def find(self, identity: str) -> Any | None:
         """A stored result by its id, or None where it is not on this machine."""
@@ -55,8 +55,7 @@ class Catalogue:
 
     def results(self) -> Mapping[str, Fields]:
         """The fields of every experiment that has run, for the numbers in prose."""
-        room = self.experiments
-        return self._fresh(("results", None), room.results) if room else {}
+        return self._fresh(("results", None), self.experiments.results) if self.experiments else {}
 
     def run(
         self,
@@ -71,7 +70,7 @@ class Catalogue:
 
         Raises OptionError for one that is not part of this installation.
         """
-        if self.experiments is None or not self._has(name):
+        if name not in self.known():
             raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
         result = self.experiments.run(
             name, parameters=parameters, source=source, seed=seed, progress=progress
@@ -83,9 +82,6 @@ class Catalogue:
         """Asks the store again the next time."""
         with self._turn:
             self._kept.clear()
-
-    def _has(self, name: str) -> bool:
-        return name in self.known()
 
     def _fresh(self, key: tuple[object, ...], ask: Callable[[], Answer]) -> Answer:
         with self._turn:

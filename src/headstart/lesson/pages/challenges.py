@@ -12,11 +12,10 @@ import hmac
 import re
 import secrets
 import uuid
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
@@ -32,7 +31,6 @@ from headstart.lesson.engine.attempts import (
     Refused,
     Submitted,
 )
-from headstart.lesson.engine.pack import Problem
 from headstart.lesson.pages import tour
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.rendering import inline, markdown, page, plots_of, sections
@@ -65,7 +63,7 @@ async def start_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         "challenge_start.html",
         mode=mode,
         parts=[(heading, markdown(text, results)) for heading, text in sections(mode.body)],
-        problems=[_outline(problem) for problem in site.pack.problems("challenge")],
+        problems=site.pack.problems("challenge"),
         current=current,
         finished=[(state, scores.score(state)) for state in reversed(taken) if state.finished_at],
         timers={name: _time(site, factor) for name, factor in TIMERS.items()},
@@ -76,10 +74,6 @@ def _time(site: LessonSite, factor: float | None) -> str:
     """What a choice of the clock means for the problems of this lesson: `2 minutes`, `No clock`."""
     text = attempts.spoken(factor and factor * problem.seconds for problem in site.pack.problems("challenge"))
     return text[:1].upper() + text[1:]
-
-
-def _outline(problem: Problem) -> dict[str, object]:
-    return {"title": problem.title, "kind": problem.kind, "level": problem.level}
 
 
 def mine(site: LessonSite, learner: str, mode: str) -> list[Challenge]:
@@ -161,14 +155,45 @@ def _identity(site: LessonSite, learner: str, mode: str, count: int) -> str:
 # A problem ------------------------------------------------------------------------------------------------
 
 
+async def _own(site: SiteOf, session: SessionOf, identity: str) -> Challenge:
+    try:
+        state = site.store.challenge(identity)
+        if attempts.overdue(state, site.clock()):
+            state = await run_in_threadpool(site.store.settle, identity, site.clock())
+    except LessonError:
+        raise HTTPException(404) from None
+    if state.learner != session.learner or state.pack != site.pack.slug:
+        raise HTTPException(404)
+    return state
+
+
+OwnChallenge = Annotated[Challenge, Depends(_own)]
+
+
+async def _current(site: SiteOf, state: OwnChallenge) -> Challenge:
+    if state.fingerprint != site.pack.fingerprint:
+        raise HTTPException(410, "The lesson has changed since this challenge began; begin a new one.")
+    return state
+
+
+async def _earned(state: OwnChallenge) -> Challenge:
+    """A badge stays, even where the lesson has changed since."""
+    if not state.earns_badge:
+        raise HTTPException(404, "This challenge has not earned the badge.")
+    return state
+
+
+ChallengeOf = Annotated[Challenge, Depends(_current)]
+EarnedOf = Annotated[Challenge, Depends(_earned)]
+
+
 @router.get("/challenges/{identity}")
-async def result_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
+async def result_page(request: Request, site: SiteOf, state: ChallengeOf) -> Response:
     """How the challenge stands: every problem, the points, the way to the badge."""
-    state = await _challenge(site, session.learner, identity)
     return page(
         request,
         "result.html",
-        view=_view(site, state, site.clock()),
+        view=attempts.public_view(state, site.pack, site.clock()),
         score=scores.score(state),
         next=_next(state),
         badge=site.store.badge(state.id) is not None,
@@ -177,10 +202,9 @@ async def result_page(request: Request, site: SiteOf, session: SessionOf, identi
 
 @router.get("/challenges/{identity}/{number:int}")
 async def problem_page(
-    request: Request, site: SiteOf, session: SessionOf, identity: str, number: int, note: str = ""
+    request: Request, site: SiteOf, session: SessionOf, state: ChallengeOf, number: int, note: str = ""
 ) -> Response:
     """One problem, as much of it as may be seen now."""
-    state = await _challenge(site, session.learner, identity)
     item, view = _item(site, state, number)
     return page(
         request,
@@ -209,11 +233,9 @@ _NOTES = {
 
 
 @router.get("/challenges/{identity}/{number:int}/state")
-async def problem_state(site: SiteOf, session: SessionOf, identity: str, number: int) -> Response:
+async def problem_state(site: SiteOf, state: ChallengeOf, number: int) -> Response:
     """What the page's script asks to keep the timer true and two tabs in step."""
-    state = await _challenge(site, session.learner, identity)
-    now = site.clock()
-    raw = attempts.public_view(state, site.pack, now)["items"][_place(state, number)]
+    raw = attempts.public_view(state, site.pack, site.clock())["items"][_place(state, number)]
     shown = ("status", "seconds_left", "worth", "chosen", "tried", "attempts_left")
     return JSONResponse({name: raw.get(name) for name in shown} | {"version": _version(raw)})
 
@@ -222,15 +244,13 @@ async def problem_state(site: SiteOf, session: SessionOf, identity: str, number:
 async def act(
     request: Request,
     site: SiteOf,
-    session: SessionOf,
-    identity: str,
+    state: ChallengeOf,
     number: int,
     action: str,
     option: Annotated[str, Form()] = "",
     key: Annotated[str, Form()] = "",
 ) -> Response:
     """Opens a problem, marks a choice, takes the hint, submits, or gives up."""
-    state = await _challenge(site, session.learner, identity)
     problem = state.items[_place(state, number)].problem
     address = f"/challenges/{state.id}/{number}"
     if action == "submit" and not option:
@@ -240,8 +260,7 @@ async def act(
         for event in _events(action, problem, option=option, key=key):
             state, entry = await run_in_threadpool(site.store.record, state.id, event, site.clock())
     except Refused as refused:
-        known = refused.reason in _NOTES
-        if not known:
+        if refused.reason not in _NOTES:
             raise HTTPException(409, f"{str(refused).capitalize()}.") from None
         return leave(request, f"{address}?note={refused.reason}")
     missed = entry is not None and entry.verdict is not None and not entry.verdict.closes
@@ -267,25 +286,6 @@ def _events(action: str, problem: str, *, option: str, key: str) -> list[Event]:
     raise HTTPException(400, "This form is incomplete. Reload the page and try again.")
 
 
-async def _challenge(site: LessonSite, learner: str, identity: str) -> Challenge:
-    state = await _own(site, learner, identity)
-    if state.fingerprint != site.pack.fingerprint:
-        raise HTTPException(410, "The lesson has changed since this challenge began; begin a new one.")
-    return state
-
-
-async def _own(site: LessonSite, learner: str, identity: str) -> Challenge:
-    try:
-        state = site.store.challenge(identity)
-        if attempts.overdue(state, site.clock()):
-            state = await run_in_threadpool(site.store.settle, identity, site.clock())
-    except LessonError:
-        raise HTTPException(404) from None
-    if state.learner != learner or state.pack != site.pack.slug:
-        raise HTTPException(404)
-    return state
-
-
 def _place(state: Challenge, number: int) -> int:
     if not 1 <= number <= len(state.items):
         raise HTTPException(404)
@@ -299,13 +299,9 @@ def _next(state: Challenge) -> str | None:
     return None
 
 
-def _view(site: LessonSite, state: Challenge, now: datetime) -> dict[str, Any]:
-    return attempts.public_view(state, site.pack, now)
-
-
 def _item(site: LessonSite, state: Challenge, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The item with its texts rendered, and the whole view."""
-    view = _view(site, state, site.clock())
+    view = attempts.public_view(state, site.pack, site.clock())
     item = dict(view["items"][_place(state, number)])
     shown = _shown_in(site, state)
     results = shown.results()
@@ -337,9 +333,8 @@ def _version(item: dict[str, Any]) -> str:
 
 
 @router.get("/challenges/{identity}/badge")
-async def badge_page(request: Request, site: SiteOf, session: SessionOf, identity: str) -> Response:
+async def badge_page(request: Request, site: SiteOf, state: EarnedOf) -> Response:
     """The badge, or the form that asks which name it shall bear."""
-    state = await _earned(site, session.learner, identity)
     credential = site.store.badge(state.id)
     checked = _verified(site, credential) if credential else None
     rests_on = dict.fromkeys(problem.experiment for problem in site.pack.problems(state.mode))
@@ -353,10 +348,9 @@ async def badge_page(request: Request, site: SiteOf, session: SessionOf, identit
 
 @router.post("/challenges/{identity}/badge/issue")
 async def issue_badge(
-    request: Request, site: SiteOf, session: SessionOf, identity: str, name: Annotated[str, Form()] = ""
+    request: Request, site: SiteOf, state: EarnedOf, name: Annotated[str, Form()] = ""
 ) -> Response:
     """Signs the badge. A challenge has one; asking again gives the same."""
-    state = await _earned(site, session.learner, identity)
     holder = " ".join(name.split())[:_LONGEST_NAME]
     if not holder:
         raise HTTPException(400, "The badge needs a name.")
@@ -374,11 +368,8 @@ async def issue_badge(
 
 
 @router.get("/challenges/{identity}/badge.{kind}")
-async def badge_file(
-    site: SiteOf, session: SessionOf, identity: str, kind: str, show: bool = False
-) -> Response:
+async def badge_file(site: SiteOf, state: EarnedOf, kind: str, show: bool = False) -> Response:
     """The badge to keep: a picture with the credential baked in, or the credential alone."""
-    state = await _earned(site, session.learner, identity)
     credential = site.store.badge(state.id)
     if credential is None or kind not in _KINDS:
         raise HTTPException(404)
@@ -403,10 +394,3 @@ def _baked(site: LessonSite, credential: str, kind: str) -> str | bytes:
             return pictures.bake_svg(pictures.draw_svg(title, holder), credential)
         case _:
             return credential
-
-
-async def _earned(site: LessonSite, learner: str, identity: str) -> Challenge:
-    state = await _own(site, learner, identity)  # a badge stays, even where the lesson has changed since
-    if not state.earns_badge:
-        raise HTTPException(404, "This challenge has not earned the badge.")
-    return state

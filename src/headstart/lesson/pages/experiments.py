@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Header, HTTPException, Request
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, Form, Header, HTTPException, Request
+from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from headstart.errors import OptionError
+from headstart.lesson.engine.pack import Experiment
 from headstart.lesson.pages.challenges import shown_to
 from headstart.lesson.pages.rendering import page
 from headstart.lesson.pages.site import LessonSite, SiteOf
-from headstart.web.app import leave
+from headstart.web.app import FormOf, leave, text_of
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job, Tell
 from headstart.web.plots import draw
@@ -28,6 +29,23 @@ KIND = "experiment"
 
 _LOCAL = re.compile(r"(/[a-z0-9-]+)+(\?[\w.=&-]*)?")
 """Addresses of this lesson's pages."""
+
+
+async def _experiment(site: SiteOf, name: str) -> Experiment:
+    if name not in site.pack.experiments:
+        raise HTTPException(404)
+    return site.pack.experiments[name]
+
+
+async def _job(site: SiteOf, session: SessionOf, identity: str) -> Job:
+    job = site.jobs.get(identity)
+    if job is None or job.learner != session.learner:
+        raise HTTPException(404)
+    return job
+
+
+ExperimentOf = Annotated[Experiment, Depends(_experiment)]
+JobOf = Annotated[Job, Depends(_job)]
 
 
 @router.get("/experiments")
@@ -130,16 +148,15 @@ def run_missing(request: Request, site: SiteOf, session: SessionOf) -> Response:
 
 
 @router.get("/experiments/{name}")
-def experiment_page(request: Request, site: SiteOf, session: SessionOf, name: str) -> Response:
+def experiment_page(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf) -> Response:
     """One experiment: what it shows, its newest result, a button to run it, and live progress."""
-    if name not in site.pack.experiments:
-        raise HTTPException(404)
+    name = one.name
     shown = shown_to(site, session.learner)
     result = shown.latest(name)
     return page(
         request,
         "experiment.html",
-        experiment=site.pack.experiments[name],
+        experiment=one,
         about=site.catalogue.about(name),
         result=result,
         plots=[(plot, draw(plot)) for plot in result.plots] if result else [],
@@ -174,38 +191,30 @@ def _ended(site: LessonSite, learner: str, name: str) -> str:
 
 
 @router.post("/experiments/{name}/run")
-async def run(request: Request, site: SiteOf, session: SessionOf, name: str) -> Response:
+def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, form: FormOf) -> Response:
     """Queues a run, on the learner's own images where a folder is named (on a machine of one's own only).
 
     Values that were changed come in fields `set-NAME`.
     """
-    if name not in site.pack.experiments:
-        raise HTTPException(404)
-    form = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
-    await run_in_threadpool(_queue, site, session.learner, name, form)
-    return leave(request, f"/experiments/{name}")
-
-
-def _queue(site: LessonSite, learner: str, name: str, form: dict[str, str]) -> None:
-    source = form.get("folder", "").strip() or None
+    source = text_of(form, "folder").strip()
     if source and site.learner is None:
         raise HTTPException(403, "Folders can only be named on a machine of one's own.")
     if source and not Path(source).expanduser().exists():
         raise OptionError(f"{source}: no such folder; expected one folder of images per class in it")
-    if name not in site.catalogue.known():
-        raise OptionError(f"experiment {name!r} cannot run here: it is not part of this installation")
+    if one.name not in site.catalogue.known():
+        raise OptionError(f"experiment {one.name!r} cannot run here: it is not part of this installation")
     body: dict[str, Any] = {"source": str(Path(source).expanduser())} if source else {}
-    if changed := _changed(site, name, form):
+    if changed := _changed(site, one.name, form):
         body["parameters"] = changed
-    site.jobs.add(KIND, name=name, learner=learner, body=body)
+    site.jobs.add(KIND, name=one.name, learner=session.learner, body=body)
+    return leave(request, f"/experiments/{one.name}")
 
 
-def _changed(site: LessonSite, name: str, form: dict[str, str]) -> dict[str, object]:
+def _changed(site: LessonSite, name: str, form: FormData) -> dict[str, object]:
     """The values that differ from what the experiment declares, checked."""
-    about = site.catalogue.about(name)
     changed: dict[str, object] = {}
-    for parameter in getattr(about, "parameters", ()):
-        text = form.get(f"set-{parameter.name}", "").strip()
+    for parameter in getattr(site.catalogue.about(name), "parameters", ()):
+        text = text_of(form, f"set-{parameter.name}").strip()
         if text and text != str(parameter.normal if parameter.normal is not None else ""):
             if parameter.names_network and site.learner is None:
                 raise HTTPException(403, "Networks can only be named on a machine of one's own.")
@@ -216,47 +225,34 @@ def _changed(site: LessonSite, name: str, form: dict[str, str]) -> dict[str, obj
 @router.post("/experiments/stop")
 def stop_all(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """Stops the learner's running experiment, and those that wait."""
-    for job in reversed(
-        _unfinished(site, session.learner)
-    ):  # the waiting ones first, so that none of them begins meanwhile
+    waiting_first = reversed(_unfinished(site, session.learner))  # so that none of them begins meanwhile
+    for job in waiting_first:
         site.jobs.stop(job.id)
     return leave(request, "/experiments")
 
 
 @router.post("/jobs/{identity}/stop")
-def stop(
-    request: Request, site: SiteOf, session: SessionOf, identity: str, at: Annotated[str, Form()] = "/"
-) -> Response:
+def stop(request: Request, site: SiteOf, job: JobOf, at: Annotated[str, Form()] = "/") -> Response:
     """Stops a job of the learner's: at once where it waits, at its next sign of progress where it runs.
 
     `at` is the page to go back to.
     """
-    job = site.jobs.get(identity)
-    if job is None or job.learner != session.learner:
-        raise HTTPException(404)
-    site.jobs.stop(identity)
+    site.jobs.stop(job.id)
     return leave(request, at if _LOCAL.fullmatch(at) else "/")
 
 
 @router.get("/jobs/{identity}/events")
 async def events(
-    request: Request,
-    site: SiteOf,
-    session: SessionOf,
-    identity: str,
-    last_event_id: Annotated[str, Header()] = "0",
+    request: Request, site: SiteOf, job: JobOf, last_event_id: Annotated[str, Header()] = "0"
 ) -> Response:
     """A job's events as they come; after a broken connection, those that the browser has not seen."""
-    job = site.jobs.get(identity)
-    if job is None or job.learner != session.learner:
-        raise HTTPException(404)
     seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
 
     def news() -> tuple[str, bool]:
         nonlocal seen
-        now = site.jobs.get(identity)
+        now = site.jobs.get(job.id)
         over = now is None or now.over  # asked before the events, so that the last one is never missed
-        found = site.jobs.events(identity, after=seen)
+        found = site.jobs.events(job.id, after=seen)
         seen += len(found)
         return "".join(event(one.kind, one.data, number=one.number) for one in found), over
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from markupsafe import Markup
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
@@ -22,7 +21,7 @@ from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages.challenges import shown_to
 from headstart.lesson.pages.rendering import inline, markdown, page, sections, span
 from headstart.lesson.pages.site import LessonSite, SiteOf
-from headstart.web.app import leave
+from headstart.web.app import FormOf, leave, text_of
 from headstart.web.jobs import Job, Tell
 from headstart.web.plots import draw
 from headstart.web.security import SessionOf
@@ -71,10 +70,24 @@ def _list_page(request: Request, site: LessonSite, learner: str, name: str) -> R
     )
 
 
+def _task(site: LessonSite, slug: str) -> Task:
+    tasks = (task for some in _tasks(site).values() for task in some)
+    found = next((task for task in tasks if task.slug == slug), None)
+    if found is None:
+        raise HTTPException(404)
+    return found
+
+
+async def _task_of(site: SiteOf, slug: str) -> Task:
+    return _task(site, slug)
+
+
+TaskOf = Annotated[Task, Depends(_task_of)]
+
+
 @router.get("/tasks/{slug}")
-async def task_page(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+async def task_page(request: Request, site: SiteOf, session: SessionOf, task: TaskOf) -> Response:
     """One task: goals, controls, what earlier tries gave, hints asked for."""
-    task = _task(site, slug)
     log = _log(site, session.learner, task)
     standing = _standing(log, task)
     shown = shown_to(site, session.learner)
@@ -108,9 +121,8 @@ async def task_page(request: Request, site: SiteOf, session: SessionOf, slug: st
 
 
 @router.get("/tasks/{slug}/forecast")
-def forecast(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+def forecast(request: Request, site: SiteOf, task: TaskOf) -> Response:
     """What a run would take with the values in the query, for the page's script."""
-    task = _task(site, slug)
     given = request.query_params
     values = {one.name: _value(one, given.get(one.name, str(one.start))) for one in task.controls}
     about = site.catalogue.about(task.experiment, parameters=values)
@@ -165,38 +177,31 @@ def _drawn(site: LessonSite, one: dict[str, Any]) -> list[tuple[Any, Markup]]:
 
 
 @router.post("/tasks/{slug}/hint")
-def hint(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+def hint(request: Request, site: SiteOf, session: SessionOf, task: TaskOf) -> Response:
     """Shows one more hint."""
-    task = _task(site, slug)
     taken = len(_log(site, session.learner, task)["hint"])
     if taken < len(task.hints):
         _write(site, session.learner, task, "hint", {"number": taken + 1}, key=f"hint-{taken + 1}")
-    return leave(request, f"/tasks/{slug}")
+    return leave(request, f"/tasks/{task.slug}")
 
 
 @router.post("/tasks/{slug}/run")
-async def run(request: Request, site: SiteOf, session: SessionOf, slug: str) -> Response:
+def run(request: Request, site: SiteOf, session: SessionOf, task: TaskOf, form: FormOf) -> Response:
     """Queues a run with the learner's values; it becomes a try when it has ended."""
-    task = _task(site, slug)
-    form = await request.form()
-    values = {control.name: _value(control, str(form.get(control.name, ""))) for control in task.controls}
-    why = " ".join(str(form.get("why", "")).split())[:LONGEST_WHY]
+    values = {control.name: _value(control, text_of(form, control.name)) for control in task.controls}
+    why = " ".join(text_of(form, "why").split())[:LONGEST_WHY]
     if task is site.pack.project and not why:
         raise HTTPException(400, "Say in one sentence why you chose these values; go back and try again.")
-    log = _log(site, session.learner, task)
-    standing = _standing(log, task)
+    standing = _standing(_log(site, session.learner, task), task)
     if standing["done"] and not standing["reached"]:
         raise HTTPException(409, "Every try of this task is used.")
     if task.experiment not in site.catalogue.known():
         raise HTTPException(409, f"Experiment {task.experiment} is not part of this installation.")
-    await run_in_threadpool(_queue, site, session.learner, task, {"parameters": values, "why": why})
-    return leave(request, f"/tasks/{slug}")
-
-
-def _queue(site: LessonSite, learner: str, task: Task, body: dict[str, Any]) -> None:
     with _queueing:
-        if _job(site, learner, task) is None:
-            site.jobs.add(KIND, name=task.slug, learner=learner, body=body)
+        if _job(site, session.learner, task) is None:
+            body = {"parameters": values, "why": why}
+            site.jobs.add(KIND, name=task.slug, learner=session.learner, body=body)
+    return leave(request, f"/tasks/{task.slug}")
 
 
 def serve(site: LessonSite) -> None:
@@ -221,14 +226,6 @@ def serve(site: LessonSite) -> None:
         _write(site, job.learner, task, "try", body, key=job.id)
 
     site.jobs.serve(KIND, work)
-
-
-def _task(site: LessonSite, slug: str) -> Task:
-    tasks = (task for some in _tasks(site).values() for task in some)
-    found = next((task for task in tasks if task.slug == slug), None)
-    if found is None:
-        raise HTTPException(404)
-    return found
 
 
 def _stream(site: LessonSite, learner: str, task: Task) -> str:
