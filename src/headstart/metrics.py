@@ -1,4 +1,4 @@
-"""How good is a classifier? Accuracy and its interval, macro-F1, calibration, log-loss, confusions."""
+"""Scores of a classifier: accuracy with an interval, macro-F1, calibration error, log-loss, confusions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found out about a graph, kept as small JSON files beside it, written atomically."""
+"""Small JSON records of exported graphs, kept beside them."""
 
 import hashlib
 import json

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from headstart.dataset.building import Row, build
+from headstart.dataset.rows import Row, build
 from headstart.dataset.split_names import families_of, sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, printable
-from headstart.sources import Listing, Source, why_not_an_image
+from headstart.sources import Listing
 
 _SETTLE = "or take the outer folders for the classes (--splits none; in Python: split_by_folder=False)"
 
@@ -42,14 +42,7 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
     Raises:
         DatasetError: One line: no images, no class folders, or folders that mean one thing or another.
     """
-    images: list[tuple[str, Source]] = []
-    skipped: list[Skipped] = []
-    for path, source in listing.files:
-        reason = why_not_an_image(path, source)
-        if reason is None:
-            images.append((path, source))
-        else:
-            skipped.append(Skipped(printable(path), reason))
+    images, skipped = listing.images()
     layout = _layout(listing, [path for path, _ in images], where=where) if split_by_folder else _Layout()
     rows: list[Row] = []
     loose = 0
@@ -65,7 +58,6 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
             skipped.append(Skipped(printable(path), reason))
         else:
             rows.append(Row(path, parts[layout.label], split, source))
-    skipped += listing.left_out
     if not rows and loose:
         raise DatasetError(
             f"{where}: {loose} images but no class folders; put each class into a folder of its own"

@@ -1,4 +1,4 @@
-"""Labels as they were meant: the class that a value of a table or an array names, or that it names none.
+"""Turns values of tables and arrays into class names, and refuses labels that cannot be classes.
 
 Blanks at the ends and the two spellings of an accented letter (Unicode NFC and NFD) carry no meaning and are
 evened out. Everything else stays as it was written: where two names could be one, a person has to say so.
@@ -105,7 +105,7 @@ def _is_missing(value: object) -> bool:
 
 
 def look_alike(label: str) -> str:
-    """What two labels share that a reader could take for one: case, width, blanks, invisible marks, `.0`."""
+    """A label without what is hardly seen: case, width, blanks, invisible marks, a `.0` at its end."""
     folded = unicodedata.normalize("NFKC", label).casefold()
     plain = "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
     plain = " ".join(plain.split())

@@ -1,4 +1,4 @@
-"""Tables that lie in a folder or archive: which of them is meant, and whether the folders say the same.
+"""Finds the table that labels the images of a folder or archive, and compares it with class folders.
 
 A folder of Parquet shards as the Hugging Face hub names them, `metadata.csv` of its imagefolder, `train.csv`
 beside `test.csv`, `labels.csv` beside photographs. Where two could be meant, the user is asked.

@@ -1,4 +1,4 @@
-"""The files that the rows of a table speak of, by all the ways in which people write a path.
+"""Finds the image files that a table names, in all the ways in which people write a path.
 
 As it stands; with backslashes; with `~`, `file://` or `%20`; in other case or Unicode form; with the folders
 of another machine before it; without its folder or its extension. Anything but the first is taken only where
@@ -29,7 +29,7 @@ MOST_SEARCHED = 200_000
 
 @dataclass(frozen=True)
 class Found:
-    """A file that a row speaks of: its path below the table's folder, if it lies there."""
+    """A file that a row names: its path below the table's folder, if it lies there."""
 
     path: str
     source: Source
@@ -60,7 +60,7 @@ class Files:
         return cls(opened, lambda: _walk(root))
 
     def find(self, path: str) -> Found | None:
-        """The file that a row speaks of; None where there is none, or more than one could be meant."""
+        """The file that a row names; None where there is none, or more than one could be meant."""
         for spelling in _spellings(path):
             if source := self.open(spelling):
                 return Found(posixpath.normpath(spelling), source)

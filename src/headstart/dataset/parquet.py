@@ -21,7 +21,7 @@ _TELLING = frozenset((*IMAGE_NAMES, *LABEL_NAMES, *SPLIT_COLUMNS))
 
 @dataclass(frozen=True)
 class ImageCell:
-    """What a row says of an image that lies inside: its source, and the name it once had."""
+    """An image that lies in a table, and the file name it once had."""
 
     source: ParquetImage
     path: str | None

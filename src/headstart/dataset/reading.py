@@ -1,4 +1,4 @@
-"""Reads labelled images: which of folders, zips, tables and arrays a source is. No image is opened."""
+"""Lists the labelled images of a folder, archive, table or pair of arrays, without opening one."""
 
 from __future__ import annotations
 

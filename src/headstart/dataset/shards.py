@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from headstart.dataset.building import Row, build
+from headstart.dataset.rows import Row, build
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, ImageError, printable
@@ -57,24 +58,15 @@ def shard_paths(text: str) -> list[Path]:
 def shards_in(listing: Listing) -> list[str]:
     """The tars of a folder that holds no image besides."""
     tars = [name for name, _ in listing.files if name.lower().endswith(TAR_SUFFIXES)]
-    return (
-        tars
-        if tars and not any(why_not_an_image(name, source) is None for name, source in listing.files)
-        else []
-    )
+    return [] if not tars or listing.images()[0] else tars
 
 
 def is_shard(listing: Listing) -> bool:
     """Whether an archive's images have labels beside them; with class folders only `.cls` says so."""
-    found = {(key, suffix) for name, _ in listing.files for key, suffix in [_key(name)]}
+    found = {_key(name) for name, _ in listing.files}
     classes = len({folder.split("/", 1)[0] for folder in listing.folders}) > 1
     suffixes = LABEL_SUFFIXES[:1] if classes else LABEL_SUFFIXES
-    return any(
-        (_key(name)[0], suffix) in found
-        for name, source in listing.files
-        if why_not_an_image(name, source) is None
-        for suffix in suffixes
-    )
+    return any((_key(name)[0], suffix) in found for name, _ in listing.images()[0] for suffix in suffixes)
 
 
 def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Dataset:
@@ -106,10 +98,7 @@ def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Data
             for path, _ in listing.files
             if _key(path)[1] in LABEL_SUFFIXES and _key(path)[0] not in used
         ]
-        skipped += [
-            Skipped(printable(prefix) + item.name, item.reason, item.files, item.litter)
-            for item in listing.left_out
-        ]
+        skipped += [replace(item, name=printable(prefix) + item.name) for item in listing.left_out]
     if not rows:
         why = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Names that mean a side of a split: `train`, `dev`, `test_set`, `seg_train`, `val2017`, `hold-out`."""
+"""Recognises the names of splits: `train`, `dev`, `test_set`, `seg_train`, `val2017`, `hold-out`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 def split_of(name: str) -> str | None:
-    """The side that a name means by itself: train, validation or test; None for all other names."""
+    """The split that a name means by itself: train, validation or test; None for all other names."""
     side, rest = _parsed(name)
     return None if side is None or rest else _settled(side, others=())
 
 
 def sides_of(names: Iterable[str]) -> dict[str, str]:
-    """The side of each name that means one, among names that lie beside each other.
+    """The split of each name that means one, among names of folders or files beside each other.
 
     A word that all of them share says nothing: `flowers_train` and `flowers_val` are splits of flowers. An
     `eval` is the test images, or the validation images where other names mean the test images.
@@ -58,7 +58,7 @@ def sides_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def families_of(names: Iterable[str]) -> dict[str, list[str]]:
-    """Several pairs of splits, by what each shares: `ants_train`, `ants_test`, `bees_train`, `bees_test`."""
+    """Classes whose splits are folders beside each other: `ants_train`, `ants_test`, `bees_train`."""
     found: dict[str, dict[str, str]] = {}
     for name in names:
         side, rest = _parsed(name)
@@ -75,7 +75,7 @@ def _settled(side: str, *, others: Iterable[str]) -> str:
 
 
 def _parsed(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """The one side that a name speaks of, and its words that say something else."""
+    """The one split that a name means, and its other words."""
     plain = unicodedata.normalize("NFKD", _CAMEL.sub(" ", name))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter)).lower()
     plain = re.sub(r"\b(hold|held)[\W_]*out", r"\1out", plain.replace("_", " "))

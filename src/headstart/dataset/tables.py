@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headstart.dataset.building import Row, build
 from headstart.dataset.columns import ColumnNames, Columns, Table, choose
 from headstart.dataset.delimited import (
     MAX_TABLE_BYTES,
@@ -24,6 +23,7 @@ from headstart.dataset.delimited import (
 from headstart.dataset.labels import as_label
 from headstart.dataset.lookup import Files, Found, why_not
 from headstart.dataset.parquet import ImageCell, read_parquet
+from headstart.dataset.rows import Row, build
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, printable

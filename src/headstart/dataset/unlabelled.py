@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from headstart.sources import (
     is_archive,
     list_archive,
     list_folder,
-    why_not_an_image,
 )
 
 
@@ -43,31 +43,15 @@ def list_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
     for path in map(given, paths):
         shown = printable(path)
         if path.is_dir() or is_archive(path):
-            found, beside = _below(path, shown.rstrip("/"))
+            listing = list_folder(path) if path.is_dir() else list_archive(path)
+            found, beside = listing.images(below=f"{os.fspath(path).rstrip('/')}/")
             if not found:
                 why = f"; {beside[0].name}: {beside[0].reason}" if beside else ""
                 raise DatasetError(f"{shown}: no image in it{why}")
-            samples += found
+            samples += [Sample(printable(name), -1, None, source) for name, source in found]
             skipped += beside
         elif path.name.lower().endswith(TABLE_SUFFIXES):
             raise DatasetError(f"{shown}: is a table; give the images, or their folder or archive")
         else:
             samples.append(Sample(shown, -1, None, FileSource(str(path))))
     return Unlabelled(tuple(samples), tuple(skipped))
-
-
-def _below(path: Path, shown: str) -> tuple[list[Sample], list[Skipped]]:
-    listing = list_folder(path) if path.is_dir() else list_archive(path)
-    samples: list[Sample] = []
-    skipped: list[Skipped] = []
-    for name, source in listing.files:
-        full = f"{shown}/{printable(name)}"
-        reason = why_not_an_image(name, source)
-        if reason is None:
-            samples.append(Sample(full, -1, None, source))
-        else:
-            skipped.append(Skipped(full, reason))
-    skipped += [
-        Skipped(f"{shown}/{item.name}", item.reason, item.files, item.litter) for item in listing.left_out
-    ]
-    return samples, skipped

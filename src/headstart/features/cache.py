@@ -154,28 +154,22 @@ class CachePartition:
                     self._stop_storing(str(error))
         return otherwise
 
-    def _found(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Values of those of at most `KEYS_AT_ONCE` keys that are there."""
-        nothing: dict[bytes, bytes] = {}
-        found = self._ask(lambda database: database.get(keys), otherwise=nothing)
-        if self._spare is not None and len(found) < len(keys):
-            found |= self._spare.get([key for key in keys if key not in found])
-        return found
-
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values for ``keys`` in order, None where there is none."""
         values: list[bytes | None] = []
         for part in _parts(keys):
-            found = self._found(part)
+            nothing: dict[bytes, bytes] = {}
+            found = self._ask(partial(Database.get, keys=part), otherwise=nothing)
+            if self._spare is not None and len(found) < len(part):
+                found |= self._spare.get([key for key in part if key not in found])
             values += [found.get(key) for key in part]
         return values
 
     def present(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of ``keys`` under which there is something."""
         there: set[bytes] = set()
-        nothing: set[bytes] = set()
         for part in _parts(list(set(keys))):
-            there |= self._ask(partial(Database.present, keys=part), otherwise=nothing)
+            there |= self._ask(partial(Database.present, keys=part), otherwise=there)
             if self._spare is not None:
                 there |= self._spare.present(part)
         return there
@@ -235,12 +229,10 @@ class CachePartition:
         """
         rows: NDArray[Any] | None = None
         for start in range(0, len(keys), KEYS_AT_ONCE):
-            part = keys[start : start + KEYS_AT_ONCE]
-            found = self._found(list(dict.fromkeys(part)))
-            for row, key in enumerate(part, start):
-                if key not in found:
+            for row, value in enumerate(self.get_many(keys[start : start + KEYS_AT_ONCE]), start):
+                if value is None:
                     raise MissingEntriesError(self.path)
-                array = unpack(found[key])
+                array = unpack(value)
                 if rows is None:
                     rows = np.empty((len(keys), *array.shape), array.dtype)
                 elif array.dtype.itemsize > rows.dtype.itemsize:

@@ -1,4 +1,4 @@
-"""How much of a job the feature cache holds already, asked of a sample of the images."""
+"""Estimates from a sample of the images how much of a job the feature cache holds already."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

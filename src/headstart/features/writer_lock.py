@@ -1,4 +1,4 @@
-"""One writer at a time, and a word about whom one waits for.
+"""A lock for one writer at a time, which names the process that one waits for.
 
 SQLite has a lock of its own for writers, but it is silent: a process that was stopped (Ctrl-Z, ``SIGSTOP``,
 a debugger) in the middle of a transaction keeps all others waiting for as long as it sleeps, and nothing says
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def writer_lock(folder: Path, *, hurry: threading.Event | None = None) -> Iterator[None]:
-    """This thread's turn to write to the database in ``folder``.
+    """Hold the lock for writing to the database in ``folder``.
 
     Args:
         folder: of the database.

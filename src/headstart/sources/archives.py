@@ -1,4 +1,4 @@
-"""Archives: which kind a file is, what it holds, and a member found again by its name."""
+"""Lists archives, and finds single members again by their names."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 from headstart.errors import printable
 from headstart.files import OUTPUT_MARKER
 from headstart.images import IMAGE_SUFFIXES
-from headstart.sources.names import TABLE_SUFFIXES, litter
+from headstart.sources.names import TABLE_SUFFIXES, litter, why_not_an_image
 from headstart.sources.reading import Source
 
 MAX_NAME = 1024
@@ -43,6 +43,18 @@ class Listing:
     files: list[tuple[str, Source]]  # path below the root, with slashes
     folders: list[str]  # below the root, sorted, two levels deep: classes, or splits and their classes
     left_out: list[Skipped] = field(default_factory=list)
+
+    def images(self, *, below: str = "") -> tuple[list[tuple[str, Source]], list[Skipped]]:
+        """What may be images, and everything else with its reason; names get `below` before them."""
+        images: list[tuple[str, Source]] = []
+        others: list[Skipped] = []
+        for path, source in self.files:
+            reason = why_not_an_image(path, source)
+            if reason is None:
+                images.append((below + path, source))
+            else:
+                others.append(Skipped(printable(below + path), reason))
+        return images, others + [replace(item, name=printable(below) + item.name) for item in self.left_out]
 
 
 @dataclass(frozen=True, slots=True)

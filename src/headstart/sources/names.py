@@ -1,4 +1,4 @@
-"""What a name says: an image, a table, an archive; the litter of systems and network drives."""
+"""Recognises images, tables, archives and system files by their names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SYSTEM_FOLDERS = re.compile(
 
 
 def litter(name: str, *, folder: bool) -> str | None:
-    """Why nobody means a file or folder of this name to be a photograph of theirs; None for all others."""
+    """Why a name is that of a hidden or system file or folder and no photograph; None for all others."""
     if name.startswith("._"):
         return "what macOS notes about another file"
     if name.startswith("."):
