@@ -2,7 +2,8 @@
 
 A fenced ``console`` block shows commands, each after ``$ ``, and what they print. A fenced ``python`` block
 is a program; the blocks of one page share their variables. Both run in the order of the page, in a folder of
-their own that `furnish` fills. What cannot run ends in ``# not run by the tests: REASON``, which readers see.
+their own that `furnish` fills. A block that cannot run has ``<!-- not run: REASON -->`` right above it;
+``pip install`` and ``make`` are run nowhere.
 """
 
 import os
@@ -35,7 +36,7 @@ CLASSES = {"daisy": "discs", "roses": "squares", "tulips": "bars"}
 SERVERS = {"serve": "8422", "learn": "8421", "studio": "8423", "lesson preview": "8422"}
 """Commands that go on until Ctrl-C, and the ports where they listen unless told otherwise."""
 
-NOT_RUN = re.compile(r"#.*not run by the tests: *(?P<reason>\S.*)?$", re.MULTILINE)
+_NOT_RUN = re.compile(r"<!-- not run: *(.*?) *-->\s*$")
 _EXIT = re.compile(r"#\s*exits with (\d+)\s*$")
 _BIN = Path(sys.executable).parent
 _SHELL = re.compile(r"[|&;<>$`*\\]|^\w+=")
@@ -50,12 +51,7 @@ class Step:
     line: int
     language: str  # "console" or "python"
     text: str
-
-    @property
-    def reason(self) -> str | None:
-        """Why it is not run, where the page says that it is not."""
-        found = NOT_RUN.search(self.text if self.language == "console" else self.text.partition("\n")[0])
-        return found and (found["reason"] or "")
+    reason: str | None = None  # why it is not run
 
     @property
     def exit_code(self) -> int:
@@ -74,37 +70,51 @@ def pages() -> list[str]:
     return sorted(str(page.relative_to(ROOT)) for page in found if built not in page.parents)
 
 
-def fences(page: str) -> list[tuple[str, int, str, bool]]:
-    """Language, line, text of every block of a page, and whether it is indented only."""
-    tokens = MarkdownIt().parse((ROOT / page).read_text(encoding="utf-8"))
-    return [
-        (token.info.strip(), (token.map or [0])[0] + 1, token.content, token.type == "code_block")
-        for token in tokens
-        if token.type in ("fence", "code_block")
-    ]
+@dataclass(frozen=True)
+class Block:
+    """One block of code of a page; ``indented`` where it has no fence."""
+
+    line: int
+    language: str
+    text: str
+    indented: bool
+    not_run: str | None
+
+
+def blocks(page: str) -> list[Block]:
+    """Every block of code of a page."""
+    found, above = [], ""
+    for token in MarkdownIt().parse((ROOT / page).read_text(encoding="utf-8")):
+        if token.type in ("fence", "code_block"):
+            line, mark = (token.map or [0])[0] + 1, _NOT_RUN.search(above)
+            indented = token.type == "code_block"
+            found.append(Block(line, token.info.strip(), token.content, indented, mark and mark[1]))
+        above = token.content if token.type == "html_block" else ""
+    return found
 
 
 def steps(page: str) -> list[Step]:
     """What a page tells its readers to run, in order."""
     found: list[Step] = []
-    for language, line, text, _ in fences(page):
-        if language == "python":
-            found.append(Step(page, line, language, text))
-        elif language == "console":
-            found += _commands(page, line, text)
+    for block in blocks(page):
+        if block.language == "python":
+            found.append(Step(page, block.line, block.language, block.text, block.not_run))
+        elif block.language == "console":
+            found += _commands(page, block)
     return found
 
 
-def _commands(page: str, start: int, text: str) -> list[Step]:
+def _commands(page: str, block: Block) -> list[Step]:
     found: list[Step] = []
-    lines = iter(enumerate(text.splitlines(), start=start + 1))
+    lines = iter(enumerate(block.text.splitlines(), start=block.line + 1))
     for number, line in lines:
         if not line.startswith("$ "):
             continue
         command = line[2:]
         while command.endswith("\\"):
             command = command[:-1] + " " + next(lines)[1].strip()
-        found.append(Step(page, number, "console", command))
+        reason = "installs" if command.startswith(("pip install", "make ")) else block.not_run
+        found.append(Step(page, number, "console", command, reason))
     return found
 
 

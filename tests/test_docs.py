@@ -73,21 +73,32 @@ def test_a_failing_command_or_program_fails_the_page(reader: Reader) -> None:
 
 @pytest.mark.parametrize("page", docs_pages.pages())
 def test_commands_stand_in_blocks_that_are_run(page: str) -> None:
-    for language, line, text, indented in docs_pages.fences(page):
-        where = f"{page}:{line}"
-        shown = re.search(r"^(\$ )?(headstart|pip install|make|python) \S", text, re.MULTILINE)
-        if indented or language in ("", "bash", "sh", "shell"):
+    for block in docs_pages.blocks(page):
+        where = f"{page}:{block.line}"
+        shown = re.search(r"^(\$ )?(headstart|pip install|make|python) \S", block.text, re.MULTILINE)
+        if block.indented or block.language in ("", "bash", "sh", "shell"):
             assert not shown, f"{where}: put commands into a fenced block `console`, each after `$ `"
-        if language == "console":
-            assert text.startswith("$ "), f"{where}: a `console` block begins with `$ ` and a command"
+        if block.language == "console":
+            assert block.text.startswith("$ "), f"{where}: a `console` block begins with `$ ` and a command"
+        assert "not run by" not in block.text, f"{where}: say it in a comment above the block"
 
 
 def test_what_is_not_run_says_why_and_is_the_exception() -> None:
     everything = [step for page in RUNNABLE for step in docs_pages.steps(page)]
     left_out = [step for step in everything if step.reason is not None]
     for step in left_out:
-        assert step.reason, f"{step}: give the reason after the colon"
+        assert step.reason, f"{step}: say why in the comment above it"
     assert len(left_out) <= len(everything) / 8, "\n".join(map(str, left_out))
+
+
+def test_numbers_in_the_readme_and_its_picture_were_measured() -> None:
+    measured = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    cells = re.findall(r"(?<=\| )\d+\.\d+(?: %)?(?= \|)", shown)
+    drawn = re.findall(r"\d+\.\d\d(?= s<)", (ROOT / "docs/pictures/once.svg").read_text(encoding="utf-8"))
+    assert len(cells) >= 10 and len(drawn) == 3
+    for number in (*cells, *drawn):
+        assert f"| {number} |" in measured, number
 
 
 def test_benchmarks_that_pages_name_exist() -> None:
@@ -135,7 +146,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("sphinx") is None:
         pytest.skip("needs headstart[docs]")
     folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", ROOT / "docs", folder]
+    options = ["-W", "--keep-going", "-q", "-D", "toc_object_entries=0"]  # which take a third of the time
+    build = [sys.executable, "-m", "sphinx", *options, "-b", "html", ROOT / "docs", folder]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
