@@ -272,7 +272,7 @@ def test_the_tables_of_a_comparison_have_every_point_of_its_plots(comparison: Co
         assert f"{seconds:.2f}{accuracy:.1%}" in text
         assert f"| {seconds:.2f} | {accuracy:.1%} |" in made.markdown()
     spread = next(row["spread"] for found in made.facts["by_images"] for row in found["points"])
-    assert f"{100 * spread[0]:.1f} to {spread[1]:.1%}" in text
+    assert f"{spread[0]:.1%} to {spread[1]:.1%}" in text
     assert "s in all, predicted" in text and "s in all, predicted" in made.markdown()
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from headstart.cli.options import network_options
-from headstart.cli.terminal import human_bytes, json_option, print_json, table
+from headstart.cli.terminal import json_option, print_json, table
+from headstart.formatting import human_bytes
 
 
 @click.command()

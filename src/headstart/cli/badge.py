@@ -1,6 +1,5 @@
 """`headstart badge`: check a badge offline."""
 
-import getpass
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headstart.cli.options import learner_option, pack_option
 from headstart.cli.terminal import json_option, print_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Badges are signed credentials, baked into a picture.
+    """Take a badge, or check one: a signed credential, baked into a picture.
 
     \b
     headstart badge take badge.png
@@ -29,10 +29,10 @@ def command() -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
-@click.option("--learner", metavar="NAME", help="Whose challenge it was; default: your login name.")
-@click.option("--name", metavar="NAME", help="The name on the badge; default: the learner's.")
-def take(file: Path, pack: str | None, learner: str | None, name: str | None) -> None:
+@pack_option
+@learner_option
+@click.option("--name", metavar="NAME", help="Name on the badge. Default: the learner's.")
+def take(file: Path, pack: str | None, learner: str, name: str | None) -> None:
     """Write the badge of your latest challenge with all answers right.
 
     FILE ends in .png or .svg for a picture, .jwt for the bare credential. The challenge may have been taken
@@ -45,8 +45,7 @@ def take(file: Path, pack: str | None, learner: str | None, name: str | None) ->
     from headstart.lesson.engine import library
     from headstart.lesson.engine.progress import Progress
 
-    lesson = library.load_pack(pack) if pack else library.load_pack()
-    learner = learner or getpass.getuser()
+    lesson = library.load_pack(pack)
     store = Progress.open()
     earned = [state for state in store.challenges(learner=learner, pack=lesson.slug) if state.earns_badge]
     if not earned:

@@ -5,15 +5,16 @@ import time
 
 import click
 
-from headstart.cli.terminal import human_bytes, json_option, print_json, table
+from headstart.cli.terminal import json_option, print_json, table
 from headstart.errors import OptionError
+from headstart.formatting import human_bytes
 
 
 @click.group(invoke_without_command=True)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """What the feature cache holds: one line per backbone, size and runtime.
+    """Show what the feature cache holds: one line per backbone, size and runtime.
 
     \b
     headstart cache
@@ -56,9 +57,9 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 @command.command()
-@click.option("--keep", default="0", metavar="SIZE", help="What may stay, e.g. 2GB; the oldest goes first.")
+@click.option("--keep", default="0", metavar="SIZE", help="Bytes to keep, e.g. 2GB; the oldest goes first.")
 @click.option(
-    "--older-than", default="0s", metavar="AGE", help="Only what was last used so long ago, e.g. 30d."
+    "--older-than", default="0s", metavar="AGE", help="Remove only what was not used for so long, e.g. 30d."
 )
 @json_option
 def prune(keep: str, older_than: str, as_json: bool) -> None:

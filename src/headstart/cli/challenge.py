@@ -1,6 +1,5 @@
 """`headstart challenge`: the timed problems of a lesson, in the terminal."""
 
-import getpass
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from headstart.cli.options import learner_option, pack_option
 from headstart.cli.terminal import json_option, print_json, progress_bar
 
 
@@ -29,13 +29,13 @@ class _Experiments:
         return experiments.results()
 
     def offer(self, name: str) -> str:
-        from headstart.cli.experiment import seconds_text
+        from headstart.formatting import seconds_range
         from headstart.lesson import experiments
 
         if not sys.stdin.isatty() or name not in experiments.registry():
             return ""
         about = experiments.describe(name)
-        return "" if about.missing else f"{seconds_text(about.predicted_range)} s"
+        return "" if about.missing else f"{seconds_range(about.predicted_range)} s"
 
     def run(self, name: str) -> None:
         from headstart.lesson import experiments
@@ -52,15 +52,17 @@ class _Experiments:
 
 
 @click.command()
-@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
-@click.option("--learner", metavar="NAME", help="Whose challenge it is; default: your login name.")
+@pack_option
+@learner_option
 @click.option(
-    "--timer", default="1", show_default=True, metavar="FACTOR", help="Time factor, 1 to 10, or off."
+    "--timer", default="1", show_default=True, metavar="FACTOR", help="Factor for the time, 1 to 10, or off."
 )
-@click.option("--badge", type=click.Path(path_type=Path), metavar="PNG", help="Where an earned badge goes.")
+@click.option("--badge", type=click.Path(path_type=Path), metavar="PNG", help="File for an earned badge.")
 @json_option
-def command(pack: str | None, learner: str | None, timer: str, badge: Path | None, as_json: bool) -> None:
-    """Five problems, two minutes each, two attempts; leaving and coming back loses nothing.
+def command(pack: str | None, learner: str, timer: str, badge: Path | None, as_json: bool) -> None:
+    """Take five timed problems, two minutes and two attempts each.
+
+    Leaving and coming back loses nothing.
 
     \b
     headstart challenge
@@ -79,7 +81,7 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
         from headstart.cli.badge import check_ending
 
         check_ending(badge)
-    lesson = library.load_pack(pack) if pack else library.load_pack()
+    lesson = library.load_pack(pack)
     home = home_folder()
     make(home)
     store = Progress.open()
@@ -88,7 +90,7 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
         store,
         _Terminal(),
         lambda: datetime.now(UTC),
-        learner=learner or getpass.getuser(),
+        learner=learner,
         timer=factor,
         experiments=_Experiments(),
     )
@@ -96,7 +98,7 @@ def command(pack: str | None, learner: str | None, timer: str, badge: Path | Non
         if badge:
             from headstart.cli.badge import take_badge
 
-            take_badge(played, lesson, store, badge, name=learner or getpass.getuser())
+            take_badge(played, lesson, store, badge, name=learner)
         else:
             click.echo("headstart badge take badge.png signs it and writes it into a picture", err=True)
     if as_json:

@@ -13,6 +13,7 @@ from headstart.cli.terminal import (
     print_json,
     progress_bar,
 )
+from headstart.formatting import interval, percent
 
 if TYPE_CHECKING:
     from headstart.runs import Run
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("images", metavar="DIR|CSV|ZIP")
-@click.option(
-    "--record", is_flag=True, help="Save it as a run, where the classifier has none: then report works."
-)
+@click.option("--record", is_flag=True, help="Save the evaluation as a run, where the classifier has none.")
 @layout_options
 @json_option
 def command(
@@ -78,10 +77,9 @@ def command(
 
 
 def _summary(scores: dict[str, Any]) -> str:
-    low, high = scores["interval"]
     return (
-        f"accuracy {scores['accuracy']:.1%} ({low:.1%} to {high:.1%}) on {scores['images']} images, "
-        f"macro-F1 {scores['macro_f1']:.3f}, calibration error {scores['calibration_error']:.3f}"
+        f"accuracy {percent(scores['accuracy'])} ({interval(scores['interval'])}) on "
+        f"{scores['images']} images, macro-F1 {scores['macro_f1']:.3f}, calibration error {scores['calibration_error']:.3f}"
     )
 
 

@@ -7,14 +7,22 @@ import click
 
 from headstart.cli.terminal import json_option, print_json, progress_bar, table
 from headstart.errors import OptionError
+from headstart.formatting import seconds_range
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.argument("folder", required=False, metavar="[DIR]")
-@click.option("--size", default="normal", show_default=True, help="normal, or small for a few seconds.")
-@click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="A parameter; may be repeated.")
-@click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
+@click.option(
+    "--size",
+    default="normal",
+    show_default=True,
+    help="normal, or small for a few seconds.",
+)
+@click.option(
+    "--set", "values", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be repeated."
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 @json_option
 def command(
     name: str | None, folder: str | None, size: str, values: tuple[str, ...], seed: int, as_json: bool
@@ -56,7 +64,7 @@ def _parameters(values: tuple[str, ...]) -> dict[str, str]:
 
 def _listing(found: list[Any]) -> str:
     rows = [
-        [one.name, seconds_text(one.predicted_range), one.missing and f"headstart[{one.missing}]", one.shows]
+        [one.name, seconds_range(one.predicted_range), one.missing and f"headstart[{one.missing}]", one.shows]
         for one in found
     ]
     return table(rows, header=["experiment", "seconds", "missing", "shows"], right=[1])
@@ -66,13 +74,7 @@ def _predicted(result: Any) -> str:
     said = result.predicted
     if not said:
         return f"{result.predicted_seconds:.0f} s"
-    return f"{seconds_text((said['low'], said['high']))} s ({said['source']})"
-
-
-def seconds_text(limits: tuple[float, float]) -> str:
-    """A range of seconds, as precise as it is worth."""
-    low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in limits)
-    return f"{low} to {high}" if low != high else f"about {high}"
+    return f"{seconds_range((said['low'], said['high']))} s ({said['source']})"
 
 
 def table_of(result: Any) -> str:

@@ -2,7 +2,8 @@
 
 import click
 
-from headstart.cli.terminal import human_bytes, json_option, print_json, progress_bar
+from headstart.cli.terminal import json_option, print_json, progress_bar
+from headstart.formatting import human_bytes, percent
 
 
 @click.command()
@@ -11,14 +12,18 @@ from headstart.cli.terminal import human_bytes, json_option, print_json, progres
     "--to",
     required=True,
     metavar="FORMAT",
-    help="onnx, openvino, safetensors, torchscript, tflite or saved_model.",
+    help="Format: onnx, openvino, safetensors, torchscript, tflite or saved_model.",
 )
-@click.option("--out", metavar="DIR", help="A new folder; default: exports/FORMAT in the run's folder.")
+@click.option("--out", metavar="DIR", help="New folder. Default: exports/FORMAT in the run's folder.")
 @click.option(
-    "--images", metavar="DIR|ZIP", help="Where the run's images lie now, or any images to check with."
+    "--images",
+    metavar="DIR|ZIP",
+    help="The run's images, if they have moved, or any images to check with.",
 )
 @click.option(
-    "--int8", is_flag=True, help="Eight bits (onnx, openvino), calibrated with the training images."
+    "--int8",
+    is_flag=True,
+    help="Quantise to eight bits (onnx, openvino), calibrated on training images.",
 )
 @click.option(
     "--int8-cost",
@@ -26,7 +31,7 @@ from headstart.cli.terminal import human_bytes, json_option, print_json, progres
     default=1.0,
     show_default=True,
     metavar="POINTS",
-    help="Points of accuracy that --int8 may cost on the held-out images.",
+    help="Most percentage points that --int8 may cost on the held-out images.",
 )
 @json_option
 def command(
@@ -54,8 +59,8 @@ def command(
         )
     else:
         click.echo(
-            f"int8: {spent.accuracy:.1%} against {spent.original:.1%} on {spent.images} held-out images "
-            f"({-spent.points:+.1f} points, standard error {spent.standard_error:.1f}); "
-            f"{spent.agreement:.1%} of labels agree"
+            f"int8: {percent(spent.accuracy)} against {percent(spent.original)} on {spent.images} held-out "
+            f"images ({-spent.points:+.1f} points, standard error {spent.standard_error:.1f}); "
+            f"{percent(spent.agreement)} of labels agree"
         )
     click.echo(f"try it: python {made.path / 'predict.py'} photo.jpg")

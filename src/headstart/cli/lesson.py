@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from headstart.cli.terminal import json_option, print_json, table
+from headstart.cli.options import mode_option, no_browser_option, pack_option, port_option
+from headstart.cli.terminal import json_option, needing, print_json, table, to_stderr
 
 
 @click.group()
 def command() -> None:
-    """Lesson packs: Markdown and YAML that anyone can write.
+    """Make, check and move lesson packs: Markdown and YAML that anyone can write.
 
     \b
     headstart lesson new my-lesson
@@ -39,7 +40,7 @@ def new(slug: str) -> None:
 @click.argument("folder")
 @json_option
 def check(folder: str, as_json: bool) -> None:
-    """Every breach of the pack's rules, with file and line.
+    """List what breaks the rules for packs, with file and line.
 
     \b
     headstart lesson check my-lesson
@@ -59,29 +60,23 @@ def check(folder: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--port", default=8422, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
-)
-@click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
+@port_option(8422)
+@no_browser_option
 def preview(folder: Path, port: int, no_browser: bool) -> None:
     """Show a pack in the browser as a learner sees it; every saved file shows at once.
 
     \b
     headstart lesson preview my-lesson
     """
-    try:
+    with needing("lessons in the browser", extra="web"):
         from headstart.lesson.pages import preview as pages
-    except ImportError as error:
-        from headstart.errors import MissingExtra
-
-        raise MissingExtra("lessons in the browser", extra="web") from error
-    pages.preview(folder, port=port, browser=not no_browser, say=lambda text: click.echo(text, err=True))
+    pages.preview(folder, port=port, browser=not no_browser, say=to_stderr)
 
 
 @command.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
-@click.option("--mode", default="challenge", show_default=True, help="Whose problems.")
+@pack_option
+@mode_option
 @click.option("--keep", is_flag=True, help="Keep placeholders instead of the numbers measured here.")
 def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None:
     """Write a mode's problems for other systems: .xml for Moodle, .gift or .txt for GIFT.
@@ -102,17 +97,17 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
     ending = file.suffix.lower()
     if ending not in (".xml", ".gift", ".txt"):
         raise OptionError(f"{file}: expected a name that ends in .xml (Moodle), .gift or .txt (GIFT)")
-    problems = (library.load_pack(pack) if pack else library.load_pack()).problems(mode)
+    problems = library.load_pack(pack).problems(mode)
     given = list(problems) if keep else interchange.filled(problems, experiments.results())
     write = to_moodle_xml if ending == ".xml" else to_gift
     write_whole(file, write(given))
-    click.echo(f"{_counted(len(given))} written to {file}", err=True)
+    to_stderr(f"{_counted(len(given))} written to {file}")
 
 
 @command.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--mode", default="challenge", show_default=True, help="Whose problems they become.")
+@mode_option
 def import_problems(file: Path, folder: Path, mode: str) -> None:
     """Add the questions of a Moodle XML (.xml) or GIFT file to a pack.
 
@@ -129,19 +124,19 @@ def import_problems(file: Path, folder: Path, mode: str) -> None:
         raise OptionError(f"--mode {mode!r}: expected one of {', '.join(PROBLEM_MODES)}")
     found = interchange.read_file(file)
     written = interchange.add_to_pack(found.problems, folder, mode=mode)
-    click.echo(f"{_counted(len(found.problems))} added to {written}", err=True)
+    to_stderr(f"{_counted(len(found.problems))} added to {written}")
     for reason in found.left_out:
-        click.echo(f"left out: {reason}", err=True)
+        to_stderr(f"left out: {reason}")
     if missing := len(library.check_pack(folder)):
-        click.echo(f"headstart lesson check {folder} names {missing} things that they still lack", err=True)
+        to_stderr(f"headstart lesson check {folder} names {missing} things that they still lack")
 
 
 @command.command()
-@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
-@click.option("--mode", default="challenge", show_default=True, help="Whose problems.")
+@pack_option
+@mode_option
 @json_option
 def statistics(pack: str | None, mode: str, as_json: bool) -> None:
-    """How hard each problem is, how well it tells learners apart, how long it takes.
+    """Show how hard each problem is, how well it tells learners apart, how long it takes.
 
     Everyone's first challenge counts, in the browser or in the terminal.
 
@@ -153,7 +148,7 @@ def statistics(pack: str | None, mode: str, as_json: bool) -> None:
     from headstart.lesson.engine import library, scores
     from headstart.lesson.engine.progress import Progress
 
-    lesson = library.load_pack(pack) if pack else library.load_pack()
+    lesson = library.load_pack(pack)
     store = Progress.open()
     taken = [state for state in store.challenges(pack=lesson.slug) if state.mode == mode]
     found = scores.item_statistics(taken)
@@ -184,10 +179,10 @@ def _number(value: float | None, form: str) -> str:
 
 
 @command.command()
-@click.option("--pack", metavar="NAME|DIR", help="A lesson pack; default: the bundled lesson.")
-@click.option("--learner", metavar="NAME", help="Only this learner's; default: everyone's.")
+@pack_option
+@click.option("--learner", metavar="NAME", help="Name of a learner. Default: everyone.")
 def log(pack: str | None, learner: str | None) -> None:
-    """The challenges of a lesson as xAPI statements, one JSON object a line.
+    """Print the challenges of a lesson as xAPI statements, one JSON object a line.
 
     \b
     headstart lesson log > statements.jsonl
@@ -195,7 +190,7 @@ def log(pack: str | None, learner: str | None) -> None:
     from headstart.lesson.engine import library, statements
     from headstart.lesson.engine.progress import Progress
 
-    lesson = library.load_pack(pack) if pack else library.load_pack()
+    lesson = library.load_pack(pack)
     store = Progress.open()
     for state in store.challenges(learner=learner, pack=lesson.slug):
         for line in statements.to_lines(store.entries(state.id)):

@@ -1,5 +1,6 @@
-"""Options that several commands have, each declared once; what they decide is `headstart.FitConfig`."""
+"""Options that several commands have, each declared once; those of trainings decide `headstart.FitConfig`."""
 
+import getpass
 from collections.abc import Callable
 from typing import Any
 
@@ -25,34 +26,49 @@ layout_options = _together(
         type=click.Choice(["folder", "none"]),
         default="folder",
         show_default=True,
-        help="Folders named train, val, test are splits; none: top folders are the classes.",
+        help="folder: folders named train, val and test are splits; none: top folders are classes.",
     ),
     click.option(
-        "--image-column", metavar="NAME", help="Of a table: where the images are; default: found out."
+        "--image-column", metavar="NAME", help="Column of a table with the images. Default: recognised."
     ),
     click.option(
-        "--label-column", metavar="NAME", help="Of a table: where the labels are; default likewise."
+        "--label-column", metavar="NAME", help="Column of a table with the labels. Default: recognised."
     ),
 )
 """How labelled images are read, see `headstart.cli.terminal.labelled`."""
 
 network_options = _together(
-    click.option("--size", type=int, metavar="PX", help="Pixels a side; default: the backbone's own."),
+    click.option("--size", type=int, metavar="PX", help="Pixels a side. Default: the backbone's own."),
     click.option(
-        "--architecture", metavar="NAME", help="For files that do not say: timm name; pixels of a .keras."
+        "--architecture", metavar="NAME", help="timm name of a weights file; pixel range of a .keras file."
     ),
 )
 
 work_options = _together(
     click.option(
-        "--views", default="1", show_default=True, help="Renderings per training image: 1, flip, or a number."
+        "--views", default="1", show_default=True, help="Views of each training image: 1, flip or a number."
     ),
-    click.option("--epochs", type=int, metavar="N", help="Of whatever is trained in epochs."),
+    click.option(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="Epochs. Default: by the method.",
+    ),
     click.option(
         "--batch-size", default=32, show_default=True, metavar="N", help="Images per training step."
     ),
-    click.option("--runtime", default="auto", show_default=True, help="auto, openvino or torch."),
-    click.option("--precision", default="auto", show_default=True, help="auto, bf16 or f32."),
+    click.option(
+        "--runtime",
+        default="auto",
+        show_default=True,
+        help="For frozen layers: auto, openvino, torch.",
+    ),
+    click.option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        help="Of frozen layers: auto, bf16, f32.",
+    ),
 )
 """What decides how long a training takes, beside its network, depth and head."""
 
@@ -61,23 +77,52 @@ grouping_options = _together(
         "--near-duplicates",
         default="group",
         show_default=True,
-        help="On one side of the split: group or ignore.",
+        help="group: keep near-duplicates on one side of the split; ignore: split them as any image.",
     ),
     click.option(
         "--groups",
         metavar="COLUMN",
-        help="Of a table: images of one camera, patient or day stay on one side.",
+        help="Column of a table; images with one value in it stay on one side of the split.",
     ),
 )
+
+pack_option = click.option("--pack", metavar="NAME|DIR", help="Lesson pack. Default: the bundled lesson.")
+mode_option = click.option(
+    "--mode", default="challenge", show_default=True, help="Mode that has the problems."
+)
+learner_option = click.option(
+    "--learner",
+    metavar="NAME",
+    default=getpass.getuser,
+    help="Learner's name. Default: your login name.",
+)
+
+
+def browser_options(port: int) -> _Decorator:
+    """Where pages are served, and whether a browser opens."""
+    return _together(
+        port_option(port),
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+        no_browser_option,
+    )
+
+
+def port_option(port: int) -> _Decorator:
+    """Where a server listens unless told otherwise."""
+    kind = click.IntRange(0, 65535)
+    return click.option("--port", default=port, show_default=True, type=kind, help="Port; 0: any free one.")
+
+
+no_browser_option = click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
 
 training_options = _together(
     network_options,
     click.option(
-        "--taps", default="auto", show_default=True, help="What a ridge head reads: auto, last or all."
+        "--taps", default="auto", show_default=True, help="Layers that a ridge head reads: auto, last or all."
     ),
     work_options,
     click.option("--validation", default=0.15, show_default=True, help="Share held out to choose on."),
-    click.option("--test", default=0.15, show_default=True, help="Share held out to be read once."),
+    click.option("--test", default=0.15, show_default=True, help="Share held out and read once."),
     grouping_options,
 )
 """What a training and a comparison of trainings have in common."""

@@ -6,12 +6,12 @@ import click
 
 from headstart.cli.options import layout_options, work_options
 from headstart.cli.terminal import (
-    human_bytes,
     json_option,
     labelled,
     print_json,
     table,
 )
+from headstart.formatting import human_bytes
 
 
 @click.command()

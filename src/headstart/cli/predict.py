@@ -6,23 +6,22 @@ from pathlib import Path
 import click
 
 from headstart.cli.terminal import json_option, name_left_out, print_json
+from headstart.formatting import percent
 
 
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|DIR...")
-@click.option(
-    "--top", default=5, show_default=True, metavar="K", help="How many labels to give for each image."
-)
+@click.option("--top", default=5, show_default=True, metavar="K", help="Labels to give for each image.")
 @click.option("--explain", is_flag=True, help="Write a heat map of each image and name it.")
 @click.option(
-    "--explain-to", metavar="FOLDER", help="Where heat maps go; default: explanations. Means --explain."
+    "--explain-to", metavar="FOLDER", help="Folder for heat maps; implies --explain. Default: explanations."
 )
 @json_option
 def command(
     run: str, images: tuple[str, ...], top: int, explain: bool, explain_to: str | None, as_json: bool
 ) -> None:
-    """Label images: path, label, probability.
+    """Label images; prints path, label and probability of each.
 
     \b
     headstart predict RUN image.jpg
@@ -53,9 +52,9 @@ def command(
             explained = {"file": str(picture), "method": why.method} if why else None
             rows.append(result.to_dict() | ({"heat_map": explained} if explained else {}))
         else:
-            others = ", ".join(f"{label} {probability:.1%}" for label, probability in result.top[1:])
+            others = ", ".join(f"{label} {percent(probability)}" for label, probability in result.top[1:])
             click.echo(
-                f"{result.path}\t{result.label}\t{result.probability:.1%}"
+                f"{result.path}\t{result.label}\t{percent(result.probability)}"
                 + (f"\t({others})" if others else "")
                 + (f"\t{picture}" if picture else "")
             )

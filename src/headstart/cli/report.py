@@ -10,12 +10,14 @@ from headstart.cli.terminal import json_option, print_json
 @click.command()
 @click.argument("name", metavar="RUN|COMPARISON")
 @click.option(
-    "--out", metavar="FILE", help="Ends in .html, .md or .json; default: report.html in the run's folder."
+    "--out",
+    metavar="FILE",
+    help="File ending in .html, .md or .json. Default: report.html in the run's folder.",
 )
-@click.option("--explain", is_flag=True, help="Heat maps of a run's most confident mistakes, on its page.")
+@click.option("--explain", is_flag=True, help="Add heat maps of a run's most confident mistakes to the page.")
 @json_option
 def command(name: str, out: str | None, explain: bool, as_json: bool) -> None:
-    """Write a report: one self-contained page, or Markdown, or JSON.
+    """Write a report on a run or a comparison: one self-contained page, Markdown or JSON.
 
     \b
     headstart report RUN --explain

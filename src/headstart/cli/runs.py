@@ -7,6 +7,7 @@ import click
 
 from headstart.cli.terminal import json_option, print_json, table
 from headstart.errors import OptionError, printable
+from headstart.formatting import percent
 from headstart.runs import Run, RunStore, UnreadableRun, look_at, sweep
 
 _KEYS = {
@@ -19,15 +20,20 @@ _KEYS = {
 @click.command()
 @click.argument("names", nargs=-1, metavar="[RUN]")
 @click.option(
-    "--filter", "contains", default="", metavar="TEXT", help="Only runs whose record contains TEXT."
+    "--filter", "contains", default="", metavar="TEXT", help="List only runs whose record contains TEXT."
 )
 @click.option(
-    "--sort", default="created", metavar="KEY", help="created, accuracy or seconds; the best first."
+    "--sort", default="created", metavar="KEY", help="Order: created, accuracy or seconds; the best first."
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N runs.", show_default=True
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    metavar="N",
+    help="Most runs listed.",
+    show_default=True,
 )
-@click.option("--calibration", is_flag=True, help="How good the predicted seconds have been.")
+@click.option("--calibration", is_flag=True, help="Show how good the predicted seconds have been.")
 @click.option(
     "--rebuild", is_flag=True, help="Make the index again from the runs' folders and the FOLDERs given."
 )
@@ -161,7 +167,7 @@ def _row(run: Run) -> list[str]:
     depth = "all" if config.depth == config.stages else f"{config.depth} of {config.stages}"
     depth = depth if run.trained else "-"
     name = config.data if len(config.data) <= 32 else "..." + config.data[-29:]
-    shares = [_percent(run.accuracy.get(split)) for split in ("validation", "test")]
+    shares = [percent(run.accuracy.get(split)) for split in ("validation", "test")]
     return [
         run.id,
         name,
@@ -172,14 +178,10 @@ def _row(run: Run) -> list[str]:
     ]
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
 def _details(run: Run) -> str:
     config = run.config
     frozen = f"{config.depth} of {config.stages} stages frozen" if run.trained else "trained elsewhere"
-    validation, test = (_percent(run.accuracy.get(split)) for split in ("validation", "test"))
+    validation, test = (percent(run.accuracy.get(split)) for split in ("validation", "test"))
     lines = [
         f"{run.id}  ({run.created})",
         f"folder    {run.path}",

@@ -1,40 +1,48 @@
 """`headstart serve`: predictions over HTTP."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from headstart.cli.terminal import json_option, print_json
+from headstart.cli.options import port_option
+from headstart.cli.terminal import json_option, needing, print_json, to_stderr
 
 _MEBI = 2**20
 
 
+def _limit(name: str, value: float, kind: Any, text: str) -> Callable[..., Any]:
+    return click.option(name, default=value, show_default=True, type=kind, help=text)
+
+
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.option("--latest", is_flag=True, help="RUN is a folder of runs: serve the newest, now and later.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond loopback a token is required.")
+@click.option("--latest", is_flag=True, help="Serve the newest run in the folder RUN, now and later.")
 @click.option(
-    "--port", default=8422, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address; beyond loopback a token is needed.",
 )
+@port_option(8422)
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Clients must send what is in it; or set HEADSTART_TOKEN.",
+    help="File with the token that clients must send. Default: HEADSTART_TOKEN.",
 )
 @click.option(
-    "--allow-host", multiple=True, metavar="NAME", help="A further name of ours, such as a proxy's."
+    "--allow-host", multiple=True, metavar="NAME", help="Further name of this server, e.g. a proxy's."
 )
-@click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 256), help="Images at once.")
-@click.option(
-    "--wait-ms", default=3.0, show_default=True, type=click.FloatRange(0, 1000), help="For a batch."
-)
-@click.option("--queue", default=256, show_default=True, type=click.IntRange(1), help="Images; beyond, 503.")
-@click.option("--max-mb", default=32, show_default=True, type=click.IntRange(1), help="MiB of a request.")
-@click.option("--max-images", default=64, show_default=True, type=click.IntRange(1), help="In a request.")
-@click.option("--max-megapixels", default=50.0, show_default=True, type=click.FloatRange(0.01, 120))
-@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Seconds.")
-@click.option("--watch", default=2.0, show_default=True, type=click.FloatRange(0), help="Seconds; 0: never.")
+@_limit("--batch", 16, click.IntRange(1, 256), "Most images in a batch.")
+@_limit("--wait-ms", 3.0, click.FloatRange(0, 1000), "Most milliseconds to wait for a batch to fill.")
+@_limit("--queue", 256, click.IntRange(1), "Most images waiting; beyond it 503.")
+@_limit("--max-mb", 32, click.IntRange(1), "Most MiB of a request.")
+@_limit("--max-images", 64, click.IntRange(1), "Most images in a request.")
+@_limit("--max-megapixels", 50.0, click.FloatRange(0.01, 120), "Most megapixels of an image.")
+@_limit("--timeout", 30.0, click.FloatRange(0.1), "Most seconds for a request to arrive, and to be answered.")
+@_limit("--watch", 2.0, click.FloatRange(0), "Seconds between looks for a newer run; 0: never look.")
 @json_option
 def command(
     run: str,
@@ -53,7 +61,9 @@ def command(
     watch: float,
     as_json: bool,
 ) -> None:
-    """Answer POST /predict with a saved classifier, until SIGTERM or Ctrl-C. A newer run is taken up at once.
+    """Serve predictions of a saved classifier over HTTP, until SIGTERM or Ctrl-C.
+
+    A newer run in its place is taken up without losing a request.
 
     \b
     headstart serve RUN
@@ -73,20 +83,16 @@ def command(
         body_seconds=timeout,
         answer_seconds=timeout,
     )
-    try:
+    with needing("serving predictions", extra="serve"):
         from headstart.serving import models, server
-    except ImportError as error:
-        from headstart.errors import MissingExtra
-
-        raise MissingExtra("serving predictions", extra="serve") from error
 
     def say(address: str, name: str, token: str | None) -> None:
         if as_json:
             print_json({"address": address, "run": name, "token": token, "docs": f"{address}docs"})
             return
-        click.echo(f"{name}: {address}predict  ({address}docs says how; Ctrl-C stops)", err=True)
+        to_stderr(f"{name}: {address}predict  ({address}docs says how; Ctrl-C stops)")
         if token and not given:
-            click.echo(f"clients must send  authorization: Bearer {token}", err=True)
+            to_stderr(f"clients must send  authorization: Bearer {token}")
 
     given = _token(token_file)
     server.serve(

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import click
 
+from headstart.cli.options import browser_options
+from headstart.cli.terminal import needing, to_stderr
+
 
 @click.command()
 @click.option(
@@ -11,13 +14,9 @@ import click
     default=".",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Only what lies in it can be chosen; default: the working directory.",
+    help="Folder whose content can be chosen. Default: the working directory.",
 )
-@click.option(
-    "--port", default=8423, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
+@browser_options(8423)
 def command(root: Path, port: int, host: str, no_browser: bool) -> None:
     """Look, plan, train, compare, correct and use classifiers in the browser. Works offline.
 
@@ -25,12 +24,6 @@ def command(root: Path, port: int, host: str, no_browser: bool) -> None:
     headstart studio
     headstart studio --root ~/Pictures --port 0
     """
-    try:
+    with needing("the studio in the browser", extra="web"):
         from headstart.studio import server
-    except ImportError as error:
-        from headstart.errors import MissingExtra
-
-        raise MissingExtra("the studio in the browser", extra="web") from error
-    server.serve(
-        root, host=host, port=port, browser=not no_browser, say=lambda text: click.echo(text, err=True)
-    )
+    server.serve(root, host=host, port=port, browser=not no_browser, say=to_stderr)

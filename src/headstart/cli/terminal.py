@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headstart.errors import HeadstartError, printable
+from headstart.errors import HeadstartError, MissingExtra, printable
 
 if TYPE_CHECKING:
     from headstart.comparisons import Comparison
@@ -48,6 +48,20 @@ def labelled(
         label_column=label_column,
         groups=groups,
     )
+
+
+@contextmanager
+def needing(what: str, *, extra: str) -> Iterator[None]:
+    """Imports that an extra brings; without them the user is told to install it."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(what, extra=extra) from error
+
+
+def to_stderr(text: str) -> None:
+    """One line for people, beside the result."""
+    click.echo(text, err=True)
 
 
 def name_left_out(skipped: Iterable[Mapping[str, Any]], *, most: int | None = _MOST_NAMED) -> None:
@@ -124,15 +138,6 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str], right: Sequen
         for row in everything
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def human_bytes(count: float) -> str:
-    """1,234,567 -> '1.2 MB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 @dataclass

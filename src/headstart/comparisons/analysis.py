@@ -10,6 +10,7 @@ import numpy as np
 from headstart.comparisons.commands import fit_command
 from headstart.comparisons.values import Candidate, Choice, Comparison, Trial, disambiguate
 from headstart.errors import OptionError
+from headstart.formatting import human_seconds, interval, percent
 from headstart.metrics import wilson_interval
 
 _Z95 = 1.959963984540054
@@ -293,8 +294,8 @@ def _reasons(comparison: Comparison, chosen: Summary, *, best: Summary, rows: Se
     low, high = best.interval
     verdict = "has" if len(rows) == 1 else "is the most accurate:"
     reasons = [
-        f"{best.candidate.name} {verdict} {best.accuracy:.1%} of {len(comparison.labels)} "
-        f"validation images ({low:.1%} to {high:.1%}), in {_seconds(best.seconds)}"
+        f"{best.candidate.name} {verdict} {percent(best.accuracy)} of {len(comparison.labels)} "
+        f"validation images ({interval((low, high))}), in {human_seconds(best.seconds)}"
     ]
     if len(rows) == 1:
         reasons.append("nothing else was trained to compare it with")
@@ -302,7 +303,7 @@ def _reasons(comparison: Comparison, chosen: Summary, *, best: Summary, rows: Se
         found = paired_difference(comparison, chosen.candidate, best.candidate)
         reasons.append(
             f"{chosen.candidate.name} is within one standard error of it: {found.points()}, and needs "
-            f"{_seconds(chosen.seconds)}, {best.seconds / max(chosen.seconds, 1e-9):.1f} times less"
+            f"{human_seconds(chosen.seconds)}, {best.seconds / max(chosen.seconds, 1e-9):.1f} times less"
         )
     else:
         faster = [row for row in rows if row.seconds < best.seconds]
@@ -336,7 +337,7 @@ def _price(comparison: Comparison, row: Summary, *, best: Summary) -> str:
     found = paired_difference(comparison, row.candidate, best.candidate)
     return (
         f"the best of the faster ones, {row.candidate.name}, is more than one standard error below: "
-        f"{found.points()}; it would save {_seconds(best.seconds - row.seconds)}"
+        f"{found.points()}; it would save {human_seconds(best.seconds - row.seconds)}"
     )
 
 
@@ -349,7 +350,3 @@ def _not_significant(comparison: Comparison, chosen: Summary, *, rows: Sequence[
         if not found.significant:
             lines.append(f"{row.candidate.name}: {found.points()} against the choice")
     return lines
-
-
-def _seconds(count: float) -> str:
-    return f"{count:.2f} s" if count < 10 else f"{count:.0f} s"

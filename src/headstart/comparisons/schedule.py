@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from headstart.backbones import Backbone
 from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
-from headstart.costs import Range, Rates, human_seconds
+from headstart.costs import Range, Rates
 from headstart.costs import formulas as jobs
 from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS, OutOfTime
 from headstart.costs.estimates import Estimate, add, to_range
@@ -16,6 +16,7 @@ from headstart.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, missing_share
 from headstart.files import cache_folder
+from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
 

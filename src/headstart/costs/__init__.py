@@ -7,7 +7,7 @@ compared with its prediction, so that the next one is better.
 from headstart.costs.budgets import OutOfTime, parse_budget
 from headstart.costs.calibration import Calibration, calibration
 from headstart.costs.clock import process_age
-from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.estimates import Range
 from headstart.costs.timings import Rates, RateStore
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "RateStore",
     "Rates",
     "calibration",
-    "human_seconds",
     "parse_budget",
     "process_age",
 ]

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.estimates import Range
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
+from headstart.formatting import human_seconds
 
 CAREFUL = 0.85
 """Share of the budget that the median prediction may fill; what it is off by is corrected on the way."""

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from headstart.formatting import human_seconds
+
 COVERAGE = 1.645
 """Standard deviations to either side that hold nine in ten of a normal distribution."""
 
@@ -80,14 +82,3 @@ def from_dict(values: Mapping[str, float]) -> Range | None:
     if not {"low", "median", "high"} <= set(values):
         return None
     return Range(float(values["low"]), float(values["median"]), float(values["high"]))
-
-
-def human_seconds(seconds: float) -> str:
-    """0.42 s, 7.3 s, 95 s, 4.2 min, 1.3 h."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

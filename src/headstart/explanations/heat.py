@@ -15,6 +15,7 @@ from headstart.errors import BackboneError, ImageError, MissingExtra, OptionErro
 from headstart.explanations.activation import class_activation
 from headstart.explanations.occlusion import occlusion
 from headstart.explanations.readings import Reading, readings_of
+from headstart.formatting import percent
 from headstart.images import load_pixels
 from headstart.runtimes.model import compile_model
 from headstart.runtimes.protocol import CompiledPrefix
@@ -59,7 +60,7 @@ class HeatMap:
     def legend(self) -> str:
         """One sentence for people and for screen readers."""
         heat = "bright parts speak for" if self.values.any() else "nothing in the picture speaks for"
-        return f"{heat} {self.label} ({self.probability:.1%}; {_WORDS[self.method]})"
+        return f"{heat} {self.label} ({percent(self.probability)}; {_WORDS[self.method]})"
 
 
 def heat_map(

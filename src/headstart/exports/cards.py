@@ -11,6 +11,7 @@ from headstart.exports.formats import Format
 from headstart.exports.parity import Parity
 from headstart.exports.quantisation import Int8Cost
 from headstart.exports.subject import Subject
+from headstart.formatting import interval, percent
 from headstart.runs import Run, timestamp
 
 _UNKNOWN_LICENCE = "not recorded: ask where the weights came from before you pass this file on"
@@ -125,7 +126,7 @@ def limits(subject: Subject, *, int8: Int8Cost | None) -> list[str]:
         which = " of the same collection" if run.trained else ""
         found.append(
             f"Its accuracy was measured on {run.evaluation[side]['images']} images{which}: "
-            f"{low:.1%} to {high:.1%} with 95 % confidence; expect less on pictures of another kind."
+            f"{interval((low, high))} with 95 % confidence; expect less on pictures of another kind."
         )
         found += _weakest(run.evaluation[side]["per_class"])
     if "test" not in run.evaluation and side == "validation":
@@ -261,7 +262,7 @@ def _metrics_text(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
     for side, found in metrics.items():
         low, high = found["interval"]
         lines.append(
-            f"| {side} | {found['images']} | {found['accuracy']:.1%} ({low:.1%} to {high:.1%}) "
+            f"| {side} | {found['images']} | {percent(found['accuracy'])} ({interval((low, high))}) "
             f"| {found['macro_f1']:.3f} | {found['calibration_error']:.3f} |"
         )
     side, found = list(metrics.items())[-1]
@@ -283,9 +284,9 @@ def _parity_text(parity: Mapping[str, Any], int8: Mapping[str, Any] | None) -> s
     text += f" (allowed: {parity['tolerance']:g})." if parity["tolerance"] is not None else "."
     if int8 is not None:
         text += (
-            f"\n\nint8: accuracy {int8['accuracy']:.1%} against {int8['original']:.1%} in float32 on "
-            f"{int8['images']} held-out images: {-int8['points']:+.1f} points (standard error "
-            f"{int8['standard_error']:.1f}); {int8['agreement']:.1%} of labels agree. Calibrated with "
+            f"\n\nint8: accuracy {percent(int8['accuracy'])} against {percent(int8['original'])} in float32 "
+            f"on {int8['images']} held-out images: {-int8['points']:+.1f} points (standard error "
+            f"{int8['standard_error']:.1f}); {percent(int8['agreement'])} of labels agree. Calibrated with "
             f"{int8['calibration_images']} training images; the head"
             + (f" and the first {int8['float_layers']} layers stay" if int8["float_layers"] else " stays")
             + " in float32."

@@ -18,6 +18,7 @@ from headstart.classifier.onnx_graph import PREFIX
 from headstart.errors import OptionError
 from headstart.exports.graphs import plain_graph, save_onnx, save_openvino
 from headstart.exports.subject import Images, Subject
+from headstart.formatting import percent
 
 CALIBRATION_IMAGES = 300
 """NNCF's own default: the ranges of activations settle well before."""
@@ -183,7 +184,7 @@ def refuse_if_too_dear(found: Int8Cost, *, most: float) -> None:
     """
     if found.points > most + 1e-9:
         raise OptionError(
-            f"int8 costs {found.points:.1f} points of accuracy ({found.original:.1%} to {found.accuracy:.1%} "
-            f"on {found.images} held-out images), more than the {most:g} allowed; allow more with "
+            f"int8 costs {found.points:.1f} points of accuracy ({percent(found.original)} to "
+            f"{percent(found.accuracy)} on {found.images} held-out images), more than the {most:g} allowed; allow more with "
             f"--int8-cost, hold out more images, or export without --int8"
         )

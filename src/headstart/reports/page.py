@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from headstart import formatting
 from headstart.errors import MissingExtra
 from headstart.reports import text as words
 from headstart.reports.pictures import Album, HeatAlbum
@@ -38,7 +39,11 @@ def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "span": words.span, "points": words.points}
+    environment.filters |= {
+        "percent": formatting.percent,
+        "span": formatting.interval,
+        "points": formatting.points,
+    }
     extra = _run_parts(facts, folder=folder) if facts["kind"] == "run" else _comparison_parts(facts)
     template = environment.get_template(f"{facts['kind']}.html")
     return template.render(facts=facts, headline=words.headline(facts), **extra)

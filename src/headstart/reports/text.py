@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from headstart.formatting import interval, percent, points
+
 NO_CHOICE = "No candidate was trained on all images, and only among those is one chosen."
 
 
@@ -22,7 +24,7 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
                 s["split"],
                 s["images"],
                 percent(s["accuracy"]),
-                span(s["interval"]),
+                interval(s["interval"]),
                 f"{s['macro_f1']:.3f}",
                 f"{s['calibration_error']:.3f}",
             ]
@@ -65,7 +67,12 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
         yield _table(
             ["probability", f"{facts['calibration_split']} images", "mean probability", "share right"],
             [
-                [span([b["low"], b["high"]]), b["images"], percent(b["confidence"]), percent(b["accuracy"])]
+                [
+                    interval([b["low"], b["high"]]),
+                    b["images"],
+                    percent(b["confidence"]),
+                    percent(b["accuracy"]),
+                ]
                 for b in facts["calibration"]
             ],
         )
@@ -94,8 +101,8 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
             [
                 row["name"],
                 percent(row["accuracy"]),
-                span(row["interval"]),
-                "-" if row["trials"] == 1 else span(row["spread"]),
+                interval(row["interval"]),
+                "-" if row["trials"] == 1 else interval(row["spread"]),
                 f"{row['seconds']:.2f}",
                 "yes" if row["on_front"] else "",
             ]
@@ -149,7 +156,7 @@ def _curves(facts: dict[str, Any]) -> Iterable[str]:
                         row["frozen"],
                         row["images"],
                         percent(row["accuracy"]),
-                        "-" if row["trials"] == 1 else span(row["spread"]),
+                        "-" if row["trials"] == 1 else interval(row["spread"]),
                     ]
                     for found in facts[key]
                     for row in found["points"]
@@ -227,23 +234,8 @@ def test_sentence(facts: dict[str, Any]) -> str:
         return "There are no test images, so the accuracy of the choice is flattered by having been chosen."
     return (
         f"On {read['images']} test images, read once and for the choice alone: {percent(read['accuracy'])} "
-        f"({span(read['interval'])})."
+        f"({interval(read['interval'])})."
     )
-
-
-def percent(share: float) -> str:
-    """0.873 -> 87.3%."""
-    return f"{share:.1%}"
-
-
-def span(interval: Sequence[float]) -> str:
-    """(0.85, 0.9) -> 85.0 to 90.0%."""
-    return f"{100 * interval[0]:.1f} to {interval[1]:.1%}"
-
-
-def points(share: float) -> str:
-    """0.031 -> +3.1."""
-    return f"{100 * share:+.1f}"
 
 
 def _seconds(value: float | None) -> str:

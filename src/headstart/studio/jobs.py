@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import RedirectResponse, Response
 
-from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.estimates import Range
+from headstart.formatting import human_seconds
 from headstart.studio.rendering import DOING, page, part
 from headstart.studio.state import OWNER, JobOf, Live, Studio, StudioOf
 from headstart.studio.workers import INTERRUPTED

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import Response
 
 from headstart.costs.budgets import CAREFUL
-from headstart.costs.estimates import human_seconds
 from headstart.errors import OptionError
+from headstart.formatting import human_seconds
 from headstart.runs import HEADS
 from headstart.studio.collections import Collection
 from headstart.studio.jobs import job_of

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from headstart.backbones import Backbone
 from headstart.backbones.building import has_timm
 from headstart.costs.clock import ending
-from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.estimates import Range
 from headstart.costs.formulas import split_sizes
 from headstart.errors import DatasetError, OptionError
 from headstart.features import CacheUse, Progress
+from headstart.formatting import human_seconds
 from headstart.runs import FitConfig, seconds_since
 from headstart.training.depth import FEWEST_IMAGES, HEAD_KEPT, judge, without_luck
 from headstart.training.foresight import PATIENCE, Foresight, foresee

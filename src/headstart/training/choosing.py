@@ -15,13 +15,14 @@ from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.costs.budgets import OutOfTime, beginning, interleaved
 from headstart.costs.candidates import Candidate, parse_candidates, sized
-from headstart.costs.estimates import Estimate, add, human_seconds
+from headstart.costs.estimates import Estimate, add
 from headstart.costs.observing import Watch
 from headstart.costs.timings import RateStore
 from headstart.dataset import Dataset, Sample
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import CacheUse, Extraction, FeatureCache, Progress, extract
 from headstart.files import cache_folder
+from headstart.formatting import human_seconds
 from headstart.grouping import assign_splits, split
 from headstart.images import CENTRE, View
 from headstart.runs import FitConfig

@@ -15,12 +15,13 @@ from headstart.costs.budgets import (
     fit_into,
     interleaved,
 )
-from headstart.costs.estimates import Estimate, Range, add, human_seconds, to_range, unsteady
+from headstart.costs.estimates import Estimate, Range, add, to_range, unsteady
 from headstart.costs.observing import Outcome, Watch, observations
 from headstart.costs.timings import Observation, Rates, RateStore, verdict
 from headstart.features import CacheUse, FeatureCache, Progress, extract
 from headstart.features.lookup import spread
 from headstart.files import cache_folder
+from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
 from headstart.training.prepared import Prepared, prepare
 from headstart.training.requests import Request

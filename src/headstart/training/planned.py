@@ -7,9 +7,10 @@ from typing import Any
 from headstart.backbones import Backbone
 from headstart.costs import formulas as jobs
 from headstart.costs.budgets import Settings, fit_into
-from headstart.costs.estimates import Range, human_seconds
+from headstart.costs.estimates import Range
 from headstart.costs.timings import Rates
 from headstart.errors import OptionError
+from headstart.formatting import human_seconds
 from headstart.training.stopwatch import PrefixTiming
 
 _MEGABYTE = 1_000_000

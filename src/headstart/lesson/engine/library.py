@@ -31,14 +31,14 @@ def check_pack(folder: str | Path) -> list[Finding]:
     return packlint.check(read_sources(_folder(folder)))[1]
 
 
-def load_pack(pack: str | Path = DEFAULT) -> Pack:
-    """Loads a pack by the slug of a bundled one, or from a folder.
+def load_pack(pack: str | Path | None = None) -> Pack:
+    """Loads a pack by the slug of a bundled one, or from a folder; the bundled lesson where neither is given.
 
     Raises:
         LessonError: there is no such pack, or it breaks a rule (the first breach is named).
         MissingExtra: PyYAML is not installed.
     """
-    sources = read_sources(_folder(pack))
+    sources = read_sources(_folder(pack or DEFAULT))
     found, findings = packlint.check(sources)
     if found is None:
         more = f" (and {len(findings) - 1} more: headstart lesson check)" if len(findings) > 1 else ""

@@ -19,6 +19,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
+from headstart.formatting import seconds_range
 from headstart.lesson.engine import attempts, placeholders
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite
@@ -209,7 +210,7 @@ def _environment() -> Environment:
         sentence=sentence,
         show=show,
         spoken=attempts.spoken,
-        span=span,
+        span=seconds_range,
         words=lambda text: re.sub(r"[-_]", " ", text),
     )
 
@@ -229,12 +230,6 @@ def quoted(fields: Mapping[str, object], name: str) -> str:
 def sentence(text: str) -> str:
     """A text with a capital letter in front and its other letters as they are."""
     return text[:1].upper() + text[1:]
-
-
-def span(limits: tuple[float, float]) -> str:
-    """A range of predicted seconds, no more precise than it is worth: `0.6 to 2.3`, `37 to 60`."""
-    low, high = (f"{value:.1f}" if value < 10 else f"{value:.0f}" for value in limits)
-    return f"{low} to {high}" if low != high else f"about {high}"
 
 
 def clock(seconds: float | None) -> str:

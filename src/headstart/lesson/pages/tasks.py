@@ -16,10 +16,11 @@ from markupsafe import Markup
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
+from headstart.formatting import seconds_range
 from headstart.lesson.engine.pack import Control, Goal, Task
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages.challenges import shown_to
-from headstart.lesson.pages.rendering import inline, markdown, page, sections, span
+from headstart.lesson.pages.rendering import inline, markdown, page, sections
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.jobs import Job, Tell
@@ -126,7 +127,7 @@ def forecast(request: Request, site: SiteOf, task: TaskOf) -> Response:
     given = request.query_params
     values = {one.name: _value(one, given.get(one.name, str(one.start))) for one in task.controls}
     about = site.catalogue.about(task.experiment, parameters=values)
-    return JSONResponse({"text": FORECAST.format(span(about.predicted_range)) if about else ""})
+    return JSONResponse({"text": FORECAST.format(seconds_range(about.predicted_range)) if about else ""})
 
 
 @dataclass(frozen=True)
