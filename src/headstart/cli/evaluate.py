@@ -79,7 +79,8 @@ def command(
 def _summary(scores: dict[str, Any]) -> str:
     return (
         f"accuracy {percent(scores['accuracy'])} ({interval(scores['interval'])}) on "
-        f"{scores['images']} images, macro-F1 {scores['macro_f1']:.3f}, calibration error {scores['calibration_error']:.3f}"
+        f"{scores['images']} images, macro-F1 {scores['macro_f1']:.3f}, "
+        f"calibration error {scores['calibration_error']:.3f}"
     )
 
 

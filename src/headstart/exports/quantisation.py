@@ -185,6 +185,6 @@ def refuse_if_too_dear(found: Int8Cost, *, most: float) -> None:
     if found.points > most + 1e-9:
         raise OptionError(
             f"int8 costs {found.points:.1f} points of accuracy ({percent(found.original)} to "
-            f"{percent(found.accuracy)} on {found.images} held-out images), more than the {most:g} allowed; allow more with "
-            f"--int8-cost, hold out more images, or export without --int8"
+            f"{percent(found.accuracy)} on {found.images} held-out images), more than the {most:g} "
+            f"allowed; allow more with --int8-cost, hold out more images, or export without --int8"
         )
