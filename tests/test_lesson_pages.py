@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ import pytest
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from fastapi.testclient import TestClient
-from markupsafe import Markup
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +24,7 @@ from headstart.lesson.engine.pack import Mode
 from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, server, tasks, tour
 from headstart.lesson.pages.rendering import Drawn, inline, markdown, sections
 from headstart.web.addresses import names_for
+from headstart.web.plots import Plot, Series
 from headstart.web.security import SessionMiddleware
 from headstart.web.site import load_secret
 from lesson_packs import secret_pack
@@ -484,17 +483,11 @@ def test_numbers_are_measured_or_said_to_be_missing() -> None:
 
 
 def test_a_caption_says_which_images_and_what_one_must_know() -> None:
-    figure = SimpleNamespace(
-        kind="line", title="Title", table=lambda: SimpleNamespace(columns=("x",), rows=((7,),))
-    )
-    drawn = Drawn(
-        [(figure, Markup("<svg>a</svg>")), (figure, Markup("<svg>b</svg>"))],
-        "8x8 digits",
-        ("a bound of MobileNetV2",),
-    )  # type: ignore[list-item]
+    plot = Plot("line", "Title", "x", "y", (Series("once", ((1, 7.0),)),))
+    drawn = Drawn((plot, plot), "8x8 digits", ("a bound of MobileNetV2",))
     shown = markdown("{{ plot:one-pass }}", {}, plots=lambda name: drawn)
     assert shown.count("8x8 digits") == 1 and "A bound of MobileNetV2." in shown
-    assert shown.count("As a table") == 2 and "<td>7</td>" in shown
+    assert shown.count("As a table") == shown.count("<svg viewBox") == 2 and "<td>7</td>" in shown
 
 
 def test_a_pack_cannot_smuggle_markup() -> None:

@@ -191,7 +191,7 @@ def test_findings_come_with_their_pictures(world: World) -> None:
     (world.root / "photos/discs/broken.jpg").write_bytes(first.read_bytes()[:300])
     data = world.open()
     page = world.browser.get(data).text
-    assert "under more than one label" in page and "broken.jpg" in page
+    assert "with conflicting labels" in page and "broken.jpg" in page
     shown = re.search(r'src="(/data/\w+/picture\?[^"]*same\.jpg)"', page)
     assert shown
     picture = world.browser.get(shown[1].replace("&amp;", "&"))

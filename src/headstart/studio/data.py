@@ -84,33 +84,33 @@ def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
     found = [
         _groups(
             report["contradictions"],
-            "under more than one label",
+            "with conflicting labels",
             "The same photograph with different labels: at least one of them is wrong.",
         ),
         _groups(
             report["leaks"],
-            "on both sides of a split",
-            "The classifier would be tested on what it was trained on, so the result would flatter it.",
+            "in both training and held-out images",
+            "Testing on images that were trained on makes the accuracy too high.",
         ),
         {
-            "title": f"{len(report['skipped']):,} left out",
-            "meaning": "These files cannot be used and will not be.",
+            "title": f"{len(report['skipped']):,} skipped",
+            "meaning": "These files cannot be read as images.",
             "count": len(report["skipped"]),
             "files": report["skipped"][:_GROUPS_SHOWN],
         },
         _groups(
             [group for group in report["exact_duplicates"] if group not in told],
-            "with exact copies",
-            "A copy teaches nothing new. Copies are kept on one side of the split, so they do no harm.",
+            "with exact duplicates",
+            "Duplicates stay on one side of the split, so they do no harm.",
         ),
         _groups(
             [group for group in report["near_duplicates"] if group not in told],
-            "almost the same",
+            "with near-duplicates",
             "Shots of one scene, or one image saved twice. They stay on one side of the split.",
         ),
         {
             "title": f"{len(report['odd_sizes']):,} of odd size",
-            "meaning": "Much smaller or much longer than the others: look whether they belong.",
+            "meaning": "Much smaller or much longer than the others: check whether they belong.",
             "count": len(report["odd_sizes"]),
             "groups": [
                 {"files": [{"name": item["name"], "label": f"{item['width']} × {item['height']}"}]}
@@ -124,9 +124,9 @@ def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
         least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
         found.append(
             {
-                "title": "Classes are uneven",
+                "title": "Classes are imbalanced",
                 "meaning": f"{counts[most]:,} of {most}, {counts[least]:,} of {least}: rare classes are "
-                "recognised worse. Weighing them up is an option of the training.",
+                "recognised worse. Class weights are an option of the training.",
                 "count": 1,
             }
         )

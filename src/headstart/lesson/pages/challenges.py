@@ -33,7 +33,7 @@ from headstart.lesson.engine.attempts import (
 )
 from headstart.lesson.pages import tour
 from headstart.lesson.pages.catalogue import Shown
-from headstart.lesson.pages.rendering import inline, markdown, page, plots_of, sections
+from headstart.lesson.pages.rendering import inline, markdown, page, parts_of, plots_of
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
@@ -62,7 +62,7 @@ async def start_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         request,
         "challenge_start.html",
         mode=mode,
-        parts=[(heading, markdown(text, results)) for heading, text in sections(mode.body)],
+        parts=parts_of(mode, results),
         problems=site.pack.problems("challenge"),
         current=current,
         finished=[(state, scores.score(state)) for state in reversed(taken) if state.finished_at],

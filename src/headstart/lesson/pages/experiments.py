@@ -19,13 +19,12 @@ from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job, Tell
-from headstart.web.plots import draw
 from headstart.web.security import SessionOf
 
 router = APIRouter()
 
 KIND = "experiment"
-"""This room's jobs."""
+"""The kind of these pages' jobs."""
 
 _LOCAL = re.compile(r"(/[a-z0-9-]+)+(\?[\w.=&-]*)?")
 """Addresses of this lesson's pages."""
@@ -61,7 +60,6 @@ async def list_page(request: Request, site: SiteOf, session: SessionOf) -> Respo
                 "title": entry.heading,
                 "shows": entry.shows,
                 "result": result,
-                "drawing": draw(result.plots[0], small=True) if result and result.plots else "",
                 "about": site.catalogue.about(name),
                 "held": name in shown.held,
                 "job": None if job is None or job.over else job,
@@ -159,7 +157,6 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, one: Exp
         experiment=one,
         about=site.catalogue.about(name),
         result=result,
-        plots=[(plot, draw(plot)) for plot in result.plots] if result else [],
         job=site.jobs.running(KIND, name=name, learner=session.learner),
         held=name in shown.held,
         ended=_ended(site, session.learner, name),

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from headstart.lesson.engine import review
 from headstart.lesson.pages.challenges import REVIEW, due_questions, mine, shown_to, unfinished
-from headstart.lesson.pages.rendering import inline, markdown, page, sections
+from headstart.lesson.pages.rendering import inline, markdown, page, parts_of
 from headstart.lesson.pages.site import SiteOf
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
@@ -41,7 +41,7 @@ async def review_page(request: Request, site: SiteOf, session: SessionOf, turn: 
         request,
         "flashcards.html",
         mode=mode,
-        parts=[(title, markdown(text, results)) for title, text in sections(mode.body)],
+        parts=parts_of(mode, results),
         card=card,
         front=inline(card.front, results) if card else "",
         back=markdown(card.back, results) if card and card.slug == turn else "",

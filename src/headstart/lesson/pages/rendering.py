@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse
 
 from headstart.formatting import seconds_range
 from headstart.lesson.engine import attempts, placeholders
+from headstart.lesson.engine.pack import Mode, prose_lines
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite
 from headstart.web.app import new_environment, render
@@ -34,7 +35,7 @@ class Drawn:
     """An experiment's result as prose shows it: its plots, and what one must know to read them.
 
     Attributes:
-        plots: (plot, SVG); none where it has not run.
+        plots: none where it has not run.
         data: which images.
         notes: what was missing, cut short or a lower bound.
         held: whether it is held back, as a problem that it settles is open.
@@ -42,7 +43,7 @@ class Drawn:
         known: whether it is part of this installation.
     """
 
-    plots: Sequence[tuple[Plot, Markup]] = ()
+    plots: Sequence[Plot] = ()
     data: str = ""
     notes: Sequence[str] = ()
     held: bool = False
@@ -100,7 +101,7 @@ def plots_of(shown: Shown) -> Plots:
             about = shown.catalogue.about(name)
             lacks, known = (about.missing, True) if about else ("", False)
             return Drawn(held=name in shown.held, lacks=lacks, known=known)
-        return Drawn([(plot, draw(plot)) for plot in result.plots], result.data, result.notes)
+        return Drawn(result.plots, result.data, result.notes)
 
     return plots
 
@@ -113,8 +114,6 @@ def inline(text: str, results: Results) -> Markup:
 @lru_cache(maxsize=256)
 def sections(body: str) -> Sequence[tuple[str, str]]:
     """A mode's body as (heading, Markdown below it), split as `Mode.sections` counts."""
-    from headstart.lesson.engine.pack import prose_lines
-
     found: list[tuple[str, list[str]]] = []
     for line, prose in zip(body.splitlines(), prose_lines(body), strict=True):
         if prose.startswith("## "):
@@ -122,6 +121,11 @@ def sections(body: str) -> Sequence[tuple[str, str]]:
         elif found:
             found[-1][1].append(line)
     return [(heading, "\n".join(lines)) for heading, lines in found]
+
+
+def parts_of(mode: Mode, results: Results) -> list[tuple[str, Markup]]:
+    """A mode's sections as (heading, HTML)."""
+    return [(heading, markdown(text, results)) for heading, text in sections(mode.body)]
 
 
 def _scan(state: StateInline, silent: bool) -> bool:
@@ -206,6 +210,7 @@ def _environment() -> Environment:
     return new_environment(
         "headstart.lesson.pages",
         clock=clock,
+        draw=draw,
         quoted=quoted,
         sentence=sentence,
         show=show,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
-from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from headstart.errors import RunError
@@ -20,14 +19,14 @@ from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.runs import Run, RunStore, new_id, read_predictions
 from headstart.web.app import leave
 from headstart.web.jobs import Job, Tell
-from headstart.web.plots import Plot, Point, Series, draw
+from headstart.web.plots import Plot, Point, Series
 from headstart.web.security import SessionOf
 
 router = APIRouter()
 
 FIRST = "first-run"
 TWIN = "twin"
-"""This room's jobs."""
+"""The kinds of these pages' jobs."""
 
 SHOWN = 30
 """Runs to choose from, the newest."""
@@ -118,7 +117,7 @@ def judge(run: Run) -> dict[str, Any]:
         "gap": _gap(score, facts["per_class"]) if score else "",
         "matrix": _matrix(facts["confusion"], classes) if facts["confusion"] and len(classes) <= 20 else None,
         "mixed": facts["confusions"][:3],
-        "calibration": _drawn(_reliability(facts["calibration"])) if facts["calibration"] else None,
+        "calibration": _reliability(facts["calibration"]) if facts["calibration"] else None,
     }
 
 
@@ -167,23 +166,17 @@ def _reliability(bins: Sequence[dict[str, float]]) -> Plot:
     )
 
 
-def _drawn(chart: Plot) -> tuple[Plot, Markup]:
-    return chart, draw(chart)
-
-
 # Time to accuracy -----------------------------------------------------------------------------------------
 
 
-def trace(run: Run, twin: Run | None) -> tuple[Plot, Markup] | None:
+def trace(run: Run, twin: Run | None) -> Plot | None:
     """Validation accuracy against seconds of a run, and of its twin from scratch where there is one."""
     pair = sorted((one for one in (run, twin) if one), key=lambda one: not one.config.pretrained)
     series = [Series(_kind(one), points) for one in pair if (points := course(one))]
     if not series:
         return None
     kind = "line" if all(len(one.points) > 1 for one in series) else "dots"
-    return _drawn(
-        Plot(kind, "Validation accuracy against seconds", "seconds", "accuracy, percent", tuple(series))
-    )
+    return Plot(kind, "Validation accuracy against seconds", "seconds", "accuracy, percent", tuple(series))
 
 
 def _kind(run: Run) -> str:

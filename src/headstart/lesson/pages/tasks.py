@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
-from markupsafe import Markup
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
@@ -20,17 +19,17 @@ from headstart.formatting import seconds_range
 from headstart.lesson.engine.pack import Control, Goal, Task
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages.challenges import shown_to
-from headstart.lesson.pages.rendering import inline, markdown, page, sections
+from headstart.lesson.pages.rendering import inline, markdown, page, parts_of
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.jobs import Job, Tell
-from headstart.web.plots import draw
+from headstart.web.plots import Plot
 from headstart.web.security import SessionOf
 
 router = APIRouter()
 
 KIND = "try"
-"""This room's jobs."""
+"""The kind of these pages' jobs."""
 
 LONGEST_WHY = 300
 """Letters of the sentence that a project asks for."""
@@ -63,7 +62,7 @@ def _list_page(request: Request, site: LessonSite, learner: str, name: str) -> R
         request,
         "tasks.html",
         mode=mode,
-        parts=[(title, markdown(text, results)) for title, text in sections(mode.body)],
+        parts=parts_of(mode, results),
         tasks=[
             {"task": task, "lacks": _lacks(site, task), **_standing(_log(site, learner, task), task)}
             for task in _tasks(site)[name]
@@ -111,13 +110,13 @@ async def task_page(request: Request, site: SiteOf, session: SessionOf, task: Ta
         held=held,
         standing=standing,
         job=_job(site, session.learner, task),
-        last_job=_last_job(site, session.learner, task),
+        last_job=site.jobs.last(KIND, name=task.slug, learner=session.learner),
         about=site.catalogue.about(
             task.experiment, parameters={one["control"].name: one["value"] for one in controls}
         ),
         asks_why=task is site.pack.project,
         measures=_measures(site, task),
-        changed=[] if held else [_drawn(site, one) for one in log["try"][-2:]][::-1],
+        changed=[] if held else [_plots(site, one) for one in reversed(log["try"][-2:])],
     )
 
 
@@ -171,10 +170,10 @@ def _measures(site: LessonSite, task: Task) -> list[tuple[str, str]]:
     return [(name, meaning.get(name, name)) for name in dict.fromkeys(names)]
 
 
-def _drawn(site: LessonSite, one: dict[str, Any]) -> list[tuple[Any, Markup]]:
-    """The plots of a try's result, where it is still on this machine."""
+def _plots(site: LessonSite, one: dict[str, Any]) -> Sequence[Plot]:
+    """Of a try's result, where it is still on this machine."""
     result = site.catalogue.find(one.get("result", ""))
-    return [(plot, draw(plot)) for plot in result.plots] if result else []
+    return result.plots if result else ()
 
 
 @router.post("/tasks/{slug}/hint")
@@ -309,7 +308,3 @@ def _shown(control: Control, last: dict[str, Any] | None) -> dict[str, Any]:
 
 def _job(site: LessonSite, learner: str, task: Task) -> Job | None:
     return site.jobs.running(KIND, name=task.slug, learner=learner)
-
-
-def _last_job(site: LessonSite, learner: str, task: Task) -> Job | None:
-    return site.jobs.last(KIND, name=task.slug, learner=learner)
