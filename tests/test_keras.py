@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.backbones.keras_graph import open_model
+from headstart.backbones.keras.graph import open_model
 from headstart.errors import OptionError
 from headstart.keras import execution
 from headstart.keras.cutting import cut_model

@@ -9,8 +9,8 @@ from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN, builtin_info, load_builtin
 from headstart.backbones.exported import Origin, load_exported
-from headstart.backbones.keras_file import SUFFIXES as KERAS_SUFFIXES
-from headstart.backbones.keras_file import load_keras_file
+from headstart.backbones.keras.file import SUFFIXES as KERAS_SUFFIXES
+from headstart.backbones.keras.file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
 from headstart.backbones.published import hub_folder, known_name, load_published, published_preprocess
 from headstart.errors import BackboneError
@@ -48,7 +48,7 @@ def load_backbone(
             or ``.keras``.
         size: Pixels a side of its images; None for what its weights were made for.
         architecture: For a file that does not say: timm's name of the network; for a ``.keras`` file what its
-            pixels are (see `headstart.backbones.keras_file`).
+            pixels are (see `headstart.backbones.keras.pixels`).
         pretrained: False for the same network with random weights.
         seed: For the random weights.
 

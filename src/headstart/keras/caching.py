@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.backbones.keras_graph import Graph
+from headstart.backbones.keras.graph import Graph
 from headstart.features.cache import CachePartition, FeatureCache
 from headstart.files import cache_folder
 from headstart.keras.cutting import Cut

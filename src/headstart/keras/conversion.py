@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.backbones.keras_export import write_onnx
-from headstart.backbones.keras_file import RANGES
+from headstart.backbones.keras.export import write_onnx
+from headstart.backbones.keras.pixels import RANGES
 from headstart.classifier import MODEL_FILE, Classifier
 from headstart.errors import OptionError, ParityError
 from headstart.preprocess import Preprocess

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from headstart.backbones.keras_graph import Call, Graph, Key, needed, open_model
+from headstart.backbones.keras.graph import Call, Graph, Key, needed, open_model
 from headstart.errors import OptionError
 
 _NOISE = {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.engine import openvino
-from headstart.backbones.keras_graph import Graph, Key, apply
+from headstart.backbones.keras.graph import Graph, Key, apply
 from headstart.errors import OptionError
 from headstart.keras.cutting import Cut, without
 

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.backbones.keras_graph import functional_of
+from headstart.backbones.keras.graph import functional_of
 from headstart.errors import OptionError
 from headstart.keras.execution import Array
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from headstart.backbones.keras_graph import functional_of
+from headstart.backbones.keras.graph import functional_of
 from headstart.keras.caching import Features, Watch, fingerprint
 from headstart.keras.cutting import Cut
 from headstart.keras.execution import BATCH, Array

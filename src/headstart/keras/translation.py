@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from headstart.backbones.engine import openvino
-from headstart.backbones.keras_graph import Call, Graph, Key
+from headstart.backbones.keras.graph import Call, Graph, Key
 
 _openvino = openvino()
 ops = _openvino.opset13

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from headstart.backbones.keras_graph import functional_of
+from headstart.backbones.keras.graph import functional_of
 from headstart.errors import OptionError
 from headstart.files import cache_folder
 from headstart.keras.caching import Features

@@ -14,9 +14,9 @@ from headstart.backbones import records
 from headstart.backbones.checkpoints import one_line
 from headstart.backbones.exported import check_graph
 from headstart.backbones.graph import measure
-from headstart.backbones.keras_export import write_onnx
-from headstart.backbones.keras_file import Pixels
-from headstart.backbones.keras_graph import Call, Graph, Key, apply, needed, open_model
+from headstart.backbones.keras.export import write_onnx
+from headstart.backbones.keras.graph import Call, Graph, Key, apply, needed, open_model
+from headstart.backbones.keras.pixels import Pixels
 from headstart.errors import BackboneError, OptionError, printable
 from headstart.files import bounded_memory, whole
 from headstart.preprocess import Preprocess
