@@ -84,6 +84,20 @@ def private_folders(
     return root
 
 
+@contextlib.contextmanager
+def shared_folders(root: Path, compiled_models: Path) -> Iterator[None]:
+    """Cache, home and working directory in ``root``, for what a fixture of a whole module makes."""
+    (root / "cache").mkdir()
+    (root / "work").mkdir()
+    with contextlib.suppress(OSError):
+        (root / "cache" / "compiled").symlink_to(compiled_models)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(root / "cache"))
+        patch.setenv("HEADSTART_HOME", str(root / "home"))
+        patch.chdir(root / "work")
+        yield
+
+
 def draw(kind: str, *, seed: int, side: int = 72) -> Image.Image:
     """One image of a class: a shape of random colour and place on a random background."""
     random = np.random.default_rng([seed, CLASSES.index(kind)])

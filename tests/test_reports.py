@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import pytest
 
 import headstart
 from axe_core import axe_source
+from conftest import shared_folders, write_photos
 from headstart.comparisons import Candidate, Comparison, Trial, choose, compare, grid
 from headstart.comparisons.values import disambiguate
 from headstart.curation import Corrections
@@ -36,24 +37,53 @@ pytest.importorskip("jinja2")
 FAST = {"size": 64, "precision": "f32"}
 
 
-@pytest.fixture
-def run(photos: Path) -> Run:
-    """Labels that are wrong on purpose, so that there are mistakes to show."""
-    for number in range(6):
-        one, other = photos / "bars" / f"{number:03}.jpg", photos / "discs" / f"{number:03}.jpg"
-        kept = one.read_bytes()
-        one.write_bytes(other.read_bytes())
-        other.write_bytes(kept)
-    (photos / "discs" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    _, run = headstart.fit(photos, head="softmax", epochs=3, validation=0.3, **FAST)
-    assert (run.accuracy["validation"] or 0) < 1
-    return run
+@dataclass(frozen=True)
+class Made:
+    """One run with mistakes and one comparison, for all tests; and their pages."""
+
+    root: Path
+    run: Run
+    comparison: Comparison
+    run_page: str
+    comparison_page: str
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Made:
+    root = tmp_path_factory.mktemp("reports")
+    with shared_folders(root, compiled_models):
+        photos = write_photos(root / "photos")
+        candidates = grid(size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2)
+        comparison = compare(photos, candidates, seeds=2, precision="f32")
+        mislabelled = write_photos(root / "mislabelled")  # so that there are mistakes to show
+        for number in range(6):
+            one, other = (mislabelled / kind / f"{number:03}.jpg" for kind in ("bars", "discs"))
+            kept = one.read_bytes()
+            one.write_bytes(other.read_bytes())
+            other.write_bytes(kept)
+        (mislabelled / "discs" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+        _, run = headstart.fit(mislabelled, head="softmax", epochs=3, validation=0.3, **FAST)
+        assert (run.accuracy["validation"] or 0) < 1
+        return Made(root, run, comparison, report(run).html(), report(comparison).html())
 
 
 @pytest.fixture
-def comparison(photos: Path) -> Comparison:
-    candidates = grid(size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2)
-    return compare(photos, candidates, seeds=2, precision="f32")
+def run(made: Made, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The shared run, to be read; `headstart` knows its id."""
+    monkeypatch.setenv("HEADSTART_HOME", str(made.root / "home"))
+    monkeypatch.setenv("HEADSTART_CACHE", str(made.root / "cache"))
+    return made.run
+
+
+@pytest.fixture
+def own_run(made: Made, tmp_path: Path) -> Run:
+    """A copy of its folder, to be changed."""
+    return replace(made.run, path=Path(shutil.copytree(made.run.path, tmp_path / "run")))
+
+
+@pytest.fixture
+def comparison(made: Made) -> Comparison:
+    return made.comparison
 
 
 @pytest.fixture
@@ -116,11 +146,9 @@ class Page(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def test_a_page_refers_to_nothing_outside_and_every_link_leads_somewhere(
-    run: Run, comparison: Comparison
-) -> None:
-    for thing in (run, comparison):
-        page = Page(report(thing).html())
+def test_a_page_refers_to_nothing_outside_and_every_link_leads_somewhere(made: Made) -> None:
+    for source in (made.run_page, made.comparison_page):
+        page = Page(source)
         ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
         assert len(ids) == len(set(ids))
         for _, attributes in page.elements:
@@ -128,30 +156,30 @@ def test_a_page_refers_to_nothing_outside_and_every_link_leads_somewhere(
                 value = attributes.get(name) or "data:"
                 assert value.startswith("data:") or value.removeprefix("#") in ids
         assert not page.all("script") and not page.all("iframe")
-        assert not re.search(r"url\((?!#)", report(thing).html())
+        assert not re.search(r"url\((?!#)", source)
 
 
-def test_every_plot_has_a_name_and_a_table_and_every_picture_a_text(run: Run, comparison: Comparison) -> None:
-    for thing, count in ((run, 3), (comparison, 4)):
-        page = Page(report(thing).html())
+def test_every_plot_has_a_name_and_a_table_and_every_picture_a_text(made: Made) -> None:
+    for source, count in ((made.run_page, 3), (made.comparison_page, 4)):
+        page = Page(source)
         figures = page.all("figure")
         assert len(figures) == count and all(figure["aria-label"] for figure in figures)
-        sections = [part for part in report(thing).html().split("<section") if "<figure" in part]
+        sections = [part for part in source.split("<section") if "<figure" in part]
         assert sum(part.count("<figure") for part in sections) == count == len(sections)
         assert all("<table" in part.partition("<figure")[2] for part in sections)
         assert all(image["alt"] for image in page.all("img"))
         assert len(page.all("h1")) == 1
 
 
-def test_plots_take_their_colours_from_the_page(run: Run) -> None:
-    svgs = re.findall(r"<svg.*?</svg>", report(run).html(), flags=re.S)
+def test_plots_take_their_colours_from_the_page(made: Made) -> None:
+    svgs = re.findall(r"<svg.*?</svg>", made.run_page, flags=re.S)
     assert len(svgs) == 3
     for svg in svgs:
         assert "var(--ink)" in svg and "<text" in svg
         assert not re.findall(r"(?:fill|stroke): ?#", svg)
 
 
-def test_the_confusion_matrix_leads_to_the_images_behind_a_cell(run: Run) -> None:
+def test_the_confusion_matrix_leads_to_the_images_behind_a_cell(made: Made, run: Run) -> None:
     facts = report(run).facts
     wrong = [
         e
@@ -159,7 +187,7 @@ def test_the_confusion_matrix_leads_to_the_images_behind_a_cell(run: Run) -> Non
         if e["split"] == "validation" and e["label"] != e["predicted"]
     ]
     assert sum(found["count"] for found in facts["confusions"]) == len(wrong) > 0
-    page = Page(report(run).html())
+    page = Page(made.run_page)
     links = {attributes["href"] for attributes in page.all("a")}
     for found in facts["confusions"]:
         assert f"#{found['cell']}" in links
@@ -169,12 +197,11 @@ def test_the_confusion_matrix_leads_to_the_images_behind_a_cell(run: Run) -> Non
     assert any((image["src"] or "").startswith("data:image/jpeg") for image in page.all("img"))
 
 
-def test_the_page_of_a_run_says_what_happened_and_how_to_repeat_it(run: Run) -> None:
-    made = report(run)
-    text = Page(made.html()).text
+def test_the_page_of_a_run_says_what_happened_and_how_to_repeat_it(made: Made, run: Run) -> None:
+    text = Page(made.run_page).text
     for expected in (f"{run.accuracy['validation']:.1%}", "broken.jpg", "precision", "calibration error"):
         assert expected in text
-    words = made.facts["command"].split()
+    words = report(run).facts["command"].split()
     assert words[:2] == ["headstart", "fit"] and Path(words[2]).is_dir()
     done = subprocess.run(
         [Path(sys.executable).with_name("headstart"), *words[1:], "--out", "again", "--json"],
@@ -202,10 +229,10 @@ def test_calibration_on_images_that_chose_the_temperature_says_so(run: Run) -> N
     assert "so it flatters" not in report(replace(run, evaluation=kept)).html()
 
 
-def test_a_long_list_of_files_left_out_says_how_many_more(run: Run) -> None:
+def test_a_long_list_of_files_left_out_says_how_many_more(own_run: Run) -> None:
     left_out = [{"path": f"{n}.jpg", "reason": "cut short"} for n in range(205)]
-    (run.path / "skipped.json").write_text(json.dumps(left_out))
-    assert "5 more are in the JSON report" in Page(report(run).html()).text
+    (own_run.path / "skipped.json").write_text(json.dumps(left_out))
+    assert "5 more are in the JSON report" in Page(report(own_run).html()).text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
@@ -242,7 +269,8 @@ def test_a_run_of_an_earlier_version_is_repeated_from_where_its_images_lie(photo
     assert report(find(run.path)).facts["command"].startswith(f"headstart fit {photos} ")
 
 
-def test_the_prediction_of_the_plan_is_set_against_what_it_took(run: Run) -> None:
+def test_the_prediction_of_the_plan_is_set_against_what_it_took(own_run: Run) -> None:
+    run = own_run
     record = json.loads((run.path / "run.json").read_text())
     expected = {"low": 0.001, "median": 0.002, "high": 0.003}
     (run.path / "run.json").write_text(json.dumps({**record, "predicted_seconds": expected}))
@@ -252,7 +280,8 @@ def test_the_prediction_of_the_plan_is_set_against_what_it_took(run: Run) -> Non
     assert "which holds" in report(find(run.path)).markdown()
 
 
-def test_each_phase_is_set_against_what_was_predicted_of_it(run: Run) -> None:
+def test_each_phase_is_set_against_what_was_predicted_of_it(own_run: Run) -> None:
+    run = own_run
     record = json.loads((run.path / "run.json").read_text())
     phases = {**record["predicted_phases"], "train": 123.25}
     (run.path / "run.json").write_text(json.dumps({**record, "predicted_phases": phases}))
@@ -263,30 +292,27 @@ def test_each_phase_is_set_against_what_was_predicted_of_it(run: Run) -> None:
     assert "Where the time went" in report(find(run.path)).html()
 
 
-def test_the_tables_of_a_comparison_have_every_point_of_its_plots(comparison: Comparison) -> None:
-    made = report(comparison)
-    text = Page(made.html()).text
-    points = [point for found in made.facts["time_to_accuracy"] for point in found["points"]]
-    assert len(points) > len(made.facts["time_to_accuracy"])
+def test_the_tables_of_a_comparison_have_every_point_of_its_plots(made: Made) -> None:
+    facts, markdown = report(made.comparison).facts, report(made.comparison).markdown()
+    text = Page(made.comparison_page).text
+    points = [point for found in facts["time_to_accuracy"] for point in found["points"]]
+    assert len(points) > len(facts["time_to_accuracy"])
     for seconds, accuracy in points:
         assert f"{seconds:.2f}{accuracy:.1%}" in text
-        assert f"| {seconds:.2f} | {accuracy:.1%} |" in made.markdown()
-    spread = next(row["spread"] for found in made.facts["by_images"] for row in found["points"])
+        assert f"| {seconds:.2f} | {accuracy:.1%} |" in markdown
+    spread = next(row["spread"] for found in facts["by_images"] for row in found["points"])
     assert f"{spread[0]:.1%} to {spread[1]:.1%}" in text
-    assert "s in all, predicted" in text and "s in all, predicted" in made.markdown()
+    assert "s in all, predicted" in text and "s in all, predicted" in markdown
 
 
-def test_the_page_of_a_comparison_says_what_to_take_and_what_was_not_told_apart(
-    comparison: Comparison,
-) -> None:
-    made = report(comparison)
-    choice = comparison.choice
+def test_the_page_of_a_comparison_says_what_to_take_and_what_was_not_told_apart(made: Made) -> None:
+    told, choice = report(made.comparison), made.comparison.choice
     assert choice is not None
-    text = Page(made.html()).text
+    text = Page(made.comparison_page).text
     assert f"Take {choice.candidate.name}" in text and choice.command in text
-    assert made.facts["by_images"]
-    assert {row["name"] for row in made.facts["rows"]} == {c.name for c in comparison.candidates}
-    assert choice.candidate.name in made.markdown()
+    assert told.facts["by_images"]
+    assert {row["name"] for row in told.facts["rows"]} == {c.name for c in made.comparison.candidates}
+    assert choice.candidate.name in told.markdown()
 
 
 def test_a_comparison_without_a_choice_calls_none_so_and_says_why(photos: Path) -> None:
@@ -360,22 +386,21 @@ def test_names_with_markup_in_them_are_shown_not_run(photos: Path) -> None:
     assert "<script" not in source and "&lt;script&gt;" in source
 
 
-def test_a_picture_that_changed_since_is_not_shown(run: Run) -> None:
+def test_a_picture_that_changed_since_is_not_shown(run: Run, tmp_path: Path) -> None:
     entry = read_predictions(run.path)["images"][0]
+    entry["file"] = shutil.copy(entry["file"], tmp_path)
     assert (thumbnail(entry) or "").startswith("data:image/jpeg")
     assert Album(most=0).picture(entry) is None
-    other = next(
-        path for path in Path(entry["file"]).parent.iterdir() if path.name != Path(entry["file"]).name
-    )
-    Path(entry["file"]).write_bytes(other.read_bytes())
+    other = read_predictions(run.path)["images"][1]
+    shutil.copy(other["file"], entry["file"])
     assert thumbnail(entry) is None
     Path(entry["file"]).unlink()
     assert thumbnail(entry) is None and thumbnail({"path": "array", "content": ""}) is None
 
 
-def test_a_run_without_predictions_still_has_a_report(run: Run) -> None:
-    (run.path / "predictions.json").unlink()
-    page = Page(report(run).html())
+def test_a_run_without_predictions_still_has_a_report(own_run: Run) -> None:
+    (own_run.path / "predictions.json").unlink()
+    page = Page(report(own_run).html())
     assert "no pictures" in page.text and not page.all("img")
 
 
@@ -395,7 +420,10 @@ def test_the_suffix_decides_the_format(run: Run, tmp_path: Path) -> None:
         made.write(tmp_path / "a.pdf")
 
 
-def test_find_tells_runs_and_comparisons_apart(run: Run, comparison: Comparison) -> None:
+def test_find_tells_runs_and_comparisons_apart(
+    made: Made, run: Run, comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made.root / "work")  # where comparisons are looked for
     assert isinstance(find(run.id), Run) and isinstance(find(run.path), Run)
     assert isinstance(find(comparison.id), Comparison)
     assert isinstance(find(comparison.path or ""), Comparison)
@@ -429,11 +457,10 @@ def test_the_command_writes_a_page_without_loading_a_network(run: Run) -> None:
     assert loaded == "[]"
 
 
-def test_heat_maps_of_mistakes_are_on_the_page_when_asked_for(run: Run) -> None:
-    made = report(run)
+def test_heat_maps_of_mistakes_are_on_the_page_when_asked_for(made: Made, run: Run) -> None:
     told = "glows where the evidence"
-    assert made.facts["mistakes"], "the run of these tests makes mistakes"
-    assert told not in made.html() and told in made.html(explain=True)
+    assert report(run).facts["mistakes"], "the run of these tests makes mistakes"
+    assert told not in made.run_page and told in report(run).html(explain=True)
 
 
 # --- in a browser
