@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import headstart
+from conftest import shared_folders
 from headstart.classifier import Classifier
 from headstart.cli import cli
 from headstart.errors import ImageError, OptionError
@@ -38,9 +40,17 @@ def _picture(random: np.random.Generator, kind: str) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def root(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Iterator[Path]:
+    """Where what all tests share is made."""
+    folder = tmp_path_factory.mktemp("explanations")
+    with shared_folders(folder, compiled_models):
+        yield folder
+
+
 @pytest.fixture(scope="module")
-def quadrants(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, random = tmp_path_factory.mktemp("quadrants") / "images", np.random.default_rng(0)
+def quadrants(root: Path) -> Path:
+    folder, random = root / "images", np.random.default_rng(0)
     for kind in ("level", "upright"):
         (folder / kind).mkdir(parents=True)
         for number in range(24):
@@ -48,15 +58,21 @@ def quadrants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def classifier(quadrants: Path) -> Classifier:
-    return headstart.fit(quadrants, precision="f32", out="run")[0]
+@pytest.fixture(scope="module")
+def classifier(root: Path, quadrants: Path) -> Classifier:
+    return headstart.fit(quadrants, precision="f32", out=root / "run")[0]
 
 
 @pytest.fixture(scope="module")
-def with_neither(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_last_layer(quadrants: Path) -> Classifier:
+    """One whose head reads nothing but the features."""
+    return headstart.fit(quadrants, precision="f32", taps="last", size=64)[0]
+
+
+@pytest.fixture(scope="module")
+def with_neither(root: Path) -> tuple[Path, Explainer]:
     """Such pictures and a class without stripes: of two, each is also the other's absence, anywhere."""
-    folder, random = tmp_path_factory.mktemp("three") / "images", np.random.default_rng(2)
+    folder, random = root / "three", np.random.default_rng(2)
     for kind in ("level", "upright", "neither"):
         (folder / kind).mkdir(parents=True)
         for number in range(48):
@@ -64,27 +80,26 @@ def with_neither(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if kind == "neither":
                 picture.paste(picture.crop((_HALF, 0, _SIDE, _HALF)).rotate(180), (0, _HALF))
             picture.save(folder / kind / f"{number:02}.png")
-    return folder
+    return folder, Explainer(headstart.fit(folder, precision="f32", size=2 * _SIDE)[0])
 
 
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
-def test_the_heat_lies_where_the_class_is_decided(with_neither: Path, method: str) -> None:
-    classifier, _ = headstart.fit(with_neither, precision="f32", size=2 * _SIDE)
-    shares, shown = [], "0[0-5].png" if method == "cam" else "0[0-1].png"  # occlusion takes seconds for each
+def test_the_heat_lies_where_the_class_is_decided(with_neither: tuple[Path, Explainer], method: str) -> None:
+    folder, explainer = with_neither
+    shares, shown = [], "0[0-5].png" if method == "cam" else "00.png"  # occlusion takes seconds for each
     for kind in ("level", "upright"):
-        for file in sorted((with_neither / kind).glob(shown)):
-            heat = heat_map(classifier, file, method=method)
+        for file in sorted((folder / kind).glob(shown)):
+            heat = explainer.heat_map(file, method=method)
             assert heat.label == kind
             half = len(heat.values) // 2
             shares.append(heat.values[half:, :half].sum() / heat.values.sum())
     assert np.mean(shares) >= 0.8
 
 
-def test_the_gradient_finds_what_the_closed_form_says(quadrants: Path) -> None:
+def test_the_gradient_finds_what_the_closed_form_says(quadrants: Path, with_last_layer: Classifier) -> None:
     pytest.importorskip("timm")
-    classifier, _ = headstart.fit(quadrants, precision="f32", taps="last", size=64)
     file = quadrants / "level" / "03.png"
-    exact, gradient = (heat_map(classifier, file, method=method) for method in ("cam", "grad-cam"))
+    exact, gradient = (heat_map(with_last_layer, file, method=method) for method in ("cam", "grad-cam"))
     assert exact.values.max() == 1.0
     np.testing.assert_allclose(exact.values, gradient.values, atol=1e-4)
 
@@ -141,12 +156,12 @@ def test_what_explaining_needs_is_loaded_once_for_a_classifier(
     explainer = Explainer(classifier)
     first, *_ = [explainer.heat_map(quadrants / "level" / f"0{n}.png", method=method) for n in range(3)]
     assert len(compiled) == 1 and len(read) == 1
-    again = heat_map(headstart.load("run"), quadrants / "level" / "00.png", method=method)
+    again = heat_map(headstart.load(classifier.model.parent), quadrants / "level" / "00.png", method=method)
     np.testing.assert_array_equal(first.values, again.values)
 
 
 def test_the_gradients_network_is_loaded_once_for_a_classifier(
-    quadrants: Path, monkeypatch: pytest.MonkeyPatch
+    quadrants: Path, with_last_layer: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
     from headstart.explanations import gradient
@@ -155,8 +170,7 @@ def test_the_gradients_network_is_loaded_once_for_a_classifier(
     monkeypatch.setattr(
         gradient, "load_backbone", lambda *a, **k: (loaded.append(a), load_backbone(*a, **k))[1]
     )
-    classifier, _ = headstart.fit(quadrants, precision="f32", taps="last", size=64)
-    explainer = Explainer(classifier)
+    explainer = Explainer(with_last_layer)
     for number in range(2):
         explainer.heat_map(quadrants / "level" / f"0{number}.png", method="grad-cam")
     assert len(loaded) == 1
@@ -205,15 +219,15 @@ def test_pictures_of_images_with_one_name_do_not_overwrite_each_other(
 
 
 def test_predict_writes_the_pictures_and_names_them(classifier: Classifier, quadrants: Path) -> None:
-    file = quadrants / "upright" / "02.png"
-    result = CliRunner().invoke(cli, ["predict", "run", str(file), "--explain", "--json"])
+    file, run = quadrants / "upright" / "02.png", str(classifier.model.parent)
+    result = CliRunner().invoke(cli, ["predict", run, str(file), "--explain", "--json"])
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)
     with Image.open(row["heat_map"]["file"]) as picture:
         assert picture.width == 448 and row["heat_map"]["method"] == "cam"
-    result = CliRunner().invoke(cli, ["predict", "run", str(file), "--explain-to", "why"])
+    result = CliRunner().invoke(cli, ["predict", run, str(file), "--explain-to", "why"])
     assert "why/02.heat.png" in result.stdout and Path("why/02.heat.png").exists()
-    plain = CliRunner().invoke(cli, ["predict", "run", str(file), "--json"])
+    plain = CliRunner().invoke(cli, ["predict", run, str(file), "--json"])
     assert "heat_map" not in json.loads(plain.stdout)[0]
 
 

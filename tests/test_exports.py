@@ -18,7 +18,7 @@ from PIL import Image
 
 import headstart
 import headstart.images
-from conftest import draw, write_photos
+from conftest import draw, shared_folders, write_photos
 from headstart.classifier import Classifier
 from headstart.dataset import describe, read_dataset
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
@@ -79,12 +79,10 @@ def exported(run: Path, form: str, *, out: Path) -> Export:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def shared(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Iterator[dict[str, Any]]:
     """One run on made photographs, and the exports that tests have asked for."""
     root = tmp_path_factory.mktemp("exports")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEADSTART_CACHE", str(root / "cache"))
-        patch.setenv("HEADSTART_HOME", str(root / "home"))
+    with shared_folders(root, compiled_models):
         photos = write_photos(root / "photos", per_class=40)
         classifier, run = headstart.fit(photos, size=SIZE, precision="f32", out=root / "run")
     yield {"classifier": classifier, "run": run, "photos": photos, "made": {}, "root": root}

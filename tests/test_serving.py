@@ -40,7 +40,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 import headstart
-from conftest import write_photos
+from conftest import shared_folders, write_photos
 from headstart.classifier import MODEL_FILE, Classifier
 from headstart.errors import OptionError, RunError
 from headstart.runs import CLASSIFIER_FILE
@@ -58,12 +58,10 @@ SMALL = Limits(body_bytes=200_000, images=4, pixels=250_000, batch=4, queue=8, a
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shelf(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Iterator[Path]:
     """Two runs in one folder, `first` and the later `second`, whose labels differ; and photographs."""
     root = tmp_path_factory.mktemp("serving")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEADSTART_CACHE", str(root / "cache"))
-        patch.setenv("HEADSTART_HOME", str(root / "home"))
+    with shared_folders(root, compiled_models):
         photos = write_photos(root / "photos", per_class=8)
         headstart.fit(photos, size=64, precision="f32", out=root / "runs" / "first")
         shutil.copytree(root / "runs" / "first", root / "runs" / "second")
