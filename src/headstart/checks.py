@@ -20,10 +20,10 @@ from headstart.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, re
 from headstart.dataset.labels import DOUBTFUL_WORDS
 from headstart.errors import ImageError
 from headstart.grouping import (
+    by_size,
     check_near_duplicates,
     duplicate_groups,
     exact_groups,
-    large_groups,
     large_groups_in_words,
 )
 from headstart.images import ImageFacts, open_image
@@ -135,10 +135,10 @@ class DataReport:
             "classes": {name: dict(sides) for name, sides in self.classes.items()},
             "skipped": [item.to_dict() for item in self.skipped],
             "notes": list(self.notes),
-            "contradictions": [_group_dict(group) for group in self.contradictions],
-            "leaks": [_group_dict(group) for group in self.leaks],
-            "exact_duplicates": [_group_dict(group) for group in self.exact_duplicates],
-            "near_duplicates": [_group_dict(group) for group in self.near_duplicates],
+            "contradictions": [asdict(group) for group in self.contradictions],
+            "leaks": [asdict(group) for group in self.leaks],
+            "exact_duplicates": [asdict(group) for group in self.exact_duplicates],
+            "near_duplicates": [asdict(group) for group in self.near_duplicates],
             "imbalance": self.imbalance if np.isfinite(self.imbalance) else None,
             "odd_sizes": [asdict(item) for item in self.odd_sizes],
         }
@@ -183,29 +183,26 @@ class DataReport:
     def _problems(self) -> Iterator[tuple[str, list[str]]]:
         """Findings in the order of how much they spoil, each with the lines behind it."""
         if groups := self.contradictions:
-            yield f"{_count(len(groups), 'image')} under more than one label", _lines(groups)
+            yield f"{_count(len(groups), 'image')} under more than one label", list(map(_line, groups))
         if doubtful := [name for name in self.classes if name in DOUBTFUL_WORDS]:
             yield f"a class is called {' and '.join(doubtful)}; is its label missing?", []
         lonely = [name for name, sides in self.classes.items() if sum(sides.values()) == 1]
         if len(lonely) > 1:
             yield f"{len(lonely):,} of {len(self.classes):,} classes have one image", lonely
         if groups := self.leaks:
-            yield f"{_count(len(groups), 'image')} on both sides of a split", _lines(groups)
+            yield f"{_count(len(groups), 'image')} on both sides of a split", list(map(_line, groups))
         if groups := self.exact_duplicates:
             copies = sum(len(group.files) - 1 for group in groups)
-            yield f"{_count(copies, 'exact copy', 'exact copies')}", _lines(groups)
+            yield f"{_count(copies, 'exact copy', 'exact copies')}", list(map(_line, groups))
         if groups := self.near_duplicates:
-            yield f"{_count(len(groups), 'group')} of near-duplicates", _lines(groups)
+            yield f"{_count(len(groups), 'group')} of near-duplicates", list(map(_line, groups))
         if self.imbalance >= IMBALANCE_WORTH_SAYING:
-            yield self._imbalance_in_words(), []
+            counts = {name: sum(sides.values()) for name, sides in self.classes.items()}
+            least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+            yield f"classes are uneven: {counts[most]:,} of {most}, {counts[least]:,} of {least}", []
         if odd := self.odd_sizes:
             shown = [f"{item.name}: {item.width} x {item.height}, {item.reason}" for item in odd]
             yield f"{_count(len(odd), 'image')} of odd size", shown
-
-    def _imbalance_in_words(self) -> str:
-        counts = {name: sum(sides.values()) for name, sides in self.classes.items()}
-        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-        return f"classes are uneven: {counts[most]:,} of {most}, {counts[least]:,} of {least}"
 
 
 def images_of_each(classes: Mapping[str, Mapping[str, int]]) -> str:
@@ -227,10 +224,6 @@ def _why(item: Skipped) -> str:
     return f"{item.name}: {item.reason}" + (f" ({item.files:,} files)" if item.files > 1 else "")
 
 
-def _lines(groups: Iterable[DuplicateGroup]) -> list[str]:
-    return [_line(group) for group in groups]
-
-
 def _line(group: DuplicateGroup) -> str:
     """The group's files, or some of very many: one of each label and side comes first."""
     files = list(group.files)
@@ -248,15 +241,6 @@ def _described(file: File, group: DuplicateGroup) -> str:
     if len(group.splits) > 1 and file.split:
         differs.append(file.split)
     return f"{file.name} ({', '.join(differs)})" if differs else file.name
-
-
-def _group_dict(group: DuplicateGroup) -> dict[str, Any]:
-    return {"exact": group.exact, "files": [asdict(file) for file in group.files]}
-
-
-# ---------------------------------------------------------------------------------------------------------
-# From facts to findings
-# ---------------------------------------------------------------------------------------------------------
 
 
 def report(
@@ -332,10 +316,6 @@ def _aspect(fact: ImageFacts) -> float:
     return max(fact.width, fact.height) / min(fact.width, fact.height)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Looking at every image
-# ---------------------------------------------------------------------------------------------------------
-
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 
@@ -371,7 +351,7 @@ def check(
         for sample, digest in zip(dataset.samples, hashes, strict=True)
     ]
     found = duplicate_groups(hashes, facts) if near_duplicates == "group" else exact_groups(hashes)
-    large = large_groups(dataset, hashes, found) if groups is None else []
+    large = by_size(dataset, hashes, found)[1] if groups is None else []
     notes = large_groups_in_words(dataset, large)
     return report(dataset, hashes, facts, splits, (*dataset.skipped, *skipped), found, notes=notes)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -38,11 +39,7 @@ class Split:
 
 
 def check_near_duplicates(value: str) -> None:
-    """Refuse a word that is none of `NEAR_DUPLICATES`.
-
-    Raises:
-        OptionError: it is not.
-    """
+    """Refuse a word that is none of `NEAR_DUPLICATES`, with an OptionError."""
     if value not in NEAR_DUPLICATES:
         raise OptionError(f"near_duplicates={value!r}: expected one of {', '.join(NEAR_DUPLICATES)}")
 
@@ -75,27 +72,20 @@ def split(
     check_near_duplicates(near_duplicates)
     exact = exact_groups(hashes)
     found = duplicate_groups(hashes, facts) if near_duplicates == "group" else exact
+    assign = partial(assign_splits, dataset, hashes, validation=validation, test=test)
+    alone = assign(exact)
     if any(sample.group for sample in dataset.samples):
-        sides = assign_splits(dataset, hashes, exact, validation=validation, test=test)
-        return Split(sides, tuple(found), _said_of_columns(dataset, sides, validation=validation, test=test))
-    kept, large = _by_size(dataset, hashes, found)
-    sides = assign_splits(dataset, hashes, [*exact, *kept], validation=validation, test=test)
+        return Split(alone, tuple(found), _said_of_columns(dataset, alone, validation=validation, test=test))
+    kept, large = by_size(dataset, hashes, found)
+    sides = assign([*exact, *kept]) if kept else alone
     notes = large_groups_in_words(dataset, large)
-    alone = assign_splits(dataset, hashes, exact, validation=validation, test=test) if kept else sides
     if moved := sum(now != before for now, before in zip(sides, alone, strict=True)):
         images = f"{moved:,} images were" if moved > 1 else "1 image was"
         notes = (f"near-duplicates stay on one side: {images} moved for that", *notes)
     return Split(sides, tuple(found), notes)
 
 
-def large_groups(
-    dataset: Dataset, hashes: Sequence[bytes | None], groups: Sequence[Sequence[int]]
-) -> list[Sequence[int]]:
-    """Those groups of near-duplicates that are too much of a class to be kept on one side."""
-    return _by_size(dataset, hashes, groups)[1]
-
-
-def _by_size(
+def by_size(
     dataset: Dataset, hashes: Sequence[bytes | None], groups: Sequence[Sequence[int]]
 ) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
     """Groups to keep on one side, and those that are too much of a class for that."""
@@ -107,10 +97,8 @@ def _by_size(
     for group in groups:
         different = {(dataset.samples[index].label, hashes[index]) for index in group}
         counts = Counter(label for label, _ in different)
-        large = any(
-            count > max(FEW_IMAGES, LARGE_GROUP * len(pictures[label])) for label, count in counts.items()
-        )
-        sizes[large].append(group)
+        most = {label: max(FEW_IMAGES, LARGE_GROUP * len(pictures[label])) for label in counts}
+        sizes[any(counts[label] > most[label] for label in counts)].append(group)
     return sizes
 
 
@@ -223,11 +211,7 @@ def assign_splits(
 
 
 def check_shares(*, validation: float, test: float) -> None:
-    """Refuse shares that leave nothing to train on, before any image is looked at.
-
-    Raises:
-        OptionError: One is not from 0 to less than 1, or both together reach 1.
-    """
+    """Refuse shares that leave nothing to train on, with an OptionError, before any image is looked at."""
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise OptionError(
             f"splits: validation and test must be 0 or more and together below 1, got {validation} and {test}"
