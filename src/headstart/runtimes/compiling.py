@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.backbones.engine import openvino
 from headstart.files import cache_folder, make, write_whole
 
 _FORMAT = 3  # raised when models are built differently from the same identity
@@ -24,8 +25,6 @@ def compile_cached(
         identity: Everything that the model depends on, JSON-ready; version, processor and settings are added.
         make: Builds the model; not called where the cache has it.
     """
-    from headstart.backbones.engine import openvino
-
     facts = {
         **identity,
         "format": _FORMAT,

@@ -6,71 +6,64 @@ import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 
 from headstart.backbones.backbone import Backbone, Tap
+from headstart.backbones.engine import openvino
 from headstart.errors import OptionError
+from headstart.runtimes.compiling import compile_cached
 from headstart.runtimes.protocol import (
-    PRECISIONS,
     Arrays,
     Pixels,
+    Runtime,
     Ticket,
     check_batch,
     check_finite,
-    check_request,
+    chosen_precision,
 )
 
 
-class OpenVinoRuntime:
+class OpenVinoRuntime(Runtime):
     """OpenVINO on the CPU; bfloat16 where the processor computes with it natively, else float32."""
 
     name = "openvino"
 
     def __init__(self, *, precision: str = "auto") -> None:
-        from headstart.backbones.engine import openvino
-
-        if precision not in ("auto", *PRECISIONS):
-            raise OptionError(f"precision {precision!r}: expected auto, {' or '.join(PRECISIONS)}")
         self._core = openvino().Core()
         native = has_bf16(self._core)
-        if precision == "bf16" and not native:
+        self.precision = chosen_precision(precision, fast=native)
+        if self.precision == "bf16" and not native:
             raise OptionError("precision bf16: this processor has no bfloat16 arithmetic; take f32 or auto")
-        self.precision = ("bf16" if native else "f32") if precision == "auto" else precision
 
-    def compile(
+    def _compile(
         self,
         backbone: Backbone,
         *,
-        depth: int,
+        cuts: tuple[int, ...],
         taps: tuple[Tap, ...],
-        batch_size: int = 32,
-        also: tuple[int, ...] = (),
+        batch_size: int,
+        outputs: tuple[str, ...],
     ) -> OpenVinoPrefix:
-        """Cut, pool and compile, or load what was compiled before; see `Runtime.compile`."""
-        from headstart.runtimes.compiling import compile_cached
-
-        outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size, also=also)
+        """Cut, pool and compile, or load what was compiled before."""
         preprocess = backbone.preprocess
         identity = {
             "weights": backbone.weights_hash,
             "stages": [stage.name for stage in backbone.stages],
             "pixels": [batch_size, preprocess.size, *preprocess.mean, *preprocess.std],
-            "depth": depth,
+            "depth": cuts[0],
             "outputs": outputs,
         }
-
-        def make() -> Any:
-            cuts = (depth, *sorted(also, reverse=True))
-            return _prefix_model(self._core, backbone, cuts=cuts, taps=taps, batch_size=batch_size)
-
-        settings = settings_for(batch_size=batch_size, precision=self.precision)
-
-        def compiled() -> Any:
-            return compile_cached(self._core, settings, identity=identity, make=make)
-
+        compiled = partial(
+            compile_cached,
+            self._core,
+            settings_for(batch_size=batch_size, precision=self.precision),
+            identity=identity,
+            make=lambda: _prefix_model(self._core, backbone, cuts=cuts, taps=taps, batch_size=batch_size),
+        )
         return OpenVinoPrefix(compiled, outputs=outputs, size=preprocess.size, batch_size=batch_size)
 
 
@@ -163,8 +156,6 @@ def _prefix_model(
     core: Any, backbone: Backbone, *, cuts: tuple[int, ...], taps: tuple[Tap, ...], batch_size: int
 ) -> Any:
     """The staged graph from pixels, uint8 ``[batch, S, S, 3]``, to the maps at the cuts and the taps."""
-    from headstart.backbones.engine import openvino
-
     ov = openvino()
     size = backbone.preprocess.size
     staged = core.read_model(backbone.graph)

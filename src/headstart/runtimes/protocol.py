@@ -1,5 +1,6 @@
 """What the rest of the package needs of a runtime."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -20,14 +21,11 @@ ACTIVATION = "activation"
 
 
 class CompiledPrefix(Protocol):
-    """A prefix ready to run.
-
-    Attributes:
-        outputs: ``activation`` where the depth is below full, then the maps at further cuts, the deepest
-            first, then the taps' names.
-    """
+    """A prefix ready to run."""
 
     outputs: tuple[str, ...]
+    """``activation`` where the depth is below full, then the maps at further cuts, the deepest first, then
+    the taps' names."""
 
     def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
         """Run batches of at most the compiled size, in order, several in flight.
@@ -46,16 +44,11 @@ class CompiledPrefix(Protocol):
         ...
 
 
-class Runtime(Protocol):
-    """Executes prefixes.
+class Runtime(ABC):
+    """Executes prefixes."""
 
-    Attributes:
-        name: ``openvino`` or ``torch``.
-        precision: ``bf16`` or ``f32``.
-    """
-
-    name: str
-    precision: str
+    name: str  # `openvino` or `torch`
+    precision: str  # `bf16` or `f32`
 
     def compile(
         self,
@@ -69,46 +62,50 @@ class Runtime(Protocol):
         """Make the first ``depth`` stages ready to run on up to ``batch_size`` images at once.
 
         The maps at the shallower cuts ``also`` come out of the same pass, named ``activation-3`` and so on.
+
+        Raises:
+            OptionError: The backbone has no such depth or tap, a further cut is not between the pixels and
+                the depth, nothing is asked for, or the batch is empty.
         """
-        ...
+        backbone.depth(depth)
+        for cut in also:
+            if not 0 < cut < depth or depth == len(backbone.stages):
+                raise OptionError(f"backbone {backbone.name}: cut {cut} is not between 1 and depth {depth}")
+        for tap in taps:
+            tap.width(backbone)
+        deepest = (ACTIVATION,) if depth < len(backbone.stages) else ()
+        cuts = sorted(also, reverse=True)
+        outputs = (*deepest, *(f"{ACTIVATION}-{cut}" for cut in cuts), *(tap.name for tap in taps))
+        if not outputs:
+            raise OptionError(
+                f"backbone {backbone.name}: everything is frozen and no tap is asked for; give one"
+            )
+        if batch_size < 1:
+            raise OptionError(f"batch size {batch_size}: expected at least 1")
+        return self._compile(backbone, cuts=(depth, *cuts), taps=taps, batch_size=batch_size, outputs=outputs)
+
+    @abstractmethod
+    def _compile(
+        self,
+        backbone: Backbone,
+        *,
+        cuts: tuple[int, ...],
+        taps: tuple[Tap, ...],
+        batch_size: int,
+        outputs: tuple[str, ...],
+    ) -> CompiledPrefix:
+        """What `compile` has checked; the deepest cut is the first."""
 
 
-def check_request(
-    backbone: Backbone,
-    *,
-    depth: int,
-    taps: tuple[Tap, ...],
-    batch_size: int,
-    also: tuple[int, ...] = (),
-) -> tuple[str, ...]:
-    """The outputs of a prefix, in order.
-
-    Raises:
-        OptionError: The backbone has no such depth or tap, a further cut is not between the pixels and the
-            depth, nothing is asked for, or the batch is empty.
-    """
-    backbone.depth(depth)
-    for cut in also:
-        if not 0 < cut < depth or depth == len(backbone.stages):
-            raise OptionError(f"backbone {backbone.name}: cut {cut} is not between 1 and depth {depth}")
-    for tap in taps:
-        tap.width(backbone)
-    deepest = (ACTIVATION,) if depth < len(backbone.stages) else ()
-    cuts = (f"{ACTIVATION}-{cut}" for cut in sorted(also, reverse=True))
-    outputs = (*deepest, *cuts, *(tap.name for tap in taps))
-    if not outputs:
-        raise OptionError(f"backbone {backbone.name}: everything is frozen and no tap is asked for; give one")
-    if batch_size < 1:
-        raise OptionError(f"batch size {batch_size}: expected at least 1")
-    return outputs
+def chosen_precision(precision: str, *, fast: bool) -> str:
+    """``auto`` is bfloat16 where it is fast; OptionError for an unknown word."""
+    if precision not in ("auto", *PRECISIONS):
+        raise OptionError(f"precision {precision!r}: expected auto, {' or '.join(PRECISIONS)}")
+    return ("bf16" if fast else "f32") if precision == "auto" else precision
 
 
 def check_batch(pixels: Any, *, size: int, batch_size: int) -> None:
-    """Refuse what the prefix was not compiled for.
-
-    Raises:
-        OptionError: Wrong type, wrong shape, or too many images.
-    """
+    """Refuse a batch of the wrong type or shape, or of too many images, with an OptionError."""
     shape, kind = getattr(pixels, "shape", None), getattr(pixels, "dtype", None)
     if kind != np.uint8 or shape is None or len(shape) != 4 or shape[1:] != (size, size, 3):
         raise OptionError(f"batch: expected uint8 [n, {size}, {size}, 3], got {kind} {shape}")
@@ -117,11 +114,7 @@ def check_batch(pixels: Any, *, size: int, batch_size: int) -> None:
 
 
 def check_finite(arrays: Arrays) -> None:
-    """Refuse results with infinities or NaN in them.
-
-    Raises:
-        InternalError: There are some.
-    """
+    """Refuse results with infinities or NaN in them, with an InternalError."""
     for name, values in arrays.items():
         # The extremes carry any NaN or infinity, and finding them is cheaper than testing every value.
         if not (np.isfinite(values.min()) and np.isfinite(values.max())):

@@ -10,54 +10,44 @@ from torch import nn
 
 from headstart.backbones.backbone import Backbone, Stage, Tap
 from headstart.backbones.staged import Prefix, StagedModule
-from headstart.errors import OptionError
 from headstart.runtimes.protocol import (
-    PRECISIONS,
     Arrays,
     Pixels,
+    Runtime,
     Ticket,
     check_batch,
     check_finite,
-    check_request,
+    chosen_precision,
 )
 
 _IN_FLIGHT_ON_GPU = 2  # batches queued before the oldest is read back
 
 
-class TorchRuntime:
+class TorchRuntime(Runtime):
     """PyTorch; bfloat16 autocast by default on GPUs that have it, float32 on the CPU."""
 
     name = "torch"
 
     def __init__(self, *, precision: str = "auto", device: str | None = None) -> None:
-        if precision not in ("auto", *PRECISIONS):
-            raise OptionError(f"precision {precision!r}: expected auto, {' or '.join(PRECISIONS)}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         fast = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.precision = ("bf16" if fast else "f32") if precision == "auto" else precision
+        self.precision = chosen_precision(precision, fast=fast)
 
-    def compile(
+    def _compile(
         self,
         backbone: Backbone,
         *,
-        depth: int,
+        cuts: tuple[int, ...],
         taps: tuple[Tap, ...],
-        batch_size: int = 32,
-        also: tuple[int, ...] = (),
+        batch_size: int,
+        outputs: tuple[str, ...],
     ) -> TorchPrefix:
-        """Move the stages that are needed to the device; see `Runtime.compile`."""
-        outputs = check_request(backbone, depth=depth, taps=taps, batch_size=batch_size, also=also)
-        cuts = (depth, *sorted(also, reverse=True))
+        """Move the stages that are needed to the device."""
         network = _Outputs(backbone, backbone.module(), cuts=cuts, taps=taps).to(self.device)
         if self.device.type == "cpu" or self.precision == "bf16":
             network = network.to(memory_format=torch.channels_last)
         return TorchPrefix(
-            network,
-            outputs=outputs,
-            size=backbone.preprocess.size,
-            batch_size=batch_size,
-            precision=self.precision,
-            device=self.device,
+            network, self, outputs=outputs, size=backbone.preprocess.size, batch_size=batch_size
         )
 
 
@@ -67,17 +57,16 @@ class TorchPrefix:
     def __init__(
         self,
         network: nn.Module,
+        runtime: TorchRuntime,
         *,
         outputs: tuple[str, ...],
         size: int,
         batch_size: int,
-        precision: str,
-        device: torch.device,
     ) -> None:
         self.outputs = outputs
-        self._network, self._device = network, device
+        self._network, self._device = network, runtime.device
         self._size, self._batch_size = size, batch_size
-        self._bf16 = precision == "bf16"
+        self._bf16 = runtime.precision == "bf16"
 
     def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
         """Run batches in order; see `CompiledPrefix.stream`."""
