@@ -134,7 +134,7 @@ def test_a_photograph_that_is_chosen_is_classified_with_its_reasons(
     page.get_by_role("button", name="Use this folder").click()
     expect(page.get_by_role("heading", name="Classes")).to_be_visible()
     train(page)
-    page.get_by_role("link", name="Predict a photograph").click()
+    page.get_by_role("link", name="Classify a photograph").click()
     page.locator("#files").set_input_files(sorted((photos / "discs").iterdir())[3])
     expect(page.get_by_role("heading", level=1)).to_have_text("discs")
     pictures = page.locator("main img")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headstart.errors import DatasetError, RunError, printable
 from headstart.studio import pictures
 from headstart.studio.home import look
-from headstart.studio.jobs import job_of
+from headstart.studio.jobs import job_of, told_of
 from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 
@@ -25,6 +25,7 @@ _FILES_SHOWN = 6
 def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> Response:
     """A data set: a few pictures of each class, and everything that was found, with its pictures."""
     facts = studio.collections.read(collection, "report")
+    classes = facts["report"]["classes"] if facts else {}
     refused = studio.collections.read(collection, "refused") or {"files": []}
     problem = ""
     try:
@@ -32,19 +33,15 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
     except DatasetError as error:
         # Where the studio keeps what was sent says nothing to whoever sent it.
         problem, facts = str(error).replace(printable(collection.path), collection.name), None
-    job = job_of(studio, "check", collection.id)
     return page(
         request,
         "data.html",
         collection=collection,
-        job=job if job and not job.over else None,
-        failure=job.message if job and job.state == "failed" else "",
+        **told_of(job_of(studio, "check", collection.id)),
         problem=problem,
         report=facts["report"] if facts else None,
         gallery=facts["gallery"] if facts else {},
-        largest=max((sum(sides.values()) for sides in facts["report"]["classes"].values()), default=1)
-        if facts
-        else 1,
+        largest=max((sum(sides.values()) for sides in classes.values()), default=1),
         findings=findings(facts["report"]) if facts else [],
         refused=refused["files"],
         runs=runs_on(studio, collection.id, collection.name),

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from headstart.errors import OptionError, printable
 from headstart.runs import Run
-from headstart.studio.jobs import job_of
+from headstart.studio.jobs import job_of, told_of
 from headstart.studio.rendering import page
 from headstart.studio.state import RunOf, Studio, StudioOf
 from headstart.studio.workers import Result, Teller
@@ -50,8 +50,7 @@ def export_page(request: Request, studio: StudioOf, run: RunOf) -> Response:
         "export.html",
         run=run,
         formats=_formats(),
-        job=job if job and not job.over else None,
-        failure=job.message if job and job.state == "failed" else "",
+        **told_of(job),
         result=job.result if job and job.state == "done" else None,
         exports=_exports(run),
         serving=studio.servings.get(run.id),

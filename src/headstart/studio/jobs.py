@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from headstart.costs.estimates import Range
 from headstart.formatting import human_seconds
-from headstart.studio.rendering import DOING, page, part
+from headstart.studio.rendering import DOING, page
 from headstart.studio.state import OWNER, JobOf, Live, Studio, StudioOf
 from headstart.studio.workers import INTERRUPTED
 from headstart.web.app import leave
@@ -44,6 +44,14 @@ def curve(epochs: Any, *, tabled: bool = False) -> Any:
 def job_of(studio: Studio, kind: str, name: str) -> Job | None:
     """The newest job of a kind about a data set or run."""
     return studio.queue(kind).last(kind, name=name, learner=OWNER)
+
+
+def told_of(job: Job | None) -> dict[str, Any]:
+    """What a page about something else shows of a job: it while it is under way, or why it failed."""
+    return {
+        "job": job if job and not job.over else None,
+        "failure": job.message if job and job.state == "failed" else "",
+    }
 
 
 def unfinished(studio: Studio) -> list[Job]:
@@ -205,8 +213,3 @@ def where(job: Job) -> str:
         "rank": f"/runs/{job.name}/label/{job.id}",
     }
     return found.get(job.kind, "/")
-
-
-def fragment(studio: Studio, job: Job) -> str:
-    """The panel of a job for a page about something else."""
-    return part("_running.html", job=job, now=snapshot(studio, job))

@@ -12,10 +12,11 @@ from starlette.responses import Response
 
 from headstart.curation import corrections_of
 from headstart.errors import HeadstartError, OptionError
+from headstart.formatting import percent
 from headstart.runs import IMAGES_FILE, Run, timestamp
 from headstart.studio import folders, pictures, uploads
 from headstart.studio.home import name_of
-from headstart.studio.rendering import page, percent, score
+from headstart.studio.rendering import page, score
 from headstart.studio.state import OWNER, RunOf, Studio, StudioOf
 from headstart.studio.workers import Result, Teller, path_of
 from headstart.web.app import FormOf, files_of, leave, text_of

@@ -13,7 +13,7 @@ from headstart.errors import OptionError
 from headstart.formatting import human_seconds
 from headstart.runs import HEADS
 from headstart.studio.collections import Collection
-from headstart.studio.jobs import job_of
+from headstart.studio.jobs import job_of, told_of
 from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.web.app import leave
@@ -49,8 +49,7 @@ def plan_page(
         request,
         "plan.html",
         collection=collection,
-        job=job if job and not job.over else None,
-        failure=job.message if job and job.state == "failed" else "",
+        **told_of(job),
         plan=kept["plan"] if kept else None,
         asked=kept["asked"] if kept else _asked(collection),
         rows=rows,

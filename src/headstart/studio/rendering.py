@@ -11,7 +11,7 @@ from fastapi import Request
 from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
-from headstart.formatting import human_seconds
+from headstart.formatting import human_seconds, percent
 from headstart.studio.state import studio_of
 from headstart.web.app import new_environment, render
 
@@ -55,11 +55,6 @@ def _environment() -> Environment:
     return environment
 
 
-def percent(share: float | None) -> str:
-    """0.9312 -> 93.1 %; a dash where there is none."""
-    return "–" if share is None else f"{share:.1%}".replace("%", "\N{NARROW NO-BREAK SPACE}%")
-
-
 def holds(entry: Any) -> str:
     """What a folder has directly in it: 5 folders, 1 picture; or how a file ends."""
     if entry.kind == "file":
@@ -85,11 +80,6 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     name = request.query_params.get("told", "")
     values["told"] = studio_of(request).recent.peek(name) if name else None
     return render(request, _environment(), template, status=status, **values)
-
-
-def part(template: str, **values: Any) -> str:
-    """A part of a page, for a script to put in place."""
-    return _environment().get_template(template).render(**values)
 
 
 def score(run: Any) -> Mapping[str, Any] | None:
