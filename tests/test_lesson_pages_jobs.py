@@ -301,7 +301,7 @@ def test_the_first_page_counts_tasks_that_were_reached(make_world: Callable[...,
 def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., World]) -> None:
     world = make_world(library.load_pack())
     first = world.browser.get("/").text
-    assert "Nothing is measured here yet" in first and "<svg" not in first.split("<main")[1].split("ways")[0]
+    assert "Nothing is measured yet" in first and "<svg" not in first.split("<main")[1].split("ways")[0]
     assert "Measure everything, less than a minute" in world.browser.get("/experiments").text
     world.post("/experiments")
     running(world)
@@ -346,7 +346,7 @@ def test_a_try_shows_what_it_took_and_what_came_of_it(make_world: Callable[..., 
     task = world.site.pack.tasks[0]
     forecast = f"/tasks/{task.slug}/forecast"
     told = world.browser.get(forecast, params={"epochs": "3"}).json()
-    assert told == {"text": "With these values it will take 2.0 to 4.0 s"}
+    assert told == {"text": "Predicted with these values: 2.0 to 4.0 s"}
     assert world.browser.get(forecast, params={"epochs": "999"}).status_code == 400
     world.post(f"/tasks/{task.slug}/run", start="pre-trained weights", epochs="3")
     finished(world)

@@ -34,7 +34,7 @@ KIND = "try"
 LONGEST_WHY = 300
 """Letters of the sentence that a project asks for."""
 
-FORECAST = "With these values it will take {} s"
+FORECAST = "Predicted with these values: {} s"
 
 _queueing = threading.Lock()
 """Held from asking whether a task runs until it is queued, so that two forms queue it once."""
