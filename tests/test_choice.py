@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import headstart
 from headstart.backbones import load_backbone
-from headstart.costs import RateStore
+from headstart.callbacks import Callback
 from headstart.dataset import read_dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.features import missing_share
@@ -185,7 +185,7 @@ def test_a_tight_allowance_leaves_out_what_is_too_slow_and_says_so(
 
     def slow(session: Any, entrant: Any, **_: Any) -> None:
         entrant.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
-        session.costs.learn(entrant.backbone, 0.1 if entrant.backbone.preprocess.size == 96 else 0.001)
+        entrant.seconds_per_image = 0.1 if entrant.backbone.preprocess.size == 96 else 0.001
 
     monkeypatch.setattr(choosing, "_look", slow)
     found = choose(photos, "builtin@96", "builtin@32", allowance=6.0)
@@ -382,24 +382,22 @@ def test_fit_with_backbone_auto_says_why_and_computes_nothing_twice(photos: Path
 def test_the_choice_is_predicted_before_it_begins_and_remembered(photos: Path) -> None:
     said: list[Any] = []
 
-    class Listener:
-        def __call__(self, phase: str, done: int, total: int) -> None:
+    class Listener(Callback):
+        def on_progress(self, phase: str, done: int, total: int) -> None:
             said.append(phase)
 
-        def expect(self, seconds: Any) -> None:
+        def on_estimate(self, seconds: Any, phases: Any) -> None:
             said.append(seconds)
 
-        def epoch(self, entry: Any) -> None:
+        def on_epoch_end(self, epoch: Any) -> None:
             raise AssertionError("a ridge head has no epochs")
 
     options = {"backbone": "auto", "candidates": ["builtin@32", "builtin@64"], "precision": "f32"}
-    _, run = headstart.fit(photos, progress=Listener(), **options)
+    _, run = headstart.fit(photos, callbacks=[Listener()], **options)
     assert said[0].to_dict() == run.predicted_seconds  # before any image
     assert run.predicted_phases["choice"] > 0
     assert sum(run.predicted_phases.values()) <= run.predicted_seconds["median"] + 0.01
     assert run.predicted_seconds["high"] > 2 * run.predicted_seconds["low"]  # nothing is known here yet
-    taught = [each.quantity for each in RateStore().observations()]
-    assert taught.count("choice") == 1
     _, again = headstart.fit(photos, **options)
     assert again.predicted_phases["choice"] < run.predicted_phases["choice"]  # the looks are cached
 
@@ -413,9 +411,9 @@ def test_a_deeper_training_that_fails_costs_the_head_nothing(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
-    from headstart.training import attempt
+    from headstart.training import depth
 
-    monkeypatch.setattr(attempt, "FEWEST_IMAGES", 5)
+    monkeypatch.setattr(depth, "FEWEST_IMAGES", 5)
     _, run = headstart.fit(
         photos, freeze="auto", epochs=2, learning_rate=1e30, size=64, precision="f32", validation=0.3
     )
@@ -434,9 +432,9 @@ def test_freeze_auto_compares_on_validation_and_gives_its_verdict(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
-    from headstart.training import attempt
+    from headstart.training import depth
 
-    monkeypatch.setattr(attempt, "FEWEST_IMAGES", 5)
+    monkeypatch.setattr(depth, "FEWEST_IMAGES", 5)
     _, run = headstart.fit(
         photos, freeze="auto", epochs=1, size=64, precision="f32", validation=0.3, test=0.1
     )

@@ -325,7 +325,7 @@ def test_the_bar_fits_the_terminal(
     with os.fdopen(slave, "w") as stream, os.fdopen(master, "rb") as screen:
         monkeypatch.setattr(sys, "stderr", stream)
         bar = ProgressBar()
-        bar("features", 3, 10)
+        bar.on_progress("features", 3, 10)
         stream.write("\n")
         stream.flush()
         line = screen.readline().decode()

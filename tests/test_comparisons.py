@@ -21,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headstart
+from headstart import store
+from headstart.callbacks import ProgressFunction
 from headstart.cli import cli
 from headstart.comparisons import (
     Comparison,
@@ -42,7 +44,7 @@ from headstart.comparisons.commands import fit_command
 from headstart.comparisons.pace import timed_as
 from headstart.comparisons.schedule import turns
 from headstart.comparisons.values import disambiguate
-from headstart.costs import RateStore
+from headstart.costs import timings
 from headstart.errors import DatasetError, MissingExtra, OptionError, RunError
 from headstart.features import extraction
 from headstart.training.depth import judge
@@ -300,21 +302,25 @@ def test_a_comparison_that_cannot_be_remembered_is_saved_and_says_so(
     assert find_comparison(tmp_path / "c").trials == found.trials
 
 
+def taught_here() -> list[store.Timing]:
+    return store.read_timings(timings._owner())
+
+
 def test_a_comparison_teaches_the_next_prediction_as_a_fit_does(
     make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     photos = make_photos(tmp_path / "many", per_class=30)
     plain = grid(size=64, heads=("ridge", "softmax"), taps="last", epochs=2)
     compare(photos, plain, seeds=2, **FAST)
-    taught = RateStore().observations()
-    counts = Counter(each.quantity for each in taught)
+    taught = taught_here()
+    counts = Counter(each.step for each in taught)
     assert counts["softmax"] == 2 and counts["ridge"] == 1 and counts["evaluate"]
     assert counts["pass"] == counts["prefix"] == counts["check"] == 1
     _, run = headstart.fit(photos, size=64, taps="last", **FAST)
     assert run.predicted_seconds["high"] < 20
-    fitted = {(each.quantity, each.key) for each in RateStore().observations()[: -len(taught)]}
-    shared = {(each.quantity, each.key) for each in taught}
-    assert {"ridge", "evaluate", "check"} <= {quantity for quantity, _ in fitted & shared}
+    fitted = {(each.step, each.key) for each in taught_here()[: -len(taught)]}
+    shared = {(each.step, each.key) for each in taught}
+    assert {"ridge", "evaluate", "check"} <= {step for step, _ in fitted & shared}
 
 
 def test_a_pass_with_several_cuts_says_nothing_of_a_plain_one(
@@ -322,12 +328,12 @@ def test_a_pass_with_several_cuts_says_nothing_of_a_plain_one(
 ) -> None:
     photos = make_photos(tmp_path / "many", per_class=30)
     compare(photos, grid(size=64, depths=["all", 7], taps="last", epochs=3), seeds=1, **FAST)
-    (cuts,) = {each.key for each in RateStore().observations() if each.quantity == "pass"}
-    kinds = {each.quantity for each in RateStore().observations()}
+    (cuts,) = {each.key for each in taught_here() if each.step == "pass"}
+    kinds = {each.step for each in taught_here()}
     assert "epoch" in kinds and "torch" not in kinds
     shutil.rmtree(os.environ["HEADSTART_CACHE"])
     headstart.fit(photos, size=64, taps="last", out=tmp_path / "run", **FAST)
-    both = {each.key for each in RateStore().observations() if each.quantity == "pass"}
+    both = {each.key for each in taught_here() if each.step == "pass"}
     assert len(both) == 2 and cuts in both
 
 
@@ -389,11 +395,11 @@ def test_seeds_beside_each_other_give_what_single_fits_give(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
-    from headstart.backbones import building
+    from headstart.backbones import backbone
 
     networks, at_once = [], []
-    build, run = building.build, beside.run
-    monkeypatch.setattr(building, "build", lambda *a, **k: (networks.append(1), build(*a, **k))[1])
+    build, run = backbone.build, beside.run
+    monkeypatch.setattr(backbone, "build", lambda *a, **k: (networks.append(1), build(*a, **k))[1])
     monkeypatch.setattr(
         beside, "run", lambda function, works, **k: (at_once.append(len(works)), run(function, works, **k))[1]
     )
@@ -514,9 +520,15 @@ def test_what_cannot_be_saved_or_trained_is_refused_before_the_work(photos: Path
     taken = tmp_path / "taken"
     taken.mkdir()
     with pytest.raises(RunError, match="is there already"):
-        compare(photos, grid(size=64), out=taken, progress=_never, **FAST)
+        compare(photos, grid(size=64), out=taken, callbacks=[ProgressFunction(_never)], **FAST)
     with pytest.raises(OptionError, match="batch_size=0"):
-        compare(photos, grid(size=64, heads=["softmax"]), batch_size=0, progress=_never, **FAST)
+        compare(
+            photos,
+            grid(size=64, heads=["softmax"]),
+            batch_size=0,
+            callbacks=[ProgressFunction(_never)],
+            **FAST,
+        )
 
 
 def _never(phase: str, done: int, total: int) -> None:
@@ -560,7 +572,7 @@ def test_a_missing_pytorch_is_said_before_any_image_is_looked_at(
     candidates = grid(size=64, **options)
     monkeypatch.setattr("headstart.backbones.building.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"headstart\[torch\]"):
-        compare(photos, candidates, progress=_never, **FAST)
+        compare(photos, candidates, callbacks=[ProgressFunction(_never)], **FAST)
 
 
 def test_the_command_that_is_printed_gives_what_was_chosen(photos: Path, tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from headstart.curation import (
     nearest_training_images,
     retrain,
 )
-from headstart.curation.retraining import same_network
 from headstart.curation.selection import _spread_out
 from headstart.dataset import content_hash, read_dataset
 from headstart.errors import DatasetError, ImageError, OptionError, RunError
 from headstart.runs import Run, RunStore, read_predictions
+from headstart.training.saving import same_network
 
 FAST = {"size": 64, "precision": "f32"}
 

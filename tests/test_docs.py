@@ -46,7 +46,7 @@ def reader(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HEADSTART_CACHE", str(furnished / "cache"))
     monkeypatch.setenv("HEADSTART_HOME", str(tmp_path / "home"))
     # Commands run in this process, whose age is no part of a budget.
-    monkeypatch.setattr("headstart.costs.clock.process_age", lambda: 0.5)
+    monkeypatch.setattr("headstart.cli.terminal.process_age", lambda: 0.5)
     monkeypatch.chdir(tmp_path / "work")
     found = Reader()
     yield found

@@ -9,7 +9,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,15 +16,13 @@ import pytest
 import headstart
 from children import started
 from headstart import heads
+from headstart.callbacks import ProgressFunction
 from headstart.cli import fit as cli_fit
 from headstart.dataset import content_hash
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError, UserError
-from headstart.features import CacheUse
 from headstart.runs import RunStore, read_predictions
 from headstart.runtimes import select
-from headstart.training import foresight
 from headstart.training import trained as training
-from headstart.training.attempt import Fitted
 
 FAST = {"size": 64, "precision": "f32"}
 
@@ -59,19 +56,6 @@ def test_the_same_job_twice_gives_the_same_model_and_computes_nothing_again(phot
     assert run_2.cache == {"hits": 48, "misses": 0, "bytes": 0}
     assert run_1.accuracy == run_2.accuracy
     assert first.model.read_bytes() == second.model.read_bytes()
-
-
-def test_images_that_were_timed_first_count_as_computed_by_this_run(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(foresight, "_PROBE_FROM", -1.0)
-    monkeypatch.setattr(foresight, "_PROBE_IMAGES", 8)
-    phases: list[int] = []
-    _, run = headstart.fit(photos, **FAST, progress=lambda phase, done, total: phases.append(total))
-    assert 8 in phases and 48 in phases
-    assert (run.cache["hits"], run.cache["misses"]) == (0, 48)
-    _, again = headstart.fit(photos, **FAST)
-    assert (again.cache["hits"], again.cache["misses"]) == (48, 0)
 
 
 def test_a_reloaded_classifier_says_what_the_one_in_memory_says(photos: Path, make_photos) -> None:
@@ -201,7 +185,9 @@ def test_what_cannot_end_well_is_refused_before_any_image_is_looked_at(photos: P
     Path("a file").write_text("")
     seen: list[str] = []
     with pytest.raises(UserError):
-        headstart.fit(photos, **FAST, **options, progress=lambda phase, done, total: seen.append(phase))
+        headstart.fit(
+            photos, **FAST, **options, callbacks=[ProgressFunction(lambda phase, *_: seen.append(phase))]
+        )
     assert not seen
 
 
@@ -213,7 +199,7 @@ def test_thawing_without_pytorch_is_refused_before_any_image_is_looked_at(
 
     monkeypatch.setattr("headstart.backbones.building.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="freeze=5"):
-        headstart.fit(photos, freeze=5, progress=never, **FAST)
+        headstart.fit(photos, freeze=5, callbacks=[ProgressFunction(never)], **FAST)
 
 
 def test_a_runs_store_that_cannot_be_written_costs_the_listing_and_not_the_run(
@@ -360,10 +346,12 @@ def test_scratch_trains_every_stage_from_random_weights(photos: Path) -> None:
 
 THAW = """
 import os, signal, sys, headstart
+from headstart.callbacks import ProgressFunction
 def progress(phase, done, total):
     if sys.argv[3:] and phase == "epochs" and done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-headstart.fit(sys.argv[1], freeze=7, epochs=4, size=64, precision="f32", out=sys.argv[2], progress=progress)
+headstart.fit(sys.argv[1], freeze=7, epochs=4, size=64, precision="f32", out=sys.argv[2],
+              callbacks=[ProgressFunction(progress)])
 """
 
 
@@ -397,7 +385,7 @@ def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: 
     wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,), taps=True)
     runtime = select("openvino", precision="f32")
     prepared = prepare(read_dataset(photos), backbone, wanted=wanted, runtime=runtime, config=run.config)
-    trained = train(prepared, backbone, config=replace(run.config, taps="last"))
+    trained = train(prepared, config=replace(run.config, taps="last"))
     assert trained.taps is None and trained.head.weight.shape[0] == backbone.dimensions
 
 
@@ -426,14 +414,3 @@ def test_printed_phases_add_up_to_the_printed_total(total: float) -> None:
     shown = cli_fit._phases({**seconds, "total": total})
     spent = [float(each.rpartition(" ")[2]) for each in shown.split(", ")]
     assert sum(spent) == pytest.approx(round(total, 2)) and shown.startswith("startup 0.33, choice 0.12, ")
-
-
-@pytest.mark.parametrize(("hits", "misses"), [(72, 928), (400, 600)])
-def test_hits_are_never_negative_however_a_budget_cut_what_was_timed(hits: int, misses: int) -> None:
-    probed = CacheUse(hits=0, misses=288, bytes=10)  # 72 images in four views, of which one was left
-    extraction = SimpleNamespace(use=CacheUse(hits, misses, 20))
-    kept = SimpleNamespace(
-        prepared=SimpleNamespace(extraction=extraction), foresight=SimpleNamespace(probed=probed)
-    )
-    use = Fitted(kept, (kept,), ()).use  # type: ignore[arg-type]
-    assert use.hits == max(0, hits - 288) and use.hits + use.misses == hits + misses and use.bytes == 30

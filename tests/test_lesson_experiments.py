@@ -16,13 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.cli.experiment import command
-from headstart.costs.timings import Observation, RateStore
+from headstart.costs import Timings
+from headstart.costs.timings import remember
 from headstart.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lesson import experiments
 from headstart.lesson.engine import library, placeholders
 from headstart.lesson.engine.results import Result
 from headstart.lesson.experiments import data, declarations
+from headstart.store import Timing
 from headstart.web.plots import Plot, Series, Table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,8 +117,8 @@ def test_a_prediction_follows_the_parameters_and_the_machine() -> None:
     for name in plain:
         declared = declarations.declaration(name)
         assert plain[name] == pytest.approx(declared.normal_seconds, rel=0.01), "as measured, nothing known"
-    slow = [Observation(kind, "", 2.0) for kind in ("decode", "prefix", "epoch") for _ in range(12)]
-    RateStore().add(slow)
+    slow = [Timing(kind, "", 2.0) for kind in ("decode", "prefix", "epoch") for _ in range(12)]
+    remember(slow)
     for name in plain:
         if plain[name] < 40:
             assert experiments.describe(name).predicted_seconds > 1.4 * plain[name], name
@@ -127,14 +129,14 @@ def test_what_is_remembered_of_this_machine_is_read_only_when_it_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loads: list[int] = []
-    observations = RateStore.observations
-    monkeypatch.setattr(RateStore, "observations", lambda store: loads.append(1) or observations(store))
-    RateStore().add([Observation("epoch", "", 1.0)])
+    load = Timings.load
+    monkeypatch.setattr(Timings, "load", lambda: loads.append(1) or load())
+    remember([Timing("epoch", "", 1.0)])
     for name in experiments.registry():
         experiments.describe(name)
     assert len(loads) == 1
     before = experiments.describe("freeze-depth").predicted_seconds
-    RateStore().add([Observation("epoch", "", 3.0)] * 12)
+    remember([Timing("epoch", "", 3.0)] * 12)
     assert experiments.describe("freeze-depth").predicted_seconds > before
     assert len(loads) == 2
 

@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 import httpx
 
 from children import started
-from headstart.costs.estimates import Range
+from headstart.callbacks import Range
 from headstart.store import opening
 from headstart.studio import workers
 from headstart.studio.jobs import phases, time_left
@@ -129,7 +129,7 @@ def test_a_training_stops_when_asked_and_goes_on_from_the_cache(
         teller.tell(phase, done, total)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers.Teller, "__call__", stop_at_features)
+        patch.setattr(workers.Teller, "on_progress", stop_at_features)
         answer = world.post(f"{data}/train", chosen="builtin@96/all")
         end = time.monotonic() + WAIT_SECONDS
         while not world.studio.job(answer.url.path[6:]).over and time.monotonic() < end:
@@ -170,10 +170,10 @@ def test_a_teller_passes_predictions_on_and_lets_itself_be_stopped() -> None:
         raise Stopped
 
     teller = workers.Teller(stopped, Live())
-    teller.expect(Range(1.0, 2.0, 3.0))
+    teller.on_estimate(Range(1.0, 2.0, 3.0), {})
     assert teller.live.expected == Range(1.0, 2.0, 3.0)
     with pytest.raises(Stopped):
-        teller("features", 1, 2)
+        teller.on_progress("features", 1, 2)
     assert teller.live.phases == {"features": (1, 2)}
 
 

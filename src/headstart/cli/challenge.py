@@ -41,7 +41,7 @@ class _Experiments:
         from headstart.lesson import experiments
 
         with progress_bar() as bar:
-            experiments.run(name, progress=bar)
+            experiments.run(name, progress=bar.on_progress)
 
     def table(self, name: str) -> str:
         from headstart.cli.experiment import table_of

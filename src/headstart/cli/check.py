@@ -36,7 +36,7 @@ def command(
         source = labelled(
             images, splits=splits, image_column=image_column, label_column=label_column, groups=groups
         )
-        report = check(source, near_duplicates=near_duplicates, groups=groups, progress=bar)
+        report = check(source, near_duplicates=near_duplicates, groups=groups, progress=bar.on_progress)
     if as_json:
         print_json(report.to_dict())
     else:

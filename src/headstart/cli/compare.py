@@ -10,6 +10,7 @@ from headstart.cli.terminal import (
     from_here,
     json_option,
     labelled,
+    left_of,
     open_tracker,
     print_json,
     progress_bar,
@@ -57,7 +58,6 @@ def command(
     """
     from headstart.comparisons import compare, compare_runs
     from headstart.comparisons.training import grid
-    from headstart.costs.clock import process_age
 
     keeper = open_tracker(track)
     if len(sources) > 1 or _is_run(sources[0]):
@@ -82,7 +82,8 @@ def command(
             groups=options["groups"],
         )
         with progress_bar() as bar:
-            found = compare(source, candidates, progress=bar, spent=process_age(), **options)
+            budget = left_of(options.pop("budget"))
+            found = compare(source, candidates, budget=budget, callbacks=[bar], **options)
     if as_json:
         where = tracked(keeper, found)
         print_json(_facts(found) | ({"tracked": where} if where else {}))

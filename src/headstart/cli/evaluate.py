@@ -49,11 +49,11 @@ def command(
     )
     with progress_bar() as bar:
         if record:
-            recorded = record_evaluation(classifier, source, progress=bar)
+            recorded = record_evaluation(classifier, source, progress=bar.on_progress)
             scores, skipped = recorded.evaluation["test"], recorded.data["skipped"]
             known = None
         else:
-            answers = ask(classifier, source, progress=bar)
+            answers = ask(classifier, source, progress=bar.on_progress)
             scores, known = answers.evaluation.to_dict(), answers.trained_on
             skipped = [item.to_dict() for item in answers.skipped]
     if known:

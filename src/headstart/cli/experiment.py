@@ -45,7 +45,12 @@ def command(
         return
     with progress_bar() as bar:
         result = experiments.run(
-            name, parameters=_parameters(values), source=folder, size=size, seed=seed, progress=bar
+            name,
+            parameters=_parameters(values),
+            source=folder,
+            size=size,
+            seed=seed,
+            progress=bar.on_progress,
         )
     if as_json:
         print_json(result.to_dict())

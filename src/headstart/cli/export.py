@@ -46,7 +46,9 @@ def command(
     from headstart.exports import export
 
     with progress_bar() as bar:
-        made = export(run, to=to, out=out, images=images, int8=int8, int8_cost=int8_cost, progress=bar)
+        made = export(
+            run, to=to, out=out, images=images, int8=int8, int8_cost=int8_cost, progress=bar.on_progress
+        )
     if as_json:
         print_json(made.to_dict())
         return

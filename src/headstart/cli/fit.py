@@ -9,6 +9,7 @@ from headstart.cli.terminal import (
     from_here,
     json_option,
     labelled,
+    left_of,
     name_left_out,
     open_tracker,
     print_json,
@@ -67,7 +68,6 @@ def command(
     headstart fit photos/ --backbone auto --freeze auto --budget 2m
     headstart fit photos/ --head softmax --views 8 --budget 30s
     """
-    from headstart.costs.clock import process_age
     from headstart.training import fit
 
     names = candidates.split(",") if candidates else None
@@ -77,7 +77,8 @@ def command(
     )
     source = _corrected(source, corrections, groups=options["groups"]) if corrections else source
     with progress_bar() as bar:
-        _, run = fit(source, candidates=names, progress=bar, spent=process_age(), **options)
+        budget = left_of(options.pop("budget"))
+        _, run = fit(source, candidates=names, budget=budget, callbacks=[bar], **options)
     name_left_out(run.data["skipped"])
     if as_json:
         where = tracked(keeper, run)

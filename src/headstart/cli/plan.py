@@ -45,14 +45,12 @@ def command(
     headstart plan photos/
     headstart plan photos/ --backbones builtin,builtin@96 --depths all,7 --budget 2m
     """
-    from headstart.costs.clock import process_age
     from headstart.training.planning import plan
 
     found = plan(
         labelled(images, splits=splits, image_column=image_column, label_column=label_column),
         backbones=backbones.split(","),
         depths=depths.split(",") if depths else None,
-        spent=process_age(),
         **options,
     )
     if as_json:
@@ -86,9 +84,7 @@ def lines(found: Any) -> list[str]:
     shown.append(
         table(rows, header=[*header, *(["budget allows"] if budgeted else [])], right=[1, 3, 4, 5, 6, 7])
     )
-    for row in {row.keep: row for row in reversed(found.rows)}.values():
-        depth = "all" if row.depth == row.stages else row.depth
-        shown.append(f"{row.keep}, e.g. {row.backbone} at {row.size} px, depth {depth}: {row.reason}")
+    shown += dict.fromkeys(row.reason for row in found.rows if row.reason)
     shown += [*_timed(found), *found.notes]
     cached = max((1 - row.missing for row in found.rows), default=0.0)
     if cached > 0:
@@ -98,20 +94,10 @@ def lines(found: Any) -> list[str]:
 
 
 def _timed(found: Any) -> list[str]:
-    """Of each network that was timed now: milliseconds an image, by batch size and by stage."""
-    from headstart.training.planned import nested
-
+    """Of each network that was timed now: milliseconds an image, in all and by stage."""
     shown = []
     for label, by_stage in found.stages.items():
-        timings = [timing for name, timing in found.prefixes if name == label]
-        names = list(by_stage)
-        whole = ", ".join(
-            f"{1e3 * each.seconds_per_image:.2g} in batches of {each.batch_size}"
-            for each in timings
-            if each.depth == len(names)
-        )
-        cuts = [names[timing.depth - 1] for timing in nested(timings)[:-1]]
-        how = f"timed up to {', '.join(cuts)} and in all; between those " if cuts else ""
         stages = ", ".join(f"{name} {1e3 * seconds:.2g}" for name, seconds in by_stage.items())
-        shown.append(f"{label}, ms an image: {whole}; by stage {stages} ({how}split by multiply-adds)")
+        whole = f"{1e3 * sum(by_stage.values()):.2g}"
+        shown.append(f"{label}, ms an image: {whole}; by stage, split by multiply-adds: {stages}")
     return shown

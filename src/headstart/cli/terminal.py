@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headstart.callbacks import Callback
 from headstart.errors import HeadstartError, MissingExtra, printable
 
 if TYPE_CHECKING:
@@ -111,6 +112,36 @@ def tracked(keeper: "Tracker | None", thing: "Run | Comparison") -> str | None:
         return None
 
 
+def left_of(budget: str | None) -> float | None:
+    """Seconds that are left of a command's budget, which the start of the process counts to."""
+    from headstart.costs import parse_budget
+
+    seconds = parse_budget(budget)
+    return None if seconds is None else max(0.01, seconds - process_age())
+
+
+def process_age() -> float:
+    """Seconds since this process was started, the interpreter's start and all imports included.
+
+    Linux says when a process began (in hundredths of a second). Elsewhere the processor time used so far
+    stands in for it: starting up is computing, so it comes near and is never too large.
+    """
+    try:
+        return _age_on_linux()
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.process_time()
+
+
+def _age_on_linux() -> float:
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()  # the command's name may contain anything but this
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5): ticks since boot
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    if age < 0:
+        raise ValueError(f"a process cannot be {age} s old")
+    return age
+
+
 def from_here(path: Path) -> str:
     """A path as one would type it in the working directory; the whole of one that lies elsewhere."""
     here = Path.cwd()
@@ -141,7 +172,7 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str], right: Sequen
 
 
 @dataclass
-class ProgressBar:
+class ProgressBar(Callback):
     """A bar with rate and time left on stderr; silent where stderr is no terminal that can redraw a line."""
 
     shown: bool = field(default_factory=lambda: _redraws(os.environ.get("TERM")))
@@ -149,7 +180,7 @@ class ProgressBar:
     _started: float = 0.0
     _drawn: float = 0.0
 
-    def __call__(self, phase: str, done: int, total: int) -> None:
+    def on_progress(self, phase: str, done: int, total: int) -> None:
         """Draw at most ten times a second."""
         if not self.shown:
             return

@@ -3,20 +3,20 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from headstart.backbones import Backbone, backbone_of
+from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons.values import Candidate
 from headstart.dataset import Dataset, Sample
 from headstart.errors import DatasetError
-from headstart.features import FeatureCache, Progress, Wanted, extract
+from headstart.features import FeatureCache, Wanted, extract
 from headstart.images import View
 from headstart.runs import FitConfig, seconds_since
 from headstart.runtimes import Runtime
 from headstart.training import Prepared, prepare
-from headstart.training.foresight import Timed
 
 FEW, MORE = 16, 80
 """Images timed where the cache was warm: the difference of the two is free of what starting up costs."""
@@ -35,7 +35,7 @@ class Pass:
     cold: float
     cold_pixels: float
     measured: bool  # whether this pass itself was cold; else the seconds are projected from a sample
-    timed: Timed = field(default_factory=Timed)  # what had been computed just before, to foresee the pass
+    seconds: float  # of this pass
 
     def at(self, candidate: Candidate) -> Prepared:
         """The data set as the candidate's training reads it."""
@@ -53,18 +53,17 @@ class Pass:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        use, timed = self.prepared.extraction.use, self.timed
-        just_computed = min(use.hits, timed.use.misses)
+        use = self.prepared.extraction.use
         return {
             "backbone": self.network.name,
             "size": self.network.preprocess.size,
-            "seconds": round(self.prepared.seconds["features"] + timed.seconds, 3),
+            "seconds": self.seconds,
             "cold_seconds": self.cold,
             "cold_pixels_seconds": self.cold_pixels,
             "measured": self.measured,
-            "hits": use.hits - just_computed,
-            "misses": use.misses + just_computed,
-            "bytes": use.bytes + timed.use.bytes,
+            "hits": use.hits,
+            "misses": use.misses,
+            "bytes": use.bytes,
         }
 
 
@@ -75,37 +74,34 @@ def look(
     config: FitConfig,
     runtime: Runtime,
     network: Backbone | None = None,
-    timed: Timed | None = None,
-    progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Pass:
     """Look at every image once, for all candidates of the group; ``network`` is theirs, loaded before.
-
-    ``timed`` is what was computed of the same images just before, to foresee how long this takes.
 
     Raises:
         DatasetError: no image is held out to compare on.
     """
-    first = group[0]
+    first, timer = group[0], PhaseTimer()
     pretrained = any(candidate.pretrained for candidate in group)
     network = network or load_group(group)
     wanted = union(group, views=first.views)
-    prepared = prepare(dataset, network, wanted=wanted, runtime=runtime, config=config, progress=progress)
+    watch = Callbacks([timer, *callbacks])
+    prepared = prepare(dataset, network, config=config, wanted=wanted, runtime=runtime, watch=watch)
     if not len(prepared.images("validation")):
         raise DatasetError(
             f"{dataset.name}: no validation images, so nothing to compare on; raise --validation above 0"
         )
     pixels = replace(wanted, depth=0, also=(), pooled=False, taps=False)
-    timed = timed or Timed()
-    measured = prepared.extraction.use.hits <= timed.use.misses
-    cold = round(prepared.seconds["features"] + timed.seconds, 3)
+    measured = not prepared.extraction.use.hits
+    seconds = cold = round(timer.seconds["features"], 3)
     cold_pixels = 0.0
     if not measured:
-        cold = project(dataset.samples, network, wanted=wanted, runtime=runtime)
+        cold = project(prepared.dataset.samples, network, wanted=wanted, runtime=runtime)
     if any(not candidate.pretrained for candidate in group):
         cold_pixels = (
-            project(dataset.samples, network, wanted=pixels, runtime=runtime) if pretrained else cold
+            project(prepared.dataset.samples, network, wanted=pixels, runtime=runtime) if pretrained else cold
         )
-    return Pass(network, prepared, cold, cold_pixels, measured, timed)
+    return Pass(network, prepared, cold, cold_pixels, measured, seconds)
 
 
 def load_group(group: Sequence[Candidate]) -> Backbone:

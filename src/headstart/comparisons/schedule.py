@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from headstart.backbones import Backbone
+from headstart.callbacks import Callback
 from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
-from headstart.costs import Range, Rates
-from headstart.costs import formulas as jobs
-from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS, OutOfTime
-from headstart.costs.estimates import Estimate, add, to_range
+from headstart.costs import CostEstimate, Job, OutOfTime, Timings
+from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS
+from headstart.costs.formulas import NOTHING, TORCH_START
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
-from headstart.features import FeatureCache, missing_share
-from headstart.files import cache_folder
 from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
@@ -65,22 +63,20 @@ class Forecast:
         passes: the look at every image that a candidate's group shares.
         trainings: one training and its evaluation, by candidate.
         torch: PyTorch's start, once, where anything is thawed.
-        rates: what this machine took before; corrects sums.
     """
 
-    passes: Mapping[Candidate, Estimate]
-    trainings: Mapping[Candidate, Estimate]
-    torch: Estimate
-    rates: Rates
+    passes: Mapping[Candidate, CostEstimate]
+    trainings: Mapping[Candidate, CostEstimate]
+    torch: CostEstimate
 
-    def total(self, groups: Groups, *, seeds: int) -> Estimate:
+    def total(self, groups: Groups, *, seeds: int) -> CostEstimate:
         """All passes and trainings of these groups."""
         parts = [self.passes[group[0]] for group in groups]
         chosen = [candidate for group in groups for candidate in group]
         parts += [self.trainings[each].times(turns(each, seeds=seeds)) for each in chosen]
         if any(candidate.thawed for candidate in chosen):
             parts.append(self.torch)
-        return jobs.corrected(add(parts), self.rates)
+        return sum(parts, NOTHING)
 
 
 def forecast(
@@ -90,7 +86,7 @@ def forecast(
     networks: Mapping[Candidate, Backbone],
     common: FitConfig,
     runtime: Runtime,
-    rates: Rates,
+    timings: Timings,
 ) -> Forecast:
     """Predict every pass and training.
 
@@ -100,55 +96,50 @@ def forecast(
         networks: by the first candidate of each group.
         common: the settings that all candidates share.
         runtime: what executes the networks.
-        rates: what this machine took before.
+        timings: what this machine took before.
     """
     passes, trainings = {}, {}
     for group in groups:
         network, first = networks[group[0]], group[0]
-        wanted = union(group, views=first.views)
-        cache = FeatureCache(cache_folder())
-        missing = missing_share(dataset.samples, network, wanted=wanted, runtime=runtime, cache=cache)
-        job = jobs.describe(
-            dataset, network, wanted=wanted, config=first.config(common, seed=0), missing=missing
+        config, wanted = first.config(common, seed=0), union(group, views=first.views)
+        job = Job.of(config, dataset, network, runtime=runtime, wanted=wanted)
+        looking = job.estimate(timings, phases=("features", "check")) + _projections(
+            job, group, timings=timings
         )
-        job = replace(job, compiled=jobs.is_compiled(job, rates))
-        parts = jobs.estimates(job, rates, phases=("features", "check"))
-        parts += _projections(job, group, rates=rates)
-        looking = add(parts)
         for candidate in group:
             passes[candidate] = looking
-            trainings[candidate] = _training(
-                dataset, network, candidate, candidate.config(common, seed=0), rates=rates
-            )
-    return Forecast(passes, trainings, rates.estimate("torch", "", base=jobs.TORCH_START, spread=0.4), rates)
+            own = replace(job, config=candidate.config(common, seed=0), wanted=None)
+            trainings[candidate] = _training(own, candidate, timings=timings)
+    factor, spread = timings.scale("torch", "", spread=0.4)
+    return Forecast(passes, trainings, CostEstimate({"train": factor * TORCH_START}, spread))
 
 
-def _projections(job: jobs.Job, group: Sequence[Candidate], *, rates: Rates) -> list[Estimate]:
+def _projections(job: Job, group: Sequence[Candidate], *, timings: Timings) -> CostEstimate:
     """Timing some images from an empty cache, for what the seconds of a pass cannot be read off."""
-    warm = job.missing < job.images
-    pixels = any(not each.pretrained for each in group) and any(each.pretrained for each in group)
-    few = min(FEW + MORE, job.images)
-    part = replace(job, images=few, missing=float(few), stored_bytes=0)
-    found = jobs.estimates(part, rates, phases=("features",)) if warm else []
-    if pixels:
-        found += jobs.estimates(replace(part, prefix_macs=0), rates, phases=("features",))
+    few = job.cut("images", min(FEW + MORE, job.counts.images))
+    part = replace(few, counts=replace(few.counts, missing=float(few.counts.images)))
+    found = NOTHING
+    if job.counts.missing < job.counts.images:
+        found += part.estimate(timings, phases=("features",))
+    if any(not each.pretrained for each in group) and any(each.pretrained for each in group):
+        wanted = replace(
+            job.wanted or union(group, views=group[0].views), depth=0, also=(), pooled=False, taps=False
+        )
+        found += replace(part, wanted=wanted).estimate(timings, phases=("features",))
     return found
 
 
-def _training(
-    dataset: Dataset, network: Backbone, candidate: Candidate, config: FitConfig, *, rates: Rates
-) -> Estimate:
-    wanted = union([candidate], views=candidate.views)
-    job = jobs.describe(dataset, network, wanted=wanted, config=config, missing=0.0)
+def _training(job: Job, candidate: Candidate, *, timings: Timings) -> CostEstimate:
+    """One training and its evaluation; of PyTorch's start a share, as it is paid once."""
     if candidate.images is not None:
-        job = replace(job, training=min(job.training, candidate.images * job.classes))
-    return add(
-        rates.estimate(step.quantity, step.key, base=step.base, spread=step.spread).times(
-            _AGAIN if step.quantity == "torch" else 1.0
-        )
-        for step in jobs.steps(job, rates)
-        if step.phase in ("train", "evaluate")
-    )
+        limited = min(job.counts.training, candidate.images * job.counts.classes)
+        job = replace(job, counts=replace(job.counts, training=limited))
+    found = job.estimate(timings, phases=("train", "evaluate"))
+    if not candidate.thawed:
+        return found
+    factor, _ = timings.scale("torch", "", spread=0.4)
+    again = found.phases["train"] - (1 - _AGAIN) * factor * TORCH_START
+    return replace(found, phases={**found.phases, "train": again})
 
 
 def _counted(candidates: int) -> str:
@@ -204,9 +195,10 @@ class Schedule:
     forecast: Forecast
     left_out: tuple[str, ...] = ()
 
-    def predicted(self, *, spent: float) -> Range:
-        """Seconds of the whole comparison."""
-        return to_range(self.forecast.total(self.groups, seeds=self.seeds), spent=spent)
+    @property
+    def expected(self) -> CostEstimate:
+        """What is to come."""
+        return self.forecast.total(self.groups, seeds=self.seeds)
 
 
 def _dearest(groups: Groups, forecast: Forecast) -> Candidate:
@@ -223,6 +215,17 @@ def _dearest(groups: Groups, forecast: Forecast) -> Candidate:
 
 class Over(Exception):
     """The budget is spent in the middle of a pass or a training; the comparison catches it."""
+
+
+@dataclass(frozen=True)
+class Alarm(Callback):
+    """Asks after every piece of a pass whether to go on; what it raises ends the pass."""
+
+    check: Callable[[str, int, int], None]
+
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        """Asks."""
+        self.check(phase, done, total)
 
 
 @dataclass
@@ -247,32 +250,32 @@ class Deadline:
         """Whether so much more fits."""
         return self.budget is None or self.clock() - self.started + seconds <= self.budget
 
-    def check(self, phase: str, done: int, total: int) -> None:
-        """Stop a pass when the time is up.
+    def any_pass(self) -> Callback:
+        """Ends a pass with `Over` when the time is up."""
 
-        Raises:
-            Over: it is.
-        """
-        if not self.leaves():
-            raise Over
+        def check(phase: str, done: int, total: int) -> None:
+            if not self.leaves():
+                raise Over
 
-    def first_pass(self, group: Sequence[Candidate], *, classes: int) -> Callable[[str, int, int], None]:
-        """What to ask during the first pass: it stops where a training of its images would no longer fit.
+        return Alarm(check)
 
-        What it returns raises `OutOfTime`, with as many images as there are by then.
-        """
-        foreseen = self.schedule.forecast
+    def first_pass(self, group: Sequence[Candidate], *, classes: int) -> Callback:
+        """Ends the first pass with `OutOfTime` where a training of its images would no longer fit."""
+        foreseen, stopped = self.schedule.forecast, False
         training = min(foreseen.trainings[each].seconds for each in group)
         thawed = any(each.thawed for each in group)
         starting = foreseen.torch.seconds if thawed else 0.0
 
         def check(phase: str, done: int, total: int) -> None:
-            if phase != "features" or not IMAGES_PER_CLASS * classes <= done < total:
+            nonlocal stopped
+            if stopped or phase != "features" or not IMAGES_PER_CLASS * classes <= done < total:
                 return
             if not self.leaves((1 + _RESERVE) * (starting + training * done / total)):
+                stopped = True
+                self.skip(f"reading took longer than predicted, {done:,} of {total:,} images used")
                 raise OutOfTime(done)
 
-        return check
+        return Alarm(check)
 
     def allows(
         self,

@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,19 @@ from typing import Any
 from headstart import __version__
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import require_timm
-from headstart.comparisons import learning
+from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import SETTINGS, settings_of
-from headstart.comparisons.passes import Pass, load_group, look, union
+from headstart.comparisons.passes import Pass, load_group, look
 from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.trials import Result, Trainer
 from headstart.comparisons.values import Candidate, Comparison, disambiguate, same_split
-from headstart.costs import OutOfTime, RateStore, parse_budget
-from headstart.costs.budgets import beginning, interleaved
-from headstart.costs.clock import ending
-from headstart.costs.observing import Watch
+from headstart.costs import Timings, parse_budget
+from headstart.costs.budgets import interleaved
+from headstart.costs.timings import remember
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import BackboneError, DatasetError, OptionError
-from headstart.features import CacheUse, Progress
 from headstart.images import parse_views
 from headstart.runs import (
     HEADS,
@@ -39,8 +36,7 @@ from headstart.runs import (
     timestamp,
 )
 from headstart.runtimes import Runtime, select
-from headstart.training.foresight import Timed, time_first
-from headstart.training.requests import Request
+from headstart.training.recorder import seen_in_pass
 
 
 def grid(
@@ -125,8 +121,7 @@ def compare(
     seeds: int = 3,
     out: str | Path | None = None,
     budget: float | str | None = None,
-    spent: float = 0.0,
-    progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Comparison:
     """Train every candidate with every seed on one split, and save what came of it.
@@ -143,15 +138,15 @@ def compare(
         budget: seconds, or "30s", "2m", of the whole comparison: seeds and then candidates are left out to
             keep it, a training is stopped before its last epoch, and images are left out where nothing else
             helps; which is a note of the comparison.
-        spent: seconds that the caller's process ran before this call, where they count.
-        progress: called with (phase, done, total).
+        callbacks: what watches the comparison; its phases are ``features``, ``check`` and ``trials``.
         settings: as for `fit`, for all candidates: ``runtime``, ``precision``, ``validation``, ``test``,
             ``near_duplicates``, ``groups``, ``batch_size``, ``learning_rate`` and ``class_weights``.
 
     Raises:
         UserError: the input or an option cannot work.
     """
-    started = time.perf_counter() - spent
+    started = time.perf_counter()
+    watch = Callbacks(callbacks)
     candidates = disambiguate(candidates)
     if not candidates:
         raise OptionError("nothing to compare: no candidate")
@@ -177,12 +172,6 @@ def compare(
     networks = {
         candidate: network for group in passes_of for network in [load_group(group)] for candidate in group
     }
-    timed = {}
-    if limit is not None:
-        left = limit + started - time.perf_counter()
-        timed = _time_unseen(
-            dataset, passes_of, networks, common=common, runtime=runtime, left=left, progress=progress
-        )
     schedule = _schedule(
         dataset,
         passes_of,
@@ -193,10 +182,11 @@ def compare(
         budget=limit,
         started=started,
     )
-    predicted = schedule.predicted(spent=time.perf_counter() - started)
-    deadline = Deadline(schedule, limit, started - ending(spent))
+    predicted = schedule.expected.range(spent=time.perf_counter() - started)
+    watch.on_estimate(predicted, schedule.expected.phases)
+    deadline = Deadline(schedule, limit, started)
     passes, results = _train_all(
-        dataset, networks, timed=timed, common=common, runtime=runtime, deadline=deadline, progress=progress
+        dataset, networks, common=common, runtime=runtime, deadline=deadline, watch=watch
     )
     comparison = _comparison(
         dataset, passes, results, comparison_id=comparison_id, path=path, started=started
@@ -210,29 +200,6 @@ def compare(
     comparison = _chosen(comparison, results)
     comparison = replace(comparison, seconds=seconds_since(started))
     return save_comparison(comparison, path=path)
-
-
-def _time_unseen(
-    dataset: Dataset,
-    groups: Groups,
-    networks: Mapping[Candidate, Backbone],
-    *,
-    common: FitConfig,
-    runtime: Runtime,
-    left: float,
-    progress: Progress | None,
-) -> dict[Candidate, Timed]:
-    """Time some images with each network that was never timed here, as a fit does; by candidate."""
-    timed: dict[Candidate, Timed] = {}
-    share = left / len(groups)
-    for group in groups:
-        first = group[0]
-        wanted = union(group, views=first.views)
-        request = Request(dataset, networks[first], runtime, first.config(common, seed=0), wanted)
-        rates = RateStore().load()
-        found = time_first(request, rates=rates, missing=request.missing(), left=share, progress=progress)
-        timed |= dict.fromkeys(group, found)
-    return timed
 
 
 def _schedule(
@@ -253,7 +220,7 @@ def _schedule(
         networks=networks,
         common=common,
         runtime=runtime,
-        rates=RateStore().load(),
+        timings=Timings.load(),
     )
     if budget is None:
         return Schedule(groups, seeds, foreseen)
@@ -265,11 +232,10 @@ def _train_all(
     dataset: Dataset,
     networks: Mapping[Candidate, Backbone],
     *,
-    timed: Mapping[Candidate, Timed],
     common: FitConfig,
     runtime: Runtime,
     deadline: Deadline,
-    progress: Progress | None,
+    watch: Callback,
 ) -> tuple[list[Pass], list[Result]]:
     """Every group's pass and trainings, as far as the time goes; the first training always begins."""
     groups, seeds = deadline.schedule.groups, deadline.schedule.seeds
@@ -282,16 +248,15 @@ def _train_all(
             deadline.skip(without)
             continue
         try:
-            dataset, looked = _look(
+            looked = _look(
                 dataset,
                 group,
                 network=networks[group[0]],
-                timed=timed.get(group[0]),
                 common=common,
                 runtime=runtime,
                 deadline=deadline,
                 first=not results,
-                progress=progress,
+                watch=watch,
             )
         except Over:
             deadline.skip(without)
@@ -301,9 +266,10 @@ def _train_all(
                 raise
             deadline.fail(f"{without}: {error}")
             continue
+        dataset = looked.prepared.dataset  # the first pass may leave some images out, for all
         passes.append(looked)
         same_split([(p.network.name, p.prepared.fingerprint) for p in passes])
-        count = _counter(progress, done=len(results), total=total)
+        count = _counter(watch, done=len(results), total=total)
         trainer = Trainer(group, looked, common=common, deadline=deadline)
         results += trainer.train(first=not results, count=count)
     return passes, results
@@ -314,34 +280,30 @@ def _look(
     group: Sequence[Candidate],
     *,
     network: Backbone,
-    timed: Timed | None,
     common: FitConfig,
     runtime: Runtime,
     deadline: Deadline,
     first: bool,
-    progress: Progress | None,
-) -> tuple[Dataset, Pass]:
-    """One group's pass, and the images that all are trained on: the first pass may leave some out.
+    watch: Callback,
+) -> Pass:
+    """One group's pass; the first one leaves images out where all would take too long.
 
     Raises:
         Over: the time is up, and there are results already.
     """
-    config, begun = group[0].config(common, seed=0), time.perf_counter()
-    alarm = deadline.first_pass(group, classes=len(dataset.classes)) if first else deadline.check
-    watch = Watch(progress, alarm=alarm)
-    watch.begin("features")
-    find = partial(look, group=group, config=config, runtime=runtime, network=network, progress=watch)
-    try:
-        looked = find(dataset, timed=timed)
-    except OutOfTime as stop:
-        used = f"{stop.done:,} of {len(dataset):,} images used"
-        deadline.skip(f"reading took longer than predicted, {used}")
-        dataset, watch.alarm = beginning(dataset, stop.done), None
-        computed = CacheUse(misses=stop.done * len(group[0].views))
-        return dataset, find(dataset, timed=Timed(computed, seconds_since(begun)))
-    rates = deadline.schedule.forecast.rates
-    RateStore().add(learning.of_pass(group, looked, config=config, watch=watch, rates=rates))
-    return dataset, looked
+    config, timer = group[0].config(common, seed=0), PhaseTimer()
+    alarm = deadline.first_pass(group, classes=len(dataset.classes)) if first else deadline.any_pass()
+    looked = look(
+        dataset,
+        group,
+        config=config,
+        runtime=runtime,
+        network=network,
+        callbacks=[timer, watch, alarm],
+    )
+    if len(looked.prepared.dataset) == len(dataset):  # else part of it was computed just before
+        remember(seen_in_pass(timer, looked.prepared, config))
+    return looked
 
 
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -353,10 +315,9 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def _counter(progress: Progress | None, *, done: int, total: int) -> Callable[[int], None]:
+def _counter(watch: Callback, *, done: int, total: int) -> Callable[[int], None]:
     def count(more: int) -> None:
-        if progress is not None:
-            progress("trials", done + more, total)
+        watch.on_progress("trials", done + more, total)
 
     return count
 

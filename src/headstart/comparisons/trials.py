@@ -1,25 +1,26 @@
 """Trains the candidates of one pass with every seed; seeds beside each other where that is faster."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
 
 from headstart import metrics
 from headstart.backbones import Backbone, backbone_of
-from headstart.comparisons import beside, learning, pace
+from headstart.callbacks import Callback, Callbacks, PhaseTimer
+from headstart.comparisons import beside, pace
 from headstart.comparisons.passes import Pass
 from headstart.comparisons.schedule import SLOWER, Deadline, Over
 from headstart.comparisons.starting import Starts, start_torch
 from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
-from headstart.costs import RateStore
-from headstart.costs.observing import Watch
-from headstart.costs.timings import Observation
+from headstart.costs.timings import remember
 from headstart.errors import DatasetError, OptionError
 from headstart.runs import FitConfig
+from headstart.store import Timing
 from headstart.training import Prepared, predict_images, train
+from headstart.training.recorder import seen_at_the_end, seen_in_training
 from headstart.training.trained import Start
 
 _AHEAD = 1.3
@@ -37,7 +38,7 @@ class Result:
 
     trial: Trial
     test: metrics.Evaluation | None
-    seen: tuple[Observation, ...] = ()
+    seen: tuple[Timing, ...] = ()
     draws: bool = True
     whole: bool = True
 
@@ -94,7 +95,7 @@ class Trainer:
                         raise
                     self._deadline.fail(f"{_without(candidate, seed)}: {error}")
         finally:
-            RateStore().add(each for result in results for each in result.seen)
+            remember(each for result in results for each in result.seen)
         return results
 
     def _seeds(self, candidate: Candidate, *, needed: bool) -> Iterator[Result]:
@@ -164,20 +165,16 @@ class Trainer:
 
     def _train(self, work: _Work) -> Result:
         candidate, prepared = work.candidate, work.prepared
-        watch = Watch()
-        watch.begin("epochs")
-        stop = _Stop(self._deadline, watch, keep=work.seed == 0, interrupted=work.interrupted)
-        begun = time.perf_counter()
+        timer = PhaseTimer()
+        stop = _Stop(self._deadline, timer, keep=work.seed == 0, interrupted=work.interrupted)
         trained = train(
             prepared,
-            work.network,
             config=work.config,
-            progress=watch,
-            stop=stop,
+            watch=Callbacks([timer, stop]),
             start=work.start,
             resumable=False,  # or its seconds would be those of the rest
         )
-        train_seconds = work.start_seconds + time.perf_counter() - begun
+        train_seconds = work.start_seconds + timer.seconds["train"]
         splits = ("validation", "test") if work.seed == 0 else ("validation",)
         evaluations = dict(_evaluations(prepared, trained, splits=splits))
         found, predicted, evaluate_seconds = evaluations["validation"]
@@ -195,19 +192,14 @@ class Trainer:
                 "train": round(train_seconds, 3),
                 "evaluate": round(evaluate_seconds, 3),
             },
-            history=pace.timed(trained.history, watch.epochs, begun=begun - work.start_seconds),
+            history=pace.timed(
+                trained.history, timer.epochs, begun=timer.phases["train"].begun - work.start_seconds
+            ),
         )
-        done = replace(work.config, epochs=len(trained.history)) if stop.said else work.config
-        seen = learning.of_training(
-            candidate,
-            prepared,
-            config=done,
-            train_seconds=train_seconds,
-            evaluate_seconds=sum(each[2] for each in evaluations.values()),
-            evaluated=sum(len(prepared.images(split)) for split in evaluations),
-            watch=watch,
-            rates=self._deadline.schedule.forecast.rates,
-        )
+        seen = [each for each in seen_in_training(timer, prepared, trained) if each.step != "torch"]
+        if work.seed == 0:  # the only one that all held-out images are asked of
+            timer.seconds["evaluate"] = sum(each[2] for each in evaluations.values())
+            seen += seen_at_the_end(timer, prepared, trained)
         test = evaluations["test"][0] if "test" in evaluations else None
         return Result(trial, test, tuple(seen), trained.draws, whole=not stop.said)
 
@@ -244,24 +236,32 @@ def _is_all(prepared: Prepared, candidate: Candidate) -> bool:
 
 
 @dataclass
-class _Stop:
-    """What the training loops ask after each epoch: whether the time is up.
+class _Stop(Callback):
+    """Ends a training after an epoch when the time is up.
 
     A first seed is kept with the epochs that it has and labelled so. Another one is given up, by raising
     `Over`: an average over seeds that were trained for different times would mean nothing.
     """
 
     deadline: Deadline
-    watch: Watch
+    timer: PhaseTimer
     keep: bool
     interrupted: Event | None
     said: str = ""  # after how many epochs it stopped; empty where it did not
+    done: tuple[int, int] = (0, 0)
 
-    def __call__(self, done: int, total: int) -> bool:
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        """Keeps how far the epochs have come."""
+        if phase == "epochs":
+            self.done = done, total
+
+    def on_epoch_end(self, epoch: Mapping[str, Any]) -> bool:
         """Whether to stop with what there is; looks one epoch ahead."""
+        done, total = self.done
         if self.interrupted is not None and self.interrupted.is_set():
             raise Over
-        if done >= total or self.deadline.leaves(_AHEAD * (self.watch.pace("epochs") or 0.0)):
+        each = self.timer.phases["epochs"].pace() or 0.0
+        if done >= total or self.deadline.leaves(_AHEAD * each):
             return False
         if not self.keep:
             raise Over

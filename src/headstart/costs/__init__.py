@@ -1,22 +1,21 @@
-"""Plans: what a fit will cost, before it starts; and how to make it fit into a budget.
+"""Costs: what a training will take, before it starts; and how to make it fit into a budget.
 
-A prediction is a range. Steps have formulas, what this machine took before scales them, and every run is
-compared with its prediction, so that the next one is better.
+Steps have formulas, what this machine took before scales them, and a prediction is a range.
 """
 
-from headstart.costs.budgets import OutOfTime, parse_budget
+from headstart.costs.budgets import Budget, Job, OutOfTime, parse_budget
 from headstart.costs.calibration import Calibration, calibration
-from headstart.costs.clock import process_age
-from headstart.costs.estimates import Range
-from headstart.costs.timings import Rates, RateStore
+from headstart.costs.formulas import CostEstimate, ImageCounts
+from headstart.costs.timings import Timings
 
 __all__ = [
+    "Budget",
     "Calibration",
+    "CostEstimate",
+    "ImageCounts",
+    "Job",
     "OutOfTime",
-    "Range",
-    "RateStore",
-    "Rates",
+    "Timings",
     "calibration",
     "parse_budget",
-    "process_age",
 ]

@@ -1,18 +1,26 @@
-"""Makes a job fit into the seconds that it may take."""
+"""Makes a training fit into the seconds that it may take, before it begins and while it runs."""
 
 import math
 import re
+import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from headstart.costs.estimates import Range
+from headstart.backbones import Backbone
+from headstart.callbacks import Callback, Clock
+from headstart.costs.formulas import NOTHING, CostEstimate, ImageCounts, estimate, steps
+from headstart.costs.timings import Timings
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
+from headstart.features import FeatureCache, Wanted, missing_share
+from headstart.files import cache_folder
 from headstart.formatting import human_seconds
+from headstart.runs import FitConfig
+from headstart.runtimes import Runtime
 
 CAREFUL = 0.85
 """Share of the budget that the median prediction may fill; what it is off by is corrected on the way."""
@@ -20,7 +28,17 @@ CAREFUL = 0.85
 IMAGES_PER_CLASS = 8
 """Below so many images of a class a cut could leave none to train on, or none to validate on."""
 
+PATIENCE = 600.0
+"""Seconds that a deeper training may be predicted to take where no budget says otherwise."""
+
+_RESERVE = 0.15
+"""Share by which what is still to come may take longer than predicted without breaking the budget."""
+
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+_AFTER_FEATURES = ("check", "train", "evaluate", "save")
+_OF_DEEPER = ("features", "check", "train")
+"""Phases that a deeper training goes through before it is known whether it is kept."""
 
 
 class OutOfTime(Exception):
@@ -46,87 +64,246 @@ def parse_budget(budget: str | float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a budget may cut."""
+class Job:
+    """A settled training of known images, as the formulas see it."""
 
-    epochs: int  # 0 where nothing is trained in epochs
-    views: int
-    taps: str
-    images: int
+    config: FitConfig
+    backbone: Backbone
+    counts: ImageCounts
+    wanted: Wanted | None = None
+
+    @classmethod
+    def of(
+        cls,
+        config: FitConfig,
+        dataset: Dataset,
+        backbone: Backbone,
+        *,
+        runtime: Runtime,
+        wanted: Wanted | None = None,
+    ) -> "Job":
+        """With the share of the images that the cache lacks, from a sample."""
+        missing = missing_share(
+            dataset.samples,
+            backbone,
+            wanted=wanted or Wanted.of(config),
+            runtime=runtime,
+            cache=FeatureCache(cache_folder()),
+        )
+        return cls(config, backbone, ImageCounts.of(dataset, config, missing=missing), wanted)
+
+    def estimate(self, timings: Timings, *, phases: tuple[str, ...] | None = None) -> CostEstimate:
+        """Its seconds, of all phases or of some."""
+        found = steps(self.config, self.backbone, self.counts, timings, wanted=self.wanted)
+        return estimate(found, timings, phases=phases)
+
+    def settings(self) -> dict[str, int]:
+        """What a budget may cut; ``layers`` is 0 where the last one alone is read."""
+        return {
+            "epochs": self.config.epochs or 0,
+            "views": len(self.config.views),
+            "layers": int(self.config.taps is not None),
+            "images": self.counts.images,
+        }
+
+    def cut(self, name: str, value: int) -> "Job":
+        """The same with one setting at that value."""
+        if name == "images":
+            return replace(self, counts=self.counts.cut(value))
+        if name == "epochs":
+            return replace(self, config=replace(self.config, epochs=value or None))
+        if name == "views":
+            return replace(self, config=replace(self.config, views=self.config.views[:value]))
+        return self if value else replace(self, config=replace(self.config, taps=None))
 
 
-@dataclass(frozen=True)
-class Cut:
-    """The settings that fit, and in words what was cut (empty: nothing)."""
-
-    settings: Settings
-    cuts: tuple[str, ...]
-
-    def sentence(self, budget: float) -> str:
-        """One line for people; empty where nothing was cut."""
-        return f"budget {human_seconds(budget)}: {', '.join(self.cuts)}" if self.cuts else ""
-
-
-def fit_into(budget: float, asked: Settings, *, predict: Callable[[Settings], Range], classes: int) -> Cut:
-    """The settings nearest to those asked for whose predicted seconds fit.
+def fit_into(job: Job, *, seconds: Callable[[Job], float], limit: float) -> tuple[Job, tuple[str, ...]]:
+    """The job nearest to the one asked for that fits, and in words what was cut.
 
     In order: epochs to half, views down to one, epochs down to one, the last layer instead of a choice of
-    taps, and only then fewer images.
+    layers, and only then fewer images.
+
+    Args:
+        job: what was asked for.
+        seconds: the predicted ones of the whole command.
+        limit: the seconds that they may fill.
 
     Raises:
-        OptionError: Not even the smallest job fits; says how much it needs.
+        OptionError: not even the smallest job fits; says how much it needs.
     """
 
-    def fits(settings: Settings) -> bool:
-        return predict(settings).median <= CAREFUL * budget
+    def fits(candidate: Job) -> bool:
+        return seconds(candidate) <= limit
 
-    smallest = min(asked.images, IMAGES_PER_CLASS * classes)
-    settings = asked
-    for floor in (
-        {"epochs": max(1, asked.epochs // 2) if asked.epochs else 0},
-        {"views": 1},
-        {"epochs": min(1, asked.epochs)},
-        {"taps": "last"},
-        {"images": smallest},
+    asked, taken = job.settings(), job
+    for name, least in (
+        ("epochs", max(1, asked["epochs"] // 2) if asked["epochs"] else 0),
+        ("views", 1),
+        ("epochs", min(1, asked["epochs"])),
+        ("layers", 0),
+        ("images", min(asked["images"], IMAGES_PER_CLASS * job.counts.classes)),
     ):
-        if fits(settings):
+        if fits(taken):
             break
-        ((name, least),) = floor.items()
-        settings = _largest(settings, name, least, fits)
-    if not fits(settings):
-        needed = math.ceil(10 * predict(settings).median / CAREFUL) / 10
+        taken = _largest(taken, name, least, fits)
+    if not fits(taken):
+        needed = math.ceil(10 * seconds(taken) / CAREFUL) / 10
         raise OptionError(
-            f"budget {human_seconds(budget)}: the smallest job needs about {needed:.1f} s here; "
+            f"budget {human_seconds(limit / CAREFUL)}: the smallest job needs about {needed:.1f} s here; "
             "give it more, or take a smaller --size or a faster --backbone"
         )
-    return Cut(settings, _words(asked, settings))
+    return taken, tuple(_cuts(asked, taken.settings()))
 
 
-def _largest(settings: Settings, name: str, least: int | str, fits: Callable[[Settings], bool]) -> Settings:
+def _largest(job: Job, name: str, least: int, fits: Callable[[Job], bool]) -> Job:
     """The largest value of one setting that fits, by halving the interval; its least where none does."""
-    lowest = _with(settings, name, least)
-    if isinstance(least, str) or not fits(lowest):
-        return lowest
-    low, high = least, int(getattr(settings, name))  # low fits, high does not
+    if not fits(job.cut(name, least)):
+        return job.cut(name, least)
+    low, high = least, job.settings()[name]  # low fits, high does not
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(_with(settings, name, middle)) else (low, middle)
-    return _with(settings, name, low)
+        low, high = (middle, high) if fits(job.cut(name, middle)) else (low, middle)
+    return job.cut(name, low)
 
 
-def _with(settings: Settings, name: str, value: Any) -> Settings:
-    return replace(settings, **{name: value})
+def _cuts(asked: Mapping[str, int], taken: Mapping[str, int]) -> Iterator[str]:
+    for name in ("epochs", "views", "images"):
+        if taken[name] != asked[name]:
+            yield f"{taken[name]:,} of {asked[name]:,} {name}"
+    if taken["layers"] != asked["layers"]:
+        yield "the head reads the last layer without trying others"
 
 
-def _words(asked: Settings, taken: Settings) -> tuple[str, ...]:
-    found = [
-        f"{getattr(taken, name):,} of {getattr(asked, name):,} {name}"
-        for name in ("epochs", "views", "images")
-        if getattr(taken, name) != getattr(asked, name)
-    ]
-    if taken.taps != asked.taps:
-        found.append("the head reads the last layer without trying others")
-    return tuple(found)
+class Budget(Callback):
+    """The seconds that a training may take, from when this is made; without any it only predicts.
+
+    Attributes:
+        seconds: of the whole job; None for no limit.
+        notes: what was cut, in one line.
+        cut_short: less was done than had been predicted.
+    """
+
+    def __init__(self, seconds: float | str | None = None, *, clock: Clock = time.perf_counter) -> None:
+        """Seconds, or text as `parse_budget` takes it."""
+        self.seconds = parse_budget(seconds)
+        self.notes: tuple[str, ...] = ()
+        self.cut_short = False
+        self._clock, self._begun = clock, clock()
+        self._timings = Timings.load()
+        self._job: Job | None = None
+        self._last_epoch: float | None = None
+        self._images_cut = False
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far."""
+        return self._clock() - self._begun
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left; None without a limit."""
+        return None if self.seconds is None else self.seconds - self.elapsed
+
+    def fit_into(
+        self,
+        config: FitConfig,
+        dataset: Dataset,
+        backbone: Backbone,
+        *,
+        runtime: Runtime,
+        deeper: FitConfig | None = None,
+    ) -> tuple[FitConfig, Dataset, CostEstimate]:
+        """Cut a training down to what is left of the seconds.
+
+        Args:
+            config: of the training, settled.
+            dataset: its images.
+            backbone: its network.
+            runtime: what executes the frozen part.
+            deeper: what will be tried after it, which the prediction includes.
+
+        Returns:
+            The config and the images to train with, and what is predicted to come.
+
+        Raises:
+            OptionError: the smallest training does not fit.
+        """
+        timings = self._timings
+        job = Job.of(config, dataset, backbone, runtime=runtime)
+        spent = self.elapsed
+        self._images_cut = False
+        if self.seconds is not None:
+            dataset = interleaved(dataset)
+            limit = CAREFUL * self.seconds
+            job, cuts = fit_into(
+                job, seconds=lambda each: spent + each.estimate(timings).seconds, limit=limit
+            )
+            dataset, config = beginning(dataset, job.counts.images), job.config
+            for cut in cuts:
+                self._say(cut)
+        self._job = job
+        expected = job.estimate(timings)
+        if deeper is not None:
+            expected += self._of_deeper(
+                deeper, dataset, backbone, runtime=runtime, before=spent + expected.seconds
+            )
+        return config, dataset, expected
+
+    def _of_deeper(
+        self, config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime, before: float
+    ) -> CostEstimate:
+        """Of a training that will be tried too, as far as the seconds allow; nothing where it will not."""
+        job = Job.of(config, dataset, backbone, runtime=runtime)
+        more = job.estimate(self._timings, phases=_OF_DEEPER)
+        if self.seconds is None:
+            return more if more.seconds <= PATIENCE else NOTHING
+        allowed = max(0.0, self.seconds - before)
+        return more.times(min(1.0, allowed / more.seconds)) if more.seconds else NOTHING
+
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        """Stops reading images when what must follow would no longer fit.
+
+        Raises:
+            OutOfTime: says how many there are by now.
+        """
+        job = self._job
+        if phase != "features" or self.seconds is None or job is None or self._images_cut or done >= total:
+            return
+        if done < IMAGES_PER_CLASS * job.counts.classes:
+            return
+        least = job.cut("images", done).cut("epochs", min(1, job.config.epochs or 0))
+        rest = least.estimate(self._timings, phases=_AFTER_FEATURES).seconds
+        if self.elapsed + (1 + _RESERVE) * rest > self.seconds:
+            self._images_cut = self.cut_short = True
+            self._job = job.cut("images", done)
+            self._say(f"reading took longer than predicted, {done:,} of {total:,} images used")
+            raise OutOfTime(done)
+
+    def on_phase_begin(self, phase: str) -> None:
+        """Epochs are counted from when everything is there that they need."""
+        if phase == "epochs":
+            self._last_epoch = self._clock()
+
+    def on_epoch_end(self, epoch: Mapping[str, Any]) -> bool:
+        """Ends the training when another epoch would break the budget."""
+        now, begun = self._clock(), self._last_epoch
+        self._last_epoch = now
+        job, done = self._job, int(epoch["epoch"])
+        planned = (job.config.epochs or 0) if job else 0
+        if self.seconds is None or job is None or begun is None or done >= planned:
+            return False
+        closing = job.estimate(self._timings, phases=("evaluate", "save")).seconds
+        if self.elapsed + (1 + _RESERVE) * (now - begun + closing) <= self.seconds:
+            return False
+        self.cut_short = True
+        self._say(f"stopped after {done:,} of {planned:,} epochs")
+        return True
+
+    def _say(self, cut: str) -> None:
+        said = (
+            f"{self.notes[0]}; {cut}" if self.notes else f"budget {human_seconds(self.seconds or 0)}: {cut}"
+        )
+        self.notes = (said,)
 
 
 def interleaved(dataset: Dataset) -> Dataset:

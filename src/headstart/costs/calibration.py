@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.costs.clock import ending
-from headstart.costs.estimates import Range, from_dict
+from headstart.callbacks import Range
 from headstart.costs.timings import machine_digits
 from headstart.runs import Run
 
@@ -68,14 +67,12 @@ def calibration(runs: Iterable[Run], *, most: int | None = None) -> Calibration:
     """Of the first so many runs that can be compared with what was predicted of them.
 
     Those are whole runs of this machine with a prediction, as the next predictions learn from them. Runs of
-    earlier versions do not say on which machine they were; they count. The actual seconds include the end of
-    the process.
+    earlier versions do not say on which machine they were; they count.
     """
     found, here = [], machine_digits()
     for run in runs:
-        predicted = from_dict(run.predicted_seconds)
+        predicted = Range.from_dict(run.predicted_seconds)
         if predicted is None or predicted.median <= 0 or not run.whole or run.machine not in ("", here):
             continue
-        actual = run.seconds["total"] + ending(run.seconds.get("startup", 0.0))
-        found.append(Comparison(run.id, predicted, round(actual, 3)))
+        found.append(Comparison(run.id, predicted, run.seconds["total"]))
     return Calibration(tuple(found[:most]))

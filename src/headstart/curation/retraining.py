@@ -6,35 +6,22 @@ differs from the checked one in two constants, is compared with it instead of be
 """
 
 import json
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headstart.callbacks import PhaseTimer
 from headstart.checks import DataReport
 from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.curation.corrections import Corrections
 from headstart.curation.images import AS_GIVEN_FILE, Collected, as_given, collect
 from headstart.dataset import Dataset, Sample, Skipped
-from headstart.errors import DatasetError, RunError
-from headstart.files import write_whole
-from headstart.runs import (
-    RUN_FILE,
-    Run,
-    RunStore,
-    new_folder,
-    new_id,
-    read_skipped,
-    seconds_since,
-    timestamp,
-)
-from headstart.training.predictions import save_predictions
-from headstart.training.prepared import Prepared
-from headstart.training.saving import check_saved, save_model
-from headstart.training.scores import Scores, score
-from headstart.training.trained import Trained, train_head
+from headstart.errors import DatasetError
+from headstart.runs import Run, new_id, read_skipped, timestamp
+from headstart.training import Prepared, save, score, train
+from headstart.training.saving import facts
 
 
 def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None) -> tuple[Classifier, Run]:
@@ -50,16 +37,29 @@ def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None
         RunError: the run does not remember where its images lie; its folder is damaged.
         DatasetError: fewer than two classes, or a class without a training image, is left.
     """
-    started = time.perf_counter()
+    timer = PhaseTimer()
+    timer.on_phase_begin("features")
     collected = collect(run, corrections)
     prepared, notes = _prepared(run, collected)
-    features_seconds = seconds_since(started)
-    begun = time.perf_counter()
-    trained = train_head(prepared, config=run.config)
-    seconds = {"check": 0.0, "features": features_seconds, "train": seconds_since(begun)}
-    notes = (_sentence(run, corrections), *notes)
-    run = replace(run, corrections=str(corrections.file.absolute()))
-    new = _save(run, prepared, trained, notes=notes, seconds=seconds, started=started, out=out)
+    timer.on_phase_end("features", prepared)
+    scores = score(prepared, train(prepared, config=run.config, watch=timer), watch=timer)
+    identity = new_id(run.config.backbone)
+    decided = facts(scores)
+    new = replace(
+        run,
+        id=identity,
+        path=(Path(out) if out else run.path.parent / identity).absolute(),
+        created=timestamp(),
+        **decided,
+        seconds={"check": 0.0, **timer.rounded("features", "train", "evaluate")},
+        notes=(_sentence(run, corrections), *notes),
+        predicted_seconds={},
+        predicted_phases={},
+        corrections=str(corrections.file.absolute()),
+    )
+    new = replace(new, head_fit={**decided["head_fit"], **_choice(run), "retrained_from": run.id})
+    extra = {AS_GIVEN_FILE: json.dumps(as_given(run))}
+    new = save(new, scores, timer=timer, extra=extra, same_as=run.path / MODEL_FILE)
     return load(new.path), new
 
 
@@ -100,7 +100,7 @@ def _prepared(run: Run, collected: Collected) -> tuple[Prepared, tuple[str, ...]
     )
     skipped = _skipped(run)
     dataset = Dataset(run.config.data, classes, samples, skipped)
-    prepared = Prepared(dataset, collected.extraction, splits, report, {})
+    prepared = Prepared(dataset, collected.extraction, splits, report)
     return prepared, tuple(f"no image of {name} is left, so the class is gone" for name in gone)
 
 
@@ -125,81 +125,6 @@ def _skipped(run: Run) -> tuple[Skipped, ...]:
     return tuple(Skipped(item["path"], item["reason"]) for item in read_skipped(run.path))
 
 
-def _save(
-    run: Run,
-    prepared: Prepared,
-    trained: Trained,
-    *,
-    notes: tuple[str, ...],
-    seconds: dict[str, float],
-    started: float,
-    out: str | Path | None,
-) -> Run:
-    """Evaluate, write the folder, enter it into the runs store."""
-    begun = time.perf_counter()
-    scores = score(prepared, trained)
-    seconds = {**seconds, "evaluate": seconds_since(begun)}
-    begun = time.perf_counter()
-    identity = new_id(run.config.backbone)
-    path = (Path(out) if out else run.path.parent / identity).absolute()
-    with new_folder(path) as folder:
-        save_model(folder, prepared, prepared.extraction.backbone, trained, config=run.config)
-        save_predictions(folder, prepared, scores.probabilities)
-        write_whole(folder / AS_GIVEN_FILE, json.dumps(as_given(run)))
-        if not same_network(folder / MODEL_FILE, run.path / MODEL_FILE):
-            check_saved(folder, prepared, trained, precision=run.config.precision)
-        seconds |= {"save": seconds_since(begun), "total": seconds_since(started)}
-        new = _record(run, identity, path, prepared, trained, scores=scores, seconds=seconds, notes=notes)
-        write_whole(folder / RUN_FILE, json.dumps(new.to_dict(), indent=1, default=str))
-    try:
-        RunStore().add(new)
-    except RunError as error:  # the folder is the truth and is complete; only the index lacks it
-        new = replace(new, notes=(*new.notes, f"saved, but not listed among the runs: {error}"))
-    return new
-
-
-def _record(
-    run: Run,
-    identity: str,
-    path: Path,
-    prepared: Prepared,
-    trained: Trained,
-    *,
-    scores: Scores,
-    seconds: dict[str, float],
-    notes: tuple[str, ...],
-) -> Run:
-    return replace(
-        run,
-        id=identity,
-        path=path,
-        created=timestamp(),
-        classes=prepared.dataset.classes,
-        images=prepared.counts,
-        **scores.record,
-        seconds=seconds,
-        cache=asdict(prepared.extraction.use),
-        history=trained.history,
-        head_fit={**trained.fit, **_choice(run), "retrained_from": run.id},
-        notes=notes,
-        predicted_seconds={},
-        predicted_phases={},
-    )
-
-
 def _choice(run: Run) -> dict[str, Any]:
     """The choice of taps, which was not made again."""
     return {"taps": run.head_fit["taps"]} if "taps" in run.head_fit else {}
-
-
-def same_network(model: Path, checked: Path) -> bool:
-    """Whether two saved classifiers differ in nothing but the numbers of their heads and names of classes.
-
-    The one that was compiled and compared when it was saved then vouches for the other.
-
-    Raises:
-        RunError: a file is missing or is no such model.
-    """
-    from headstart.classifier.onnx_graph import SavedGraph
-
-    return SavedGraph.read(model).without_head() == SavedGraph.read(checked).without_head()

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headstart.callbacks import Range
 from headstart.comparisons.commands import run_command
-from headstart.costs.estimates import from_dict
 from headstart.errors import RunError, printable
 from headstart.runs import Run, read_predictions, read_skipped
 
@@ -113,7 +113,7 @@ def _setting(run: Run) -> list[list[str]]:
 
 def _predicted_seconds(run: Run) -> dict[str, float] | None:
     """What the plan said before the run began, where there was a plan."""
-    found = from_dict(run.predicted_seconds)
+    found = Range.from_dict(run.predicted_seconds)
     return found.to_dict() if found else None
 
 

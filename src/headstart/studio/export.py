@@ -117,7 +117,7 @@ def export_job(studio: Studio, job: Job, teller: Teller) -> Result:
     """The job: export, and compare with the original."""
     from headstart.exports import export
 
-    made = export(studio.run(job.name), to=job.body["to"], int8=job.body["int8"], progress=teller)
+    made = export(studio.run(job.name), to=job.body["to"], int8=job.body["int8"], progress=teller.on_progress)
     facts = made.to_dict()
     return {**facts, "lines": _verdict(facts)}
 

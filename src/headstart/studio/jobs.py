@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import RedirectResponse, Response
 
-from headstart.costs.estimates import Range
+from headstart.callbacks import Range
 from headstart.formatting import human_seconds
 from headstart.studio.rendering import DOING, page
 from headstart.studio.state import OWNER, JobOf, Live, Studio, StudioOf

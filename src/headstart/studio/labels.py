@@ -145,7 +145,7 @@ def rank(studio: Studio, job: Job, teller: Teller) -> Result:
     from headstart.curation import most_useful
 
     run = studio.run(job.name)
-    found = most_useful(run, path_of(job), k=BATCH, progress=teller)
+    found = most_useful(run, path_of(job), k=BATCH, progress=teller.on_progress)
     return {"suggestions": [each.to_dict() for each in found]}
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 
+from headstart.callbacks import Range
 from headstart.comparisons import Comparison
-from headstart.costs.estimates import Range
 from headstart.errors import RunError
 from headstart.explanations import Explainer
 from headstart.runs import Run

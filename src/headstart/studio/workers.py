@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.costs.estimates import Range
+from headstart.callbacks import Callback, Range
 from headstart.errors import OptionError, RunError
 from headstart.files import held_below
 from headstart.studio.state import Live, Studio
@@ -31,14 +31,14 @@ Result = Mapping[str, Any]
 
 
 @dataclass
-class Teller:
-    """A progress callback that keeps what a page wants to show, and lets the queue stop the work."""
+class Teller(Callback):
+    """Keeps what a page wants to show, and lets the queue stop the work."""
 
     tell: Tell
     live: Live
     told: float = 0.0
 
-    def __call__(self, phase: str, done: int, total: int) -> None:
+    def on_progress(self, phase: str, done: int, total: int) -> None:
         """Notes it; every now and then asks the queue whether to go on."""
         begins = phase not in self.live.phases
         self.live.phases[phase] = (done, total)
@@ -47,13 +47,13 @@ class Teller:
             self.told = now
             self.tell(phase, done, total)
 
-    def expect(self, seconds: Range) -> None:
-        """The prediction, made before the work."""
+    def on_estimate(self, seconds: Range, phases: Mapping[str, float]) -> None:
+        """Keeps the prediction, made before the work."""
         self.live.expected = seconds
 
-    def epoch(self, entry: Mapping[str, Any]) -> None:
-        """One point of the learning curve."""
-        self.live.epochs.append(dict(entry))
+    def on_epoch_end(self, epoch: Mapping[str, Any]) -> None:
+        """Keeps one point of the learning curve."""
+        self.live.epochs.append(dict(epoch))
 
 
 Kind = Callable[[Studio, Job, Teller], Result]
@@ -88,7 +88,7 @@ def _check(studio: Studio, job: Job, teller: Teller) -> Result:
     if collection is None:
         raise OptionError("this data set is not open any more")
     dataset = collection.dataset()
-    report = check(dataset, progress=teller)
+    report = check(dataset, progress=teller.on_progress)
     gallery: dict[str, list[str]] = {name: [] for name in dataset.classes}
     unusable = {item.name for item in report.skipped}
     for sample in dataset.samples:
@@ -117,7 +117,7 @@ def _fit(studio: Studio, job: Job, teller: Teller) -> Result:
     options = _options(
         job.body, "backbone", "size", "freeze", "head", "views", "epochs", "budget", "class_weights"
     )
-    _, run = fit(path_of(job), **options, progress=teller)
+    _, run = fit(path_of(job), **options, callbacks=[teller])
     return {"run": run.id}
 
 
@@ -135,7 +135,7 @@ def _compare(studio: Studio, job: Job, teller: Teller) -> Result:
             **_options(job.body, "views", "epochs"),
         )
     ]
-    comparison = compare(path_of(job), candidates, seeds=job.body["seeds"], progress=teller)
+    comparison = compare(path_of(job), candidates, seeds=job.body["seeds"], callbacks=[teller])
     return {"comparison": comparison.id}
 
 

@@ -1,7 +1,7 @@
 """`--backbone auto`: a prior narrows the candidates, a probe halves them, two finalists see all images."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -13,24 +13,26 @@ from numpy.typing import NDArray
 from headstart import heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
+from headstart.callbacks import Callback, Callbacks, Clock, PhaseTimer
+from headstart.costs import CostEstimate, Job, Timings
 from headstart.costs.budgets import OutOfTime, beginning, interleaved
-from headstart.costs.candidates import Candidate, parse_candidates, sized
-from headstart.costs.estimates import Estimate, add
-from headstart.costs.observing import Watch
-from headstart.costs.timings import RateStore
-from headstart.dataset import Dataset, Sample
+from headstart.costs.formulas import NOTHING
+from headstart.costs.learning import of_features
+from headstart.costs.timings import remember
+from headstart.dataset import Dataset
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
-from headstart.features import CacheUse, Extraction, FeatureCache, Progress, extract
+from headstart.features import Extraction, FeatureCache, Wanted, extract
 from headstart.files import cache_folder
 from headstart.formatting import human_seconds
 from headstart.grouping import assign_splits, split
 from headstart.images import CENTRE, View
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
+from headstart.training.candidates import Candidate, parse_candidates, sized
 from headstart.training.entrants import Entrant, Probe, Score, reasons, score
 from headstart.training.layers import batches, choose_taps, tap_widths
-from headstart.training.looks import Costs, Outlook
 from headstart.training.prior import published_accuracy, undominated
+from headstart.training.settling import settle
 
 MOST_PROBED = 6
 """Candidates beyond this are left to the prior: a look costs the compiling of a network, a second or so."""
@@ -57,6 +59,12 @@ _MOST_HITS = 0.1
 _BUILTIN_SIZES = (1.0, 1.5)
 """Sizes at which a built-in backbone is considered, in units of its own."""
 
+_HEAD = CostEstimate({"choice": 0.2}, 0.5)
+"""Fitting a head on what a look gave, its layers chosen."""
+
+_UNDECIDED = 0.5
+"""How far a choice's seconds may be off beside its looks': who goes on, and how soon it is clear, is open."""
+
 
 @dataclass(frozen=True)
 class BackboneChoice:
@@ -78,11 +86,11 @@ class _Session:
     config: FitConfig
     taps: str
     runtime: Runtime
-    clock: Callable[[], float]
-    progress: Progress | None
+    clock: Clock
+    watch: Callback
     allowance: float | None
     started: float
-    costs: Costs
+    timings: Timings = field(default_factory=Timings.load)
     reasons: list[str] = field(default_factory=list)
 
     @cached_property
@@ -98,14 +106,31 @@ class _Session:
         """Whether so much more is allowed."""
         return self.allowance is None or self.elapsed + seconds <= self.allowance
 
-    def watch(self) -> Watch:
-        """Follows one pass over images, and ends it with `OutOfTime` when the time for choosing is up."""
-        watch = Watch(self.progress, self.clock, alarm=self._alarm)
-        watch.begin("features")
-        return watch
+    def look_config(self, entrant: Entrant, *, views: tuple[View, ...]) -> FitConfig:
+        """A ridge head on the frozen network: what a look trains."""
+        names = tuple(view.name for view in views)
+        asked = replace(self.config, freeze="all", head="ridge", taps=self.taps, views=names)
+        return settle(asked, self.dataset, entrant.backbone, runtime=self.runtime)
 
-    def _alarm(self, phase: str, done: int, total: int) -> None:
-        if done < total and not self.leaves():
+    def look(self, entrant: Entrant, dataset: Dataset, *, views: tuple[View, ...]) -> CostEstimate:
+        """Seconds to have these views of some images and a head on them; what is cached costs nothing."""
+        config = self.look_config(entrant, views=views)
+        job = Job.of(config, dataset, entrant.backbone, runtime=self.runtime)
+        found = job.estimate(self.timings, phases=("features",))
+        pace = entrant.seconds_per_image
+        if pace is not None and found.seconds:
+            found = CostEstimate({"choice": pace * len(views) * job.counts.missing}, _UNDECIDED / 2)
+        return CostEstimate({"choice": found.seconds}, found.spread) + _HEAD
+
+
+@dataclass
+class _Allowance(Callback):
+    """Ends a pass when the time for choosing is up."""
+
+    session: _Session
+
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        if done < total and not self.session.leaves():
             raise OutOfTime(done)
 
 
@@ -128,14 +153,13 @@ def choose_backbone(
     *,
     runtime: Runtime,
     allowance: float | None = None,
-    progress: Progress | None = None,
-    expect: Callable[[Outlook], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    watch: Callback | None = None,
+    clock: Clock = time.perf_counter,
 ) -> BackboneChoice:
     """Choose among backbones by how well their frozen features separate these images.
 
     Every rung looks at twice as many images as the one before and keeps the better half, by the leave-one-out
-    accuracy of the ridge head that a fit would give them, with the taps that it would choose; two finalists
+    accuracy of the ridge head that a fit would give them, with the layers that it would choose; two finalists
     see all images. Features go into the cache: the fit that follows finds the winner's there. Test images
     take no part, except that near-duplicates, which only a look at all images can group, are not yet kept
     apart in the rungs.
@@ -147,13 +171,13 @@ def choose_backbone(
         runtime: what executes the networks.
         allowance: seconds that the choice may take; candidates too slow for it are left out, and when it is
             used up the best one so far is taken.
-        progress: called with (phase, done, total).
-        expect: told what the choice will take, before it looks at an image; not where there is none.
+        watch: told what choice and fit are predicted to take, before an image is looked at, then of progress.
         clock: seconds; a test passes its own.
 
     Raises:
         BackboneError: no candidate can be loaded.
     """
+    watch = watch or Callback()
     reads_taps = config.head == "ridge" and config.freeze in ("all", "auto")
     taps = str(config.taps or "last") if reads_taps else "last"
     candidates = sized(config.candidates, size=config.size)
@@ -166,29 +190,26 @@ def choose_backbone(
         taps=taps,
         runtime=runtime,
         clock=clock,
-        progress=progress,
+        watch=watch,
         allowance=allowance,
         started=clock(),
-        costs=Costs(dataset, runtime, taps != "last", RateStore().observations()),
     )
     entrants = _load(session, parse_candidates(candidates) if candidates else default_candidates())
     racing = _by_prior(session, entrants)
-    looks, begun = _usual_looks(session, racing), session.elapsed
-    if expect is not None and looks:
-        expect(_outlook(session, racing, looks))
-    try:
-        chosen = _final(session, _halve(session, racing))
-        if looks and not any(each.left == "budget" for each in entrants):
-            session.costs.learn_choice(looks, session.elapsed - begun)
-    finally:
-        RateStore().add(session.costs.seen)
-    return BackboneChoice(
+    if len(racing) > 1:
+        expected = _expected(session, racing)
+        watch.on_estimate(expected.range(spent=session.elapsed), expected.phases)
+    watch.on_phase_begin("choice")
+    chosen = _final(session, _halve(session, racing))
+    choice = BackboneChoice(
         candidate=chosen.candidate,
         backbone=chosen.backbone,
         table=tuple(score(each) for each in entrants),
         reasons=(*session.reasons, *reasons(chosen, entrants)),
         seconds=session.elapsed,
     )
+    watch.on_phase_end("choice", choice)
+    return choice
 
 
 def _load(session: _Session, candidates: Sequence[Candidate]) -> list[Entrant]:
@@ -223,32 +244,39 @@ def _by_prior(session: _Session, entrants: list[Entrant]) -> list[Entrant]:
     return [entrants[index] for index in sorted(best)]
 
 
-def _outlook(session: _Session, racing: Sequence[Entrant], looks: Sequence[Estimate]) -> Outlook:
-    """What the choice will take from its beginning, no more than it may."""
-    taken = session.elapsed
-    seconds = session.costs.choice(looks)
-    if session.allowance is not None and taken + seconds.seconds > session.allowance:
-        seconds = replace(seconds, seconds=max(0.0, session.allowance - taken))
-    return Outlook(seconds, tuple((each.candidate, each.backbone) for each in racing))
+def _expected(session: _Session, racing: Sequence[Entrant]) -> CostEstimate:
+    """What choice and fit will take: the mean of their fits, as which one it will be is not known."""
+    choice = _usual_looks(session, racing)
+    if session.allowance is not None:
+        choice = choice.times(min(1.0, max(0.0, session.allowance - session.elapsed) / choice.seconds))
+    found, fits = replace(choice, spread=max(choice.spread, _UNDECIDED)), []
+    for each in racing:
+        with suppress(OptionError, MissingExtra):  # one that cannot be trained so is found out in time
+            asked = replace(session.config, backbone=each.candidate.name)
+            config = settle(asked, session.dataset, each.backbone, runtime=session.runtime)
+            job = Job.of(config, session.dataset, each.backbone, runtime=session.runtime)
+            cached = replace(job, counts=replace(job.counts, missing=0.0))  # by the choice
+            fits.append(cached.estimate(session.timings))
+    for fit in fits:
+        found += fit.times(1 / len(fits))
+    return found
 
 
-def _usual_looks(session: _Session, racing: Sequence[Entrant]) -> list[Estimate]:
+def _usual_looks(session: _Session, racing: Sequence[Entrant]) -> CostEstimate:
     """The looks of a choice that goes all its way; of those whose turn is not known, the mean one's."""
-    if len(racing) == 1:
-        return []
 
-    def mean(samples: Sequence[Sample], views: tuple[View, ...]) -> Estimate:
-        return add(looks(samples, views)).times(1 / len(racing))
+    def looks(dataset: Dataset, views: tuple[View, ...]) -> CostEstimate:
+        return sum((session.look(each, dataset, views=views) for each in racing), NOTHING)
 
-    def looks(samples: Sequence[Sample], views: tuple[View, ...]) -> list[Estimate]:
-        return [session.costs.look(each.backbone, samples, views=views) for each in racing]
+    def mean(dataset: Dataset, views: tuple[View, ...]) -> CostEstimate:
+        return looks(dataset, views).times(1 / len(racing))
 
     images, count = _first_images(session), len(racing)
-    found = looks(_part(session, images).samples, (CENTRE,))
+    found = looks(_part(session, images), (CENTRE,))
     while count > _FINALISTS:
         count, images = _kept(count), 2 * images
-        found += [mean(_part(session, images).samples, (CENTRE,)).times(0.5)] * count  # half were seen before
-    return found + [mean(session.dataset.samples, session.views)] * _FINALISTS
+        found += mean(_part(session, images), (CENTRE,)).times(0.5 * count)  # half were seen before
+    return found + mean(session.dataset, session.views).times(_FINALISTS)
 
 
 def _first_images(session: _Session) -> int:
@@ -285,9 +313,9 @@ def _halve(session: _Session, racing: list[Entrant]) -> list[Entrant]:
 def _rung(session: _Session, racing: Sequence[Entrant], *, images: int) -> list[Entrant]:
     """Those that looked at so many images, as far as the time goes."""
     looked = []
-    samples = _part(session, images).samples
+    part = _part(session, images)
     for each in racing:
-        if not _pays(session, [each], samples, views=(CENTRE,)):
+        if not _pays(session, [each], part, views=(CENTRE,)):
             continue
         try:
             _look(session, each, images=images)
@@ -298,13 +326,12 @@ def _rung(session: _Session, racing: Sequence[Entrant], *, images: int) -> list[
 
 
 def _pays(
-    session: _Session, entrants: Sequence[Entrant], samples: Sequence[Sample], *, views: tuple[View, ...]
+    session: _Session, entrants: Sequence[Entrant], dataset: Dataset, *, views: tuple[View, ...]
 ) -> bool:
     """Whether what is left of the allowance is enough for a look by each of these."""
     if session.allowance is None:
         return True
-    looks = [session.costs.look(each.backbone, samples, views=views).seconds for each in entrants]
-    return session.leaves(sum(looks))
+    return session.leaves(sum(session.look(each, dataset, views=views).seconds for each in entrants))
 
 
 def _without_late(session: _Session, racing: Sequence[Entrant], looked: Sequence[Entrant]) -> list[Entrant]:
@@ -347,8 +374,8 @@ def _affordable(session: _Session, racing: list[Entrant]) -> list[Entrant]:
     """Without those whose pass over all images the allowance cannot pay; the fastest one always stays."""
     if session.allowance is None:
         return racing
-    samples, views = session.dataset.samples, session.views
-    whole = {id(each): session.costs.look(each.backbone, samples, views=views).seconds for each in racing}
+    views = session.views
+    whole = {id(each): session.look(each, session.dataset, views=views).seconds for each in racing}
     kept = [each for each in racing if whole[id(each)] <= _PASS_SHARE * session.allowance]
     if not kept:
         kept = [min(racing, key=lambda each: whole[id(each)])]
@@ -361,17 +388,40 @@ def _affordable(session: _Session, racing: list[Entrant]) -> list[Entrant]:
     return kept
 
 
-def _extract(
-    session: _Session, entrant: Entrant, dataset: Dataset, *, views: tuple[View, ...], watch: Watch
-) -> Extraction:
-    return extract(
+def _extract(session: _Session, entrant: Entrant, dataset: Dataset, *, views: tuple[View, ...]) -> Extraction:
+    """The features of some images; what computing one takes is noted where that can be told."""
+    config, backbone = session.look_config(entrant, views=views), entrant.backbone
+    wanted = Wanted.of(config)
+    timer = PhaseTimer(session.clock)
+    watch = Callbacks([timer, _Allowance(session), session.watch])
+    timer.on_phase_begin("features")
+    found = extract(
         dataset.samples,
-        entrant.backbone,
-        wanted=session.costs.wanted(entrant.backbone, views),
+        backbone,
+        wanted=wanted,
         runtime=session.runtime,
         cache=FeatureCache(cache_folder()),
-        progress=watch,
+        progress=watch.on_progress,
     )
+    timer.on_phase_end("features", found)
+    looked, use = timer.phases["features"], found.use
+    remember(
+        of_features(
+            looked,
+            use,
+            config=config,
+            backbone=backbone,
+            images=len(dataset),
+            wanted=wanted,
+            timings=session.timings,
+        )
+    )
+    if use.misses and use.hits <= _MOST_HITS * use.misses and looked.first and looked.last:
+        (first, before), (last, done) = looked.first, looked.last
+        steady = 2 * before <= done  # else making the network ready cannot be told from running it
+        seconds = (last - first) / (done - before) if steady else (last - looked.begun) / len(dataset)
+        entrant.seconds_per_image = seconds / len(views)
+    return found
 
 
 def _part(session: _Session, images: int) -> Dataset:
@@ -381,30 +431,12 @@ def _part(session: _Session, images: int) -> Dataset:
 
 def _look(session: _Session, entrant: Entrant, *, images: int) -> None:
     """Probe one candidate on the first so many images that are to be trained on."""
-    part, watch = _part(session, images), session.watch()
-    extraction = _extract(session, entrant, part, views=(CENTRE,), watch=watch)
-    pace = _pace(watch, extraction.use)
-    if pace is not None:
-        entrant.seconds_per_image = pace
-        session.costs.learn(entrant.backbone, pace)
+    part = _part(session, images)
+    extraction = _extract(session, entrant, part, views=(CENTRE,))
     rows = _training_rows(session, part, extraction)
     fitted, _ = _fit_head(session, extraction, part.labels, rows)
     entrant.probe = Probe.of(fitted)
     entrant.looks.append(entrant.probe)
-
-
-def _pace(watch: Watch, use: CacheUse) -> float | None:
-    """Seconds an image, without what making the network ready took where that can be told.
-
-    None where features were in the cache already: of hits and computed images at once neither can be told.
-    """
-    if not use.misses or use.hits > _MOST_HITS * use.misses:
-        return None
-    mark = watch.marks["features"]
-    (first, done), (last, all_done) = mark.first or (mark.begun, 0), mark.last or (watch.clock(), use.misses)
-    if 2 * done <= all_done:
-        return (last - first) / (all_done - done)
-    return (last - mark.begun) / use.misses
 
 
 def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> NDArray[np.int64]:
@@ -431,7 +463,7 @@ def _final(session: _Session, finalists: list[Entrant]) -> Entrant:
     """All images for each finalist; the one that is right more often on images it was not fitted on."""
     if len(finalists) == 1:
         return finalists[0]
-    if _pays(session, finalists, session.dataset.samples, views=session.views):
+    if _pays(session, finalists, session.dataset, views=session.views):
         with suppress(OutOfTime):
             for each in finalists:
                 _run_in_full(session, each)
@@ -450,7 +482,7 @@ def _final(session: _Session, finalists: list[Entrant]) -> Entrant:
 
 def _run_in_full(session: _Session, entrant: Entrant) -> None:
     dataset = session.dataset
-    extraction = _extract(session, entrant, dataset, views=session.views, watch=session.watch())
+    extraction = _extract(session, entrant, dataset, views=session.views)
     found = split(
         dataset,
         extraction.hashes,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from headstart.backbones import Backbone
-from headstart.costs.candidates import Candidate
 from headstart.heads import RidgeFit
+from headstart.training.candidates import Candidate
 
 
 @dataclass(frozen=True)

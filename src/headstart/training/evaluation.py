@@ -1,6 +1,5 @@
 """Measures a saved classifier on other labelled images, and records that as a run where there is none."""
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from headstart.classifier import Classifier
 from headstart.dataset import Dataset, Skipped, describe, read_dataset
 from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
-from headstart.files import write_whole
 from headstart.images import ImageFacts
 from headstart.metrics import Evaluation
 from headstart.metrics import evaluate as measure
@@ -26,7 +24,6 @@ from headstart.runs import (
     RUN_FILE,
     FitConfig,
     Run,
-    RunStore,
     answer,
     fingerprint,
     new_id,
@@ -38,6 +35,7 @@ from headstart.runs import (
     write_images,
     write_predictions,
 )
+from headstart.training.saving import listed, write_record
 
 _WINDOW = 256
 """Images decoded before they are run: bounds memory."""
@@ -293,14 +291,10 @@ def _save(run: Run, answers: Answers, *, started: float) -> Run:
         write_predictions(run.path, _said(answers, images), split=split)
         took = {"save": seconds_since(begun), "total": seconds_since(started)}
         run = replace(run, seconds={**run.seconds, **took})
-        write_whole(run.path / RUN_FILE, json.dumps(run.to_dict(), indent=1, default=str))
+        write_record(run.path, run)
     except OSError as error:
         raise RunError(f"{run.path}: {error.strerror}; make room or copy the classifier elsewhere") from error
-    try:
-        RunStore().add(run)
-    except RunError as error:  # the folder is the truth and is complete; only the index lacks it
-        run = replace(run, notes=(*run.notes, f"saved, but not listed among the runs: {error}"))
-    return run
+    return listed(run)
 
 
 def _images(answers: Answers) -> list[dict[str, Any]]:

@@ -1,11 +1,9 @@
 """`headstart plan`: what each backbone and depth would cost here, with this data. Nothing is trained."""
 
-import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,49 +11,112 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import has_timm
-from headstart.costs import formulas as jobs
-from headstart.costs.budgets import parse_budget
-from headstart.costs.candidates import Candidate, parse_candidates
-from headstart.costs.clock import ending
-from headstart.costs.estimates import Estimate, add
-from headstart.costs.timings import Observation, Rates, RateStore
+from headstart.callbacks import Clock, Range
+from headstart.costs import CostEstimate, Job, Timings, parse_budget
+from headstart.costs.budgets import CAREFUL, fit_into
+from headstart.costs.formulas import (
+    COMPILE,
+    FORWARD_AND_BACKWARD,
+    TORCH_START,
+    TRAIN_RATE,
+    data_key,
+    decode_base,
+    network_key,
+    prefix_base,
+)
+from headstart.costs.timings import remember
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
-from headstart.features import FeatureCache, Wanted, cache_bytes, missing_share
+from headstart.features import Wanted, cache_bytes
 from headstart.features.extraction import BATCH_SIZE
 from headstart.features.lookup import spread
 from headstart.files import cache_folder
+from headstart.formatting import human_seconds
 from headstart.runs import FitConfig, refuse_others
 from headstart.runtimes import Runtime, select
-from headstart.training.planned import Plan, Row, allowance, memory_bytes, room_for, stage_seconds
-from headstart.training.stopwatch import (
-    BATCHES,
-    TRAINING_STEPS,
-    PrefixTiming,
-    StorageTiming,
-    time_decoding,
-    time_prefix,
-    time_storage,
-    time_training,
-)
+from headstart.store import Timing
+from headstart.training.candidates import Candidate, parse_candidates
+from headstart.training.settling import settle
+from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_prefix, time_training
 
 LEAST_ALLOWANCE = 3.0
 """Seconds that a plan may always take."""
 
 ALLOWED_SHARE = 0.05
-"""Share of the fit it describes that a plan may take, where that is more. A tenth is aimed at, but the first
-estimate of a fit may be twice too long, since training often stops early."""
+"""Share of the training it describes that a plan may take, where that is more."""
 
 _SAMPLE = 24
 """Images decoded to time decoding."""
 
-_SMALL_BATCH = 8
-_MOST_LOADING = 2.0
-"""Seconds: what loading a backbone took beyond this was its export, which happens once per machine."""
-
+_TIMED_AT_MOST = 1.5
+"""How much longer than expected a timing may take and still be begun."""
 
 _DECIDING = ("head", "taps", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test")
 """What of a fit's options decides its seconds, beside backbone and depth."""
+
+_MEGABYTE = 1_000_000
+_PROCESS_BYTES = 220 * _MEGABYTE  # an interpreter with NumPy, Pillow and OpenVINO, before any network
+_TORCH_BYTES = 330 * _MEGABYTE
+_BATCH = 32
+_MAPS_PER_STAGE = 6  # maps of its output's size that a stage keeps for the gradient, four bytes a value
+_MOST_FEATURES_IN_MEMORY = 1 << 29  # beyond this a head's fit streams them; `headstart.training.trained`
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backbone at one depth: what a fit would cost."""
+
+    backbone: str
+    size: int
+    depth: int
+    stages: int
+    seconds: Range
+    phases: Mapping[str, float]  # median seconds by phase
+    cache_bytes: int
+    memory_bytes: int  # about, at its peak
+    missing: float  # share of the images that are not in the cache yet
+    keep: str  # "cache", or "no room": then a fit stores nothing
+    reason: str
+    allowed: str  # what the budget allows, empty without a budget
+    fits: bool
+    basis: str  # "timed now", "remembered" or "estimated"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        found = {name: value for name, value in vars(self).items() if name not in ("seconds", "missing")}
+        return found | {
+            "depth": "all" if self.depth == self.stages else self.depth,
+            "predicted_seconds": self.seconds.to_dict(),
+            "phases": {name: round(value, 3) for name, value in self.phases.items()},
+            "cached_share": round(1 - self.missing, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows, cheapest first, and what planning itself took."""
+
+    data: str
+    images: int
+    classes: int
+    rows: tuple[Row, ...]
+    stages: Mapping[str, Mapping[str, float]]  # by backbone timed now: seconds per image of each stage
+    notes: tuple[str, ...]
+    seconds: float
+    budget: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "data": self.data,
+            "images": self.images,
+            "classes": self.classes,
+            "budget": self.budget,
+            "rows": [row.to_dict() for row in self.rows],
+            "stage_seconds_per_image": {name: dict(found) for name, found in self.stages.items()},
+            "notes": list(self.notes),
+            "plan_seconds": round(self.seconds, 3),
+        }
 
 
 @dataclass
@@ -64,32 +125,57 @@ class _Session:
 
     dataset: Dataset
     runtime: Runtime
-    rates: Rates
-    clock: Callable[[], float]
-    started: float
     asked: FitConfig
-    spent: float  # seconds of the command before the session started
-    remembered: Sequence[Observation]
-    observations: list[Observation] = field(default_factory=list)
+    clock: Clock
+    begun: float
+    timings: Timings
+    seen: list[Timing] = field(default_factory=list)
     pixels: dict[tuple[int, int], NDArray[np.uint8]] = field(default_factory=dict)
-    storage: dict[int, StorageTiming] = field(default_factory=dict)
-    prefixes: list[tuple[str, PrefixTiming]] = field(default_factory=list)
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
-    def taken(self) -> float:
-        """Seconds of the whole command so far, its start included: what a plan's allowance is about."""
-        return self.spent + self.elapsed
+    def elapsed(self) -> float:
+        return self.clock() - self.begun
+
+    def learn(self, *seen: Timing) -> None:
+        """From now on, also for the rows still to come."""
+        self.seen += seen
+        remember(seen)
+        self.timings = Timings.load()
+        for each in seen:
+            if not self.timings.known(each.step, each.key):  # a home that cannot be written
+                self.timings = Timings(reversed(self.seen))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One row to be."""
+
+    candidate: Candidate
+    backbone: Backbone
+    config: FitConfig
+    job: Job
 
     @property
-    def elapsed(self) -> float:
-        return self.clock() - self.started
+    def label(self) -> str:
+        return f"{self.candidate.label} at {self.backbone.preprocess.size} px"
 
-    def learn(self, *seen: Observation) -> None:
-        """From now on, also for the rows still to come."""
-        self.observations += seen
-        self.rates = Rates([*reversed(self.observations), *self.remembered])
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted.of(self.config)
+
+    @property
+    def network(self) -> str:
+        return network_key(self.config, self.backbone, self.wanted)
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.network} {self.config.batch_size}"
+
+    @property
+    def thawed_macs(self) -> int:
+        return sum(stage.multiply_adds for stage in self.backbone.stages[self.config.depth :])
 
 
 def plan(
@@ -98,7 +184,6 @@ def plan(
     backbones: Sequence[str] = ("builtin",),
     depths: Sequence[str] | None = None,
     budget: float | str | None = None,
-    spent: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
     **options: Any,
 ) -> Plan:
@@ -109,7 +194,6 @@ def plan(
         backbones: names or files, each with ``@SIZE`` for another size than its own.
         depths: as `fit`'s freeze; None for ``all`` and, where PyTorch is installed, two deeper cuts.
         budget: seconds, or "30s", "2m"; the rows then say what it allows.
-        spent: seconds that a command of this process needs before it can call: predictions include them.
         clock: seconds; a test passes its own.
         options: as for `fit`: ``head``, ``taps``, ``views``, ``epochs``, ``batch_size``, ``runtime``,
             ``precision``, ``validation`` and ``test``.
@@ -117,39 +201,29 @@ def plan(
     Raises:
         UserError: the input or an option cannot work.
     """
-    started = clock()
-    limit = parse_budget(budget)
+    begun, limit = clock(), parse_budget(budget)
     refuse_others(options, known=_DECIDING)
     asked = FitConfig.from_options(**options).checked()
     dataset = read_dataset(source)
     engine = select(asked.runtime, precision=asked.precision)
-    store = RateStore()
-    remembered = store.observations()
-    session = _Session(dataset, engine, Rates(remembered), clock, started, asked, spent, remembered)
-    listed = session.elapsed
-    requests: list[list[_Request]] = []
-    for candidate in parse_candidates(backbones):
-        begun = session.elapsed
-        backbone = load_backbone(candidate.name, size=candidate.size)
-        before = spent + ending(spent) + min(listed + session.elapsed - begun, _MOST_LOADING)
-        cuts = _depths(backbone, depths)
-        requests.append([_Request(session, candidate, backbone, depth, before) for depth in cuts])
-    for each in requests:
-        _time_features(session, each)
-    every = [request for each in requests for request in each]
-    for request in every:
-        _time_training(request)
-    rows = [_row(request, budget=limit) for request in every]
-    store.add(session.observations)
+    session = _Session(dataset, engine, asked, clock, begun, Timings.load())
+    networks = [(each, load_backbone(each.name, size=each.size)) for each in parse_candidates(backbones)]
+    every = []
+    for candidate, backbone in networks:
+        rows = [_asked(session, candidate, backbone, depth) for depth in _depths(backbone, depths)]
+        _time_features(session, rows)
+        every += rows
+    for each in every:
+        _time_training(session, each)
+    found = [_row(session, each, budget=limit) for each in every]
     return Plan(
         data=dataset.name,
         images=len(dataset),
         classes=len(dataset.classes),
-        rows=tuple(sorted(rows, key=lambda row: row.seconds.median)),
-        prefixes=tuple(session.prefixes),
+        rows=tuple(sorted(found, key=lambda row: row.seconds.median)),
         stages=session.stages,
         notes=tuple(dict.fromkeys(session.notes)),
-        seconds=session.taken,
+        seconds=session.elapsed,
         budget=limit,
     )
 
@@ -164,235 +238,190 @@ def _depths(backbone: Backbone, asked: Sequence[str] | None) -> list[int]:
     return list(dict.fromkeys([count, max(0, count - 2), count // 2]))
 
 
-@dataclass
-class _Request:
-    """One row to be: the fit, as the formulas see it."""
-
-    session: _Session
-    candidate: Candidate
-    backbone: Backbone
-    depth: int
-    before: float  # seconds of the command until nothing is left but the work: start-up, listing, loading
-
-    @property
-    def label(self) -> str:
-        return f"{self.candidate.label} at {self.backbone.preprocess.size} px"
-
-    @cached_property
-    def config(self) -> FitConfig:
-        session = self.session
-        named = replace(session.asked, backbone=self.candidate.name)
-        return jobs.settle(named, session.dataset, self.backbone, depth=self.depth, runtime=session.runtime)
-
-    @property
-    def wanted(self) -> Wanted:
-        return Wanted.of(self.config)
-
-    def job(self, *, missing: float) -> jobs.Job:
-        session = self.session
-        job = jobs.describe(
-            session.dataset,
-            self.backbone,
-            wanted=self.wanted,
-            config=self.config,
-            missing=missing,
-        )
-        return replace(job, compiled=session.rates.known("open", f"{job.network} compiled"))
-
-    def missing(self) -> float:
-        return missing_share(
-            self.session.dataset.samples,
-            self.backbone,
-            wanted=self.wanted,
-            runtime=self.session.runtime,
-            cache=FeatureCache(cache_folder()),
-        )
+def _asked(session: _Session, candidate: Candidate, backbone: Backbone, depth: int) -> _Asked:
+    named = replace(session.asked, backbone=candidate.name)
+    settled = settle(named, session.dataset, backbone, runtime=session.runtime)
+    config = replace(settled, depth=depth, taps=named.taps, epochs=named.epochs).settled()
+    job = Job.of(config, session.dataset, backbone, runtime=session.runtime)
+    return _Asked(candidate, backbone, config, job)
 
 
 # ------------------------------------------------------------------------------------------ timing
 
 
-def _time_features(session: _Session, requests: Sequence[_Request]) -> None:
-    """Time of one backbone what is not remembered, as far as the allowance goes."""
-    job = requests[0].job(missing=1.0)
-    if not session.rates.known("decode", job.data):
-        _time_decoding(requests[0], job)
-    unknown = [each for each in requests if not session.rates.known("prefix", each.job(missing=1.0).network)]
-    if unknown and _affordable(unknown[0], _prefix_cost(unknown[0], batch_size=BATCH_SIZE)):
-        _time_prefix(unknown)
-
-
-def _basis(request: _Request) -> str:
-    """What a row's seconds rest on."""
-    session, job = request.session, request.job(missing=1.0)
-    needed = [("prefix", job.network), *([("epoch", jobs.tail_key(job))] if job.thawed else [])]
-    if not all(session.rates.known(*each) for each in needed):
-        session.notes.append(
-            f"{request.label}: partly estimated, because timing it would take longer than a plan may"
-        )
-        return "estimated"
-    now = {(seen.quantity, seen.key) for seen in session.observations}
-    return "timed now" if set(needed) & now else "remembered"
-
-
-def _affordable(request: _Request, cost: Sequence[Estimate]) -> bool:
+def _affordable(session: _Session, row: _Asked, seconds: float) -> bool:
     """Whether a timing stays within what the plan may take, although it may take longer than expected."""
-    at_most = add(cost).seconds * math.exp(add(cost).spread)
-    return request.session.taken + at_most < _allowed(request)
+    whole = replace(row.job, counts=replace(row.job.counts, missing=row.job.counts.images))
+    allowed = max(LEAST_ALLOWANCE, ALLOWED_SHARE * whole.estimate(session.timings).seconds)
+    return session.elapsed + _TIMED_AT_MOST * seconds < allowed
 
 
-def _allowed(request: _Request) -> float:
-    """Seconds that the whole plan may take, for what this row describes."""
-    fit = add(jobs.estimates(request.job(missing=1.0), request.session.rates)).seconds
-    return max(LEAST_ALLOWANCE, ALLOWED_SHARE * fit)
+def _time_features(session: _Session, rows: Sequence[_Asked]) -> None:
+    """Time of one backbone what is not remembered, as far as the allowance goes.
+
+    Rows rest on the whole network in the batches of a pass: extraction runs all of it at every depth, behind
+    the cut for the vector that a head starts from.
+    """
+    first = rows[0]
+    backbone, views = first.backbone, len(first.wanted.views)
+    if not session.timings.known("decode", data_key(first.config, backbone)):
+        _time_decoding(session, first)
+    unknown = [row for row in rows if not session.timings.known("prefix", row.network)]
+    if not unknown:
+        return
+    base = prefix_base(first.config, backbone, first.wanted)
+    factor, _ = session.timings.scale("prefix", first.network, spread=0.0)
+    if not _affordable(session, first, COMPILE + factor * base * (BATCHES + 1) * BATCH_SIZE / views):
+        return
+    opened, each = time_prefix(
+        backbone,
+        _pixels(session, first),
+        runtime=session.runtime,
+        taps=first.wanted.taps,
+        batch_size=BATCH_SIZE,
+        clock=session.clock,
+    )
+    session.learn(
+        Timing("open", f"{first.network} compiled", opened / COMPILE),
+        *(Timing("prefix", row.network, each * views / base) for row in unknown),
+    )
+    work = max(1, sum(stage.multiply_adds for stage in backbone.stages))
+    session.stages[first.label] = {stage.name: each * stage.multiply_adds / work for stage in backbone.stages}
 
 
-def _prefix_cost(request: _Request, *, batch_size: int) -> list[Estimate]:
-    """What it takes to compile a network and run the batches of `time_prefix`."""
-    rates, job = request.session.rates, request.job(missing=1.0)
-    images = (BATCHES + 1) * batch_size / job.views
-    running = rates.estimate("prefix", job.network, base=images * jobs.prefix_base(job), spread=0.5)
-    opening = jobs.open_step(replace(job, compiled=False))
-    return [running, rates.estimate(opening.quantity, opening.key, base=opening.base, spread=0.5)]
-
-
-def _training_cost(request: _Request) -> list[Estimate]:
-    """What it takes to import PyTorch and run the steps of `time_training`."""
-    rates, job = request.session.rates, request.job(missing=1.0)
-    images = TRAINING_STEPS * job.batch_size
-    forward = job.tail_macs / jobs.TRAIN_RATE
-    running = images * forward * jobs.FORWARD_AND_BACKWARD
-    return [
-        rates.estimate("epoch", jobs.tail_key(job), base=running, spread=0.6),
-        rates.estimate("torch", "", base=jobs.TORCH_START, spread=0.4),
-    ]
-
-
-def _pixels(request: _Request) -> NDArray[np.uint8]:
-    session, preprocess = request.session, request.backbone.preprocess
+def _pixels(session: _Session, row: _Asked) -> NDArray[np.uint8]:
+    preprocess = row.backbone.preprocess
     key = (preprocess.size, preprocess.resized_side)
     if key not in session.pixels:
-        _time_decoding(request, request.job(missing=1.0))
+        _time_decoding(session, row)
     return session.pixels[key]
 
 
-def _time_decoding(request: _Request, job: jobs.Job) -> None:
-    session, preprocess = request.session, request.backbone.preprocess
+def _time_decoding(session: _Session, row: _Asked) -> None:
+    preprocess, views = row.backbone.preprocess, row.wanted.views
     few = spread(session.dataset.samples, _SAMPLE)
-    seconds, pixels = time_decoding(few, preprocess, views=request.wanted.views, clock=session.clock)
+    seconds, pixels = time_decoding(few, preprocess, views=views, clock=session.clock)
     if not len(pixels):
         raise OptionError(
             f"{session.dataset.name}: none of {len(few)} images could be read; headstart check says more"
         )
     session.pixels[preprocess.size, preprocess.resized_side] = pixels
-    session.learn(Observation("decode", job.data, seconds / jobs.decode_base(job)))
+    base = decode_base(row.backbone, views=len(views))
+    session.learn(Timing("decode", data_key(row.config, row.backbone), seconds / base))
 
 
-def _time_prefix(requests: Sequence[_Request]) -> None:
-    """The whole network at two batch sizes, then half of it, to see how its time spreads over the stages.
-
-    Rows rest on the whole network in the batches of a pass: extraction runs all of it at every depth, behind
-    the cut for the vector that a head starts from. The other timings are for people, as far as time allows.
-    """
-    request = requests[0]
-    session, stages = request.session, len(request.backbone.stages)
-    whole = _timing(request, depth=stages, batch_size=BATCH_SIZE)
-    for each in requests:
-        job = each.job(missing=1.0)
-        session.learn(
-            Observation("prefix", job.network, whole.seconds_per_image * job.views / jobs.prefix_base(job)),
-        )
-    job = request.job(missing=1.0)
-    session.learn(Observation("open", f"{job.network} compiled", whole.open_seconds / jobs.COMPILE))
-    found = [whole]
-    for depth, batch_size in ((stages, _SMALL_BATCH), (stages // 2, BATCH_SIZE)):
-        if not _affordable(request, _prefix_cost(request, batch_size=batch_size)):
-            break
-        found.append(_timing(request, depth=depth, batch_size=batch_size))
-    session.prefixes += [(request.label, timing) for timing in found]
-    session.stages[request.label] = stage_seconds(request.backbone, found)
-
-
-def _timing(request: _Request, *, depth: int, batch_size: int) -> PrefixTiming:
-    return time_prefix(
-        request.backbone,
-        _pixels(request),
-        runtime=request.session.runtime,
-        depth=depth,
-        taps=request.wanted.taps and depth == len(request.backbone.stages),
-        batch_size=batch_size,
-        clock=request.session.clock,
-    )
-
-
-def _time_training(request: _Request) -> None:
-    """A few steps of the thawed stages, where PyTorch is installed and they are not remembered."""
-    session, job = request.session, request.job(missing=1.0)
-    if not job.thawed or session.rates.known("epoch", jobs.tail_key(job)):
+def _time_training(session: _Session, row: _Asked) -> None:
+    """A few steps of the fine-tuned stages, where PyTorch is installed and they are not remembered."""
+    if not row.config.thawed or not has_timm() or session.timings.known("epoch", row.epoch):
         return
-    if not has_timm() or not _affordable(request, _training_cost(request)):
+    step = row.thawed_macs / TRAIN_RATE * FORWARD_AND_BACKWARD
+    factor, _ = session.timings.scale("epoch", row.epoch, spread=0.0)
+    expected = TORCH_START + factor * step * TRAINING_STEPS * row.config.batch_size
+    if not _affordable(session, row, expected):
         return
     opened, each = time_training(
-        request.backbone,
-        depth=request.depth,
-        classes=job.classes,
-        batch_size=job.batch_size,
-        most=_allowed(request) - session.taken,
+        row.backbone,
+        depth=row.config.depth,
+        classes=row.job.counts.classes,
+        batch_size=row.config.batch_size,
+        most=_TIMED_AT_MOST * expected,
         clock=session.clock,
     )
-    forward = job.tail_macs / jobs.TRAIN_RATE
     session.learn(
-        Observation("epoch", jobs.tail_key(job), each / (forward * jobs.FORWARD_AND_BACKWARD)),
-        Observation("torch", "", max(opened, 0.05) / jobs.TORCH_START),
+        Timing("epoch", row.epoch, each / step),
+        Timing("torch", "", max(opened, 0.05) / TORCH_START),
     )
 
 
-def _row(request: _Request, *, budget: float | None) -> Row:
-    session, backbone = request.session, request.backbone
-    missing = request.missing()
-    job = request.job(missing=missing)
-    images = len(session.dataset)
-    needed = cache_bytes(backbone, wanted=request.wanted, images=images)
-    keep, reason = _keep(request, job, needed=needed)
-    allowed, fits = allowance(job, session.rates, budget=budget, spent=request.before)
+# -------------------------------------------------------------------------------------------- rows
+
+
+def _row(session: _Session, row: _Asked, *, budget: float | None) -> Row:
+    config, backbone, job = row.config, row.backbone, row.job
+    needed = cache_bytes(backbone, wanted=row.wanted, images=len(session.dataset))
+    keep, reason = _room(needed)
+    allowed, fits = allowance(job, session.timings, budget=budget)
+    cost = job.estimate(session.timings)
     return Row(
-        backbone=request.candidate.label,
+        backbone=row.candidate.label,
         size=backbone.preprocess.size,
-        depth=request.depth,
+        depth=config.depth,
         stages=len(backbone.stages),
-        seconds=jobs.predict(job, session.rates, spent=request.before),
-        phases=dict(jobs.phase_seconds(job, session.rates)),
+        seconds=cost.range(),
+        phases=cost.phases,
         cache_bytes=needed,
-        memory_bytes=memory_bytes(job, backbone, depth=request.depth),
-        missing=missing,
+        memory_bytes=memory_bytes(job),
+        missing=job.counts.missing / max(1, job.counts.images),
         keep=keep,
         reason=reason,
         allowed=allowed,
         fits=fits,
-        basis=_basis(request),
+        basis=_basis(session, row),
     )
 
 
-def _keep(request: _Request, job: jobs.Job, *, needed: int) -> tuple[str, str]:
-    """Cache or no room, with what reading a record and computing it anew take here."""
-    session = request.session
-    per_image = max(64, needed // max(1, len(session.dataset)))
-    magnitude = 1 << (per_image - 1).bit_length()  # one timing for all records of about this size
-    if magnitude not in session.storage:
-        session.storage[magnitude] = time_storage(magnitude, clock=session.clock)
-    computing = add(
-        [
-            session.rates.estimate("decode", job.data, base=jobs.decode_base(job), spread=0.5),
-            session.rates.estimate("prefix", job.network, base=jobs.prefix_base(job), spread=0.5),
-        ]
-    ).seconds
-    return room_for(
-        reading=session.storage[magnitude].read, computing=computing, needed=needed, free=_free_bytes()
-    )
+def _basis(session: _Session, row: _Asked) -> str:
+    """What a row's seconds rest on."""
+    needed = [("prefix", row.network), *([("epoch", row.epoch)] if row.config.thawed else [])]
+    if not all(session.timings.known(*each) for each in needed):
+        session.notes.append(
+            f"{row.label}: partly estimated, because timing it would take longer than a plan may"
+        )
+        return "estimated"
+    now = {(each.step, each.key) for each in session.seen}
+    return "timed now" if set(needed) & now else "remembered"
 
 
-def _free_bytes() -> int:
+def allowance(job: Job, timings: Timings, *, budget: float | None) -> tuple[str, bool]:
+    """What a budget allows of a job, in words, and whether all of it; a fit would be cut so."""
+    if budget is None:
+        return "", True
+
+    def seconds(each: Job) -> float:
+        cost: CostEstimate = each.estimate(timings)
+        return cost.seconds
+
+    try:
+        _, cuts = fit_into(job, seconds=seconds, limit=CAREFUL * budget)
+    except OptionError:
+        return f"nothing within {human_seconds(budget)}", False
+    return "; ".join(cuts) or "all of it", not cuts
+
+
+def _room(needed: int) -> tuple[str, str]:
+    """Whether a fit will cache, or store nothing for want of room."""
     folder = cache_folder()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return room_for(needed=needed, free=shutil.disk_usage(folder).free)
+
+
+def room_for(*, needed: int, free: int) -> tuple[str, str]:
+    """The same of so many bytes that the features take and the cache's disk has free."""
+    if needed <= free:
+        return "cache", ""
+    return "no room", (
+        f"the features need up to {needed / 1e9:.1f} GB, the cache's disk has {free / 1e9:.1f} GB free, so "
+        "a fit stores nothing, and the next one computes all of it again; freeze more stages, take a smaller "
+        "--size, or set HEADSTART_CACHE to a folder on a larger disk"
+    )
+
+
+def memory_bytes(job: Job) -> int:
+    """About how much the fit needs at its peak: the process, the network, and what is held of the data."""
+    config, backbone = job.config, job.backbone
+    parameters = sum(stage.parameters for stage in backbone.stages)
+    largest = max(stage.bytes_per_image for stage in backbone.stages)
+    running = _PROCESS_BYTES + 4 * parameters + 3 * _BATCH * 2 * largest
+    if not config.thawed:
+        rows, width = job.counts.training * len(config.views), backbone.dimensions
+        held = 4 * rows * width
+        if config.head == "ridge":  # which streams what is more
+            held = min(held, _MOST_FEATURES_IN_MEMORY)
+        matrix = 3 * 8 * min(rows, width) ** 2 if config.head == "ridge" else 12 * width * job.counts.classes
+        return int(running + 2 * held + matrix)
+    thawed = backbone.stages[config.depth :]
+    kept = 2 * _MAPS_PER_STAGE * sum(stage.bytes_per_image for stage in thawed)
+    # A weight, its gradient, its momentum and the best epoch's copy, four bytes each.
+    trained = 4 * 4 * sum(stage.parameters for stage in thawed)
+    return int(running + _TORCH_BYTES + trained + config.batch_size * kept)

@@ -1,21 +1,22 @@
 """Look at every image once: features cached, problems found, splits drawn."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart import checks
 from headstart.backbones import Backbone
+from headstart.callbacks import Callback
+from headstart.costs.budgets import OutOfTime, beginning
 from headstart.dataset import SPLITS, Dataset, Skipped
 from headstart.errors import DatasetError
-from headstart.features import Extraction, FeatureCache, Progress, Wanted, extract
+from headstart.features import Extraction, FeatureCache, Wanted, extract
 from headstart.files import cache_folder
 from headstart.grouping import split
-from headstart.runs import FitConfig, fingerprint, seconds_since
+from headstart.runs import FitConfig, fingerprint
 from headstart.runtimes import Runtime
 
 
@@ -27,7 +28,6 @@ class Prepared:
     extraction: Extraction
     splits: tuple[str | None, ...]
     report: checks.DataReport
-    seconds: dict[str, float]
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -61,28 +61,38 @@ def prepare(
     dataset: Dataset,
     backbone: Backbone,
     *,
-    wanted: Wanted,
-    runtime: Runtime,
     config: FitConfig,
+    runtime: Runtime,
+    wanted: Wanted | None = None,
+    cache: FeatureCache | None = None,
     strict: bool = False,
-    progress: Progress | None = None,
+    watch: Callback | None = None,
 ) -> Prepared:
     """Look at every image once, find what is wrong with the data, and split it.
+
+    Args:
+        dataset: the labelled images.
+        backbone: the network; its frozen part computes the features.
+        config: the training, settled.
+        runtime: what executes the frozen part.
+        wanted: the features, where other trainings read them too; None for what the config needs.
+        cache: where features are kept; None for the user's.
+        strict: unreadable images are an error.
+        watch: told of the phases ``features`` and ``check``; may end reading with `OutOfTime`.
 
     Raises:
         DatasetError: nothing usable is left, or ``strict`` and some image is unreadable.
     """
-    started = time.perf_counter()
-    extraction = extract(
-        dataset.samples,
+    watch = watch or Callback()
+    dataset, extraction = _look(
+        dataset,
         backbone,
-        wanted=wanted,
+        wanted=wanted or Wanted.of(config),
         runtime=runtime,
-        cache=FeatureCache(cache_folder()),
-        progress=progress,
+        cache=cache or FeatureCache(cache_folder()),
+        watch=watch,
     )
-    features_seconds = seconds_since(started)
-    started = time.perf_counter()
+    watch.on_phase_begin("check")
     skipped = (*dataset.skipped, *extraction.skipped)
     if strict and (missed := [item for item in skipped if not item.litter]):
         raise DatasetError(f"{_listed(missed)}; mend or remove what is listed, or leave --strict out")
@@ -103,10 +113,31 @@ def prepare(
         found.groups,
         notes=found.notes,
     )
-    seconds = {"check": seconds_since(started), "features": features_seconds}
-    prepared = Prepared(dataset, extraction, found.sides, report, seconds)
+    prepared = Prepared(dataset, extraction, found.sides, report)
     _check_trainable(prepared)
+    watch.on_phase_end("check", prepared)
     return prepared
+
+
+def _look(
+    dataset: Dataset,
+    backbone: Backbone,
+    *,
+    wanted: Wanted,
+    runtime: Runtime,
+    cache: FeatureCache,
+    watch: Callback,
+) -> tuple[Dataset, Extraction]:
+    """The features of all images, or of as many as there is time for."""
+    watch.on_phase_begin("features")
+    look = partial(extract, wanted=wanted, runtime=runtime, cache=cache, progress=watch.on_progress)
+    try:
+        extraction = look(dataset.samples, backbone)
+    except OutOfTime as stop:
+        dataset = beginning(dataset, stop.done)
+        extraction = look(dataset.samples, backbone)
+    watch.on_phase_end("features", extraction)
+    return dataset, extraction
 
 
 def _listed(skipped: Sequence[Skipped], *, most: int = 3) -> str:

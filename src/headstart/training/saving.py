@@ -1,25 +1,132 @@
-"""Writes a run's folder, and checks that what was written says what the training said."""
+"""The only writer of runs: a folder whole or not at all, checked by what lies on the disk, and listed."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones import Backbone, Tap
+from headstart.backbones import Tap
+from headstart.callbacks import Callback, PhaseTimer
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.classifier.onnx_graph import compose
 from headstart.dataset import describe
-from headstart.runs import FitConfig, write_images
+from headstart.errors import RunError
+from headstart.files import write_whole
+from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions
 from headstart.training.prepared import Prepared
+from headstart.training.scores import Scores
 from headstart.training.trained import Trained, predict_images, thawed_graph
 
 _PARITY_IMAGES = 8
 
 
-def save_model(
-    folder: Path, prepared: Prepared, backbone: Backbone, trained: Trained, *, config: FitConfig
-) -> None:
-    """Write everything of a run's folder but the record of the run itself."""
+def facts(scores: Scores) -> dict[str, Any]:
+    """The fields of a `Run` that its images, its training and its evaluation decide."""
+    prepared, trained = scores.prepared, scores.trained
+    return {
+        # Fine-tuning starts from ridge and ends in softmax.
+        "config": replace(trained.config, taps=trained.taps, head=trained.head.kind),
+        "classes": prepared.dataset.classes,
+        "images": prepared.counts,
+        **scores.record,
+        "cache": asdict(prepared.extraction.use),
+        "history": trained.history,
+        "head_fit": trained.fit,
+    }
+
+
+def save(
+    run: Run,
+    scores: Scores,
+    *,
+    timer: PhaseTimer,
+    watch: Callback | None = None,
+    extra: Mapping[str, str] | None = None,
+    same_as: Path | None = None,
+) -> Run:
+    """Write a run's folder, compare what was written with what is in memory, and list the run.
+
+    Args:
+        run: its record, without the seconds of saving.
+        scores: the images, what was trained, and what that says of them.
+        timer: says what saving and all of it took.
+        watch: told of the phase ``save``.
+        extra: further files of the folder, by name.
+        same_as: a model that was checked when it was saved; one that differs from it in its head's numbers
+            alone is not compiled to be checked again.
+
+    Raises:
+        ParityError: the saved model says something else than the one in memory.
+        RunError: the folder cannot be written.
+    """
+    watch = watch or timer
+    watch.on_phase_begin("save")
+    prepared, trained = scores.prepared, scores.trained
+    with new_folder(run.path) as folder:
+        _save_model(folder, prepared, trained)
+        write_predictions(folder, _predictions(scores), split=prepared.fingerprint)
+        for name, text in (extra or {}).items():
+            write_whole(folder / name, text)
+        difference = None
+        if same_as is None or not same_network(folder / MODEL_FILE, same_as):
+            difference = _check_saved(folder, prepared, trained)
+        taken = timer.elapsed - (timer.phases["save"].begun - timer.begun)
+        took = {"save": round(taken, 3), "total": round(timer.elapsed, 3)}
+        run = replace(run, seconds={**run.seconds, **took})
+        write_record(folder, run, parity=difference)
+    run = listed(run)
+    watch.on_phase_end("save", run)
+    return run
+
+
+def write_record(folder: Path, run: Run, *, parity: float | None = None) -> None:
+    """Write `run.json`, the last file of a run's folder: one that has it has all of it."""
+    record = run.to_dict() | ({} if parity is None else {"parity": parity})
+    write_whole(folder / RUN_FILE, json.dumps(record, indent=1, default=str))
+
+
+def listed(run: Run) -> Run:
+    """Enter a run into the store; the folder is the truth, so one that only the store lacks gets a note."""
+    try:
+        RunStore().add(run)
+    except RunError as error:
+        return replace(run, notes=(*run.notes, f"saved, but not listed among the runs: {error}"))
+    return run
+
+
+def _predictions(scores: Scores) -> list[dict[str, Any]]:
+    """What was said of each held-out image, for reports and comparisons image by image."""
+    prepared = scores.prepared
+    classes, samples = prepared.dataset.classes, prepared.dataset.samples
+    found = []
+    for split, rows in scores.probabilities.items():
+        for row, image in zip(rows.tolist(), prepared.images(split), strict=True):
+            content = prepared.extraction.hashes[image]
+            known = describe(
+                samples[image], label=classes[samples[image].label], split=split, content=content
+            )
+            found.append({**known, **answer(row, classes)})
+    return found
+
+
+def same_network(model: Path, checked: Path) -> bool:
+    """Whether two saved classifiers differ in nothing but the numbers of their heads and names of classes.
+
+    Raises:
+        RunError: a file is missing or is no such model.
+    """
+    from headstart.classifier.onnx_graph import SavedGraph
+
+    return SavedGraph.read(model).without_head() == SavedGraph.read(checked).without_head()
+
+
+def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
+    """Write the classifier: its graph, what was trained, its images."""
+    config, backbone = trained.config, prepared.extraction.backbone
     taps = [Tap.parse(name) for name in trained.taps or ("features",)]
     graph = None
     if trained.tail is not None:
@@ -73,14 +180,8 @@ def _save_details(folder: Path, prepared: Prepared) -> None:
     write_images(folder, images, skipped=[(item.name, item.reason) for item in prepared.skipped])
 
 
-def check_saved(folder: Path, prepared: Prepared, trained: Trained, *, precision: str) -> float:
+def _check_saved(folder: Path, prepared: Prepared, trained: Trained) -> float:
     """Reload from disk and compare the probabilities of a few images with those in memory.
-
-    Args:
-        folder: what was saved.
-        prepared: the images and their features.
-        trained: what was trained.
-        precision: of the features; what was saved computes in float32, so that decides what may differ.
 
     Returns:
         The largest difference of a probability.
@@ -92,4 +193,5 @@ def check_saved(folder: Path, prepared: Prepared, trained: Trained, *, precision
     few: NDArray[np.int64] = train_images[:: max(1, len(train_images) // _PARITY_IMAGES)][:_PARITY_IMAGES]
     samples = [prepared.dataset.samples[i] for i in few]
     expected = predict_images(prepared, trained, images=few)
-    return check_parity(samples, expected, where=folder, computed=precision)
+    # What was saved computes in float32; the precision of the features decides what may differ.
+    return check_parity(samples, expected, where=folder, computed=trained.config.precision)

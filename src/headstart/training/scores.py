@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import metrics
+from headstart.callbacks import Callback
 from headstart.training.prepared import Prepared
 from headstart.training.trained import Trained, predict_images
 
@@ -19,10 +20,14 @@ class Scores:
     """What was said of the held-out images, and how good that is.
 
     Attributes:
+        prepared: the images.
+        trained: who was asked.
         probabilities: by split, [n, C] in the order of ``Prepared.images``.
         evaluations: by split; those without images have none.
     """
 
+    prepared: Prepared
+    trained: Trained
     probabilities: Mapping[str, NDArray[np.float32]]
     evaluations: Mapping[str, metrics.Evaluation]
 
@@ -38,8 +43,10 @@ class Scores:
         }
 
 
-def score(prepared: Prepared, trained: Trained) -> Scores:
+def score(prepared: Prepared, trained: Trained, *, watch: Callback | None = None) -> Scores:
     """Ask what was trained about every held-out image, from what is cached."""
+    watch = watch or Callback()
+    watch.on_phase_begin("evaluate")
     classes = prepared.dataset.classes
     probabilities = {
         split: predict_images(prepared, trained, images=prepared.images(split)) for split in HELD_OUT
@@ -49,4 +56,6 @@ def score(prepared: Prepared, trained: Trained) -> Scores:
         for split, found in probabilities.items()
         if len(found)
     }
-    return Scores(probabilities, evaluations)
+    scores = Scores(prepared, trained, probabilities, evaluations)
+    watch.on_phase_end("evaluate", scores)
+    return scores

@@ -1,15 +1,12 @@
-"""Times decoding, a prefix, the cache and a few training steps on this machine, with this data."""
+"""Times decoding, a network and a few training steps on this machine, with this data."""
 
 import math
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +14,6 @@ from numpy.typing import NDArray
 
 from headstart.dataset import Sample, content_hash
 from headstart.errors import ImageError
-from headstart.features import FeatureCache
 from headstart.images import View, open_image, render, shortest_side_needed
 from headstart.preprocess import Preprocess
 
@@ -40,7 +36,6 @@ TRAINING_STEPS = 4
 """Run by `time_training` at most; the first pays for warming up and does not count."""
 
 _WARM_UP_BATCHES = 1
-_RECORDS = 32
 
 
 def time_decoding(
@@ -76,27 +71,16 @@ def time_decoding(
     return seconds, np.stack(found) if found else np.zeros(shape, np.uint8)
 
 
-@dataclass(frozen=True)
-class PrefixTiming:
-    """What a prefix took: to be made ready, and per image in batches of ``batch_size``."""
-
-    depth: int
-    batch_size: int
-    open_seconds: float
-    seconds_per_image: float
-
-
 def time_prefix(
     backbone: "Backbone",
     pixels: NDArray[np.uint8],
     *,
     runtime: "Runtime",
-    depth: int,
     taps: bool,
     batch_size: int,
     clock: Clock = time.perf_counter,
-) -> PrefixTiming:
-    """Make the first ``depth`` stages ready and run some batches of rendered images through them.
+) -> tuple[float, float]:
+    """Seconds to make a whole network ready, and seconds per rendered image in batches.
 
     One batch goes first, untimed; then rounds of batches, until their median is known well enough. A small
     network takes many, a large one is known after the first. ``pixels``, uint8 [n, S, S, 3], are repeated as
@@ -104,12 +88,7 @@ def time_prefix(
     """
     begun = clock()
     wanted = backbone.taps() if taps else backbone.taps()[-1:]
-    prefix = runtime.compile(
-        backbone,
-        depth=depth,
-        taps=wanted if depth == len(backbone.stages) else (),
-        batch_size=batch_size,
-    )
+    prefix = runtime.compile(backbone, depth=len(backbone.stages), taps=wanted, batch_size=batch_size)
     batch = np.resize(pixels, (batch_size, *pixels.shape[1:]))
 
     def feed(count: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -125,7 +104,7 @@ def time_prefix(
         for _ in prefix.stream(feed(BATCHES)):
             pass
         rounds.append(clock() - started)
-    return PrefixTiming(depth, batch_size, opened, statistics.median(rounds) / (BATCHES * batch_size))
+    return opened, statistics.median(rounds) / (BATCHES * batch_size)
 
 
 def _known(rounds: Sequence[float]) -> bool:
@@ -136,31 +115,6 @@ def _known(rounds: Sequence[float]) -> bool:
         return False
     error = statistics.stdev(rounds) / len(rounds) ** 0.5
     return bool(error < _SMALL_ERROR * statistics.mean(rounds))
-
-
-@dataclass(frozen=True)
-class StorageTiming:
-    """Seconds to write and to read one record of the cache."""
-
-    write: float
-    read: float
-
-
-def time_storage(
-    bytes_per_record: int, *, folder: Path | None = None, clock: Clock = time.perf_counter
-) -> StorageTiming:
-    """Write and read some records of that size in a cache of their own, which is removed again."""
-    values = np.random.default_rng(0).integers(0, 256, bytes_per_record, dtype=np.uint8).tobytes()
-    with tempfile.TemporaryDirectory(dir=folder, prefix="headstart-timing-") as place:
-        partition = FeatureCache(Path(place)).partition({"kind": "timing"})
-        keys = [number.to_bytes(8, "big") for number in range(_RECORDS)]
-        started = clock()
-        partition.put_many((key, values) for key in keys)
-        written = clock()
-        partition.get_many(keys)
-        read = clock()
-        del partition
-    return StorageTiming((written - started) / _RECORDS, (read - written) / _RECORDS)
 
 
 def time_training(

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from headstart import heads
 from headstart.backbones import Backbone
-from headstart.costs.observing import Audience
-from headstart.features import Progress
+from headstart.callbacks import Callback
 from headstart.files import cache_folder
 from headstart.images import CENTRE, View
 from headstart.runs import FitConfig
@@ -24,9 +23,6 @@ from headstart.training.prepared import Prepared
 
 if TYPE_CHECKING:
     from headstart.training.finetune import InputTransform, TailConfig
-
-Stop = Callable[[int, int], bool]
-"""Asked with (epochs done, epochs planned); True ends the training with what it has."""
 
 _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
@@ -39,6 +35,7 @@ _MAPS_PER_CHUNK = 64
 class Trained:
     """What training gave: a head and, where stages were thawed, the network with its new weights."""
 
+    config: FitConfig  # what was asked of this training, settled
     head: heads.LinearHead
     taps: tuple[str, ...] | None = None
     history: tuple[dict[str, Any], ...] = ()
@@ -66,36 +63,37 @@ class Start:
 
 def train(
     prepared: Prepared,
-    backbone: Backbone,
     *,
     config: FitConfig,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
+    watch: Callback | None = None,
     start: Start | None = None,
     resumable: bool = True,
 ) -> Trained:
     """Train the head and, where the depth leaves stages thawed, those too.
 
-    ``stop`` is asked after every epoch, given its number and how many there are to be. ``start`` is what
-    `starting_point` gives, for trainings that share it. One that is ``resumable`` goes on where a killed one
-    with the same settings had come to; its seconds are then those of the rest.
+    Args:
+        prepared: the images, looked at.
+        config: the training, settled.
+        watch: told of the phases ``train`` and ``epochs``; may end the training after an epoch.
+        start: what `starting_point` gives, for trainings that share it.
+        resumable: go on where a killed training with the same settings had come to; its seconds are then
+            those of the rest.
     """
+    watch = watch or Callback()
+    watch.on_phase_begin("train")
     if config.thawed:
-        start = start or starting_point(prepared, backbone, config=config)
-        return train_thawed(prepared, start, config=config, progress=progress, stop=stop, resumable=resumable)
-    return train_head(prepared, config=config, progress=progress, stop=stop)
+        start = start or starting_point(prepared, prepared.extraction.backbone, config=config)
+        trained = _train_thawed(prepared, start, config=config, watch=watch, resumable=resumable)
+    elif config.head == "softmax":
+        trained = _train_softmax(prepared, config=config, watch=watch)
+    else:
+        trained = train_ridge(prepared, config=config)
+    watch.on_phase_end("train", trained)
+    return trained
 
 
-def train_head(
-    prepared: Prepared,
-    *,
-    config: FitConfig,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Trained:
-    """Train a head on features of a network that is frozen whole."""
-    if config.head == "softmax":
-        return _train_softmax(prepared, config=config, progress=progress, stop=stop)
+def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:
+    """A ridge head on features of a network that is frozen whole, in closed form."""
     chosen, choice = _taps(prepared, config)
     fitted, rows = _fit_ridge(prepared, taps=chosen, class_weights=config.class_weights)
     facts: dict[str, Any] = {
@@ -111,7 +109,7 @@ def train_head(
     notes = () if choice is None else (_sentence(choice, read=chosen, classes=classes),)
     if config.taps == "auto" and choice is None:
         notes = ("the head reads the last layer: too few classes have two training images to compare others",)
-    return Trained(fitted.head, taps=chosen, fit=facts, notes=notes)
+    return Trained(config, fitted.head, taps=chosen, fit=facts, notes=notes)
 
 
 def _fit_ridge(
@@ -183,13 +181,12 @@ def _training_features(
     return (np.concatenate([x for x, _ in chunks]), np.concatenate([y for _, y in chunks])), rows
 
 
-def _train_softmax(
-    prepared: Prepared, *, config: FitConfig, progress: Progress | None, stop: Stop | None
-) -> Trained:
+def _train_softmax(prepared: Prepared, *, config: FitConfig, watch: Callback) -> Trained:
     train, held_out = prepared.images("train"), prepared.images("validation")
     views = prepared.extraction.wanted.views
     features = np.concatenate([prepared.extraction.features(train, view=view) for view in views])
     validation = (prepared.extraction.features(held_out, view=CENTRE), prepared.labels(held_out))
+    watch.on_phase_begin("epochs")
     fitted = heads.fit_softmax(
         features,
         np.tile(prepared.labels(train), len(views)),
@@ -200,25 +197,18 @@ def _train_softmax(
         seed=config.seed,
         validation=validation if len(held_out) else None,
         class_weights=config.class_weights,
-        progress=_by_epoch(progress, stop, epochs=config.epochs or 1),
+        progress=_by_epoch(watch, epochs=config.epochs or 1),
     )
-    return Trained(fitted.head, history=tuple(fitted.history), fit={"rows": len(features)})
+    watch.on_phase_end("epochs", fitted)
+    return Trained(config, fitted.head, history=tuple(fitted.history), fit={"rows": len(features)})
 
 
-def _by_epoch(
-    progress: Progress | None, stop: Stop | None, *, epochs: int
-) -> Callable[[Mapping[str, Any]], bool] | None:
-    """What the training loops call after an epoch: reports, and says whether that was enough."""
-    if progress is None and stop is None:
-        return None
+def _by_epoch(watch: Callback, *, epochs: int) -> Callable[[Mapping[str, Any]], bool]:
+    """What the training loops call after an epoch: tells of it, and says whether that was enough."""
 
     def after(entry: Mapping[str, Any]) -> bool:
-        done = int(entry["epoch"])
-        if isinstance(progress, Audience):
-            progress.epoch(entry)
-        if progress is not None:
-            progress("epochs", done, epochs)
-        return stop is not None and stop(done, epochs)
+        watch.on_progress("epochs", int(entry["epoch"]), epochs)
+        return watch.on_epoch_end(entry) is True
 
     return after
 
@@ -245,19 +235,14 @@ def with_logits(start: Start, prepared: Prepared, *, config: FitConfig) -> Start
     return replace(start, logits=logits)
 
 
-def train_thawed(
-    prepared: Prepared,
-    start: Start,
-    *,
-    config: FitConfig,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-    resumable: bool = True,
+def _train_thawed(
+    prepared: Prepared, start: Start, *, config: FitConfig, watch: Callback, resumable: bool
 ) -> Trained:
     """Train the stages behind the cut from what the prefix computed for each image, once."""
     from headstart.training.finetune import train_tail
 
     checkpoint = _checkpoint(prepared, config=config) if resumable else None
+    watch.on_phase_begin("epochs")
     result = train_tail(
         start.tail,
         start.head.head,
@@ -266,14 +251,16 @@ def train_thawed(
         config=tail_config(config, prepared),
         input_transform=_input_transform(prepared, config.depth),
         checkpoint=checkpoint,
-        progress=_by_epoch(progress, stop, epochs=config.epochs or 1),
+        progress=_by_epoch(watch, epochs=config.epochs or 1),
         start_logits=start.logits,
     )
+    watch.on_phase_end("epochs", result)
     if checkpoint is not None:
         with suppress(OSError):  # a cache that can only be read has none
             checkpoint.unlink()
     facts = {**start.head.fit, "best_epoch": result.best_epoch, "tail_precision": result.precision}
     return Trained(
+        config,
         result.head,
         history=result.history,
         fit=facts,
@@ -296,11 +283,10 @@ def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
 def initial_head(prepared: Prepared, backbone: Backbone, *, config: FitConfig) -> Trained:
     """The ridge head of the frozen network, or zeros where the network knows nothing yet."""
     if config.pretrained:
-        return train_head(prepared, config=replace(config, head="ridge", taps=None))
+        return train_ridge(prepared, config=replace(config, head="ridge", taps=None))
     shape = (backbone.dimensions, len(prepared.dataset.classes))
-    return Trained(
-        heads.LinearHead("softmax", np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), 1.0)
-    )
+    zeros = heads.LinearHead("softmax", np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), 1.0)
+    return Trained(config, zeros)
 
 
 def tail_config(config: FitConfig, prepared: Prepared) -> "TailConfig":

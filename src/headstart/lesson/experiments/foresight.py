@@ -8,16 +8,18 @@ machine. Afterwards its own runs are remembered as ratios to that plan, so they 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from headstart.callbacks import Range
+from headstart.costs import Timings, timings
 from headstart.costs import formulas as jobs
-from headstart.costs.estimates import Estimate, Range, add, to_range
-from headstart.costs.timings import Observation, Rates, RateStore, machine
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.declarations import BOUND, Declaration
+from headstart.store import Timing, store_file
 from headstart.web.plots import Value
 
 PLANNED = "planned"
@@ -64,29 +66,41 @@ def foresee(declared: Declaration, values: Mapping[str, Value], *, size: str) ->
         values: every parameter.
         size: "small" or "normal"; where they are declared values, these are what was measured elsewhere.
     """
-    rates = _rates()
-    planned = _plan(declared, values, size=size)
+    known_here = _timings()
+    seconds, spread = _plan(declared, values, size=size)
     key = _key(declared, size)
-    found = rates.estimate(QUANTITY, key, base=planned.seconds, spread=planned.spread)
-    return Foreseen(_bounded(to_range(found)), REMEMBERED if rates.known(QUANTITY, key) else PLANNED)
+    known = known_here.known(QUANTITY, key)
+    if known:
+        factor, spread = known_here.scale(QUANTITY, key, spread=spread)
+        seconds *= factor
+    return Foreseen(_bounded(Range.around(seconds, spread=spread)), REMEMBERED if known else PLANNED)
 
 
 def remember(declared: Declaration, values: Mapping[str, Value], *, size: str, seconds: float) -> None:
     """Keep how long it took, as a ratio to the plan."""
-    planned = _plan(declared, values, size=size).seconds
+    planned, _ = _plan(declared, values, size=size)
     if planned > 0:
-        RateStore().add([Observation(QUANTITY, _key(declared, size), seconds / planned)])
+        timings.remember([Timing(QUANTITY, _key(declared, size), seconds / planned)])
 
 
-def _rates() -> Rates:
+def _timings() -> Timings:
     """This machine's ratios. A page asks for every experiment; thousands are read only where some are new."""
-    store = RateStore()
-    return _loaded(store.path, machine(), store.stamp())
+    return _loaded(store_file(), timings.machine(), _stamp(store_file()))
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Changes whenever something was written to a database of SQLite's, and costs no reading."""
+    found: list[int] = []
+    for each in (file, file.with_name(f"{file.name}-wal")):
+        with suppress(OSError):
+            stat = each.stat()
+            found += (stat.st_mtime_ns, stat.st_size)
+    return tuple(found)
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path, _machine: str, _stamp: tuple[int, ...]) -> Rates:
-    return RateStore(path.parent).load()
+def _loaded(_file: Path, _machine: str, _stamp: tuple[int, ...]) -> Timings:
+    return Timings.load()
 
 
 def _key(declared: Declaration, size: str) -> str:
@@ -98,14 +112,13 @@ def _bounded(seconds: Range) -> Range:
     return Range(min(seconds.low, BOUND), min(seconds.median, BOUND), min(seconds.high, BOUND))
 
 
-def _plan(declared: Declaration, values: Mapping[str, Value], *, size: str) -> Estimate:
-    """Seconds once measured elsewhere, times what this machine and these values change about them."""
-    parts = _WORK[declared.name]
+def _plan(declared: Declaration, values: Mapping[str, Value], *, size: str) -> tuple[float, float]:
+    """Seconds once measured elsewhere, times what this machine and these values change; and their spread."""
+    parts, known = _WORK[declared.name], _timings()
     usual = sum(part.base for part in parts(declared.values(size)))
-    rates = _rates()
-    here = add([rates.estimate(part.quantity, "", base=part.base, spread=_UNSEEN) for part in parts(values)])
+    here = sum(known.scale(part.quantity, "", spread=_UNSEEN)[0] * part.base for part in parts(values))
     measured: float = getattr(declared, f"{size}_seconds")
-    return Estimate(measured * here.seconds / usual, here.spread)
+    return measured * here / usual, _UNSEEN
 
 
 # What each experiment does, in multiply-adds. Only proportions matter: see `_plan`. ------------------------

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart import checks, metrics
+from headstart import metrics
 from headstart.backbones import Backbone
+from headstart.callbacks import Callbacks, PhaseTimer, ProgressFunction
 from headstart.comparisons.subsets import limit_images
 from headstart.dataset import Dataset
 from headstart.errors import DatasetError
 from headstart.features import Wanted, extract
-from headstart.grouping import split
 from headstart.images import CENTRE, parse_views
 from headstart.lesson.experiments.work import Work
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime, select
-from headstart.training import Prepared, predict_images, train
+from headstart.training import Prepared, predict_images, prepare, train
 from headstart.training.trained import CutActivations
 
 if TYPE_CHECKING:
@@ -129,31 +129,25 @@ def look(
         taps=taps,
         also=tuple(cuts[1:]),
     )
-    warm = work.new_cache()
-    extract(dataset.samples[:_WARM_UP], network, wanted=wanted, runtime=runtime, cache=warm)
-    started = time.perf_counter()
-    extraction = extract(
-        dataset.samples,
+    extract(dataset.samples[:_WARM_UP], network, wanted=wanted, runtime=runtime, cache=work.new_cache())
+    timer = PhaseTimer()
+    watch = Callbacks([timer, *([ProgressFunction(work.progress)] if work.progress else [])])
+    prepared = prepare(
+        dataset,
         network,
+        config=FitConfig(validation=VALIDATION, test=TEST),
         wanted=wanted,
         runtime=runtime,
         cache=work.new_cache(),
-        progress=work.progress,
+        watch=watch,
     )
-    seconds = time.perf_counter() - started
-    hashes, facts = extraction.hashes, extraction.facts
-    found = split(dataset, hashes, facts, validation=VALIDATION, test=TEST)
-    report = checks.report(
-        dataset, hashes, facts, found.sides, extraction.skipped, found.groups, notes=found.notes
-    )
-    prepared = Prepared(dataset, extraction, found.sides, report, {"check": 0.0, "features": seconds})
     for side in ("train", "validation", "test"):
         if not len(prepared.images(side)):
             raise DatasetError(
                 f"{dataset.name}: no {side} images in {len(dataset.samples)}; an experiment needs at least "
                 "ten images of each class"
             )
-    return Look(network, prepared, runtime, seconds)
+    return Look(network, prepared, runtime, timer.seconds["features"])
 
 
 @dataclass(frozen=True)
@@ -178,7 +172,7 @@ def train_head(found: Look, *, taps: str = "last", seed: int = 0) -> Headed:
     """
     started = time.perf_counter()
     config = FitConfig(depth=found.stages, stages=found.stages, taps=taps, seed=seed).settled()
-    trained = train(found.prepared, found.network, config=config)
+    trained = train(found.prepared, config=config)
     seconds = time.perf_counter() - started
     test, validation = (
         accuracy_of(

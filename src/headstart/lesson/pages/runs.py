@@ -293,13 +293,11 @@ def serve(site: LessonSite) -> None:
 
 
 def _fit(site: LessonSite, source: Any, tell: Tell, **options: Any) -> Run:
+    from headstart.callbacks import ProgressFunction
     from headstart.training import fit
 
-    def progress(phase: str, done: int, total: int, *_: object) -> None:
-        tell(phase, done, total)
-
     out = site.home / "lesson-runs" / new_id("run")
-    return fit(source, out=out, progress=progress, **options)[1]
+    return fit(source, out=out, callbacks=[ProgressFunction(tell)], **options)[1]
 
 
 def _images(home: Path) -> Path:

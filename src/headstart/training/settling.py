@@ -1,0 +1,37 @@
+"""A config meets data, a network and a runtime: what is then trained."""
+
+from dataclasses import replace
+
+from headstart.backbones import Backbone
+from headstart.backbones.building import require_timm
+from headstart.dataset import Dataset
+from headstart.errors import OptionError
+from headstart.runs import FitConfig
+from headstart.runtimes import Runtime
+
+
+def settle(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:
+    """The config with everything decided: depth, size, epochs, runtime, precision.
+
+    Raises:
+        OptionError: the network has no such depth, or its stages cannot be fine-tuned.
+        MissingExtra: stages are to be fine-tuned, and what trains them is not installed.
+    """
+    freeze = "all" if config.freeze == "auto" else config.freeze
+    depth = backbone.depth(freeze) if config.pretrained else 0
+    if depth < len(backbone.stages):
+        if backbone.recipe is None:
+            raise OptionError(
+                f"freeze={config.freeze}: the stages of backbone {backbone.name} are a Keras model's and "
+                "stay frozen here; take freeze=all, or thaw them in Keras and train with headstart.keras.fit"
+            )
+        require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
+    return replace(
+        config,
+        data=dataset.name,
+        size=backbone.preprocess.size,
+        depth=depth,
+        stages=len(backbone.stages),
+        runtime=runtime.name,
+        precision=runtime.precision,
+    ).settled()
