@@ -18,7 +18,7 @@ import pytest
 
 from headstart.errors import OptionError, RunError
 from headstart.store import opening
-from headstart.web.jobs import KEPT_JOBS, WAITING_JOBS, Job, Jobs, Tell
+from headstart.web.jobs import WAITING_JOBS, Job, Jobs, Tell
 
 
 @pytest.fixture
@@ -189,11 +189,12 @@ def test_who_only_asks_does_not_wait_for_another_process_that_writes(
         assert jobs.get(added.result().id) is not None
 
 
-def test_old_ended_work_is_forgotten(open_jobs: Callable[[], Jobs]) -> None:
+def test_old_ended_work_is_forgotten(open_jobs: Callable[[], Jobs], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.web.jobs.KEPT_JOBS", 3)
     jobs = open_jobs()
     jobs.serve("quick", lambda job, tell: None)
     first = jobs.add("quick", name="first", learner="ada")
-    for number in range(KEPT_JOBS + 5):
+    for number in range(8):
         jobs.add("quick", name=str(number), learner="ada")
         settled(jobs)
     assert jobs.get(first.id) is None and jobs.events(first.id) == []

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,23 +145,16 @@ class RunStore:
             return []
         query = f"SELECT rowid, id, path, created, body FROM runs {where}"
         rows: list[Sequence[Any]] = self._use(lambda database: database.execute(query, values).fetchall())
-        read = [(row[0], _entry(row[1:])) for row in rows]
-        mended = [(row, entry) for row, entry in read if isinstance(entry, _Mended)]
-        if mended:
-            self._mend(mended)
-        return [each.run if isinstance(each, _Mended) else each for _, each in read]
-
-    def _mend(self, mended: "Sequence[tuple[int, _Mended]]") -> None:
-        """Replace damaged rows by what their folders say; a read-only home can do without."""
-
-        def write(database: sqlite3.Connection) -> None:
-            database.executemany("DELETE FROM runs WHERE rowid = ?", [(row,) for row, _ in mended])
-            _enter(database, [each.run for _, each in mended])
-
-        try:
-            self._use(write, writes=True)
-        except RunError:
-            return
+        read = [_entry(row[1:]) for row in rows]
+        damaged = {
+            row[0]: entry
+            for row, (entry, sound) in zip(rows, read, strict=True)
+            if isinstance(entry, Run) and not sound
+        }
+        if damaged:
+            with suppress(RunError):  # a read-only home can do without
+                self._use(lambda database: _replace(database, damaged), writes=True)
+        return [entry for entry, _ in read]
 
     def _use(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         try:
@@ -179,15 +172,14 @@ def _enter(database: sqlite3.Connection, runs: Iterable[Run]) -> None:
     database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", rows)
 
 
-@dataclass(frozen=True)
-class _Mended:
-    """What a folder says where its row is damaged."""
+def _replace(database: sqlite3.Connection, damaged: Mapping[int, Run]) -> None:
+    """Replace damaged rows by what their folders say."""
+    database.executemany("DELETE FROM runs WHERE rowid = ?", [(row,) for row in damaged])
+    _enter(database, damaged.values())
 
-    run: Run
 
-
-def _entry(row: Sequence[Any]) -> "Listed | _Mended":
-    """A row's run; where the row is damaged, what its folder says."""
+def _entry(row: Sequence[Any]) -> tuple[Listed, bool]:
+    """A row's run, or what its folder says where the row is damaged; and whether the row is sound."""
     identity, path, created, body = (
         each.decode("utf-8", "replace") if isinstance(each, bytes) and number != 1 else each
         for number, each in enumerate(row)
@@ -198,15 +190,15 @@ def _entry(row: Sequence[Any]) -> "Listed | _Mended":
         run = Run.from_dict(record, path=place)
         same_place = record.get("path") == str(place) or place.is_dir()
         if run.id == identity and run.created == created and same_place:
-            return run
+            return run, True
         reason = "its row in the index is damaged"
     except (Unreadable, Mistyped, AttributeError, TypeError) as error:
         reason = f"its row in the index is damaged or of another version: {printable(str(error))}"
     for folder in (place, *store.places_in(str(body).encode("utf-8", "replace"))):
         found = look_at(folder)
         if isinstance(found, Run):
-            return _Mended(found)
-    return UnreadableRun(printable(str(identity)), place, printable(str(created)), reason)
+            return found, False
+    return UnreadableRun(printable(str(identity)), place, printable(str(created)), reason), False
 
 
 def _runs_in(folder: Path, *, levels: int = _LEVELS) -> list[Path]:

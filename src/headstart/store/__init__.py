@@ -7,11 +7,9 @@ folders stays in the file.
 """
 
 from headstart.store.opening import (
-    WAIT_SECONDS,
     address,
     alone,
     connect,
-    is_busy,
     is_server,
     is_there,
     mend,
@@ -24,14 +22,12 @@ from headstart.store.schema import StoreError, is_damage, migrate, places_in
 from headstart.store.timings import Timing, add_timings, read_timings
 
 __all__ = [
-    "WAIT_SECONDS",
     "StoreError",
     "Timing",
     "add_timings",
     "address",
     "alone",
     "connect",
-    "is_busy",
     "is_damage",
     "is_server",
     "is_there",

@@ -30,6 +30,7 @@ from typing import Any, Protocol
 
 from headstart import store
 from headstart.errors import HeadstartError, OptionError, RunError, printable
+from headstart.store import opening
 
 KEPT_JOBS = 200
 """How many ended jobs are remembered; their results are kept elsewhere."""
@@ -394,7 +395,7 @@ class Jobs:
 
     @contextlib.contextmanager
     def _writing(self, *, wait: float | None = None) -> Iterator[sqlite3.Connection]:
-        seconds = store.WAIT_SECONDS if wait is None else wait
+        seconds = opening.WAIT_SECONDS if wait is None else wait
         with self._turn:
             self._database.execute(f"pragma busy_timeout = {round(1000 * seconds)}")
             with store.transaction(self._database, writes=True):
