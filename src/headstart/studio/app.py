@@ -1,14 +1,12 @@
-"""Puts the studio's pages together."""
+"""Creates the studio's application."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import FastAPI, Request
-from starlette.responses import JSONResponse, Response
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headstart.files import held_below
@@ -25,7 +23,7 @@ _FORM_BYTES = 1 << 20
 
 
 def create_studio(studio: Studio) -> FastAPI:
-    """The application that serves one studio; its queues begin to work."""
+    """Creates the application of one studio and starts its job queues."""
     workers.serve(studio, {"rank": labels.rank, "export": export.export_job})
 
     @asynccontextmanager
@@ -39,7 +37,7 @@ def create_studio(studio: Studio) -> FastAPI:
         name="studio",
         package="headstart.studio",
         routers=[module.router for module in MODULES],
-        show=_message,
+        page=page,
         lifespan=lifespan,
         largest=lambda path: largest(path, studio.home),
     )
@@ -48,7 +46,7 @@ def create_studio(studio: Studio) -> FastAPI:
 
 
 class _Held:
-    """Whatever a page or form opens of images, tables and archives lies below the roots."""
+    """Middleware: images, tables and archives are opened below the roots alone."""
 
     def __init__(self, app: ASGIApp, roots: tuple[Path, ...]) -> None:
         self._app, self._roots = app, roots
@@ -59,16 +57,9 @@ class _Held:
 
 
 def largest(path: str, home: Path) -> int:
-    """How many bytes a form sent to a path may have, where what it brings is kept in ``home``."""
+    """The largest form, in bytes, that a path accepts; uploads are kept in ``home``."""
     if path == "/send" or (path.startswith("/runs/") and path.endswith("/label")):
         return uploads.room(home)
     if path.startswith("/runs/") and path.endswith("/predict"):
         return min(uploads.LARGEST_PICTURE, uploads.room(home))
     return _FORM_BYTES if path.startswith("/runs/") else LARGEST_FORM
-
-
-def _message(request: Request, status: int, text: str) -> Response:
-    if request.headers.get("accept") == "application/json":
-        return JSONResponse({"error": text}, status)
-    title = HTTPStatus(status).phrase if status >= 500 or status == 404 else "Request failed"
-    return page(request, "message.html", status=status, title=title, text=text)

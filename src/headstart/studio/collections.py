@@ -1,4 +1,4 @@
-"""Data sets that were opened in the studio: what they are called, where they lie, what was found out.
+"""Data sets opened in the studio: name, place, and the results of their check and plan.
 
 One folder for each, `HEADSTART_HOME/studio/data/ID`, with `about.json`, `report.json`, `plan.json` and, for
 what a browser sent, the photographs themselves.

@@ -1,4 +1,4 @@
-"""The data report, with the pictures behind each finding."""
+"""The page of a data set: its classes, and findings with their images."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def runs_on(studio: Studio, identity: str, name: str) -> list[Any]:
 
 
 def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was found, the worst first: title, what it means, and groups of pictures."""
+    """Findings of a check, the worst first: title, meaning, groups of images."""
     told = [*report["contradictions"], *report["leaks"]]  # each of them is a copy too; once is enough
     found = [
         _groups(

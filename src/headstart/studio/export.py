@@ -1,4 +1,4 @@
-"""A run goes to where it is needed: exported to a file, or served on this machine."""
+"""The page that exports a run or serves it on this machine."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def export_page(request: Request, studio: StudioOf, run: RunOf) -> Response:
 
 
 def _formats() -> list[dict[str, Any]]:
-    """What can be exported to: name, use, whether in eight bits, and the extra that is missing for it."""
+    """Export formats: name, use, int8 support, and the extra that is missing."""
     from headstart.exports import FORMATS
 
     return [
@@ -123,7 +123,7 @@ def export_job(studio: Studio, job: Job, teller: Teller) -> Result:
 
 
 def _verdict(facts: Mapping[str, Any]) -> list[str]:
-    """What the comparison with the original said."""
+    """The parity check in sentences."""
     parity, spent = facts["parity"], facts["int8"]
     if spent is None:
         return [

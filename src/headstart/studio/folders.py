@@ -1,4 +1,4 @@
-"""What may be chosen: folders, tables and zips below one allowed root."""
+"""Browsing: folders, tables and zips below the allowed root."""
 
 from __future__ import annotations
 

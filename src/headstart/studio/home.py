@@ -1,4 +1,4 @@
-"""The first page; choosing a folder; photographs and zips that are dropped."""
+"""The first page, browsing folders, and uploads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RUNS_SHOWN = 6
 
 @router.get("/")
 def first_page(request: Request, studio: StudioOf) -> Response:
-    """What is under way, what there is, and two ways to begin."""
+    """Jobs in progress, data sets, runs, and two ways to begin."""
     runs, more = studio.runs.page(size=_RUNS_SHOWN)
     return page(
         request,
@@ -73,7 +73,7 @@ def browse(request: Request, studio: StudioOf, at: str = "") -> Response:
 
 @router.post("/open")
 def open_folder(request: Request, studio: StudioOf, path: Annotated[str, Form()]) -> Response:
-    """Takes a folder, zip or table of this machine as a data set and begins to look at it."""
+    """Opens a folder, zip or table of this machine as a data set and checks it."""
     place = folders.inside(studio.root, path)
     collection = studio.collections.open(place)
     try:
@@ -85,7 +85,7 @@ def open_folder(request: Request, studio: StudioOf, path: Annotated[str, Form()]
 
 
 def look(request: Request, studio: Studio, collection: Collection) -> Response:
-    """Queues the look at a data set's images and goes to its page."""
+    """Queues the check of a data set and goes to its page."""
     studio.add("check", name=collection.id, body={})
     return leave(request, f"/data/{collection.id}")
 

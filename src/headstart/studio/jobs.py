@@ -1,4 +1,4 @@
-"""A job, live: its phases, the learning curve, the time left against the prediction; stop and go on."""
+"""The page of a job: progress, learning curve, time left; stop and continue."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def job_of(studio: Studio, kind: str, name: str) -> Job | None:
 
 
 def told_of(job: Job | None) -> dict[str, Any]:
-    """What a page about something else shows of a job: it while it is under way, or why it failed."""
+    """Template values for a page with a job on it: the job while it runs, or why it failed."""
     return {
         "job": job if job and not job.over else None,
         "failure": job.message if job and job.state == "failed" else "",
@@ -55,7 +55,7 @@ def told_of(job: Job | None) -> dict[str, Any]:
 
 
 def unfinished(studio: Studio) -> list[Job]:
-    """Every job of the studio that waits or runs, then those that can be gone on with."""
+    """Jobs that wait or run, then those that can be continued."""
     jobs = [job for queue in (studio.work, studio.looks) for job in queue.unfinished()]
     jobs = [job for job in jobs if job.learner == OWNER]
     for kind in ("fit", "compare"):
@@ -68,7 +68,7 @@ def unfinished(studio: Studio) -> list[Job]:
 
 
 def standing(job: Job) -> str:
-    """A job's state as people say it."""
+    """A job's state; a job that its server's end cut off is "interrupted"."""
     if job.state == "failed" and job.message.startswith(INTERRUPTED):
         return "interrupted"
     return job.state
@@ -196,7 +196,7 @@ def time_left(elapsed: float, expected: Range | None) -> str:
 
 
 def _whole(seconds: float) -> str:
-    """Whole seconds: a page that counts tenths makes people nervous."""
+    """Whole seconds."""
     return f"{round(seconds)} s" if seconds < 120 else human_seconds(seconds)
 
 

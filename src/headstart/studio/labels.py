@@ -1,4 +1,4 @@
-"""Labels corrected, and new photographs labelled, the most useful first; the head is trained anew at once."""
+"""Correcting labels and adding labelled images; the head is retrained at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEAVE_OUT = "(exclude)"
 
 
 def corrected(run: Run) -> dict[str, Any] | None:
-    """How many labels of this run's data were put right; None where that cannot be done for it."""
+    """How many labels were corrected; None where the run does not allow it."""
     if run.config.thawed or not (run.path / IMAGES_FILE).exists():
         return None
     try:
@@ -48,7 +48,7 @@ def correct(
     content: Annotated[str, Form()],
     label: Annotated[str, Form()],
 ) -> Response:
-    """Puts the label of one image of the data set right and trains the head anew."""
+    """Corrects the label of one image and retrains the head."""
     image = pictures.image_of(run, content)
     if image is None:
         raise HTTPException(404, "This run has no such image.")
@@ -64,7 +64,7 @@ def correct(
 
 @router.post("/runs/{identity}/undo")
 def undo(request: Request, studio: StudioOf, run: RunOf) -> Response:
-    """Takes the last correction back and trains the head anew."""
+    """Undoes the last correction and retrains the head."""
     begun = time.perf_counter()
     taken = corrections_of(run).undo()
     if taken is None:
@@ -141,7 +141,7 @@ def choose(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Resp
 
 
 def rank(studio: Studio, job: Job, teller: Teller) -> Result:
-    """The job: which of the photographs would teach the classifier most."""
+    """The job: ranks unlabelled images by how much they would improve the classifier."""
     from headstart.curation import most_useful
 
     run = studio.run(job.name)
@@ -175,7 +175,7 @@ def suggestion_picture(studio: StudioOf, job: str, number: int) -> Response:
 
 @router.post("/runs/{identity}/label/{job}")
 def label(request: Request, studio: StudioOf, run: RunOf, job: str, form: FormOf) -> Response:
-    """Adds the photographs that were labelled, trains the head anew, and looks for the next ones."""
+    """Adds the labelled images, retrains the head, and queues the next ranking."""
     from headstart.curation import Correction
 
     ranked = studio.job(job)

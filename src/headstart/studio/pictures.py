@@ -1,4 +1,4 @@
-"""Small pictures for pages, made anew from the pixels: what a browser gets never was the file itself."""
+"""Thumbnails, re-encoded from the pixels: a browser never gets the file itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Bytes:
 
 
 def image_of(run: Run, content: str) -> dict[str, Any] | None:
-    """What a run noted of an image, found by its content's hash; None where it knows no such image."""
+    """A run's record of an image, by its content hash; None where there is none."""
     try:
         images = read_images(run.path)
         found = next((each for each in images if content and each.get("content") == content), None)

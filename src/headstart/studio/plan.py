@@ -1,4 +1,4 @@
-"""What each choice would cost, chosen by a budget; starting a training or a comparison."""
+"""The page of a plan: predicted costs, a time budget, and forms that start a training or comparison."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def budget_of(notch: int) -> float | None:
 
 
 def thorough(rows: list[dict[str, Any]]) -> str:
-    """The row to begin with: everything frozen, quick and hard to beat; else the quickest that fits."""
+    """The row selected at first: all layers frozen where one fits, else the quickest."""
     fitting = [row for row in rows if row["within"]]
     simple = [row for row in fitting if row["depth"] == "all"]
     found = (simple or fitting)[:1]

@@ -1,4 +1,4 @@
-"""An image to classify: what the classifier says, what it looked at, and what the image resembles."""
+"""The page that classifies an image: probabilities, heat map, nearest training images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Answer:
 
 @router.get("/runs/{identity}/predict")
 def try_page(request: Request, studio: StudioOf, identity: str) -> Response:
-    """Where an image is dropped."""
+    """The upload form."""
     return page(request, "predict.html", run=studio.run(identity), answer=None, key="", corrections=None)
 
 
@@ -62,7 +62,7 @@ def classify(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Re
 
 @router.get("/runs/{identity}/predict/{key}")
 def answer_page(request: Request, studio: StudioOf, run: RunOf, key: str) -> Response:
-    """What was said of it."""
+    """The prediction."""
     answer = studio.recent.get(key)
     return page(request, "predict.html", run=run, answer=answer, key=key, corrections=corrected(run))
 
@@ -86,7 +86,7 @@ def _loaded(studio: Studio, run: Run) -> Explainer:
 
 
 def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
-    """Everything that is said of one image.
+    """Classifies one image, with its heat map and nearest training images.
 
     Raises:
         ImageError: it is no usable image.

@@ -1,4 +1,4 @@
-"""Templates, and how numbers and times read in them."""
+"""The studio's templates, their filters and words."""
 
 from __future__ import annotations
 

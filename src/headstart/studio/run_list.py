@@ -1,4 +1,4 @@
-"""The runs that the studio lists: those of the index, and those in its own folder that no index knows."""
+"""The list of runs: those of the run store, and those in the studio's folder that it does not know."""
 
 from __future__ import annotations
 

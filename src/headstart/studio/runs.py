@@ -1,4 +1,4 @@
-"""Runs, their reports, and comparing them."""
+"""Pages of runs, reports and comparisons."""
 
 from __future__ import annotations
 

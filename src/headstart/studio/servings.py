@@ -1,4 +1,4 @@
-"""Classifiers that serve predictions, each in a process of its own, which ends with the studio."""
+"""Prediction servers that the studio starts, each in a process that ends with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every page of the studio needs, handed to the application once."""
+"""The state of a studio, shared by its pages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COMPARISONS_SHOWN = 50
 
 @dataclass
 class Live:
-    """What a running job has said that the queue does not keep; its run keeps it in the end.
+    """Progress of a running job, in memory.
 
     ``phases`` maps a phase's name to (done, total), in the order in which they began.
     """

@@ -1,4 +1,4 @@
-"""Photographs and zips that a browser sent, stored where nothing of their names is trusted.
+"""Stores uploaded photographs and zips; nothing of their names is trusted.
 
 A photograph is decoded before it is kept and is named by us; of its own name a readable rest stays, so that
 people recognise it. A zip is kept as it is and never extracted: `headstart.sources` reads it in place.
@@ -56,7 +56,7 @@ class Sent(Protocol):
 
 @contextmanager
 def passing_through(folder: Path) -> Iterator[None]:
-    """Lets what does not stay in memory while it arrives pass through ``folder``, which is ours alone.
+    """Keeps temporary files of uploads in ``folder``, which is ours alone.
 
     A form's files leave the memory from a megabyte on, for the system's folder for temporary files, which all
     users share. That place is the process's own setting; so are the temporary files of an export.
@@ -69,7 +69,7 @@ def passing_through(folder: Path) -> Iterator[None]:
 
 
 def room(folder: Path) -> int:
-    """Bytes that may be sent now, to be kept in ``folder``."""
+    """Bytes that an upload to ``folder`` may have now."""
     return min(LARGEST_UPLOAD, shutil.disk_usage(folder).free // FREE_SHARE)
 
 

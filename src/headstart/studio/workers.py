@@ -1,4 +1,4 @@
-"""What a job does: one function of this module for each kind, run by the queue in a thread of its own."""
+"""The work of the studio's jobs, one function for each kind; the queue runs them in a thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a server of ours listens, and under which names it answers.
+"""Addresses: where a server listens, and the host names it accepts.
 
 A server on loopback is within reach of every page that the user's browser opens. A page whose name its owner
 points at 127.0.0.1 (DNS rebinding) would be of the same origin as we are; so a Host header must name us.
@@ -20,7 +20,7 @@ _HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:[0-9]{1,5})
 
 @dataclass(frozen=True)
 class Names:
-    """What a Host header may say.
+    """Accepted values of the Host header.
 
     Attributes:
         hosts: names without port, in lower case.
@@ -40,7 +40,7 @@ class Names:
 
 
 def names_for(host: str, *, also: Iterable[str] = ()) -> Names:
-    """What a server that listens on ``host`` answers to.
+    """The host names accepted by a server that listens on ``host``.
 
     Args:
         host: a name or an address.
@@ -59,7 +59,7 @@ def is_same_origin(origin: str, host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
+    """Whether ``host`` can be reached from this machine alone."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the applications in the browser share: guards, files, error pages, templates, and answers to forms."""
+"""Sets up an application of pages: middleware, static files, error pages, templates, forms."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from headstart.web.site import Site
 SHARED = "headstart.web"
 """The package whose templates and files belong to all."""
 
-Show = Callable[[Request, int, str], Response]
-"""Makes a page of a request, a status and one line of text."""
+Page = Callable[..., Response]
+"""Makes a page: of a request, a template's name, a status and the template's values."""
 
 
 def new_app(
@@ -39,19 +39,19 @@ def new_app(
     name: str,
     package: str,
     routers: Iterable[APIRouter],
-    show: Show,
+    page: Page,
     lifespan: StatelessLifespan[FastAPI],
     largest: Callable[[str], int] = lambda path: LARGEST_FORM,
     before: Sequence[Callable[..., Any]] = (),
 ) -> FastAPI:
-    """An application of pages, behind the session's guards.
+    """A FastAPI application of pages behind the session middleware.
 
     Args:
         site: what it serves.
         name: of the application; its cookie is named after it.
         package: has the application's files in ``static``.
         routers: the pages; the first that fits answers.
-        show: makes the page that says what was refused or went wrong.
+        page: makes the page that says what was refused or went wrong.
         lifespan: entered when the server starts, left when it stops.
         largest: see `SessionMiddleware`.
         before: asked before every page, as FastAPI's dependencies are.
@@ -69,11 +69,17 @@ def new_app(
     for router in routers:
         app.include_router(router)
     app.mount("/static", StaticFiles(packages=[(package, "static"), (SHARED, "static")]), name="static")
-    _answer_errors(app, show)
+    _answer_errors(app, page)
     return app
 
 
-def _answer_errors(app: FastAPI, show: Show) -> None:
+def _answer_errors(app: FastAPI, page: Page) -> None:
+    def show(request: Request, status: int, text: str) -> Response:
+        if request.headers.get("accept") == "application/json":
+            return JSONResponse({"error": text}, status)
+        title = HTTPStatus(status).phrase if status >= 500 or status == 404 else "Request failed"
+        return page(request, "message.html", status=status, title=title, text=text)
+
     async def on_refusal(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = error.detail if isinstance(error, HTTPException) else ""
@@ -81,9 +87,8 @@ def _answer_errors(app: FastAPI, show: Show) -> None:
         return show(request, status, "There is nothing at this address." if plain else detail)
 
     async def on_malformed(request: Request, error: Exception) -> Response:
-        return show(
-            request, 400, "This form or address is malformed. Go back, reload the page and try again."
-        )
+        text = "This form or address is malformed. Go back, reload the page and try again."
+        return show(request, 400, text)
 
     async def on_error(request: Request, error: Exception) -> Response:
         return show(request, 500 if isinstance(error, InternalError) else 400, f"{error}.")
@@ -94,7 +99,7 @@ def _answer_errors(app: FastAPI, show: Show) -> None:
 
 
 def new_environment(package: str, **filters: Callable[..., object]) -> Environment:
-    """A package's templates beside those that all share; what a template is not given is an error."""
+    """A Jinja environment with a package's templates and the shared ones; undefined names are errors."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(SHARED)]),
         autoescape=True,
@@ -109,7 +114,7 @@ def new_environment(package: str, **filters: Callable[..., object]) -> Environme
 def render(
     request: Request, environment: Environment, template: str, *, status: int = 200, **values: Any
 ) -> HTMLResponse:
-    """A page from its template, which knows its path, the session's token and the queue's trouble."""
+    """Renders a template with the path, the CSRF token and the queue's trouble."""
     site = site_of(request)
     values = {
         "csrf": csrf_token(site, session_of(request)),
@@ -129,7 +134,7 @@ FormOf = Annotated[FormData, Depends(_form)]
 
 
 def files_of(form: FormData) -> list[UploadFile]:
-    """The files that a form brings."""
+    """The uploaded files of a form."""
     return [file for file in form.getlist("files") if not isinstance(file, str) and file.filename]
 
 
@@ -140,7 +145,7 @@ def text_of(form: FormData, name: str) -> str:
 
 
 def leave(request: Request, address: str) -> Response:
-    """Where to go after a form: a redirect, or its address for the script that sent the form."""
+    """Redirects after a form; a script that sent it gets the address as JSON."""
     if request.headers.get("accept") == "application/json":
         return JSONResponse({"location": address})
     return RedirectResponse(address, 303)

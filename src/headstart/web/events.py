@@ -1,4 +1,4 @@
-"""One stream of server-sent events: what is new is sent as it comes, until it is over or nobody listens."""
+"""Server-sent events: a stream that ends when its news are over or its browser goes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ QUIET_SECONDS = 15.0
 
 
 def event(kind: str, data: Mapping[str, Any], *, number: int | None = None) -> str:
-    """One event; after a broken connection the browser names the last ``number`` that it has seen."""
+    """Formats one event; a browser that reconnects names the last ``number`` it has seen."""
     head = "" if number is None else f"id: {number}\n"
     return f"{head}event: {kind}\ndata: {json.dumps(data)}\n\n"
 
 
 def stream(request: Request, news: Callable[[], tuple[str, bool]]) -> Response:
-    """Answers with events.
+    """A response that sends events as they come.
 
     Args:
         request: ends the stream when its browser goes.

@@ -1,4 +1,4 @@
-"""The HTTP front of all three servers: whom it answers, its bounds in bytes and seconds, and its end.
+"""The HTTP front of all three servers: checks of Host and Origin, limits in bytes and seconds, shutdown.
 
 `serve`, `learn` and `studio` run behind `run`. uvicorn over httptools by itself keeps heads and trailers of
 any length for any time, and waits for ever for a thread that does not end.
@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds; a connection that goes beyond one is closed."""
+    """uvicorn's protocol with limits; a connection that exceeds one is closed."""
 
     _most = MOST_CONNECTIONS
     _uncounted = _fields = _length = 0
@@ -175,7 +175,7 @@ class Doubt(NamedTuple):
 
 
 def doubt(scope: Scope, names: Names) -> Doubt | None:
-    """Whether a request asks for somebody else, or another site's page asks through a browser; None if not.
+    """Why a request is refused: a foreign Host, or a page of another site; None where it is fine.
 
     Args:
         scope: the request's.
@@ -253,7 +253,7 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, whose end has a bound even where a thread never ends."""
+    """uvicorn's server, which also stops where a thread never ends."""
 
     bound = 2 * FORCE_SECONDS
 

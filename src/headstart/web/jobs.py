@@ -1,4 +1,4 @@
-"""Work that takes longer than a page: a queue on disk, done one at a time, watched, left and come back to.
+"""A job queue on disk: one job at a time, with progress, stopping, and recovery after a crash.
 
     jobs = Jobs(home)
     jobs.serve("experiment", run_experiment)      # run_experiment(job, tell) -> what to keep as its result
@@ -103,7 +103,7 @@ class Job:
 
 
 class Tell(Protocol):
-    """How work reports its progress. It raises `Stopped` once somebody has asked for the end."""
+    """Reports progress; raises `Stopped` once the job is to be stopped."""
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Says that `done` of `total` steps of a phase are over."""

@@ -1,4 +1,4 @@
-"""What one page makes and others show for a while."""
+"""The last few values that a server keeps in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """The last few values, the oldest dropped; gone with the server. Safe to share between threads."""
+    """The last few values by name; the oldest are dropped. Safe to share between threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -1,4 +1,4 @@
-"""Who may talk to the server, and how a page proves that it is ours.
+"""Session cookies, CSRF tokens, access tokens, sizes of forms, and security headers.
 
 A server on loopback is within reach of every page that the learner's browser opens, and of the machine's
 other users. Hence: the Host header must name us (DNS rebinding), a browser must have brought the access
@@ -106,7 +106,7 @@ SessionOf = Annotated[Session, Depends(_session)]
 
 
 async def check_csrf(request: Request) -> AsyncIterator[None]:
-    """Refuses a form that does not come from a page of this session; closes its files afterwards."""
+    """Refuses a form without this session's CSRF token; closes its files afterwards."""
     if request.method in SAFE:
         yield
         return
@@ -137,7 +137,7 @@ async def _read_files(request: Request, *, wanted: str) -> Any:
 
 
 class _Files(MultiPartParser):
-    """A form that brings files, given up where its first part is not the session's token."""
+    """Parses a multipart form; stops where its first part is not the session's token."""
 
     def __init__(self, request: Request, *, wanted: str) -> None:
         super().__init__(

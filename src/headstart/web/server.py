@@ -1,4 +1,4 @@
-"""Runs an application of pages: listens, says where, opens the browser, stops."""
+"""Runs an application of pages: listens, prints the address, opens the browser."""
 
 from __future__ import annotations
 

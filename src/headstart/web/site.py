@@ -1,4 +1,4 @@
-"""What every application in the browser needs to be served: whom it answers, and what lets a browser in."""
+"""What every served application has: home folder, secret, accepted hosts, access token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY_BYTES = 32
 
 
 class Tickets:
-    """Stand-ins for the access token that admit one browser once: they end up where others can read them."""
+    """One-time tickets in place of the access token, for addresses that others can read."""
 
     def __init__(self) -> None:
         self._valid: set[str] = set()

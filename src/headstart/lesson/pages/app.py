@@ -1,4 +1,4 @@
-"""Puts the pages together.
+"""Creates the lesson's application.
 
 Pages that read the log and compute, for a few milliseconds, are coroutines: they are made one after the other
 in the server's own thread. Python computes one thing at a time anyway. In threads each of them would be
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from http import HTTPStatus
 from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
-from fastapi import FastAPI, Request
-from starlette.responses import Response
+from fastapi import FastAPI
 
 from headstart.errors import HeadstartError
 from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, tasks, tour
@@ -40,7 +38,7 @@ async def _with_few_threads(app: FastAPI) -> AsyncIterator[None]:
 
 
 def serve_jobs(site: LessonSite) -> None:
-    """Lets the queue do what each module has for it."""
+    """Registers the work of every module with the job queue."""
     for module in (experiments, tasks, runs):
         module.serve(site)
 
@@ -58,11 +56,7 @@ def create_app(site: LessonSite, *, before: Sequence[Callable[..., Any]] = ()) -
         name="lesson",
         package="headstart.lesson.pages",
         routers=[module.router for module in MODULES],
-        show=_message,
+        page=page,
         lifespan=_with_few_threads,
         before=before,
     )
-
-
-def _message(request: Request, status: int, text: str) -> Response:
-    return page(request, "message.html", status=status, title=HTTPStatus(status).phrase, text=text)

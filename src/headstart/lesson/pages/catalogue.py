@@ -1,4 +1,4 @@
-"""What the pages know of experiments: which there are, what they will cost, what they have found."""
+"""The catalogue of experiments: predicted seconds and stored results, cached for two seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 
 
 class Catalogue:
-    """What the experiments say of themselves and have found, asked at most every two seconds.
+    """Descriptions and results of the experiments, cached for two seconds.
 
     Args:
         experiments: `headstart.lesson.experiments`, or None for a lesson without any.

@@ -1,4 +1,4 @@
-"""Problems: opened, answered, explained. Every rule is the engine's; this page shows and passes on.
+"""Pages of the challenge and its problems; every rule is the engine's.
 
 A page gets nothing but `attempts.public_view`, so what has not closed cannot leak.
 

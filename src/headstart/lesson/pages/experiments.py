@@ -1,4 +1,4 @@
-"""Experiments: what each shows, its newest result, and a run that can be watched live."""
+"""Pages of the experiments: results, running them, live progress."""
 
 from __future__ import annotations
 

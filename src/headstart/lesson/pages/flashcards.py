@@ -1,4 +1,4 @@
-"""Review cards: the back comes when asked for, the learner says how it went, FSRS says when it returns.
+"""Flashcards, scheduled by FSRS.
 
 Short questions return by the same schedule; how it went is what the answer was.
 """

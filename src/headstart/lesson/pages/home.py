@@ -1,4 +1,4 @@
-"""The first page, and the modes that are read."""
+"""The lesson's first page and its reading pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lesson pack while it is being written: as a learner would see it, and anew whenever a file is saved.
+"""A preview of a pack being written; pages reload at every save.
 
 Progress is kept in a folder that goes with the server, so nothing a writer clicks stays. Results of
 experiments are those of this machine. While a pack breaks a rule its pages show what to mend, with file and

@@ -1,4 +1,4 @@
-"""Templates, and Markdown in which measured numbers stand where the lesson's author left room for them."""
+"""The lesson's templates, and its Markdown with measured numbers and plots in it."""
 
 from __future__ import annotations
 

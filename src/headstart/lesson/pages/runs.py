@@ -1,4 +1,4 @@
-"""The learner's stored runs, opened by the lesson: chosen, judged, and compared with a twin from scratch.
+"""The learner's own runs: metrics, and a comparison with the same network from scratch.
 
 Runs come from `headstart fit`, from the studio, or from here: where there is none yet, a button trains one on
 digits or drawings, and one from random weights on the same split beside it. They belong to a machine of one's
@@ -79,7 +79,7 @@ def label(run: Run) -> str:
 
 
 def context(site: LessonSite, learner: str, identity: str) -> dict[str, Any]:
-    """What the two modes that open runs show of them."""
+    """Template values for the two modes that show runs."""
     from headstart.backbones.building import has_timm
 
     runs = listed(site)

@@ -1,4 +1,4 @@
-"""What every page of a lesson needs, handed to the application once."""
+"""The state of a served lesson, shared by its pages."""
 
 from __future__ import annotations
 

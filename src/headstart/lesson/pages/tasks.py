@@ -1,4 +1,4 @@
-"""Hands-on tasks and the project: set the controls, run, and see whether the goals are reached.
+"""Pages of the hands-on tasks and the project.
 
 What a learner tried and which hints were asked for is in the log; hints, mistakes and the solution come from
 `Task.public_view`, which gives them no earlier than the learner may see them.

@@ -1,4 +1,4 @@
-"""One picture followed through the stages of a run's backbone to its prediction, as it really was."""
+"""The tour: one image through every stage of a backbone to its prediction."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Tour:
-    """A picture's way: what the backbone saw (PNG), every stage after it, and what the classifier made of it.
+    """An image's input (PNG), the output of every stage, and the prediction.
 
     `prediction` is (label, probability), the likeliest first; empty where no run was chosen. Stages behind
     `frozen` were trained by the run, and are shown as they were before.
