@@ -58,7 +58,7 @@ def test_a_store_that_cannot_be_used_costs_timings_and_nothing_else(tmp_path: Pa
 # --------------------------------------------------------------------------------- one file, opened one way
 
 
-@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
+@pytest.mark.parametrize("prefix", ["", "sqlite:///", "sqlite+pysqlite:///"])
 def test_another_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     monkeypatch.setenv("HEADSTART_DATABASE", f"{prefix}{tmp_path}/other.sqlite")
     add_timings("desk", [Timing("head", "", 1.0)])

@@ -38,13 +38,18 @@ def store_file(home: Path | None = None) -> Path:
     """The file of a home folder, ``headstart.db``; ``HEADSTART_DATABASE`` names that of the user's own."""
     usual, chosen = home_folder(), os.environ.get("HEADSTART_DATABASE", "")
     if chosen and not is_server(chosen) and home in (None, usual):
-        return Path(chosen.removeprefix("sqlite:///")).expanduser().absolute()
+        return path_of(chosen)
     return (home or usual) / FILE
 
 
 def is_server(target: str) -> bool:
     """Whether a target is the SQLAlchemy URL of anything but a file of SQLite."""
-    return "://" in target and not target.startswith("sqlite:")
+    return "://" in target and not target.startswith("sqlite")
+
+
+def path_of(target: str) -> Path:
+    """The file that a path or a SQLAlchemy URL of SQLite names."""
+    return Path(target.rpartition(":///")[2]).expanduser().absolute()
 
 
 def is_there(file: Path) -> bool:

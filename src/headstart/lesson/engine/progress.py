@@ -418,7 +418,7 @@ def _engine(target: str) -> sa.Engine:
     pool = {"pool_size": 8, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
     if store.is_server(target):
         return sa.create_engine(target, **pool)
-    file = Path(target.removeprefix("sqlite:///"))
+    file = store.path_of(target)
     store.mend(file)
     store.use(file, lambda _: None, writes=True)  # whether it can be written is known within seconds
     engine = sa.create_engine(
