@@ -125,6 +125,23 @@ def test_a_model_that_disagrees_with_training_is_an_error(fitted: Classifier, ph
         check_parity(samples, wrong, where=fitted.model.parent)
 
 
+def test_rounding_in_bf16_may_move_one_image_between_two_classes_and_not_all(
+    fitted: Classifier, photos: Path
+) -> None:
+    samples = list_images([photos / "bars"])
+    pixels = [found for found in fitted.render(samples) if not isinstance(found, str)]
+    said = fitted.probabilities(np.stack(pixels))
+    moved = np.array([0.1, -0.1, 0.0], np.float32)
+    one, every = said.copy(), said + moved
+    one[0] += moved
+    assert check_parity(samples, one, where=fitted.model.parent, computed="bf16") == pytest.approx(
+        0.1, abs=0.01
+    )
+    for expected, precision in ((every, "bf16"), (one, "f32")):
+        with pytest.raises(ParityError, match="differ by"):
+            check_parity(samples, expected, where=fitted.model.parent, computed=precision)
+
+
 def test_loading_and_predicting_needs_no_pickle_and_no_pytorch(fitted: Classifier, photos: Path) -> None:
     code = (
         "import sys, pickle\n"

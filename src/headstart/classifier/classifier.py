@@ -32,6 +32,9 @@ _PARITY = {"f32": 2e-3, "bf16": 6e-2}
 """Largest difference of a probability that a reloaded model may show. bf16 keeps 8 bits of a value, and
 a head that multiplies a thousand of them turns the last bit into a few hundredths of a probability."""
 
+_UNDECIDED = 4
+"""Times as much that one image may show where features were computed in bf16: one between two classes."""
+
 _ROUNDING = 0.05
 """By which the probabilities of one image may miss 1: a sum of bf16 values."""
 
@@ -310,11 +313,14 @@ def check_parity(
     classifier = load(where)
     pixels = [found for found in classifier.render(samples) if not isinstance(found, str)]
     found = classifier.probabilities(np.stack(pixels))
-    difference = float(np.abs(found - expected).max())
+    by_image = np.abs(found - expected).max(axis=1)
     allowed = max(_PARITY[classifier.precision], _PARITY[computed or classifier.precision])
-    if not difference <= allowed:
+    # Rounding in bf16 moves an image that lies between two classes further than others; a fault moves all.
+    few = allowed if allowed == _PARITY["f32"] else _UNDECIDED * allowed
+    if not (by_image.mean() <= allowed and by_image.max() <= few):
         raise ParityError(
-            f"{where}: the saved model's probabilities differ by {difference:.3g} from those in training "
-            f"(at most {allowed:g} expected); please report this"
+            f"{where}: the saved model's probabilities differ by {by_image.max():.3g} from those in training, "
+            f"{by_image.mean():.3g} on average (at most {few:g}, {allowed:g} on average expected); "
+            "please report this"
         )
-    return difference
+    return float(by_image.max())
