@@ -319,7 +319,7 @@ def check_parity(
     few = allowed if allowed == _PARITY["f32"] else _UNDECIDED * allowed
     if not (by_image.mean() <= allowed and by_image.max() <= few):
         raise ParityError(
-            f"{where}: the saved model's probabilities differ by {by_image.max():.3g} from those in training, "
+            f"{where}: the saved model's probabilities differ by {by_image.max():.3g} from training's, "
             f"{by_image.mean():.3g} on average (at most {few:g}, {allowed:g} on average expected); "
             "please report this"
         )

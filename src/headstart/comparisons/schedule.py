@@ -148,19 +148,23 @@ def _counted(candidates: int) -> str:
     )
 
 
-def shrink(groups: Groups, forecast: Forecast, *, seeds: int, budget: float, spent: float) -> "Schedule":
+def shrink(
+    groups: Groups, forecast: Forecast, *, seeds: int, budget: float | None, spent: float
+) -> "Schedule":
     """The comparison that fits: fewer seeds down to one, then without the candidates that cost most.
 
     Args:
         groups: what was asked for.
         forecast: what it would take.
         seeds: trainings of each candidate that were asked for.
-        budget: seconds of the whole command.
+        budget: seconds of the whole command; None leaves nothing out.
         spent: of them, those that are gone.
 
     Raises:
         OptionError: not even the two fastest candidates fit (or the only one).
     """
+    if budget is None:
+        return Schedule(groups, seeds, forecast)
 
     def fits(chosen: Groups, count: int) -> bool:
         return spent + forecast.total(chosen, seeds=count).seconds <= CAREFUL * budget

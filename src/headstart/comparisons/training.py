@@ -15,7 +15,7 @@ from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import SETTINGS, settings_of
 from headstart.comparisons.passes import Pass, load_group, look
-from headstart.comparisons.schedule import Deadline, Groups, Over, Schedule, forecast, shrink
+from headstart.comparisons.schedule import Deadline, Over, forecast, shrink
 from headstart.comparisons.storage import save_comparison
 from headstart.comparisons.trials import Result, Trainer
 from headstart.comparisons.values import Candidate, Comparison, disambiguate, same_split
@@ -146,8 +146,50 @@ def compare(
         UserError: the input or an option cannot work.
     """
     started = time.perf_counter()
-    watch = Callbacks(callbacks)
     candidates = disambiguate(candidates)
+    common = _checked(candidates, seeds=seeds, settings=settings)
+    comparison_id = new_id("comparison")
+    path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
+    check_place(path)
+    limit, watch = parse_budget(budget), Callbacks(callbacks)
+    dataset = read_dataset(source, groups=common.groups)
+    if limit is not None:
+        dataset = interleaved(dataset)  # of which any beginning can be compared on
+    runtime = select(common.runtime, precision=common.precision)
+    common = replace(common, data=dataset.name, runtime=runtime.name, precision=runtime.precision)
+    groups = _groups(candidates)
+    networks = {
+        candidate: network for group in groups for network in [load_group(group)] for candidate in group
+    }
+    foreseen = forecast(
+        dataset, groups, networks=networks, common=common, runtime=runtime, timings=Timings.load()
+    )
+    spent = time.perf_counter() - started
+    schedule = shrink(groups, foreseen, seeds=seeds, budget=limit, spent=spent)
+    predicted = schedule.expected.range(spent=spent)
+    watch.on_estimate(predicted, schedule.expected.phases)
+    deadline = Deadline(schedule, limit, started)
+    passes, results = _train_all(
+        dataset, networks, common=common, runtime=runtime, deadline=deadline, watch=watch
+    )
+    comparison = _comparison(dataset, passes, results, comparison_id=comparison_id, path=path)
+    comparison = replace(
+        _chosen(comparison, results),
+        predicted_seconds=predicted.to_dict(),
+        notes=(*deadline.notes(), *comparison.notes),
+        settings=settings_of(candidates[0].config(common, seed=0)),
+        seconds=seconds_since(started),
+    )
+    return save_comparison(comparison, path=path)
+
+
+def _checked(candidates: Sequence[Candidate], *, seeds: int, settings: Mapping[str, Any]) -> FitConfig:
+    """The settings that all candidates share, where all can work with them.
+
+    Raises:
+        OptionError: there is nothing to compare, or an option cannot be.
+        MissingExtra: stages are to be fine-tuned, and what trains them is not installed.
+    """
     if not candidates:
         raise OptionError("nothing to compare: no candidate")
     if seeds < 1:
@@ -156,76 +198,10 @@ def compare(
     common = FitConfig.from_options(**settings).checked()
     for each in candidates:
         each.config(common, seed=0).checked()
-    comparison_id = new_id("comparison")
-    path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
-    check_place(path)
-    limit = parse_budget(budget)
     thawed = [candidate.name for candidate in candidates if candidate.thawed]
     if thawed:
         require_timm(f"training {thawed[0]}")
-    dataset = read_dataset(source, groups=common.groups)
-    if limit is not None:
-        dataset = interleaved(dataset)  # of which any beginning can be compared on
-    runtime = select(common.runtime, precision=common.precision)
-    common = replace(common, data=dataset.name, runtime=runtime.name, precision=runtime.precision)
-    passes_of = _groups(candidates)
-    networks = {
-        candidate: network for group in passes_of for network in [load_group(group)] for candidate in group
-    }
-    schedule = _schedule(
-        dataset,
-        passes_of,
-        networks=networks,
-        common=common,
-        runtime=runtime,
-        seeds=seeds,
-        budget=limit,
-        started=started,
-    )
-    predicted = schedule.expected.range(spent=time.perf_counter() - started)
-    watch.on_estimate(predicted, schedule.expected.phases)
-    deadline = Deadline(schedule, limit, started)
-    passes, results = _train_all(
-        dataset, networks, common=common, runtime=runtime, deadline=deadline, watch=watch
-    )
-    comparison = _comparison(
-        dataset, passes, results, comparison_id=comparison_id, path=path, started=started
-    )
-    comparison = replace(
-        comparison,
-        predicted_seconds=predicted.to_dict(),
-        notes=(*deadline.notes(), *comparison.notes),
-        settings=settings_of(candidates[0].config(common, seed=0)),
-    )
-    comparison = _chosen(comparison, results)
-    comparison = replace(comparison, seconds=seconds_since(started))
-    return save_comparison(comparison, path=path)
-
-
-def _schedule(
-    dataset: Dataset,
-    groups: Groups,
-    *,
-    networks: Mapping[Candidate, Backbone],
-    common: FitConfig,
-    runtime: Runtime,
-    seeds: int,
-    budget: float | None,
-    started: float,
-) -> Schedule:
-    """What will be trained, all of it where there is no budget."""
-    foreseen = forecast(
-        dataset,
-        groups,
-        networks=networks,
-        common=common,
-        runtime=runtime,
-        timings=Timings.load(),
-    )
-    if budget is None:
-        return Schedule(groups, seeds, foreseen)
-    spent = time.perf_counter() - started
-    return shrink(groups, foreseen, seeds=seeds, budget=budget, spent=spent)
+    return common
 
 
 def _train_all(
@@ -329,7 +305,6 @@ def _comparison(
     *,
     comparison_id: str,
     path: Path,
-    started: float,
 ) -> Comparison:
     prepared = passes[0].prepared
     sides = {split: len(prepared.images(split)) for split in ("train", "validation", "test")}
@@ -346,7 +321,6 @@ def _comparison(
         labels=tuple(int(label) for label in labels),
         trials=tuple(result.trial for result in results),
         passes=tuple(p.to_dict() for p in passes),
-        seconds=seconds_since(started),
         notes=(*prepared.report.headline(), *([_BEST_EPOCH] if _keeps_best(results) else [])),
         versions={
             "headstart": __version__,
