@@ -15,14 +15,7 @@ from headstart.curation.corrections import Correction
 from headstart.dataset import content_hash, list_unlabelled, place_of, read_dataset
 from headstart.errors import DatasetError, ImageError
 from headstart.sources import list_archive, source_at, tars
-from listed_files import PIXEL
-
-
-def zipped(path, members, **options):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
-        for name, content in members:
-            archive.writestr(zipfile.ZipInfo(name) if isinstance(name, str) else name, content)
-    return path
+from listed_files import PIXEL, described, zipped
 
 
 def tarred(path, members, *, mode="w"):
@@ -35,10 +28,6 @@ def tarred(path, members, *, mode="w"):
                 info.size = len(content)
             archive.addfile(info, io.BytesIO(content) if info.isreg() else None)
     return path
-
-
-def described(dataset):
-    return [(sample.name, dataset.classes[sample.label], sample.split) for sample in dataset.samples]
 
 
 def reasons(dataset):

@@ -1,4 +1,3 @@
-import io
 import json
 
 import numpy as np
@@ -13,6 +12,8 @@ from headstart.dataset import ArraySource, Dataset, Sample, Skipped, read_datase
 from headstart.duplicates import FULL_DETAIL, LEAST_DETAIL, detail_of, near_duplicate_groups
 from headstart.grouping import duplicate_groups
 from headstart.images import NO_HASH, ImageFacts, open_image
+from listed_files import write
+from made_images import encoded
 
 # --- near duplicates --------------------------------------------------------------------------------------
 
@@ -28,9 +29,7 @@ def scene(seed, *, width=320, height=240):
 
 
 def jpeg(image, quality=90):
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return encoded(image, "JPEG", quality=quality)
 
 
 def hashes_of(files):
@@ -206,17 +205,9 @@ def test_a_group_is_listed_once_and_shows_every_label_however_many_copies_it_has
 # --- from files -------------------------------------------------------------------------------------------
 
 
-def folder(root, files):
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
-
-
 def test_check_reads_a_folder_and_names_every_problem(tmp_path):
     good = [jpeg(scene(seed)) for seed in range(4)]
-    root = folder(
+    root = write(
         tmp_path,
         {
             "train/a/0.jpg": good[0],
@@ -247,7 +238,7 @@ def test_check_reads_a_folder_and_names_every_problem(tmp_path):
 
 def test_inspect_keeps_the_samples_order(tmp_path):
     names = {f"{'ab'[k % 2]}/{k:03}.jpg": jpeg(scene(k, width=40 + k, height=40)) for k in range(50)}
-    dataset = read_dataset(folder(tmp_path, names))
+    dataset = read_dataset(write(tmp_path, names))
     hashes, seen, skipped = inspect(dataset, workers=4)
     assert skipped == ()
     assert None not in hashes
@@ -258,7 +249,7 @@ def test_an_interrupted_inspection_drops_its_queue(tmp_path, monkeypatch):
     import threading
 
     names = {f"{'ab'[k % 2]}/{k:03}.jpg": b"x" for k in range(2000)}
-    dataset = read_dataset(folder(tmp_path, names))
+    dataset = read_dataset(write(tmp_path, names))
     looked = []
     interrupted = threading.Event()
 

@@ -1,6 +1,5 @@
 """Damaged files of every format: each one decodes or is refused with a reason, and soon."""
 
-import io
 import random
 import time
 import warnings
@@ -11,6 +10,7 @@ from PIL import Image
 
 from headstart.errors import ImageError
 from headstart.images import CENTRE, Preprocess, open_image, render
+from made_images import encoded
 
 SMALL = Preprocess(32, 0.875, "bilinear", "center", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 MUTANTS_PER_FILE = 120
@@ -21,12 +21,6 @@ def picture(mode="RGB"):
     rng = np.random.default_rng(5)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     return coarse.resize((64, 48), Image.Resampling.BICUBIC).convert(mode)
-
-
-def encoded(image, file_format, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def originals():

@@ -26,6 +26,7 @@ from headstart.images import (
     rendering,
     shortest_side_needed,
 )
+from made_images import encoded
 
 PLAIN = Preprocess(96, 0.875, "bicubic", "center", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -37,12 +38,6 @@ def scene(width, height, seed=0):
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
     noise = rng.integers(-6, 7, (height, width, 1))
     return Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
-
-
-def encoded(image, file_format, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def difference(a, b):

@@ -1,6 +1,5 @@
 """What a file may cost: told from its header, refused before a pixel is decoded, true to what it takes."""
 
-import io
 import os
 import struct
 import subprocess
@@ -15,12 +14,7 @@ from PIL import Image
 from headstart.errors import ImageError
 from headstart.images import open_image, open_picture
 from headstart.images.bounds import Room
-
-
-def encoded(image, file_format, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
-    return buffer.getvalue()
+from made_images import encoded
 
 
 def refused_soon(data, reason):

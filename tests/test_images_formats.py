@@ -1,6 +1,5 @@
 """Formats and depths: whatever a camera, scanner or program wrote, the same picture comes out."""
 
-import io
 import itertools
 import struct
 import sys
@@ -12,6 +11,7 @@ from PIL import Image
 
 from headstart.errors import ImageError
 from headstart.images import IMAGE_SUFFIXES, formats, looks_like_an_image, open_image
+from made_images import encoded
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
@@ -21,12 +21,6 @@ CLEAR = RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8)
 
 def pixels(data):
     return np.asarray(open_image(data)[0]).astype(int)
-
-
-def encoded(image, file_format, **options):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def deep(picture):

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 import unicodedata
-import zipfile
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +17,7 @@ from headstart.cli import cli
 from headstart.dataset import delimited, place_of, read_dataset
 from headstart.errors import DatasetError, ImageError, MissingExtra
 from headstart.sources import source_at
-from listed_files import PIXEL
+from listed_files import PIXEL, write, zipped
 
 
 @pytest.fixture(scope="module")
@@ -277,10 +276,10 @@ def test_one_file_by_two_paths_counts_once_and_may_not_have_two_labels(photos):
 
 
 def test_a_listed_table_without_rows_or_labels_says_so(tmp_path):
-    made(tmp_path, {"1.jpg": PIXEL, "2.jpg": PIXEL, "labels.csv": "path,label\n"})
+    write(tmp_path, {"1.jpg": PIXEL, "2.jpg": PIXEL, "labels.csv": "path,label\n"})
     with pytest.raises(DatasetError, match="no rows below its header"):
         read_dataset(tmp_path)
-    made(tmp_path, {"labels.csv": "path,camera\n1.jpg,x\n"})
+    write(tmp_path, {"labels.csv": "path,camera\n1.jpg,x\n"})
     with pytest.raises(DatasetError, match="no column of labels, such as label; it has path, camera"):
         read_dataset(tmp_path, groups="camera")
 
@@ -323,19 +322,8 @@ def test_every_row_is_used_or_left_out_and_every_label_comes_back(photos, writte
 # --- tables beside images ---------------------------------------------------------------------------------
 
 
-def made(root, files):
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
-
-
-def zipped(root, files):
-    with zipfile.ZipFile(root / "photos.zip", "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return root / "photos.zip"
+def in_a_zip(root, files):
+    return zipped(root / "photos.zip", files)
 
 
 FLAT = {"img/1.jpg": PIXEL, "img/2.jpg": PIXEL, "img/3.jpg": PIXEL}
@@ -343,7 +331,7 @@ TABLE = "path,label\nimg/1.jpg,a\nimg/2.jpg,b\n"
 LINES = '{"file_name": "img/1.jpg", "label": "a"}\n{"file_name": "img/2.jpg", "label": "b"}\n'
 
 
-@pytest.mark.parametrize("place", [made, zipped])
+@pytest.mark.parametrize("place", [write, in_a_zip])
 @pytest.mark.parametrize(
     "files",
     [
@@ -372,7 +360,7 @@ def test_a_table_in_a_folder_or_zip_gives_the_labels(tmp_path, place, files):
 
 def test_tables_that_are_named_after_splits_are_splits(tmp_path):
     files = {**FLAT, "train.csv": TABLE, "labels_val.csv": "path,label\nimg/3.jpg,a\n"}
-    dataset = read_dataset(made(tmp_path, files))
+    dataset = read_dataset(write(tmp_path, files))
     assert [sample.split for sample in dataset.samples] == ["validation", "train", "train"] or [
         sample.split for sample in dataset.samples
     ] == ["train", "train", "validation"]
@@ -387,7 +375,7 @@ def test_a_metadata_table_in_each_split_folder(tmp_path):
         "test/3.jpg": PIXEL,
         "test/metadata.csv": "file_name,label\n3.jpg,b\n",
     }
-    dataset = read_dataset(made(tmp_path, files))
+    dataset = read_dataset(write(tmp_path, files))
     assert {(sample.name, sample.split) for sample in dataset.samples} == {
         ("train/1.jpg", "train"),
         ("train/2.jpg", "train"),
@@ -398,7 +386,7 @@ def test_a_metadata_table_in_each_split_folder(tmp_path):
 def test_several_tables_that_could_be_meant_are_asked_about(tmp_path):
     files = {**FLAT, "one.csv": TABLE, "two.csv": TABLE}
     with pytest.raises(DatasetError, match=r"2 tables name images \(one\.csv, two\.csv\); give the one"):
-        read_dataset(made(tmp_path, files))
+        read_dataset(write(tmp_path, files))
 
 
 def test_a_table_that_contradicts_the_folders_is_asked_about(tmp_path):
@@ -408,7 +396,7 @@ def test_a_table_that_contradicts_the_folders_is_asked_about(tmp_path):
         "labels.csv": "path,label\nants/1.jpg,x\nbees/1.jpg,y\n",
     }
     with pytest.raises(DatasetError, match=r"ants/1\.jpg is 'x' in the table and 'ants' by its folder"):
-        read_dataset(made(tmp_path, files))
+        read_dataset(write(tmp_path, files))
     (tmp_path / "labels.csv").write_text("path,label\nants/1.jpg,ants\nbees/1.jpg,bees\n")
     assert read_dataset(tmp_path).classes == ("ants", "bees")
     (tmp_path / "labels.csv").write_text("path,camera\nants/1.jpg,x\nbees/1.jpg,y\n")
@@ -447,7 +435,7 @@ def test_a_hugging_face_parquet_has_its_images_and_class_names_inside(tmp_path):
     )
     assert [sample.source.read() for sample in dataset.samples] == [PIXEL + name.encode() for name in names]
     assert (
-        read_dataset(zipped(tmp_path, {"h.parquet": path.read_bytes()})).samples[3].source.read()
+        read_dataset(in_a_zip(tmp_path, {"h.parquet": path.read_bytes()})).samples[3].source.read()
         == PIXEL + b"4.jpg"
     )
 
@@ -510,11 +498,12 @@ def test_whole_numbers_in_floating_point_are_the_numbers(photos):
     assert read_dataset(path).classes == ("0", "1")
 
 
-def test_parquet_in_a_zip_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
-    path = zipped(tmp_path, {"t.parquet": b"PAR1"})
+def test_parquet_without_pyarrow_names_the_extra_in_a_zip_too(tmp_path, monkeypatch):
+    archive = in_a_zip(tmp_path, {"t.parquet": b"PAR1"})
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtra, match=r"headstart\[parquet\]"):
-        read_dataset(path)
+    for path in (archive, write(tmp_path, {"t.parquet": b""}) / "t.parquet"):
+        with pytest.raises(MissingExtra, match=r"headstart\[parquet\]"):
+            read_dataset(path)
 
 
 # --- bounds -----------------------------------------------------------------------------------------------
@@ -552,7 +541,7 @@ def test_an_image_inside_a_parquet_is_found_again_by_its_place(tmp_path):
     path.write_bytes(b"PAR1 no")
     with pytest.raises(ImageError, match="not readable as Parquet"):
         source_at(str(path), "image.bytes:1").read()
-    inside = read_dataset(zipped(tmp_path, {"h.parquet": b"", **FLAT, "labels.csv": TABLE}))
+    inside = read_dataset(in_a_zip(tmp_path, {"h.parquet": b"", **FLAT, "labels.csv": TABLE}))
     assert "member" in place_of(inside.samples[0])
 
 
@@ -585,7 +574,7 @@ def test_a_parquet_that_claims_too_much_is_refused_before_it_is_read(tmp_path, m
     data = constant(**made)
     (tmp_path / "t.parquet").write_bytes(data)
     began = time.process_time()
-    for path in (tmp_path / "t.parquet", zipped(tmp_path, {"t.parquet": data, "1.jpg": PIXEL})):
+    for path in (tmp_path / "t.parquet", in_a_zip(tmp_path, {"t.parquet": data, "1.jpg": PIXEL})):
         with pytest.raises(DatasetError, match=message):
             read_dataset(path)
     assert (
@@ -613,7 +602,7 @@ def test_small_tables_of_many_rows_without_a_file_cost_little(tmp_path, monkeypa
 @pytest.mark.parametrize("line", ["1.jpg,b\n", "\n", ",b\n"])
 def test_text_that_says_the_same_in_each_line_is_refused_before_its_rows_are_read(tmp_path, line):
     text = "path,label\n" + line * (2**22 // len(line) + 1)
-    archive = zipped(tmp_path, {"t.csv": text.encode(), "1.jpg": PIXEL})
+    archive = in_a_zip(tmp_path, {"t.csv": text.encode(), "1.jpg": PIXEL})
     began = time.process_time()
     with pytest.raises(DatasetError, match=r"lines only [23] differ; keep one for each image"):
         read_dataset(archive)
