@@ -47,12 +47,7 @@ def require_timm(feature: str) -> None:
 
 
 def build(recipe: Recipe, *, size: int, name: str) -> "StagedModule":
-    """A new `StagedModule` in eval mode, with the recipe's weights in float32.
-
-    Raises:
-        MissingExtra: PyTorch or timm is not installed.
-        BackboneError: The weights do not fit the architecture, or it cannot be made for this size or cut.
-    """
+    """A new `StagedModule` in eval mode, with the recipe's weights in float32."""
     require_timm(f"PyTorch module of backbone {name}")
     from headstart.backbones.families import cut_into_stages
 
@@ -60,11 +55,7 @@ def build(recipe: Recipe, *, size: int, name: str) -> "StagedModule":
 
 
 def make_model(recipe: Recipe, *, size: int, name: str) -> Any:
-    """The timm model of a recipe, without its classifier, in eval mode.
-
-    Raises:
-        BackboneError: As for `build`.
-    """
+    """The timm model of a recipe, without its classifier, in eval mode."""
     import timm
     import torch
 
@@ -89,11 +80,7 @@ def make_model(recipe: Recipe, *, size: int, name: str) -> Any:
 
 
 def _refuse_larger(recipe: Recipe, kwargs: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-    """Refuse a file that asks for a network far larger than its weights, before that takes any memory.
-
-    Raises:
-        BackboneError: with both sizes.
-    """
+    """Refuse a file that asks for a network far larger than its weights, before that takes any memory."""
     import timm
     import torch
 

@@ -24,12 +24,7 @@ MIN_SIZE = 32
 
 
 def load_builtin(name: str, *, size: int | None = None) -> Backbone:
-    """A backbone of the table `BUILTIN`, for images of ``size`` pixels a side (default: its own).
-
-    Raises:
-        OptionError: ``size`` is below `MIN_SIZE`.
-        BackboneError: The installation lacks one of its files.
-    """
+    """A backbone of the table `BUILTIN`, for images of ``size`` pixels a side (default: its own)."""
     graph = WEIGHTS / f"{name}.onnx"
     try:
         facts = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))

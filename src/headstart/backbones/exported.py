@@ -41,9 +41,6 @@ def load_exported(
         size: Pixels a side; None for the weights' own.
         resolve: Finds out the rest; needs timm, so it is called for the first export only.
         weights: The file of weights, which may have moved since the export.
-
-    Raises:
-        BackboneError: The backbone cannot be made, cut or exported.
     """
     return from_record(
         name,
@@ -159,11 +156,7 @@ def _write_checked_graph(staged: Any, path: Path, *, name: str, size: int) -> No
 def check_graph(
     path: Path, images: NDArray[np.float32], expected: Mapping[str, NDArray[np.float32]], *, name: str
 ) -> None:
-    """Compare what the staged ONNX file gives for a few images, [n, 3, S, S], with what its network gave.
-
-    Raises:
-        ParityError: An output differs by more than `_TOLERANCE` of its largest value.
-    """
+    """Compare what the staged ONNX file gives for a few images, [n, 3, S, S], with what its network gave."""
     core = openvino().Core()
     model = core.read_model(path.read_bytes())
     model.reshape({"image": list(images.shape)})

@@ -27,9 +27,6 @@ def load_local(path: Path, *, size: int | None, architecture: str | None) -> Bac
         path: ``.safetensors``, or a PyTorch file with nothing but tensors (``.pth``, ``.pt``, ``.bin``).
         size: Pixels a side; None for what the file or else the architecture says.
         architecture: timm's name of the network; None where the file says it.
-
-    Raises:
-        BackboneError: The file is missing or unusable, or nothing says what the weights belong to.
     """
     os.close(open_weights(path))  # a pipe, a web page or a pointer is named before anything waits for it
     content_hash = hash_file(path)
@@ -40,11 +37,7 @@ def load_local(path: Path, *, size: int | None, architecture: str | None) -> Bac
 
 
 def origin_of(path: Path, *, architecture: str | None) -> Origin:
-    """What the file says of itself, completed with what timm knows of its architecture.
-
-    Raises:
-        BackboneError: As for `load_local`.
-    """
+    """What the file says of itself, completed with what timm knows of its architecture."""
     require_timm(f"backbone {path.name}, for its first use,")
     metadata = _metadata(path)
     found = architecture or metadata.get("architecture")

@@ -26,11 +26,6 @@ def load_published(name: str, *, size: int | None) -> Backbone:
     """The network of a timm name with its published weights.
 
     Where they are is remembered, so that timm is imported for the first use only.
-
-    Raises:
-        BackboneError: timm has no such name, or publishes no weights for it.
-        MissingWeights: They are not on this machine and cannot be fetched.
-        MissingExtra: timm or PyTorch is not installed.
     """
     pointer = records.graphs_folder() / f"timm-{digest(name)}.json"
     known = records.read_record(pointer)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from headstart.dataset.labels import as_label, refuse_look_alikes
-from headstart.dataset.values import Dataset, Sample
-from headstart.errors import DatasetError, printable
+from headstart.dataset.labels import as_label
+from headstart.dataset.rows import Row, build
+from headstart.dataset.values import Dataset
+from headstart.errors import DatasetError
 from headstart.sources import ArraySource
 
 
@@ -37,17 +38,11 @@ def from_arrays(images: Any, labels: Any) -> Dataset:
     if len(kinds) > 1:
         found = ", ".join(sorted(kinds))
         raise DatasetError(f"y: labels are of several kinds ({found}); make all of them text")
-    places: dict[str, str] = {}
-    for index, name in enumerate(names):
-        places.setdefault(name, f"y: label {index}")
-    refuse_look_alikes(places.items())
-    classes = sorted(set(names), key=float if kinds == {"numbers"} else None)
-    codes = {name: code for code, name in enumerate(classes)}
-    samples = tuple(
-        Sample(f"image {index}", codes[name], None, ArraySource(image))
+    rows = [
+        Row(f"image {index}", name, None, ArraySource(image), at=f"label {index}")
         for index, (name, image) in enumerate(zip(names, images, strict=True))
-    )
-    return Dataset("arrays", tuple(map(printable, classes)), samples)
+    ]
+    return build("arrays", rows, (), where="y", order=float if kinds == {"numbers"} else None)
 
 
 def _one_each(labels: Any, *, count: int) -> list[Any]:

@@ -87,11 +87,7 @@ def is_image_name(cell: object) -> bool:
 
 
 def choose(table: Table, wanted: ColumnNames, *, finds: Finds) -> Columns:
-    """The columns of a table: those that were named, else those that can only be meant.
-
-    Raises:
-        DatasetError: There is none, or there are several; names what there is.
-    """
+    """The columns of a table: those that were named, else those that can only be meant."""
     names = table.names
     image = _named(names, wanted.image, "--image-column") if wanted.image else _image(table, finds)
     split = next((i for name in SPLIT_COLUMNS for i in _all_called(names, name) if i != image), None)

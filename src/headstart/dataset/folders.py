@@ -37,11 +37,7 @@ class _Top:
 
 
 def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bool) -> Dataset:
-    """The data set of a folder's or archive's class folders; `where` is shown in errors.
-
-    Raises:
-        DatasetError: One line: no images, no class folders, or folders that mean one thing or another.
-    """
+    """The data set of a folder's or archive's class folders; `where` is shown in errors."""
     images, skipped = listing.images()
     layout = _layout(listing, [path for path, _ in images], where=where) if split_by_folder else _Layout()
     rows: list[Row] = []
@@ -78,11 +74,7 @@ def are_splits(tops: Sequence[str]) -> bool:
 
 
 def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
-    """Where classes and splits are.
-
-    Raises:
-        DatasetError: They may be in one place or another, and only the user knows.
-    """
+    """Where classes and splits are."""
     tops = _tops(listing, images)
     sides = sides_of(tops)
     with_classes = [top for top in sides if tops[top].folders]

@@ -133,11 +133,7 @@ def refuse_look_alikes(labels: Iterable[tuple[str, str]]) -> None:
 
 
 def refuse_measurements(classes: Sequence[str], samples: Sequence[Sample]) -> None:
-    """Refuse labels that are numbers measured for each image, or names of the images themselves.
-
-    Raises:
-        DatasetError: Says so, and what a label is.
-    """
+    """Refuse labels that are numbers measured for each image, or names of the images themselves."""
     if len(samples) < _FEWEST_TO_JUDGE:
         return
     if len(classes) == len(samples):

@@ -158,11 +158,7 @@ def _sides(usable: Sequence[_Candidate]) -> dict[str, str]:
 
 
 def refuse_contradicting_folders(by_table: Dataset, by_folders: Dataset, *, where: str) -> None:
-    """Refuse a table whose labels are not those of the folders that its images lie in.
-
-    Raises:
-        DatasetError: Names the first image of which both say different things.
-    """
+    """Refuse a table whose labels are not those of the folders that its images lie in."""
     labels = {sample.source: by_folders.classes[sample.label] for sample in by_folders.samples}
     for sample in by_table.samples:
         folder, row = labels.get(sample.source), by_table.classes[sample.label]

@@ -82,12 +82,7 @@ class ParquetTable(Table):
 
 
 def read_parquet(name: str, *, data: bytes | None = None, path: Path | None = None) -> ParquetTable:
-    """A Parquet file, in memory or on disk.
-
-    Raises:
-        DatasetError: It is none, or beyond the bounds.
-        MissingExtra: pyarrow is not installed.
-    """
+    """A Parquet file, in memory or on disk."""
     libraries()
     file = ParquetFile(name, data, None if path is None else os.fspath(path.absolute()))
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from headstart.dataset.labels import clean, refuse_look_alikes
@@ -24,13 +24,15 @@ class Row:
 
 
 def build(
-    name: str, rows: Sequence[Row], skipped: Sequence[Skipped], *, where: str, notes: Iterable[str] = ()
+    name: str,
+    rows: Sequence[Row],
+    skipped: Sequence[Skipped],
+    *,
+    where: str,
+    notes: Iterable[str] = (),
+    order: Callable[[str], float] | None = None,
 ) -> Dataset:
-    """A data set of these rows, its classes in the labels' order; `where` is shown in errors.
-
-    Raises:
-        DatasetError: Two labels differ by what is hardly seen.
-    """
+    """A data set of these rows, its classes in the labels' order; `where` is shown in errors."""
     labels = [clean(row.label) or row.label for row in rows]
     first: dict[str, str] = {}
     for row, label in zip(rows, labels, strict=True):
@@ -40,7 +42,7 @@ def build(
         refuse_look_alikes(first.items())
     except DatasetError as error:
         raise DatasetError(f"{where}: {error}") from None
-    classes = sorted(first)
+    classes = sorted(first, key=order)
     index = {label: number for number, label in enumerate(classes)}
     samples = tuple(
         Sample(printable(row.path), index[label], row.split, row.source, group=row.group)

@@ -30,11 +30,7 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
 def shard_paths(text: str) -> list[Path]:
-    """The shards that a name with braces means: `train-{0000..0003}.tar`, `{train,val}.tar`.
-
-    Raises:
-        DatasetError: One of them is missing, or they are absurdly many.
-    """
+    """The shards that a name with braces means: `train-{0000..0003}.tar`, `{train,val}.tar`."""
     names = [text]
     while (found := _BRACES.search(names[0])) is not None:
         first, last, words = found.groups()
@@ -70,11 +66,7 @@ def is_shard(listing: Listing) -> bool:
 
 
 def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Dataset:
-    """The data set of one or more shards, by their names; `where` is shown in errors.
-
-    Raises:
-        DatasetError: No image has a label beside it.
-    """
+    """The data set of one or more shards, by their names; `where` is shown in errors."""
     sides = sides_of(Path(shard).name for shard in shards)
     splits = sides if len(sides) == len(shards) and "train" in sides.values() else {}
     rows: list[Row] = []

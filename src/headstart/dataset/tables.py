@@ -54,12 +54,7 @@ class LocatedTable:
 
 
 def read_table(name: str, *, data: bytes | None = None, path: Path | None = None) -> Table:
-    """A table by its name's ending, from memory or from disk.
-
-    Raises:
-        DatasetError: It cannot be read.
-        MissingExtra: It is Parquet, and pyarrow is not installed.
-    """
+    """A table by its name's ending, from memory or from disk."""
     if name.lower().endswith(".parquet"):
         return read_parquet(name, data=data, path=path)
     if data is None:
@@ -91,11 +86,7 @@ def from_tables(
     skipped: Iterable[Skipped] = (),
     notes: Iterable[str] = (),
 ) -> Dataset:
-    """The data set that one table describes, or several that are its splits or parts.
-
-    Raises:
-        DatasetError: One line: which row is wrong, and how.
-    """
+    """The data set that one table describes, or several that are its splits or parts."""
     ledger = _Ledger(list(skipped), list(notes))
     for each in tables:
         try:

@@ -90,12 +90,7 @@ class Database:
             self._reader.execute(_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The values of those of ``keys`` that are there.
-
-        Raises:
-            DamagedError: A value is not the one that was stored under its key.
-            UnusableError: The file cannot be read.
-        """
+        """The values of those of ``keys`` that are there."""
         rows = self._query("SELECT key, checksum, value", keys)
         found = {key: value for key, checksum, value in rows if _checksum(key, value) == checksum}
         if len(found) < len(rows):
@@ -112,12 +107,7 @@ class Database:
             return self._reader.execute(query, keys).fetchall()
 
     def put(self, items: Sequence[tuple[bytes, bytes]]) -> None:
-        """Store all or, if anything fails or the process dies, none.
-
-        Raises:
-            DamagedError: The database is damaged.
-            UnusableError: It cannot be written.
-        """
+        """Store all or, if anything fails or the process dies, none."""
         rows = ((key, _checksum(key, value), value) for key, value in items)
         with self._write_lock, _meant():
             if self._writer is None:  # of its own: readers shall not wait while it writes

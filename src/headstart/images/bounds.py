@@ -71,9 +71,6 @@ def bytes_needed(image: Any, data: bytes, *, file_format: str, scale: int, turne
         file_format: As `formats` names it.
         scale: The power of two that a JPEG is reduced by.
         turned: Whether it will be turned upright.
-
-    Raises:
-        ImageError: It is too large for what it is.
     """
     width, height = image.size
     pixels, extra = width * height, 0

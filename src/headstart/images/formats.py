@@ -110,11 +110,7 @@ _UNSUPPORTED: tuple[tuple[str, Matches], ...] = (
 
 
 def sniff(data: bytes) -> str:
-    """The name of a file's format, by its first bytes.
-
-    Raises:
-        ImageError: It is empty, no image, or of a format that is not read.
-    """
+    """The name of a file's format, by its first bytes."""
     if not data:
         raise ImageError("the file is empty")
     head = data[:512]

@@ -153,11 +153,7 @@ class ParquetFile:
         return pyarrow.BufferReader(self.data) if self.data is not None else self.path
 
     def image(self, column: str, row: int) -> bytes:
-        """An image that lies inside: the bytes in one row; its row group is kept for the next ones.
-
-        Raises:
-            ImageError: There is none, it is too large, or the file is damaged.
-        """
+        """An image that lies inside: the bytes in one row; its row group is kept for the next ones."""
         group = bisect_right(self._starts, row) - 1
         with self._turn:
             images = self._kept.get((column, group))
