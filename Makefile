@@ -21,7 +21,7 @@ test: .venv/installed .venv-tflite/installed ## the whole test suite
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 HEADSTART_TFLITE_PYTHON=$(CURDIR)/$(TFLITE)/python \
 		$(DEV)/python -m pytest -n 2 --dist worksteal
 
-test-keras-backends: .venv/installed ## the Keras room's tests on every backend of Keras that is installed
+test-keras-backends: .venv/installed ## the tests of Keras on every backend of Keras that is installed
 	for backend in tensorflow torch jax; do $(DEV)/python -c "import $$backend" 2>/dev/null \
 		|| { echo "$$backend is not installed: skipped"; continue; }; \
 		KERAS_BACKEND=$$backend $(DEV)/python -m pytest tests/test_keras*.py || exit 1; done
@@ -33,7 +33,7 @@ test-floors: .venv/installed ## a fit, its check and its exports with the oldest
 	$(DEV)/uv pip sync --quiet --python .venv-floors/bin/python .venv-floors/floors.txt
 	PYTHONPATH=src .venv-floors/bin/python .ci/smoke.py
 
-check: .venv/installed ## lint, types, floors
+check: .venv/installed ## lint, types, layers
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
 	$(DEV)/mypy
@@ -101,4 +101,4 @@ fuzz: .venv/installed ## a minute for each parser of what others may send
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-tflite .venv-floors demo dist runs docs/_build docs/reference/rooms
+	rm -rf .venv .venv-demo .venv-tflite .venv-floors demo dist runs docs/_build docs/reference/packages

@@ -1,6 +1,6 @@
 """How the documentation site is built: `make docs`, offline, every warning an error.
 
-Pages are Markdown (MyST). The reference is written from docstrings at build time, one page for each room, so
+Pages are Markdown (MyST). The reference is written from docstrings at build time, one page for each package, so
 that none is forgotten. Nothing is loaded from elsewhere: no web fonts, no scripts of others, no inventories.
 """
 
@@ -87,22 +87,22 @@ _INSIDE = {
     "serving": ("server", "models", "limits"),
     "web": ("app", "jobs", "server"),
 }  # fmt: skip
-"""Modules of a room that pages elsewhere send readers to, beside what the room itself offers."""
+"""Modules of a package that pages elsewhere send readers to, beside what it itself offers."""
 
 
-def _rooms() -> list[str]:
+def _packages() -> list[str]:
     """Every module and package right under `headstart`, but for the commands."""
     names = {path.stem for path in PACKAGE.glob("*.py")} | {
         path.parent.name for path in PACKAGE.glob("*/__init__.py")
     }
-    return sorted(names - {"__init__", _COMMANDS})
+    return sorted(names - {"__init__", "__main__", _COMMANDS})
 
 
 def _write_reference(app: Sphinx) -> None:
-    """One page for each room, rewritten only where it changed, so that a second build is quick."""
-    folder = HERE / "reference" / "rooms"
+    """One page for each package, rewritten only where it changed, so that a second build is quick."""
+    folder = HERE / "reference" / "packages"
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {f"{room}.rst": _room_page(room) for room in _rooms()}
+    pages = {f"{package}.rst": _package_page(package) for package in _packages()}
     for stale in {path.name for path in folder.iterdir()} - set(pages):
         (folder / stale).unlink()
     for name, text in pages.items():
@@ -111,19 +111,19 @@ def _write_reference(app: Sphinx) -> None:
             page.write_text(text, encoding="utf-8")
 
 
-def _room_page(room: str) -> str:
-    modules = [f"headstart.{room}"]
+def _package_page(package: str) -> str:
+    modules = [f"headstart.{package}"]
     modules += [
-        f"headstart.{room}.{inner}"
-        for inner in _INSIDE.get(room, ())
-        if find_spec(f"headstart.{room}.{inner}")
+        f"headstart.{package}.{inner}"
+        for inner in _INSIDE.get(package, ())
+        if find_spec(f"headstart.{package}.{inner}")
     ]
-    heading = f"{room}\n{'=' * len(room)}\n"
+    heading = f"{package}\n{'=' * len(package)}\n"
     return f"{heading}\n" + "\n".join(map(_module_entry, modules))
 
 
 def _module_entry(module: str) -> str:
-    """What a module offers and defines; what it hands on from another room stands on that one's page."""
+    """What a module offers and defines; what it hands on from another package stands on that one's page."""
     entry = f".. automodule:: {module}\n   :members:\n"
     package = PACKAGE.joinpath(*module.split(".")[1:])
     if not package.is_dir():
