@@ -1,7 +1,7 @@
 """How the documentation site is built: `make docs`, offline, every warning an error.
 
-Pages are Markdown (MyST). The reference is written from docstrings at build time, one page for each package, so
-that none is forgotten. Nothing is loaded from elsewhere: no web fonts, no scripts of others, no inventories.
+Pages are Markdown (MyST). The reference is written from docstrings at build time, one page for each package,
+so that none is forgotten. Nothing is loaded from elsewhere: no web fonts, no scripts, no inventories.
 """
 
 import ast

@@ -2,9 +2,11 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -20,7 +22,7 @@ import headstart
 import headstart.images
 from conftest import draw, shared_folders, write_photos
 from headstart.classifier import Classifier
-from headstart.dataset import describe, read_dataset
+from headstart.dataset import FileSource, describe, read_dataset
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
 from headstart.exports import FORMATS, Export, export
 from headstart.exports.graphs import plain_graph
@@ -242,8 +244,30 @@ def test_the_card_says_what_the_run_knows(shared: dict[str, Any]) -> None:
     assert f"{low:.1%} to {high:.1%}" in text and "Limits" in text and str(run.images["train"]) in text
 
 
-def test_thawed_stages_are_in_the_weights_and_in_torchscript(tmp_path: Path) -> None:
+def in_this_process(folder: Path, shown: Images) -> np.ndarray[Any, Any]:
+    """What `run_program` does, without the seconds that a new process takes to load PyTorch."""
+    out = folder.parent / "probabilities.npy"
+    files = [source.path for sample in shown.samples if isinstance(source := sample.source, FileSource)]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a program prints them
+        patch.setattr(sys, "argv", ["predict.py", *files, "--save", str(out)])
+        patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(sys, "dont_write_bytecode", True)
+        try:
+            runpy.run_path(str(folder / "predict.py"), run_name="__main__")
+        finally:
+            for name in [name for name in sys.modules if name.split(".")[0] == "decoding"]:
+                del sys.modules[name]
+    found: np.ndarray[Any, Any] = np.load(out)
+    out.unlink()
+    return found
+
+
+def test_thawed_stages_are_in_the_weights_and_in_torchscript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs("torchscript")
+    monkeypatch.setattr("headstart.exports.run_program", in_this_process)
     photos = write_photos(tmp_path / "photos", per_class=12)
     _, run = headstart.fit(photos, size=SIZE, freeze=7, epochs=1, head="softmax", precision="f32")
     for form in ("safetensors", "torchscript"):
@@ -264,8 +288,11 @@ TINY = {
 
 
 @pytest.mark.parametrize("architecture", TINY)
-def test_what_a_head_reads_inside_is_read_by_every_family(architecture: str, tmp_path: Path) -> None:
+def test_what_a_head_reads_inside_is_read_by_every_family(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs("torchscript")
+    monkeypatch.setattr("headstart.exports.run_program", in_this_process)
     import timm
     import torch
     from safetensors.torch import save_file
