@@ -18,7 +18,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -34,6 +34,7 @@ from headstart.lesson.experiments.declarations import (
     SIZES,
     Declaration,
     Parameter,
+    Told,
     declaration,
 )
 from headstart.lesson.experiments.store import ResultStore
@@ -56,8 +57,6 @@ __all__ = [
     "results",
     "run",
 ]
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def run(
     source: Any = None,
     size: str = "normal",
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Told | None = None,
     store: ResultStore | None = None,
 ) -> Result:
     """Run an experiment, store its result and return it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ BOUND = 60.0
 """Seconds that an experiment may take on two cores."""
 
 SIZES = ("small", "normal")
+
+Told = Callable[[str, int, int], object]
+"""Called with (phase, done, total); what it raises ends the experiment."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +154,10 @@ _TABLE = (
             ),
             _epochs(5, 6),
             _number("patience", "the run from scratch may take so many times the epochs", 2, 3, 1, 10),
-            _images(12, 25),
+            _images(8, 25),
             _side(48, 64),
         ),
-        14.0,
+        9.0,
         54.0,
     ),
     Declaration(
@@ -207,11 +210,11 @@ _TABLE = (
                 "yes",
                 choices=("no", "yes"),
             ),
-            _epochs(3, 10),
+            _epochs(2, 10),
             _images(12, 25),
             _side(48, 64),
         ),
-        4.0,
+        3.0,
         30.0,
     ),
     Declaration(
@@ -240,10 +243,10 @@ _TABLE = (
             _number("views", "renderings of each training image", 1, 1, 1, 4),
             _epochs(3, 10),
             _number("reference_epochs", "epochs of the models that yours is compared with", 3, 10, 1, 50),
-            _images(12, 25),
+            _images(8, 25),
             _side(64, 64),
         ),
-        5.5,
+        4.5,
         21.0,
     ),
     Declaration(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,10 +11,8 @@ from typing import Any, TypeVar
 from headstart.dataset import Dataset
 from headstart.features import FeatureCache
 from headstart.lesson.experiments.data import images_of
+from headstart.lesson.experiments.declarations import Told
 from headstart.web.plots import Value
-
-Progress = Callable[[str, int, int], None]
-"""Called with (phase, done, total); what it raises ends the experiment."""
 
 Part = TypeVar("Part")
 
@@ -39,7 +37,7 @@ class Work:
     seed: int
     folder: Path
     ends: float
-    progress: Progress | None = None
+    progress: Told | None = None
     notes: list[str] = field(default_factory=list)
     data: str = "random pixels"
     _caches: list[FeatureCache] = field(default_factory=list)
