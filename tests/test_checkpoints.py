@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from headstart.backbones.building import Recipe, make_model
-from headstart.backbones.checkpoints import read_checkpoint, without_prefix
+from headstart.backbones.checkpoints import one_line, read_checkpoint, without_prefix
 from headstart.backbones.local import load_local, origin_of
 from headstart.backbones.published import known_name
 from headstart.errors import BackboneError
@@ -179,3 +179,8 @@ def test_names_that_timm_changed_lead_to_todays(old: str) -> None:
         warnings.simplefilter("error")
         today = known_name(old)
     assert today != old and timm.get_pretrained_cfg(today) is not None
+
+
+@pytest.mark.parametrize("text", ["", " \n", "first\nsecond"])
+def test_an_error_of_somebody_elses_is_one_line_even_where_it_says_nothing(text: str) -> None:
+    assert one_line(AssertionError(text)) == ("first" if text.strip() else "AssertionError")

@@ -13,6 +13,7 @@ from headstart.backbones import records
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN
+from headstart.backbones.checkpoints import one_line
 from headstart.backbones.exported import Origin, digest, load_exported
 from headstart.errors import BackboneError, MissingWeights, printable
 from headstart.preprocess import Preprocess
@@ -135,7 +136,7 @@ def _download(name: str, *, repository: str, files: tuple[str, ...]) -> Path:
             except (EntryNotFoundError, HfHubHTTPError, OSError) as error:
                 if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                     continue
-                reason = str(error).splitlines()[0]
+                reason = one_line(error)
                 break
     raise MissingWeights(
         f"backbone {name}: its weights are not on this machine and could not be fetched ({reason}); "
