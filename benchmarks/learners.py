@@ -44,7 +44,7 @@ from headstart.lesson.pages import app, server
 from headstart.web.server import run
 site = replace(server.prepare(None, host="127.0.0.1"), learner=None, token=None)
 port = int(sys.argv[1])
-run(app.create_app(site), site, host="127.0.0.1", port=port, browser=False, say=lambda address: None)
+run(app.create_app(site), site, host="127.0.0.1", port=port, browser=False, say=str, title="lesson")
 """
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 from headstart.errors import RunError, printable
 from headstart.runs import RUN_FILE, Run, RunStore, UnreadableRun, look_at, read_run
+from headstart.web.recent import Recent
 
 PAGE = 100
 """Runs on one page of the list."""
@@ -31,8 +29,7 @@ class RunList:
     """
 
     folder: Path
-    _kept: OrderedDict[Path, tuple[tuple[int, int], Listed]] = field(default_factory=OrderedDict, repr=False)
-    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _kept: Recent[tuple[tuple[int, int], Listed]] = field(default_factory=lambda: Recent(_KEPT), repr=False)
 
     def page(
         self, number: int = 0, *, size: int | None = None, contains: str = ""
@@ -98,16 +95,12 @@ class RunList:
         except OSError:
             return look_at(folder)
         stamp = (status.st_mtime_ns, status.st_size)
-        with self._turn:
-            kept = self._kept.get(folder)
+        kept = self._kept.peek(str(folder))
         if kept is not None and kept[0] == stamp:
             return kept[1]
         found = look_at(folder)
         if status.st_size <= _LARGEST_KEPT:
-            with self._turn:
-                self._kept[folder] = (stamp, found)
-                for old in list(islice(self._kept, max(0, len(self._kept) - _KEPT))):
-                    del self._kept[old]
+            self._kept.keep((stamp, found), name=str(folder))
         return found
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
+from typing import Unpack
 
 from headstart.errors import OptionError, printable
 from headstart.studio.app import create_studio
 from headstart.studio.collections import Collections
 from headstart.studio.state import Studio
 from headstart.web.jobs import Jobs
-from headstart.web.server import run
+from headstart.web.server import Where, run
 from headstart.web.site import site_options
 
 STOP_SECONDS = 5.0
@@ -44,31 +44,20 @@ def prepare(root: Path, *, host: str, token: str | None = None) -> Studio:
     )
 
 
-def serve(root: Path, *, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
+def serve(root: Path, **where: Unpack[Where]) -> None:
     """Serves the studio until Ctrl-C.
-
-    Args:
-        root: what may be chosen lies below it.
-        host: where to listen.
-        port: 0 takes any free one.
-        browser: whether to open the first page.
-        say: tells the address.
 
     Raises:
         OptionError: the port or the root cannot be used.
     """
-    studio = prepare(root, host=host)
+    studio = prepare(root, host=where["host"])
     run(
         create_studio(studio),
         studio,
-        host=host,
-        port=port,
-        browser=browser,
-        say=lambda address: say(
-            f"the studio over {printable(studio.root)}: {address}  (Ctrl-C stops; nothing is lost)"
-        ),
+        title=f"the studio over {printable(studio.root)}",
         finish=lambda: wind_down(studio),
         finish_seconds=2 * STOP_SECONDS,
+        **where,
     )
 
 

@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from headstart import store
 from headstart.errors import HeadstartError, OptionError, RunError, printable
@@ -102,12 +102,8 @@ class Job:
         return self.state in OVER
 
 
-class Tell(Protocol):
-    """Reports progress; raises `Stopped` once the job is to be stopped."""
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Says that `done` of `total` steps of a phase are over."""
-
+Tell = Callable[[str, int, int], None]
+"""Reports phase, steps done and steps in all; raises `Stopped` once the job is to be stopped."""
 
 Worker = Callable[[Job, Tell], Mapping[str, Any] | None]
 

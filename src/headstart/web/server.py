@@ -6,6 +6,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing
+from typing import TypedDict, Unpack
 
 from starlette.types import ASGIApp
 
@@ -23,35 +24,45 @@ STOP_SECONDS = 2.0
 """For pages under way to be answered in the end; streams of news have none."""
 
 
+class Where(TypedDict):
+    """Where an application is served; port 0 takes any free one."""
+
+    host: str
+    port: int
+    browser: bool
+    """Whether to open the first page."""
+    say: Callable[[str], None]
+    """Told the address once connections are taken."""
+
+
 def run(
     app: ASGIApp,
     site: Site,
     *,
-    host: str,
-    port: int,
-    browser: bool,
-    say: Callable[[str], None],
+    title: str,
+    note: str = "Ctrl-C stops; nothing is lost",
     finish: Callable[[], None] = lambda: None,
     finish_seconds: float = 0.0,
+    **where: Unpack[Where],
 ) -> None:
     """Serves an application of pages until Ctrl-C.
 
     Args:
         app: the application.
         site: its token, and the tickets of browsers that are opened.
-        host: where to listen.
-        port: 0 takes any free one.
-        browser: whether to open the first page.
-        say: told the address once connections are taken.
+        title: stands before the address.
+        note: stands after it.
         finish: called in the end.
         finish_seconds: that it takes at most.
+        where: see `Where`.
 
     Raises OptionError where the port cannot be used.
     """
-    with closing(listen(host, port, backlog=BACKLOG)) as listener:
+    host = where["host"]
+    with closing(listen(host, where["port"], backlog=BACKLOG)) as listener:
         taken = listener.getsockname()[1]
-        say(address_of(host, taken, token=site.token))
-        if browser:
+        where["say"](f"{title}: {address_of(host, taken, token=site.token)}  ({note})")
+        if where["browser"]:
             # Other users can read a browser's command line, where the address is: it admits once.
             open_browser(address_of(host, taken, token=site.tickets.issue()))
         front.run(

@@ -28,7 +28,7 @@ from headstart.lesson.pages.site import LessonSite
 from headstart.store import store_file
 from headstart.web.events import event, stream
 from headstart.web.jobs import Jobs
-from headstart.web.server import run
+from headstart.web.server import Where, run
 from headstart.web.site import load_secret
 
 router = APIRouter()
@@ -125,13 +125,7 @@ async def _show_findings(request: Request, error: Exception) -> Response:
 
 
 def preview(folder: Path, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
-    """Serves a pack's folder on loopback until Ctrl-C.
-
-    Args:
-        folder: the pack's.
-        port: 0 takes any free one.
-        browser: whether to open the first page.
-        say: tells the writer the address.
+    """Serves a pack's folder on loopback until Ctrl-C; see `headstart.web.server.Where`.
 
     Raises:
         LessonError: the pack is not sound to begin with.
@@ -139,13 +133,6 @@ def preview(folder: Path, *, port: int, browser: bool, say: Callable[[str], None
     """
     with tempfile.TemporaryDirectory(prefix="headstart-preview-", ignore_cleanup_errors=True) as home:
         app = create_preview(folder, Path(home), token=secrets.token_urlsafe(16))
-
-        told = "shows every save; Ctrl-C stops, and forgets what was clicked"
-        run(
-            app,
-            app.state.site,
-            host="127.0.0.1",
-            port=port,
-            browser=browser,
-            say=lambda address: say(f"{folder}: {address}  ({told})"),
-        )
+        note = "shows every save; Ctrl-C stops, and forgets what was clicked"
+        where = Where(host="127.0.0.1", port=port, browser=browser, say=say)
+        run(app, app.state.site, title=str(folder), note=note, **where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Unpack
 
 from headstart.lesson import experiments
 from headstart.lesson.engine import library
@@ -11,7 +11,7 @@ from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.catalogue import Catalogue
 from headstart.lesson.pages.site import LessonSite
 from headstart.web.jobs import Jobs
-from headstart.web.server import run
+from headstart.web.server import Where, run
 from headstart.web.site import site_options
 
 
@@ -37,24 +37,10 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> LessonS
     )
 
 
-def serve(pack: str | None, *, host: str, port: int, browser: bool, say: Callable[[str], None]) -> None:
-    """Serves a lesson until Ctrl-C.
-
-    Args:
-        pack: see `prepare`.
-        host: where to listen.
-        port: 0 takes any free one.
-        browser: whether to open the first page.
-        say: tells the learner the address.
+def serve(pack: str | None, **where: Unpack[Where]) -> None:
+    """Serves a lesson until Ctrl-C; ``pack`` as in `prepare`.
 
     Raises OptionError where the port cannot be used.
     """
-    site = prepare(pack, host=host)
-    run(
-        create_app(site),
-        site,
-        host=host,
-        port=port,
-        browser=browser,
-        say=lambda address: say(f"{site.pack.title}: {address}  (Ctrl-C stops; nothing is lost)"),
-    )
+    site = prepare(pack, host=where["host"])
+    run(create_app(site), site, title=site.pack.title, **where)
