@@ -70,7 +70,7 @@ def test_a_right_answer_in_time_earns_full_points_and_closes() -> None:
     state, entry = step(state, Submitted(FIRST, right(state), "k"), seconds(5))
     item = state.item(FIRST)
     assert (item.correct, item.points, item.closed_at) == (True, POINTS, seconds(5))
-    assert entry is not None and entry.verdict is not None and entry.verdict.option == "secretkey-0-0"
+    assert entry is not None and entry.ruling is not None and entry.ruling.option == "secretkey-0-0"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ class AnyLearner(RuleBasedStateMachine):
     @initialize(timer=st.sampled_from([None, 1.0, 10.0]), seed=st.text(max_size=5))
     def start(self, timer: float | None, seed: str) -> None:
         self.now = START
-        self.entries: list[attempts.Entry] = []
+        self.entries: list[attempts.LogEntry] = []
         event = attempts.begin(PACK, challenge="c", learner="l", seed=seed, timer=timer)
         self.state, entry = step(None, event, START)
         assert entry is not None
@@ -320,7 +320,7 @@ class AnyLearner(RuleBasedStateMachine):
 
     @invariant()
     def a_badge_needs_five_correct(self) -> None:
-        judged = {e.event.problem for e in self.entries if e.verdict and e.verdict.correct}  # type: ignore[union-attr]
+        judged = {e.event.problem for e in self.entries if e.ruling and e.ruling.correct}  # type: ignore[union-attr]
         assert self.state.earns_badge == (len(judged) == 5)
 
     @invariant()

@@ -22,7 +22,7 @@ from headstart.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lesson import experiments
 from headstart.lesson.engine import library, placeholders
-from headstart.lesson.engine.results import Result
+from headstart.lesson.engine.results import ExperimentResult
 from headstart.lesson.experiments import data, declarations
 from headstart.store import Timing
 from headstart.web.plots import Plot, Series, Table
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = "five-images-one-epoch"
 
 
-def a_result(name: str = QUICK, **changes: Any) -> Result:
+def a_result(name: str = QUICK, **changes: Any) -> ExperimentResult:
     plot = Plot("line", "t", "x", "y", (Series("a", ((1.0, 2.0), ("b", 3.0))),))
-    result = Result(
+    result = ExperimentResult(
         id="one",
         name=name,
         size="small",
@@ -444,10 +444,10 @@ def test_a_normal_result_is_quoted_before_a_newer_small_one() -> None:
 def test_a_result_survives_json_and_a_damaged_one_is_refused() -> None:
     result = a_result()
     written = json.loads(json.dumps(result.to_dict()))
-    assert Result.from_dict(written) == result
+    assert ExperimentResult.from_dict(written) == result
     del written["table"]
     with pytest.raises(RunError, match="run it again"):
-        Result.from_dict(written)
+        ExperimentResult.from_dict(written)
 
 
 def test_results_written_at_once_are_all_there(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_moodle_xml_that_cannot_be_used_is_refused(text: str, expected: str) -> 
         from_moodle_xml(text)
 
 
-def log() -> list[attempts.Entry]:
+def log() -> list[attempts.LogEntry]:
     pack = secret_pack(problems=2)
     state, entry = attempts.step(None, attempts.begin(pack, challenge="c", learner="ada", seed="s"), NOW)
     entries = [entry]

@@ -118,7 +118,7 @@ Event = Started | Opened | Chose | HintTaken | Submitted | Expired | Closed
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Ruling:
     """The ruling on an answer. `option` is the option's key in the pack."""
 
     option: str
@@ -129,13 +129,13 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One line of the log: what happened, when, and what was ruled."""
 
     at: datetime
     event: Event
     deadline: datetime | None = None
-    verdict: Verdict | None = None
+    ruling: Ruling | None = None
 
 
 # State ----------------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def _layout(problem: Problem, challenge: str, seed: str, timer: float | None) ->
     return Layout(problem.slug, seconds, options, opaque(problem.answer.key))
 
 
-def step(state: Challenge | None, event: Event, now: datetime) -> tuple[Challenge, Entry | None]:
+def step(state: Challenge | None, event: Event, now: datetime) -> tuple[Challenge, LogEntry | None]:
     """Rules on an event and returns the new state with its log entry.
 
     The entry is None where the event changes nothing, because it already happened.
@@ -299,7 +299,7 @@ def step(state: Challenge | None, event: Event, now: datetime) -> tuple[Challeng
     return advance(state, entry), entry
 
 
-def replay(entries: Iterable[Entry], state: Challenge | None = None) -> Challenge:
+def replay(entries: Iterable[LogEntry], state: Challenge | None = None) -> Challenge:
     """The state that a log leads to, or its rest from the state that its beginning led to.
 
     Raises LessonError for a log that does not begin with a start.
@@ -311,14 +311,14 @@ def replay(entries: Iterable[Entry], state: Challenge | None = None) -> Challeng
     return state
 
 
-def judge(state: Challenge | None, event: Event, now: datetime) -> Entry | None:
+def judge(state: Challenge | None, event: Event, now: datetime) -> LogEntry | None:
     """The ruling on an event, or None where it changes nothing. Raises Refused."""
     if now.tzinfo is None:
         raise InternalError("now needs a time zone")
     if isinstance(event, Started):
         if state is not None:
             raise Refused("already-started", "this challenge has begun already")
-        return Entry(now, event)
+        return LogEntry(now, event)
     if state is None:
         raise Refused("not-started", "this challenge has not begun")
     # A clock that is set back must not give time back, and the log stays in order.
@@ -337,31 +337,31 @@ def judge(state: Challenge | None, event: Event, now: datetime) -> Entry | None:
     return _judge_open(item, event, at)
 
 
-def _judge_opening(item: Item, event: Opened, at: datetime) -> Entry | None:
+def _judge_opening(item: Item, event: Opened, at: datetime) -> LogEntry | None:
     if item.opened_at is not None:
         return None
     seconds = item.layout.seconds
-    return Entry(at, event, deadline=None if seconds is None else at + timedelta(seconds=seconds))
+    return LogEntry(at, event, deadline=None if seconds is None else at + timedelta(seconds=seconds))
 
 
-def _judge_open(item: Item, event: Event, at: datetime) -> Entry | None:
+def _judge_open(item: Item, event: Event, at: datetime) -> LogEntry | None:
     match event:
         case Chose(option=option):
             _key(item, option)
-            return None if option == item.chosen else Entry(at, event)
+            return None if option == item.chosen else LogEntry(at, event)
         case HintTaken():
-            return None if item.hint_taken else Entry(at, event)
+            return None if item.hint_taken else LogEntry(at, event)
         case Expired():
             if not item.is_late(at):
                 raise Refused("not-expired", f"the time for problem {item.problem!r} is not over")
-            return None if item.expired else Entry(at, event)
+            return None if item.expired else LogEntry(at, event)
         case Submitted():
-            return Entry(at, event, verdict=_verdict(item, event, at))
+            return LogEntry(at, event, ruling=_ruling(item, event, at))
         case _:
-            return Entry(at, event)
+            return LogEntry(at, event)
 
 
-def _verdict(item: Item, event: Submitted, at: datetime) -> Verdict:
+def _ruling(item: Item, event: Submitted, at: datetime) -> Ruling:
     key = _key(item, event.option)
     if not event.key:
         raise Refused("no-key", "an answer needs an idempotency key")
@@ -369,7 +369,7 @@ def _verdict(item: Item, event: Submitted, at: datetime) -> Verdict:
         raise Refused("tried", "this answer was tried already; choose another one")
     correct = event.option == item.layout.answer
     closes = correct or len(item.tried) + 1 >= ATTEMPTS
-    return Verdict(key, correct, item.is_late(at), closes, item.worth(at) if correct else 0)
+    return Ruling(key, correct, item.is_late(at), closes, item.worth(at) if correct else 0)
 
 
 def _key(item: Item, option: str) -> str:
@@ -379,7 +379,7 @@ def _key(item: Item, option: str) -> str:
     raise Refused("unknown-option", f"problem {item.problem!r} has no such option")
 
 
-def advance(state: Challenge | None, entry: Entry) -> Challenge:
+def advance(state: Challenge | None, entry: LogEntry) -> Challenge:
     """The state after a log entry. Rules on nothing, so that old logs keep their meaning."""
     event = entry.event
     if isinstance(event, Started):
@@ -403,7 +403,7 @@ def advance(state: Challenge | None, entry: Entry) -> Challenge:
     return replace(state, items=items, latest=entry.at, answered=state.answered | keys)
 
 
-def _changed(item: Item, entry: Entry) -> Item:
+def _changed(item: Item, entry: LogEntry) -> Item:
     match entry.event:
         case Opened():
             return replace(item, opened_at=entry.at, deadline=entry.deadline)
@@ -415,15 +415,15 @@ def _changed(item: Item, entry: Entry) -> Item:
             return replace(item, expired=True)
         case Closed():
             return replace(item, closed_at=entry.at)
-        case Submitted(option=option) if entry.verdict is not None:
+        case Submitted(option=option) if entry.ruling is not None:
             return replace(
                 item,
                 chosen=option,
                 tried=(*item.tried, option),
-                late=entry.verdict.late,
-                correct=entry.verdict.correct,
-                points=entry.verdict.points,
-                closed_at=entry.at if entry.verdict.closes else None,
+                late=entry.ruling.late,
+                correct=entry.ruling.correct,
+                points=entry.ruling.points,
+                closed_at=entry.at if entry.ruling.closes else None,
             )
     raise LessonError(f"a log entry of {item.problem!r} lacks its ruling")
 

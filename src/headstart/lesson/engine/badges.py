@@ -31,7 +31,7 @@ from headstart.files import Unreadable, make, parse_json, write_new
 from headstart.lesson.engine import scores
 from headstart.lesson.engine.attempts import Challenge
 from headstart.lesson.engine.pack import Pack
-from headstart.lesson.engine.results import Result
+from headstart.lesson.engine.results import ExperimentResult
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -138,7 +138,7 @@ def issue(
     *,
     name: str,
     issuer: Issuer,
-    results: Mapping[str, Result] | None = None,
+    results: Mapping[str, ExperimentResult] | None = None,
 ) -> str:
     """The badge of a challenge as a compact JWS, which is also what a `.jwt` file holds.
 
@@ -234,7 +234,7 @@ def _attempt_evidence(challenge: Challenge, pack: Pack) -> Iterable[dict[str, An
         }
 
 
-def _experiment_evidence(pack: Pack, results: Mapping[str, Result]) -> Iterable[dict[str, Any]]:
+def _experiment_evidence(pack: Pack, results: Mapping[str, ExperimentResult]) -> Iterable[dict[str, Any]]:
     for name, result in sorted(results.items()):
         shows = pack.experiments[name].shows if name in pack.experiments else name
         machine = ", ".join(str(value) for value in result.machine.values())
@@ -256,7 +256,7 @@ def award(
     *,
     name: str,
     home: Path,
-    latest: Callable[[str], Result | None],
+    latest: Callable[[str], ExperimentResult | None],
     now: datetime,
 ) -> str:
     """The challenge's badge: the one that it has, else a new one, signed and kept.

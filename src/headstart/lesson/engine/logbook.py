@@ -11,15 +11,15 @@ from headstart.errors import LessonError
 from headstart.lesson.engine.attempts import (
     Chose,
     Closed,
-    Entry,
     Event,
     Expired,
     HintTaken,
     Layout,
+    LogEntry,
     Opened,
+    Ruling,
     Started,
     Submitted,
-    Verdict,
 )
 
 KINDS: dict[str, type] = {
@@ -39,28 +39,28 @@ def kind_of(event: Event) -> str:
     return _NAMES[type(event)]
 
 
-def to_dict(entry: Entry) -> dict[str, Any]:
+def to_dict(entry: LogEntry) -> dict[str, Any]:
     """A log entry as JSON-ready values."""
     return {
         "at": entry.at.isoformat(),
         "kind": kind_of(entry.event),
         "event": asdict(entry.event),
         "deadline": entry.deadline.isoformat() if entry.deadline else None,
-        "verdict": asdict(entry.verdict) if entry.verdict else None,
+        "verdict": asdict(entry.ruling) if entry.ruling else None,
     }
 
 
-def from_dict(data: Mapping[str, Any]) -> Entry:
+def from_dict(data: Mapping[str, Any]) -> LogEntry:
     """The entry that `to_dict` wrote. Raises LessonError for anything else."""
     try:
         fields = dict(data["event"])
         if data["kind"] == "started":
             fields["layouts"] = tuple(_layout(layout) for layout in fields["layouts"])
-        return Entry(
+        return LogEntry(
             at=datetime.fromisoformat(data["at"]),
             event=KINDS[data["kind"]](**fields),
             deadline=datetime.fromisoformat(data["deadline"]) if data["deadline"] else None,
-            verdict=Verdict(**data["verdict"]) if data["verdict"] else None,
+            ruling=Ruling(**data["verdict"]) if data["verdict"] else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LessonError(f"a log entry cannot be read: {type(error).__name__} {error}") from None

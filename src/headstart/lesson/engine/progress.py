@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from headstart import store
 from headstart.errors import InternalError, LessonError, MissingExtra
 from headstart.lesson.engine import attempts, logbook
-from headstart.lesson.engine.attempts import Challenge, Entry, Event, Started, Submitted
+from headstart.lesson.engine.attempts import Challenge, Event, LogEntry, Started, Submitted
 from headstart.lesson.engine.review import Reviewed
 
 try:
@@ -127,7 +127,7 @@ class History:
 
     def challenges(self, *, pack: str | None = None) -> list[Challenge]:
         """Every challenge, oldest first, of one lesson or all."""
-        logs: dict[str, list[Entry]] = {}
+        logs: dict[str, list[LogEntry]] = {}
         for line in self._of("challenge:"):
             logs.setdefault(line.stream, []).append(logbook.from_dict(line.body))
         states = [attempts.replay(entries) for entries in logs.values()]
@@ -196,14 +196,14 @@ class Progress:
 
         return self._write(write)
 
-    def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, Entry | None]:
+    def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, LogEntry | None]:
         """Applies an event to the challenge as it is now in the database, and stores the outcome.
 
         Problems whose time is over are logged as expired first. The entry is None where nothing changed.
         Raises Refused where the event is not possible, and LessonError for an unknown challenge.
         """
 
-        def write(connection: sa.Connection) -> tuple[int, Challenge, Entry | None]:
+        def write(connection: sa.Connection) -> tuple[int, Challenge, LogEntry | None]:
             length, state = self._read(connection, challenge)
             state, entries = _expire(state, now)
             state, entry = attempts.step(state, event, now)
@@ -236,7 +236,7 @@ class Progress:
         self._remember(length, state)
         return state
 
-    def entries(self, challenge: str) -> list[Entry]:
+    def entries(self, challenge: str) -> list[LogEntry]:
         """A challenge's log, oldest first; empty for an unknown one."""
         with self._reading() as connection:
             return _entries(connection, challenge)
@@ -442,12 +442,12 @@ def _lines(rows: Iterable[Any]) -> list[Line]:
     return [Line(row.stream, row.learner, row.kind, row.at, row.body, row.key) for row in rows]
 
 
-def _entries(connection: sa.Connection, challenge: str, *, since: int = 0) -> list[Entry]:
+def _entries(connection: sa.Connection, challenge: str, *, since: int = 0) -> list[LogEntry]:
     bodies = connection.execute(_BODIES, {"of": f"challenge:{challenge}", "since": since}).scalars()
     return [logbook.from_dict(body) for body in bodies]
 
 
-def _expire(state: Challenge, now: datetime) -> tuple[Challenge, list[Entry]]:
+def _expire(state: Challenge, now: datetime) -> tuple[Challenge, list[LogEntry]]:
     entries = []
     for event in attempts.overdue(state, now):
         state, entry = attempts.step(state, event, now)
@@ -456,7 +456,7 @@ def _expire(state: Challenge, now: datetime) -> tuple[Challenge, list[Entry]]:
     return state, entries
 
 
-def _append(connection: sa.Connection, state: Challenge, sequence: int, entries: Sequence[Entry]) -> None:
+def _append(connection: sa.Connection, state: Challenge, sequence: int, entries: Sequence[LogEntry]) -> None:
     for place, entry in enumerate(entries, sequence):
         key = entry.event.key if isinstance(entry.event, Submitted) else None
         body = logbook.to_dict(entry)

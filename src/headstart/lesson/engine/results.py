@@ -20,7 +20,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Result:
+class ExperimentResult:
     """A finished experiment.
 
     Attributes:
@@ -69,7 +69,7 @@ class Result:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+    def from_dict(cls, data: Mapping[str, Any]) -> ExperimentResult:
         """The inverse of `to_dict`, also after a way through JSON; unknown keys are left aside.
 
         Raises:

@@ -16,9 +16,9 @@ from headstart.lesson.engine.attempts import (
     POINTS,
     Challenge,
     Closed,
-    Entry,
     Expired,
     HintTaken,
+    LogEntry,
     Opened,
     Started,
     Submitted,
@@ -32,13 +32,13 @@ _VERBS = "http://adlnet.gov/expapi/verbs/"
 _NAMESPACE = uuid.UUID("5f1f1f5e-6d0a-5c2c-8f5c-4d3f0f1c9a77")
 
 
-def to_lines(entries: Iterable[Entry]) -> Iterator[str]:
+def to_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
     """One challenge's log as JSON lines."""
     for statement in statements(entries):
         yield json.dumps(statement, ensure_ascii=False, separators=(",", ":"))
 
 
-def statements(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
+def statements(entries: Iterable[LogEntry]) -> Iterator[dict[str, Any]]:
     """One challenge's log as xAPI statements. Marking an option is not an experience and gives none."""
     state: Challenge | None = None
     for place, entry in enumerate(entries):
@@ -58,7 +58,7 @@ def statements(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
             yield _statement(state, entry.at, "completed", None, final, f"{place}/end")
 
 
-def _experience(entry: Entry, state: Challenge) -> tuple[str | None, dict[str, Any]]:
+def _experience(entry: LogEntry, state: Challenge) -> tuple[str | None, dict[str, Any]]:
     match entry.event:
         case Started():
             return "initialized", {}
@@ -66,13 +66,13 @@ def _experience(entry: Entry, state: Challenge) -> tuple[str | None, dict[str, A
             return "attempted", {}
         case HintTaken():
             return "asked", {"extensions": {f"{URN}:hint": True}}
-        case Submitted() if entry.verdict is not None:
-            verdict = entry.verdict
+        case Submitted() if entry.ruling is not None:
+            ruling = entry.ruling
             opened = state.item(entry.event.problem).opened_at or entry.at
             return "answered", {
-                "success": verdict.correct,
-                "response": verdict.option,
-                "score": _score(verdict.points, POINTS),
+                "success": ruling.correct,
+                "response": ruling.option,
+                "score": _score(ruling.points, POINTS),
                 "duration": f"PT{max(0.0, (entry.at - opened).total_seconds()):.2f}S",  # ISO 8601
             }
         case Expired():

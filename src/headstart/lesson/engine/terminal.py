@@ -156,10 +156,10 @@ class _Game:
         view: dict[str, Any] = next(item for item in items if item["problem"] == problem)
         return view
 
-    def react(self, state: Challenge, event: Event, entry: attempts.Entry | None) -> None:
+    def react(self, state: Challenge, event: Event, entry: attempts.LogEntry | None) -> None:
         if isinstance(event, HintTaken):
             self.io.say(_wrap(f"Hint: {attempts.hint(state, self.pack, event.problem)}"))
-        elif entry is not None and entry.verdict is not None and not entry.verdict.closes:
+        elif entry is not None and entry.ruling is not None and not entry.ruling.closes:
             self.io.say("Not that one. One attempt is left.")
 
     def evidence(self, view: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.errors import InternalError, MissingExtra, OptionError, RunError
-from headstart.lesson.engine.results import Outcome, Result
+from headstart.lesson.engine.results import ExperimentResult, Outcome
 from headstart.lesson.experiments.declarations import (
     BOUND,
     DECLARED,
@@ -44,9 +44,9 @@ __all__ = [
     "BOUND",
     "SIZES",
     "Description",
+    "ExperimentResult",
     "Parameter",
     "Plot",
-    "Result",
     "ResultStore",
     "Series",
     "Table",
@@ -132,7 +132,7 @@ def run(
     seed: int = 0,
     progress: Told | None = None,
     store: ResultStore | None = None,
-) -> Result:
+) -> ExperimentResult:
     """Run an experiment, store its result and return it.
 
     Args:
@@ -173,7 +173,7 @@ def run(
         raise InternalError(f"experiment {name} gave no fields")
     seconds = time.perf_counter() - started
     plain = declared.values(size)
-    result = Result(
+    result = ExperimentResult(
         id=new_id(name),
         name=name,
         size=size,
@@ -199,7 +199,7 @@ def run(
     return result
 
 
-def latest(name: str, *, as_declared: bool = False) -> Result | None:
+def latest(name: str, *, as_declared: bool = False) -> ExperimentResult | None:
     """The newest stored result of an experiment on this machine, or None while it has not run.
 
     Args:
@@ -216,7 +216,7 @@ def latest(name: str, *, as_declared: bool = False) -> Result | None:
     return whole or store.latest(declared, as_declared=as_declared)
 
 
-def find(identity: str) -> Result | None:
+def find(identity: str) -> ExperimentResult | None:
     """A stored result by its id, or None where it is not here."""
     try:
         return ResultStore().get(identity)

@@ -11,7 +11,7 @@ from typing import Any
 from headstart import store
 from headstart.errors import RunError, printable
 from headstart.files import Unreadable, parse_json
-from headstart.lesson.engine.results import Result
+from headstart.lesson.engine.results import ExperimentResult
 
 
 class ResultStore:
@@ -20,7 +20,7 @@ class ResultStore:
     def __init__(self, home: Path | None = None) -> None:
         self.path = store.store_file(home)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ExperimentResult) -> None:
         """Keep a result; when this returns, it is on the disk."""
         row = (
             result.id,
@@ -37,7 +37,7 @@ class ResultStore:
         )
         self._use(lambda database: database.execute(query, row).fetchall(), writes=True)
 
-    def get(self, result_id: str) -> Result:
+    def get(self, result_id: str) -> ExperimentResult:
         """One result by its id.
 
         Raises:
@@ -48,7 +48,9 @@ class ResultStore:
             raise RunError(f"no result {result_id} of an experiment in {self.path}")
         return found[0]
 
-    def latest(self, name: str, *, size: str | None = None, as_declared: bool = False) -> Result | None:
+    def latest(
+        self, name: str, *, size: str | None = None, as_declared: bool = False
+    ) -> ExperimentResult | None:
         """The newest result of an experiment, or None while it has not run.
 
         Args:
@@ -64,12 +66,12 @@ class ResultStore:
         found = self._select(f"{where} order by number desc limit 1", *values)
         return found[0] if found else None
 
-    def history(self, name: str | None = None, *, limit: int = 50) -> list[Result]:
+    def history(self, name: str | None = None, *, limit: int = 50) -> list[ExperimentResult]:
         """Stored results, the newest first."""
         where, values = ("where name = ? ", [name]) if name else ("", [])
         return self._select(f"{where}order by number desc limit ?", *values, limit)
 
-    def _select(self, where: str, *values: str | int) -> list[Result]:
+    def _select(self, where: str, *values: str | int) -> list[ExperimentResult]:
         if not store.is_there(self.path):
             return []
         query = f"select result from results {where}"
@@ -87,9 +89,9 @@ class ResultStore:
             ) from error
 
 
-def _result(text: str) -> Result | None:
+def _result(text: str) -> ExperimentResult | None:
     """What a row holds; None where it is damaged."""
     try:
-        return Result.from_dict(parse_json(text))
+        return ExperimentResult.from_dict(parse_json(text))
     except (Unreadable, AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -263,7 +263,7 @@ async def act(
         if refused.reason not in _NOTES:
             raise HTTPException(409, f"{str(refused).capitalize()}.") from None
         return leave(request, f"{address}?note={refused.reason}")
-    missed = entry is not None and entry.verdict is not None and not entry.verdict.closes
+    missed = entry is not None and entry.ruling is not None and not entry.ruling.closes
     return leave(request, f"{address}?note=wrong" if missed else address)
 
 
