@@ -20,7 +20,7 @@ matrix.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -369,7 +369,6 @@ def slices(length: int, step: int) -> Iterator[slice]:
 # --- the first walk -----------------------------------------------------------------------------------------
 
 
-@dataclass
 class _Moments:
     """Counts, class sums and the weighted Gram matrix of a stream of features.
 
@@ -378,35 +377,31 @@ class _Moments:
     come, the images are all here for the dual form.
     """
 
-    classes: int
-    weights: Doubles
-    keep: bool  # copy the batches, whose producer may reuse their memory
-    rows: int = 0
-    width: int = 0
-    _pending: list[Batch] = field(default_factory=list)
-    _pending_rows: int = 0
-    _shift: Floats = field(
-        default_factory=lambda: np.zeros(0, dtype=np.float32)
-    )  # [D] once there are enough images
-    _gram: Doubles = field(default_factory=lambda: np.zeros((0, 0)))
-    _sums: Doubles = field(default_factory=lambda: np.zeros((0, 0)))  # [D, C], of shifted features
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    def __init__(self, classes: int, weights: Doubles, *, keep: bool) -> None:
+        self.weights = weights
+        self.counts = np.zeros(classes, dtype=np.int64)
+        self.width = 0
+        self._keep = keep  # copy the batches, whose producer may reuse their memory
+        self._pending: list[Batch] = []
+        self._shift: Floats = np.zeros(0, dtype=np.float32)  # [D] once there are enough images
+        self._gram = self._sums = np.zeros((0, 0))  # [D, D]; [D, C], of shifted features
+
+    @property
+    def rows(self) -> int:
+        return int(self.counts.sum())
 
     def add(self, features: Floats, labels: Integers) -> None:
         if not len(labels):
             return
-        if not self.rows:
-            self.width = features.shape[1]
-            self.counts = np.zeros(self.classes, dtype=np.int64)
-        if features.shape[1] != self.width:
+        if self.rows and features.shape[1] != self.width:
             raise OptionError(
                 f"every batch must have {self.width} features per image, got {features.shape[1]}"
             )
-        self.rows += len(labels)
-        self.counts += np.bincount(labels, minlength=self.classes)
-        self._pending.append((features.copy(), labels.copy()) if self.keep else (features, labels))
-        self._pending_rows += len(labels)
-        if self._pending_rows > (self.width if not len(self._shift) else _BLOCK_ROWS):
+        self.width = features.shape[1]
+        self.counts += np.bincount(labels, minlength=len(self.counts))
+        self._pending.append((features.copy(), labels.copy()) if self._keep else (features, labels))
+        waiting = sum(len(labels) for _, labels in self._pending)
+        if waiting > (_BLOCK_ROWS if len(self._shift) else self.width):
             self._flush()
 
     def finish(self) -> None:
@@ -430,16 +425,16 @@ class _Moments:
 
     def _flush(self) -> None:
         features, labels = self.everything()
-        self._pending, self._pending_rows = [], 0
+        self._pending = []
         if not len(self._shift):
             self._shift = features.mean(axis=0)
             self._gram = np.zeros((self.width, self.width))
-            self._sums = np.zeros((self.width, self.classes))
+            self._sums = np.zeros((self.width, len(self.counts)))
         uniform = bool(np.all(self.weights == 1))
         root = np.sqrt(self.weights).astype(np.float32)
         for part in slices(len(labels), _BLOCK_ROWS):
             block = features[part] - self._shift
-            self._sums += block.T @ one_hot(labels[part], self.classes).astype(np.float32)
+            self._sums += block.T @ one_hot(labels[part], len(self.counts)).astype(np.float32)
             if not uniform:
                 block *= root[labels[part], None]
             self._gram += block.T @ block

@@ -116,14 +116,11 @@ def fit_softmax(
         mean, deviation = _standardisation(x)
         x = (x - mean) / deviation
         held_out = ((held_out[0] - mean) / deviation, held_out[1]) if held_out is not None else None
-    image_weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes)).astype(np.float32)[
-        y
-    ]
+    weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes)).astype(np.float32)
+    image_weights = weights[y]
     generator = np.random.default_rng(seed)
-    weight, bias = (
-        glorot_uniform(x.shape[1], classes, generator=generator),
-        np.zeros(classes, dtype=np.float32),
-    )
+    weight = glorot_uniform(x.shape[1], classes, generator=generator)
+    bias = np.zeros(classes, dtype=np.float32)
     optimizer = Adam(learning_rate)
     history: list[Epoch] = []
     for epoch in range(1, epochs + 1):
