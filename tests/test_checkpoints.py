@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from headstart.backbones.building import Recipe, make_model
-from headstart.backbones.checkpoints import one_line, read_checkpoint, without_prefix
+from headstart.backbones.checkpoints import read_checkpoint, without_prefix
 from headstart.backbones.local import load_local, origin_of
 from headstart.backbones.published import known_name
-from headstart.errors import BackboneError
+from headstart.errors import BackboneError, reason_of
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 timm = pytest.importorskip("timm", reason="needs the extra torch")
@@ -183,4 +183,4 @@ def test_names_that_timm_changed_lead_to_todays(old: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " \n", "first\nsecond"])
 def test_an_error_of_somebody_elses_is_one_line_even_where_it_says_nothing(text: str) -> None:
-    assert one_line(AssertionError(text)) == ("first" if text.strip() else "AssertionError")
+    assert reason_of(AssertionError(text)) == ("first" if text.strip() else "AssertionError")

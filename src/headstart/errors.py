@@ -35,6 +35,13 @@ def printable(name: str | Path) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, on one line: the system's reason, else the first line that the error says."""
+    text = getattr(error, "strerror", None) or str(error)
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return printable(line[:200])
+
+
 _STORING = ("fit", "compare", "evaluate", "experiment")
 """Commands that compute features and store them."""
 

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.backbones.checkpoints import one_line, read_checkpoint, without_prefix
-from headstart.errors import BackboneError, MissingExtra, printable
+from headstart.backbones.checkpoints import read_checkpoint, without_prefix
+from headstart.errors import BackboneError, MissingExtra, printable, reason_of
 
 if TYPE_CHECKING:
     from headstart.backbones.staged import StagedModule
@@ -70,7 +70,7 @@ def make_model(recipe: Recipe, *, size: int, name: str) -> Any:
     except BackboneError:
         raise
     except Exception as error:  # what timm raises for a bad size or argument depends on the architecture
-        reason = one_line(error)
+        reason = reason_of(error)
         raise BackboneError(
             f"backbone {name}: timm cannot make {recipe.architecture} at {size} px: {reason}"
         ) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import BackboneError, printable
+from headstart.errors import BackboneError, printable, reason_of
 from headstart.files import HEADROOM, Unreadable, bounded_memory, open_regular
 
 _INSIDE = (
@@ -39,9 +39,8 @@ def open_weights(path: Path) -> int:
     try:
         descriptor = open_regular(path)
     except (OSError, Unreadable, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise BackboneError(
-            f"backbone {printable(path)}: no such file of weights, or not readable ({reason})"
+            f"backbone {printable(path)}: no such file of weights, or not readable ({reason_of(error)})"
         ) from error
     if reason := _why_no_weights(_head(descriptor)):
         os.close(descriptor)
@@ -93,11 +92,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], str | None]:
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, RecursionError) as error:
         if "alloc" in str(error):
             raise _too_much(path) from None
-        raise BackboneError(f"{shown}: no readable file of weights: {one_line(error)}") from error
+        raise BackboneError(f"{shown}: no readable file of weights: {reason_of(error)}") from error
     except Exception as error:
         # What a damaged or hostile pickle makes the unpickler raise can be anything; nothing in it was run.
         if type(error).__name__ != "UnpicklingError":
-            raise BackboneError(f"{shown}: no readable file of weights: {one_line(error)}") from error
+            raise BackboneError(f"{shown}: no readable file of weights: {reason_of(error)}") from error
         os.lseek(descriptor, 0, os.SEEK_SET)
         if not _head(descriptor).startswith((b"\x80", b"PK")):
             raise BackboneError(
@@ -184,9 +183,3 @@ def _without_wrappers(weights: dict[str, Any]) -> dict[str, Any]:
             break
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error of somebody else's, fit for a message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0][:200]) if lines else type(error).__name__

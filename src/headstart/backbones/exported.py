@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
-from headstart.backbones.checkpoints import one_line
 from headstart.backbones.engine import openvino
-from headstart.errors import BackboneError, ParityError
+from headstart.errors import BackboneError, ParityError, reason_of
 from headstart.files import whole
 from headstart.preprocess import Preprocess
 
@@ -132,7 +131,7 @@ def _checked_module(name: str, recipe: Recipe, *, size: int) -> Any:
             expected, found = model(image), staged(image)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise BackboneError(
-            f"backbone {name}: cannot take images of {size} px: {one_line(error)}; try another size"
+            f"backbone {name}: cannot take images of {size} px: {reason_of(error)}; try another size"
         ) from error
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-5, atol=1e-6):
         raise BackboneError(

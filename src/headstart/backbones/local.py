@@ -9,11 +9,11 @@ from typing import Any
 
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
-from headstart.backbones.checkpoints import one_line, open_weights, read_checkpoint
+from headstart.backbones.checkpoints import open_weights, read_checkpoint
 from headstart.backbones.exported import Origin, load_exported
 from headstart.backbones.published import known_name, published_preprocess
 from headstart.backbones.records import hash_file
-from headstart.errors import BackboneError, printable
+from headstart.errors import BackboneError, printable, reason_of
 from headstart.files import Unreadable, parse_json
 from headstart.preprocess import Preprocess
 
@@ -62,7 +62,9 @@ def _metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise BackboneError(f"{printable(path)}: no readable .safetensors file: {one_line(error)}") from error
+        raise BackboneError(
+            f"{printable(path)}: no readable .safetensors file: {reason_of(error)}"
+        ) from error
 
 
 def _kwargs(metadata: Mapping[str, str], *, path: Path) -> dict[str, Any]:
@@ -153,5 +155,5 @@ def _preprocess(
         return Preprocess.from_dict(fields), notes
     except (ValueError, TypeError, KeyError, OverflowError, Unreadable) as error:
         raise BackboneError(
-            f"{printable(path)}: its metadata on preprocessing is unusable: {one_line(error)}"
+            f"{printable(path)}: its metadata on preprocessing is unusable: {reason_of(error)}"
         ) from error

@@ -13,9 +13,8 @@ from headstart.backbones import records
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN
-from headstart.backbones.checkpoints import one_line
 from headstart.backbones.exported import Origin, digest, load_exported
-from headstart.errors import BackboneError, MissingWeights, printable
+from headstart.errors import BackboneError, MissingWeights, printable, reason_of
 from headstart.preprocess import Preprocess
 
 _SUGGESTIONS = 3
@@ -136,7 +135,7 @@ def _download(name: str, *, repository: str, files: tuple[str, ...]) -> Path:
             except (EntryNotFoundError, HfHubHTTPError, OSError) as error:
                 if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                     continue
-                reason = one_line(error)
+                reason = reason_of(error)
                 break
     raise MissingWeights(
         f"backbone {name}: its weights are not on this machine and could not be fetched ({reason}); "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.dataset.columns import HEAD_ROWS, IMAGE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, Table, plain
-from headstart.errors import DatasetError, ImageError, printable
+from headstart.errors import DatasetError, ImageError, printable, reason_of
 from headstart.images import looks_like_an_image
 from headstart.sources.parquet import ParquetFile, ParquetImage, is_binary, libraries
 
@@ -88,7 +88,7 @@ def read_parquet(name: str, *, data: bytes | None = None, path: Path | None = No
     try:
         names = tuple(file.schema.names)
     except OSError as error:
-        raise DatasetError(f"{printable(name)}: {error.strerror or error}") from error
+        raise DatasetError(f"{printable(name)}: {reason_of(error)}") from error
     features = _features(file)
     found = {index: place for index in range(len(names)) if (place := _bytes_of(file, index)) is not None}
     images = [index for index in found if features.get(names[index], {}).get("_type") == "Image"]

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import CacheError, OptionError
+from headstart.errors import CacheError, OptionError, reason_of
 from headstart.features.database import FILE, IN_MEMORY, KEYS_AT_ONCE, DamagedError, Database, UnusableError
 from headstart.features.writer_lock import writer_lock
 from headstart.files import Unreadable, make, read_json, write_whole
@@ -74,7 +74,7 @@ class CachePartition:
                 f"feature cache {self.path}: {error.strerror}; set HEADSTART_CACHE to a folder"
             ) from error
         except OSError as error:
-            self._stop_storing(error.strerror or str(error))
+            self._stop_storing(reason_of(error))
             return None
         file = self.path / FILE
         if (self.path / _EARLIER_FILE).exists() and not file.exists():
@@ -202,7 +202,7 @@ class CachePartition:
                 self._set_aside(database, error)
             except (UnusableError, OSError) as error:
                 if self._stored is database:
-                    self._stop_storing(getattr(error, "strerror", None) or str(error))
+                    self._stop_storing(reason_of(error))
         try:
             with self._changing:
                 self._spare = self._spare or Database(None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
-from headstart.errors import DatasetError, MissingExtra, printable
+from headstart.errors import DatasetError, MissingExtra, printable, reason_of
 from headstart.files import Unreadable, held_roots, is_there, open_regular, root_of
 from headstart.sources.listing import Listing
 from headstart.sources.names import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, archive_suffix
@@ -39,8 +39,7 @@ def list_archive(path: Path) -> Listing:
         with os.fdopen(open_regular(path, below=root_of(path, held_roots())), "rb") as file:
             found = _MAGIC.get(file.read(4))
     except (OSError, Unreadable) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{printable(path)}: cannot be read: {reason}") from error
+        raise DatasetError(f"{printable(path)}: cannot be read: {reason_of(error)}") from error
     if found or suffix in OTHER_ARCHIVES:
         raise DatasetError(
             f"{printable(path)}: {found or suffix} archives are not read here; unpack it and give the folder"
@@ -65,7 +64,7 @@ def source_at(file: str, member: str | None) -> Source:
     except (DatasetError, MissingExtra) as error:
         return LostSource(str(error).removeprefix(f"{printable(file)}: "))
     except (OSError, ValueError) as error:  # a name may hold what no name can
-        return LostSource(f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        return LostSource(f"cannot be read: {reason_of(error)}")
     return find(member) or LostSource(f"is no longer in {printable(Path(file).name)}")
 
 

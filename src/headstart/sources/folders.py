@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headstart.errors import DatasetError, printable
+from headstart.errors import DatasetError, printable, reason_of
 from headstart.files import held_roots, is_there
 from headstart.sources.listing import MAX_DEPTH, Listing, Skipped, without_output
 from headstart.sources.names import litter
@@ -40,8 +40,7 @@ def list_folder(root: Path) -> Listing:
         status = os.stat(root)
         entries = _entries(str(root))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"{printable(root)}: cannot be listed: {printable(str(reason))}") from error
+        raise DatasetError(f"{printable(root)}: cannot be listed: {reason_of(error)}") from error
     walk.look_into(entries, "", ((status.st_dev, status.st_ino),))
     return without_output(walk.files, walk.folders, walk.left_out)
 
@@ -108,8 +107,7 @@ class _Walk:
                 return
             entries = _entries(entry.path)
         except OSError as error:
-            reason = printable(error.strerror or str(error))
-            self._leave_out(f"{path}/", f"the folder cannot be listed: {reason}", hidden=None)
+            self._leave_out(f"{path}/", f"the folder cannot be listed: {reason_of(error)}", hidden=None)
             return
         self.look_into(entries, f"{path}/", (*above, place))
 
@@ -121,7 +119,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def _why_no_target(entry: os.DirEntry[str], error: Exception) -> str:
     if not os.path.islink(entry.path):
-        return f"cannot be read: {printable(getattr(error, 'strerror', None) or str(error))}"
+        return f"cannot be read: {reason_of(error)}"
     try:
         target = printable(os.readlink(entry.path))
     except OSError:

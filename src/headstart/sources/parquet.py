@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from headstart.errors import DatasetError, ImageError, MissingExtra, printable
+from headstart.errors import DatasetError, ImageError, MissingExtra, printable, reason_of
 from headstart.sources.reading import MAX_FILE_BYTES
 
 MAX_ROWS = 2_000_000
@@ -94,8 +94,7 @@ class ParquetFile:
             )
 
     def _unreadable(self, error: Exception) -> DatasetError:
-        line = " ".join(printable(str(error)).split())[:200]
-        return DatasetError(f"{printable(self.name)}: not readable as Parquet: {line}")
+        return DatasetError(f"{printable(self.name)}: not readable as Parquet: {reason_of(error)}")
 
     def batches(self, column: str) -> Iterator[list[Any]]:
         """The values of a column, of a length that paths and labels have; equal texts are one object.

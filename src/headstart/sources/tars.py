@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
-from headstart.errors import DatasetError, printable
+from headstart.errors import DatasetError, printable, reason_of
 from headstart.files import cache_folder, make
 from headstart.images import IMAGE_SUFFIXES
 from headstart.sources.listing import Listing, Member, arrange
@@ -70,8 +70,7 @@ def tar_members(path: Path) -> Iterator[Member]:
                 stream = _Stream(content, most=most)
                 yield from _Tar(str(path), stream, OpenFile.of(kept), kept).members()
     except _DAMAGED as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DatasetError(f"{printable(path)}: not a readable tar: {printable(reason)}") from error
+        raise DatasetError(f"{printable(path)}: not a readable tar: {reason_of(error)}") from error
 
 
 @dataclass

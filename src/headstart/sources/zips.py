@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from headstart.errors import DatasetError, printable
+from headstart.errors import DatasetError, printable, reason_of
 from headstart.sources.listing import Listing, Member, arrange
 from headstart.sources.reading import ZipSource
 
@@ -23,7 +23,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-        raise DatasetError(f"{printable(path)}: not a readable zip: {printable(str(error))}") from error
+        raise DatasetError(f"{printable(path)}: not a readable zip: {reason_of(error)}") from error
 
 
 def list_zip(path: Path) -> Listing:

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import records
-from headstart.backbones.checkpoints import one_line
 from headstart.backbones.exported import check_graph
 from headstart.backbones.graph import measure
 from headstart.backbones.keras.export import write_onnx
 from headstart.backbones.keras.graph import Call, Graph, Key, apply, needed, open_model
 from headstart.backbones.keras.pixels import Pixels
-from headstart.errors import BackboneError, OptionError, printable
+from headstart.errors import BackboneError, OptionError, printable, reason_of
 from headstart.files import bounded_memory, whole
 from headstart.preprocess import Preprocess
 
@@ -77,7 +76,7 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
         raise BackboneError(f"backbone {path}: {error}") from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise BackboneError(
-            f"backbone {path}: cannot take images of {side} px: {one_line(error)}; try another size"
+            f"backbone {path}: cannot take images of {side} px: {reason_of(error)}; try another size"
         ) from error
     module = _module(staged, pixels)
     graph = records.graphs_folder() / f"{key}-{side}.onnx"
@@ -87,7 +86,7 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
     except RuntimeError as error:  # OpenVINO's, about an ONNX file that it cannot read
         raise BackboneError(
             f"backbone {path}: what Keras's {keras.backend.backend()} backend writes of it cannot be read: "
-            f"{one_line(error)}; try KERAS_BACKEND=tensorflow"
+            f"{reason_of(error)}; try KERAS_BACKEND=tensorflow"
         ) from error
     measured, dimensions = measure(graph, stages=staged.names, size=side)
     own = [{"parameters": _parameters(calls), "prefix_tokens": 0} for calls in staged.groups()]
@@ -115,7 +114,9 @@ def _open(path: Path) -> Any:
         with bounded_memory(_TIMES_THE_FILE * path.stat().st_size + _KERAS_ITSELF):
             return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # what Keras raises for a bad file depends on what is bad in it
-        raise BackboneError(f"backbone {printable(path)}: Keras cannot open it: {one_line(error)}") from error
+        raise BackboneError(
+            f"backbone {printable(path)}: Keras cannot open it: {reason_of(error)}"
+        ) from error
 
 
 _TIMES_THE_FILE = 6
