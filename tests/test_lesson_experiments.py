@@ -283,7 +283,7 @@ def test_a_comparison_that_is_cut_short_compares_equals(monkeypatch: pytest.Monk
     values = {"epochs": 50, "images_per_class": 40}
     monkeypatch.setattr(experiments, "BOUND", 6.0)
     result = experiments.run("one-pass", parameters=values, source="drawings")
-    assert int(result.fields["epochs"] or 0) < 50 and any("keep the bound" in note for note in result.notes)
+    assert int(result.fields["epochs"] or 0) < 50 and any("time limit" in note for note in result.notes)
     assert float(result.fields["difference"] or 0) < 1e-3, "both sides trained the same epochs"
 
 

@@ -210,7 +210,7 @@ def test_what_settles_an_open_problem_is_held_back_until_it_is_closed(
     world.open(challenge, 1)
     assert seen() == [False] * 4
     assert world.browser.get("/experiments").text.count('<svg class="small"') == 1
-    assert "held back while its problem is open" in world.browser.get("/modes/learn").text
+    assert "hidden until you finish the open problem" in world.browser.get("/modes/learn").text
     assert not re.search("3.5|9.0", world.browser.get(events[1]).text)
     assert result.search(world.browser.get("/experiments/one-pass").text), "no open problem is about it"
     other = make_world(library.load_pack(), learner="eve").browser

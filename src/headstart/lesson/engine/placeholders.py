@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 PENDING = "not measured yet"
 NONE = "none here"
-HELD = "held back while its problem is open"
+HELD = "hidden until you finish the open problem"
 
 _PATTERN = re.compile(r"\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}")
 KINDS = ("experiment", "plot", "claim", "panel")

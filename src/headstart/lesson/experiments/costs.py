@@ -87,7 +87,7 @@ def _gradients_way(work: Work) -> Outcome:
                 times[name].append(1000 * seconds)
         work.tell("steps", number, rounds)
         if number and work.left() <= 0:
-            work.notes.append(f"ended after {number} of {rounds} rounds to keep the bound")
+            work.notes.append(f"ended after {number} of {rounds} rounds to stay within the time limit")
             break
     median = {name: round(float(np.median(some)), 3) for name, some in times.items()}
     forward, whole = median["forward pass alone"], median["nothing frozen"]
@@ -148,7 +148,7 @@ def freeze_depth(work: Work) -> Outcome:
         ends = work.part(0.9 / (len(depths) - len(runs)))
         runs[depth] = fit_stages(at, tail, config=config, ends=ends, head=ridge, validate=False)
     if any(run.stopped for run in runs.values()):
-        work.notes.append("a depth was cut short to keep the bound; its seconds per epoch stand")
+        work.notes.append("a depth was cut short to stay within the time limit; its seconds per epoch stand")
     again = {depth: runs[depth].per_epoch + _pass_seconds(found, depth=depth) for depth in depths}
     work.notes.append(
         f"every depth starts from the same head and trains {epochs} epochs; at {stages} frozen stages only "
@@ -248,7 +248,7 @@ def one_pass(work: Work) -> Outcome:
         Computed(pixels, labels, compute), found, epochs=epochs, work=work, ends=work.part(0.7)
     )
     if ran < epochs:
-        work.notes.append(f"ended after {ran} of {epochs} epochs to keep the bound")
+        work.notes.append(f"ended after {ran} of {epochs} epochs to stay within the time limit")
     if work.text("keep") == "yes":
         started = time.perf_counter()
         kept = Held(_in_batches(compute, pixels), labels)

@@ -170,14 +170,14 @@ _TABLE = (
             _number(
                 "epochs",
                 "epochs from scratch with the largest number; fewer images, as many steps",
-                7,
+                5,
                 5,
                 1,
                 50,
             ),
             _side(48, 64),
         ),
-        16.0,
+        12.0,
         48.0,
     ),
     Declaration(
@@ -205,7 +205,7 @@ _TABLE = (
             Parameter("large", "the very large pre-trained network", "resnet152", "resnet152"),
             Parameter(
                 "itself",
-                "whether its own time is reckoned where its weights are not here",
+                "whether its own time is estimated where its weights are missing",
                 "no",
                 "yes",
                 choices=("no", "yes"),

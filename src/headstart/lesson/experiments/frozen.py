@@ -127,12 +127,12 @@ def calibration(work: Work) -> Outcome:
     )
     plot = Plot(
         "line",
-        "Said and done: how often it was right at each confidence",
+        "Reliability: how often it was right at each confidence",
         "confidence, percent",
         "right, percent",
         (
             *(Series(f"{name} calibration", _reliability(each, labels)) for name, each in said.items()),
-            Series("honest", ((0.0, 0.0), (100.0, 100.0))),
+            Series("calibrated perfectly", ((0.0, 0.0), (100.0, 100.0))),
         ),
     )
     fields = {

@@ -49,7 +49,7 @@ def load(name: str, *, size: int) -> Chosen:
         except (BackboneError, MissingExtra) as error:
             missing = str(error)
     other = _labelled(_largest())
-    return replace(other, note=f"{missing}, so {other.label}, the largest network here, takes its part")
+    return replace(other, note=f"{missing}, so {other.label}, the largest network here, is used instead")
 
 
 def named(name: str, *, size: int) -> tuple[str, int]:
@@ -65,14 +65,14 @@ def named(name: str, *, size: int) -> tuple[str, int]:
 def any_weights(name: str, *, size: int) -> Chosen:
     """The network of that name, with random weights where its own are not on this machine.
 
-    For what does not depend on them; where timm is not installed the built-in network takes its part.
+    For what does not depend on them; where timm is not installed the built-in network is used instead.
     """
     if name != BUILTIN and (missing := _missing(name)):
         if find_spec("timm") is None:
-            note = f"{missing}, so the built-in network takes its part"
+            note = f"{missing}, so the built-in network is used instead"
             return replace(load(BUILTIN, size=size), note=note)
         network = load_backbone(name, size=size, pretrained=False)
-        return Chosen(network, f"{name} with random weights", f"{missing}; random ones serve as well here")
+        return Chosen(network, f"{name} with random weights", f"{missing}; random ones do as well here")
     return load(name, size=size)
 
 
@@ -92,7 +92,7 @@ def moderate_size(size: int) -> int:
 
 
 def _at_moderate_size(name: str, *, size: int) -> Backbone:
-    """A large network on small images, where it takes them: at its own size it would not keep the bound."""
+    """A large network on small images, where it takes them: at its own size it would take too long."""
     try:
         return load_backbone(name, size=moderate_size(size))
     except BackboneError:

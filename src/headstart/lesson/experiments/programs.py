@@ -68,7 +68,7 @@ def smallest_example(work: Work) -> Outcome:
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            "the program did not end within the bound; run it on fewer images of each class"
+            "the program did not end within the time limit; run it on fewer images of each class"
         ) from None
     seconds = time.perf_counter() - started
     work.tell("program", 1, 1)
@@ -123,9 +123,9 @@ def five_images_one_epoch(work: Work) -> Outcome:
             break
     runs = printed.total()
     if not runs:
-        raise InternalError("the challenge's program did not run once within the bound")
+        raise InternalError("the challenge's program did not run once within the time limit")
     if runs < wanted:
-        work.notes.append(f"ended after {runs} of {wanted} runs to keep the bound")
+        work.notes.append(f"ended after {runs} of {wanted} runs to stay within the time limit")
     likeliest, times = printed.most_common(1)[0]
     possible = [f"{right / _IMAGES:.2f}" for right in range(_IMAGES + 1)]
     table = Table(

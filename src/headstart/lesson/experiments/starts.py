@@ -146,8 +146,8 @@ def images_needed(work: Work) -> Outcome:
     ]
     if any(run.stopped for run in trained):
         work.notes.append(
-            "a run from scratch was cut short to keep the bound: compare the seconds in the table before you "
-            "compare the accuracies"
+            "a run from scratch was cut short to stay within the time limit: compare the seconds in the "
+            "table before you compare the accuracies"
         )
     if trained[-1].accuracy < _LEARNED * 100 / found.classes:
         work.notes.append(
@@ -279,7 +279,7 @@ def _itself(name: str, *, size: int, images: int) -> Iterator[tuple[Value, ...]]
         module(few)
         seconds = (time.perf_counter() - started) / _FEW * images
     label = (
-        f"{name} itself at {size} px, with random weights: one pass over all {images} images, reckoned from "
-        f"{_FEW}"
+        f"{name} itself at {size} px, with random weights: one pass over all {images} images, estimated "
+        f"from {_FEW}"
     )
     yield label, None, round(seconds, 3), sum(weight.numel() for weight in module.parameters())

@@ -293,6 +293,6 @@ def frozen_model(found: Look, name: str, *, taps: str = "last", seed: int) -> Mo
 def trained_model(work: Work, name: str, run: Finished, *, before: float, tail: nn.Module) -> Model:
     """A model that was trained, with the seconds that passed before its training."""
     if run.stopped:
-        work.notes.append(f"{name}: stopped after {run.epochs} epochs to keep the bound")
+        work.notes.append(f"{name}: stopped after {run.epochs} epochs to stay within the time limit")
     weights = sum(weight.numel() for weight in tail.parameters())
     return Model(name, run.accuracy, run.validation_accuracy, round(before + run.seconds, 3), weights)
