@@ -11,7 +11,7 @@ from torch import nn
 from headstart.errors import OptionError
 
 
-class Prefix(nn.Sequential):
+class FrozenStages(nn.Sequential):
     """The frozen stages: no gradients, and always in eval mode, so that BatchNorm buffers cannot move."""
 
     def __init__(self, modules: "OrderedDict[str, nn.Module]") -> None:
@@ -74,7 +74,7 @@ class StagedModule(nn.Module):
             OptionError: ``depth`` is not between 0 and the number of stages.
         """
         frozen, _ = self._groups(depth)
-        return Prefix(OrderedDict(copy.deepcopy(frozen))), self.tail(depth)
+        return FrozenStages(OrderedDict(copy.deepcopy(frozen))), self.tail(depth)
 
     def tail(self, depth: int) -> nn.Module:
         """The tail of `split` alone: the frozen stages are not copied for it."""

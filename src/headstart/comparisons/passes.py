@@ -13,6 +13,7 @@ from headstart.comparisons.values import Candidate
 from headstart.dataset import Dataset, Sample
 from headstart.errors import DatasetError
 from headstart.features import FeatureCache, Wanted, extract
+from headstart.features.lookup import spread
 from headstart.images import View
 from headstart.runs import FitConfig, seconds_since
 from headstart.runtimes import Runtime
@@ -124,7 +125,7 @@ def union(group: Sequence[Candidate], *, views: Sequence[str]) -> Wanted:
 
 def project(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runtime: Runtime) -> float:
     """Seconds of a pass over all samples from an empty cache, from timing a few of them, evenly spread."""
-    few, more = (_spread(samples, count) for count in (FEW, MORE))
+    few, more = (spread(samples, count) for count in (FEW, MORE))
     if len(samples) <= FEW + MORE:
         return _time(samples, network, wanted=wanted, runtime=runtime)
     start = _time(few, network, wanted=wanted, runtime=runtime)
@@ -138,8 +139,3 @@ def _time(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runti
         started = time.perf_counter()
         extract(samples, network, wanted=wanted, runtime=runtime, cache=FeatureCache(Path(folder)))
         return seconds_since(started)
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    step = max(1, len(samples) // count)
-    return list(samples[::step][:count])

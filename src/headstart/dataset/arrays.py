@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstart.dataset.labels import as_label
-from headstart.dataset.rows import Row, build
+from headstart.dataset.rows import LabelledRow, build
 from headstart.dataset.values import Dataset
 from headstart.errors import DatasetError
 from headstart.sources import ArraySource
@@ -39,7 +39,7 @@ def from_arrays(images: Any, labels: Any) -> Dataset:
         found = ", ".join(sorted(kinds))
         raise DatasetError(f"y: labels are of several kinds ({found}); make all of them text")
     rows = [
-        Row(f"image {index}", name, None, ArraySource(image), at=f"label {index}")
+        LabelledRow(f"image {index}", name, None, ArraySource(image), at=f"label {index}")
         for index, (name, image) in enumerate(zip(names, images, strict=True))
     ]
     return build("arrays", rows, (), where="y", order=float if kinds == {"numbers"} else None)

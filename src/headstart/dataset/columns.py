@@ -32,7 +32,7 @@ Finds = Callable[[object], object | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(ABC):
+class LabelTable(ABC):
     """A table of any format, whose columns are read when they are asked for."""
 
     names: tuple[str, ...]  # of the columns as they are written; `column 1`, … where there is no header
@@ -86,7 +86,7 @@ def is_image_name(cell: object) -> bool:
     return isinstance(cell, str) and os.path.splitext(cell.strip())[1].lower() in IMAGE_SUFFIXES
 
 
-def choose(table: Table, wanted: ColumnNames, *, finds: Finds) -> Columns:
+def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
     """The columns of a table: those that were named, else those that can only be meant."""
     names = table.names
     image = _named(names, wanted.image, "--image-column") if wanted.image else _image(table, finds)
@@ -119,7 +119,7 @@ def _named(names: Sequence[str], name: str, option: str) -> int:
     raise DatasetError(f"{option}: the column {printable(name)} {what}")
 
 
-def _image(table: Table, finds: Finds) -> int:
+def _image(table: LabelTable, finds: Finds) -> int:
     head, names = table.head(), table.names
     named = [index for name in IMAGE_NAMES for index in _all_called(names, name)]
     inside = sorted(table.holds_images, key=lambda index: (index not in named, index))
@@ -144,7 +144,7 @@ def _image(table: Table, finds: Finds) -> int:
     raise DatasetError(f"several columns name images: {several}; say which with --image-column")
 
 
-def _label(table: Table, taken: set[int | None]) -> int:
+def _label(table: LabelTable, taken: set[int | None]) -> int:
     names = table.names
     named = [i for name in LABEL_NAMES for i in _all_called(names, name) if i not in taken]
     if named and (len(named) == 1 or plain(names[named[0]]) == "label"):
@@ -160,7 +160,7 @@ def _label(table: Table, taken: set[int | None]) -> int:
     raise DatasetError(f"which column has the labels? there are {several}; say it with --label-column")
 
 
-def _one_to_one(table: Table, columns: Sequence[int]) -> int | None:
+def _one_to_one(table: LabelTable, columns: Sequence[int]) -> int | None:
     """Of columns that say the same (numbers of classes beside their names) the one with names."""
     _, values = table.read(columns)
     first = [str(value) for value in values[0]]

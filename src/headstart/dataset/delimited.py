@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from headstart.dataset.columns import HEAD_ROWS, Table, is_header, is_image_name
+from headstart.dataset.columns import HEAD_ROWS, LabelTable, is_header, is_image_name
 from headstart.errors import DatasetError, printable
 from headstart.sources.parquet import MAX_COLUMNS, MAX_ROWS
 
@@ -96,7 +96,7 @@ def decode(data: bytes, name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextTable(Table):
+class TextTable(LabelTable):
     """A CSV file that is read, row by row, when its columns are asked for."""
 
     name: str
@@ -222,7 +222,7 @@ def _lines(text: str, name: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JsonLines(Table):
+class JsonLines(LabelTable):
     """A file with one JSON object a line, such as `metadata.jsonl`; its keys are the columns."""
 
     objects: tuple[tuple[int, dict[str, object]], ...]  # with their line numbers

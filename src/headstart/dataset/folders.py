@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from headstart.dataset.rows import Row, build
+from headstart.dataset.rows import LabelledRow, build
 from headstart.dataset.split_names import families_of, sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, printable
@@ -40,7 +40,7 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
     """The data set of a folder's or archive's class folders; `where` is shown in errors."""
     images, skipped = listing.images()
     layout = _layout(listing, [path for path, _ in images], where=where) if split_by_folder else _Layout()
-    rows: list[Row] = []
+    rows: list[LabelledRow] = []
     loose = 0
     for path, source in images:
         parts = path.split("/", 2)
@@ -53,7 +53,7 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
             reason = f"{printable(parts[layout.split])}/ lies beside train/ and is no split"
             skipped.append(Skipped(printable(path), reason))
         else:
-            rows.append(Row(path, parts[layout.label], split, source))
+            rows.append(LabelledRow(path, parts[layout.label], split, source))
     if not rows and loose:
         raise DatasetError(
             f"{where}: {loose} images but no class folders; put each class into a folder of its own"

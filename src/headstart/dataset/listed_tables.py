@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from headstart.dataset.columns import LABEL_NAMES, ColumnNames, Table, choose, is_image_name, plain
+from headstart.dataset.columns import LABEL_NAMES, ColumnNames, LabelTable, choose, is_image_name, plain
 from headstart.dataset.lookup import Files
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.tables import LocatedTable, found, from_tables, read_table
@@ -112,7 +112,7 @@ def _class_folders(files: Mapping[str, Source]) -> int:
     return len({path.split("/", 1)[0] for path in files if "/" in path and is_image_name(path)})
 
 
-def _read(path: str, source: Source, *, where: Path) -> Table:
+def _read(path: str, source: Source, *, where: Path) -> LabelTable:
     shown = printable(where / path)
     if isinstance(source, FileSource):
         return read_table(shown, path=Path(source.path))

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from headstart.dataset.columns import HEAD_ROWS, IMAGE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, Table, plain
+from headstart.dataset.columns import HEAD_ROWS, IMAGE_NAMES, LABEL_NAMES, SPLIT_COLUMNS, LabelTable, plain
 from headstart.errors import DatasetError, ImageError, printable, reason_of
 from headstart.images import looks_like_an_image
 from headstart.sources.parquet import ParquetFile, ParquetImage, is_binary, libraries
@@ -28,7 +28,7 @@ class ImageCell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetTable(Table):
+class ParquetTable(LabelTable):
     """A Parquet file whose columns are read when they are asked for."""
 
     file: ParquetFile

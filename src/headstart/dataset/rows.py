@@ -12,7 +12,7 @@ from headstart.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LabelledRow:
     """One labelled image as it was found."""
 
     path: str
@@ -25,7 +25,7 @@ class Row:
 
 def build(
     name: str,
-    rows: Sequence[Row],
+    rows: Sequence[LabelledRow],
     skipped: Sequence[Skipped],
     *,
     where: str,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from headstart.dataset.rows import Row, build
+from headstart.dataset.rows import LabelledRow, build
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, ImageError, printable
@@ -69,7 +69,7 @@ def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Data
     """The data set of one or more shards, by their names; `where` is shown in errors."""
     sides = sides_of(Path(shard).name for shard in shards)
     splits = sides if len(sides) == len(shards) and "train" in sides.values() else {}
-    rows: list[Row] = []
+    rows: list[LabelledRow] = []
     skipped: list[Skipped] = []
     for shard, listing in shards.items():
         prefix = f"{shard}/" if len(shards) > 1 else ""
@@ -84,7 +84,7 @@ def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Data
                 skipped.append(Skipped(printable(prefix + path), problem or "has no label"))
             else:
                 used.add(_key(path)[0])
-                rows.append(Row(prefix + path, label, splits.get(Path(shard).name), source))
+                rows.append(LabelledRow(prefix + path, label, splits.get(Path(shard).name), source))
         skipped += [
             Skipped(printable(prefix + path), "has no image beside it")
             for path, _ in listing.files

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headstart.dataset.columns import ColumnNames, Columns, Table, choose
+from headstart.dataset.columns import ColumnNames, Columns, LabelTable, choose
 from headstart.dataset.delimited import (
     MAX_TABLE_BYTES,
     WESTERN,
@@ -23,7 +23,7 @@ from headstart.dataset.delimited import (
 from headstart.dataset.labels import as_label
 from headstart.dataset.lookup import Files, Found, why_not
 from headstart.dataset.parquet import ImageCell, read_parquet
-from headstart.dataset.rows import Row, build
+from headstart.dataset.rows import LabelledRow, build
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, printable
@@ -46,14 +46,14 @@ A few kilobytes can claim millions of them, and each is looked for and named.
 class LocatedTable:
     """A table with the files around it."""
 
-    table: Table
+    table: LabelTable
     files: Files
     where: str  # as errors show it
     folder: str = ""  # of the table below the source, with a slash at its end; empty at the top
     split: str | None = None  # of rows that do not say theirs, as a file named `train.csv` says it
 
 
-def read_table(name: str, *, data: bytes | None = None, path: Path | None = None) -> Table:
+def read_table(name: str, *, data: bytes | None = None, path: Path | None = None) -> LabelTable:
     """A table by its name's ending, from memory or from disk."""
     if name.lower().endswith(".parquet"):
         return read_parquet(name, data=data, path=path)
@@ -71,7 +71,7 @@ class _Ledger:
 
     skipped: list[Skipped]
     notes: list[str]
-    rows: dict[object, Row] = field(default_factory=dict)  # used, by their images
+    rows: dict[object, LabelledRow] = field(default_factory=dict)  # used, by their images
     lost: dict[str, str] = field(default_factory=dict)  # labels of rows without a file: the first such row
     total: int = 0
 
@@ -131,7 +131,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
         if not file.exact:
             searched.append(f"{printable(path)} is {printable(file.path)}")
         shown = f"{at} {path}".strip() if inside else located.folder + file.path
-        row = Row(shown, label, split, file.source, group, at)
+        row = LabelledRow(shown, label, split, file.source, group, at)
         earlier = ledger.rows.setdefault(file.source, row)
         if earlier is not row:
             _repeat(ledger, path, earlier, row)
@@ -254,7 +254,7 @@ def found(image: object, files: Files) -> Found | None:
     return files.find(path) if path else None
 
 
-def _repeat(ledger: _Ledger, path: str, earlier: Row, now: Row) -> None:
+def _repeat(ledger: _Ledger, path: str, earlier: LabelledRow, now: LabelledRow) -> None:
     """A row that names an image again is left out, or refused where it says something else."""
     for what in ("label", "split"):
         before, after = getattr(earlier, what), getattr(now, what)

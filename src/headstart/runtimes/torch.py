@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from headstart.backbones.backbone import Backbone, Stage, Tap
-from headstart.backbones.staged import Prefix, StagedModule
+from headstart.backbones.staged import FrozenStages, StagedModule
 from headstart.runtimes.protocol import (
     Arrays,
     Pixels,
@@ -114,8 +114,8 @@ class _Outputs(nn.Module):
         self.cuts, self.taps, self.stages = cuts, taps, backbone.stages
         self.reaches_features = reads_features
         deepest = count if reads_features else max(*cuts, *positions, 0)
-        self.prefix = Prefix.of(staged.stages[:deepest])
-        self.pool = Prefix.of([staged.pool])
+        self.prefix = FrozenStages.of(staged.stages[:deepest])
+        self.pool = FrozenStages.of([staged.pool])
         for name, values in (("mean", backbone.preprocess.mean), ("std", backbone.preprocess.std)):
             self.register_buffer(name, 255 * torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
 
