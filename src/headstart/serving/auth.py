@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headstart.web.addresses import Names
-from headstart.web.front import doubt, take_cookie
+from headstart.web.front import check_host_and_origin, take_cookie
 
 OPEN = frozenset({"/health"})
 """Asked by load balancers, which have no token; it tells nothing but that the server is there."""
@@ -46,7 +46,7 @@ class AuthMiddleware:
         await (self._refusal(scope) or self.app)(scope, receive, dress)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        found = doubt(scope, self.names)
+        found = check_host_and_origin(scope, self.names)
         if found is not None:
             way_out = "; headstart serve --allow-host NAME" if found.status == 421 else ""
             return refusal(found.status, f"{found.text}{way_out}")

@@ -167,14 +167,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
 
-class Doubt(NamedTuple):
+class Refusal(NamedTuple):
     """Why a request is not answered: the status and one line."""
 
     status: int
     text: str
 
 
-def doubt(scope: Scope, names: Names) -> Doubt | None:
+def check_host_and_origin(scope: Scope, names: Names) -> Refusal | None:
     """Why a request is refused: a foreign Host, or a page of another site; None where it is fine.
 
     Args:
@@ -184,10 +184,10 @@ def doubt(scope: Scope, names: Names) -> Doubt | None:
     heads = scope["headers"]
     hosts = [value.decode("latin-1") for name, value in heads if name == b"host"]
     if len(hosts) != 1 or not names.admit(hosts[0]):
-        return Doubt(421, "this server does not answer to that name")
+        return Refusal(421, "this server does not answer to that name")
     origins = [value.decode("latin-1") for name, value in heads if name == b"origin"]
     if not all(is_same_origin(origin, hosts[0]) for origin in origins) or is_cross_site(scope):
-        return Doubt(403, "a request from another site's page")
+        return Refusal(403, "a request from another site's page")
     return None
 
 

@@ -25,7 +25,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headstart.web.front import doubt, is_cross_site, take_cookie
+from headstart.web.front import check_host_and_origin, is_cross_site, take_cookie
 from headstart.web.site import Site
 
 COOKIE_SECONDS = 365 * 24 * 3600
@@ -224,7 +224,7 @@ class SessionMiddleware:
             self._arriving -= arriving
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        found = doubt(scope, self.site.names)
+        found = check_host_and_origin(scope, self.site.names)
         if scope["method"] in SAFE:
             if found is not None and found.status == 403:
                 found = None  # reading tells another site's page nothing: the browser keeps it from that page
