@@ -10,7 +10,6 @@ import shutil
 import socket
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from PIL import Image
+from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
 from headstart.dataset import content_hash
@@ -376,13 +376,8 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_that_is_sent_never_decides_where_a_file_lies(tmp_path: Path, name: str) -> None:
-    @dataclass
-    class Sent:
-        filename: str
-        file: io.BytesIO
-
     folder = tmp_path / "kept"
-    uploads.store_photographs([Sent(name, io.BytesIO(jpeg()))], folder)
+    uploads.store_photographs([UploadFile(io.BytesIO(jpeg()), filename=name)], folder)
     everything = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(everything) == 1 and folder in everything[0].parents
     relative = everything[0].relative_to(folder)

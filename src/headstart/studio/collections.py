@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from headstart.dataset import Dataset, Sample, read_dataset
 from headstart.errors import DatasetError, RunError, printable
 from headstart.files import MEBI, Unreadable, read_json, write_whole
 from headstart.runs import timestamp
+from headstart.web.recent import Recent
 
 _KEPT_LISTINGS = 4
 """Listings in memory: a page of pictures asks for the same one dozens of times."""
@@ -60,8 +60,8 @@ class Collections:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._turn = threading.Lock()
-        self._listings: OrderedDict[str, tuple[int, dict[str, Sample]]] = OrderedDict()
+        self._turn = threading.Lock()  # one request lists a data set; the others wait for it
+        self._listings: Recent[tuple[int, dict[str, Sample]]] = Recent(_KEPT_LISTINGS)
 
     def all(self) -> list[Collection]:
         """The newest first."""
@@ -97,8 +97,6 @@ class Collections:
     def forget(self, collection: Collection) -> None:
         """Removes what the studio keeps of it; the photographs only where a browser sent them."""
         shutil.rmtree(self.folder / collection.id, ignore_errors=True)
-        with self._turn:
-            self._listings.pop(collection.id, None)
 
     def write(self, collection: Collection, name: str, facts: Mapping[str, Any]) -> None:
         """Keeps ``name.json`` beside it, whole or not at all."""
@@ -116,17 +114,14 @@ class Collections:
         """One image by the name that the report gives it. A name is looked up, never opened."""
         stamp = _stamp(collection.path)
         with self._turn:
-            known = self._listings.get(collection.id)
+            known = self._listings.peek(collection.id)
             if known is None or known[0] != stamp:
                 try:
                     found = read_dataset(collection.path, for_training=False, split_by_folder=False)
                 except DatasetError:
                     return None
                 known = (stamp, {sample.name: sample for sample in found.samples})
-                self._listings[collection.id] = known
-                while len(self._listings) > _KEPT_LISTINGS:
-                    self._listings.popitem(last=False)
-            self._listings.move_to_end(collection.id)
+            self._listings.keep(known, name=collection.id)
         return known[1].get(name)
 
     def _note(self, collection: Collection) -> Collection:

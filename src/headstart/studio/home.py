@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
+from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from headstart.dataset import Skipped, are_splits
@@ -122,7 +123,7 @@ def receive(request: Request, studio: StudioOf, form: FormOf) -> Response:
     return look(request, studio, collection)
 
 
-def name_of(sent: Sequence[uploads.Sent]) -> str:
+def name_of(sent: Sequence[UploadFile]) -> str:
     """What to call what was sent: the zip, or the folder that all of it lay in."""
     first = (sent[0].filename or "").replace("\\", "/")
     if len(sent) == 1 and first.lower().endswith(".zip"):

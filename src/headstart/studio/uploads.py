@@ -15,7 +15,9 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
+
+from starlette.datastructures import UploadFile
 
 from headstart.dataset import Skipped, content_hash, read_dataset
 from headstart.errors import DatasetError, ImageError, OptionError, printable
@@ -42,18 +44,6 @@ _UNSAFE = re.compile(r"[^\w .()+&,'-]")
 _MOST_FOLDERS = 3
 
 
-class Sent(Protocol):
-    """One file of a form."""
-
-    @property
-    def filename(self) -> str | None:
-        """What the browser calls it; it may hold a path, and may be anything."""
-
-    @property
-    def file(self) -> BinaryIO:
-        """Its content."""
-
-
 @contextmanager
 def passing_through(folder: Path) -> Iterator[None]:
     """Keeps temporary files of uploads in ``folder``, which is ours alone.
@@ -73,7 +63,7 @@ def room(folder: Path) -> int:
     return min(LARGEST_UPLOAD, shutil.disk_usage(folder).free // FREE_SHARE)
 
 
-def is_zip(sent: Sequence[Sent]) -> bool:
+def is_zip(sent: Sequence[UploadFile]) -> bool:
     """Whether the form brings one zip, by its content."""
     if len(sent) != 1:
         return False
@@ -82,7 +72,7 @@ def is_zip(sent: Sequence[Sent]) -> bool:
     return head in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def store_zip(sent: Sent, target: Path) -> Path:
+def store_zip(sent: UploadFile, target: Path) -> Path:
     """Keeps a zip as ``target``, once it has been seen to hold a data set.
 
     Raises:
@@ -104,7 +94,7 @@ def store_zip(sent: Sent, target: Path) -> Path:
     return target
 
 
-def store_photographs(sent: Iterable[Sent], folder: Path, *, label: str = "") -> tuple[Skipped, ...]:
+def store_photographs(sent: Iterable[UploadFile], folder: Path, *, label: str = "") -> tuple[Skipped, ...]:
     """Keeps photographs below a folder, in a folder per class; gives those that were refused.
 
     Args:
@@ -149,7 +139,7 @@ def _parts(name: str) -> list[str]:
     return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
-def _keep(sent: Sent, folder: Path, *, stem: str) -> None:
+def _keep(sent: UploadFile, folder: Path, *, stem: str) -> None:
     data = sent.file.read(min(MAX_FILE_BYTES, LARGEST_UPLOAD) + 1)
     _, facts = open_image(data)  # refuses what is no image, is too large to decode, or breaks off
     suffix = _SUFFIXES.get(facts.format)
