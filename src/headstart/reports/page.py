@@ -1,5 +1,8 @@
 """The page: the facts, the plots and the pictures, put into one HTML file."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ from headstart import formatting
 from headstart.errors import MissingExtra
 from headstart.reports import text as words
 from headstart.reports.pictures import Album, HeatAlbum
+from headstart.reports.tables import tables
 
 MATRIX_CLASSES = 20
 """More classes than this make a confusion matrix that nobody can read; then the pairs are listed alone."""
@@ -39,14 +43,13 @@ def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": formatting.percent,
-        "span": formatting.interval,
-        "points": formatting.points,
-    }
+    environment.filters |= {"percent": formatting.percent, "span": formatting.interval}
     extra = _run_parts(facts, folder=folder) if facts["kind"] == "run" else _comparison_parts(facts)
     template = environment.get_template(f"{facts['kind']}.html")
-    return template.render(facts=facts, headline=words.headline(facts), **extra)
+    found = tables(facts)
+    if "skipped" in found:
+        found["skipped"] = replace(found["skipped"], rows=found["skipped"].rows[:SKIPPED])
+    return template.render(facts=facts, headline=words.headline(facts), tables=found, **extra)
 
 
 def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
@@ -60,19 +63,18 @@ def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
         {**found, "images": [{**image, "picture": album.picture(image)} for image in found["images"]]}
         for found in facts["confusions"][:PAIRS]
     ]
-    curve = facts["history"] and any("accuracy" in entry for entry in facts["history"])
+    curve = any("accuracy" in entry for entry in facts["history"])
     return {
-        "plots": {
-            "phases": _markup(plots.phases(facts["phases"])) if facts["phases"] else None,
-            "learning": _markup(plots.learning_curve(facts["history"])) if curve else None,
-            "calibration": _markup(plots.calibration(facts["calibration"])) if facts["calibration"] else None,
-        },
+        "plots": _drawn(
+            phases=(plots.phases, facts["phases"]),
+            learning=(plots.learning_curve, facts["history"] if curve else ()),
+            calibration=(plots.calibration, facts["calibration"]),
+        ),
         "mistakes": mistakes,
         "confusions": confusions,
         "matrix": _matrix(facts, linked={found["cell"] for found in confusions}),
         "time": words.time_sentence(facts),
         "calibrated": words.calibration_sentence(facts),
-        "skipped": facts["skipped"][:SKIPPED],
     }
 
 
@@ -102,17 +104,13 @@ def _comparison_parts(facts: dict[str, Any]) -> dict[str, Any]:
     named = [found["name"] for found in (*facts["time_to_accuracy"], *facts["by_images"])]
     styles = {name: number for number, name in enumerate(dict.fromkeys(named))}
     return {
-        "plots": {
-            "pareto": _markup(plots.pareto(facts["rows"])) if whole else None,
-            "curves": _markup(plots.curves(facts["time_to_accuracy"], styles=styles))
-            if facts["time_to_accuracy"]
-            else None,
-            "by_depth": _markup(plots.by_depth(facts["by_depth"])) if facts["by_depth"] else None,
-            "by_images": _markup(plots.by_images(facts["by_images"], styles=styles))
-            if facts["by_images"]
-            else None,
-            "differences": _markup(plots.differences(facts["differences"])) if facts["differences"] else None,
-        },
+        "plots": _drawn(
+            pareto=(plots.pareto, facts["rows"] if whole else ()),
+            curves=(partial(plots.curves, styles=styles), facts["time_to_accuracy"]),
+            by_depth=(plots.by_depth, facts["by_depth"]),
+            by_images=(partial(plots.by_images, styles=styles), facts["by_images"]),
+            differences=(plots.differences, facts["differences"]),
+        ),
         "test": words.test_sentence(facts) if facts["choice"] else None,
         "apart": words.apart_sentence(facts) if facts["choice"] else None,
         "seeds": words.seeds_sentence(facts),
@@ -121,7 +119,9 @@ def _comparison_parts(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _markup(svg: str) -> Any:
+def _drawn(**wanted: tuple[Callable[[Any], str], Any]) -> dict[str, Any]:
+    """Each plot of something; None where there is nothing to plot."""
     from markupsafe import Markup
 
-    return Markup(svg)  # made by `plots`, which puts no text of the user's in but as escaped text nodes
+    # `plots` puts no text of the user's in but as escaped text nodes.
+    return {name: Markup(draw(data)) if data else None for name, (draw, data) in wanted.items()}

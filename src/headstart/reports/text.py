@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headstart.formatting import interval, percent, points
+from headstart.formatting import interval, percent
+from headstart.reports.tables import Table, tables
 
 NO_CHOICE = "No candidate was trained on all images, and only among those is one chosen."
 
@@ -15,77 +16,29 @@ def markdown(facts: dict[str, Any]) -> str:
 
 
 def _run(facts: dict[str, Any]) -> Iterable[str]:
+    found = tables(facts)
     yield f"# {facts['data']}: {headline(facts)}"
     yield f"Run {facts['id']}, {facts['created']}"
-    yield _table(
-        ["images", "number", "accuracy", "95% interval", "macro-F1", "calibration error"],
-        [
-            [
-                s["split"],
-                s["images"],
-                percent(s["accuracy"]),
-                interval(s["interval"]),
-                f"{s['macro_f1']:.3f}",
-                f"{s['calibration_error']:.3f}",
-            ]
-            for s in facts["scores"]
-        ],
-    )
+    yield from _section("", found.get("scores"))
     yield _bullets([*facts["notes"], *facts["findings"]])
-    yield "## What was trained" if facts["trained"] else "## What was measured"
-    yield _table(["", ""], facts["setting"])
+    yield from _section("What was trained" if facts["trained"] else "What was measured", found["setting"])
     yield "## Time"
     yield time_sentence(facts)
-    yield _table(
-        ["phase", "seconds", "predicted"],
-        [[p["phase"], f"{p['seconds']:.2f}", _seconds(p["predicted"])] for p in facts["phases"]],
-    )
-    if facts["history"]:
-        keys = list(facts["history"][0])
-        yield "## Learning curve"
-        yield _table(keys, [[_number(entry.get(key)) for key in keys] for entry in facts["history"]])
-    if facts["per_class"]:
-        yield "## Classes"
-        yield _table(
-            ["class", "images", "precision", "recall", "F1"],
-            [
-                [c["name"], c["support"], percent(c["precision"]), percent(c["recall"]), f"{c['f1']:.3f}"]
-                for c in facts["per_class"]
-            ],
-        )
-    if facts["confusions"]:
-        yield "## What was mixed up"
-        yield _table(
-            ["is", "was called", "images", "for example"],
-            [
-                [c["label"], c["predicted"], c["count"], c["images"][0]["path"]]
-                for c in facts["confusions"][:20]
-            ],
-        )
+    yield from _section("", found.get("phases"))
+    yield from _section("Learning curve", found.get("history"))
+    yield from _section("Classes", found.get("classes"))
+    yield from _section("What was mixed up", found.get("confusions"))
+    yield from _section("Calibration", found.get("calibration"))
     if facts["calibration"]:
-        yield "## Calibration"
-        yield _table(
-            ["probability", f"{facts['calibration_split']} images", "mean probability", "share right"],
-            [
-                [
-                    interval([b["low"], b["high"]]),
-                    b["images"],
-                    percent(b["confidence"]),
-                    percent(b["accuracy"]),
-                ]
-                for b in facts["calibration"]
-            ],
-        )
         yield calibration_sentence(facts)
-    if facts["skipped"]:
-        yield "## Files left out"
-        yield _table(["file", "reason"], [[item["path"], item["reason"]] for item in facts["skipped"]])
+    yield from _section("Files left out", found.get("skipped"))
     yield "## To repeat it"
     yield f"    {facts['command']}"
     yield facts["unrepeated"]
 
 
 def _comparison(facts: dict[str, Any]) -> Iterable[str]:
+    found = tables(facts)
     yield f"# {facts['data']}: {headline(facts)}"
     yield f"Comparison {facts['id']}, {facts['created']}; {facts['validation_images']} validation images"
     if facts["choice"]:
@@ -94,74 +47,25 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
         yield test_sentence(facts)
     else:
         yield NO_CHOICE
-    yield "## Candidates"
-    yield _table(
-        ["candidate", "accuracy", "95% interval", "over seeds", "seconds", "Pareto front"],
-        [
-            [
-                row["name"],
-                percent(row["accuracy"]),
-                interval(row["interval"]),
-                "-" if row["trials"] == 1 else interval(row["spread"]),
-                f"{row['seconds']:.2f}",
-                "yes" if row["on_front"] else "",
-            ]
-            for row in facts["rows"]
-        ],
-    )
-    if facts["differences"]:
-        yield "## Against the choice, on the same images"
-        yield _table(
-            ["candidate", "difference in points", "95% interval", "told apart"],
-            [
-                [
-                    d["name"],
-                    points(d["difference"]),
-                    f"{points(d['interval'][0])} to {points(d['interval'][1])}",
-                    "yes" if d["significant"] else "no",
-                ]
-                for d in facts["differences"]
-            ],
-        )
-        yield seeds_sentence(facts)
-    yield from _curves(facts)
+    yield from _section("Candidates", found.get("candidates"))
+    yield from _section("Against the choice, on the same images", found.get("differences"))
+    yield seeds_sentence(facts)
+    yield from _section("Time to accuracy", found.get("time_to_accuracy"))
+    yield from _section("How much to freeze", found.get("by_depth"))
+    yield from _section("With fewer images", found.get("by_images"))
     yield "## What it cost to find out"
     yield cost_sentence(facts)
+    yield from _section("", found.get("passes"))
     yield _bullets(facts["notes"])
     if facts["command"]:
         yield "## To have it"
         yield f"    {facts['command']}"
 
 
-def _curves(facts: dict[str, Any]) -> Iterable[str]:
-    """The tables of a comparison's other plots."""
-    if facts["time_to_accuracy"]:
-        yield "## Time to accuracy"
-        yield _table(
-            ["candidate", "seconds", "accuracy"],
-            [
-                [found["name"], f"{seconds:.2f}", percent(accuracy)]
-                for found in facts["time_to_accuracy"]
-                for seconds, accuracy in found["points"]
-            ],
-        )
-    for key, title in (("by_depth", "How much to freeze"), ("by_images", "With fewer images")):
-        if facts[key]:
-            yield f"## {title}"
-            yield _table(
-                ["candidate", "frozen", "images", "accuracy", "over seeds"],
-                [
-                    [
-                        found["name"],
-                        row["frozen"],
-                        row["images"],
-                        percent(row["accuracy"]),
-                        "-" if row["trials"] == 1 else interval(row["spread"]),
-                    ]
-                    for found in facts[key]
-                    for row in found["points"]
-                ],
-            )
+def _section(title: str, table: Table | None) -> Iterable[str]:
+    if table is not None:
+        yield f"## {title}" if title else ""
+        yield table.markdown()
 
 
 def headline(facts: dict[str, Any]) -> str:
@@ -235,23 +139,6 @@ def test_sentence(facts: dict[str, Any]) -> str:
     return (
         f"On {read['images']} test images, read once and for the choice alone: {percent(read['accuracy'])} "
         f"({interval(read['interval'])})."
-    )
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4f}"
-    return str(value)
-
-
-def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
     )
 
 

@@ -1,0 +1,171 @@
+"""The tables of a report: made once, shown on the page and in Markdown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.formatting import interval, percent, points
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below a header.
+
+    Attributes:
+        header: names of the columns; empty where they need none.
+        rows: as many cells each.
+        words: columns that hold words and not numbers; the first of them names the row.
+        marked: index of a row that stands out.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: Sequence[int] = (0,)
+    marked: int | None = None
+
+    def markdown(self) -> str:
+        """As a table of Markdown."""
+        names = self.header or [""] * len(self.rows[0])
+        lines = [names, ["---"] * len(names), *self.rows]
+        return "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
+
+
+def tables(facts: dict[str, Any]) -> dict[str, Table]:
+    """Every table of a report by its name; one that would have no rows is left out."""
+    made = _of_run(facts) if facts["kind"] == "run" else _of_comparison(facts)
+    return {name: table for name, table in made.items() if table.rows}
+
+
+def _of_run(facts: dict[str, Any]) -> dict[str, Table]:
+    history, split = facts["history"], facts["calibration_split"]
+    images = ", ".join(f"{count} {side}" for side, count in facts["images"].items())
+    score = {"accuracy": "accuracy", "95% interval": "interval", "macro-F1": "macro_f1"}
+    return {
+        "scores": _table(
+            facts["scores"],
+            {"images": "split", "number": "images", **score, "calibration error": "calibration_error"},
+        ),
+        "setting": Table([], [*facts["setting"], ["images", images]], words=(0, 1)),
+        "phases": _table(facts["phases"], {"phase": "phase", "seconds": "seconds", "predicted": "predicted"}),
+        "history": Table(
+            [key.replace("_", " ") for key in history[0]] if history else [],
+            [[_plain(value) for value in entry.values()] for entry in history],
+        ),
+        "classes": _table(
+            facts["per_class"],
+            {"class": "name", "images": "support", "precision": "precision", "recall": "recall", "F1": "f1"},
+        ),
+        "confusions": _table(
+            [{**each, "called": each["predicted"], **each["images"][0]} for each in facts["confusions"][:20]],
+            {"is": "label", "was called": "called", "images": "count", "for example": "path"},
+        ),
+        "calibration": _table(
+            [{**found, "interval": (found["low"], found["high"])} for found in facts["calibration"]],
+            {
+                "probability": "interval",
+                f"{split} images": "images",
+                "mean probability": "confidence",
+                "share right": "accuracy",
+            },
+        ),
+        "skipped": _table(facts["skipped"], {"file": "path", "reason": "reason"}, words=(0, 1)),
+    }
+
+
+def _of_comparison(facts: dict[str, Any]) -> dict[str, Table]:
+    rows = [
+        {**row, "number": number, "name": row["name"] + (" (the choice)" if row["chosen"] else "")}
+        for number, row in enumerate(facts["rows"], 1)
+    ]
+    score = {"accuracy": "accuracy", "95% interval": "interval", "over seeds": "spread", "images": "images"}
+    by = {"candidate": "name", "frozen": "frozen", "images": "images", "accuracy": "accuracy"}
+    curves = [
+        {"name": found["name"], "seconds": seconds, "accuracy": accuracy}
+        for found in facts["time_to_accuracy"]
+        for seconds, accuracy in found["points"]
+    ]
+    return {
+        "candidates": _table(
+            rows,
+            {"#": "number", "candidate": "name", **score, "seconds": "seconds", "Pareto front": "on_front"},
+            words=(1, 7),
+            marked=next((place for place, row in enumerate(rows) if row["chosen"]), None),
+        ),
+        "differences": _table(
+            [{**row, "limits": row["interval"]} for row in facts["differences"]],
+            {
+                "candidate": "name",
+                "difference in points": "difference",
+                "95% interval": "limits",
+                "told apart": "significant",
+            },
+            words=(0, 3),
+        ),
+        "time_to_accuracy": _table(
+            curves, {"candidate": "name", "seconds": "seconds", "accuracy": "accuracy"}
+        ),
+        **{
+            key: _table(
+                [{**row, "name": found["name"]} for found in facts[key] for row in found["points"]],
+                {**by, "over seeds": "spread"},
+            )
+            for key in ("by_depth", "by_images")
+        },
+        "passes": _table(
+            facts["passes"],
+            {
+                "backbone": "backbone",
+                "pixels": "size",
+                "seconds": "seconds",
+                "from an empty cache": "cold_seconds",
+                "measured": "measured",
+                "found in the cache": "hits",
+                "computed": "misses",
+            },
+        ),
+    }
+
+
+def _table(
+    items: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    words: Sequence[int] = (0,),
+    marked: int | None = None,
+) -> Table:
+    """A table of facts; ``columns`` has the fact that each column shows, by the column's name."""
+    rows = [[_shown(item, key) for key in columns.values()] for item in items]
+    return Table(list(columns), rows, words, marked)
+
+
+def _shown(item: Mapping[str, Any], key: str) -> str:
+    value = item[key]
+    if key == "spread" and item["trials"] == 1:
+        return "one"
+    return _SHOWN.get(key, _plain)(value)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4f}"
+    return str(value)
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    **dict.fromkeys(("precision", "recall", "confidence"), percent),
+    **dict.fromkeys(("interval", "spread"), interval),
+    **dict.fromkeys(("macro_f1", "calibration_error", "f1"), "{:.3f}".format),
+    **dict.fromkeys(("seconds", "cold_seconds", "predicted"), _seconds),
+    **dict.fromkeys(("significant", "measured"), lambda value: "yes" if value else "no"),
+    "accuracy": percent,
+    "difference": points,
+    "limits": lambda value: f"{points(value[0])} to {points(value[1])}",
+    "on_front": lambda value: "yes" if value else "",
+}
+"""How a fact is written, by its name; others as numbers and text are."""
