@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, get_type_hints
 
 from headstart.dataset import Dataset, Sample, Skipped, content_hash
 from headstart.errors import ImageError, OptionError, printable
-from headstart.files import MEBI, Mistyped, Unreadable, checker, flush, make, parse_json, read_regular
+from headstart.files import MEBI, Mistyped, Unreadable, flush, make, parse_json, read_regular, record
 from headstart.runs import timestamp
 from headstart.sources import FileSource, Source, source_at
 
@@ -21,19 +21,6 @@ _LARGEST = 256 * MEBI
 """Bytes of all corrections of a data set: a million of them."""
 
 _UNDO = b'{"undo": true}\n'
-
-
-class _Line(TypedDict):
-    path: str
-    content: str
-    label: str | None
-    was: NotRequired[str | None]
-    created: str
-    file: NotRequired[str | None]
-    member: NotRequired[str | None]
-
-
-_CORRECTION = checker(_Line)
 
 
 @dataclass(frozen=True)
@@ -71,6 +58,9 @@ class Correction:
     def source(self) -> Source | None:
         """Where the image can be read, if the correction says so."""
         return None if self.file is None else source_at(self.file, self.member)
+
+
+_CORRECTION = record(get_type_hints(Correction), optional=("was", "file", "member"))
 
 
 class Corrections:

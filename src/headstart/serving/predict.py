@@ -96,13 +96,6 @@ def _content(model: LoadedModel, uploads: list[Upload], results: list[Result], *
     for upload, result in zip(uploads, results, strict=True):
         if isinstance(result, ImageError):
             raise Refused(422, f"{upload.name}: {result}")
-        found = model.classifier.prediction(upload.name, result, top=top)
-        predictions.append(
-            {
-                "name": found.path,
-                "label": found.label,
-                "probability": found.probability,
-                "top": found.top,
-            }
-        )
+        found = model.classifier.prediction(upload.name, result, top=top).to_dict()
+        predictions.append({"name": found.pop("path"), **found})
     return {"run": model.run, "predictions": predictions}
