@@ -17,7 +17,6 @@ from headstart.studio.jobs import job_of, told_of
 from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.web.app import leave
-from headstart.web.jobs import Job
 
 router = APIRouter()
 
@@ -160,7 +159,6 @@ def train(
     """Starts the training that was chosen, and goes to where it can be watched."""
     backbone, size, depth = _parse(chosen)
     body = {
-        **_about(collection),
         "backbone": backbone,
         "size": size,
         "freeze": depth,
@@ -168,7 +166,7 @@ def train(
         "class_weights": "balanced" if balanced else None,
         **settings,
     }
-    return leave(request, f"/jobs/{_add(studio, 'fit', collection, body).id}")
+    return _begin(request, studio, "fit", collection=collection, body=body)
 
 
 @router.post("/data/{identity}/compare")
@@ -188,7 +186,6 @@ def compare(
         raise OptionError(f"{seeds} seeds: expected 1 to 10")
     networks = dict.fromkeys((backbone, size) for backbone, size, _ in parsed)
     body = {
-        **_about(collection),
         "candidates": [
             {"backbone": name, "size": size, "depths": [row[2] for row in parsed if row[:2] == (name, size)]}
             for name, size in networks
@@ -196,17 +193,16 @@ def compare(
         "seeds": seeds,
         **settings,
     }
-    return leave(request, f"/jobs/{_add(studio, 'compare', collection, body).id}")
+    return _begin(request, studio, "compare", collection=collection, body=body)
 
 
-def _add(studio: Studio, kind: str, collection: Collection, body: dict[str, Any]) -> Job:
+def _begin(
+    request: Request, studio: Studio, kind: str, *, collection: Collection, body: dict[str, Any]
+) -> Response:
     collection.dataset()  # gone or changed meanwhile: said here rather than after waiting
-    return studio.add(kind, name=collection.id, body=body)
-
-
-def _about(collection: Collection) -> dict[str, Any]:
-    path = os.fsencode(collection.path).hex()
-    return {"data": collection.id, "title": collection.name, "path": path}
+    about = {"data": collection.id, "title": collection.name, "path": os.fsencode(collection.path).hex()}
+    job = studio.add(kind, name=collection.id, body=about | body)
+    return leave(request, f"/jobs/{job.id}")
 
 
 def _parse(row: str) -> tuple[str, int, str]:

@@ -7,7 +7,7 @@ mark as well as by colour, and every plot comes with its table.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ _INSIDE = f"{LEFT - 10} {TOP - 8} {WIDTH - LEFT - RIGHT + 20} {HEIGHT - TOP - BO
 """What a small plot shows: no axes."""
 
 Point = tuple[str | float, float]
+Scale = Callable[[float], float]
+"""From a value to its place on an axis."""
 Value = str | int | float | None
 """None stands where the thing did not happen, for instance a target that was never reached."""
 
@@ -97,7 +99,8 @@ def draw(plot: Plot, *, small: bool = False, tabled: bool = True) -> Markup:
 
     if plot.kind == "text":
         lines = "\n".join(escape(str(x)) for one in plot.series for x, _ in one.points)
-        return Markup(_printed(lines, small=small))
+        focus = "" if small else ' tabindex="0"'
+        return Markup(f'<pre class="printed"{focus}>{lines}</pre>')
     series = [(one.name, [p for p in one.points if math.isfinite(p[1])]) for one in plot.series]
     points = [point for _, some in series for point in some]
     if not points:
@@ -105,7 +108,7 @@ def draw(plot: Plot, *, small: bool = False, tabled: bool = True) -> Markup:
     named = plot.kind == "bars" or any(isinstance(x, str) for x, _ in points)
     names = list(dict.fromkeys(str(x) for x, _ in points)) if named else []
     low, high, step = _range([y for _, y in points] + ([0.0] if plot.kind == "bars" else []))
-    vertical = _Scale(low, high, HEIGHT - BOTTOM, TOP)
+    vertical = _linear(low, high, HEIGHT - BOTTOM, TOP)
     parts = [*_horizontal_grid(vertical, low, high, step)]
     if named:
         band = (WIDTH - LEFT - RIGHT) / len(names)
@@ -128,31 +131,19 @@ def draw(plot: Plot, *, small: bool = False, tabled: bool = True) -> Markup:
     return Markup(svg + _legend([name for name, _ in series], numbered=_numbered(plot.kind, series)))
 
 
-def _printed(lines: str, *, small: bool) -> str:
-    """What a program printed, line by line."""
-    return (
-        f'<pre class="printed">{lines}</pre>' if small else f'<pre class="printed" tabindex="0">{lines}</pre>'
-    )
-
-
 def _numbered(kind: str, series: Sequence[tuple[str, list[Point]]]) -> bool:
     """Whether there are more series than marks, so that numbers must tell them apart."""
     return kind == "dots" and len(series) > KINDS
 
 
-class _Scale:
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.span = low, (high - low) or 1.0
-        self.start, self.length = start, end - start
-
-    def __call__(self, value: float) -> float:
-        return round(self.start + self.length * (value - self.low) / self.span, 1)
+def _linear(low: float, high: float, start: float, end: float) -> Scale:
+    span = (high - low) or 1.0
+    return lambda value: round(start + (end - start) * (value - low) / span, 1)
 
 
-class _LogScale(_Scale):
-    def __call__(self, value: float) -> float:
-        share = math.log(value / self.low) / math.log((self.low + self.span) / self.low)
-        return round(self.start + self.length * share, 1)
+def _logarithmic(low: float, high: float, start: float, end: float) -> Scale:
+    span = math.log(high / low)
+    return lambda value: round(start + (end - start) * math.log(value / low) / span, 1)
 
 
 def _is_logarithmic(kind: str, xs: Sequence[float]) -> bool:
@@ -160,17 +151,17 @@ def _is_logarithmic(kind: str, xs: Sequence[float]) -> bool:
     return kind == "dots" and min(xs) > 0 and max(xs) / min(xs) > _WIDE_RANGE
 
 
-def _horizontal(kind: str, xs: Sequence[float]) -> tuple[_Scale, Sequence[float]]:
+def _horizontal(kind: str, xs: Sequence[float]) -> tuple[Scale, Sequence[float]]:
     """The horizontal axis and its ticks."""
     if not _is_logarithmic(kind, xs):
         low, high, step = _range(xs, whole=all(x.is_integer() for x in xs))
-        return _Scale(low, high, LEFT, WIDTH - RIGHT), list(_ticks(low, high, step))
+        return _linear(low, high, LEFT, WIDTH - RIGHT), list(_ticks(low, high, step))
     powers = range(math.floor(math.log10(min(xs))), math.ceil(math.log10(max(xs))) + 1)
     round_ones = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     low = max(value for value in round_ones if value <= min(xs))
     high = min(value for value in round_ones if value >= max(xs))
     ticks = [value for value in round_ones if low <= value <= high]
-    return _LogScale(low, high, LEFT, WIDTH - RIGHT), ticks
+    return _logarithmic(low, high, LEFT, WIDTH - RIGHT), ticks
 
 
 def _range(values: Sequence[float], *, whole: bool = False) -> tuple[float, float, float]:
@@ -190,7 +181,7 @@ def _ticks(low: float, high: float, step: float) -> Iterable[float]:
     return [low + step * place for place in range(count + 1)]
 
 
-def _horizontal_grid(scale: _Scale, low: float, high: float, step: float) -> Iterable[str]:
+def _horizontal_grid(scale: Scale, low: float, high: float, step: float) -> Iterable[str]:
     for value in _ticks(low, high, step):
         y = scale(value)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
@@ -206,7 +197,7 @@ def _names(names: Sequence[str], band: float) -> Iterable[str]:
 
 
 def _bars(
-    series: Sequence[tuple[str, list[Point]]], names: Sequence[str], band: float, scale: _Scale
+    series: Sequence[tuple[str, list[Point]]], names: Sequence[str], band: float, scale: Scale
 ) -> Iterable[str]:
     at = {
         name: [n for n, (_, points) in enumerate(series) if name in {str(x) for x, _ in points}]
@@ -227,7 +218,7 @@ def _bars(
 
 
 def _marks_on_names(
-    series: Sequence[tuple[str, list[Point]]], names: Sequence[str], band: float, scale: _Scale
+    series: Sequence[tuple[str, list[Point]]], names: Sequence[str], band: float, scale: Scale
 ) -> Iterable[str]:
     for kind, (_, points) in enumerate(series):
         for x, y in points:
@@ -236,7 +227,7 @@ def _marks_on_names(
 
 
 def _on_numbers(
-    kind: str, series: Sequence[tuple[str, list[Point]]], xs: Sequence[float], vertical: _Scale
+    kind: str, series: Sequence[tuple[str, list[Point]]], xs: Sequence[float], vertical: Scale
 ) -> Iterable[str]:
     scale, ticks = _horizontal(kind, xs)
     for value in ticks:
