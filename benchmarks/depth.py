@@ -28,7 +28,7 @@ from torch import nn
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.dataset import Dataset, read_dataset
-from headstart.features import FeatureCache, Wanted, extract
+from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.heads import LinearHead
 from headstart.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.runtimes import select
@@ -125,7 +125,7 @@ def measure(dataset: Dataset, backbone: Backbone, *, depth: int, epochs: int) ->
         extraction = extract(
             dataset.samples,
             backbone,
-            wanted=Wanted(depth=depth, views=(CENTRE,), pooled=False),
+            spec=FeatureSpec(depth=depth, views=(CENTRE,), pooled=False),
             runtime=select("torch", precision="f32"),
             cache=FeatureCache(Path(folder)),
         )

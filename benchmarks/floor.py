@@ -21,7 +21,7 @@ import numpy as np
 
 from headstart.backbones import load_backbone
 from headstart.dataset import read_dataset
-from headstart.features import FeatureCache, Wanted, extract
+from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.features.extraction import BATCH_SIZE
 from headstart.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.runtimes import select
@@ -60,8 +60,8 @@ def main() -> None:
 
     def whole() -> np.ndarray:
         root = Path(tempfile.mkdtemp())
-        wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,))
-        found = extract(samples, backbone, wanted=wanted, runtime=runtime, cache=FeatureCache(root))
+        spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,))
+        found = extract(samples, backbone, spec=spec, runtime=runtime, cache=FeatureCache(root))
         features = found.features(range(len(samples)), view=CENTRE)
         shutil.rmtree(root)
         return features

@@ -69,16 +69,16 @@ def extract_one(folder: Path, images: int) -> dict[str, float]:
     """Extract so many images in this process; seconds, peak bytes, bytes written."""
     from headstart.backbones import load_backbone
     from headstart.dataset import read_dataset
-    from headstart.features import FeatureCache, Wanted, extract
+    from headstart.features import FeatureCache, FeatureSpec, extract
     from headstart.images import CENTRE
     from headstart.runtimes import select
 
     samples = read_dataset(folder).samples[:images]
     backbone = load_backbone("builtin", size=SIDE)
-    wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,), taps=True)
+    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), taps=True)
     with tempfile.TemporaryDirectory() as root, PeakMemory() as peak:
         started = time.perf_counter()
-        found = extract(samples, backbone, wanted=wanted, runtime=select(), cache=FeatureCache(Path(root)))
+        found = extract(samples, backbone, spec=spec, runtime=select(), cache=FeatureCache(Path(root)))
         seconds = time.perf_counter() - started
     return {"images": images, "seconds": seconds, "peak": peak.bytes, "cache": found.use.bytes}
 

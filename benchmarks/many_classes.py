@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from headstart import heads
 from headstart.backbones import load_backbone
 from headstart.dataset import Dataset, read_dataset
-from headstart.features import Extraction, FeatureCache, Wanted, extract
+from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
 from headstart.images import CENTRE, parse_views
 from headstart.runtimes import select
@@ -125,9 +125,9 @@ def judge(name: str, pictures: Pictures) -> bool:
 def features(dataset: Dataset) -> Extraction:
     """Every layer's, of one pass."""
     backbone = load_backbone("builtin")
-    wanted = Wanted(depth=len(backbone.stages), views=parse_views(1), pooled=True, taps=True)
+    spec = FeatureSpec(depth=len(backbone.stages), views=parse_views(1), pooled=True, taps=True)
     cache = FeatureCache(cache_folder())
-    return extract(dataset.samples, backbone, wanted=wanted, runtime=select(), cache=cache)
+    return extract(dataset.samples, backbone, spec=spec, runtime=select(), cache=cache)
 
 
 def ridge(

@@ -187,7 +187,7 @@ def single(dataset, candidate, *, seed: int, precision: str):
     config = candidate.config(common, seed=seed)
     network = load_backbone(candidate.backbone, size=candidate.size)
     wanted = union([candidate], views=candidate.views)
-    prepared = prepare(dataset, network, wanted=wanted, runtime=runtime, config=config)
+    prepared = prepare(dataset, network, spec=wanted, runtime=runtime, config=config)
     trained = train(prepared, network, config=config)
     found = {
         split: predict_images(prepared, trained, images=prepared.images(split))

@@ -26,7 +26,7 @@ import numpy as np
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import BackboneError
-from headstart.features import FeatureCache, Wanted, extract
+from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.grouping import assign_splits
 from headstart.heads import choose_taps, fit_ridge
 from headstart.images import CENTRE
@@ -73,10 +73,10 @@ def accuracies(
     backbone: Backbone, dataset: Dataset, *, runtime: Runtime, taps: bool
 ) -> tuple[float, float, str, int]:
     """Validation accuracy of the last vector and of the chosen taps, those taps, how many images."""
-    wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,), taps=taps)
+    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), taps=taps)
     with tempfile.TemporaryDirectory() as root:
         cache = FeatureCache(Path(root))
-        found = extract(dataset.samples, backbone, wanted=wanted, runtime=runtime, cache=cache)
+        found = extract(dataset.samples, backbone, spec=spec, runtime=runtime, cache=cache)
         train, validation = split(dataset, found.hashes)
         labels, classes = dataset.labels, len(dataset.classes)
 

@@ -47,13 +47,13 @@ class _World:
         self.whole = self.file.read_bytes()
 
     def look(self) -> Any:
-        from headstart.features import FeatureCache, Wanted, extract
+        from headstart.features import FeatureCache, FeatureSpec, extract
         from headstart.images import CENTRE
 
         return extract(
             self.samples,
             self.backbone,
-            wanted=Wanted(depth=5, views=(CENTRE,), taps=True),
+            spec=FeatureSpec(depth=5, views=(CENTRE,), taps=True),
             runtime=self.runtime,
             cache=FeatureCache(_FOLDER / "cache"),
         )

@@ -20,8 +20,8 @@ from headstart.heads import fit_ridge
 from headstart.runs import FitConfig
 from headstart.runtimes import select
 from headstart.training.choosing import choose_backbone, default_candidates
-from headstart.training.depth import judge, without_luck
-from headstart.training.entrants import Probe
+from headstart.training.contenders import Probe
+from headstart.training.depth import cross_validated_outcomes, judge
 from headstart.training.prior import POINTS_PER_HALVING, published_accuracy, undominated
 from made_up_jobs import FakeClock
 
@@ -121,10 +121,10 @@ def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.
     """With an accuracy that grows with the size of the images, the largest is chosen."""
     from headstart.training import choosing
 
-    def accuracy(session: Any, entrant: Any, **_: Any) -> None:
-        size = entrant.backbone.preprocess.size
-        entrant.probe = Probe.of(fit_ridge(blobs(apart=size / 100), classes=3))
-        entrant.held_out = entrant.validation_accuracy = size / 100
+    def accuracy(session: Any, contender: Any, **_: Any) -> None:
+        size = contender.backbone.preprocess.size
+        contender.probe = Probe.of(fit_ridge(blobs(apart=size / 100), classes=3))
+        contender.held_out = contender.validation_accuracy = size / 100
 
     monkeypatch.setattr(choosing, "_look", accuracy)
     monkeypatch.setattr(choosing, "_run_in_full", accuracy)
@@ -153,9 +153,9 @@ def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
 ) -> None:
     from headstart.training import choosing
 
-    def look(session: Any, entrant: Any, **_: Any) -> None:
-        good = entrant.backbone.preprocess.size == 48
-        entrant.probe = Probe.of(fit_ridge(blobs(apart=1.0 if good else 0.1), classes=3))
+    def look(session: Any, contender: Any, **_: Any) -> None:
+        good = contender.backbone.preprocess.size == 48
+        contender.probe = Probe.of(fit_ridge(blobs(apart=1.0 if good else 0.1), classes=3))
 
     monkeypatch.setattr(choosing, "_look", look)
     found = choose(photos, "builtin@96", "builtin@48")
@@ -169,9 +169,9 @@ def test_of_two_that_are_equally_good_the_faster_is_taken(
 ) -> None:
     from headstart.training import choosing
 
-    def same(session: Any, entrant: Any, **_: Any) -> None:
-        entrant.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
-        entrant.held_out = entrant.validation_accuracy = 0.8
+    def same(session: Any, contender: Any, **_: Any) -> None:
+        contender.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
+        contender.held_out = contender.validation_accuracy = 0.8
 
     monkeypatch.setattr(choosing, "_look", same)
     monkeypatch.setattr(choosing, "_run_in_full", same)
@@ -183,9 +183,9 @@ def test_a_tight_allowance_leaves_out_what_is_too_slow_and_says_so(
 ) -> None:
     from headstart.training import choosing
 
-    def slow(session: Any, entrant: Any, **_: Any) -> None:
-        entrant.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
-        entrant.seconds_per_image = 0.1 if entrant.backbone.preprocess.size == 96 else 0.001
+    def slow(session: Any, contender: Any, **_: Any) -> None:
+        contender.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
+        contender.seconds_per_image = 0.1 if contender.backbone.preprocess.size == 96 else 0.001
 
     monkeypatch.setattr(choosing, "_look", slow)
     found = choose(photos, "builtin@96", "builtin@32", allowance=6.0)
@@ -203,11 +203,11 @@ def slowly(
     passes = []
     extract = choosing.extract
 
-    def run(samples: Any, backbone: Any, *, wanted: Any, progress: Any, **rest: Any) -> Any:
-        size, views, before = backbone.preprocess.size, len(wanted.views), 0
+    def run(samples: Any, backbone: Any, *, spec: Any, progress: Any, **rest: Any) -> Any:
+        size, views, before = backbone.preprocess.size, len(spec.views), 0
         passes.append((size, views, len(samples)))
         missing = missing_share(
-            samples, backbone, wanted=wanted, runtime=rest["runtime"], cache=rest["cache"]
+            samples, backbone, spec=wanted, runtime=rest["runtime"], cache=rest["cache"]
         )
 
         def told(phase: str, done: int, total: int) -> None:
@@ -216,7 +216,7 @@ def slowly(
             before = done
             progress(phase, done, total)
 
-        return extract(samples, backbone, wanted=wanted, progress=told, **rest)
+        return extract(samples, backbone, spec=wanted, progress=told, **rest)
 
     monkeypatch.setattr(choosing, "extract", run)
     return passes
@@ -272,8 +272,8 @@ def test_a_pass_that_takes_too_long_ends_with_the_allowance_and_gives_its_reason
     monkeypatch.setattr(
         choosing,
         "_look",
-        lambda session, entrant, **_: setattr(
-            entrant, "probe", Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
+        lambda session, contender, **_: setattr(
+            contender, "probe", Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
         ),
     )
     found = choose(photos, "builtin@32", "builtin@48", clock=clock, allowance=60.0)
@@ -354,7 +354,7 @@ def test_the_luck_of_the_best_of_many_epochs_is_no_gain() -> None:
         head = np.random.default_rng([1, seed]).random(45) < 0.7
         best = answers[answers[:, 0].mean(axis=1).argmax(), 0] > 0
         lucky.append(judge(head, best, name="thawing"))
-        fair.append(judge(head, without_luck(answers, labels), name="thawing"))
+        fair.append(judge(head, cross_validated_outcomes(answers, labels), name="thawing"))
     assert np.mean([verdict.gain for verdict in lucky]) > 0.08
     assert abs(np.mean([verdict.gain for verdict in fair])) < 0.02
     assert np.mean([verdict.deeper for verdict in lucky]) > 0.5
@@ -365,7 +365,7 @@ def test_an_epoch_that_is_really_better_is_found_in_either_half() -> None:
     answers = guesses(epochs=6, images=60, share=0.4, seed=0)
     answers[4, 0] = 1.0
     answers[4, 1] = 0.0
-    assert without_luck(answers, np.arange(60) % 4).all()
+    assert cross_validated_outcomes(answers, np.arange(60) % 4).all()
 
 
 # ---------------------------------------------------------------------------------------- in the main job

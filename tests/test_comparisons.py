@@ -28,20 +28,20 @@ from headstart.comparisons import (
     Comparison,
     accuracy_by_depth,
     accuracy_by_images,
-    beside,
     choose,
     compare,
     compare_runs,
     find_comparison,
     grid,
     paired_difference,
+    parallel,
     pareto_front,
     summaries,
     time_to_accuracy,
 )
 from headstart.comparisons.analysis import seconds_to
 from headstart.comparisons.commands import fit_command
-from headstart.comparisons.pace import timed_as
+from headstart.comparisons.epoch_times import timed_as
 from headstart.comparisons.schedule import turns
 from headstart.comparisons.values import disambiguate
 from headstart.costs import timings
@@ -398,12 +398,14 @@ def test_seeds_beside_each_other_give_what_single_fits_give(
     from headstart.backbones import backbone
 
     networks, at_once = [], []
-    build, run = backbone.build, beside.run
+    build, run = backbone.build, parallel.run
     monkeypatch.setattr(backbone, "build", lambda *a, **k: (networks.append(1), build(*a, **k))[1])
     monkeypatch.setattr(
-        beside, "run", lambda function, works, **k: (at_once.append(len(works)), run(function, works, **k))[1]
+        parallel,
+        "run",
+        lambda function, works, **k: (at_once.append(len(works)), run(function, works, **k))[1],
     )
-    monkeypatch.setattr(beside, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
     candidates = grid(size=64, depths=(7, 6), epochs=2)
     found = compare(photos, candidates, seeds=3, **FAST)
     assert networks == [1] and at_once == [2, 2]
@@ -445,8 +447,8 @@ def test_trainings_that_draw_random_numbers_run_one_by_one(
     from headstart.comparisons import trials
 
     train = trials.train
-    monkeypatch.setattr(trials, "train", lambda *a, **k: replace(train(*a, **k), draws=True))
-    monkeypatch.setattr(beside, "run", lambda *_, **__: pytest.fail("two at once"))
+    monkeypatch.setattr(trials, "train", lambda *a, **k: replace(train(*a, **k), uses_rng=True))
+    monkeypatch.setattr(parallel, "run", lambda *_, **__: pytest.fail("two at once"))
     found = compare(photos, grid(size=64, depths=(7,), epochs=1), seeds=3, **FAST)
     assert len(found.trials) == 3
 
@@ -474,7 +476,7 @@ def test_ctrl_c_stops_what_runs_beside() -> None:
         return number
 
     with pytest.raises(KeyboardInterrupt):
-        beside.run(work, [0, 1], interrupted=interrupted)
+        parallel.run(work, [0, 1], interrupted=interrupted)
     assert seen == [True]
 
 

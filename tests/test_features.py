@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from headstart.backbones import Backbone, load_backbone
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import CacheError, OptionError
-from headstart.features import CachePartition, FeatureCache, Wanted, cache_bytes, extract
+from headstart.features import CachePartition, FeatureCache, FeatureSpec, cache_bytes, extract
 from headstart.features import cache as cache_module
 from headstart.features import database as database_module
 from headstart.features import extraction as extraction_module
@@ -51,7 +51,7 @@ def dataset(photos: Path) -> Dataset:
 
 
 def run(dataset: Dataset, backbone: Backbone, cache: FeatureCache, **options: Any) -> Any:
-    wanted = Wanted(
+    spec = FeatureSpec(
         depth=options.pop("depth", len(backbone.stages)),
         views=options.pop("views", (CENTRE,)),
         pooled=options.pop("pooled", True),
@@ -59,7 +59,7 @@ def run(dataset: Dataset, backbone: Backbone, cache: FeatureCache, **options: An
         also=options.pop("also", ()),
     )
     runtime = select("openvino", precision=options.pop("precision", "f32"))
-    return extract(dataset.samples, backbone, wanted=wanted, runtime=runtime, cache=cache, **options)
+    return extract(dataset.samples, backbone, spec=spec, runtime=runtime, cache=cache, **options)
 
 
 # --- the store
@@ -559,10 +559,10 @@ def test_the_bytes_announced_bound_the_bytes_written(
     if select("openvino").precision != "bf16":
         pytest.skip("without bf16 features are stored at four bytes a value")
     for depth in (0, 3, len(backbone.stages)):
-        wanted = Wanted(depth=depth, views=(CENTRE,), taps=True)
+        spec = FeatureSpec(depth=depth, views=(CENTRE,), taps=True)
         cache = FeatureCache(tmp_path / str(depth))
         found = run(dataset, backbone, cache, depth=depth, taps=True, precision="bf16")
-        announced = cache_bytes(backbone, wanted=wanted, images=48)
+        announced = cache_bytes(backbone, spec=spec, images=48)
         assert 0.8 * announced <= found.use.bytes <= announced
 
 

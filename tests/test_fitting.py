@@ -375,16 +375,16 @@ def test_a_killed_training_goes_on_from_its_last_epoch_with_the_same_result(
 def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: Path) -> None:
     from headstart.backbones import load_backbone
     from headstart.dataset import read_dataset
-    from headstart.features import Wanted
+    from headstart.features import FeatureSpec
     from headstart.images import CENTRE
     from headstart.runtimes import select
     from headstart.training import prepare, train
 
     _, run = headstart.fit(photos, taps="all", **FAST)
     backbone = load_backbone("builtin", size=64)
-    wanted = Wanted(depth=len(backbone.stages), views=(CENTRE,), taps=True)
+    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), taps=True)
     runtime = select("openvino", precision="f32")
-    prepared = prepare(read_dataset(photos), backbone, wanted=wanted, runtime=runtime, config=run.config)
+    prepared = prepare(read_dataset(photos), backbone, spec=spec, runtime=runtime, config=run.config)
     trained = train(prepared, config=replace(run.config, taps="last"))
     assert trained.taps is None and trained.head.weight.shape[0] == backbone.dimensions
 

@@ -96,8 +96,8 @@ def test_training_the_tail_beats_the_ridge_head_it_started_from():
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     best = result.history[result.best_epoch - 1]["validation_accuracy"]
     assert after == pytest.approx(best)
-    assert result.answers.shape == (1 + len(result.history), 2, 300)
-    right, losses = result.answers.mean(axis=2).T
+    assert result.validation_outcomes.shape == (1 + len(result.history), 2, 300)
+    right, losses = result.validation_outcomes.mean(axis=2).T
     assert right[0] == pytest.approx(before)
     for name, values in (("validation_accuracy", right), ("validation_loss", losses)):
         np.testing.assert_allclose(values[1:], [row[name] for row in result.history], rtol=1e-5)
@@ -175,7 +175,7 @@ def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
     assert [row["epoch"] for row in seen] == [3, 4, 5]
     assert resumed.history == whole.history
     assert_same(resumed, whole)
-    np.testing.assert_array_equal(resumed.answers, whole.answers)  # of the epochs before it was stopped too
+    np.testing.assert_array_equal(resumed.validation_outcomes, whole.answers)  # of the epochs before it was stopped too
     assert os.listdir(checkpoint.parent) == ["checkpoint"]
 
 
@@ -232,7 +232,7 @@ def test_a_training_says_whether_it_drew_random_numbers():
     for dropout in (0.0, 0.3):
         tail = small_tail(dropout=dropout)
         result = train_tail(tail, ridge_start(tail, train), train, None, config=replace(CPU, epochs=1))
-        assert result.draws is (dropout > 0)
+        assert result.uses_rng is (dropout > 0)
 
 
 def test_every_image_is_seen_once_per_epoch_in_its_next_view():

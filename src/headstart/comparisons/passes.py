@@ -12,7 +12,7 @@ from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons.values import Candidate
 from headstart.dataset import Dataset, Sample
 from headstart.errors import DatasetError
-from headstart.features import FeatureCache, Wanted, extract
+from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.features.lookup import spread
 from headstart.images import View
 from headstart.runs import FitConfig, seconds_since
@@ -41,12 +41,12 @@ class Pass:
     def at(self, candidate: Candidate) -> Prepared:
         """The data set as the candidate's training reads it."""
         extraction = self.prepared.extraction.at(candidate.depth)
-        wanted = replace(
-            extraction.wanted,
+        spec = replace(
+            extraction.spec,
             pooled=candidate.pretrained,
             taps=candidate.taps != "last" and candidate.pretrained,
         )
-        return replace(self.prepared, extraction=replace(extraction, wanted=wanted))
+        return replace(self.prepared, extraction=replace(extraction, spec=spec))
 
     def cold_seconds(self, candidate: Candidate) -> float:
         """What the look alone would have cost this candidate."""
@@ -85,22 +85,22 @@ def look(
     first, timer = group[0], PhaseTimer()
     pretrained = any(candidate.pretrained for candidate in group)
     network = network or load_group(group)
-    wanted = union(group, views=first.views)
+    spec = union(group, views=first.views)
     watch = Callbacks([timer, *callbacks])
-    prepared = prepare(dataset, network, config=config, wanted=wanted, runtime=runtime, watch=watch)
+    prepared = prepare(dataset, network, config=config, spec=spec, runtime=runtime, watch=watch)
     if not len(prepared.images("validation")):
         raise DatasetError(
             f"{dataset.name}: no validation images, so nothing to compare on; raise --validation above 0"
         )
-    pixels = replace(wanted, depth=0, also=(), pooled=False, taps=False)
+    pixels = replace(spec, depth=0, also=(), pooled=False, taps=False)
     measured = not prepared.extraction.use.hits
     seconds = cold = round(timer.seconds["features"], 3)
     cold_pixels = 0.0
     if not measured:
-        cold = project(prepared.dataset.samples, network, wanted=wanted, runtime=runtime)
+        cold = project(prepared.dataset.samples, network, spec=spec, runtime=runtime)
     if any(not candidate.pretrained for candidate in group):
         cold_pixels = (
-            project(prepared.dataset.samples, network, wanted=pixels, runtime=runtime) if pretrained else cold
+            project(prepared.dataset.samples, network, spec=pixels, runtime=runtime) if pretrained else cold
         )
     return Pass(network, prepared, cold, cold_pixels, measured, seconds)
 
@@ -111,10 +111,10 @@ def load_group(group: Sequence[Candidate]) -> Backbone:
     return backbone_of(replace(first, pretrained=pretrained))
 
 
-def union(group: Sequence[Candidate], *, views: Sequence[str]) -> Wanted:
+def union(group: Sequence[Candidate], *, views: Sequence[str]) -> FeatureSpec:
     """What every candidate of the group needs, from one pass."""
     depths = sorted({candidate.depth for candidate in group}, reverse=True)
-    return Wanted(
+    return FeatureSpec(
         depth=depths[0],
         also=tuple(depths[1:]),
         views=tuple(View(name) for name in views),
@@ -123,19 +123,19 @@ def union(group: Sequence[Candidate], *, views: Sequence[str]) -> Wanted:
     )
 
 
-def project(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runtime: Runtime) -> float:
+def project(samples: Sequence[Sample], network: Backbone, *, spec: FeatureSpec, runtime: Runtime) -> float:
     """Seconds of a pass over all samples from an empty cache, from timing a few of them, evenly spread."""
     few, more = (spread(samples, count) for count in (FEW, MORE))
     if len(samples) <= FEW + MORE:
-        return _time(samples, network, wanted=wanted, runtime=runtime)
-    start = _time(few, network, wanted=wanted, runtime=runtime)
-    rest = _time(more, network, wanted=wanted, runtime=runtime)
+        return _time(samples, network, spec=spec, runtime=runtime)
+    start = _time(few, network, spec=spec, runtime=runtime)
+    rest = _time(more, network, spec=spec, runtime=runtime)
     each = max(0.0, rest - start) / (MORE - FEW)
     return round(start + each * (len(samples) - FEW), 3)
 
 
-def _time(samples: Sequence[Sample], network: Backbone, *, wanted: Wanted, runtime: Runtime) -> float:
+def _time(samples: Sequence[Sample], network: Backbone, *, spec: FeatureSpec, runtime: Runtime) -> float:
     with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
         started = time.perf_counter()
-        extract(samples, network, wanted=wanted, runtime=runtime, cache=FeatureCache(Path(folder)))
+        extract(samples, network, spec=spec, runtime=runtime, cache=FeatureCache(Path(folder)))
         return seconds_since(started)

@@ -9,7 +9,7 @@ from headstart.backbones import Backbone
 from headstart.callbacks import Callback
 from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
-from headstart.costs import CostEstimate, Job, OutOfTime, Timings
+from headstart.costs import CostEstimate, OutOfTime, Timings, Workload
 from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS
 from headstart.costs.formulas import NOTHING, TORCH_START
 from headstart.dataset import Dataset
@@ -43,7 +43,7 @@ def cores() -> int:
 def turns(candidate: Candidate, *, seeds: int) -> float:
     """What all seeds of a candidate take, in units of one training alone.
 
-    The first runs alone; of thawed stages the others run beside each other, see `comparisons.beside`.
+    The first runs alone; of thawed stages the others run beside each other, see `comparisons.parallel`.
     """
     if not candidate.random:
         return 1.0
@@ -102,19 +102,19 @@ def forecast(
     for group in groups:
         network, first = networks[group[0]], group[0]
         config, wanted = first.config(common, seed=0), union(group, views=first.views)
-        job = Job.of(config, dataset, network, runtime=runtime, wanted=wanted)
+        job = Workload.of(config, dataset, network, runtime=runtime, spec=wanted)
         looking = job.estimate(timings, phases=("features", "check")) + _projections(
             job, group, timings=timings
         )
         for candidate in group:
             passes[candidate] = looking
-            own = replace(job, config=candidate.config(common, seed=0), wanted=None)
+            own = replace(job, config=candidate.config(common, seed=0), spec=None)
             trainings[candidate] = _training(own, candidate, timings=timings)
     factor, spread = timings.scale("torch", "", spread=0.4)
     return Forecast(passes, trainings, CostEstimate({"train": factor * TORCH_START}, spread))
 
 
-def _projections(job: Job, group: Sequence[Candidate], *, timings: Timings) -> CostEstimate:
+def _projections(job: Workload, group: Sequence[Candidate], *, timings: Timings) -> CostEstimate:
     """Timing some images from an empty cache, for what the seconds of a pass cannot be read off."""
     few = job.cut("images", min(FEW + MORE, job.counts.images))
     part = replace(few, counts=replace(few.counts, missing=float(few.counts.images)))
@@ -123,13 +123,13 @@ def _projections(job: Job, group: Sequence[Candidate], *, timings: Timings) -> C
         found += part.estimate(timings, phases=("features",))
     if any(not each.pretrained for each in group) and any(each.pretrained for each in group):
         wanted = replace(
-            job.wanted or union(group, views=group[0].views), depth=0, also=(), pooled=False, taps=False
+            job.spec or union(group, views=group[0].views), depth=0, also=(), pooled=False, taps=False
         )
-        found += replace(part, wanted=wanted).estimate(timings, phases=("features",))
+        found += replace(part, spec=wanted).estimate(timings, phases=("features",))
     return found
 
 
-def _training(job: Job, candidate: Candidate, *, timings: Timings) -> CostEstimate:
+def _training(job: Workload, candidate: Candidate, *, timings: Timings) -> CostEstimate:
     """One training and its evaluation; of PyTorch's start a share, as it is paid once."""
     if candidate.images is not None:
         limited = min(job.counts.training, candidate.images * job.counts.classes)

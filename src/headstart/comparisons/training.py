@@ -17,7 +17,7 @@ from headstart.comparisons.commands import SETTINGS, settings_of
 from headstart.comparisons.passes import Pass, load_group, look
 from headstart.comparisons.schedule import Deadline, Over, forecast, shrink
 from headstart.comparisons.storage import save_comparison
-from headstart.comparisons.trials import Result, Trainer
+from headstart.comparisons.trials import Trainer, TrialResult
 from headstart.comparisons.values import Candidate, Comparison, disambiguate, same_split
 from headstart.costs import Timings, parse_budget
 from headstart.costs.budgets import interleaved
@@ -212,12 +212,12 @@ def _train_all(
     runtime: Runtime,
     deadline: Deadline,
     watch: Callback,
-) -> tuple[list[Pass], list[Result]]:
+) -> tuple[list[Pass], list[TrialResult]]:
     """Every group's pass and trainings, as far as the time goes; the first training always begins."""
     groups, seeds = deadline.schedule.groups, deadline.schedule.seeds
     total = sum(seeds if each.random else 1 for group in groups for each in group)
     passes: list[Pass] = []
-    results: list[Result] = []
+    results: list[TrialResult] = []
     for group in groups:
         without = f"without {', '.join(candidate.name for candidate in group)}"
         if results and not deadline.allows(group):
@@ -301,7 +301,7 @@ def _counter(watch: Callback, *, done: int, total: int) -> Callable[[int], None]
 def _comparison(
     dataset: Dataset,
     passes: Sequence[Pass],
-    results: Sequence[Result],
+    results: Sequence[TrialResult],
     *,
     comparison_id: str,
     path: Path,
@@ -336,12 +336,12 @@ _BEST_EPOCH = (
 )
 
 
-def _keeps_best(results: Sequence[Result]) -> bool:
+def _keeps_best(results: Sequence[TrialResult]) -> bool:
     """Whether any training chose its epoch on the images that it is compared on."""
     return any(each.trial.candidate.thawed for each in results)
 
 
-def _chosen(comparison: Comparison, results: Sequence[Result]) -> Comparison:
+def _chosen(comparison: Comparison, results: Sequence[TrialResult]) -> Comparison:
     """With its choice, and the test images read for that candidate alone."""
     if all(candidate.images is not None for candidate in comparison.candidates):
         return comparison

@@ -9,10 +9,10 @@ from typing import Any
 from headstart import metrics
 from headstart.backbones import Backbone, backbone_of
 from headstart.callbacks import Callback, Callbacks, PhaseTimer
-from headstart.comparisons import beside, pace
+from headstart.comparisons import epoch_times, parallel
+from headstart.comparisons.initial_weights import Starts, start_torch
 from headstart.comparisons.passes import Pass
 from headstart.comparisons.schedule import SLOWER, Deadline, Over
-from headstart.comparisons.starting import Starts, start_torch
 from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
 from headstart.costs.timings import remember
@@ -28,18 +28,18 @@ _AHEAD = 1.3
 
 
 @dataclass(frozen=True)
-class Result:
+class TrialResult:
     """A trial, what it says of the test images, what its seconds teach.
 
     Of the test images only the first seed of the choice will show anything, so no other seed looks at them.
-    ``draws`` says whether its epochs drew random numbers of PyTorch's, as dropout does; ``whole`` whether the
-    time was enough for all of them.
+    ``uses_rng`` says whether its epochs drew random numbers of PyTorch's, as dropout does; ``whole`` whether
+    the time was enough for all of them.
     """
 
     trial: Trial
     test: metrics.Evaluation | None
     seen: tuple[Timing, ...] = ()
-    draws: bool = True
+    uses_rng: bool = True
     whole: bool = True
 
 
@@ -70,7 +70,7 @@ class Trainer:
         self._common, self._deadline = common, deadline
         self._starts = Starts(shared)
 
-    def train(self, *, first: bool, count: Callable[[int], None]) -> list[Result]:
+    def train(self, *, first: bool, count: Callable[[int], None]) -> list[TrialResult]:
         """Every candidate with every seed; what fails or the time does not allow is left out and named.
 
         Args:
@@ -79,7 +79,7 @@ class Trainer:
         """
         if any(candidate.thawed for candidate in self._group):
             start_torch(f"training stages of {self._shared.network.name}")
-        results: list[Result] = []
+        results: list[TrialResult] = []
         try:
             for candidate in self._group:
                 if candidate.whole in self._group and _is_all(self._shared.prepared, candidate):
@@ -98,7 +98,7 @@ class Trainer:
             remember(each for result in results for each in result.seen)
         return results
 
-    def _seeds(self, candidate: Candidate, *, needed: bool) -> Iterator[Result]:
+    def _seeds(self, candidate: Candidate, *, needed: bool) -> Iterator[TrialResult]:
         """The first seed alone, with all cores, so that its seconds mean something; then the others."""
         first = self._alone(candidate, seed=0, needed=needed)
         if first is None:
@@ -108,14 +108,14 @@ class Trainer:
             return  # other seeds would be trained longer, or not at all
         seeds = range(1, self._deadline.schedule.seeds if candidate.random else 1)
         # Asking how many goes to PyTorch, whose start takes seconds and which heads alone do without.
-        at_once = beside.at_once(len(seeds)) if candidate.thawed and not first.draws else 1
+        at_once = parallel.at_once(len(seeds)) if candidate.thawed and not first.uses_rng else 1
         for wave in (seeds[start : start + at_once] for start in range(0, len(seeds), at_once)):
             found = self._wave(candidate, wave, first=first)
             yield from found
             if len(found) < len(wave):
                 return
 
-    def _wave(self, candidate: Candidate, seeds: range, *, first: Result) -> list[Result]:
+    def _wave(self, candidate: Candidate, seeds: range, *, first: TrialResult) -> list[TrialResult]:
         """Some seeds at once, as far as the time goes."""
         if len(seeds) == 1:
             found = self._alone(candidate, seed=seeds[0], needed=False)
@@ -125,7 +125,7 @@ class Trainer:
             return []
         interrupted = Event()
         works = [self._work(candidate, seed=seed, interrupted=interrupted) for seed in seeds]
-        ended = beside.run(self._ended, works, interrupted=interrupted)
+        ended = parallel.run(self._ended, works, interrupted=interrupted)
         results = []
         for seed, found in zip(seeds, ended, strict=True):
             if found is None:
@@ -134,7 +134,7 @@ class Trainer:
             results.append(_timed_as(first, found))
         return results
 
-    def _alone(self, candidate: Candidate, *, seed: int, needed: bool) -> Result | None:
+    def _alone(self, candidate: Candidate, *, seed: int, needed: bool) -> TrialResult | None:
         """One training with all cores, or None where the time does not allow it."""
         begun = time.perf_counter()
         found = None
@@ -156,14 +156,14 @@ class Trainer:
             start, start_seconds = self._starts.of(candidate, prepared, network=network, config=config)
         return _Work(candidate, seed, config, prepared, network, start, start_seconds, interrupted)
 
-    def _ended(self, work: _Work) -> Result | None:
+    def _ended(self, work: _Work) -> TrialResult | None:
         """One training, or None where the time was up before its last epoch and it is not kept."""
         try:
             return self._train(work)
         except Over:
             return None
 
-    def _train(self, work: _Work) -> Result:
+    def _train(self, work: _Work) -> TrialResult:
         candidate, prepared = work.candidate, work.prepared
         timer = PhaseTimer()
         stop = _Stop(self._deadline, timer, keep=work.seed == 0, interrupted=work.interrupted)
@@ -192,7 +192,7 @@ class Trainer:
                 "train": round(train_seconds, 3),
                 "evaluate": round(evaluate_seconds, 3),
             },
-            history=pace.timed(
+            history=epoch_times.timed(
                 trained.history, timer.epochs, begun=timer.phases["train"].begun - work.start_seconds
             ),
         )
@@ -201,7 +201,7 @@ class Trainer:
             timer.seconds["evaluate"] = sum(each[2] for each in evaluations.values())
             seen += seen_at_the_end(timer, prepared, trained)
         test = evaluations["test"][0] if "test" in evaluations else None
-        return Result(trial, test, tuple(seen), trained.draws, whole=not stop.said)
+        return TrialResult(trial, test, tuple(seen), trained.uses_rng, whole=not stop.said)
 
     def _labelled(self, candidate: Candidate, stop: "_Stop") -> Candidate:
         """The candidate; one that was stopped says so wherever its name stands."""
@@ -215,7 +215,7 @@ def _without(candidate: Candidate, seed: int) -> str:
     return f"without {candidate.name}" + (f" from seed {seed} on" if seed else "")
 
 
-def _timed_as(first: Result, found: Result) -> Result:
+def _timed_as(first: TrialResult, found: TrialResult) -> TrialResult:
     """A training that ran beside others: its seconds are those of the one that ran alone, epoch by epoch.
 
     What it took beside others says nothing of what it takes alone, so it teaches nothing either.
@@ -223,7 +223,7 @@ def _timed_as(first: Result, found: Result) -> Result:
     epochs = len(found.trial.history) / max(1, len(first.trial.history))
     alone = first.trial.seconds
     seconds = {**alone, "train": round(alone["train"] * epochs, 3)}
-    history = pace.timed_as(found.trial.history, first.trial.history)
+    history = epoch_times.timed_as(found.trial.history, first.trial.history)
     return replace(found, trial=replace(found.trial, seconds=seconds, history=history), seen=())
 
 

@@ -3,7 +3,7 @@
 Steps have formulas, what this machine took before scales them, and a prediction is a range.
 """
 
-from headstart.costs.budgets import Budget, Job, OutOfTime, parse_budget
+from headstart.costs.budgets import Budget, OutOfTime, Workload, parse_budget
 from headstart.costs.calibration import Calibration, calibration
 from headstart.costs.formulas import CostEstimate, ImageCounts
 from headstart.costs.timings import Timings
@@ -13,9 +13,9 @@ __all__ = [
     "Calibration",
     "CostEstimate",
     "ImageCounts",
-    "Job",
     "OutOfTime",
     "Timings",
+    "Workload",
     "calibration",
     "parse_budget",
 ]

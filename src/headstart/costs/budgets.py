@@ -16,7 +16,7 @@ from headstart.costs.formulas import NOTHING, CostEstimate, ImageCounts, estimat
 from headstart.costs.timings import Timings
 from headstart.dataset import Dataset
 from headstart.errors import OptionError
-from headstart.features import FeatureCache, Wanted, missing_share
+from headstart.features import FeatureCache, FeatureSpec, missing_share
 from headstart.files import cache_folder
 from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
@@ -64,13 +64,13 @@ def parse_budget(budget: str | float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Job:
+class Workload:
     """A settled training of known images, as the formulas see it."""
 
     config: FitConfig
     backbone: Backbone
     counts: ImageCounts
-    wanted: Wanted | None = None
+    spec: FeatureSpec | None = None
 
     @classmethod
     def of(
@@ -80,21 +80,21 @@ class Job:
         backbone: Backbone,
         *,
         runtime: Runtime,
-        wanted: Wanted | None = None,
-    ) -> "Job":
+        spec: FeatureSpec | None = None,
+    ) -> "Workload":
         """With the share of the images that the cache lacks, from a sample."""
         missing = missing_share(
             dataset.samples,
             backbone,
-            wanted=wanted or Wanted.of(config),
+            spec=spec or FeatureSpec.of(config),
             runtime=runtime,
             cache=FeatureCache(cache_folder()),
         )
-        return cls(config, backbone, ImageCounts.of(dataset, config, missing=missing), wanted)
+        return cls(config, backbone, ImageCounts.of(dataset, config, missing=missing), spec)
 
     def estimate(self, timings: Timings, *, phases: tuple[str, ...] | None = None) -> CostEstimate:
         """Its seconds, of all phases or of some."""
-        found = steps(self.config, self.backbone, self.counts, timings, wanted=self.wanted)
+        found = steps(self.config, self.backbone, self.counts, timings, spec=self.spec)
         return estimate(found, timings, phases=phases)
 
     def settings(self) -> dict[str, int]:
@@ -106,7 +106,7 @@ class Job:
             "images": self.counts.images,
         }
 
-    def cut(self, name: str, value: int) -> "Job":
+    def cut(self, name: str, value: int) -> "Workload":
         """The same with one setting at that value."""
         if name == "images":
             return replace(self, counts=self.counts.cut(value))
@@ -117,7 +117,9 @@ class Job:
         return self if value else replace(self, config=replace(self.config, taps=None))
 
 
-def fit_into(job: Job, *, seconds: Callable[[Job], float], limit: float) -> tuple[Job, tuple[str, ...]]:
+def fit_into(
+    job: Workload, *, seconds: Callable[[Workload], float], limit: float
+) -> tuple[Workload, tuple[str, ...]]:
     """The job nearest to the one asked for that fits, and in words what was cut.
 
     In order: epochs to half, views down to one, epochs down to one, the last layer instead of a choice of
@@ -132,7 +134,7 @@ def fit_into(job: Job, *, seconds: Callable[[Job], float], limit: float) -> tupl
         OptionError: not even the smallest job fits; says how much it needs.
     """
 
-    def fits(candidate: Job) -> bool:
+    def fits(candidate: Workload) -> bool:
         return seconds(candidate) <= limit
 
     asked, taken = job.settings(), job
@@ -155,7 +157,7 @@ def fit_into(job: Job, *, seconds: Callable[[Job], float], limit: float) -> tupl
     return taken, tuple(_cuts(asked, taken.settings()))
 
 
-def _largest(job: Job, name: str, least: int, fits: Callable[[Job], bool]) -> Job:
+def _largest(job: Workload, name: str, least: int, fits: Callable[[Workload], bool]) -> Workload:
     """The largest value of one setting that fits, by halving the interval; its least where none does."""
     if not fits(job.cut(name, least)):
         return job.cut(name, least)
@@ -190,7 +192,7 @@ class Budget(Callback):
         self.cut_short = False
         self._clock, self._begun = clock, clock()
         self._timings = Timings.load()
-        self._job: Job | None = None
+        self._job: Workload | None = None
         self._last_epoch: float | None = None
         self._images_cut = False
 
@@ -229,7 +231,7 @@ class Budget(Callback):
             OptionError: the smallest training does not fit.
         """
         timings = self._timings
-        job = Job.of(config, dataset, backbone, runtime=runtime)
+        job = Workload.of(config, dataset, backbone, runtime=runtime)
         spent = self.elapsed
         self._images_cut = False
         if self.seconds is not None:
@@ -253,7 +255,7 @@ class Budget(Callback):
         self, config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime, before: float
     ) -> CostEstimate:
         """Of a training that will be tried too, as far as the seconds allow; nothing where it will not."""
-        job = Job.of(config, dataset, backbone, runtime=runtime)
+        job = Workload.of(config, dataset, backbone, runtime=runtime)
         more = job.estimate(self._timings, phases=_OF_DEEPER)
         if self.seconds is None:
             return more if more.seconds <= PATIENCE else NOTHING

@@ -11,7 +11,7 @@ from headstart.runs import Run
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PredictedRun:
     """One run: what was predicted, what it took."""
 
     run: str
@@ -33,7 +33,7 @@ class Comparison:
 class Calibration:
     """Predicted against actual over runs, the newest first."""
 
-    runs: tuple[Comparison, ...]
+    runs: tuple[PredictedRun, ...]
 
     @property
     def median_absolute_error(self) -> float | None:
@@ -74,5 +74,5 @@ def calibration(runs: Iterable[Run], *, most: int | None = None) -> Calibration:
         predicted = Range.from_dict(run.predicted_seconds)
         if predicted is None or predicted.median <= 0 or not run.whole or run.machine not in ("", here):
             continue
-        found.append(Comparison(run.id, predicted, run.seconds["total"]))
+        found.append(PredictedRun(run.id, predicted, run.seconds["total"]))
     return Calibration(tuple(found[:most]))

@@ -11,7 +11,7 @@ from headstart.backbones import Backbone
 from headstart.callbacks import Range
 from headstart.costs.timings import Timings
 from headstart.dataset import Dataset
-from headstart.features import Wanted, cache_bytes
+from headstart.features import FeatureSpec, cache_bytes
 from headstart.files import cache_folder
 from headstart.heads.ridge import MOST_SCORING
 from headstart.heads.threads import EIGEN_OPERATIONS
@@ -141,7 +141,7 @@ def steps(
     counts: ImageCounts,
     timings: Timings,
     *,
-    wanted: Wanted | None = None,
+    spec: FeatureSpec | None = None,
 ) -> tuple[Step, ...]:
     """What a training consists of, in order.
 
@@ -150,21 +150,21 @@ def steps(
         backbone: the network.
         counts: of the images.
         timings: what was timed before: a pair of images and network that was is one step instead of two.
-        wanted: the features that the pass computes, where others read the same one too.
+        spec: the features that the pass computes, where others read the same one too.
     """
-    wanted = wanted or Wanted.of(config)
+    spec = spec or FeatureSpec.of(config)
     return (
-        *feature_steps(config, backbone, counts, timings, wanted=wanted),
+        *feature_steps(config, backbone, counts, timings, spec=spec),
         Step("check", "check", "", 0.02 + 4e-5 * counts.images),
-        *training_steps(config, backbone, counts, wanted=wanted),
-        *closing_steps(config, backbone, counts, wanted=wanted),
+        *training_steps(config, backbone, counts, spec=spec),
+        *closing_steps(config, backbone, counts, spec=spec),
     )
 
 
-def network_key(config: FitConfig, backbone: Backbone, wanted: Wanted) -> str:
+def network_key(config: FitConfig, backbone: Backbone, spec: FeatureSpec) -> str:
     """Names a network as extraction runs it."""
-    outputs = "+".join((*(["pooled"] if wanted.pooled else []), *(["taps"] if wanted.taps else [])))
-    cuts = "+".join(map(str, (wanted.depth, *wanted.also)))
+    outputs = "+".join((*(["pooled"] if spec.pooled else []), *(["taps"] if spec.taps else [])))
+    cuts = "+".join(map(str, (spec.depth, *spec.also)))
     run_by = f"{config.runtime} {config.precision}"
     return f"{backbone.weights_hash[:16]} {backbone.preprocess.size} {cuts} {outputs} {run_by}"
 
@@ -174,10 +174,10 @@ def data_key(config: FitConfig, backbone: Backbone) -> str:
     return f"{config.data} {backbone.preprocess.resized_side}"
 
 
-def pass_key(config: FitConfig, backbone: Backbone, wanted: Wanted) -> str:
+def pass_key(config: FitConfig, backbone: Backbone, spec: FeatureSpec) -> str:
     """Names the pair of images and network that one pass brings together."""
-    network, data = network_key(config, backbone, wanted), data_key(config, backbone)
-    return f"{network} {data} {len(wanted.views)}"
+    network, data = network_key(config, backbone, spec), data_key(config, backbone)
+    return f"{network} {data} {len(spec.views)}"
 
 
 def decode_base(backbone: Backbone, *, views: int) -> float:
@@ -185,11 +185,11 @@ def decode_base(backbone: Backbone, *, views: int) -> float:
     return DECODE + RENDER * views * max(1.0, (backbone.preprocess.size / _RENDERED_SIDE) ** 2)
 
 
-def prefix_base(config: FitConfig, backbone: Backbone, wanted: Wanted) -> float:
+def prefix_base(config: FitConfig, backbone: Backbone, spec: FeatureSpec) -> float:
     """Seconds to run the frozen stages over all views of one image."""
-    stages = backbone.stages if wanted.pooled else backbone.stages[: wanted.depth]
+    stages = backbone.stages if spec.pooled else backbone.stages[: spec.depth]
     macs = sum(stage.multiply_adds for stage in stages)
-    return len(wanted.views) * macs / PREFIX_RATE.get(config.precision, PREFIX_RATE["f32"])
+    return len(spec.views) * macs / PREFIX_RATE.get(config.precision, PREFIX_RATE["f32"])
 
 
 def hit_base(*, views: int) -> float:
@@ -206,34 +206,34 @@ def open_step(network: str, timings: Timings) -> Step:
 
 
 def feature_steps(
-    config: FitConfig, backbone: Backbone, counts: ImageCounts, timings: Timings, *, wanted: Wanted
+    config: FitConfig, backbone: Backbone, counts: ImageCounts, timings: Timings, *, spec: FeatureSpec
 ) -> list[Step]:
     """Reading, decoding, the frozen part and the cache, for the images whose features are missing."""
     found = []
-    views, missing = len(wanted.views), counts.missing
-    network, data = network_key(config, backbone, wanted), data_key(config, backbone)
-    decoding, running = decode_base(backbone, views=views), prefix_base(config, backbone, wanted)
+    views, missing = len(spec.views), counts.missing
+    network, data = network_key(config, backbone, spec), data_key(config, backbone)
+    decoding, running = decode_base(backbone, views=views), prefix_base(config, backbone, spec)
     if missing:
         if running:
             found.append(open_step(network, timings))
-        pair = pass_key(config, backbone, wanted)
+        pair = pass_key(config, backbone, spec)
         if timings.known("pass", pair):  # decoding and the network share the cores, so that they add up
             found.append(Step("features", "pass", pair, missing * (decoding + running)))
         else:
             found.append(Step("features", "decode", data, missing * decoding))
             found.append(Step("features", "prefix", network, missing * running))
-        if wanted.depth < len(backbone.stages):
-            stored = cache_bytes(backbone, wanted=wanted, images=1)
+        if spec.depth < len(backbone.stages):
+            stored = cache_bytes(backbone, spec=spec, images=1)
             found.append(Step("features", "store", "", missing * stored / _STORE_RATE))
     return [*found, Step("features", "hit", data, 0.01 + hit_base(views=views) * (counts.images - missing))]
 
 
 def training_steps(
-    config: FitConfig, backbone: Backbone, counts: ImageCounts, *, wanted: Wanted
+    config: FitConfig, backbone: Backbone, counts: ImageCounts, *, spec: FeatureSpec
 ) -> list[Step]:
     """The head, or the fine-tuned stages with it."""
     if config.thawed:
-        key = f"{network_key(config, backbone, wanted)} {config.batch_size}"
+        key = f"{network_key(config, backbone, spec)} {config.batch_size}"
         start = [Step("train", "ridge", "start", ridge_base(config, backbone, counts))]
         return [
             Step("train", "torch", "", TORCH_START),
@@ -249,7 +249,7 @@ def training_steps(
 
 
 def closing_steps(
-    config: FitConfig, backbone: Backbone, counts: ImageCounts, *, wanted: Wanted
+    config: FitConfig, backbone: Backbone, counts: ImageCounts, *, spec: FeatureSpec
 ) -> list[Step]:
     """Evaluating, writing the model, and checking that it says the same."""
     forward = _thawed_macs(config, backbone) / TRAIN_RATE
@@ -260,7 +260,7 @@ def closing_steps(
     saving = _CHECKED_AT_ONCE * (network + rendering) + (2.5 if config.thawed else 0.25)
     return [
         Step("evaluate", "evaluate", "thawed" if config.thawed else "", evaluating),
-        Step("save", "save", network_key(config, backbone, wanted), saving),
+        Step("save", "save", network_key(config, backbone, spec), saving),
     ]
 
 

@@ -15,7 +15,7 @@ from headstart.costs.formulas import (
     training_steps,
 )
 from headstart.costs.timings import Timings
-from headstart.features import CacheUse, Wanted
+from headstart.features import CacheUse, FeatureSpec
 from headstart.runs import FitConfig
 from headstart.store import Timing
 
@@ -33,13 +33,13 @@ def of_features(
     config: FitConfig,
     backbone: Backbone,
     images: int,
-    wanted: Wanted,
+    spec: FeatureSpec,
     timings: Timings,
 ) -> list[Timing]:
     """From one pass over so many images; nothing where cached and computed features cannot be told apart."""
     if phase.ended is None:
         return []
-    seconds, views = phase.ended - phase.begun, len(wanted.views)
+    seconds, views = phase.ended - phase.begun, len(spec.views)
     data = data_key(config, backbone)
     if not use.misses:
         return [Timing("hit", data, seconds / (0.01 + hit_base(views=views) * images))]
@@ -48,11 +48,11 @@ def of_features(
         return []
     opened = phase.first[0] - phase.begun
     each = (seconds - opened) / max(1, images - phase.first[1])
-    decoding, running = decode_base(backbone, views=views), prefix_base(config, backbone, wanted)
-    found = [Timing("pass", pass_key(config, backbone, wanted), each / (decoding + running))]
+    decoding, running = decode_base(backbone, views=views), prefix_base(config, backbone, spec)
+    found = [Timing("pass", pass_key(config, backbone, spec), each / (decoding + running))]
     if not running:
         return [*found, Timing("decode", data, each / decoding)]
-    network = network_key(config, backbone, wanted)
+    network = network_key(config, backbone, spec)
     opening = open_step(network, timings)
     usual, _ = timings.scale("decode", data, spread=0.0)
     own = max(each - usual * decoding, _LEAST_SHARE * each)  # the network's share, for other images
@@ -64,14 +64,14 @@ def of_features(
 
 
 def of_training(
-    timer: PhaseTimer, *, config: FitConfig, backbone: Backbone, counts: ImageCounts, wanted: Wanted
+    timer: PhaseTimer, *, config: FitConfig, backbone: Backbone, counts: ImageCounts, spec: FeatureSpec
 ) -> list[Timing]:
     """From one training that has just ended."""
     phase = timer.phases["train"]
     if phase.ended is None:
         return []
     seconds = phase.ended - phase.begun
-    parts = {step.name: step for step in training_steps(config, backbone, counts, wanted=wanted)}
+    parts = {step.name: step for step in training_steps(config, backbone, counts, spec=spec)}
     if not config.thawed:
         return [Timing(step.name, step.key, seconds / step.base) for step in parts.values()]
     epochs = timer.phases.get("epochs")
@@ -91,10 +91,15 @@ def of_training(
 
 
 def of_closing(
-    seconds: dict[str, float], *, config: FitConfig, backbone: Backbone, counts: ImageCounts, wanted: Wanted
+    seconds: dict[str, float],
+    *,
+    config: FitConfig,
+    backbone: Backbone,
+    counts: ImageCounts,
+    spec: FeatureSpec,
 ) -> list[Timing]:
     """From evaluating and saving."""
-    found = closing_steps(config, backbone, counts, wanted=wanted)
+    found = closing_steps(config, backbone, counts, spec=spec)
     return [
         Timing(each.name, each.key, seconds[each.phase] / each.base)
         for each in found

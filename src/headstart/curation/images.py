@@ -15,7 +15,7 @@ from headstart.backbones import Backbone, backbone_of
 from headstart.curation.corrections import Correction, Corrections
 from headstart.dataset import Sample, Skipped
 from headstart.errors import OptionError, RunError
-from headstart.features import CacheUse, Extraction, FeatureCache, Wanted, extract, record_key
+from headstart.features import CacheUse, Extraction, FeatureCache, FeatureSpec, extract, record_key
 from headstart.features.extraction import partition_identity
 from headstart.files import cache_folder, home_folder
 from headstart.images import View
@@ -84,7 +84,7 @@ def as_given(run: Run) -> list[dict[str, Any]]:
     return entries
 
 
-def wanted_of(run: Run, backbone: Backbone) -> Wanted:
+def wanted_of(run: Run, backbone: Backbone) -> FeatureSpec:
     """The features that the run's head reads.
 
     Raises:
@@ -96,7 +96,7 @@ def wanted_of(run: Run, backbone: Backbone) -> Wanted:
             "alone cannot be trained again; fit anew (headstart fit … --corrections FILE)"
         )
     last = backbone.taps()[-1].name
-    return Wanted(
+    return FeatureSpec(
         depth=len(backbone.stages),
         views=tuple(View(name) for name in run.config.views),
         taps=bool(set(run.config.taps or ()) - {last}),
@@ -120,7 +120,7 @@ def collect(run: Run, corrections: Corrections | None) -> Collected:
     Only images whose file has changed, that were added, or whose features are no longer cached are read.
     """
     backbone, runtime = network_of(run)
-    wanted = wanted_of(run, backbone)
+    spec = wanted_of(run, backbone)
     current = corrections.current() if corrections is not None else {}
     given = as_given(run)
     rows = [_corrected(entry, current) for entry in given if entry["content"]]
@@ -132,7 +132,7 @@ def collect(run: Run, corrections: Corrections | None) -> Collected:
         samples,
         labels=tuple(str(row["label"]) for row in rows),
         splits=tuple(row["split"] for row in rows),
-        extraction=_extraction(rows, samples, backbone, runtime, wanted=wanted),
+        extraction=_extraction(rows, samples, backbone, runtime, spec=spec),
     )
 
 
@@ -166,17 +166,15 @@ def _extraction(
     backbone: Backbone,
     runtime: Runtime,
     *,
-    wanted: Wanted,
+    spec: FeatureSpec,
 ) -> Extraction:
     cache = FeatureCache(cache_folder())
     partition = cache.partition(partition_identity(backbone, runtime))
     hashes: list[bytes | None] = [bytes.fromhex(str(row["content"])) for row in rows]
-    records = wanted.records(len(backbone.stages))
+    records = spec.records(len(backbone.stages))
 
     def cached(content: bytes) -> bool:
-        return partition.contains(
-            record_key(content, view, name) for view in wanted.views for name in records
-        )
+        return partition.contains(record_key(content, view, name) for view in spec.views for name in records)
 
     same = _unchanged(rows)
     fresh = [i for i, content in enumerate(hashes) if content and not (same[i] and cached(content))]
@@ -185,12 +183,12 @@ def _extraction(
     skipped: tuple[Skipped, ...] = ()
     use = CacheUse(hits=len(rows) - len(fresh))
     if fresh:
-        found = extract([samples[i] for i in fresh], backbone, wanted=wanted, runtime=runtime, cache=cache)
+        found = extract([samples[i] for i in fresh], backbone, spec=spec, runtime=runtime, cache=cache)
         for index, content in zip(fresh, found.hashes, strict=True):
             hashes[index] = content
         skipped, use = found.skipped, CacheUse(use.hits + found.use.hits, found.use.misses, found.use.bytes)
-    again = partial(extract, samples, backbone, wanted=wanted, runtime=runtime, cache=cache)
-    return Extraction(tuple(hashes), (None,) * len(rows), skipped, use, partition, backbone, wanted, again)
+    again = partial(extract, samples, backbone, spec=spec, runtime=runtime, cache=cache)
+    return Extraction(tuple(hashes), (None,) * len(rows), skipped, use, partition, backbone, spec, again)
 
 
 def _unchanged(rows: Sequence[Mapping[str, Any]]) -> list[bool]:

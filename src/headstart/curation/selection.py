@@ -206,7 +206,7 @@ def _extract(run: Run, samples: Any, *, progress: Progress | None = None) -> Ext
     wanted = wanted_of(run, backbone)
     wanted = type(wanted)(depth=wanted.depth, views=(CENTRE,), taps=wanted.taps)
     cache = FeatureCache(cache_folder())
-    found = extract(samples, backbone, wanted=wanted, runtime=runtime, cache=cache, progress=progress)
+    found = extract(samples, backbone, spec=wanted, runtime=runtime, cache=cache, progress=progress)
     if len(samples) == 1 and found.skipped:
         raise ImageError(f"{found.skipped[0].name}: {found.skipped[0].reason}")
     return found

@@ -48,7 +48,7 @@ _HALF_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureSpec:
     """Which features a job needs of each image.
 
     Args:
@@ -66,7 +66,7 @@ class Wanted:
     also: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, config: FitConfig) -> "Wanted":
+    def of(cls, config: FitConfig) -> "FeatureSpec":
         """What a training with these settings reads."""
         views = tuple(View(name) for name in config.views)
         return cls(config.depth, views, pooled=config.pretrained, taps=bool(config.taps))
@@ -109,7 +109,7 @@ class Extraction:
     use: CacheUse
     partition: CachePartition
     backbone: "Backbone"
-    wanted: Wanted
+    spec: FeatureSpec
     again: "Callable[[], Extraction] | None" = None
 
     def features(
@@ -157,20 +157,20 @@ class Extraction:
         return spans
 
     def at(self, depth: int) -> "Extraction":
-        """The same pass seen by a job that freezes ``depth`` stages, which must be among those wanted.
+        """The same pass seen by a job that freezes ``depth`` stages, which must be among those spec.
 
         Raises:
             OptionError: the pass did not store that depth.
         """
         stages = len(self.backbone.stages)
-        if depth != stages and depth not in self.wanted.cuts(stages):
-            raise OptionError(f"depth {depth} was not extracted; this pass has {self.wanted.cuts(stages)}")
-        also = tuple(cut for cut in self.wanted.cuts(stages) if cut != depth)
-        return replace(self, wanted=replace(self.wanted, depth=depth, also=also))
+        if depth != stages and depth not in self.spec.cuts(stages):
+            raise OptionError(f"depth {depth} was not extracted; this pass has {self.spec.cuts(stages)}")
+        also = tuple(cut for cut in self.spec.cuts(stages) if cut != depth)
+        return replace(self, spec=replace(self.spec, depth=depth, also=also))
 
     def activations(self, images: Images, *, view: View) -> NDArray[Any]:
         """Maps at the cut, [n, …] float16 or float32; at depth 0 the rendered pixels, uint8 [n, S, S, 3]."""
-        return self._rows(images, view=view, record=f"activation-{self.wanted.depth}")
+        return self._rows(images, view=view, record=f"activation-{self.spec.depth}")
 
     def _rows(self, images: Images, *, view: View, record: str) -> NDArray[Any]:
         keys = [record_key(self._hash(image), view, record) for image in images]
@@ -218,7 +218,7 @@ def extract(
     samples: Sequence[Sample],
     backbone: "Backbone",
     *,
-    wanted: Wanted,
+    spec: FeatureSpec,
     runtime: "Runtime",
     cache: FeatureCache,
     workers: int | None = None,
@@ -237,12 +237,12 @@ def extract(
     """
     partition = cache.partition(partition_identity(backbone, runtime))
     facts_partition = cache.partition({"kind": "facts"})
-    ledger = _Ledger([None] * len(samples), [None] * len(samples), views=len(wanted.views))
+    ledger = _Ledger([None] * len(samples), [None] * len(samples), views=len(spec.views))
     writer = _Writer(partition, facts_partition)
     render_task = _render_task(
-        samples, backbone, wanted=wanted, partition=partition, facts_partition=facts_partition
+        samples, backbone, spec=spec, partition=partition, facts_partition=facts_partition
     )
-    fitting_room = _room_check(backbone, wanted=wanted, partition=partition, images=len(samples))
+    fitting_room = _room_check(backbone, spec=spec, partition=partition, images=len(samples))
     threads = workers or max(2, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
@@ -254,7 +254,7 @@ def extract(
         tasks = _bounded(pool, render_task, chunks, in_flight=in_flight)
         rendered = _account(tasks, samples=samples, ledger=ledger, writer=writer, progress=progress)
         rendered = fitting_room(rendered)
-        _compute(rendered, backbone, wanted=wanted, runtime=runtime, writer=writer)
+        _compute(rendered, backbone, spec=spec, runtime=runtime, writer=writer)
     except BaseException:
         writer.hurry.set()
         raise
@@ -268,10 +268,8 @@ def extract(
         use=CacheUse(ledger.hits, ledger.misses, writer.bytes),
         partition=partition,
         backbone=backbone,
-        wanted=wanted,
-        again=partial(
-            extract, samples, backbone, wanted=wanted, runtime=runtime, cache=cache, workers=workers
-        ),
+        spec=spec,
+        again=partial(extract, samples, backbone, spec=spec, runtime=runtime, cache=cache, workers=workers),
     )
 
 
@@ -298,25 +296,25 @@ def _render_task(
     samples: Sequence[Sample],
     backbone: "Backbone",
     *,
-    wanted: Wanted,
+    spec: FeatureSpec,
     partition: CachePartition,
     facts_partition: CachePartition,
 ) -> Callable[[range], list[_Rendered]]:
     """What a decoding thread does with some samples, which it looks up together."""
     preprocess = backbone.preprocess
-    side = shortest_side_needed(preprocess, wanted.views)
-    records = wanted.records(len(backbone.stages))
+    side = shortest_side_needed(preprocess, spec.views)
+    records = spec.records(len(backbone.stages))
 
     def looked_up(files: Sequence[_Read]) -> Iterator[_Rendered]:
         keys = {
             (content, view): [record_key(content, view, record) for record in records]
             for _, content, _ in files
-            for view in wanted.views
+            for view in spec.views
         }
         facts_known = facts_partition.get_many([content for _, content, _ in files])
         present = partition.present(chain.from_iterable(keys.values()))
         for (index, content, data), known in zip(files, facts_known, strict=True):
-            missing = tuple(view for view in wanted.views if not present.issuperset(keys[content, view]))
+            missing = tuple(view for view in spec.views if not present.issuperset(keys[content, view]))
             if known is not None and not missing:
                 yield _Rendered(index, content, ImageFacts.from_bytes(known))
                 continue
@@ -387,14 +385,14 @@ def _account(
 
 
 def _room_check(
-    backbone: "Backbone", *, wanted: Wanted, partition: CachePartition, images: int
+    backbone: "Backbone", *, spec: FeatureSpec, partition: CachePartition, images: int
 ) -> Callable[[Iterator[_Rendered]], Iterator[_Rendered]]:
     """Refuse before the first byte is written where there is no place for what is coming."""
 
     def check(rendered: Iterator[_Rendered]) -> Iterator[_Rendered]:
         for count, item in enumerate(rendered):
             if count == 0:
-                needed = cache_bytes(backbone, wanted=wanted, images=images - item.index)
+                needed = cache_bytes(backbone, spec=spec, images=images - item.index)
                 if not partition.has_room(needed):
                     raise OptionError(
                         f"the features of {images - item.index:,} images need up to {needed / 1e6:,.1f} MB, "
@@ -407,27 +405,27 @@ def _room_check(
     return check
 
 
-def cache_bytes(backbone: "Backbone", *, wanted: Wanted, images: int) -> int:
+def cache_bytes(backbone: "Backbone", *, spec: FeatureSpec, images: int) -> int:
     """Bytes that ``images`` images will take in the cache at two bytes a value, an upper bound.
 
     Values: [C, H, W] at the cut, D pooled, and the sum of the taps' widths; 64 bytes of key and header each.
     """
-    per_view = 64 * len(wanted.records(len(backbone.stages)))
-    for depth in wanted.cuts(len(backbone.stages)):
+    per_view = 64 * len(spec.records(len(backbone.stages)))
+    for depth in spec.cuts(len(backbone.stages)):
         pixels = 3 * backbone.preprocess.size**2
         per_view += backbone.stages[depth - 1].bytes_per_image if depth else pixels
-    if wanted.pooled:
+    if spec.pooled:
         per_view += 2 * backbone.dimensions
-    if wanted.taps:
+    if spec.taps:
         per_view += 2 * sum(tap.width(backbone) for tap in backbone.taps()[:-1])
-    return per_view * images * len(wanted.views)
+    return per_view * images * len(spec.views)
 
 
 def _compute(
     rendered: Iterator[_Rendered],
     backbone: "Backbone",
     *,
-    wanted: Wanted,
+    spec: FeatureSpec,
     runtime: "Runtime",
     writer: "_Writer",
 ) -> None:
@@ -436,18 +434,18 @@ def _compute(
     if first is None:
         return
     rendered = chain([first], rendered)
-    cuts = wanted.cuts(len(backbone.stages))
+    cuts = spec.cuts(len(backbone.stages))
     if 0 in cuts:
         rendered = _store_pixels(rendered, writer=writer)
         cuts = cuts[1:]
-        if not wanted.pooled and not cuts:
+        if not spec.pooled and not cuts:
             deque(rendered, maxlen=0)
             return
-    taps = backbone.taps() if wanted.taps else backbone.taps()[-1:]
+    taps = backbone.taps() if spec.taps else backbone.taps()[-1:]
     prefix = runtime.compile(
         backbone,
         depth=cuts[-1] if cuts else len(backbone.stages),
-        taps=taps if wanted.pooled else (),
+        taps=taps if spec.pooled else (),
         batch_size=BATCH_SIZE,
         also=cuts[:-1],
     )
@@ -458,9 +456,9 @@ def _compute(
         for row, (content, view) in enumerate(token):
             for output, depth in maps.items():
                 writer.put(content, view, f"activation-{depth}", _narrow(outputs[output][row], dtype))
-            if wanted.pooled:
+            if spec.pooled:
                 writer.put(content, view, "features", _narrow(outputs[last][row], dtype))
-            if wanted.taps:
+            if spec.taps:
                 others = np.concatenate([outputs[tap.name][row] for tap in taps[:-1]])
                 writer.put(content, view, "taps", _narrow(others, dtype))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from headstart.dataset import Sample, content_hash
 from headstart.errors import ImageError
 from headstart.features.cache import FeatureCache
-from headstart.features.extraction import Wanted, partition_identity, record_key
+from headstart.features.extraction import FeatureSpec, partition_identity, record_key
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone
@@ -17,7 +17,7 @@ def missing_share(
     samples: Sequence[Sample],
     backbone: "Backbone",
     *,
-    wanted: Wanted,
+    spec: FeatureSpec,
     runtime: "Runtime",
     cache: FeatureCache,
     most: int = 24,
@@ -33,14 +33,14 @@ def missing_share(
     partition = cache.partition(partition_identity(backbone, runtime))
     if partition.empty:
         return 1.0
-    records = wanted.records(len(backbone.stages))
+    records = spec.records(len(backbone.stages))
     missing = 0
     for sample in few:
         try:
             content = content_hash(sample.source.read())
         except ImageError:
             continue
-        keys = (record_key(content, view, record) for view in wanted.views for record in records)
+        keys = (record_key(content, view, record) for view in spec.views for record in records)
         missing += not partition.contains(keys)
     return missing / len(few)
 

@@ -14,22 +14,22 @@ from headstart import heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.callbacks import Callback, Callbacks, Clock, PhaseTimer
-from headstart.costs import CostEstimate, Job, Timings
+from headstart.costs import CostEstimate, Timings, Workload
 from headstart.costs.budgets import OutOfTime, beginning, interleaved
 from headstart.costs.formulas import NOTHING
 from headstart.costs.learning import of_features
 from headstart.costs.timings import remember
 from headstart.dataset import Dataset
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
-from headstart.features import Extraction, FeatureCache, Wanted, extract
+from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
 from headstart.formatting import human_seconds
 from headstart.grouping import assign_splits, split
 from headstart.images import CENTRE, View
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime
-from headstart.training.candidates import Candidate, parse_candidates, sized
-from headstart.training.entrants import Entrant, Probe, Score, reasons, score
+from headstart.training.backbone_names import BackboneName, parse_names, sized
+from headstart.training.contenders import Contender, ContenderScore, Probe, reasons, score
 from headstart.training.layers import batches, choose_taps, tap_widths
 from headstart.training.prior import published_accuracy, undominated
 from headstart.training.settling import settle
@@ -70,9 +70,9 @@ _UNDECIDED = 0.5
 class BackboneChoice:
     """The chosen backbone, everything that was tried, and the reasons in plain words."""
 
-    candidate: Candidate
+    candidate: BackboneName
     backbone: Backbone
-    table: tuple[Score, ...]
+    table: tuple[ContenderScore, ...]
     reasons: tuple[str, ...]
     seconds: float
 
@@ -106,18 +106,18 @@ class _Session:
         """Whether so much more is allowed."""
         return self.allowance is None or self.elapsed + seconds <= self.allowance
 
-    def look_config(self, entrant: Entrant, *, views: tuple[View, ...]) -> FitConfig:
+    def look_config(self, contender: Contender, *, views: tuple[View, ...]) -> FitConfig:
         """A ridge head on the frozen network: what a look trains."""
         names = tuple(view.name for view in views)
         asked = replace(self.config, freeze="all", head="ridge", taps=self.taps, views=names)
-        return settle(asked, self.dataset, entrant.backbone, runtime=self.runtime)
+        return settle(asked, self.dataset, contender.backbone, runtime=self.runtime)
 
-    def look(self, entrant: Entrant, dataset: Dataset, *, views: tuple[View, ...]) -> CostEstimate:
+    def look(self, contender: Contender, dataset: Dataset, *, views: tuple[View, ...]) -> CostEstimate:
         """Seconds to have these views of some images and a head on them; what is cached costs nothing."""
-        config = self.look_config(entrant, views=views)
-        job = Job.of(config, dataset, entrant.backbone, runtime=self.runtime)
+        config = self.look_config(contender, views=views)
+        job = Workload.of(config, dataset, contender.backbone, runtime=self.runtime)
         found = job.estimate(self.timings, phases=("features",))
-        pace = entrant.seconds_per_image
+        pace = contender.seconds_per_image
         if pace is not None and found.seconds:
             found = CostEstimate({"choice": pace * len(views) * job.counts.missing}, _UNDECIDED / 2)
         return CostEstimate({"choice": found.seconds}, found.spread) + _HEAD
@@ -134,16 +134,16 @@ class _Allowance(Callback):
             raise OutOfTime(done)
 
 
-def default_candidates() -> tuple[Candidate, ...]:
+def default_candidates() -> tuple[BackboneName, ...]:
     """What can be loaded here without a download, built-in ones at two sizes."""
     found = []
     for info in available():
         if info.needs and find_spec(info.needs) is None:
             continue
         if info.name in BUILTIN and info.size:
-            found += [Candidate(info.name, round(scale * info.size / 32) * 32) for scale in _BUILTIN_SIZES]
+            found += [BackboneName(info.name, round(scale * info.size / 32) * 32) for scale in _BUILTIN_SIZES]
         else:
-            found.append(Candidate(info.name))
+            found.append(BackboneName(info.name))
     return tuple(found)
 
 
@@ -194,8 +194,8 @@ def choose_backbone(
         allowance=allowance,
         started=clock(),
     )
-    entrants = _load(session, parse_candidates(candidates) if candidates else default_candidates())
-    racing = _by_prior(session, entrants)
+    contenders = _load(session, parse_names(candidates) if candidates else default_candidates())
+    racing = _by_prior(session, contenders)
     if len(racing) > 1:
         expected = _expected(session, racing)
         watch.on_estimate(expected.range(spent=session.elapsed), expected.phases)
@@ -204,18 +204,18 @@ def choose_backbone(
     choice = BackboneChoice(
         candidate=chosen.candidate,
         backbone=chosen.backbone,
-        table=tuple(score(each) for each in entrants),
-        reasons=(*session.reasons, *reasons(chosen, entrants)),
+        table=tuple(score(each) for each in contenders),
+        reasons=(*session.reasons, *reasons(chosen, contenders)),
         seconds=session.elapsed,
     )
     watch.on_phase_end("choice", choice)
     return choice
 
 
-def _load(session: _Session, candidates: Sequence[Candidate]) -> list[Entrant]:
-    entrants: list[Entrant] = []
+def _load(session: _Session, candidates: Sequence[BackboneName]) -> list[Contender]:
+    contenders: list[Contender] = []
     for candidate in candidates:
-        if entrants and not session.leaves():
+        if contenders and not session.leaves():
             session.reasons.append(f"{candidate.label} is left out: no time was left to load it")
             continue
         try:
@@ -223,28 +223,29 @@ def _load(session: _Session, candidates: Sequence[Candidate]) -> list[Entrant]:
         except (BackboneError, MissingExtra, OptionError) as error:
             session.reasons.append(f"{candidate.label} is left out: {error}")
             continue
-        entrants.append(Entrant(candidate, backbone, published_accuracy(backbone)))
-    if not entrants:
+        contenders.append(Contender(candidate, backbone, published_accuracy(backbone)))
+    if not contenders:
         raise BackboneError("; ".join(session.reasons) or "no backbone is here to choose from")
-    return entrants
+    return contenders
 
 
-def _by_prior(session: _Session, entrants: list[Entrant]) -> list[Entrant]:
+def _by_prior(session: _Session, contenders: list[Contender]) -> list[Contender]:
     """Leave out what is both slower and published as worse, where there are many; then keep the best."""
-    if len(entrants) <= MOST_PROBED:
-        return list(entrants)
-    kept = undominated([each.multiply_adds for each in entrants], [each.prior for each in entrants])
-    best = sorted(kept, key=lambda i: -(entrants[i].prior or 100.0))[:MOST_PROBED]
-    for index, each in enumerate(entrants):
+    if len(contenders) <= MOST_PROBED:
+        return list(contenders)
+    kept = undominated([each.multiply_adds for each in contenders], [each.prior for each in contenders])
+    best = sorted(kept, key=lambda i: -(contenders[i].prior or 100.0))[:MOST_PROBED]
+    for index, each in enumerate(contenders):
         if index not in best:
             each.left = "dominated"
     session.reasons.append(
-        f"{len(entrants) - len(best)} of {len(entrants)} candidates left out by published accuracy and speed"
+        f"{len(contenders) - len(best)} of {len(contenders)} candidates left out by published accuracy "
+        "and speed"
     )
-    return [entrants[index] for index in sorted(best)]
+    return [contenders[index] for index in sorted(best)]
 
 
-def _expected(session: _Session, racing: Sequence[Entrant]) -> CostEstimate:
+def _expected(session: _Session, racing: Sequence[Contender]) -> CostEstimate:
     """What choice and fit will take: the mean of their fits, as which one it will be is not known."""
     choice = _usual_looks(session, racing)
     if session.allowance is not None:
@@ -254,7 +255,7 @@ def _expected(session: _Session, racing: Sequence[Entrant]) -> CostEstimate:
         with suppress(OptionError, MissingExtra):  # one that cannot be trained so is found out in time
             asked = replace(session.config, backbone=each.candidate.name)
             config = settle(asked, session.dataset, each.backbone, runtime=session.runtime)
-            job = Job.of(config, session.dataset, each.backbone, runtime=session.runtime)
+            job = Workload.of(config, session.dataset, each.backbone, runtime=session.runtime)
             cached = replace(job, counts=replace(job.counts, missing=0.0))  # by the choice
             fits.append(cached.estimate(session.timings))
     for fit in fits:
@@ -262,7 +263,7 @@ def _expected(session: _Session, racing: Sequence[Entrant]) -> CostEstimate:
     return found
 
 
-def _usual_looks(session: _Session, racing: Sequence[Entrant]) -> CostEstimate:
+def _usual_looks(session: _Session, racing: Sequence[Contender]) -> CostEstimate:
     """The looks of a choice that goes all its way; of those whose turn is not known, the mean one's."""
 
     def looks(dataset: Dataset, views: tuple[View, ...]) -> CostEstimate:
@@ -290,7 +291,7 @@ def _kept(count: int) -> int:
     return max(_FINALISTS, (count + 1) // 2)
 
 
-def _halve(session: _Session, racing: list[Entrant]) -> list[Entrant]:
+def _halve(session: _Session, racing: list[Contender]) -> list[Contender]:
     """Rungs of twice as many images, each keeping the better half, until the finalists are left."""
     if len(racing) == 1:
         return racing
@@ -310,7 +311,7 @@ def _halve(session: _Session, racing: list[Entrant]) -> list[Entrant]:
             return _ahead(session, racing, f"a look at {images} images by all")
 
 
-def _rung(session: _Session, racing: Sequence[Entrant], *, images: int) -> list[Entrant]:
+def _rung(session: _Session, racing: Sequence[Contender], *, images: int) -> list[Contender]:
     """Those that looked at so many images, as far as the time goes."""
     looked = []
     part = _part(session, images)
@@ -326,15 +327,17 @@ def _rung(session: _Session, racing: Sequence[Entrant], *, images: int) -> list[
 
 
 def _pays(
-    session: _Session, entrants: Sequence[Entrant], dataset: Dataset, *, views: tuple[View, ...]
+    session: _Session, contenders: Sequence[Contender], dataset: Dataset, *, views: tuple[View, ...]
 ) -> bool:
     """Whether what is left of the allowance is enough for a look by each of these."""
     if session.allowance is None:
         return True
-    return session.leaves(sum(session.look(each, dataset, views=views).seconds for each in entrants))
+    return session.leaves(sum(session.look(each, dataset, views=views).seconds for each in contenders))
 
 
-def _without_late(session: _Session, racing: Sequence[Entrant], looked: Sequence[Entrant]) -> list[Entrant]:
+def _without_late(
+    session: _Session, racing: Sequence[Contender], looked: Sequence[Contender]
+) -> list[Contender]:
     """Those that had a look; where nobody had, the fastest."""
     kept = list(looked or racing[:1])
     late = [each for each in racing if each not in kept]
@@ -346,7 +349,7 @@ def _without_late(session: _Session, racing: Sequence[Entrant], looked: Sequence
     return kept
 
 
-def _ahead(session: _Session, racing: Sequence[Entrant], missed: str) -> list[Entrant]:
+def _ahead(session: _Session, racing: Sequence[Contender], missed: str) -> list[Contender]:
     """The best so far, when the time for choosing is up."""
     best, *others = racing
     for each in others:
@@ -355,7 +358,7 @@ def _ahead(session: _Session, racing: Sequence[Entrant], missed: str) -> list[En
     return [best]
 
 
-def _without_hopeless(finalists: list[Entrant]) -> list[Entrant]:
+def _without_hopeless(finalists: list[Contender]) -> list[Contender]:
     """The finalists, best first, without those that the last look puts clearly behind."""
     best = finalists[0].probe
     kept = []
@@ -370,7 +373,7 @@ def _without_hopeless(finalists: list[Entrant]) -> list[Entrant]:
     return kept
 
 
-def _affordable(session: _Session, racing: list[Entrant]) -> list[Entrant]:
+def _affordable(session: _Session, racing: list[Contender]) -> list[Contender]:
     """Without those whose pass over all images the allowance cannot pay; the fastest one always stays."""
     if session.allowance is None:
         return racing
@@ -388,17 +391,19 @@ def _affordable(session: _Session, racing: list[Entrant]) -> list[Entrant]:
     return kept
 
 
-def _extract(session: _Session, entrant: Entrant, dataset: Dataset, *, views: tuple[View, ...]) -> Extraction:
+def _extract(
+    session: _Session, contender: Contender, dataset: Dataset, *, views: tuple[View, ...]
+) -> Extraction:
     """The features of some images; what computing one takes is noted where that can be told."""
-    config, backbone = session.look_config(entrant, views=views), entrant.backbone
-    wanted = Wanted.of(config)
+    config, backbone = session.look_config(contender, views=views), contender.backbone
+    spec = FeatureSpec.of(config)
     timer = PhaseTimer(session.clock)
     watch = Callbacks([timer, _Allowance(session), session.watch])
     timer.on_phase_begin("features")
     found = extract(
         dataset.samples,
         backbone,
-        wanted=wanted,
+        spec=spec,
         runtime=session.runtime,
         cache=FeatureCache(cache_folder()),
         progress=watch.on_progress,
@@ -412,7 +417,7 @@ def _extract(session: _Session, entrant: Entrant, dataset: Dataset, *, views: tu
             config=config,
             backbone=backbone,
             images=len(dataset),
-            wanted=wanted,
+            spec=spec,
             timings=session.timings,
         )
     )
@@ -420,7 +425,7 @@ def _extract(session: _Session, entrant: Entrant, dataset: Dataset, *, views: tu
         (first, before), (last, done) = looked.first, looked.last
         steady = 2 * before <= done  # else making the network ready cannot be told from running it
         seconds = (last - first) / (done - before) if steady else (last - looked.begun) / len(dataset)
-        entrant.seconds_per_image = seconds / len(views)
+        contender.seconds_per_image = seconds / len(views)
     return found
 
 
@@ -429,14 +434,14 @@ def _part(session: _Session, images: int) -> Dataset:
     return beginning(session.pool, round(images / (1 - session.config.validation - session.config.test)))
 
 
-def _look(session: _Session, entrant: Entrant, *, images: int) -> None:
+def _look(session: _Session, contender: Contender, *, images: int) -> None:
     """Probe one candidate on the first so many images that are to be trained on."""
     part = _part(session, images)
-    extraction = _extract(session, entrant, part, views=(CENTRE,))
+    extraction = _extract(session, contender, part, views=(CENTRE,))
     rows = _training_rows(session, part, extraction)
     fitted, _ = _fit_head(session, extraction, part.labels, rows)
-    entrant.probe = Probe.of(fitted)
-    entrant.looks.append(entrant.probe)
+    contender.probe = Probe.of(fitted)
+    contender.looks.append(contender.probe)
 
 
 def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> NDArray[np.int64]:
@@ -459,7 +464,7 @@ def _training_rows(session: _Session, part: Dataset, extraction: Extraction) -> 
     return np.array([i for i, side in zip(kept, splits, strict=True) if side == "train"], dtype=np.int64)
 
 
-def _final(session: _Session, finalists: list[Entrant]) -> Entrant:
+def _final(session: _Session, finalists: list[Contender]) -> Contender:
     """All images for each finalist; the one that is right more often on images it was not fitted on."""
     if len(finalists) == 1:
         return finalists[0]
@@ -480,9 +485,9 @@ def _final(session: _Session, finalists: list[Entrant]) -> Entrant:
     return chosen
 
 
-def _run_in_full(session: _Session, entrant: Entrant) -> None:
+def _run_in_full(session: _Session, contender: Contender) -> None:
     dataset = session.dataset
-    extraction = _extract(session, entrant, dataset, views=session.views)
+    extraction = _extract(session, contender, dataset, views=session.views)
     found = split(
         dataset,
         extraction.hashes,
@@ -499,11 +504,11 @@ def _run_in_full(session: _Session, entrant: Entrant) -> None:
     if len(validation):
         scores = fitted.head.logits(extraction.features(validation, taps=taps, view=CENTRE))
         correct = float((scores.argmax(axis=1) == labels[validation]).sum())
-        entrant.validation_accuracy = correct / len(validation)
+        contender.validation_accuracy = correct / len(validation)
         right += correct
-    entrant.held_out = right / (len(train) + len(validation))
-    if entrant.probe is not None:
-        entrant.probe = Probe.of(fitted)
+    contender.held_out = right / (len(train) + len(validation))
+    if contender.probe is not None:
+        contender.probe = Probe.of(fitted)
 
 
 def _fit_head(

@@ -111,15 +111,15 @@ def _right(prepared: Prepared, trained: Trained) -> NDArray[np.bool_]:
     images = prepared.images("validation")
     order = np.argsort([prepared.extraction.hashes[i] or b"" for i in images], kind="stable")
     labels = prepared.labels(images)
-    if trained.answers is not None:
-        return without_luck(trained.answers[:, :, order], labels[order])
+    if trained.validation_outcomes is not None:
+        return cross_validated_outcomes(trained.validation_outcomes[:, :, order], labels[order])
     probabilities = predict_images(prepared, trained, images=images[order])
     found: Any = probabilities.argmax(axis=1) == labels[order]
     return np.asarray(found, dtype=bool)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Whether the deeper training is kept, and why in plain words."""
 
     deeper: bool
@@ -128,12 +128,12 @@ class Verdict:
     reason: str
 
 
-def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> Verdict:
+def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> Judgement:
     """Compare two classifiers on the same validation images.
 
     Args:
         head: which images the frozen network with a head got right, [N].
-        deeper: which the one with thawed stages got right, [N]; see `without_luck`.
+        deeper: which the one with thawed stages got right, [N]; see `cross_validated_outcomes`.
         name: what was trained, for the reason.
     """
     difference = deeper.astype(np.float64) - head.astype(np.float64)
@@ -142,10 +142,10 @@ def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> V
     kept = gain > error
     points = f"{100 * gain:+.1f} points on {len(head)} validation images, standard error {100 * error:.1f}"
     reason = f"{name} is kept: {points}" if kept else f"{HEAD_KEPT}{name} gives {points}"
-    return Verdict(kept, gain, error, reason)
+    return Judgement(kept, gain, error, reason)
 
 
-def without_luck(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def cross_validated_outcomes(outcomes: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which validation images a training gets right whose epoch was chosen on other images, bool [N].
 
     A training keeps the epoch that does best on these very images, and of many noisy scores the highest is
@@ -154,14 +154,14 @@ def without_luck(answers: NDArray[np.float32], labels: NDArray[np.int64]) -> NDA
     statistical predictions", Journal of the Royal Statistical Society B 36, 1974).
 
     Args:
-        answers: of each epoch, float32 [epochs, 2, N]: right (1) or wrong (0), and the loss.
+        outcomes: of each epoch, float32 [epochs, 2, N]: right (1) or wrong (0), and the loss.
         labels: class indices, [N]; images of a class alternate between the halves in this order.
     """
     rank = np.argsort(np.argsort(labels, kind="stable"), kind="stable")
     first = rank % 2 == 0
     found = np.zeros(len(labels), bool)
     for half in (first, ~first):
-        accuracy, loss = answers[:, :, ~half].mean(axis=2).T
+        accuracy, loss = outcomes[:, :, ~half].mean(axis=2).T
         best = np.lexsort((loss, -accuracy))[0]  # as the training chooses: ties go to the smaller loss
-        found[half] = answers[best, 0, half] > 0
+        found[half] = outcomes[best, 0, half] > 0
     return found

@@ -125,10 +125,11 @@ class TailResult:
             `validation_loss` and `validation_accuracy`.
         best_epoch: The epoch whose weights these are; 0 if training never beat the start.
         precision: What it ran in, "f32" or "bf16".
-        draws: Whether its epochs drew PyTorch's random numbers, as dropout does; those are the process's, so
-            such trainings must not run at once.
-        answers: What the start and each epoch said of the validation images, float32 [rows, 2, N]: right (1)
-            or wrong (0), and the loss. From scratch there is no start; None without validation images.
+        uses_rng: Whether its epochs drew PyTorch's random numbers, as dropout does; those are the process's,
+            so such trainings must not run at once.
+        validation_outcomes: What the start and each epoch said of the validation images, float32
+            [rows, 2, N]: right (1) or wrong (0), and the loss. From scratch there is no start; None without
+            validation images.
     """
 
     tail: nn.Module
@@ -136,8 +137,8 @@ class TailResult:
     history: tuple[Epoch, ...]
     best_epoch: int
     precision: str
-    draws: bool
-    answers: NDArray[np.float32] | None = None
+    uses_rng: bool
+    validation_outcomes: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -151,10 +152,10 @@ class _State:
     best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, minus loss
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     best_logits: torch.Tensor | None = None  # of the validation images; not in a checkpoint
-    answers: list[torch.Tensor] = field(
+    validation_outcomes: list[torch.Tensor] = field(
         default_factory=list
-    )  # the start's, then each epoch's, see `_answers`
-    draws: bool = False
+    )  # the start's, then each epoch's, see `_outcomes`
+    uses_rng: bool = False
 
     def keep_if_best(
         self, *, epoch: int, score: tuple[float, float], logits: torch.Tensor | None = None
@@ -215,7 +216,7 @@ def train_tail(
         logits = run.logits(state.model, validation) if start_logits is None else start_logits
         _, score = validation_scores(logits, validation.labels)
         state.keep_if_best(epoch=0, score=score, logits=logits)
-        state.answers.append(_answers(logits, validation.labels))
+        state.validation_outcomes.append(_outcomes(logits, validation.labels))
     while not _ended(state, config):
         epoch = len(state.history) + 1
         scores_seen, whole = run.epoch(state, train, epoch=epoch, stop=stop)
@@ -225,7 +226,7 @@ def train_tail(
             logits = run.logits(state.model, validation)
             scores, score = validation_scores(logits, validation.labels)
             row |= scores
-            state.answers.append(_answers(logits, validation.labels))
+            state.validation_outcomes.append(_outcomes(logits, validation.labels))
         state.keep_if_best(epoch=epoch, score=score, logits=logits)
         state.history.append(row)
         if checkpoint is not None and whole and not _ended(state, config):
@@ -273,7 +274,7 @@ class _Run:
         criterion = nn.CrossEntropyLoss(self._class_weights(), label_smoothing=config.label_smoothing)
         loss_sum, correct, seen, rate = 0.0, 0, 0, 0.0
         batches = self._batches(train, order, epoch)
-        with torch.random.fork_rng():  # dropout draws this epoch's own numbers, resumed or not
+        with torch.random.fork_rng():  # dropout uses_rng this epoch's own numbers, resumed or not
             torch.manual_seed(config.seed * 1_000_003 + epoch)
             undrawn = torch.get_rng_state()
             for step, (inputs, labels) in enumerate(batches, (epoch - 1) * per_epoch):
@@ -291,7 +292,7 @@ class _Run:
                 seen += len(labels)
                 if stop is not None and seen < len(order) and stop():
                     break
-            state.draws |= not torch.equal(torch.get_rng_state(), undrawn)
+            state.uses_rng |= not torch.equal(torch.get_rng_state(), undrawn)
         if not math.isfinite(loss_sum):
             raise OptionError(
                 f"training diverged in epoch {epoch}: its loss is {loss_sum}; "
@@ -350,7 +351,7 @@ def validation_scores(logits: torch.Tensor, labels: NDArray[np.int64]) -> tuple[
     return {"validation_loss": loss, "validation_accuracy": accuracy}, (accuracy, -loss)
 
 
-def _answers(logits: torch.Tensor, labels: NDArray[np.int64]) -> torch.Tensor:
+def _outcomes(logits: torch.Tensor, labels: NDArray[np.int64]) -> torch.Tensor:
     """Of each image whether the logits are right about it (1 or 0), and their loss, float32 [2, N]."""
     wanted = torch.from_numpy(np.asarray(labels))
     right = (logits.argmax(dim=1) == wanted).float()
@@ -455,8 +456,10 @@ def _result(state: _State, run: _Run, validation: Activations | None) -> TailRes
         bias=dense.get_parameter("bias").numpy().copy(),
         temperature=temperature,
     )
-    answers = torch.stack(state.answers).numpy() if state.answers else None
-    return TailResult(tail, head, tuple(state.history), state.best_epoch, run.precision, state.draws, answers)
+    answers = torch.stack(state.validation_outcomes).numpy() if state.validation_outcomes else None
+    return TailResult(
+        tail, head, tuple(state.history), state.best_epoch, run.precision, state.uses_rng, answers
+    )
 
 
 def _check_images(head: LinearHead, *splits: Activations | None) -> None:
@@ -541,7 +544,7 @@ def _write_checkpoint(state: _State, path: Path, *, fingerprint: str) -> None:
         "best_epoch": state.best_epoch,
         "best_score": state.best_score,
         "best_weights": state.best_weights,
-        "answers": state.answers,
+        "answers": state.validation_outcomes,
     }
     make(path.parent)
     with whole(path, mode=0o600) as draft:
@@ -564,5 +567,5 @@ def _resume(state: _State, path: Path, *, fingerprint: str) -> bool:
     state.best_epoch = content["best_epoch"]
     accuracy, loss = content["best_score"]
     state.best_score, state.best_weights = (accuracy, loss), dict(content["best_weights"])
-    state.answers = list(content["answers"])
+    state.validation_outcomes = list(content["answers"])
     return True

@@ -34,7 +34,7 @@ def choose_taps(
         classes: how many there are.
         class_weights: "balanced" or None.
     """
-    if not extraction.wanted.taps or taps == "last":
+    if not extraction.spec.taps or taps == "last":
         return None, None
     names = tuple(tap.name for tap in extraction.backbone.taps())
     if taps == "all":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import has_timm
 from headstart.callbacks import Clock, Range
-from headstart.costs import CostEstimate, Job, Timings, parse_budget
+from headstart.costs import CostEstimate, Timings, Workload, parse_budget
 from headstart.costs.budgets import CAREFUL, fit_into
 from headstart.costs.formulas import (
     COMPILE,
@@ -27,7 +27,7 @@ from headstart.costs.formulas import (
 from headstart.costs.timings import remember
 from headstart.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
-from headstart.features import Wanted, cache_bytes
+from headstart.features import FeatureSpec, cache_bytes
 from headstart.features.extraction import BATCH_SIZE
 from headstart.features.lookup import spread
 from headstart.files import cache_folder
@@ -35,7 +35,7 @@ from headstart.formatting import human_seconds
 from headstart.runs import FitConfig, refuse_others
 from headstart.runtimes import Runtime, select
 from headstart.store import Timing
-from headstart.training.candidates import Candidate, parse_candidates
+from headstart.training.backbone_names import BackboneName, parse_names
 from headstart.training.settling import settle
 from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_prefix, time_training
 
@@ -63,7 +63,7 @@ _MOST_FEATURES_IN_MEMORY = 1 << 29  # beyond this a head's fit streams them; `he
 
 
 @dataclass(frozen=True)
-class Row:
+class PlanRow:
     """One backbone at one depth: what a fit would cost."""
 
     backbone: str
@@ -99,7 +99,7 @@ class Plan:
     data: str
     images: int
     classes: int
-    rows: tuple[Row, ...]
+    rows: tuple[PlanRow, ...]
     stages: Mapping[str, Mapping[str, float]]  # by backbone timed now: seconds per image of each stage
     notes: tuple[str, ...]
     seconds: float
@@ -152,22 +152,22 @@ class _Session:
 class _Asked:
     """One row to be."""
 
-    candidate: Candidate
+    candidate: BackboneName
     backbone: Backbone
     config: FitConfig
-    job: Job
+    job: Workload
 
     @property
     def label(self) -> str:
         return f"{self.candidate.label} at {self.backbone.preprocess.size} px"
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted.of(self.config)
+    def spec(self) -> FeatureSpec:
+        return FeatureSpec.of(self.config)
 
     @property
     def network(self) -> str:
-        return network_key(self.config, self.backbone, self.wanted)
+        return network_key(self.config, self.backbone, self.spec)
 
     @property
     def epoch(self) -> str:
@@ -207,7 +207,7 @@ def plan(
     dataset = read_dataset(source)
     engine = select(asked.runtime, precision=asked.precision)
     session = _Session(dataset, engine, asked, clock, begun, Timings.load())
-    networks = [(each, load_backbone(each.name, size=each.size)) for each in parse_candidates(backbones)]
+    networks = [(each, load_backbone(each.name, size=each.size)) for each in parse_names(backbones)]
     every = []
     for candidate, backbone in networks:
         rows = [_asked(session, candidate, backbone, depth) for depth in _depths(backbone, depths)]
@@ -238,11 +238,11 @@ def _depths(backbone: Backbone, asked: Sequence[str] | None) -> list[int]:
     return list(dict.fromkeys([count, max(0, count - 2), count // 2]))
 
 
-def _asked(session: _Session, candidate: Candidate, backbone: Backbone, depth: int) -> _Asked:
+def _asked(session: _Session, candidate: BackboneName, backbone: Backbone, depth: int) -> _Asked:
     named = replace(session.asked, backbone=candidate.name)
     settled = settle(named, session.dataset, backbone, runtime=session.runtime)
     config = replace(settled, depth=depth, taps=named.taps, epochs=named.epochs).settled()
-    job = Job.of(config, session.dataset, backbone, runtime=session.runtime)
+    job = Workload.of(config, session.dataset, backbone, runtime=session.runtime)
     return _Asked(candidate, backbone, config, job)
 
 
@@ -263,13 +263,13 @@ def _time_features(session: _Session, rows: Sequence[_Asked]) -> None:
     the cut for the vector that a head starts from.
     """
     first = rows[0]
-    backbone, views = first.backbone, len(first.wanted.views)
+    backbone, views = first.backbone, len(first.spec.views)
     if not session.timings.known("decode", data_key(first.config, backbone)):
         _time_decoding(session, first)
     unknown = [row for row in rows if not session.timings.known("prefix", row.network)]
     if not unknown:
         return
-    base = prefix_base(first.config, backbone, first.wanted)
+    base = prefix_base(first.config, backbone, first.spec)
     factor, _ = session.timings.scale("prefix", first.network, spread=0.0)
     if not _affordable(session, first, COMPILE + factor * base * (BATCHES + 1) * BATCH_SIZE / views):
         return
@@ -277,7 +277,7 @@ def _time_features(session: _Session, rows: Sequence[_Asked]) -> None:
         backbone,
         _pixels(session, first),
         runtime=session.runtime,
-        taps=first.wanted.taps,
+        taps=first.spec.taps,
         batch_size=BATCH_SIZE,
         clock=session.clock,
     )
@@ -298,7 +298,7 @@ def _pixels(session: _Session, row: _Asked) -> NDArray[np.uint8]:
 
 
 def _time_decoding(session: _Session, row: _Asked) -> None:
-    preprocess, views = row.backbone.preprocess, row.wanted.views
+    preprocess, views = row.backbone.preprocess, row.spec.views
     few = spread(session.dataset.samples, _SAMPLE)
     seconds, pixels = time_decoding(few, preprocess, views=views, clock=session.clock)
     if not len(pixels):
@@ -336,13 +336,13 @@ def _time_training(session: _Session, row: _Asked) -> None:
 # -------------------------------------------------------------------------------------------- rows
 
 
-def _row(session: _Session, row: _Asked, *, budget: float | None) -> Row:
+def _row(session: _Session, row: _Asked, *, budget: float | None) -> PlanRow:
     config, backbone, job = row.config, row.backbone, row.job
-    needed = cache_bytes(backbone, wanted=row.wanted, images=len(session.dataset))
+    needed = cache_bytes(backbone, spec=row.spec, images=len(session.dataset))
     keep, reason = _room(needed)
     allowed, fits = allowance(job, session.timings, budget=budget)
     cost = job.estimate(session.timings)
-    return Row(
+    return PlanRow(
         backbone=row.candidate.label,
         size=backbone.preprocess.size,
         depth=config.depth,
@@ -372,12 +372,12 @@ def _basis(session: _Session, row: _Asked) -> str:
     return "timed now" if set(needed) & now else "remembered"
 
 
-def allowance(job: Job, timings: Timings, *, budget: float | None) -> tuple[str, bool]:
+def allowance(job: Workload, timings: Timings, *, budget: float | None) -> tuple[str, bool]:
     """What a budget allows of a job, in words, and whether all of it; a fit would be cut so."""
     if budget is None:
         return "", True
 
-    def seconds(each: Job) -> float:
+    def seconds(each: Workload) -> float:
         cost: CostEstimate = each.estimate(timings)
         return cost.seconds
 
@@ -407,7 +407,7 @@ def room_for(*, needed: int, free: int) -> tuple[str, str]:
     )
 
 
-def memory_bytes(job: Job) -> int:
+def memory_bytes(job: Workload) -> int:
     """About how much the fit needs at its peak: the process, the network, and what is held of the data."""
     config, backbone = job.config, job.backbone
     parameters = sum(stage.parameters for stage in backbone.stages)

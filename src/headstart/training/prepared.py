@@ -13,7 +13,7 @@ from headstart.callbacks import Callback
 from headstart.costs.budgets import OutOfTime, beginning
 from headstart.dataset import SPLITS, Dataset, Skipped
 from headstart.errors import DatasetError
-from headstart.features import Extraction, FeatureCache, Wanted, extract
+from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
 from headstart.grouping import split
 from headstart.runs import FitConfig, fingerprint
@@ -63,7 +63,7 @@ def prepare(
     *,
     config: FitConfig,
     runtime: Runtime,
-    wanted: Wanted | None = None,
+    spec: FeatureSpec | None = None,
     cache: FeatureCache | None = None,
     strict: bool = False,
     watch: Callback | None = None,
@@ -75,7 +75,7 @@ def prepare(
         backbone: the network; its frozen part computes the features.
         config: the training, settled.
         runtime: what executes the frozen part.
-        wanted: the features, where other trainings read them too; None for what the config needs.
+        spec: the features, where other trainings read them too; None for what the config needs.
         cache: where features are kept; None for the user's.
         strict: unreadable images are an error.
         watch: told of the phases ``features`` and ``check``; may end reading with `OutOfTime`.
@@ -87,7 +87,7 @@ def prepare(
     dataset, extraction = _look(
         dataset,
         backbone,
-        wanted=wanted or Wanted.of(config),
+        spec=spec or FeatureSpec.of(config),
         runtime=runtime,
         cache=cache or FeatureCache(cache_folder()),
         watch=watch,
@@ -123,14 +123,14 @@ def _look(
     dataset: Dataset,
     backbone: Backbone,
     *,
-    wanted: Wanted,
+    spec: FeatureSpec,
     runtime: Runtime,
     cache: FeatureCache,
     watch: Callback,
 ) -> tuple[Dataset, Extraction]:
     """The features of all images, or of as many as there is time for."""
     watch.on_phase_begin("features")
-    look = partial(extract, wanted=wanted, runtime=runtime, cache=cache, progress=watch.on_progress)
+    look = partial(extract, spec=spec, runtime=runtime, cache=cache, progress=watch.on_progress)
     try:
         extraction = look(dataset.samples, backbone)
     except OutOfTime as stop:

@@ -9,7 +9,7 @@ from headstart.costs import Timings
 from headstart.costs.formulas import ImageCounts
 from headstart.costs.learning import of_closing, of_features, of_training
 from headstart.costs.timings import remember
-from headstart.features import Wanted
+from headstart.features import FeatureSpec
 from headstart.runs import FitConfig
 from headstart.store import Timing
 from headstart.training.prepared import Prepared
@@ -68,7 +68,7 @@ def seen_in_pass(timer: PhaseTimer, prepared: Prepared, config: FitConfig) -> li
         config=config,
         backbone=extraction.backbone,
         images=len(prepared.dataset),
-        wanted=extraction.wanted,
+        spec=extraction.spec,
         timings=Timings.load(),
     )
     check = timer.phases["check"]
@@ -84,7 +84,7 @@ def seen_in_training(timer: PhaseTimer, prepared: Prepared, trained: Trained) ->
         config=trained.config,
         backbone=prepared.extraction.backbone,
         counts=counts(prepared),
-        wanted=Wanted.of(trained.config),
+        spec=FeatureSpec.of(trained.config),
     )
 
 
@@ -95,5 +95,5 @@ def seen_at_the_end(timer: PhaseTimer, prepared: Prepared, trained: Trained) -> 
         config=trained.config,
         backbone=prepared.extraction.backbone,
         counts=counts(prepared),
-        wanted=Wanted.of(trained.config),
+        spec=FeatureSpec.of(trained.config),
     )

@@ -42,8 +42,10 @@ class Trained:
     fit: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tail: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
-    draws: bool = False  # whether its epochs drew PyTorch's random numbers, see `TailResult`
-    answers: NDArray[np.float32] | None = None  # of each epoch about each validation image, see there
+    uses_rng: bool = False  # whether its epochs drew PyTorch's random numbers, see `TailResult`
+    validation_outcomes: NDArray[np.float32] | None = (
+        None  # of each epoch about each validation image, see there
+    )
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _fit_ridge(
     Leaving a row out says nothing while another view of the same image stays in, so with several views the
     penalty, the temperature and the leave-one-out accuracy come from the first view alone.
     """
-    views = prepared.extraction.wanted.views
+    views = prepared.extraction.spec.views
     options: dict[str, Any] = {
         "classes": len(prepared.dataset.classes),
         "class_weights": class_weights,
@@ -183,7 +185,7 @@ def _training_features(
 
 def _train_softmax(prepared: Prepared, *, config: FitConfig, watch: Callback) -> Trained:
     train, held_out = prepared.images("train"), prepared.images("validation")
-    views = prepared.extraction.wanted.views
+    views = prepared.extraction.spec.views
     features = np.concatenate([prepared.extraction.features(train, view=view) for view in views])
     validation = (prepared.extraction.features(held_out, view=CENTRE), prepared.labels(held_out))
     watch.on_phase_begin("epochs")
@@ -228,7 +230,7 @@ def with_logits(start: Start, prepared: Prepared, *, config: FitConfig) -> Start
     logits = start_logits(
         start.tail,
         start.head.head,
-        CutActivations(prepared, split="validation"),
+        CachedActivations(prepared, split="validation"),
         config=tail_config(config, prepared),
         input_transform=_input_transform(prepared, config.depth),
     )
@@ -246,8 +248,8 @@ def _train_thawed(
     result = train_tail(
         start.tail,
         start.head.head,
-        CutActivations(prepared, split="train"),
-        CutActivations(prepared, split="validation") if len(prepared.images("validation")) else None,
+        CachedActivations(prepared, split="train"),
+        CachedActivations(prepared, split="validation") if len(prepared.images("validation")) else None,
         config=tail_config(config, prepared),
         input_transform=_input_transform(prepared, config.depth),
         checkpoint=checkpoint,
@@ -265,8 +267,8 @@ def _train_thawed(
         history=result.history,
         fit=facts,
         tail=result.tail,
-        draws=result.draws,
-        answers=result.answers,
+        uses_rng=result.uses_rng,
+        validation_outcomes=result.validation_outcomes,
     )
 
 
@@ -319,13 +321,13 @@ def _checkpoint(prepared: Prepared, *, config: FitConfig) -> Path:
     return cache_folder() / "checkpoints" / content.hexdigest()
 
 
-class CutActivations:
+class CachedActivations:
     """What the prefix computed for a split's images, read from the feature cache by the training loop."""
 
     def __init__(self, prepared: Prepared, *, split: str) -> None:
         self._extraction = prepared.extraction
         self._images = prepared.images(split)
-        self._views = prepared.extraction.wanted.views if split == "train" else (CENTRE,)
+        self._views = prepared.extraction.spec.views if split == "train" else (CENTRE,)
         self.labels = prepared.labels(self._images)
         self.views = len(self._views)
 
@@ -361,7 +363,7 @@ def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.i
             features = run_tail(
                 trained.tail,
                 prepared.extraction.activations(chunk, view=CENTRE),
-                input_transform=_input_transform(prepared, prepared.extraction.wanted.depth),
+                input_transform=_input_transform(prepared, prepared.extraction.spec.depth),
             )
         parts.append(trained.head.probabilities(features))
     return np.concatenate(parts) if parts else np.zeros((0, len(prepared.dataset.classes)), np.float32)

@@ -16,13 +16,13 @@ from headstart.callbacks import Callbacks, PhaseTimer, ProgressFunction
 from headstart.comparisons.subsets import limit_images
 from headstart.dataset import Dataset
 from headstart.errors import DatasetError
-from headstart.features import Wanted, extract
+from headstart.features import FeatureSpec, extract
 from headstart.images import CENTRE, parse_views
 from headstart.lesson.experiments.work import Work
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime, select
 from headstart.training import Prepared, predict_images, prepare, train
-from headstart.training.trained import CutActivations
+from headstart.training.trained import CachedActivations
 
 if TYPE_CHECKING:
     from headstart.training.finetune import Activations
@@ -63,7 +63,7 @@ class Look:
         return len(self.prepared.dataset.classes)
 
     def at(self, depth: int) -> Look:
-        """The same look for a job that freezes so many stages; the depth must have been wanted."""
+        """The same look for a job that freezes so many stages; the depth must have been spec."""
         return replace(self, prepared=replace(self.prepared, extraction=self.prepared.extraction.at(depth)))
 
     def limited(self, per_class: int) -> Look:
@@ -84,7 +84,7 @@ class Look:
 
     def cached(self, split: str) -> Activations:
         """What the training loop reads: maps at the cut, from the feature cache, in all views."""
-        return CutActivations(self.prepared, split=split)
+        return CachedActivations(self.prepared, split=split)
 
     def count(self, split: str) -> int:
         """Images of a split."""
@@ -122,21 +122,21 @@ def look(
     """
     runtime = select()
     cuts = sorted(set(depths), reverse=True)
-    wanted = Wanted(
+    spec = FeatureSpec(
         depth=cuts[0] if cuts else len(network.stages),
         views=parse_views(views),
         pooled=pooled,
         taps=taps,
         also=tuple(cuts[1:]),
     )
-    extract(dataset.samples[:_WARM_UP], network, wanted=wanted, runtime=runtime, cache=work.new_cache())
+    extract(dataset.samples[:_WARM_UP], network, spec=spec, runtime=runtime, cache=work.new_cache())
     timer = PhaseTimer()
     watch = Callbacks([timer, *([ProgressFunction(work.progress)] if work.progress else [])])
     prepared = prepare(
         dataset,
         network,
         config=FitConfig(validation=VALIDATION, test=TEST),
-        wanted=wanted,
+        spec=spec,
         runtime=runtime,
         cache=work.new_cache(),
         watch=watch,

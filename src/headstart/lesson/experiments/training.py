@@ -128,7 +128,7 @@ def fit_stages(
         validate: False leaves validation out, so that the seconds are those of training alone.
         progress: called with (epochs done, epochs planned).
     """
-    transform = pixels_to_numbers(found) if found.prepared.extraction.wanted.depth == 0 else None
+    transform = pixels_to_numbers(found) if found.prepared.extraction.spec.depth == 0 else None
     train, held_out = found.cached("train"), found.cached("validation")
     one = train.read(np.zeros(1, np.int64), views=[0])
     start = head or no_head(width_of(tail, one, transform), found.classes)

@@ -8,7 +8,7 @@ import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.heads import RidgeFit
-from headstart.training.candidates import Candidate
+from headstart.training.backbone_names import BackboneName
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Score:
+class ContenderScore:
     """What is known of one candidate at the end."""
 
-    candidate: Candidate
+    candidate: BackboneName
     size: int
     prior: float | None  # published top-1 in percent
     probe: Probe | None  # the largest one
@@ -66,10 +66,10 @@ class Score:
 
 
 @dataclass
-class Entrant:
+class Contender:
     """A candidate while the choice is going on."""
 
-    candidate: Candidate
+    candidate: BackboneName
     backbone: Backbone
     prior: float | None
     probe: Probe | None = None
@@ -95,26 +95,26 @@ class Entrant:
         return (self.probe.loo_accuracy, -self.probe.loo_error) if self.probe else (0.0, 0.0)
 
 
-def score(entrant: Entrant) -> Score:
+def score(contender: Contender) -> ContenderScore:
     """Its line in the table."""
-    return Score(
-        candidate=entrant.candidate,
-        size=entrant.backbone.preprocess.size,
-        prior=entrant.prior,
-        probe=entrant.probe,
-        seconds_per_image=entrant.seconds_per_image,
-        validation_accuracy=entrant.validation_accuracy,
-        left=entrant.left,
+    return ContenderScore(
+        candidate=contender.candidate,
+        size=contender.backbone.preprocess.size,
+        prior=contender.prior,
+        probe=contender.probe,
+        seconds_per_image=contender.seconds_per_image,
+        validation_accuracy=contender.validation_accuracy,
+        left=contender.left,
     )
 
 
-def reasons(chosen: Entrant, entrants: Sequence[Entrant]) -> list[str]:
+def reasons(chosen: Contender, contenders: Sequence[Contender]) -> list[str]:
     """Why this one, in plain words."""
-    if len(entrants) == 1:
+    if len(contenders) == 1:
         return [f"backbone {chosen.label}: the only candidate here"]
     if chosen.probe is None:
         return [f"backbone {chosen.label}: the fastest, as no time was left for a look"]
-    rival = next((each for each in entrants if each.left == "final" and each.held_out is not None), None)
+    rival = next((each for each in contenders if each.left == "final" and each.held_out is not None), None)
     measured = f"{chosen.probe.loo_accuracy:.1%} leave-one-out on {chosen.probe.images} images"
     first = f"backbone {chosen.label}: {measured}"
     if rival is not None and rival.held_out is not None and chosen.held_out is not None:
@@ -123,15 +123,15 @@ def reasons(chosen: Entrant, entrants: Sequence[Entrant]) -> list[str]:
             first += f", {gap:.1f} points ahead of {rival.label} on all images"
         else:
             first += f", faster than {rival.label} and only {-gap:.1f} points behind"
-    elif chosen.looks and chosen.held_out is None and not any(each.left == "budget" for each in entrants):
+    elif chosen.looks and chosen.held_out is None and not any(each.left == "budget" for each in contenders):
         first += ", so far ahead that no other was given a look at all of them"
-    return [first, *_dropped(chosen, entrants)]
+    return [first, *_dropped(chosen, contenders)]
 
 
-def _dropped(chosen: Entrant, entrants: Sequence[Entrant]) -> list[str]:
+def _dropped(chosen: Contender, contenders: Sequence[Contender]) -> list[str]:
     """Who was left behind after which look, and what the chosen one had on the same images."""
     rungs: dict[int, list[tuple[str, float]]] = {}
-    for each in entrants:
+    for each in contenders:
         if each.left == "probe" and each.probe is not None:
             rungs.setdefault(each.probe.images, []).append((each.label, each.probe.loo_accuracy))
     found = []

@@ -9,7 +9,7 @@ from headstart.errors import OptionError
 
 
 @dataclass(frozen=True)
-class Candidate:
+class BackboneName:
     """A backbone to consider; size None is its own."""
 
     name: str
@@ -21,7 +21,7 @@ class Candidate:
         return Path(self.name).name
 
 
-def parse_candidates(names: Sequence[str]) -> tuple[Candidate, ...]:
+def parse_names(names: Sequence[str]) -> tuple[BackboneName, ...]:
     """Candidates from ``builtin``, ``builtin@160``, ``weights.safetensors@96``; repeated ones once.
 
     Raises:
@@ -31,9 +31,9 @@ def parse_candidates(names: Sequence[str]) -> tuple[Candidate, ...]:
     for text in names:
         match = re.fullmatch(r"(.+)@(\d+)", text.strip())
         if match:
-            found.append(Candidate(match[1], int(match[2])))
+            found.append(BackboneName(match[1], int(match[2])))
         elif text.strip():
-            found.append(Candidate(text.strip()))
+            found.append(BackboneName(text.strip()))
     if not found:
         raise OptionError("no backbones are named; give some, like builtin or builtin@160")
     return tuple(dict.fromkeys(found))
@@ -43,5 +43,5 @@ def sized(names: Sequence[str] | None, *, size: int | None) -> tuple[str, ...] |
     """Names as given, those without a size of their own at this one; None stays None."""
     if names is None:
         return None
-    found = parse_candidates(names)
+    found = parse_names(names)
     return tuple(f"{each.name}@{each.size or size}" if each.size or size else each.name for each in found)
