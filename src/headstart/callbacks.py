@@ -121,12 +121,16 @@ class ProgressFunction(Callback):
 
 @dataclass
 class Phase:
-    """When a phase began and ended, and when its first and its last piece of work was done."""
+    """When a phase began and ended, and when its first and its last piece of work was done.
+
+    ``repeated`` where its work began again from the start.
+    """
 
     begun: float
     ended: float | None = None
     first: tuple[float, int] | None = None  # when, and how much was done by then
     last: tuple[float, int] | None = None
+    repeated: bool = False
 
     def pace(self) -> float | None:
         """Seconds of one piece of work by now; None before the first is done."""
@@ -174,6 +178,7 @@ class PhaseTimer(Callback):
         """Notes the first and the last piece of work."""
         known = self.phases.setdefault(phase, Phase(self.clock()))
         now = (self.clock(), done)
+        known.repeated |= known.last is not None and done <= known.last[1]
         known.first, known.last = known.first or now, now
 
     def on_epoch_end(self, epoch: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """What finished phases teach: their seconds as ratios to the formulas."""
 
+from dataclasses import replace
+
 from headstart.backbones import Backbone
 from headstart.callbacks import Phase, PhaseTimer
 from headstart.costs.formulas import (
@@ -37,7 +39,7 @@ def of_features(
     timings: Timings,
 ) -> list[Timing]:
     """From one pass over so many images; nothing where cached and computed features cannot be told apart."""
-    if phase.ended is None:
+    if phase.ended is None or phase.repeated:
         return []
     seconds, views = phase.ended - phase.begun, len(spec.views)
     data = data_key(config, backbone)
@@ -71,10 +73,12 @@ def of_training(
     if phase.ended is None:
         return []
     seconds = phase.ended - phase.begun
+    epochs = timer.phases.get("epochs")
+    if config.head == "softmax" and not config.thawed and epochs and epochs.last:
+        config = replace(config, epochs=epochs.last[1])  # an early stop is no fast head
     parts = {step.name: step for step in training_steps(config, backbone, counts, spec=spec)}
     if not config.thawed:
         return [Timing(step.name, step.key, seconds / step.base) for step in parts.values()]
-    epochs = timer.phases.get("epochs")
     if epochs is None or epochs.first is None or epochs.last is None:
         return []
     (first, first_epoch), (last, last_epoch) = epochs.first, epochs.last
