@@ -1,4 +1,11 @@
-"""A clock that tests hold."""
+"""A clock that tests hold, and a job whose every number is known."""
+
+from functools import cache
+from typing import Any
+
+from headstart.backbones import Backbone, load_backbone
+from headstart.costs import ImageCounts, Workload
+from headstart.runs import FitConfig
 
 
 class FakeClock:
@@ -13,3 +20,19 @@ class FakeClock:
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
+
+
+@cache
+def network(size: int) -> Backbone:
+    return load_backbone("builtin", size=size)
+
+
+def make_job(
+    *, images: int = 1000, missing: float | None = None, size: int = 64, depth: int = 9, **options: Any
+) -> Workload:
+    """A training of 1,000 images in five classes, none of them cached, with the options of `FitConfig`."""
+    known = {"data": "photos", "runtime": "openvino", "precision": "bf16", "taps": "last", "size": size}
+    config = FitConfig(depth=depth, stages=9, **(known | options)).settled()
+    held_out = 3 * images // 10
+    counts = ImageCounts(5, images - held_out, held_out, float(images) if missing is None else missing)
+    return Workload(config, network(size), counts)

@@ -175,7 +175,9 @@ def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
     assert [row["epoch"] for row in seen] == [3, 4, 5]
     assert resumed.history == whole.history
     assert_same(resumed, whole)
-    np.testing.assert_array_equal(resumed.validation_outcomes, whole.answers)  # of the epochs before it was stopped too
+    np.testing.assert_array_equal(
+        resumed.validation_outcomes, whole.answers
+    )  # of the epochs before it was stopped too
     assert os.listdir(checkpoint.parent) == ["checkpoint"]
 
 

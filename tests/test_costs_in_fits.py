@@ -1,0 +1,324 @@
+"""Costs beside real work: what a fit predicts and stores, keeps to and learns from; plans; the stopwatch."""
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import headstart
+from conftest import CLASSES
+from headstart.backbones import load_backbone
+from headstart.callbacks import Callback, Callbacks, Range
+from headstart.cli import cli
+from headstart.cli.plan import lines
+from headstart.costs import Budget, Timings, calibration
+from headstart.costs.timings import remember
+from headstart.dataset import read_dataset
+from headstart.errors import OptionError
+from headstart.features import FeatureCache, FeatureSpec, extract, missing_share
+from headstart.images import parse_views
+from headstart.runs import FitConfig, Run, RunStore, read_images, read_predictions
+from headstart.runtimes import select
+from headstart.store import Timing
+from headstart.training import prepare, settle, train
+from headstart.training.planning import Plan, plan, room_for
+from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_prefix, time_training
+from headstart.training.trained import Start, starting_point
+from made_up_jobs import FakeClock
+
+FAST: dict[str, Any] = {"size": 64, "precision": "f32"}
+
+
+@dataclass
+class Listener(Callback):
+    """Notes what it is told, in order."""
+
+    told: list[str] = field(default_factory=list)
+    estimates: list[Range] = field(default_factory=list)
+
+    def on_estimate(self, seconds: Range, phases: Mapping[str, float]) -> None:
+        self.told.append("estimate")
+        self.estimates.append(seconds)
+
+    def on_phase_begin(self, phase: str) -> None:
+        self.told.append(phase)
+
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        self.told.append("progress")
+
+
+@dataclass
+class Slow(Callback):
+    """Lets time pass: so much before a phase's work, and with every piece of it."""
+
+    clock: FakeClock
+    beginning: Mapping[str, float] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
+
+    def on_phase_begin(self, phase: str) -> None:
+        self.clock.wait(self.beginning.get(phase, 0.0))
+
+    def on_progress(self, phase: str, done: int, total: int) -> None:
+        self.clock.wait(self.work.get(phase, 0.0))
+
+
+# ------------------------------------------------------------------------------------- predictions
+
+
+def test_a_run_stores_what_was_predicted_before_any_image_was_read(photos: Path) -> None:
+    listener = Listener()
+    _, run = headstart.fit(photos, callbacks=[listener], **FAST)
+    assert listener.told[:3] == ["estimate", "features", "progress"]
+    (predicted,) = listener.estimates
+    record = json.loads((run.path / "run.json").read_text())
+    assert record["predicted_seconds"] == predicted.to_dict() == dict(run.predicted_seconds)
+    assert record["predicted_phases"].keys() == {"features", "check", "train", "evaluate", "save"}
+    assert 0 < sum(record["predicted_phases"].values()) <= predicted.median + 0.01
+    (found,) = calibration(RunStore().select()).runs
+    assert found.actual == run.seconds["total"] and found.inside == predicted.holds(found.actual)
+    assert found.error == found.actual / run.predicted_seconds["median"] - 1
+
+
+def test_a_choice_is_predicted_before_it_is_made_and_the_run_stores_that(photos: Path) -> None:
+    listener = Listener()
+    names = ["builtin@32", "builtin@64"]
+    _, run = headstart.fit(photos, backbone="auto", candidates=names, precision="f32", callbacks=[listener])
+    assert listener.told[:2] == ["estimate", "choice"]
+    assert run.predicted_seconds == listener.estimates[0].to_dict()
+    assert run.predicted_phases["choice"] > 0 and run.seconds["choice"] > 0
+
+
+def test_what_the_phases_of_a_fit_took_scales_the_next_prediction(
+    make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = make_photos(tmp_path / "many", per_class=24)  # a pass over fewer images teaches nothing
+    _, first = headstart.fit(photos, **FAST)
+    learnt = Timings.load()
+    for step in ("open", "pass", "prefix", "check", "ridge", "evaluate", "save"):
+        assert learnt.scale(step, "", spread=0.0)[0] != 1.0, step
+    _, again = headstart.fit(photos, **FAST)
+    assert Timings.load().scale("hit", "", spread=0.0)[0] != 1.0
+    assert again.predicted_phases["features"] < 0.1 < first.predicted_phases["features"]  # cached by now
+    for phase in ("check", "train", "evaluate"):
+        assert again.predicted_phases[phase] == pytest.approx(first.seconds[phase], rel=0.1, abs=2e-3), phase
+
+
+def test_calibration_is_about_whole_runs_of_this_machine_however_many_others_came_since(photos: Path) -> None:
+    def shown(*options: str) -> str:
+        return CliRunner().invoke(cli, ["runs", "--calibration", *options], catch_exceptions=False).output
+
+    assert "no whole run" in shown()
+    _, run = headstart.fit(photos, **FAST)
+    assert run.whole and run.machine and run.machine not in platform.node()
+    others = [replace(run, whole=False), replace(run, machine="elsewhere"), _unpredicted(run)]
+    assert calibration(others).median_absolute_error is None
+    older = replace(run, machine="")
+    assert [each.run for each in calibration([*others, run, older], most=1).runs] == [run.id]
+    assert len(calibration([*others, run, older]).runs) == 2
+    for number in range(3):
+        RunStore().add(replace(_unpredicted(run), id=f"later-{number}", created="2999", trained=False))
+    assert run.id in shown("--limit", "2") and "median absolute error" in shown()
+    found = json.loads(shown("--json"))
+    assert len(found["runs"]) == 1 and found["median_absolute_error"] >= 0
+
+
+def _unpredicted(run: Run) -> Run:
+    """As an earlier version recorded it."""
+    lacking = ("predicted_seconds", "whole", "machine")
+    record = {name: each for name, each in run.to_dict().items() if name not in lacking}
+    found = Run.from_dict(record, path=run.path)
+    assert found.predicted_seconds == {} and found.whole
+    return found
+
+
+def test_the_cache_is_asked_how_much_is_there(photos: Path, tmp_path: Path) -> None:
+    dataset, backbone = read_dataset(photos), load_backbone("builtin", size=64)
+    runtime, cache = select(precision="f32"), FeatureCache(tmp_path / "cache")
+    spec = FeatureSpec(depth=len(backbone.stages), views=parse_views(1))
+
+    def missing(want: FeatureSpec = spec) -> float:
+        return missing_share(dataset.samples, backbone, spec=want, runtime=runtime, cache=cache)
+
+    assert missing() == 1.0
+    extract(dataset.samples[:24], backbone, spec=spec, runtime=runtime, cache=cache)
+    assert 0.3 < missing() < 0.7
+    extract(dataset.samples, backbone, spec=spec, runtime=runtime, cache=cache)
+    assert missing() == 0.0
+    assert missing(replace(spec, views=parse_views("flip"))) == 1.0
+    (photos / "discs" / "000.jpg").unlink()
+    assert missing() == 0.0
+
+
+# ----------------------------------------------------------------------------------------- budgets
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """What the budgets of fits go by."""
+    found = FakeClock()
+    monkeypatch.setattr("headstart.training.Budget", partial(Budget, clock=found))
+    return found
+
+
+def test_a_budget_that_cuts_nothing_trains_the_same_model(photos: Path) -> None:
+    options: dict[str, Any] = {"head": "softmax", "epochs": 3, **FAST}
+    free, kept = (headstart.fit(photos, budget=budget, **options)[1] for budget in (None, "1h"))
+    assert not any("budget" in note for note in kept.notes) and kept.whole
+    assert kept.config.epochs == 3 and kept.history == free.history
+    assert read_predictions(kept.path)["images"] == read_predictions(free.path)["images"]
+
+
+def test_a_tight_budget_cuts_epochs_and_says_so_in_one_line(photos: Path) -> None:
+    remember([Timing("softmax", "", 90.0)] * 12)
+    # A machine on which this head is very slow: the 20,000 epochs that are asked for would take hours.
+    _, run = headstart.fit(photos, head="softmax", epochs=20_000, budget=60, **FAST)
+    assert run.config.epochs is not None and 0 < run.config.epochs < 20_000
+    (note,) = [each for each in run.notes if "budget" in each]
+    assert note == f"budget 60 s: {run.config.epochs:,} of 20,000 epochs"
+    assert run.predicted_seconds["median"] <= 60 and run.seconds["total"] < 66 and run.whole
+
+
+def test_a_budget_that_nothing_fits_into_is_refused_before_the_work(photos: Path) -> None:
+    listener = Listener()
+    with pytest.raises(OptionError, match="the smallest job needs about"):
+        headstart.fit(photos, budget=0.01, callbacks=[listener], **FAST)
+    assert RunStore().select() == [] and listener.told == []
+
+
+def test_out_of_time_while_reading_goes_on_with_the_images_so_far(photos: Path, clock: FakeClock) -> None:
+    _, run = headstart.fit(photos, budget="10m", callbacks=[Slow(clock, work={"features": 700.0})], **FAST)
+    used = sum(run.images[split] for split in ("train", "validation", "test"))
+    assert 24 <= used < 48
+    counts = np.bincount([CLASSES.index(each["label"]) for each in read_images(run.path)])
+    assert counts.sum() == used and counts.max() - counts.min() <= 1
+    said = f"budget 10.0 min: reading took longer than predicted, {used} of 48 images used"
+    assert [each for each in run.notes if "budget" in each] == [said]
+    assert not run.whole and not json.loads((run.path / "run.json").read_text())["whole"]
+    assert calibration([run]).runs == ()
+    assert Timings.load().scale("hit", "", spread=0.0)[0] == 1.0  # reading went on from the cache
+
+
+def test_training_stops_when_another_epoch_would_break_the_budget(photos: Path, clock: FakeClock) -> None:
+    slow = Slow(clock, work={"epochs": 5.0})
+    _, run = headstart.fit(photos, head="softmax", epochs=10, budget=30, callbacks=[slow], **FAST)
+    # 25 s are over: 5 more and the saving would not fit, the saving alone does.
+    assert len(run.history) == 5 and not run.whole
+    assert [each for each in run.notes if "budget" in each] == ["budget 30 s: stopped after 5 of 10 epochs"]
+
+
+def test_starting_pytorch_is_no_part_of_an_epochs_pace(
+    photos: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm", reason="needs headstart[torch]")
+
+    def slowly(*arguments: Any, **options: Any) -> Start:
+        clock.wait(400.0)
+        return starting_point(*arguments, **options)
+
+    monkeypatch.setattr("headstart.training.trained.starting_point", slowly)
+    dataset, backbone, runtime = read_dataset(photos), load_backbone("builtin", size=64), select()
+    asked = settle(FitConfig.from_options(freeze=8, epochs=2), dataset, backbone, runtime=runtime)
+    budget = Budget(600, clock=clock)
+    config, dataset, _ = budget.fit_into(asked, dataset, backbone, runtime=runtime)
+    prepared = prepare(dataset, backbone, config=config, runtime=runtime, watch=budget)
+    watch = Callbacks([Slow(clock, work={"epochs": 60.0}), budget])
+    trained = train(prepared, config=config, watch=watch)
+    assert len(trained.history) == 2 and budget.notes == () and budget.left == 600 - 400 - 2 * 60
+
+
+# ------------------------------------------------------------------------------------------- plans
+
+
+def planned(photos: Path, *, backbones: tuple[str, ...] = ("builtin@64",), **options: Any) -> Plan:
+    return plan(photos, backbones=backbones, precision="f32", **({"depths": ["all"]} | options))
+
+
+def test_a_plan_has_a_row_for_every_backbone_and_depth_and_trains_nothing(photos: Path) -> None:
+    found = planned(photos, backbones=("builtin@64", "builtin@32"), depths=["all", "7"], budget="1h")
+    assert {(row.size, row.depth) for row in found.rows} == {(64, 9), (64, 7), (32, 9), (32, 7)}
+    for row in found.rows:
+        assert 0 < row.seconds.low < row.seconds.median < row.seconds.high
+        assert sum(row.phases.values()) == pytest.approx(row.seconds.median)
+        assert row.cache_bytes > 0 and row.memory_bytes > 10**8 and row.missing == 1.0
+        assert row.keep == "cache" and row.allowed == "all of it" and row.fits
+    assert [row.seconds.median for row in found.rows] == sorted(row.seconds.median for row in found.rows)
+    assert RunStore().select() == []
+    json.dumps(found.to_dict())
+
+
+def test_a_second_plan_remembers_and_times_nothing_again(photos: Path) -> None:
+    first = planned(photos)
+    assert first.rows[0].basis == "timed now"
+    (shares,) = first.stages.values()
+    (said,) = [line for line in lines(first) if "split by multiply-adds" in line]
+    assert f"{1e3 * sum(shares.values()):.2g}" in said and all(name in said for name in shares)
+    second = planned(photos)
+    assert second.rows[0].basis == "remembered" and second.stages == {}
+
+
+def test_a_plan_that_runs_out_of_its_allowance_says_that_it_estimates(photos: Path) -> None:
+    found = planned(photos, clock=FakeClock(step=10.0))
+    assert found.rows[0].basis == "estimated"
+    assert any("longer than a plan may" in note for note in found.notes)
+
+
+def test_a_plan_where_nothing_can_be_kept_still_rests_on_what_it_timed(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("home").write_text("a file where a folder should be")
+    monkeypatch.setenv("HEADSTART_HOME", str(Path("home").absolute()))
+    assert planned(photos).rows[0].basis == "timed now"
+
+
+def test_a_plan_says_where_a_fit_would_have_no_room(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert room_for(needed=10, free=100) == ("cache", "")
+    full = shutil.disk_usage(photos)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    row = planned(photos).rows[0]
+    assert row.keep == "no room" and "a fit stores nothing" in row.reason
+    _, run = headstart.fit(photos, **FAST)
+    _, again = headstart.fit(photos, **FAST)
+    assert run.cache["misses"] == again.cache["misses"] == sum(run.images.values())
+
+
+def test_the_command_prints_a_row_and_json(photos: Path) -> None:
+    arguments = ["plan", str(photos), "--backbones", "builtin@64", "--depths", "all", "--precision", "f32"]
+    shown = CliRunner().invoke(cli, arguments)
+    assert shown.exit_code == 0 and "48 images in 3 classes" in shown.output and "cache" in shown.output
+    as_json = json.loads(CliRunner().invoke(cli, [*arguments, "--budget", "1h", "--json"]).output)
+    assert as_json["rows"][0]["predicted_seconds"].keys() == {"low", "median", "high"}
+    assert as_json["rows"][0]["fits"] is True and as_json["rows"][0]["depth"] == "all"
+
+
+# --------------------------------------------------------------------------------------- stopwatch
+
+
+def test_timing_divides_what_the_clock_says_by_the_work(photos: Path) -> None:
+    backbone, runtime = load_backbone("builtin", size=64), select(precision="f32")
+    samples, one = read_dataset(photos).samples[:10], parse_views(1)
+    seconds, pixels = time_decoding(samples, backbone.preprocess, views=one, clock=FakeClock(step=5.0))
+    assert seconds == pytest.approx(0.5) and pixels.shape == (10, 64, 64, 3)
+    clock = FakeClock(step=6.0)
+    opened, each = time_prefix(backbone, pixels, runtime=runtime, taps=False, batch_size=4, clock=clock)
+    assert opened == 6.0 and each == pytest.approx(6.0 / (BATCHES * 4))
+    assert clock.now - 100.0 == 4 * 6.0  # the opening and one round, which took long enough
+
+
+def test_a_few_training_steps_are_timed_with_the_loop_that_trains() -> None:
+    pytest.importorskip("timm", reason="needs headstart[torch]")
+    network = load_backbone("builtin", size=32)
+    options = {"depth": 8, "classes": 3, "batch_size": 4}
+    clock, busy = FakeClock(step=1.2), FakeClock(step=1.2)
+    opened, each = time_training(network, **options, clock=clock)
+    assert each == pytest.approx(1.2 / 4) and opened == pytest.approx(0.0)
+    assert clock.now - 100.0 == pytest.approx(1.2 * (1 + TRAINING_STEPS))  # at the start, after each step
+    assert time_training(network, **options, most=2.0, clock=busy)[1] == pytest.approx(1.2 / 4)
+    assert busy.now - 100.0 == pytest.approx(1.2 * (1 + 2))  # left after the second step
