@@ -206,7 +206,7 @@ def slowly(
     def run(samples: Any, backbone: Any, *, spec: Any, progress: Any, **rest: Any) -> Any:
         size, views, before = backbone.preprocess.size, len(spec.views), 0
         passes.append((size, views, len(samples)))
-        missing = missing_share(samples, backbone, spec=wanted, runtime=rest["runtime"], cache=rest["cache"])
+        missing = missing_share(samples, backbone, spec=spec, runtime=rest["runtime"], cache=rest["cache"])
 
         def told(phase: str, done: int, total: int) -> None:
             nonlocal before
@@ -214,7 +214,7 @@ def slowly(
             before = done
             progress(phase, done, total)
 
-        return extract(samples, backbone, spec=wanted, progress=told, **rest)
+        return extract(samples, backbone, spec=spec, progress=told, **rest)
 
     monkeypatch.setattr(choosing, "extract", run)
     return passes

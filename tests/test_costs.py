@@ -123,7 +123,7 @@ def test_timings_are_remembered_newest_first_for_this_machine_alone(monkeypatch:
 
 def test_a_damaged_store_costs_sharpness_and_nothing_else() -> None:
     remember([Timing("check", "", 2.0)])
-    store.database_file().write_bytes(b"no database" * 100)
+    store.store_file().write_bytes(b"no database" * 100)
     assert not Timings.load().known("check", "")
     remember([Timing("check", "", 2.0)])
     assert Timings.load().known("check", "")

@@ -176,7 +176,7 @@ def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
     assert resumed.history == whole.history
     assert_same(resumed, whole)
     np.testing.assert_array_equal(
-        resumed.validation_outcomes, whole.answers
+        resumed.validation_outcomes, whole.validation_outcomes
     )  # of the epochs before it was stopped too
     assert os.listdir(checkpoint.parent) == ["checkpoint"]
 
