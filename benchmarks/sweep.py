@@ -187,13 +187,8 @@ def single(dataset, candidate, *, seed: int, precision: str):
     config = candidate.config(common, seed=seed)
     network = load_backbone(candidate.backbone, size=candidate.size)
     wanted = union([candidate], views=candidate.views)
-<<<<<<< HEAD
     prepared = prepare(dataset, network, spec=wanted, runtime=runtime, config=config)
-    trained = train(prepared, network, config=config)
-=======
-    prepared = prepare(dataset, network, wanted=wanted, runtime=runtime, config=config)
     trained = train(prepared, config=config)
->>>>>>> 6956b4f (Benchmarks: predictions are compared with a run's own seconds, budgets with those of the whole process)
     found = {
         split: predict_images(prepared, trained, images=prepared.images(split))
         for split in ("validation", "test")

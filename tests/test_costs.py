@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,17 @@ from hypothesis import strategies as st
 from headstart import store
 from headstart.callbacks import Phase, PhaseTimer, Range
 from headstart.cli.terminal import left_of, process_age
-from headstart.costs import CostEstimate, ImageCounts, Timings, Workload, parse_budget
+from headstart.costs import CostEstimate, ImageCounts, Job, Timings, parse_budget
 from headstart.costs.budgets import IMAGES_PER_CLASS, beginning, fit_into, interleaved
 from headstart.costs.formulas import NOTHING, steps
 from headstart.costs.learning import of_closing, of_features, of_training
 from headstart.costs.timings import machine_digits, remember
 from headstart.dataset import Dataset, Sample, read_dataset
 from headstart.errors import OptionError
-from headstart.features import CacheUse, FeatureSpec
+from headstart.features import CacheUse, Wanted
 from headstart.runs import FitConfig
 from headstart.store import Timing
-from headstart.training.backbone_names import parse_names, sized
+from headstart.training.candidates import parse_candidates, sized
 from headstart.training.planning import allowance, memory_bytes
 from made_up_jobs import FakeClock, make_job
 
@@ -37,7 +36,7 @@ UNKNOWN = Timings()
 FOUR = FitConfig.from_options(views=4).views
 
 
-def seconds(job: Workload, timings: Timings = UNKNOWN, *, phase: str | None = None) -> float:
+def seconds(job: Job, timings: Timings = UNKNOWN, *, phase: str | None = None) -> float:
     """As predicted, of all phases or of one."""
     return job.estimate(timings, phases=(phase,) if phase else None).seconds
 
@@ -123,7 +122,7 @@ def test_timings_are_remembered_newest_first_for_this_machine_alone(monkeypatch:
 
 def test_a_damaged_store_costs_sharpness_and_nothing_else() -> None:
     remember([Timing("check", "", 2.0)])
-    store.store_file().write_bytes(b"no database" * 100)
+    store.database_file().write_bytes(b"no database" * 100)
     assert not Timings.load().known("check", "")
     remember([Timing("check", "", 2.0)])
     assert Timings.load().known("check", "")
@@ -184,46 +183,37 @@ def test_thawing_needs_more_memory_than_a_head() -> None:
 # ---------------------------------------------------------------------------------------- learning
 
 
-def about(job: Workload) -> dict[str, Any]:
-    return {"config": job.config, "backbone": job.backbone, "spec": FeatureSpec.of(job.config)}
+def about(job: Job) -> dict[str, Any]:
+    return {"config": job.config, "backbone": job.backbone, "wanted": Wanted.of(job.config)}
 
 
-def learnt_in_a_pass(job: Workload, phase: Phase, use: CacheUse) -> dict[str, Timing]:
+def learnt_in_a_pass(job: Job, phase: Phase, use: CacheUse) -> dict[str, Timing]:
     found = of_features(phase, use, images=job.counts.images, timings=UNKNOWN, **about(job))
     return {each.step: each for each in found}
 
 
-def learnt_in_training(job: Workload, timer: PhaseTimer) -> dict[str, Timing]:
-    return {each.step: each for each in of_training(timer, counts=job.counts, **about(job))}
-
-
-def timed(phase: str, done: Sequence[int], *, before: float, each: float) -> PhaseTimer:
-    """A timer of a training in which so much of a phase was done in turn, each piece in so many seconds."""
+def learnt_in_training(job: Job, epochs: Sequence[int]) -> dict[str, Timing]:
+    """From a training that took five seconds to begin, and two for each of these epochs."""
     clock = FakeClock()
     timer = PhaseTimer(clock)
     timer.on_phase_begin("train")
-    timer.on_phase_begin(phase)
-    clock.wait(before)
-    for last, now in pairwise([done[0] - 1, *done]):
-        clock.wait(each * max(0, now - last))
-        timer.on_progress(phase, now, done[-1])
-    timer.on_phase_end(phase, None)
+    clock.wait(5.0)
+    timer.on_phase_begin("epochs")
+    for epoch in epochs:
+        clock.wait(2.0)
+        timer.on_progress("epochs", epoch, 10)
     timer.on_phase_end("train", None)
-    return timer
+    assert timer.resumed == (epochs[0] > 1)
+    return {each.step: each for each in of_training(timer, counts=job.counts, **about(job))}
 
 
-def timed_pass(done: Sequence[int]) -> Phase:
-    return timed("features", done, before=1.99, each=0.01).phases["features"]
-
-
-def timed_training(epochs: Sequence[int]) -> PhaseTimer:
-    return timed("epochs", epochs, before=5.0, each=2.0)
+FULL_PASS = Phase(0.0, 9.92, first=(2.0, 8), last=(9.92, 800))
+"""Two seconds until the first images were there, ten milliseconds for each of the others."""
 
 
 def test_a_pass_teaches_its_speed_apart_from_its_start() -> None:
     job = make_job(images=800)
-    phase = timed_pass(range(8, 801, 8))
-    seen = learnt_in_a_pass(job, phase, CacheUse(misses=800))
+    seen = learnt_in_a_pass(job, FULL_PASS, CacheUse(misses=800))
     assert {"open", "pass", "prefix"} <= seen.keys()
     assert seen["open"].ratio * 0.5 == pytest.approx(2.0)
     again = Timings(seen.values())
@@ -240,41 +230,46 @@ def test_a_pass_over_cached_features_teaches_the_speed_of_the_cache() -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "use"),
+    ("phase", "images", "use"),
     [
-        (range(8, 801, 8), CacheUse(hits=400, misses=400)),  # cached and computed at once
-        (range(8, 41, 8), CacheUse(misses=40)),  # over before the pipeline is full
-        ([200, 400, 200, 400], CacheUse(hits=400)),  # began again, when time ran out, with what is cached
+        (FULL_PASS, 800, CacheUse(hits=400, misses=400)),  # cached and computed at once
+        (replace(FULL_PASS, last=(2.5, 40)), 40, CacheUse(misses=40)),  # over before the pipeline is full
+        (
+            replace(FULL_PASS, repeated=True),
+            400,
+            CacheUse(hits=400),
+        ),  # again, as time ran out, from the cache
     ],
 )
-def test_a_pass_that_cannot_be_told_apart_teaches_nothing(done: Sequence[int], use: CacheUse) -> None:
-    assert learnt_in_a_pass(make_job(images=done[-1]), timed_pass(done), use) == {}
+def test_a_pass_that_cannot_be_told_apart_teaches_nothing(phase: Phase, images: int, use: CacheUse) -> None:
+    assert learnt_in_a_pass(make_job(images=images), phase, use) == {}
+
+
+def test_a_timer_knows_a_phase_whose_work_began_again() -> None:
+    timer = PhaseTimer(FakeClock())
+    for done, repeated in ((16, False), (32, False), (16, True), (32, True)):
+        timer.on_progress("features", done, 48)
+        assert timer.phases["features"].repeated == repeated
+    timer.on_phase_begin("features")
+    assert not timer.phases["features"].repeated
 
 
 def test_epochs_are_timed_without_what_came_before_them() -> None:
     job = make_job(depth=7, epochs=10)
-    seen = learnt_in_training(job, timed_training(range(1, 5)))  # four of ten
+    seen = learnt_in_training(job, range(1, 5))  # four of ten
     assert seen["torch"].ratio * 3.2 == pytest.approx(5.0)
     whole = Timings(seen.values())
     start = seconds(replace(job, config=replace(job.config, epochs=0)), whole, phase="train")
     assert seconds(job, whole, phase="train") - start == pytest.approx(20.0)
-
-
-def test_a_training_that_was_resumed_teaches_the_pace_of_its_own_epochs() -> None:
-    job = make_job(depth=7, epochs=10)
-    resumed = timed_training(range(7, 11))
-    whole = timed_training(range(1, 11))
-    assert resumed.resumed and not whole.resumed
-    assert learnt_in_training(job, resumed)["epoch"] == learnt_in_training(job, whole)["epoch"]
-    assert learnt_in_training(job, timed_training([1])) == {}  # one is all start
+    resumed = learnt_in_training(job, range(7, 11))
+    assert resumed["epoch"].ratio == pytest.approx(seen["epoch"].ratio)
+    assert learnt_in_training(job, [1]) == {}  # one cannot be told from the start
 
 
 def test_a_softmax_head_that_was_stopped_early_is_no_fast_one() -> None:
     job = make_job(images=20_000, head="softmax", epochs=10)
-    ratios = [
-        learnt_in_training(job, timed_training(range(1, last + 1)))["softmax"].ratio for last in (5, 10)
-    ]
-    assert ratios[0] == pytest.approx(ratios[1], rel=0.25)
+    stopped, whole = (learnt_in_training(job, range(1, last + 1))["softmax"].ratio for last in (5, 10))
+    assert stopped == pytest.approx(whole, rel=0.25)
 
 
 def test_evaluating_and_saving_teach_their_seconds() -> None:
@@ -306,7 +301,7 @@ ASKED = replace(ASKED, config=replace(ASKED.config, epochs=20))
 """More than any one training has, so that everything can be cut."""
 
 
-def made_up_seconds(job: Workload) -> float:
+def made_up_seconds(job: Job) -> float:
     """One second fixed, two for a choice of layers, and so much an image."""
     found = job.settings()
     return 1.0 + 2.0 * found["layers"] + found["images"] * (0.01 * found["views"] + 0.01 * found["epochs"])
@@ -414,13 +409,9 @@ def test_without_a_process_table_the_processor_time_stands_in(monkeypatch: pytes
 
 def test_backbones_are_named_with_or_without_a_size() -> None:
     names = ["builtin", "builtin@96", "weights/net.safetensors@160", "builtin"]
-    found = parse_names(names)
-    assert [(each.name, each.size) for each in found] == [
-        ("builtin", None),
-        ("builtin", 96),
-        ("weights/net.safetensors", 160),
-    ]
-    assert found[2].label == "net.safetensors"
+    own, small, file = parse_candidates(names)
+    assert (own.name, own.size, small.name, small.size) == ("builtin", None, "builtin", 96)
+    assert (file.name, file.size, file.label) == ("weights/net.safetensors", 160, "net.safetensors")
     assert sized(names[:2], size=64) == ("builtin@64", "builtin@96") and sized(None, size=64) is None
     with pytest.raises(OptionError, match="no backbones"):
-        parse_names([" "])
+        parse_candidates([" "])
