@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from headstart.backbones import Backbone, load_backbone
-from headstart.costs import ImageCounts, Job
+from headstart.costs import ImageCounts, Workload
 from headstart.runs import FitConfig
 
 
@@ -29,10 +29,10 @@ def network(size: int) -> Backbone:
 
 def make_job(
     *, images: int = 1000, missing: float | None = None, size: int = 64, depth: int = 9, **options: Any
-) -> Job:
+) -> Workload:
     """A training of 1,000 images in five classes, none of them cached, with the options of `FitConfig`."""
     known = {"data": "photos", "runtime": "openvino", "precision": "bf16", "taps": "last", "size": size}
     config = FitConfig(depth=depth, stages=9, **(known | options)).settled()
     held_out = 3 * images // 10
     counts = ImageCounts(5, images - held_out, held_out, float(images) if missing is None else missing)
-    return Job(config, network(size), counts)
+    return Workload(config, network(size), counts)

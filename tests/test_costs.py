@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from headstart import store
 from headstart.callbacks import Phase, PhaseTimer, Range
 from headstart.cli.terminal import left_of, process_age
-from headstart.costs import CostEstimate, ImageCounts, Job, Timings, parse_budget
+from headstart.costs import CostEstimate, ImageCounts, Timings, Workload, parse_budget
 from headstart.costs.budgets import IMAGES_PER_CLASS, beginning, fit_into, interleaved
 from headstart.costs.formulas import NOTHING, steps
 from headstart.costs.learning import of_closing, of_features, of_training
 from headstart.costs.timings import machine_digits, remember
 from headstart.dataset import Dataset, Sample, read_dataset
 from headstart.errors import OptionError
-from headstart.features import CacheUse, Wanted
+from headstart.features import CacheUse, FeatureSpec
 from headstart.runs import FitConfig
 from headstart.store import Timing
-from headstart.training.candidates import parse_candidates, sized
+from headstart.training.backbone_names import parse_names, sized
 from headstart.training.planning import allowance, memory_bytes
 from made_up_jobs import FakeClock, make_job
 
@@ -36,7 +36,7 @@ UNKNOWN = Timings()
 FOUR = FitConfig.from_options(views=4).views
 
 
-def seconds(job: Job, timings: Timings = UNKNOWN, *, phase: str | None = None) -> float:
+def seconds(job: Workload, timings: Timings = UNKNOWN, *, phase: str | None = None) -> float:
     """As predicted, of all phases or of one."""
     return job.estimate(timings, phases=(phase,) if phase else None).seconds
 
@@ -122,7 +122,7 @@ def test_timings_are_remembered_newest_first_for_this_machine_alone(monkeypatch:
 
 def test_a_damaged_store_costs_sharpness_and_nothing_else() -> None:
     remember([Timing("check", "", 2.0)])
-    store.database_file().write_bytes(b"no database" * 100)
+    store.store_file().write_bytes(b"no database" * 100)
     assert not Timings.load().known("check", "")
     remember([Timing("check", "", 2.0)])
     assert Timings.load().known("check", "")
@@ -183,16 +183,16 @@ def test_thawing_needs_more_memory_than_a_head() -> None:
 # ---------------------------------------------------------------------------------------- learning
 
 
-def about(job: Job) -> dict[str, Any]:
-    return {"config": job.config, "backbone": job.backbone, "wanted": Wanted.of(job.config)}
+def about(job: Workload) -> dict[str, Any]:
+    return {"config": job.config, "backbone": job.backbone, "spec": FeatureSpec.of(job.config)}
 
 
-def learnt_in_a_pass(job: Job, phase: Phase, use: CacheUse) -> dict[str, Timing]:
+def learnt_in_a_pass(job: Workload, phase: Phase, use: CacheUse) -> dict[str, Timing]:
     found = of_features(phase, use, images=job.counts.images, timings=UNKNOWN, **about(job))
     return {each.step: each for each in found}
 
 
-def learnt_in_training(job: Job, epochs: Sequence[int]) -> dict[str, Timing]:
+def learnt_in_training(job: Workload, epochs: Sequence[int]) -> dict[str, Timing]:
     """From a training that took five seconds to begin, and two for each of these epochs."""
     clock = FakeClock()
     timer = PhaseTimer(clock)
@@ -301,7 +301,7 @@ ASKED = replace(ASKED, config=replace(ASKED.config, epochs=20))
 """More than any one training has, so that everything can be cut."""
 
 
-def made_up_seconds(job: Job) -> float:
+def made_up_seconds(job: Workload) -> float:
     """One second fixed, two for a choice of layers, and so much an image."""
     found = job.settings()
     return 1.0 + 2.0 * found["layers"] + found["images"] * (0.01 * found["views"] + 0.01 * found["epochs"])
@@ -409,9 +409,9 @@ def test_without_a_process_table_the_processor_time_stands_in(monkeypatch: pytes
 
 def test_backbones_are_named_with_or_without_a_size() -> None:
     names = ["builtin", "builtin@96", "weights/net.safetensors@160", "builtin"]
-    own, small, file = parse_candidates(names)
+    own, small, file = parse_names(names)
     assert (own.name, own.size, small.name, small.size) == ("builtin", None, "builtin", 96)
     assert (file.name, file.size, file.label) == ("weights/net.safetensors", 160, "net.safetensors")
     assert sized(names[:2], size=64) == ("builtin@64", "builtin@96") and sized(None, size=64) is None
     with pytest.raises(OptionError, match="no backbones"):
-        parse_candidates([" "])
+        parse_names([" "])

@@ -23,7 +23,7 @@ from headstart.costs import Budget, Timings, calibration
 from headstart.costs.timings import remember
 from headstart.dataset import read_dataset
 from headstart.errors import OptionError
-from headstart.features import FeatureCache, Wanted, extract, missing_share
+from headstart.features import FeatureCache, FeatureSpec, extract, missing_share
 from headstart.images import parse_views
 from headstart.runs import FitConfig, Run, RunStore, read_images, read_predictions
 from headstart.runtimes import select
@@ -138,17 +138,17 @@ def _unpredicted(run: Run) -> Run:
 def test_the_cache_is_asked_how_much_is_there(photos: Path, tmp_path: Path) -> None:
     dataset, backbone = read_dataset(photos), load_backbone("builtin", size=64)
     runtime, cache = select(precision="f32"), FeatureCache(tmp_path / "cache")
-    wanted = Wanted(depth=len(backbone.stages), views=parse_views(1))
+    spec = FeatureSpec(depth=len(backbone.stages), views=parse_views(1))
 
-    def missing(want: Wanted = wanted) -> float:
-        return missing_share(dataset.samples, backbone, wanted=want, runtime=runtime, cache=cache)
+    def missing(want: FeatureSpec = spec) -> float:
+        return missing_share(dataset.samples, backbone, spec=want, runtime=runtime, cache=cache)
 
     assert missing() == 1.0
-    extract(dataset.samples[:24], backbone, wanted=wanted, runtime=runtime, cache=cache)
+    extract(dataset.samples[:24], backbone, spec=spec, runtime=runtime, cache=cache)
     assert 0.3 < missing() < 0.7
-    extract(dataset.samples, backbone, wanted=wanted, runtime=runtime, cache=cache)
+    extract(dataset.samples, backbone, spec=spec, runtime=runtime, cache=cache)
     assert missing() == 0.0
-    assert missing(replace(wanted, views=parse_views("flip"))) == 1.0
+    assert missing(replace(spec, views=parse_views("flip"))) == 1.0
     (photos / "discs" / "000.jpg").unlink()
     assert missing() == 0.0
 

@@ -137,7 +137,7 @@ class Phase:
         if self.first is None or self.last is None:
             return None
         (first, before), (last, done) = self.first, self.last
-        return (last - first) / (done - before) if done > before else (last - self.begun) / max(done, 1)
+        return (last - first) / (done - before) if done > before else last - self.begun
 
 
 @dataclass

@@ -277,8 +277,7 @@ def _look(
         network=network,
         callbacks=[timer, watch, alarm],
     )
-    if len(looked.prepared.dataset) == len(dataset):  # else part of it was computed just before
-        remember(seen_in_pass(timer, looked.prepared, config))
+    remember(seen_in_pass(timer, looked.prepared, config))
     return looked
 
 
