@@ -47,7 +47,7 @@ Watch = Callable[[int, int, int], None]
 
 @dataclass
 class Counts:
-    """What the cache did."""
+    """What the cache did during one call of `fit`."""
 
     reused: int = 0
     computed: int = 0
@@ -64,7 +64,7 @@ class Features:
         dtype_policy: the user's model's.
         runtime: "openvino", which gives way to Keras where the two differ, or "keras".
         batch: images in a batch of the training, which is how many Keras then computes at once.
-        counts: what the cache did so far.
+        counts: what the cache did since they were set to naught.
     """
 
     cut: Cut

@@ -6,9 +6,8 @@ if no value differs by more than `TOLERANCE` of the largest. Everything is float
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,15 +31,6 @@ _UNKNOWN_SIDE = 64
 """Of a made-up image, where the model takes any size."""
 
 
-class Runner(Protocol):
-    """Executes a prefix."""
-
-    name: str
-
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """The prefix's outputs for n images, each [n, …], from its inputs, each [n, …]."""
-
-
 class KerasRunner:
     """Keras's own forward pass, in batches of one size so that it is compiled once.
 
@@ -54,7 +44,7 @@ class KerasRunner:
         self._model = _prefix_model(graph, dtype_policy=dtype_policy)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """See `Runner.run`."""
+        """The prefix's outputs for n images, each [n, …], from its inputs, each [n, …]."""
         count = len(arrays[0])
         parts = []
         for start in range(0, count, self._batch):
@@ -93,34 +83,26 @@ class OpenVinoRunner:
         self._shapes = [tuple(port.shape)[1:] for port in compiled.outputs]
         # One request more than run at once, so that filling the next never waits for reading the last.
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        self._requests = [compiled.create_infer_request() for _ in range(count)]
+        self._queue = openvino().AsyncInferQueue(compiled, count)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """See `Runner.run`."""
-        count = len(arrays[0])
-        outputs = [np.empty((count, *shape), np.float32) for shape in self._shapes]
-        idle, running = list(self._requests), deque[tuple[int, Any]]()
+        """See `KerasRunner.run`; what it gives is float32."""
+        outputs = [np.empty((len(arrays[0]), *shape), np.float32) for shape in self._shapes]
 
-        def finish() -> None:
-            start, request = running.popleft()
-            request.wait()
+        def keep(request: Any, start: int) -> None:
             for i, output in enumerate(outputs):
                 rows = output[start : start + self._batch]
                 rows[:] = request.get_output_tensor(i).data[: len(rows)]
-            idle.append(request)
 
-        for start in range(0, count, self._batch):
-            if not idle:
-                finish()
-            request = idle.pop()
-            for i, array in enumerate(arrays):
-                rows = array[start : start + self._batch]
-                request.get_input_tensor(i).data[: len(rows)] = rows
-            request.start_async()
-            running.append((start, request))
-        while running:
-            finish()
+        self._queue.set_callback(keep)
+        for start in range(0, len(arrays[0]), self._batch):
+            rows = [_padded(array[start : start + self._batch], self._batch) for array in arrays]
+            self._queue.start_async(dict(enumerate(rows)), start)
+        self._queue.wait_all()
         return outputs
+
+
+Runner = KerasRunner | OpenVinoRunner
 
 
 def openvino_name() -> str:

@@ -10,19 +10,18 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 
 from headstart.backbones.keras.graph import functional_of
-from headstart.keras.caching import Features, Watch, fingerprint
+from headstart.keras.caching import Counts, Features, Watch, fingerprint
 from headstart.keras.cutting import Cut
 from headstart.keras.execution import BATCH, Array
 from headstart.keras.inputs import flat_arrays, number_of_steps, one_or_list, shape_of_one, wrap_source
-from headstart.keras.worth import Verdict, judge
+from headstart.keras.worth import Verdict, epochs_of, judge
 
 _SHARED = ("_compile_loss", "_compile_metrics", "_loss_tracker")
 """What ``compile`` made of the user's loss and metrics."""
@@ -95,10 +94,12 @@ def fit(
     if not model.compiled:
         return model.fit(**settings)  # Keras says what is missing
     _build(model, settings["x"])
-    traced = _traced(model)
+    memory = _memory_of(model)
+    traced = _traced(model, memory.session)
     if traced and settings["verbose"] != 0:
         print(f"headstart: {_CHANGED}; as with model.fit, that counts after model.compile", file=sys.stderr)
-    verdict = judge(model, settings, cache=cache, runtime=runtime, traced=traced)
+    again, memory.epochs = epochs_of(settings) == 1 == memory.epochs, epochs_of(settings)
+    verdict = judge(model, settings, cache=cache, runtime=runtime, traced=traced, again=again)
     if verdict.cut is None:
         return _uncached(model, settings, verdict.reason)
     trained = list(model.optimizer._trainable_variables) if traced else None
@@ -113,7 +114,7 @@ def _build(model: Any, x: Any) -> None:
             model.build((None, *shape))
 
 
-def _traced(model: Any) -> Any:
+def _traced(model: Any, last: _Session | None) -> Any:
     """What the compiled model trains, where that is not what its layers say now; None where they agree.
 
     TensorFlow traces the training once after ``compile``. A layer that is thawed or frozen later changes
@@ -128,7 +129,6 @@ def _traced(model: Any) -> Any:
     trained = getattr(optimizer, "_trainable_variables", None)
     if not trained or list(map(id, trained)) == list(map(id, model.trainable_variables)):
         return None
-    last = _sessions.get(model)
     if last is not None and all(a is b for a, b in zip(_compiled(model), last.compiled, strict=False)):
         return last.cut
     return _CHANGED if model.train_function is not None else None
@@ -148,7 +148,7 @@ def _cached(
     steps = number_of_steps(settings)
     batch, at_once = int(settings["batch_size"] or BATCH), _steps_at_once(model, settings, steps)
     session = _session(model, cut, runtime=verdict.runtime, batch=batch, at_once=at_once, trained=trained)
-    before, quiet = replace(session.features.counts), settings["verbose"] == 0
+    session.features.counts, quiet = Counts(), settings["verbose"] == 0
     settings = {
         **settings,
         "x": session.swap(model, settings["x"], quiet=quiet),
@@ -157,15 +157,8 @@ def _cached(
     }
     with _in_step(session.tail, model):
         session.tail.fit(**settings)
-    counts, history = session.features.counts, model.history
-    history.headstart = Saving(
-        cached=True,
-        reason=verdict.reason,
-        reused=counts.reused - before.reused,
-        computed=counts.computed - before.computed,
-        bytes_per_image=counts.bytes_per_image,
-        runtime=counts.runtime,
-    )
+    history = model.history
+    history.headstart = Saving(cached=True, reason=verdict.reason, **asdict(session.features.counts))
     return history
 
 
@@ -257,7 +250,25 @@ def _show(done: int, images: int, size: int) -> None:
         print(f"\rheadstart: {done:,} of {images:,} images", end=end, file=sys.stderr, flush=True)
 
 
-_sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
+@dataclass
+class _Memory:
+    """What a model keeps from one call of `fit` to the next.
+
+    Attributes:
+        epochs: how many the last call was asked for.
+        session: of the last call that cached.
+    """
+
+    epochs: int = 0
+    session: _Session | None = None
+
+
+def _memory_of(model: Any) -> _Memory:
+    """A model's memory, an attribute of its own that Keras neither tracks nor saves."""
+    if "_headstart" not in vars(model):
+        object.__setattr__(model, "_headstart", _Memory())
+    found: _Memory = vars(model)["_headstart"]
+    return found
 
 
 def _session(
@@ -269,7 +280,8 @@ def _session(
     """
     identity = fingerprint(cut.prefix)
     compiled = (*_compiled(model), at_once)
-    last = _sessions.get(model)
+    memory = _memory_of(model)
+    last = memory.session
     if last is not None and _same(last.cut, cut):
         same_weights = identity is not None and identity == last.fingerprint
         kept = same_weights and (runtime, batch) == (last.features.runtime, last.features.batch)
@@ -279,8 +291,8 @@ def _session(
     else:
         features = Features(cut, model.dtype_policy, runtime, batch)
         tail = _tail_model(model, cut, at_once=at_once, trained=trained)
-    _sessions[model] = _Session(cut, identity, features, tail, compiled)
-    return _sessions[model]
+    memory.session = session = _Session(cut, identity, features, tail, compiled)
+    return session
 
 
 def _same(one: Cut, other: Cut) -> bool:
@@ -300,20 +312,14 @@ def _compiled(model: Any) -> tuple[Any, ...]:
 
 def _tail_model(model: Any, cut: Cut, *, at_once: int, trained: list[Any] | None) -> Any:
     """A model of the layers from the cut on, which trains the user's variables with the user's optimizer."""
-    owner = weakref.ref(model)  # sessions are kept by model: nothing in them may keep it alive
     policy, structure = model.dtype_policy, functional_of(model).output  # type: ignore[union-attr]
 
     def delegate(name: str, default: Any = None) -> property:
-        def get(self: Any) -> Any:
-            found = owner()
-            return default if found is None else getattr(found, name, default)
-
         def put(self: Any, value: Any) -> None:
-            found = owner()
-            if found is not None and getattr(self, "_connected", False):
-                setattr(found, name, value)
+            if getattr(self, "_connected", False):
+                setattr(model, name, value)
 
-        return property(get, put)
+        return property(lambda self: getattr(model, name, default), put)
 
     class Tail(keras.Model):  # type: ignore[misc]
         # Callbacks set these on the user's model.

@@ -149,33 +149,34 @@ def _image(value: Value) -> Value:
 # Activations
 
 
+_ACTIVATIONS: dict[str, Callable[[Port], Any]] = {
+    "relu": ops.relu,
+    "relu6": lambda x: ops.clamp(x, 0.0, 6.0),
+    "sigmoid": ops.sigmoid,
+    "silu": ops.swish,
+    "tanh": ops.tanh,
+    "elu": lambda x: ops.elu(x, 1.0),
+    "exponential": ops.exp,
+    "softplus": ops.softplus,
+    "mish": ops.mish,
+    "hard_silu": ops.hswish,
+    "hard_sigmoid": ops.hsigmoid,
+    "gelu": lambda x: ops.gelu(x, "erf"),
+}
+
+
 def _activate(activation: Any, value: Value) -> Value:
     """Apply a Keras activation, given as the function it is."""
     name = getattr(activation, "__name__", "")
     if getattr(keras.activations, name, None) is not activation:
         raise Untranslatable(f"activation {activation!r}")
-    port = value.port
-    simple: dict[str, Callable[[Port], Any]] = {
-        "relu": ops.relu,
-        "relu6": lambda x: ops.clamp(x, 0.0, 6.0),
-        "sigmoid": ops.sigmoid,
-        "silu": ops.swish,
-        "tanh": ops.tanh,
-        "elu": lambda x: ops.elu(x, 1.0),
-        "exponential": ops.exp,
-        "softplus": ops.softplus,
-        "mish": ops.mish,
-        "hard_silu": ops.hswish,
-        "hard_sigmoid": ops.hsigmoid,
-        "gelu": lambda x: ops.gelu(x, "erf"),
-    }
     if name == "linear":
         return value
     if name == "softmax":
         return Value(ops.softmax(_last(value), -1).output(0), first=False)
-    if name not in simple:
+    if name not in _ACTIVATIONS:
         raise Untranslatable(f"activation {name}")
-    return Value(simple[name](port).output(0), first=value.first)
+    return Value(_ACTIVATIONS[name](value.port).output(0), first=value.first)
 
 
 def _activation(layer: Any, inputs: list[Value]) -> Value:
@@ -284,14 +285,9 @@ def _layer_normalization(layer: Any, inputs: list[Value]) -> Value:
     if getattr(layer, "rms_scaling", False):
         raise Untranslatable("rms_scaling")
     node = ops.mvn(_last(inputs[0]), [-1], True, float(layer.epsilon), "inside_sqrt")
-    value = Value(node.output(0), first=False)
-    if layer.scale:
-        value = Value(
-            ops.multiply(value.port, _channels(_numbers(layer.gamma), value)).output(0), first=False
-        )
-    if layer.center:
-        value = Value(ops.add(value.port, _channels(_numbers(layer.beta), value)).output(0), first=False)
-    return value
+    scale = _numbers(layer.gamma) if layer.scale else 1.0
+    shift = _numbers(layer.beta) if layer.center else 0.0
+    return _scale_and_shift(Value(node.output(0), first=False), scale, shift)
 
 
 def _normalization(layer: Any, inputs: list[Value]) -> Value:
@@ -305,14 +301,9 @@ def _normalization(layer: Any, inputs: list[Value]) -> Value:
 
 
 def _rescaling(layer: Any, inputs: list[Value]) -> Value:
-    value = inputs[0]
-    if np.ndim(layer.scale) or np.ndim(layer.offset):
-        width = max(np.size(layer.scale), np.size(layer.offset))
-        return _scale_and_shift(
-            value, np.broadcast_to(layer.scale, width), np.broadcast_to(layer.offset, width)
-        )
-    scaled = ops.multiply(value.port, _constant(np.float32(layer.scale)))
-    return Value(ops.add(scaled, _constant(np.float32(layer.offset))).output(0), first=value.first)
+    width = max(np.size(layer.scale), np.size(layer.offset))
+    scale, shift = (np.broadcast_to(each, width) for each in (layer.scale, layer.offset))
+    return _scale_and_shift(inputs[0], scale, shift)
 
 
 def _layer_scale(layer: Any, inputs: list[Value]) -> Value:
@@ -323,30 +314,20 @@ def _layer_scale(layer: Any, inputs: list[Value]) -> Value:
 # Pooling, padding, cropping
 
 
-def _max_pooling2d(layer: Any, inputs: list[Value]) -> Value:
-    node = ops.max_pool(
-        _first(_image(inputs[0])),
-        strides=list(layer.strides),
-        dilations=[1, 1],
-        pads_begin=[0, 0],
-        pads_end=[0, 0],
-        kernel_shape=list(layer.pool_size),
-        auto_pad=_auto_pad(layer),
-    )
-    return Value(node.output(0), first=True)
+def _pooling(pool: Callable[..., Any], **own: Any) -> Rule:
+    def rule(layer: Any, inputs: list[Value]) -> Value:
+        node = pool(
+            _first(_image(inputs[0])),
+            strides=list(layer.strides),
+            pads_begin=[0, 0],
+            pads_end=[0, 0],
+            kernel_shape=list(layer.pool_size),
+            auto_pad=_auto_pad(layer),
+            **own,
+        )
+        return Value(node.output(0), first=True)
 
-
-def _average_pooling2d(layer: Any, inputs: list[Value]) -> Value:
-    node = ops.avg_pool(
-        _first(_image(inputs[0])),
-        strides=list(layer.strides),
-        pads_begin=[0, 0],
-        pads_end=[0, 0],
-        kernel_shape=list(layer.pool_size),
-        exclude_pad=True,
-        auto_pad=_auto_pad(layer),
-    )
-    return Value(node.output(0), first=True)
+    return rule
 
 
 def _global_pooling(reduce: Callable[..., Any]) -> Rule:
@@ -459,7 +440,7 @@ def _same(layer: Any, inputs: list[Value]) -> Value:
 _RULES: dict[str, Rule] = {
     "Activation": _activation,
     "Add": _merging(ops.add),
-    "AveragePooling2D": _average_pooling2d,
+    "AveragePooling2D": _pooling(ops.avg_pool, exclude_pad=True),
     "BatchNormalization": _batch_normalization,
     "Concatenate": _concatenate,
     "Conv2D": _conv2d,
@@ -474,7 +455,7 @@ _RULES: dict[str, Rule] = {
     "Identity": _same,
     "LayerNormalization": _layer_normalization,
     "LayerScale": _layer_scale,
-    "MaxPooling2D": _max_pooling2d,
+    "MaxPooling2D": _pooling(ops.max_pool, dilations=[1, 1]),
     "Maximum": _merging(ops.maximum),
     "Minimum": _merging(ops.minimum),
     "Multiply": _merging(ops.multiply),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +82,13 @@ def wants_keras(cut: Cut) -> bool:
 
 
 def judge(
-    model: Any, settings: dict[str, Any], *, cache: bool | str, runtime: str, traced: Cut | str | None = None
+    model: Any,
+    settings: dict[str, Any],
+    *,
+    cache: bool | str,
+    runtime: str,
+    traced: Cut | str | None = None,
+    again: bool = False,
 ) -> Verdict:
     """Whether, and where, to cut.
 
@@ -93,6 +98,7 @@ def judge(
         cache: as `headstart.keras.fit` takes it.
         runtime: likewise.
         traced: a cut that holds though the layers say something else, or why ``model.fit`` must go on.
+        again: whether it is trained for one epoch as the last time: a loop of calls is epochs, too.
 
     Raises:
         OptionError: random augmentation stands in front of the frozen layers, or comes with the data; or
@@ -117,7 +123,7 @@ def judge(
                 return Verdict(None, reason)
             refuse_misfit(source, model=model, inputs=[cut.graph.specs[key] for key in cut.graph.inputs])
             refuse_random(source)
-    return _pays(model, settings, cut, cache=cache, runtime=_settle(cut, runtime))
+    return _pays(model, settings, cut, cache=cache, runtime=_settle(cut, runtime), again=again)
 
 
 def _settle(cut: Cut, runtime: str) -> str:
@@ -133,37 +139,31 @@ def _validation_source(settings: dict[str, Any]) -> Any:
     return data[0] if isinstance(data, tuple | list) and data else data
 
 
-def _pays(model: Any, settings: dict[str, Any], cut: Cut, *, cache: bool | str, runtime: str) -> Verdict:
-    epochs = int(settings["epochs"]) - int(settings["initial_epoch"])
+def epochs_of(settings: dict[str, Any]) -> int:
+    """How many epochs ``model.fit`` is asked for."""
+    return int(settings["epochs"]) - int(settings["initial_epoch"])
+
+
+def _pays(
+    model: Any, settings: dict[str, Any], cut: Cut, *, cache: bool | str, runtime: str, again: bool
+) -> Verdict:
+    epochs = epochs_of(settings)
     arrays = flat_arrays(model, settings["x"])
     ratio = speed_up(cut, epochs=epochs)
     if epochs == 1 and arrays is not None and Features(cut, model.dtype_policy, runtime).missing(arrays) == 0:
         ratio = speed_up(cut, epochs=1, cached=True)
-    again = _asked_again(model, epochs)
     if cache is not True and ratio < WORTH and not (again and speed_up(cut, epochs=2) >= WORTH):
         why = "one epoch reuses nothing" if epochs == 1 else f"predicted {ratio:.2f} times as fast"
         return Verdict(None, f"{why}{_first_stop(cut)}")
     size = cut.bytes_per_image
     if arrays is not None and size is not None:
         need, memory, disk = size * len(arrays[0]), _available_memory(), _free_disk()
-        if need > _MEMORY_SHARE * memory:
-            return Verdict(
-                None, f"features of {need / 1e9:.1f} GB do not fit {memory / 1e9:.1f} GB of memory"
-            )
-        if need > disk:
-            return Verdict(
-                None, f"features of {need / 1e9:.1f} GB do not fit {disk / 1e9:.1f} GB of free disk"
-            )
+        for room, share, what in ((memory, _MEMORY_SHARE, "memory"), (disk, 1.0, "free disk")):
+            if need > share * room:
+                return Verdict(
+                    None, f"features of {need / 1e9:.1f} GB do not fit {room / 1e9:.1f} GB of {what}"
+                )
     return Verdict(cut, f"predicted {ratio:.1f} times as fast", runtime)
-
-
-def _asked_again(model: Any, epochs: int) -> bool:
-    """Whether a model is trained for one epoch as the last time: a loop of calls is epochs, too."""
-    before, _last_epochs[model] = _last_epochs.get(model), epochs
-    return epochs == 1 == before
-
-
-_last_epochs: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def _first_stop(cut: Cut) -> str:
