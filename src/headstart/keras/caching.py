@@ -55,6 +55,15 @@ class Counts:
     runtime: str = ""
 
 
+class _Memory(dict[bytes, bytes]):
+    """What a partition of the cache does, for features that no later process may use."""
+
+    put_many = dict.update
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+
 @dataclass(eq=False)
 class Features:
     """Computes a prefix's features, each image's once.
@@ -106,7 +115,7 @@ class Features:
         """How many different images the cache does not hold."""
         keys = list(set(content_keys(arrays)))
         partition = self._partition(tuple(array.shape[1:] for array in arrays))
-        if partition is None or partition.get_many([_LAYOUT]) == [None]:
+        if partition.get_many([_LAYOUT]) == [None]:
             return len(keys)
         return sum(value is None for value in partition.get_many(keys))
 
@@ -117,13 +126,12 @@ class Features:
             self._stores[shapes] = _Store(self, arrays, partition=self._partition(shapes))
         return self._stores[shapes]
 
-    def _partition(self, shapes: tuple[Any, ...]) -> CachePartition | None:
-        """None where a layer's code is not Keras's: its changes would not change the fingerprint."""
-        if self.cut.own_code:
-            return None
-        self._fingerprint = self._fingerprint or fingerprint(self.cut.prefix)
+    def _partition(self, shapes: tuple[Any, ...]) -> CachePartition | _Memory:
+        """In memory where a layer's code is not Keras's: its changes would not change the fingerprint."""
+        if not self.cut.own_code:
+            self._fingerprint = self._fingerprint or fingerprint(self.cut.prefix)
         if self._fingerprint is None:
-            return None
+            return _Memory()
         description = {
             "keras prefix": self._fingerprint,
             "inputs": repr(shapes),
@@ -135,15 +143,14 @@ class Features:
 
 
 class _Store:
-    """Records for images of one shape: in a partition, or, without one, in memory only."""
+    """Records for images of one shape."""
 
     def __init__(
-        self, features: Features, arrays: Sequence[Array], *, partition: CachePartition | None
+        self, features: Features, arrays: Sequence[Array], *, partition: CachePartition | _Memory
     ) -> None:
         self._features, self._partition = features, partition
-        self._memory: dict[bytes, bytes] = {}
         self._runner: Runner | None = None
-        layout = partition.get_many([_LAYOUT])[0] if partition else None
+        layout = partition.get_many([_LAYOUT])[0]
         if layout is None:
             self._choose(arrays)
         else:
@@ -156,8 +163,7 @@ class _Store:
         self._runner, expected = self._probe(arrays)
         self._tensors = [[str(array.dtype), list(array.shape[1:])] for array in expected]
         self.record, self.runtime = _record(self._tensors), self._runner.name
-        if self._partition:
-            self._partition.put_many([self._layout()])
+        self._partition.put_many([self._layout()])
 
     def _layout(self) -> tuple[bytes, bytes]:
         return _LAYOUT, json.dumps({"tensors": self._tensors, "runtime": self.runtime}).encode()
@@ -188,9 +194,7 @@ class _Store:
         """Fill the rows of ``records`` for which there is something; the rows that are missing."""
         missing = []
         for span in _spans(len(keys), max(1, _WINDOW_BYTES // max(1, self.record.itemsize))):
-            part = keys[span.start : span.stop]
-            found = self._partition.get_many(part) if self._partition else map(self._memory.get, part)
-            for row, value in zip(span, found, strict=True):
+            for row, value in zip(span, self._partition.get_many(keys[span.start : span.stop]), strict=True):
                 if value is None:
                     missing.append(row)
                 else:
@@ -200,10 +204,7 @@ class _Store:
     def write(self, keys: Sequence[bytes], records: Array) -> None:
         """Keep new records, all or none."""
         new = [(key, record.tobytes()) for key, record in zip(keys, records, strict=True)]
-        if self._partition is None:
-            self._memory.update(new)
-        else:
-            self._partition.put_many([self._layout(), *new])  # a damaged partition gave way to an empty one
+        self._partition.put_many([self._layout(), *new])  # a damaged partition gave way to an empty one
 
 
 def _record(tensors: Sequence[Sequence[Any]]) -> np.dtype[Any]:
