@@ -133,6 +133,7 @@ EARLIER = {
     "jobs.db": Source(("jobs", "events"), {"queue": "work"}),
     "studio/looks.db": Source(("jobs", "events"), {"queue": "looks"}),
     "experiments.db": Source(("results",)),
+    "rates.sqlite": Source(()),  # ratios to formulas that are no more
 }
 """The files of a home folder before there was one store."""
 
