@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from headstart.images import CENTRE, parse_views
 from headstart.lesson.experiments.work import Work
 from headstart.runs import FitConfig
 from headstart.runtimes import Runtime, select
-from headstart.training import Prepared, predict_images, prepare, train
+from headstart.training import Prepared, prepare
 from headstart.training.trained import CachedActivations
 
 if TYPE_CHECKING:
@@ -148,39 +147,6 @@ def look(
                 "ten images of each class"
             )
     return Look(network, prepared, runtime, timer.seconds["features"])
-
-
-@dataclass(frozen=True)
-class Headed:
-    """A head on a frozen network: its accuracies in percent, and its seconds without the look.
-
-    Only `validation_accuracy` may choose; `accuracy` is that of the test images.
-    """
-
-    accuracy: float
-    validation_accuracy: float
-    seconds: float
-
-
-def train_head(found: Look, *, taps: str = "last", seed: int = 0) -> Headed:
-    """A ridge head on what the frozen network computed, judged on the test images.
-
-    Args:
-        found: the look; with ``taps`` other than "last" it must have them.
-        taps: "last", "auto" or "all".
-        seed: of whatever is random.
-    """
-    started = time.perf_counter()
-    config = FitConfig(depth=found.stages, stages=found.stages, taps=taps, seed=seed).settled()
-    trained = train(found.prepared, config=config)
-    seconds = time.perf_counter() - started
-    test, validation = (
-        accuracy_of(
-            predict_images(found.prepared, trained, images=found.prepared.images(split)), found.labels(split)
-        )
-        for split in ("test", "validation")
-    )
-    return Headed(test, validation, seconds)
 
 
 def accuracy_of(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:

@@ -13,7 +13,7 @@ from headstart.backbones.building import Recipe, build
 from headstart.errors import BackboneError, OptionError
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
-from headstart.lesson.experiments.looking import Look, look, spread_of, total_per_class, train_head
+from headstart.lesson.experiments.looking import Look, look, spread_of, total_per_class
 from headstart.lesson.experiments.training import (
     BATCH,
     Finished,
@@ -132,7 +132,10 @@ def images_needed(work: Work) -> Outcome:
     steps = epochs * _steps(found.limited(many))
     counts = sorted({few, round((few * many) ** 0.5), many})
     parts = [found.limited(count) for count in counts]
-    frozen = [train_head(part.at(part.stages), taps="auto", seed=work.seed) for part in parts]
+    frozen = [
+        frozen_model(part.at(part.stages), f"{count} images", taps="auto", seed=work.seed)
+        for count, part in zip(counts, parts, strict=True)
+    ]
     seconds = 0.8 * work.left() / len(parts)  # the same for each, so that what is cut short compares equals
     trained = [
         fit_stages(
@@ -172,8 +175,15 @@ def images_needed(work: Work) -> Outcome:
             "epochs from scratch",
         ),
         tuple(
-            (count, head.accuracy, run.accuracy, round(head.seconds, 3), round(run.seconds, 3), run.epochs)
-            for count, head, run in zip(counts, frozen, trained, strict=True)
+            (
+                count,
+                model.accuracy,
+                run.accuracy,
+                round(model.seconds - found.seconds, 3),
+                round(run.seconds, 3),
+                run.epochs,
+            )
+            for count, model, run in zip(counts, frozen, trained, strict=True)
         ),
     )
     plot = table.plot(

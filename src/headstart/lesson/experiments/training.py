@@ -19,9 +19,11 @@ from headstart.backbones.building import build
 from headstart.dataset import Dataset
 from headstart.errors import BackboneError
 from headstart.heads import LinearHead
-from headstart.lesson.experiments.looking import Look, accuracy_of, look, total_per_class, train_head
+from headstart.lesson.experiments.looking import Look, accuracy_of, look, total_per_class
 from headstart.lesson.experiments.networks import BUILTIN
 from headstart.lesson.experiments.work import Work
+from headstart.runs import FitConfig
+from headstart.training import predict_images, train
 from headstart.training.finetune import (
     Activations,
     InputTransform,
@@ -283,11 +285,19 @@ class Model:
 
 
 def frozen_model(found: Look, name: str, *, taps: str = "last", seed: int) -> Model:
-    """A pre-trained network, frozen whole, with a new head on what the look has of it."""
-    head = train_head(found, taps=taps, seed=seed)
+    """The look's network, frozen whole, with a ridge head on its last vector or on more (`fit --taps`)."""
+    started = time.perf_counter()
+    config = FitConfig(depth=found.stages, stages=found.stages, taps=taps, seed=seed).settled()
+    trained = train(found.prepared, config=config)
+    seconds = found.seconds + time.perf_counter() - started
+    test, validation = (
+        accuracy_of(
+            predict_images(found.prepared, trained, images=found.prepared.images(split)), found.labels(split)
+        )
+        for split in ("test", "validation")
+    )
     weights = sum(stage.parameters for stage in found.network.stages)
-    seconds = round(found.seconds + head.seconds, 3)
-    return Model(name, head.accuracy, head.validation_accuracy, seconds, weights)
+    return Model(name, test, validation, round(seconds, 3), weights)
 
 
 def trained_model(work: Work, name: str, run: Finished, *, before: float, tail: nn.Module) -> Model:
