@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from headstart.dataset.labels import clean, refuse_look_alikes
 from headstart.dataset.values import Dataset, Sample, Skipped
@@ -11,8 +11,7 @@ from headstart.errors import DatasetError, printable
 from headstart.sources import Source
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledRow:
+class LabelledRow(NamedTuple):
     """One labelled image as it was found."""
 
     path: str
