@@ -52,10 +52,11 @@ KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
 def test_the_folders_around_everything_are_taken_off(tmp_path, kind, prefix):
     members = [(prefix + name, content) for name, content in TWO]
     members += [("README.txt", b"words"), (f"{prefix}ants/._1.jpg", b"notes of macOS")]
+    members += [(f"{prefix}__MACOSX/x.jpg", PIXEL)]
     dataset = read_dataset(packed(tmp_path, kind, members))
     assert described(dataset) == AS_THEY_ARE
     assert [sample.source.read() for sample in dataset.samples] == [content for _, content in TWO]
-    assert sum(item.files for item in dataset.skipped) == 2
+    assert sorted(item.litter for item in dataset.skipped) == [False, True, True]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -172,46 +172,17 @@ def test_a_file_of_absurd_size_is_refused(tmp_path, monkeypatch):
 # --- tables -----------------------------------------------------------------------------------------------
 
 
-def table(tmp_path, text, *, encoding="utf-8"):
-    path = fill(tmp_path, "i/1.jpg", "i/2.jpg", "i/3.jpg") / "labels.csv"
-    path.write_text(text, encoding=encoding)
-    return path
-
-
 def test_a_csv_of_paths_labels_and_splits(tmp_path):
     text = "Path,label,extra,split\ni/1.jpg,b,,train\ni/2.jpg,a,,\n\ni/3.jpg,a,,val\n"
-    dataset = read_dataset(table(tmp_path, text, encoding="utf-8-sig"))
+    path = fill(tmp_path, "i/1.jpg", "i/2.jpg", "i/3.jpg") / "labels.csv"
+    path.write_text(text, encoding="utf-8-sig")
+    dataset = read_dataset(path)
     assert described(dataset) == [
         ("i/1.jpg", "b", "train"),
         ("i/2.jpg", "a", None),
         ("i/3.jpg", "a", "validation"),
     ]
     assert dataset.samples[0].source.read() == PIXEL
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("path,label\ni/8.jpg,a\ni/9.jpg,b\n", r"no file of its 2 rows is there; row 2: i/8\.jpg"),
-        ("path,label\ni/1.jpg,a\ni/2.jpg,c\ni/9.jpg,b\n", r"no file of class b is there, e\.g\. row 4: i/9"),
-        (
-            "path,label\ni/1.jpg,a\ni/2.jpg,b\ni/1.jpg,b\n",
-            r"row 4: i/1\.jpg has label 'b' here and 'a' in row 2",
-        ),
-        ("path,label,split\ni/1.jpg,a,train\ni/2.jpg,b,\ni/1.jpg,a,test\n", "row 4: .* has split 'test'"),
-        ("path,label\ni/1.jpg,\n", "row 2: label is empty"),
-        ("path,label,split\ni/1.jpg,a,some\n", "row 2: split is 'some'; expected train"),
-        ("path,label,label\ni/1.jpg,a,b\n", "the column label is there twice"),
-        ("nr,sort\n1,a\n", r"expected a column of image files.* got nr, sort; name them with --image-column"),
-        ("", "got nothing"),
-        ("path,label\n", "no rows"),
-        ("path,label\ni/1.jpg,a\n", "only one class"),
-        ("path,label,split\ni/1.jpg,a,train\ni/2.jpg,b,test\n", "class b is in test but not in training"),
-    ],
-)
-def test_tables_that_form_no_data_set_say_the_row(tmp_path, text, message):
-    with pytest.raises(DatasetError, match=message):
-        read_dataset(table(tmp_path, text))
 
 
 def test_a_parquet_table(tmp_path):
@@ -229,27 +200,10 @@ def test_a_parquet_table(tmp_path):
 # --- zips -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("top", ["", "photos/"])
-def test_a_zip_with_and_without_a_top_folder(tmp_path, top):
-    names = ("a/1.jpg", "b/deep/2.jpg", "__MACOSX/x.jpg", "a/.hidden.jpg", "b/notes.txt")
-    path = zipped(tmp_path / "pets.zip", {top + name: PIXEL for name in names})
-    dataset = read_dataset(path)
-    assert dataset.name == "pets"
-    assert described(dataset) == [("a/1.jpg", "a", None), ("b/deep/2.jpg", "b", None)]
-    assert [skipped.name for skipped in dataset.skipped] == ["b/notes.txt", "__MACOSX/", "a/.hidden.jpg"]
-    assert [skipped.litter for skipped in dataset.skipped] == [False, True, True]
-    assert dataset.samples[1].source.read() == PIXEL
-
-
-def test_a_zip_of_split_folders_and_a_zip_with_a_table(tmp_path):
+def test_split_folders_in_a_zip_are_splits(tmp_path):
     names = ("train/a/1.jpg", "train/b/2.jpg", "val/b/3.jpg")
     splits = read_dataset(zipped(tmp_path / "s.zip", dict.fromkeys(names, PIXEL)))
     assert [sample.split for sample in splits.samples] == ["train", "train", "validation"]
-    csv = b"path,label\n./img/1.jpg,x\nimg/2.jpg,y\n"
-    members = {"top/labels.csv": csv, "top/img/1.jpg": PIXEL, "top/img/2.jpg": PIXEL}
-    dataset = read_dataset(zipped(tmp_path / "t.zip", members))
-    assert [label for _, label, _ in described(dataset)] == ["x", "y"]
-    assert dataset.samples[0].source.read() == PIXEL
 
 
 def test_a_zip_with_an_empty_class_folder_and_a_file_that_is_no_zip(tmp_path):
