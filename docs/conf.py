@@ -75,7 +75,7 @@ _COMMANDS = "cli"
 """Has a page of its own, written from the commands."""
 
 _INSIDE = {
-    "backbones": ("staged", "tracing", "engine"),
+    "backbones": ("staged", "tracing", "openvino"),
     "classifier": ("onnx_graph",),
     "lesson": (
         "engine", "engine.library", "engine.placeholders", "engine.attempts", "engine.progress",

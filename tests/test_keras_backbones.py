@@ -19,9 +19,9 @@ from keras_models import ONNX_WRITER, keras
 pytest.importorskip(ONNX_WRITER, reason="writes the ONNX files on this backend of Keras")
 
 from headstart import fit, load, load_backbone
-from headstart.backbones.engine import openvino
 from headstart.backbones.keras import file as keras_file
 from headstart.backbones.keras import stages as keras_stages
+from headstart.backbones.openvino import openvino
 from headstart.cli import cli
 from headstart.errors import BackboneError, MissingExtra, OptionError, ParityError
 from headstart.training.evaluation import evaluate

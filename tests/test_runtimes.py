@@ -133,7 +133,7 @@ def test_both_runtimes_agree_on_every_output_at_every_kind_of_depth(backbones: M
 def test_bfloat16_stays_within_its_tolerance_and_finds_the_same_class(
     backbones: Make, name: str, runtime: str
 ) -> None:
-    from headstart.backbones.engine import openvino
+    from headstart.backbones.openvino import openvino
 
     if runtime == "openvino" and not has_bf16(openvino().Core()):
         pytest.skip("this processor has no bfloat16 arithmetic")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
-from headstart.backbones.engine import openvino
+from headstart.backbones.openvino import openvino
 from headstart.errors import BackboneError, ParityError, reason_of
 from headstart.files import whole
 from headstart.preprocess import Preprocess

@@ -5,7 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from headstart.backbones.engine import openvino
+from headstart.backbones.openvino import openvino
 
 
 def measure(path: Path, *, stages: Sequence[str], size: int) -> tuple[list[dict[str, Any]], int]:

@@ -33,14 +33,14 @@ def save_onnx(model: Any, subject: "Subject", folder: Path) -> None:
 
 def write_openvino(subject: "Subject", folder: Path) -> None:
     """`model.xml` and `model.bin`, weights in float32."""
-    from headstart.backbones.engine import openvino
+    from headstart.backbones.openvino import openvino
 
     save_openvino(openvino().Core().read_model(subject.classifier.model), folder)
 
 
 def save_openvino(model: Any, folder: Path) -> None:
     """Write an OpenVINO model as it is: half-precision weights would cost the exactness that is checked."""
-    from headstart.backbones.engine import openvino
+    from headstart.backbones.openvino import openvino
 
     openvino().save_model(model, folder / "model.xml", compress_to_fp16=False)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.engine import openvino
+from headstart.backbones.openvino import openvino
 from headstart.classifier.onnx_graph import PREFIX
 from headstart.errors import OptionError
 from headstart.exports.graphs import plain_graph, save_onnx, save_openvino

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.engine import openvino
 from headstart.backbones.keras.graph import Graph, Key, apply
+from headstart.backbones.openvino import openvino
 from headstart.errors import OptionError
 from headstart.keras.cutting import Cut, without
 

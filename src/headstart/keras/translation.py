@@ -17,8 +17,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.backbones.engine import openvino
 from headstart.backbones.keras.graph import Call, Graph, Key
+from headstart.backbones.openvino import openvino
 
 _openvino = openvino()
 ops = _openvino.opset13

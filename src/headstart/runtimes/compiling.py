@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.backbones.engine import openvino
+from headstart.backbones.openvino import openvino
 from headstart.files import cache_folder, make, write_whole
 
 _FORMAT = 3  # raised when models are built differently from the same identity

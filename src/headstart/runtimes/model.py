@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from headstart.backbones.engine import openvino
+from headstart.backbones.openvino import openvino
 from headstart.backbones.records import hash_file
 from headstart.errors import RunError, printable
 from headstart.runtimes.compiling import compile_cached

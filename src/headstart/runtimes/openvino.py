@@ -13,7 +13,7 @@ from weakref import WeakSet
 import numpy as np
 
 from headstart.backbones.backbone import Backbone, Tap
-from headstart.backbones.engine import openvino
+from headstart.backbones.openvino import openvino
 from headstart.errors import OptionError
 from headstart.runtimes.compiling import compile_cached
 from headstart.runtimes.protocol import (

@@ -141,7 +141,7 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
         RunError: the run's folder is damaged.
     """
     from headstart.backbones import backbone_of
-    from headstart.backbones.engine import openvino
+    from headstart.backbones.openvino import openvino
     from headstart.images import open_image, render
 
     image, _ = open_image(data)
