@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -147,6 +148,24 @@ def make_photos() -> Callable[..., Path]:
 def photos(tmp_path: Path) -> Path:
     """48 labelled photographs in three classes."""
     return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Path:
+    """The folder of a fit of photographs like `photos`, at 64 pixels in float32; to be read."""
+    import headstart
+
+    root = tmp_path_factory.mktemp("small")
+    with shared_folders(root, compiled_models):
+        return headstart.fit(write_photos(root / "photos"), size=64, precision="f32", out=root / "run")[
+            1
+        ].path
+
+
+@pytest.fixture
+def own_run(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of `small_run`."""
+    return Path(shutil.copytree(small_run, tmp_path / "own-run"))
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from headstart.errors import DatasetError, ImageError, OptionError, ParityError,
 
 
 @pytest.fixture
-def fitted(photos: Path) -> Classifier:
-    classifier, _ = headstart.fit(photos, size=64, precision="f32")
-    return classifier
+def fitted(own_run: Path) -> Classifier:
+    return headstart.load(own_run)
 
 
 def test_probabilities_add_up_and_the_top_is_sorted(fitted: Classifier, photos: Path) -> None:

@@ -16,8 +16,8 @@ from headstart.training.evaluation import evaluate, record_evaluation
 
 
 @pytest.fixture
-def fitted(photos: Path) -> Any:
-    return headstart.fit(photos, size=64, precision="f32")[0]
+def fitted(own_run: Path) -> Any:
+    return headstart.load(own_run)
 
 
 def test_labels_are_matched_by_name_not_by_position(fitted: Any, make_photos: Any, tmp_path: Path) -> None:
