@@ -421,12 +421,13 @@ def _engine(target: str) -> sa.Engine:
     file = store.path_of(target)
     store.mend(file)
     store.use(file, lambda _: None, writes=True)  # whether it can be written is known within seconds
-    engine = sa.create_engine(
-        "sqlite://",
-        creator=lambda: store.connect(file, wait=BUSY_SECONDS, threads=True),
-        poolclass=sa.QueuePool,
-        **pool,
-    )
+
+    def connect() -> sqlite3.Connection:
+        connection = store.connect(file, wait=BUSY_SECONDS, threads=True)
+        connection.text_factory = str  # decoded by SQLite's module: a learner's history is read for each page
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool, **pool)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
