@@ -15,7 +15,6 @@ from headstart.dataset.folders import are_splits
 from headstart.dataset.reading import read_dataset
 from headstart.dataset.unlabelled import Unlabelled, list_images, list_unlabelled
 from headstart.dataset.values import SPLITS, Dataset, Sample, Skipped, content_hash, describe, place_of
-from headstart.errors import printable
 from headstart.sources import ArraySource, FileSource, Source
 
 __all__ = [
@@ -33,6 +32,5 @@ __all__ = [
     "list_images",
     "list_unlabelled",
     "place_of",
-    "printable",
     "read_dataset",
 ]

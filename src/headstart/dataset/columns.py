@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headstart.errors import DatasetError, printable
-from headstart.images import IMAGE_SUFFIXES
+from headstart.sources.names import is_image_name
 
 IMAGE_NAMES = (
     *("path", "file_name", "filename", "file", "filepath", "file_path", "fname"),
@@ -81,9 +80,9 @@ def is_header(cells: Sequence[object]) -> bool:
     return bool(names & set(IMAGE_NAMES)) and bool(names & set(LABEL_NAMES))
 
 
-def is_image_name(cell: object) -> bool:
+def is_image_cell(cell: object) -> bool:
     """Whether a cell is called like an image file."""
-    return isinstance(cell, str) and os.path.splitext(cell.strip())[1].lower() in IMAGE_SUFFIXES
+    return isinstance(cell, str) and is_image_name(cell.strip())
 
 
 def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
@@ -123,7 +122,7 @@ def _image(table: LabelTable, finds: Finds) -> int:
     head, names = table.head(), table.names
     named = [index for name in IMAGE_NAMES for index in _all_called(names, name)]
     inside = sorted(table.holds_images, key=lambda index: (index not in named, index))
-    called = [i for i in range(len(names)) if head and all(is_image_name(row[i]) for row in head)]
+    called = [i for i in range(len(names)) if head and all(is_image_cell(row[i]) for row in head)]
     candidates = inside or named or called
     if len(inside) > 1 and inside[0] in named and inside[1] not in named:
         candidates = inside[:1]

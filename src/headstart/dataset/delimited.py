@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from headstart.dataset.columns import HEAD_ROWS, LabelTable, is_header, is_image_name
+from headstart.dataset.columns import HEAD_ROWS, LabelTable, is_header, is_image_cell
 from headstart.errors import DatasetError, printable
 from headstart.sources.parquet import MAX_COLUMNS, MAX_ROWS
 
@@ -155,7 +155,7 @@ def read_text(data: bytes, name: str) -> TextTable:
         first.pop()  # a trailing delimiter
     if len(first) > MAX_COLUMNS:
         raise DatasetError(f"{printable(name)}: {len(first):,} columns; at most {MAX_COLUMNS:,} are read")
-    headless = any(map(is_image_name, first))
+    headless = any(map(is_image_cell, first))
     return TextTable(
         names=tuple(f"column {number}" for number, _ in enumerate(first, 1)) if headless else tuple(first),
         size=len(text),
@@ -185,9 +185,9 @@ def _delimiter(text: str, name: str) -> str:
         if head and is_header(head[0]):
             return delimiter
     for delimiter, head in heads.items():
-        if any(len(row) > 1 and any(map(is_image_name, row)) for row in head[:2]):
+        if any(len(row) > 1 and any(map(is_image_cell, row)) for row in head[:2]):
             return delimiter
-    if apart and all(len(row) == 2 for row in apart) and any(is_image_name(row[0]) for row in apart[:2]):
+    if apart and all(len(row) == 2 for row in apart) and any(is_image_cell(row[0]) for row in apart[:2]):
         return " "
     for delimiter, head in heads.items():
         if head and len({len(row) for row in head}) == 1 < len(head[0]):

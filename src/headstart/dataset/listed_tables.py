@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from headstart.dataset.columns import LABEL_NAMES, ColumnNames, LabelTable, choose, is_image_name, plain
+from headstart.dataset.columns import LABEL_NAMES, ColumnNames, LabelTable, choose, plain
 from headstart.dataset.lookup import Files
 from headstart.dataset.split_names import sides_of
 from headstart.dataset.tables import LocatedTable, found, from_tables, read_table
 from headstart.dataset.values import Dataset, Skipped
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.sources import TABLE_SUFFIXES, FileSource, Listing, Source, why_not_an_image
+from headstart.sources.names import is_image_name
 
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _MEANT = ("labels", "metadata", "annotations")

@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
-from headstart.dataset.columns import is_image_name
 from headstart.dataset.delimited import NotCertain, is_utf8, western
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 from headstart.sources import FileSource, Source
+from headstart.sources.names import is_image_name
 
 MOST_SEARCHED = 200_000
 """Files below a table's folder; beyond, rows whose path is not exact are not searched for."""

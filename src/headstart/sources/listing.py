@@ -9,8 +9,7 @@ from typing import Any
 
 from headstart.errors import printable
 from headstart.files import OUTPUT_MARKER
-from headstart.images import IMAGE_SUFFIXES
-from headstart.sources.names import TABLE_SUFFIXES, litter, why_not_an_image
+from headstart.sources.names import TABLE_SUFFIXES, is_image_name, litter, why_not_an_image
 from headstart.sources.reading import Source
 
 MAX_NAME = 1024
@@ -114,7 +113,7 @@ def _made_by_headstart(files: Sequence[tuple[str, Source]], left_out: Sequence[S
         if folder and name in _RECORDS:
             records[folder] = _RECORDS[name]
     if records:
-        beside = {path.rpartition("/")[0] for path, _ in files if _is_image_name(path)}
+        beside = {path.rpartition("/")[0] for path, _ in files if is_image_name(path)}
         made |= {folder: what for folder, what in records.items() if folder not in beside}
     return {folder: what for folder, what in made.items() if not made.keys() & set(_parents(folder))}
 
@@ -122,11 +121,6 @@ def _made_by_headstart(files: Sequence[tuple[str, Source]], left_out: Sequence[S
 def _parents(path: str) -> list[str]:
     parts = path.split("/")[:-1]
     return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
-
-
-def _is_image_name(name: str) -> bool:
-    dot = name.rfind(".")
-    return dot >= 0 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
 def arrange(members: Iterable[Member]) -> Listing:
@@ -171,14 +165,9 @@ def arrange(members: Iterable[Member]) -> Listing:
     folders: set[str] = set()
     for path in (*files, *made):
         if path.startswith(top):
-            folders.update(_upper_two(path.removeprefix(top)))
+            folders.update(_parents(path.removeprefix(top))[:2])
     left_out = [replace(item, name=item.name.removeprefix(top)) for item in left_out]
     return without_output(inner, folders, left_out)
-
-
-def _upper_two(path: str) -> list[str]:
-    parts = path.split("/", 2)[:-1] if path.count("/") >= 2 else path.split("/")[:-1]
-    return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _normal(name: str) -> tuple[str, str | None]:
@@ -235,4 +224,4 @@ def _may_be_data(name: str) -> bool:
     last = name.rpartition("/")[2]
     if "." not in last:
         return "/" in name
-    return _is_image_name(last) or last.lower().endswith(TABLE_SUFFIXES)
+    return is_image_name(last) or last.lower().endswith(TABLE_SUFFIXES)

@@ -54,11 +54,16 @@ def archive_suffix(name: str) -> str | None:
     return next((each for each in (*ARCHIVE_SUFFIXES, *OTHER_ARCHIVES) if lower.endswith(each)), None)
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file is called like an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def why_not_an_image(name: str, source: Source) -> str | None:
     """The reason to skip a file by its name (or, without an extension, its first bytes); None to keep it."""
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
+    if is_image_name(name):
         return None
+    suffix = os.path.splitext(name)[1].lower()
     if archive_suffix(name):
         return f"{suffix} is an archive; give it by itself, or unpack it"
     if suffix:

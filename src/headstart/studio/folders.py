@@ -8,8 +8,8 @@ from pathlib import Path
 
 from headstart.errors import OptionError, printable
 from headstart.files import is_below
-from headstart.images import IMAGE_SUFFIXES
 from headstart.sources import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
+from headstart.sources.names import is_image_name
 
 MOST_SHOWN = 400
 """Entries of one folder on a page; whoever has more types the path."""
@@ -113,7 +113,7 @@ def count(folder: Path, *, ours: Path | None = None) -> tuple[int, int]:
                     break
                 if each.name.startswith(".") or (each.name in _OUR_FOLDERS and folder == ours):
                     continue
-                if os.path.splitext(each.name)[1].lower() in IMAGE_SUFFIXES:
+                if is_image_name(each.name):
                     pictures += 1
                 elif each.is_dir():
                     folders += 1
