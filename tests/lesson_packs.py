@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+from headstart.lesson.engine import attempts
+from headstart.lesson.engine.attempts import Challenge, HintTaken, Opened, Submitted
 from headstart.lesson.engine.pack import BadgeText, Card, Experiment, Mode, Option, Pack, Problem
 
 
@@ -45,3 +49,27 @@ def secret_pack(*, answer: int = 0, problems: int = 5) -> Pack:
         badge=BadgeText("Keeper of Secrets", "Kept five secrets.", "All five correct."),
         fingerprint="f" * 32,
     )
+
+
+def taken(
+    learner: str,
+    pattern: str,
+    *,
+    pack: Pack,
+    now: datetime = datetime(2030, 1, 1, tzinfo=UTC),
+    hint: bool = False,
+    seconds: float = 0.0,
+) -> Challenge:
+    """Problem n is answered as the n-th letter says: r right, s right second, w wrong, - not at all."""
+    begun = attempts.begin(pack, challenge=f"{learner}-{pattern}", learner=learner, seed="s")
+    state, _ = attempts.step(None, begun, now)
+    for item, letter in zip(state.items, pattern, strict=True):
+        slug, layout = item.problem, item.layout
+        wrong = [identity for identity, _ in layout.options if identity != layout.answer]
+        answers = {"r": [layout.answer], "s": [wrong[0], layout.answer], "w": wrong[:2], "-": []}[letter]
+        for event in (Opened(slug), *([HintTaken(slug)] if hint else ())):
+            state, _ = attempts.step(state, event, now)
+        now += timedelta(seconds=seconds)
+        for place, answer in enumerate(answers):
+            state, _ = attempts.step(state, Submitted(slug, answer, f"{slug}{place}"), now)
+    return state

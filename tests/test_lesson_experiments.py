@@ -56,6 +56,12 @@ def a_result(name: str = QUICK, **changes: Any) -> ExperimentResult:
     return replace(result, **changes)
 
 
+def small(name: str, **parameters: Any) -> ExperimentResult:
+    """Runs an experiment at its smallest size with these parameters, on drawings where it uses images."""
+    source = "drawings" if declarations.declaration(name).images else None
+    return experiments.run(name, size="small", source=source, parameters=parameters)
+
+
 def test_the_pack_and_the_registry_name_the_same_experiments() -> None:
     assert set(library.load_pack().experiments) == set(experiments.registry())
 
@@ -206,18 +212,12 @@ def test_a_number_is_taken_within_its_limits_and_refused_outside(value: int) -> 
 
 
 def test_a_random_start_has_no_head_start() -> None:
-    result = experiments.run(
-        "pretrained-vs-scratch",
-        parameters={"start": "random weights", "epochs": 1, "patience": 1, "images_per_class": 4},
-        size="small",
-        source="drawings",
-    )
+    values = {"start": "random weights", "epochs": 1, "patience": 1, "images_per_class": 4}
+    result = small("pretrained-vs-scratch", **values)
     assert result.varied == ("start", "epochs", "patience", "images_per_class")
     assert "from other random weights" in [row[0] for row in result.table.rows]
-    assert (
-        abs(float(result.fields["accuracy_pretrained"] or 0) - float(result.fields["accuracy_scratch"] or 0))
-        < 30
-    )
+    first, second = (float(result.fields[f"accuracy_{run}"] or 0) for run in ("pretrained", "scratch"))
+    assert abs(first - second) < 30
 
 
 @pytest.mark.parametrize(("depth", "trained", "unused"), [("half", [2, 2, 3], False), ("all", [2, 2], True)])
@@ -235,9 +235,7 @@ def test_the_learners_epochs_do_not_move_the_models_to_compare_with(
 
     monkeypatch.setattr(costs, "fit_stages", fit)
     values = {"epochs": 3, "reference_epochs": 2, "images_per_class": 4, "size": 64, "backbone": "builtin@32"}
-    result = experiments.run(
-        "accuracy-against-time", parameters=values | {"depth": depth}, size="small", source="drawings"
-    )
+    result = small("accuracy-against-time", depth=depth, **values)
     assert seen == trained
     assert any("epochs of your choice were not used" in note for note in result.notes) == unused
     own = result.table.rows[-1]
@@ -245,15 +243,13 @@ def test_the_learners_epochs_do_not_move_the_models_to_compare_with(
 
 
 def test_the_best_depth_is_chosen_by_the_validation_images() -> None:
-    values = {"depths": 3, "epochs": 1, "images_per_class": 6, "size": 32}
-    result = experiments.run("freeze-depth", parameters=values, size="small", source="drawings")
+    result = small("freeze-depth", depths=3, epochs=1, images_per_class=6, size=32)
     best = max(result.table.rows, key=lambda row: (row[3], row[0]))
     assert result.table.columns[3].startswith("validation") and result.fields["best_depth"] == best[0]
 
 
 def test_fewer_images_from_scratch_do_not_mean_fewer_steps() -> None:
-    values = {"images_per_class": 2, "most_images_per_class": 8, "epochs": 2}
-    result = experiments.run("images-needed", parameters=values, size="small", source="drawings")
+    result = small("images-needed", images_per_class=2, most_images_per_class=8, epochs=2)
     few, many = result.table.rows[0], result.table.rows[-1]
     assert few[0] == 2 and many[0] == 8 and many[-1] == 2
     assert any("little more than guessing" in note for note in result.notes), "in sixteen steps"
@@ -273,7 +269,7 @@ def test_what_takes_an_absent_networks_part_is_named_with_its_pixels() -> None:
 def test_an_absent_network_is_timed_as_it_would_run_on_the_images_of_the_others() -> None:
     pytest.importorskip("timm")
     values = {"large": "mobilenetv2_100", "itself": "yes", "images_per_class": 3, "epochs": 1, "size": 32}
-    result = experiments.run("model-choice", parameters=values, size="small", source="drawings")
+    result = small("model-choice", **values)
     label, accuracy, seconds, _ = result.table.rows[-1]
     assert "mobilenetv2_100 itself at 64 px" in str(label) and accuracy is None and float(seconds or 0) > 0
     assert f"all {len(data.SHAPES) * 6} images" in str(label), "a half of them is held out"
@@ -304,7 +300,7 @@ def test_a_slow_machine_leaves_an_epoch_in_the_middle_and_reckons_with_it() -> N
 def test_both_faces_of_the_program_run_and_print_multiples_of_a_fifth() -> None:
     if find_spec("keras") is None or find_spec("tensorflow") is None:
         pytest.skip("needs headstart[keras]")
-    result = experiments.run(QUICK, size="small", parameters={"face": "Keras", "runs": 12})
+    result = small(QUICK, face="Keras", runs=12)
     printed = {row[0]: row[1] for row in result.table.rows}
     assert sum(map(int, printed.values())) == result.fields["runs"] == 12
     assert int(printed["0.00"] or 0) + int(printed["0.20"] or 0) >= 8, "91 % of runs, pure guessing"
@@ -316,26 +312,25 @@ def test_a_face_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setenv("KERAS_BACKEND", "no-such-backend")
     with pytest.raises(UserError, match=r"Keras face of the program failed: .*no-such-backend"):
-        experiments.run(QUICK, size="small", parameters={"face": "Keras"})
+        small(QUICK, face="Keras")
     monkeypatch.setattr(programs, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"headstart\[keras\]"):
-        experiments.run(QUICK, size="small", parameters={"face": "Keras"})
+        small(QUICK, face="Keras")
 
 
 def test_without_its_weights_the_challenges_network_has_random_ones() -> None:
     pytest.importorskip("timm")
-    result = experiments.run(QUICK, size="small", parameters={"backbone": "mobilenetv2_100", "runs": 20})
+    result = small(QUICK, backbone="mobilenetv2_100", runs=20)
     assert any("mobilenetv2_100 with random weights" in note for note in result.notes)
 
 
 def test_features_that_are_not_kept_save_nothing() -> None:
-    values = {"keep": "no", "epochs": 2, "images_per_class": 4}
-    result = experiments.run("one-pass", parameters=values, size="small", source="drawings")
+    result = small("one-pass", keep="no", epochs=2, images_per_class=4)
     assert result.fields["ratio"] == 1 and result.fields["difference"] == 0
 
 
 def test_a_varied_result_is_kept_and_never_quoted() -> None:
-    experiments.run(QUICK, size="small", parameters={"runs": 5})
+    small(QUICK, runs=5)
     assert experiments.results() == {}
     kept = experiments.latest(QUICK)
     assert kept is not None and kept.varied == ("runs",) and kept.fields["runs"] == 5
@@ -407,12 +402,7 @@ def test_a_large_folder_is_cut_to_its_largest_classes() -> None:
 
 def test_the_bound_cuts_training_short_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "BOUND", 0.5)
-    result = experiments.run(
-        "images-needed",
-        size="small",
-        source="drawings",
-        parameters={"epochs": 50, "images_per_class": 2, "most_images_per_class": 4},
-    )
+    result = small("images-needed", epochs=50, images_per_class=2, most_images_per_class=4)
     assert any("cut short" in note for note in result.notes)
     assert all(row[-1] < 50 for row in result.table.rows if isinstance(row[-1], int))
 

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lesson_packs
 from headstart.errors import LessonError
-from headstart.lesson.engine import attempts, review, scores
-from headstart.lesson.engine.attempts import Challenge, HintTaken, Opened, Submitted
-from lesson_packs import secret_pack
+from headstart.lesson.engine import review, scores
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-PACK = secret_pack()
+PACK = lesson_packs.secret_pack()
 
 
-def taken(learner: str, pattern: str, *, hint: bool = False, seconds: float = 10.0) -> Challenge:
-    """Problem n is answered as the n-th letter says: r right, s right second, w wrong, - not at all."""
-    now = NOW
-    challenge = f"{learner}-{pattern}"
-    state, _ = attempts.step(None, attempts.begin(PACK, challenge=challenge, learner=learner, seed="s"), NOW)
-    for number, letter in enumerate(pattern):
-        slug = f"problem-{number}"
-        layout = state.item(slug).layout
-        wrong = [identity for identity, _ in layout.options if identity != layout.answer]
-        answers = {"r": [layout.answer], "s": [wrong[0], layout.answer], "w": wrong[:2], "-": []}[letter]
-        state, _ = attempts.step(state, Opened(slug), now)
-        if hint:
-            state, _ = attempts.step(state, HintTaken(slug), now)
-        now += timedelta(seconds=seconds)
-        for place, answer in enumerate(answers):
-            event = Submitted(slug, answer, f"{slug}{place}")
-            state, _ = attempts.step(state, event, now)
-    return state
+taken = partial(lesson_packs.taken, pack=PACK, seconds=10.0)
 
 
 def test_a_score_counts_what_happened() -> None:
