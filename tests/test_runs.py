@@ -33,24 +33,12 @@ from headstart.runs.folders import _host
 
 CONFIG = FitConfig(
     data="photos",
-    backbone="builtin",
     size=128,
     depth=9,
     stages=9,
-    head="ridge",
     taps=("block5@2x2", "features"),
-    views=("centre",),
-    pretrained=True,
-    architecture=None,
     runtime="openvino",
     precision="bf16",
-    epochs=None,
-    batch_size=32,
-    learning_rate=None,
-    class_weights=None,
-    validation=0.15,
-    test=0.15,
-    seed=0,
 )
 
 

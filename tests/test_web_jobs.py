@@ -256,6 +256,25 @@ def test_work_that_saw_two_servers_die_is_given_up(open_jobs: Callable[[], Jobs]
     assert ended.message == "the server ended 2 times while it ran"
 
 
+def test_queues_of_one_store_work_side_by_side_and_know_nothing_of_each_other(
+    open_jobs: Callable[[], Jobs], tmp_path: Path
+) -> None:
+    begun, looks = held(open_jobs()), Jobs(tmp_path, "looks")
+    try:
+        assert looks.unfinished() == [] and looks.get(begun.job.id) is None
+        looks.serve("once", double)
+        job = looks.add("once", name="first", learner="ada", body={"number": 1})
+        settled(looks)
+        assert job.id != begun.job.id and looks.events(job.id)[0].data == {"ahead": 0}
+        found = begun.jobs.get(begun.job.id)
+        assert found is not None and found.state == "running"
+    finally:
+        begun.go.set()
+        looks.close()
+    settled(begun.jobs)
+    assert begun.ran == ["first"]
+
+
 # Trouble with the file -------------------------------------------------------------------------------------
 
 
