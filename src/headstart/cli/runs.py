@@ -88,7 +88,7 @@ def command(
 def _listed(contains: str, *, sort: str, limit: int) -> tuple[list[Run], list[UnreadableRun]]:
     """What is listed, each as its folder says it now; those that cannot be read last."""
     store = RunStore()
-    entries = [*store.entries(contains=contains), *([] if contains else store.beside(Path("runs")))]
+    entries = [*store.entries(contains=contains), *([] if contains else store.unlisted(Path("runs")))]
     known = {run.id: run for run in reversed(entries) if isinstance(run, Run)}
     runs: list[Run] = []
     unreadable = [run for run in entries if isinstance(run, UnreadableRun)]

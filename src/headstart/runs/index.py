@@ -84,7 +84,7 @@ class RunStore:
         matches = self._entries("WHERE substr(id, 1, ?) = ?", (len(text), text))
         # Of a damaged row the id itself may be what is damaged; the folder knows better.
         matches = matches or [
-            run for run in (*self.entries(), *self.beside(Path("runs"))) if run.id.startswith(text)
+            run for run in (*self.entries(), *self.unlisted(Path("runs"))) if run.id.startswith(text)
         ]
         exact = [run for run in matches if run.id == text]
         if len(exact or matches) > 1:
@@ -98,8 +98,8 @@ class RunStore:
             raise RunError(f"run {run.id} was in {run.path}, which is gone; fit again or give its new folder")
         return read_run(run.path)
 
-    def beside(self, folder: Path, look: Callable[[Path], Listed] = look_at) -> list[Listed]:
-        """Runs directly in a folder that the index does not know: copied, unpacked, or never entered.
+    def unlisted(self, folder: Path, look: Callable[[Path], Listed] = look_at) -> list[Listed]:
+        """Runs directly in a folder that the index does not list: copied, unpacked, or never entered.
 
         Args:
             folder: need not be there.

@@ -50,7 +50,7 @@ class RunList:
             known = {each.id for each in listed}
             listed += [
                 each
-                for each in store.beside(self.folder, look=self._look)
+                for each in store.unlisted(self.folder, look=self._look)
                 if each.id not in known and _says(each, contains)
             ]
         listed.sort(key=lambda each: (each.created, each.id), reverse=True)
@@ -58,7 +58,7 @@ class RunList:
 
     def on(self, data: str) -> list[Run]:
         """Every run on a data set of that name, the newest first."""
-        found = self._beside()
+        found = self._unlisted()
         with suppress(RunError):  # the list of runs says so
             found += RunStore().select(contains=data)
         chosen = {run.id: run for run in reversed(found) if run.config.data == data and run.path.is_dir()}
@@ -74,14 +74,14 @@ class RunList:
         with suppress(RunError):  # the folders can do without the index
             found = RunStore().get(identity)
         if found is None or not found.path.is_dir():
-            beside = RunStore().beside(self.folder, look=self._look)
-            found = next((each for each in beside if each.id == identity), None)
+            unlisted = RunStore().unlisted(self.folder, look=self._look)
+            found = next((each for each in unlisted if each.id == identity), None)
         if isinstance(found, UnreadableRun):
             raise RunError(f"run {found.id} cannot be read: {found.reason}")
         return None if found is None else read_run(found.path)
 
-    def _beside(self) -> list[Run]:
-        return [each for each in RunStore().beside(self.folder, look=self._look) if isinstance(each, Run)]
+    def _unlisted(self) -> list[Run]:
+        return [each for each in RunStore().unlisted(self.folder, look=self._look) if isinstance(each, Run)]
 
     def _now(self, listed: Listed) -> Listed:
         """An entry of the index as its folder says it now."""
