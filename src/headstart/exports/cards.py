@@ -11,7 +11,7 @@ from headstart.exports.formats import Format
 from headstart.exports.parity import Parity
 from headstart.exports.quantisation import Int8Cost
 from headstart.exports.subject import Subject
-from headstart.formatting import interval, percent
+from headstart.formatting import interval, markdown_table, percent
 from headstart.runs import Run, timestamp
 
 _UNKNOWN_LICENCE = "not recorded: ask where the weights came from before you pass this file on"
@@ -255,24 +255,24 @@ def _data_text(data: Mapping[str, Any]) -> str:
 def _metrics_text(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
     if not metrics:
         return f"Classes: {', '.join(classes)}. Metrics: not recorded."
-    lines = [
-        "| images of | images | accuracy (95 %) | macro-F1 | calibration error |",
-        "|---|--:|---|--:|--:|",
+    scores = [
+        [
+            side,
+            found["images"],
+            f"{percent(found['accuracy'])} ({interval(found['interval'])})",
+            f"{found['macro_f1']:.3f}",
+            f"{found['calibration_error']:.3f}",
+        ]
+        for side, found in metrics.items()
     ]
-    for side, found in metrics.items():
-        low, high = found["interval"]
-        lines.append(
-            f"| {side} | {found['images']} | {percent(found['accuracy'])} ({interval((low, high))}) "
-            f"| {found['macro_f1']:.3f} | {found['calibration_error']:.3f} |"
-        )
     side, found = list(metrics.items())[-1]
-    lines += ["", f"| class ({side}) | images | precision | recall | F1 |", "|---|--:|--:|--:|--:|"]
-    lines += [
-        f"| {one['name']} | {one['support']} | {one['precision']:.2f} | {one['recall']:.2f} "
-        f"| {one['f1']:.2f} |"
-        for one in found["per_class"]
+    keys = ("precision", "recall", "f1")
+    by_class = [
+        [one["name"], one["support"], *(f"{one[key]:.2f}" for key in keys)] for one in found["per_class"]
     ]
-    return "\n".join(lines)
+    header = ["images of", "images", "accuracy (95 %)", "macro-F1", "calibration error"]
+    of_classes = markdown_table([f"class ({side})", "images", "precision", "recall", "F1"], by_class)
+    return f"{markdown_table(header, scores)}\n\n{of_classes}"
 
 
 def _parity_text(parity: Mapping[str, Any], int8: Mapping[str, Any] | None) -> str:

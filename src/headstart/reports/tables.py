@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.formatting import interval, percent, points
+from headstart.formatting import interval, markdown_table, percent, points
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,7 @@ class Table:
 
     def markdown(self) -> str:
         """As a table of Markdown."""
-        names = self.header or [""] * len(self.rows[0])
-        lines = [names, ["---"] * len(names), *self.rows]
-        return "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-        )
+        return markdown_table(self.header or [""] * len(self.rows[0]), self.rows)
 
 
 def tables(facts: dict[str, Any]) -> dict[str, Table]:

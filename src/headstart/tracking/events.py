@@ -6,6 +6,7 @@ from typing import Any
 
 from headstart.comparisons import Comparison
 from headstart.errors import OptionError
+from headstart.formatting import markdown_table
 from headstart.runs import Run
 from headstart.tracking.entries import Entry, of_comparison, of_run
 
@@ -39,8 +40,8 @@ def _write(entry: Entry, folder: Path) -> None:
         made: tuple[Any, ...] = hparams(dict(entry.parameters), dict(entry.metrics))
         for summary in made:
             writer.file_writer.add_summary(summary)
-        rows = "\n".join(f"| {name} | {value} |" for name, value in entry.parameters.items())
-        writer.add_text("parameters", f"| parameter | value |\n|---|---|\n{rows}", 0)
+        table = markdown_table(["parameter", "value"], entry.parameters.items())
+        writer.add_text("parameters", table, 0)
         for name, value in entry.metrics.items():
             writer.add_scalar(name, value, 0)
         for epoch, name, value in entry.curves:
