@@ -26,18 +26,22 @@ from headstart.errors import OptionError
     "--backbones", default="builtin", show_default=True, metavar="A,B", help="Pre-trained networks."
 )
 @click.option(
-    "--depths", default="all", show_default=True, metavar="all,5", help="Stages to freeze: N, name, all."
+    "--depths",
+    default="all",
+    show_default=True,
+    metavar="all,5",
+    help="Stages to freeze: numbers, names, all.",
 )
-@click.option("--heads", default="ridge", show_default=True, metavar="A,B", help="ridge, softmax or both.")
+@click.option("--heads", default="ridge", show_default=True, metavar="A,B", help="Heads: ridge, softmax.")
 @click.option("--seeds", default=3, show_default=True, metavar="N", help="Trainings of each candidate.")
-@click.option("--scratch", is_flag=True, help="Every backbone from random weights too.")
+@click.option("--scratch", is_flag=True, help="Also train every network from random weights.")
 @click.option(
     "--images", default="all", show_default=True, metavar="10,30,all", help="Training images of each class."
 )
 @training_options
-@click.option("--out", metavar="PATH", help="The comparison's folder; default: comparisons/ID.")
-@click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 5m.")
-@click.option("--track", metavar="NAME", help="Write every training to mlflow or tensorboard too.")
+@click.option("--out", metavar="PATH", help="The comparison's folder. Default: comparisons/ID.")
+@click.option("--budget", metavar="TIME", help="Most time for the whole command, e.g. 5m.")
+@click.option("--track", metavar="NAME", help="Also write every training to mlflow or tensorboard.")
 @layout_options
 @json_option
 def command(

@@ -25,27 +25,32 @@ from headstart.cli.terminal import (
     default="builtin",
     show_default=True,
     metavar="NAME|FILE",
-    help="Network, or auto.",
+    help="Pre-trained network, a file of weights, or auto.",
 )
 @click.option(
     "--freeze",
     default="all",
     show_default=True,
     metavar="DEPTH",
-    help="Frozen stages: N, name, all, auto.",
+    help="Stages to freeze: a number, a name, all or auto.",
 )
-@click.option("--head", default="ridge", show_default=True, help="ridge (closed form) or softmax (trained).")
+@click.option("--head", default="ridge", show_default=True, help="Head: ridge (closed form) or softmax.")
 @training_options
-@click.option("--learning-rate", type=float, metavar="RATE", help="Default: what suits the thing trained.")
-@click.option("--class-weights", metavar="balanced", help="Weigh rare classes up.")
-@click.option("--scratch", is_flag=True, help="The same network from random weights, for comparison.")
-@click.option("--seed", default=0, show_default=True, help="Of whatever is random.")
-@click.option("--strict", is_flag=True, help="Unreadable files are an error.")
-@click.option("--candidates", metavar="NAME,...", help="What auto chooses from; default: all here.")
-@click.option("--corrections", metavar="FILE", help="Labels put right, which lie over the images' own.")
-@click.option("--out", metavar="PATH", help="The run's folder; default: runs/ID.")
-@click.option("--budget", metavar="TIME", help="The whole command takes no longer, e.g. 30s or 2m.")
-@click.option("--track", metavar="NAME", help="Write the run to mlflow or tensorboard too.")
+@click.option(
+    "--learning-rate",
+    type=float,
+    metavar="RATE",
+    help="Default: 0.001 softmax, 0.03 fine-tuning, 0.1 from scratch.",
+)
+@click.option("--class-weights", metavar="balanced", help="Give rare classes more weight.")
+@click.option("--scratch", is_flag=True, help="Train the network from random weights.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
+@click.option("--strict", is_flag=True, help="Refuse data with unreadable files.")
+@click.option("--candidates", metavar="NAME,...", help="Networks for auto. Default: all on this machine.")
+@click.option("--corrections", metavar="FILE", help="File of corrected labels.")
+@click.option("--out", metavar="PATH", help="The run's folder. Default: runs/ID.")
+@click.option("--budget", metavar="TIME", help="Most time for the whole command, e.g. 30s or 2m.")
+@click.option("--track", metavar="NAME", help="Also write the run to mlflow or tensorboard.")
 @layout_options
 @json_option
 def command(

@@ -21,11 +21,11 @@ from headstart.formatting import human_bytes
     default="builtin",
     show_default=True,
     metavar="NAME,...",
-    help="Or files, or NAME@PX.",
+    help="Networks or files, with NAME@PX at another size.",
 )
-@click.option("--depths", metavar="DEPTH,...", help="Stages to freeze; default: all, and two deeper cuts.")
+@click.option("--depths", metavar="DEPTH,...", help="Stages to freeze. Default: all, and two deeper cuts.")
 @click.option("--budget", metavar="TIME", help="Say what this much time allows, e.g. 30s or 2m.")
-@click.option("--head", default="ridge", show_default=True, help="ridge or softmax.")
+@click.option("--head", default="ridge", show_default=True, help="Head: ridge or softmax.")
 @work_options
 @layout_options
 @json_option
