@@ -449,9 +449,8 @@ def test_results_written_at_once_are_all_there(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(40)))
     assert {found.id for found in store.history()} == {str(number) for number in range(40)}
-    assert store.get("7").id == "7"
-    with pytest.raises(RunError, match="no result nobody"):
-        store.get("nobody")
+    found = store.find("7")
+    assert found is not None and found.id == "7" and store.find("nobody") is None
 
 
 # ------------------------------------------------------------------------------------------- the command

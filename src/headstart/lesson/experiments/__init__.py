@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import InternalError, MissingExtra, OptionError, RunError
+from headstart.errors import InternalError, MissingExtra, OptionError
 from headstart.lesson.engine.results import ExperimentResult, Outcome
 from headstart.lesson.experiments.declarations import (
     BOUND,
@@ -131,7 +131,6 @@ def run(
     size: str = "normal",
     seed: int = 0,
     progress: Told | None = None,
-    store: ResultStore | None = None,
 ) -> ExperimentResult:
     """Run an experiment, store its result and return it.
 
@@ -142,7 +141,6 @@ def run(
         size: "normal", or "small" for one of a few seconds.
         seed: of whatever is random.
         progress: called with (phase, done, total); what it raises ends the experiment, and nothing is stored.
-        store: where the result goes; None for the home folder's.
 
     Raises:
         OptionError: an unknown name, parameter or value.
@@ -159,7 +157,6 @@ def run(
         raise OptionError(f"experiment {name} uses random pixels and no images; leave the folder out")
     if _missing(declared):
         raise MissingExtra(f"experiment {name}", extra=declared.needs)
-    store = store or ResultStore()
     foreseen = foresee(declared, values, size=size)
     started = time.perf_counter()
     module, function = declared.function.split(":")
@@ -193,7 +190,7 @@ def run(
         predicted=foreseen.seconds.to_dict() | {"source": foreseen.source},
         created=timestamp(),
     )
-    store.add(result)
+    ResultStore().add(result)
     if source is None:  # the learner's own images may be of any number and size
         remember(declared, values, size=size, seconds=seconds)
     return result
@@ -218,10 +215,7 @@ def latest(name: str, *, as_declared: bool = False) -> ExperimentResult | None:
 
 def find(identity: str) -> ExperimentResult | None:
     """A stored result by its id, or None where it is not here."""
-    try:
-        return ResultStore().get(identity)
-    except RunError:
-        return None
+    return ResultStore().find(identity)
 
 
 def results() -> dict[str, dict[str, object]]:

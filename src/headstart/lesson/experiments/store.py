@@ -37,16 +37,9 @@ class ResultStore:
         )
         self._use(lambda database: database.execute(query, row).fetchall(), writes=True)
 
-    def get(self, result_id: str) -> ExperimentResult:
-        """One result by its id.
-
-        Raises:
-            RunError: there is none.
-        """
-        found = self._select("where id = ?", result_id)
-        if not found:
-            raise RunError(f"no result {result_id} of an experiment in {self.path}")
-        return found[0]
+    def find(self, identity: str) -> ExperimentResult | None:
+        """One result by its id, or None where it is not here."""
+        return next(iter(self._select("where id = ?", identity)), None)
 
     def latest(
         self, name: str, *, size: str | None = None, as_declared: bool = False
@@ -63,8 +56,7 @@ class ResultStore:
             where, values = f"{where} and size = ?", [*values, size]
         if as_declared:
             where += " and varied = 0"
-        found = self._select(f"{where} order by number desc limit 1", *values)
-        return found[0] if found else None
+        return next(iter(self._select(f"{where} order by number desc limit 1", *values)), None)
 
     def history(self, name: str | None = None, *, limit: int = 50) -> list[ExperimentResult]:
         """Stored results, the newest first."""
