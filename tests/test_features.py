@@ -254,7 +254,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_transactions(tmp_path: Path)
         before = _whole_transactions(partition)
 
 
-def _hold_the_turn(root: str, ready: Any) -> None:
+def _hold_the_lock(root: str, ready: Any) -> None:
     with writer_lock(FeatureCache(Path(root)).partition({"weights": "a"}).path):
         ready.set()
         time.sleep(600)
@@ -265,7 +265,7 @@ def sleeper(tmp_path: Path) -> Iterator[int]:
     """A process that was stopped in the middle of writing to the partition "a"."""
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=_hold_the_turn, args=(str(tmp_path), ready))
+    process = context.Process(target=_hold_the_lock, args=(str(tmp_path), ready))
     process.start()
     assert ready.wait(60) and process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)

@@ -182,12 +182,12 @@ class CachePartition:
     def put_many(self, items: Iterable[tuple[bytes, bytes]], *, hurry: threading.Event | None = None) -> None:
         """Store all of ``items`` or, if the process dies, none of them.
 
-        Whoever waits for another process's turn for seconds says so; once ``hurry`` is set that ends soon.
+        Whoever waits for another process's lock for seconds says so; once ``hurry`` is set that ends soon.
 
         Raises:
-            CacheError: another process kept the turn, or what cannot be stored cannot be kept either.
+            CacheError: another process kept the lock, or what cannot be stored cannot be kept either.
         """
-        ready = list(items)  # before the turn begins: others wait for its end
+        ready = list(items)  # before the lock is taken: others wait for it
         if not ready:
             return
         for _ in range(3):

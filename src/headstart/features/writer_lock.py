@@ -2,7 +2,7 @@
 
 SQLite has a lock of its own for writers, but it is silent: a process that was stopped (Ctrl-Z, ``SIGSTOP``,
 a debugger) in the middle of a transaction keeps all others waiting for as long as it sleeps, and nothing says
-so. So a writer takes its turn on a file first. The system gives the turn back when a process dies.
+so. So a writer locks a file first. The system gives the lock back when a process dies.
 """
 
 import logging
@@ -37,7 +37,7 @@ def writer_lock(folder: Path, *, hurry: threading.Event | None = None) -> Iterat
         hurry: once set, waiting goes on for `LAST_PATIENCE` seconds at most.
 
     Raises:
-        CacheError: there was a hurry, and somebody else kept the turn.
+        CacheError: there was a hurry, and somebody else kept the lock.
     """
     if os.name != "posix":  # elsewhere SQLite's own lock has to do
         yield
@@ -72,7 +72,7 @@ def _wait(file: IO[bytes], folder: Path, *, hurry: threading.Event | None) -> No
 
 
 def _holder(file: IO[bytes]) -> str:
-    """Whose turn it is, and how to go on where that process is stopped."""
+    """Who holds the lock, and how to go on where that process is stopped."""
     file.seek(0)
     name = file.read(32).decode("ascii", errors="replace")
     if not name.isdecimal():

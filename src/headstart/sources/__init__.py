@@ -5,6 +5,7 @@
     listing     what a folder or archive holds; what is passed over, and why
     folders     listing a folder
     zips, tars  listing an archive
+    parquet     a Parquet file, bounded, and the images that lie inside
     archives    which of them a file is; a member found again by its name
 
 Nothing is extracted or opened while listing (but for files without an extension, whose first bytes decide);
