@@ -159,7 +159,6 @@ def issue(
             f"the badge needs all {len(challenge.items)} problems correct; this challenge has "
             f"{challenge.correct}"
         )
-    subject = _subject(challenge, pack, _printable(name))
     credential = {
         "@context": list(CONTEXTS),
         "id": f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'credential/{challenge.id}')}",
@@ -167,19 +166,22 @@ def issue(
         "name": pack.badge.title,
         "issuer": {"id": issuer.id, "type": ["Profile"], "name": issuer.name},
         "validFrom": _timestamp(finished),
-        "credentialSubject": subject,
+        "credentialSubject": _subject(challenge, pack, _printable(name)),
         "evidence": [*_attempt_evidence(challenge, pack), *_experiment_evidence(pack, results or {})],
     }
-    claims = {
-        "iss": issuer.id,
-        "jti": credential["id"],
-        "nbf": int(finished.timestamp()),
-        "sub": subject["id"],
-    }
-    jwt = _jwt()
-    payload = _json({**credential, **claims})
-    signed: str = jwt.PyJWS().encode(payload, issuer.key, ALGORITHM, headers={"jwk": issuer.jwk})
+    payload = _json({**credential, **_claims(credential)})
+    signed: str = _jwt().PyJWS().encode(payload, issuer.key, ALGORITHM, headers={"jwk": issuer.jwk})
     return signed
+
+
+def _claims(credential: Mapping[str, Any]) -> dict[str, Any]:
+    """What a JSON Web Token says beside a credential: the same, under its own names."""
+    return {
+        "iss": credential["issuer"]["id"],
+        "jti": credential["id"],
+        "nbf": int(datetime.fromisoformat(credential["validFrom"]).timestamp()),
+        "sub": credential["credentialSubject"]["id"],
+    }
 
 
 def _printable(name: str) -> str:
@@ -203,8 +205,8 @@ def _subject(challenge: Challenge, pack: Pack, name: str) -> dict[str, Any]:
             "type": ["Achievement"],
             "achievementType": "Badge",
             "name": pack.badge.title,
-            "description": pack.badge.description.strip(),
-            "criteria": {"narrative": pack.badge.criteria.strip()},
+            "description": pack.badge.description,
+            "criteria": {"narrative": pack.badge.criteria},
             "resultDescription": [
                 {
                     "id": points,
@@ -300,12 +302,7 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
         issuer, subject = payload["issuer"], payload["credentialSubject"]
         issued_at = datetime.fromisoformat(payload["validFrom"])
         name, achievement = subject["identifier"][0]["identityHash"], subject["achievement"]["name"]
-        expected = {
-            "iss": issuer["id"],
-            "jti": payload["id"],
-            "nbf": int(issued_at.timestamp()),
-            "sub": subject["id"],
-        }
+        expected = _claims(payload)
         kinds, by = set(payload["type"]), str(issuer["id"])
         ahead = issued_at > now + CLOCK_SKEW  # TypeError for a time without a zone
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
