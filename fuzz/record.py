@@ -62,4 +62,8 @@ def target(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    fuzz(target, seeds(), modules=["headstart.runs.record", "headstart.typed", "headstart.reports.run_facts"])
+    fuzz(
+        target,
+        seeds(),
+        modules=["headstart.runs.record", "headstart.files.typed", "headstart.reports.run_facts"],
+    )
