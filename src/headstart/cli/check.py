@@ -1,14 +1,11 @@
 """`headstart check`: what is wrong with the data?"""
 
+from typing import Any
+
 import click
 
 from headstart.cli.options import grouping_options, layout_options
-from headstart.cli.terminal import (
-    json_option,
-    labelled,
-    print_json,
-    progress_bar,
-)
+from headstart.cli.terminal import json_option, labelled, print_json, progress_bar
 
 
 @click.command()
@@ -16,15 +13,7 @@ from headstart.cli.terminal import (
 @grouping_options
 @layout_options
 @json_option
-def command(
-    images: str,
-    near_duplicates: str,
-    groups: str | None,
-    splits: str,
-    image_column: str | None,
-    label_column: str | None,
-    as_json: bool,
-) -> None:
+def command(images: str, as_json: bool, **options: Any) -> None:
     """Find unreadable files, duplicates, leaks between splits, imbalance and odd sizes.
 
     \b
@@ -33,10 +22,7 @@ def command(
     from headstart.checks import check
 
     with progress_bar() as bar:
-        source = labelled(
-            images, splits=splits, image_column=image_column, label_column=label_column, groups=groups
-        )
-        report = check(source, near_duplicates=near_duplicates, groups=groups, progress=bar.on_progress)
+        report = check(labelled(images, options), progress=bar.on_progress, **options)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -46,9 +46,6 @@ from headstart.errors import OptionError
 @json_option
 def command(
     sources: tuple[str, ...],
-    splits: str,
-    image_column: str | None,
-    label_column: str | None,
     as_json: bool,
     track: str | None,
     **options: Any,
@@ -78,13 +75,7 @@ def command(
             images=[_count(word) for word in _listed(options.pop("images"))],
             **{name: options.pop(name) for name in _OF_GRID},
         )
-        source = labelled(
-            sources[0],
-            splits=splits,
-            image_column=image_column,
-            label_column=label_column,
-            groups=options["groups"],
-        )
+        source = labelled(sources[0], options)
         with progress_bar() as bar:
             budget = left_of(options.pop("budget"))
             found = compare(source, candidates, budget=budget, callbacks=[bar], **options)

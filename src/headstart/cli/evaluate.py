@@ -25,15 +25,7 @@ if TYPE_CHECKING:
 @click.option("--record", is_flag=True, help="Save the evaluation as a run, where the classifier has none.")
 @layout_options
 @json_option
-def command(
-    run: str,
-    images: str,
-    record: bool,
-    splits: str,
-    image_column: str | None,
-    label_column: str | None,
-    as_json: bool,
-) -> None:
+def command(run: str, images: str, record: bool, as_json: bool, **options: Any) -> None:
     """Measure a saved classifier on labelled images that it was not trained on.
 
     \b
@@ -44,9 +36,7 @@ def command(
     from headstart.training.evaluation import ask, record_evaluation
 
     classifier = load(run)
-    source = labelled(
-        images, splits=splits, image_column=image_column, label_column=label_column, for_training=False
-    )
+    source = labelled(images, options, for_training=False)
     with progress_bar() as bar:
         if record:
             recorded = record_evaluation(classifier, source, progress=bar.on_progress)

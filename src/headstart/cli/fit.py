@@ -55,9 +55,6 @@ from headstart.cli.terminal import (
 @json_option
 def command(
     images: str,
-    splits: str,
-    image_column: str | None,
-    label_column: str | None,
     as_json: bool,
     candidates: str | None,
     corrections: str | None,
@@ -77,9 +74,7 @@ def command(
 
     names = candidates.split(",") if candidates else None
     keeper = open_tracker(track)
-    source = labelled(
-        images, splits=splits, image_column=image_column, label_column=label_column, groups=options["groups"]
-    )
+    source: Any = labelled(images, options)
     source = _corrected(source, corrections, groups=options["groups"]) if corrections else source
     with progress_bar() as bar:
         budget = left_of(options.pop("budget"))

@@ -33,9 +33,6 @@ def command(
     images: str,
     backbones: str,
     depths: str | None,
-    splits: str,
-    image_column: str | None,
-    label_column: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -48,7 +45,7 @@ def command(
     from headstart.training.planning import plan
 
     found = plan(
-        labelled(images, splits=splits, image_column=image_column, label_column=label_column),
+        labelled(images, options),
         backbones=backbones.split(","),
         depths=depths.split(",") if depths else None,
         **options,

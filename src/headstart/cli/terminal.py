@@ -27,17 +27,13 @@ _MOST_NAMED = 20
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 
 
-def labelled(
-    images: str,
-    *,
-    splits: str,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    groups: str | None = None,
-    for_training: bool = True,
-) -> "str | Dataset":
-    """The labelled images as the command's options want them read; as they are given where none does."""
-    if splits == "folder" and image_column is None and label_column is None:
+def labelled(images: str, options: dict[str, Any], *, for_training: bool = True) -> "str | Dataset":
+    """The labelled images as the command's options want them read; as they are given where none does.
+
+    Takes the options of `layout_options` out of ``options``, and looks at ``groups``.
+    """
+    splits, *columns = (options.pop(name) for name in ("splits", "image_column", "label_column"))
+    if splits == "folder" and columns == [None, None]:
         return images
     from headstart.dataset import read_dataset
 
@@ -45,9 +41,9 @@ def labelled(
         images,
         split_by_folder=splits == "folder",
         for_training=for_training,
-        image_column=image_column,
-        label_column=label_column,
-        groups=groups,
+        image_column=columns[0],
+        label_column=columns[1],
+        groups=options.get("groups"),
     )
 
 
