@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from headstart.backbones.families import cut_into_stages
-from headstart.backbones.graph import measure
+from headstart.backbones.openvino import measure
 from headstart.backbones.staged import StagedModule
 from headstart.backbones.tracing import export_staged
 from headstart.preprocess import Preprocess

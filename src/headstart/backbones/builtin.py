@@ -8,6 +8,7 @@ from typing import Any
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
+from headstart.backbones.openvino import measure
 from headstart.errors import BackboneError, OptionError
 from headstart.preprocess import Preprocess
 
@@ -62,8 +63,6 @@ def _stages(facts: Mapping[str, Any], *, graph: Path, weights_hash: str, size: i
     path = records.graphs_folder() / f"{weights_hash}-{size}.json"
     record = records.read_record(path)
     if record is None:
-        from headstart.backbones.graph import measure
-
         measured, _ = measure(graph, stages=[stage["name"] for stage in facts["stages"]], size=size)
         record = {"stages": [{**old, **new} for old, new in zip(facts["stages"], measured, strict=True)]}
         records.write_record(path, record)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
-from headstart.backbones.openvino import openvino
+from headstart.backbones.openvino import measure, openvino
 from headstart.errors import BackboneError, ParityError, reason_of
 from headstart.files import whole
 from headstart.preprocess import Preprocess
@@ -93,8 +93,6 @@ def digest(*parts: str) -> str:
 
 
 def _export(name: str, *, key: str, size: int | None, origin: Origin) -> dict[str, Any]:
-    from headstart.backbones.graph import measure
-
     preprocess = origin.preprocess if size is None else replace(origin.preprocess, size=size)
     staged = _checked_module(name, origin.recipe, size=preprocess.size)
     graph = records.graphs_folder() / f"{key}-{preprocess.size}.onnx"

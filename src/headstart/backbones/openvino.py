@@ -1,8 +1,12 @@
-"""Imports OpenVINO without its model conversion tools."""
+"""OpenVINO: imported without its model conversion tools, and what it tells of a staged graph."""
 
 import importlib
 import sys
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 _TOOLS = "openvino.tools.ovc"
 
@@ -22,3 +26,46 @@ def openvino() -> ModuleType:
         return importlib.import_module("openvino")
     finally:
         del sys.modules[_TOOLS]
+
+
+def measure(path: Path, *, stages: Sequence[str], size: int) -> tuple[list[dict[str, Any]], int]:
+    """Per stage ``{"name", "shape", "multiply_adds"}`` for one image of ``size`` pixels a side, and ``D``.
+
+    An operation belongs to the first stage whose output needs it; what comes after the last stage's map
+    counts to the last stage. Counted are convolutions and matrix products, one multiply-add per weight used.
+    """
+    model = openvino().Core().read_model(path)
+    model.reshape({"image": [1, 3, size, size]})
+    outputs = {name: port for port in model.outputs for name in port.get_names()}
+    seen: set[str] = set()
+    facts: list[dict[str, Any]] = []
+    for name in stages:
+        work = _work_before(outputs[name].get_node(), seen)
+        facts.append({"name": name, "shape": list(outputs[name].get_shape())[1:], "multiply_adds": work})
+    facts[-1]["multiply_adds"] += _work_before(outputs["features"].get_node(), seen)
+    return facts, int(outputs["features"].get_shape()[1])
+
+
+def _work_before(node: Any, seen: set[str]) -> int:
+    """Multiply-adds of ``node`` and all it needs that is not in ``seen`` yet (which is added to)."""
+    work, waiting = 0, [node]
+    while waiting:
+        node = waiting.pop()
+        if node.get_name() in seen:
+            continue
+        seen.add(node.get_name())
+        work += _multiply_adds(node)
+        waiting.extend(port.get_source_output().get_node() for port in node.inputs())
+    return work
+
+
+def _multiply_adds(node: Any) -> int:
+    kind = node.get_type_name()
+    if kind == "MatMul":
+        inner = -2 if node.get_attributes()["transpose_a"] else -1
+        return int(prod(node.get_output_shape(0)) * node.get_input_shape(0)[inner])
+    if kind in ("Convolution", "GroupConvolution"):
+        weights = node.get_input_shape(1)  # [out, in, kh, kw], with the number of groups in front if grouped
+        per_output = prod(weights[1:] if kind == "Convolution" else weights[2:])
+        return int(prod(node.get_output_shape(0)) * per_output)
+    return 0

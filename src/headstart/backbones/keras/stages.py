@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from headstart.backbones import records
 from headstart.backbones.exported import check_graph
-from headstart.backbones.graph import measure
 from headstart.backbones.keras.export import write_onnx
 from headstart.backbones.keras.graph import Call, Graph, Key, apply, needed, open_model
 from headstart.backbones.keras.pixels import Pixels
+from headstart.backbones.openvino import measure
 from headstart.errors import BackboneError, OptionError, printable, reason_of
 from headstart.files import bounded_memory, whole
 from headstart.preprocess import Preprocess
