@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from headstart.files import cache_folder
 from headstart.heads import LinearHead
 from headstart.images import CENTRE
 from headstart.runs import Run
-from headstart.sources import FileSource
+from headstart.sources import BytesSource, FileSource
 
 _POOL = 10
 """So many of the most uncertain images compete for each place among the suggestions."""
@@ -56,16 +56,6 @@ class Suggestion(_Pointed):
 
     probability: float
     margin: float
-
-
-@dataclass(frozen=True)
-class _Given:
-    """An image's bytes that came from no file."""
-
-    data: bytes = field(repr=False)
-
-    def read(self) -> bytes:
-        return self.data
 
 
 def nearest_training_images(run: Run, image: Any, *, k: int = 8) -> tuple[Neighbour, ...]:
@@ -197,7 +187,7 @@ def _check_count(k: int) -> None:
 def _sample(image: Any) -> Sample:
     if isinstance(image, str | os.PathLike):
         return Sample(str(image), -1, None, FileSource(os.fspath(image)))
-    source = _Given(image) if isinstance(image, bytes) else ArraySource(np.asarray(image))
+    source = BytesSource(image) if isinstance(image, bytes) else ArraySource(np.asarray(image))
     return Sample("image", -1, None, source)
 
 

@@ -1,14 +1,14 @@
 """Small pictures for a page: read where the image lies now, checked, shrunk, embedded."""
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from headstart.errors import HeadstartError, ImageError
+from headstart.runs import pictures
 
+if TYPE_CHECKING:
     from headstart.explanations import Explainer
 
 SIDE = 112
@@ -25,40 +25,15 @@ def thumbnail(image: Mapping[str, Any]) -> str | None:
     Args:
         image: with ``file`` (and ``member`` of a zip) and ``content``, its hash when it was trained on.
     """
-    from PIL import Image, ImageOps
-
-    from headstart.errors import ImageError
-    from headstart.images import open_image
-
-    data = _unchanged(image)
-    if data is None:
-        return None
+    data = pictures.unchanged(image)
     try:
-        picture, _ = open_image(data, shortest_side=SIDE)
+        return _embedded(pictures.thumbnail(data, side=SIDE, quality=_QUALITY)) if data else None
     except ImageError:
         return None
-    return _embedded(ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def _embedded(picture: "Image") -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _unchanged(image: Mapping[str, Any]) -> bytes | None:
-    """An image's bytes where they are still those that were trained on."""
-    from headstart.dataset import content_hash
-    from headstart.errors import ImageError
-    from headstart.sources import source_at
-
-    if "file" not in image:
-        return None
-    try:
-        data = bytes(source_at(str(image["file"]), image.get("member")).read())
-    except ImageError:
-        return None
-    return data if content_hash(data).hex() == image.get("content") else None
+def _embedded(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
 class Album:
@@ -85,17 +60,16 @@ class HeatAlbum:
 
     def picture(self, image: Mapping[str, Any]) -> str | None:
         """The heat of the label that was called, as a data URI; None where it cannot be had."""
-        data = _unchanged(image) if self._explainer is not None else None
+        data = pictures.unchanged(image) if self._explainer is not None else None
         if self._explainer is None or data is None:
             return None
-        from headstart.errors import HeadstartError
         from headstart.explanations import overlay
 
         try:
             heat = self._explainer.heat_map(data, label=image["predicted"])
         except HeadstartError:  # a report is worth having without it
             return None
-        return _embedded(overlay(heat, side=SIDE, legend=False))
+        return _embedded(pictures.jpeg(overlay(heat, side=SIDE, legend=False), quality=_QUALITY))
 
 
 def _explainer(folder: Path | None) -> "Explainer | None":

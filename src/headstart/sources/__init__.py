@@ -20,6 +20,7 @@ from headstart.sources.names import ARCHIVE_SUFFIXES, TABLE_SUFFIXES, why_not_an
 from headstart.sources.reading import (
     MAX_FILE_BYTES,
     ArraySource,
+    BytesSource,
     FileSource,
     LostSource,
     MemberSource,
@@ -31,6 +32,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "TABLE_SUFFIXES",
     "ArraySource",
+    "BytesSource",
     "FileSource",
     "Listing",
     "LostSource",

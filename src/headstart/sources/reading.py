@@ -135,6 +135,17 @@ class ArraySource:
 
 
 @dataclass(frozen=True, slots=True)
+class BytesSource:
+    """An image file's bytes that are already in memory."""
+
+    data: bytes = field(repr=False)
+
+    def read(self) -> bytes:
+        """The bytes themselves."""
+        return self.data
+
+
+@dataclass(frozen=True, slots=True)
 class LostSource:
     """An image that is known and cannot be had: reading it says why."""
 

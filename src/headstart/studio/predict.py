@@ -16,6 +16,8 @@ from headstart.errors import HeadstartError, ImageError, OptionError, printable
 from headstart.explanations import Explainer, overlay
 from headstart.images import open_image
 from headstart.runs import Run
+from headstart.runs.pictures import jpeg
+from headstart.sources import BytesSource
 from headstart.studio import pictures
 from headstart.studio.labels import corrected
 from headstart.studio.rendering import page
@@ -92,7 +94,7 @@ def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
         ImageError: it is no usable image.
     """
     picture, _ = open_image(data, shortest_side=SIDE)
-    source = pictures.Bytes(data)
+    source = BytesSource(data)
     with studio.turn:
         explainer = _loaded(studio, run)
         begun = time.perf_counter()
@@ -103,7 +105,7 @@ def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
         notes: list[str] = []
         overlay, legend = _heat(explainer, data, notes)
         neighbours = _neighbours(run, data, notes)
-    shown = pictures.jpeg(ImageOps.contain(picture, (SIDE, SIDE)))
+    shown = jpeg(ImageOps.contain(picture, (SIDE, SIDE)))
     return Answer(run.id, name, found, seconds, shown, overlay, legend, neighbours, tuple(notes))
 
 
@@ -111,7 +113,7 @@ def _heat(explainer: Explainer, data: bytes, notes: list[str]) -> tuple[bytes | 
     """The heat map as a file and its sentence; where there can be none, a note says why."""
     try:
         heat = explainer.heat_map(data)
-        return pictures.jpeg(overlay(heat, side=SIDE, legend=False)), heat.legend()
+        return jpeg(overlay(heat, side=SIDE, legend=False)), heat.legend()
     except HeadstartError as error:
         notes.append(f"no heat map: {error}")
         return None, ""
