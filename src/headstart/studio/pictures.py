@@ -21,9 +21,8 @@ def answer(source: Source | None, *, side: int) -> Response:
     if source is None:
         return Response("There is no such picture.", 404, media_type="text/plain")
     try:
-        return Response(
-            thumbnail(bytes(source.read()), side=side if side in SIDES else SIDES[1]), media_type="image/jpeg"
-        )
+        data = thumbnail(source.read(), side=side if side in SIDES else SIDES[1])
+        return Response(data, media_type="image/jpeg")
     except ImageError as error:
         return Response(str(error), 404, media_type="text/plain")
 
