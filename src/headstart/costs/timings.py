@@ -81,7 +81,8 @@ class Timings:
             least = _KNOWN_SPREAD if len(own) > 2 else _ONCE_SPREAD
             middle = statistics.median(own)
             around = statistics.median(abs(math.log(each / middle)) for each in own)
-            return middle, max(least, 1.4826 * around)  # the median deviation of a normal distribution
+            # 1.4826 median deviations are a standard deviation of a normal distribution.
+            return middle, min(max(least, 1.4826 * around), max(least, spread))
         others = [
             math.log(statistics.median(ratios[:_NEWEST]))
             for (kind, _), ratios in self._ratios.items()
