@@ -118,7 +118,7 @@ def _predicted_seconds(run: Run) -> dict[str, float] | None:
 
 
 def _confusions(entries: Sequence[dict[str, Any]], *, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Each pair that was mixed up, the most frequent first, with the images behind it."""
+    """Each pair of label and wrong prediction, the most frequent first, with the images behind it."""
     wrong = [entry for entry in entries if entry["label"] != entry["predicted"]]
     counts = Counter((entry["label"], entry["predicted"]) for entry in wrong)
     place = {name: index for index, name in enumerate(classes)}

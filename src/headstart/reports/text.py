@@ -27,7 +27,7 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
     yield from _section("", found.get("phases"))
     yield from _section("Learning curve", found.get("history"))
     yield from _section("Classes", found.get("classes"))
-    yield from _section("What was mixed up", found.get("confusions"))
+    yield from _section("Confusions", found.get("confusions"))
     yield from _section("Calibration", found.get("calibration"))
     if facts["calibration"]:
         yield calibration_sentence(facts)
@@ -48,17 +48,17 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
     else:
         yield NO_CHOICE
     yield from _section("Candidates", found.get("candidates"))
-    yield from _section("Against the choice, on the same images", found.get("differences"))
+    yield from _section("Differences from the choice", found.get("differences"))
     yield seeds_sentence(facts)
     yield from _section("Time to accuracy", found.get("time_to_accuracy"))
     yield from _section("How much to freeze", found.get("by_depth"))
     yield from _section("With fewer images", found.get("by_images"))
-    yield "## What it cost to find out"
+    yield "## Cost"
     yield cost_sentence(facts)
     yield from _section("", found.get("passes"))
     yield _bullets(facts["notes"])
     if facts["command"]:
-        yield "## To have it"
+        yield "## Command"
         yield f"    {facts['command']}"
 
 
