@@ -29,7 +29,7 @@ def test_pooling_is_pytorchs_adaptive_average(height: int, width: int, grid: int
     if min(height, width) < grid:
         return
     maps = np.random.default_rng(seed).normal(size=(2, 3, height, width)).astype(np.float32)
-    stage = Stage("any", 0, 0, (3, height, width), 0)
+    stage = Stage("any", 0, 0, (3, height, width))
     found = maps.reshape(2, 3, -1) @ pooling_matrix(stage, grid=grid)
     expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(maps), grid).numpy()
     np.testing.assert_allclose(found, expected.reshape(2, 3, -1), atol=1e-5)
@@ -37,7 +37,7 @@ def test_pooling_is_pytorchs_adaptive_average(height: int, width: int, grid: int
 
 def test_tokens_in_front_of_the_patches_are_left_out() -> None:
     tokens = np.arange(5 * 2, dtype=np.float32).reshape(5, 2)  # one class token, 2 x 2 patches
-    stage = Stage("block1", 0, 0, (5, 2), 0, prefix_tokens=1)
+    stage = Stage("block1", 0, 0, (5, 2), prefix_tokens=1)
     np.testing.assert_allclose(tokens.T @ pooling_matrix(stage, grid=1), tokens[1:].mean(axis=0)[:, None])
     np.testing.assert_allclose(tokens.T @ pooling_matrix(stage, grid=2), tokens[1:].T)
 

@@ -58,7 +58,7 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
     yield from _section("", found.get("passes"))
     yield _bullets(facts["notes"])
     if facts["command"]:
-        yield "## Command"
+        yield "## To train the choice"
         yield f"    {facts['command']}"
 
 
