@@ -34,7 +34,7 @@ from ledger import Ledger, workplace
 
 import headstart
 from headstart.costs.budgets import beginning, interleaved
-from headstart.dataset import Dataset, read_dataset
+from headstart.data.dataset import Dataset, read_dataset
 from headstart.training.choosing import default_candidates
 
 FILE_SIZES = (96, 128)

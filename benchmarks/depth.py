@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.backbones import Backbone, load_backbone
-from headstart.dataset import Dataset, read_dataset
+from headstart.backbones.runtimes import select
+from headstart.data.dataset import Dataset, read_dataset
+from headstart.data.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.heads import LinearHead
-from headstart.images import CENTRE, open_image, render, shortest_side_needed
-from headstart.runtimes import select
 from headstart.training.finetune import TailConfig, TailResult, normalise_pixels, train_tail
 
 LOSS_TOLERANCE = 1e-3

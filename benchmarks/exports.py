@@ -18,7 +18,7 @@ from pathlib import Path
 
 import headstart
 from headstart.classifier import Classifier
-from headstart.dataset import list_images
+from headstart.data.dataset import list_images
 from headstart.errors import MissingExtra, OptionError
 from headstart.exports import FORMATS, Export, Parity
 from headstart.exports.parity import compare, run_program

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from headstart.backbones import load_backbone
-from headstart.dataset import read_dataset
+from headstart.backbones.runtimes import select
+from headstart.data.dataset import read_dataset
+from headstart.data.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.features.extraction import BATCH_SIZE
-from headstart.images import CENTRE, open_image, render, shortest_side_needed
-from headstart.runtimes import select
 
 
 def main() -> None:

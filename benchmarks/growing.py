@@ -68,10 +68,10 @@ def write_images(folder: Path, images: int) -> None:
 def extract_one(folder: Path, images: int) -> dict[str, float]:
     """Extract so many images in this process; seconds, peak bytes, bytes written."""
     from headstart.backbones import load_backbone
-    from headstart.dataset import read_dataset
+    from headstart.backbones.runtimes import select
+    from headstart.data.dataset import read_dataset
+    from headstart.data.images import CENTRE
     from headstart.features import FeatureCache, FeatureSpec, extract
-    from headstart.images import CENTRE
-    from headstart.runtimes import select
 
     samples = read_dataset(folder).samples[:images]
     backbone = load_backbone("builtin", size=SIDE)

@@ -30,11 +30,11 @@ from sklearn.preprocessing import StandardScaler
 
 from headstart import heads
 from headstart.backbones import load_backbone
-from headstart.dataset import Dataset, read_dataset
+from headstart.backbones.runtimes import select
+from headstart.data.dataset import Dataset, read_dataset
+from headstart.data.images import CENTRE, parse_views
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
-from headstart.images import CENTRE, parse_views
-from headstart.runtimes import select
 from headstart.training.layers import choose_taps, tap_widths
 
 Indices = NDArray[np.int64]

@@ -35,7 +35,7 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> dict[str, object]:
     import headstart
     from headstart.curation import corrections_of, retrain
-    from headstart.dataset import Dataset, read_dataset
+    from headstart.data.dataset import Dataset, read_dataset
     from headstart.runs import read_predictions
 
     whole = read_dataset(options.folder)

@@ -179,7 +179,7 @@ class Ceiling:
 
     def images_per_second(self, seconds: float) -> tuple[float, int]:
         """Images a second over about so many seconds, and how many there were."""
-        from headstart.images import CENTRE, open_image, render, shortest_side_needed
+        from headstart.data.images import CENTRE, open_image, render, shortest_side_needed
 
         preprocess = self.classifier.preprocess
         side = shortest_side_needed(preprocess, (CENTRE,))

@@ -37,7 +37,7 @@ def main() -> None:
         os.environ["HEADSTART_CACHE"], os.environ["HEADSTART_HOME"] = str(work / "cache"), str(work / "home")
         from headstart.backbones import load_backbone
         from headstart.comparisons import Candidate, grid
-        from headstart.dataset import read_dataset
+        from headstart.data.dataset import read_dataset
 
         dataset = read_dataset(options.data)
         if options.limit:
@@ -177,9 +177,9 @@ def one_by_one(dataset, candidates, *, options: argparse.Namespace, ledger: Ledg
 def single(dataset, candidate, *, seed: int, precision: str):
     """One training as `fit` does it, up to the evaluation; the predicted classes of the validation images."""
     from headstart.backbones import load_backbone
+    from headstart.backbones.runtimes import select
     from headstart.comparisons.passes import union
     from headstart.runs import FitConfig
-    from headstart.runtimes import select
     from headstart.training import predict_images, prepare, train
 
     runtime = select(precision=precision)

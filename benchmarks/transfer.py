@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from headstart.backbones import Backbone, available, load_backbone
-from headstart.dataset import Dataset, read_dataset
+from headstart.backbones.runtimes import Runtime, select
+from headstart.data.dataset import Dataset, read_dataset
+from headstart.data.images import CENTRE
+from headstart.data.splits import assign_splits
 from headstart.errors import BackboneError
 from headstart.features import FeatureCache, FeatureSpec, extract
-from headstart.grouping import assign_splits
 from headstart.heads import choose_taps, fit_ridge
-from headstart.images import CENTRE
-from headstart.runtimes import Runtime, select
 
 BATCH = 32
 TIMED_BATCHES = 4

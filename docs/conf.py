@@ -75,8 +75,10 @@ _COMMANDS = "cli"
 """Has a page of its own, written from the commands."""
 
 _INSIDE = {
-    "backbones": ("staged", "tracing", "openvino"),
+    "backbones": ("runtimes", "staged", "tracing", "openvino"),
     "classifier": ("onnx_graph",),
+    "data": ("sources", "images", "preprocess", "dataset", "duplicates", "splits", "checks"),
+    "heads": ("metrics",),
     "lesson": (
         "engine", "engine.library", "engine.placeholders", "engine.attempts", "engine.progress",
         "engine.scores", "engine.review", "engine.badges", "engine.pictures", "engine.interchange",

@@ -34,7 +34,7 @@ def seeds() -> list[bytes]:
 
 def target(data: bytes) -> None:
     """List the zip as a data set and read what it lists."""
-    from headstart.dataset import read_dataset
+    from headstart.data.dataset import read_dataset
     from headstart.errors import DatasetError, ImageError
 
     file = _FOLDER / "sent.zip"
@@ -59,5 +59,5 @@ if __name__ == "__main__":
     fuzz(
         target,
         seeds(),
-        modules=["headstart.sources", "headstart.dataset.folders", "headstart.dataset.tables"],
+        modules=["headstart.data.sources", "headstart.data.dataset.folders", "headstart.data.dataset.tables"],
     )

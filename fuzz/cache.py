@@ -28,9 +28,9 @@ class _World:
 
     def __init__(self) -> None:
         from headstart.backbones import load_backbone
-        from headstart.dataset import read_dataset
+        from headstart.backbones.runtimes import select
+        from headstart.data.dataset import read_dataset
         from headstart.features.database import FILE
-        from headstart.runtimes import select
 
         random = np.random.default_rng(0)
         for number in range(24):
@@ -47,8 +47,8 @@ class _World:
         self.whole = self.file.read_bytes()
 
     def look(self) -> Any:
+        from headstart.data.images import CENTRE
         from headstart.features import FeatureCache, FeatureSpec, extract
-        from headstart.images import CENTRE
 
         return extract(
             self.samples,
@@ -59,7 +59,7 @@ class _World:
         )
 
     def rows(self, found: Any) -> list[Any]:
-        from headstart.images import CENTRE
+        from headstart.data.images import CENTRE
 
         names = [tap.name for tap in self.backbone.taps()]
         everything = range(len(self.samples))

@@ -53,8 +53,8 @@ def seeds() -> list[bytes]:
 
 def target(data: bytes) -> None:
     """Decode and render; look at what it cost."""
+    from headstart.data.images import Preprocess, open_image, render
     from headstart.errors import ImageError
-    from headstart.images import Preprocess, open_image, render
 
     preprocess = Preprocess(16, 0.875, "bilinear", "center", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     _forget_the_most()
@@ -86,4 +86,4 @@ def _forget_the_most() -> None:
 
 
 if __name__ == "__main__":
-    fuzz(target, seeds(), modules=["headstart.images"])
+    fuzz(target, seeds(), modules=["headstart.data.images"])

@@ -29,7 +29,7 @@ def seeds() -> list[bytes]:
 
 def target(data: bytes) -> None:
     """Read the table."""
-    from headstart.dataset import read_dataset
+    from headstart.data.dataset import read_dataset
     from headstart.errors import DatasetError
 
     file = _FOLDER / "table.csv"
@@ -43,4 +43,4 @@ def target(data: bytes) -> None:
 
 if __name__ == "__main__":
     rooms = ("reading", "delimited", "lookup", "tables")
-    fuzz(target, seeds(), modules=[f"headstart.dataset.{room}" for room in rooms])
+    fuzz(target, seeds(), modules=[f"headstart.data.dataset.{room}" for room in rooms])

@@ -134,7 +134,7 @@ def as_table(rng: random.Random, root: Path) -> int:
 
 def account(source: Path, there: int, *, table: bool = False) -> bool:
     """Whether the data set was read; AssertionError where its files do not add up."""
-    from headstart.dataset import list_unlabelled, read_dataset
+    from headstart.data.dataset import list_unlabelled, read_dataset
     from headstart.errors import DatasetError
 
     readings: list[tuple[str, Callable[[], Any]]] = [
@@ -166,9 +166,9 @@ def account(source: Path, there: int, *, table: bool = False) -> bool:
 
 def _labels_read(source: Path, samples: Sequence[Any]) -> int:
     """Files beside the images of a shard, which were read as their labels."""
-    from headstart.dataset.shards import is_shard
-    from headstart.sources import list_archive
-    from headstart.sources.names import LABEL_SUFFIXES
+    from headstart.data.dataset.shards import is_shard
+    from headstart.data.sources import list_archive
+    from headstart.data.sources.names import LABEL_SUFFIXES
 
     if source.is_dir() or not is_shard(listing := list_archive(source)):
         return 0

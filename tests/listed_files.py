@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from headstart.dataset import Dataset
+from headstart.data.dataset import Dataset
 
 PIXEL = b"\xff\xd8\xff and so on: listing does not decode"
 

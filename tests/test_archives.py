@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from headstart.curation.corrections import Correction
-from headstart.dataset import content_hash, list_unlabelled, place_of, read_dataset
+from headstart.data.dataset import content_hash, list_unlabelled, place_of, read_dataset
+from headstart.data.sources import list_archive, source_at, tars
 from headstart.errors import DatasetError, ImageError
-from headstart.sources import list_archive, source_at, tars
 from listed_files import PIXEL, described, zipped
 
 

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from headstart import checks
-from headstart.checks import check, inspect, report
-from headstart.dataset import ArraySource, Dataset, Sample, Skipped, read_dataset
-from headstart.duplicates import FULL_DETAIL, LEAST_DETAIL, detail_of, near_duplicate_groups
-from headstart.grouping import duplicate_groups
-from headstart.images import NO_HASH, ImageFacts, open_image
+from headstart.data import checks
+from headstart.data.checks import check, inspect, report
+from headstart.data.dataset import ArraySource, Dataset, Sample, Skipped, read_dataset
+from headstart.data.duplicates import FULL_DETAIL, LEAST_DETAIL, detail_of, near_duplicate_groups
+from headstart.data.images import NO_HASH, ImageFacts, open_image
+from headstart.data.splits import duplicate_groups
 from listed_files import write
 from made_images import encoded
 

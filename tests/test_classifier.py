@@ -13,7 +13,7 @@ from PIL import Image
 
 import headstart
 from headstart.classifier import Classifier, check_parity
-from headstart.dataset import Skipped, list_images
+from headstart.data.dataset import Skipped, list_images
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError
 
 

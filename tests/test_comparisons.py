@@ -349,11 +349,11 @@ def test_shared_features_give_what_single_fits_give(photos: Path) -> None:
 
 def test_fewer_images_are_among_more_and_a_seed_changes_which(photos: Path) -> None:
     from headstart.backbones import load_backbone
+    from headstart.backbones.runtimes import select
     from headstart.comparisons.passes import look
     from headstart.comparisons.subsets import limit_images
-    from headstart.dataset import read_dataset
+    from headstart.data.dataset import read_dataset
     from headstart.runs import FitConfig
-    from headstart.runtimes import select
 
     candidates = grid(size=64)
     config = candidates[0].config(FitConfig(), seed=0)

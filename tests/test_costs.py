@@ -23,7 +23,7 @@ from headstart.costs.budgets import IMAGES_PER_CLASS, beginning, fit_into, inter
 from headstart.costs.formulas import NOTHING, steps
 from headstart.costs.learning import of_closing, of_features, of_training
 from headstart.costs.timings import machine_digits, remember
-from headstart.dataset import Dataset, Sample, read_dataset
+from headstart.data.dataset import Dataset, Sample, read_dataset
 from headstart.errors import OptionError
 from headstart.features import CacheUse, FeatureSpec
 from headstart.runs import FitConfig

@@ -16,17 +16,17 @@ from click.testing import CliRunner
 import headstart
 from conftest import CLASSES
 from headstart.backbones import load_backbone
+from headstart.backbones.runtimes import select
 from headstart.callbacks import Callback, Callbacks, PhaseTimer, Range
 from headstart.cli import cli
 from headstart.cli.plan import lines
 from headstart.costs import Budget, Timings, calibration
 from headstart.costs.timings import remember
-from headstart.dataset import read_dataset
+from headstart.data.dataset import read_dataset
+from headstart.data.images import parse_views
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, FeatureSpec, extract, missing_share
-from headstart.images import parse_views
 from headstart.runs import FitConfig, Run, RunStore, read_images, read_predictions
-from headstart.runtimes import select
 from headstart.store import Timing
 from headstart.training import prepare, settle, train
 from headstart.training.planning import Plan, plan, room_for

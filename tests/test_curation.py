@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import headstart
-from headstart import runtimes
+from headstart.backbones import runtimes
 from headstart.cli import cli
 from headstart.curation import (
     Corrections,
@@ -21,7 +21,7 @@ from headstart.curation import (
     retrain,
 )
 from headstart.curation.selection import _spread_out
-from headstart.dataset import content_hash, read_dataset
+from headstart.data.dataset import content_hash, read_dataset
 from headstart.errors import DatasetError, ImageError, OptionError, RunError
 from headstart.runs import Run, RunStore, read_predictions
 from headstart.training.saving import same_network
@@ -183,8 +183,8 @@ def test_retraining_touches_neither_images_nor_the_network(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a file was read, or a network compiled")
 
-    monkeypatch.setattr("headstart.sources.FileSource.read", refuse)
-    monkeypatch.setattr("headstart.runtimes.compiling.compile_cached", refuse)
+    monkeypatch.setattr("headstart.data.sources.FileSource.read", refuse)
+    monkeypatch.setattr("headstart.backbones.runtimes.compiling.compile_cached", refuse)
     corrections = corrections_of(run)
     entry = read_predictions(run.path)["images"][0]
     corrections.add(entry["path"], None, content=entry["content"])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart import sources
-from headstart.dataset import (
+from headstart.data import sources
+from headstart.data.dataset import (
     content_hash,
     list_images,
     read_dataset,

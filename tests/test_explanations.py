@@ -210,7 +210,7 @@ def test_colours_rise_in_lightness_and_the_overlay_says_what_glows() -> None:
 def test_pictures_of_images_with_one_name_do_not_overwrite_each_other(
     classifier: Classifier, quadrants: Path, tmp_path: Path
 ) -> None:
-    from headstart.dataset import list_images
+    from headstart.data.dataset import list_images
 
     samples = list_images([quadrants / "level" / "00.png", quadrants / "upright" / "00.png"])
     written = explain(classifier, [(sample.name, sample.source) for sample in samples], tmp_path / "why")

@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 import headstart
-import headstart.images
+import headstart.data.images
 from conftest import draw, shared_folders, write_photos
 from headstart.classifier import Classifier
-from headstart.dataset import FileSource, describe, read_dataset
+from headstart.data.dataset import FileSource, describe, read_dataset
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
 from headstart.exports import FORMATS, Export, export
 from headstart.exports.graphs import plain_graph
@@ -189,7 +189,7 @@ def test_the_check_runs_the_exported_program_on_files(
 
 def test_the_program_reads_images_by_the_code_that_the_training_read_them_by(shared: dict[str, Any]) -> None:
     package = made(shared, "openvino").path / "decoding"
-    ours = Path(headstart.images.__file__).parent
+    ours = Path(headstart.data.images.__file__).parent
     assert {file.name for file in ours.glob("*.py")} <= {file.name for file in package.iterdir()}
     for file in package.glob("*.py"):
         assert "headstart." not in file.read_text().replace("headstart[", ""), file.name

@@ -21,7 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.backbones import Backbone, load_backbone
-from headstart.dataset import Dataset, read_dataset
+from headstart.backbones.runtimes import select
+from headstart.data.dataset import Dataset, read_dataset
+from headstart.data.images import CENTRE, parse_views
 from headstart.errors import CacheError, OptionError
 from headstart.features import CachePartition, FeatureCache, FeatureSpec, cache_bytes, extract
 from headstart.features import cache as cache_module
@@ -29,8 +31,6 @@ from headstart.features import database as database_module
 from headstart.features import extraction as extraction_module
 from headstart.features.cache import pack, unpack
 from headstart.features.writer_lock import writer_lock
-from headstart.images import CENTRE, parse_views
-from headstart.runtimes import select
 
 SIZE = 64
 
@@ -347,7 +347,7 @@ def test_a_second_pass_finds_everything_and_computes_nothing(
 def test_cached_features_are_what_the_prefix_computes(
     dataset: Dataset, backbone: Backbone, tmp_path: Path
 ) -> None:
-    from headstart.images import open_image, render
+    from headstart.data.images import open_image, render
 
     found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), taps=True)
     prefix = select("openvino", precision="f32").compile(

@@ -16,12 +16,12 @@ import pytest
 import headstart
 from children import started
 from headstart import heads
+from headstart.backbones.runtimes import select
 from headstart.callbacks import ProgressFunction
 from headstart.cli import fit as cli_fit
-from headstart.dataset import content_hash
+from headstart.data.dataset import content_hash
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError, UserError
 from headstart.runs import RunStore, read_predictions
-from headstart.runtimes import select
 from headstart.training import trained as training
 
 FAST = {"size": 64, "precision": "f32"}
@@ -374,10 +374,10 @@ def test_a_killed_training_goes_on_from_its_last_epoch_with_the_same_result(
 
 def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: Path) -> None:
     from headstart.backbones import load_backbone
-    from headstart.dataset import read_dataset
+    from headstart.backbones.runtimes import select
+    from headstart.data.dataset import read_dataset
+    from headstart.data.images import CENTRE
     from headstart.features import FeatureSpec
-    from headstart.images import CENTRE
-    from headstart.runtimes import select
     from headstart.training import prepare, train
 
     _, run = headstart.fit(photos, taps="all", **FAST)

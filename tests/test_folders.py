@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from headstart.dataset import are_splits, list_unlabelled, read_dataset
-from headstart.dataset.split_names import sides_of, split_of
+from headstart.data.dataset import are_splits, list_unlabelled, read_dataset
+from headstart.data.dataset.split_names import sides_of, split_of
+from headstart.data.sources import folders
 from headstart.errors import DatasetError, ImageError
 from headstart.files import mark_output
-from headstart.sources import folders
 from listed_files import fill
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.data.images import CENTRE, Preprocess, open_image, render
 from headstart.errors import ImageError
-from headstart.images import CENTRE, Preprocess, open_image, render
 from made_images import encoded
 
 SMALL = Preprocess(32, 0.875, "bilinear", "center", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

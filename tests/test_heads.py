@@ -501,7 +501,7 @@ def test_an_unknown_last_tap_is_refused():
 
 def test_importing_heads_loads_nothing_heavy():
     heavy = "{'torch', 'scipy', 'sklearn', 'openvino', 'timm', 'pandas'}"
-    code = f"import sys, headstart.heads, headstart.metrics; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, headstart.heads, headstart.heads.metrics; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

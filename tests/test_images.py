@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from headstart.errors import ImageError, OptionError
-from headstart.images import (
+from headstart.data.images import (
     CENTRE,
     NO_HASH,
     ImageFacts,
@@ -26,6 +25,7 @@ from headstart.images import (
     rendering,
     shortest_side_needed,
 )
+from headstart.errors import ImageError, OptionError
 from made_images import encoded
 
 PLAIN = Preprocess(96, 0.875, "bicubic", "center", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -238,7 +238,7 @@ def test_many_threads_decode_what_one_does():
 
 def test_importing_the_room_is_cheap():
     code = (
-        "import sys, headstart.images; "
+        "import sys, headstart.data.images; "
         "print([m for m in ('torch', 'timm', 'scipy', 'imagehash', 'openvino') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

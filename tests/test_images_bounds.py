@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.data.images import open_image, open_picture
+from headstart.data.images.bounds import Room
 from headstart.errors import ImageError
-from headstart.images import open_image, open_picture
-from headstart.images.bounds import Room
 from made_images import encoded
 
 
@@ -111,7 +111,7 @@ MEASURE = """
 import io, sys
 import numpy as np
 from PIL import Image
-import headstart.images.decoding as decoding
+import headstart.data.images.decoding as decoding
 
 def memory(field):
     line = next(line for line in open("/proc/self/status") if line.startswith(field))
@@ -197,7 +197,7 @@ def test_a_process_forked_while_a_large_image_is_decoded_decodes_large_images():
     code = """
 import io, os, threading
 from PIL import Image
-from headstart.images import bounds, open_picture
+from headstart.data.images import bounds, open_picture
 buffer = io.BytesIO()
 Image.new("RGB", (4000, 2500)).save(buffer, "BMP")
 held, done = threading.Event(), threading.Event()

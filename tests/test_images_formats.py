@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.data.images import IMAGE_SUFFIXES, formats, looks_like_an_image, open_image
 from headstart.errors import ImageError
-from headstart.images import IMAGE_SUFFIXES, formats, looks_like_an_image, open_image
 from made_images import encoded
 
 RNG = np.random.default_rng(3)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.checks import check
-from headstart.dataset import read_dataset
-from headstart.dataset.labels import MISSING_WORDS, as_label, look_alike
+from headstart.data.checks import check
+from headstart.data.dataset import read_dataset
+from headstart.data.dataset.labels import MISSING_WORDS, as_label, look_alike
 from headstart.errors import DatasetError
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from headstart.cli.experiment import command
 from headstart.costs import Timings
 from headstart.costs.timings import remember
-from headstart.dataset import read_dataset
+from headstart.data.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lesson import experiments
 from headstart.lesson.engine import library, placeholders

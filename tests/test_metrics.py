@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import OptionError
-from headstart.metrics import calibration_error, evaluate, wilson_interval
+from headstart.heads.metrics import calibration_error, evaluate, wilson_interval
 
 NAMES = ("cat", "dog", "owl", "yak")
 

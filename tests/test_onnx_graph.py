@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.backbones import Backbone, Stage, load_backbone
+from headstart.backbones.runtimes import select
+from headstart.backbones.runtimes.model import compile_model
 from headstart.classifier.onnx_graph import compose, pooling_matrix
 from headstart.heads import LinearHead
-from headstart.runtimes import select
-from headstart.runtimes.model import compile_model
 
 SIZE = 72  # odd maps on the way down: 36, 18, 9, 5, 3
 

@@ -22,7 +22,7 @@ from conftest import shared_folders, write_photos
 from headstart.comparisons import Candidate, Comparison, Trial, choose, compare, grid
 from headstart.comparisons.values import disambiguate
 from headstart.curation import Corrections
-from headstart.dataset import read_dataset
+from headstart.data.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError
 from headstart.reports import FORMATS, find, plots, report
 from headstart.reports.pictures import Album, thumbnail

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 
 from headstart.backbones import Backbone, Tap, building, load_backbone
+from headstart.backbones.runtimes import openvino as openvino_runtime
+from headstart.backbones.runtimes import select
+from headstart.backbones.runtimes.model import compile_model
+from headstart.backbones.runtimes.openvino import has_bf16
 from headstart.errors import InternalError, MissingExtra, OptionError, RunError
 from headstart.files import cache_folder
-from headstart.runtimes import openvino as openvino_runtime
-from headstart.runtimes import select
-from headstart.runtimes.model import compile_model
-from headstart.runtimes.openvino import has_bf16
 
 pytestmark = pytest.mark.compiles
 SIZE = 64
@@ -422,7 +422,7 @@ def test_a_damaged_compiled_file_is_compiled_anew(backbones: Make, damage: Calla
 
 
 def test_old_compiled_files_make_room(backbones: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from headstart.runtimes import compiling
+    from headstart.backbones.runtimes import compiling
 
     def make(tap: str) -> None:
         select().compile(backbones("builtin"), depth=9, taps=(Tap(tap, 1),), batch_size=1)
@@ -482,7 +482,7 @@ def test_predicting_imports_neither_pytorch_nor_openvinos_conversion_tools() -> 
     code = (
         "import sys, numpy as np\n"
         "from headstart.backbones import load_backbone\n"
-        "from headstart.runtimes import select\n"
+        "from headstart.backbones.runtimes import select\n"
         "b = load_backbone('builtin')\n"
         "p = select().compile(b, depth=9, taps=b.taps()[-1:], batch_size=1)\n"
         "((_, out),) = p.stream([(0, np.zeros((1, 128, 128, 3), np.uint8))])\n"

@@ -29,11 +29,11 @@ import pytest
 from PIL import Image
 
 import headstart
-from headstart.dataset import list_images, read_dataset
+from headstart.data.dataset import list_images, read_dataset
+from headstart.data.images import open_image
+from headstart.data.sources import list_archive
 from headstart.errors import BackboneError, DatasetError, ImageError, RunError
 from headstart.files import cache_folder, home_folder
-from headstart.images import open_image
-from headstart.sources import list_archive
 
 ROOT = Path(__file__).parents[1]
 

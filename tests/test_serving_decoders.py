@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.data.images import Preprocess, open_image, render, shortest_side_needed
 from headstart.errors import ImageError
-from headstart.images import Preprocess, open_image, render, shortest_side_needed
 from headstart.serving.batching import Batcher
 from headstart.serving.decoders import Decoder
 from headstart.serving.limits import Limits

@@ -22,7 +22,7 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
-from headstart.dataset import content_hash
+from headstart.data.dataset import content_hash
 from headstart.runs import RunStore, read_predictions, read_run
 from headstart.studio import folders, run_list, uploads
 from headstart.studio.app import MODULES, largest

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.cli import cli
-from headstart.dataset import delimited, place_of, read_dataset
+from headstart.data.dataset import delimited, place_of, read_dataset
+from headstart.data.sources import source_at
 from headstart.errors import DatasetError, ImageError, MissingExtra
-from headstart.sources import source_at
 from listed_files import PIXEL, write, zipped
 
 
@@ -578,8 +578,8 @@ def constant(rows, *, value="ants/1.jpg", columns=("path", "label")):
     ],
 )
 def test_a_parquet_that_claims_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch, made, message):
-    monkeypatch.setattr("headstart.sources.parquet.MAX_COLUMNS", 50)
-    monkeypatch.setattr("headstart.sources.parquet.MAX_FOOTER", 50_000)
+    monkeypatch.setattr("headstart.data.sources.parquet.MAX_COLUMNS", 50)
+    monkeypatch.setattr("headstart.data.sources.parquet.MAX_FOOTER", 50_000)
     data = constant(**made)
     (tmp_path / "t.parquet").write_bytes(data)
     began = time.process_time()
@@ -594,7 +594,7 @@ def test_a_parquet_that_claims_too_much_is_refused_before_it_is_read(tmp_path, m
 def test_small_tables_of_many_rows_without_a_file_cost_little(tmp_path, monkeypatch):
     pyarrow = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("headstart.dataset.tables._LEFT_OUT", 50)
+    monkeypatch.setattr("headstart.data.dataset.tables._LEFT_OUT", 50)
     (tmp_path / "ants.jpg").write_bytes(PIXEL)
     for paths in (["ants.jpg"] + [None] * 30_000, ["ants.jpg"] * 30_000, list(range(30_000))):
         kind = pyarrow.int64() if paths[0] == 0 else pyarrow.string()

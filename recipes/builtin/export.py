@@ -24,7 +24,7 @@ from headstart.backbones.families import cut_into_stages
 from headstart.backbones.openvino import measure
 from headstart.backbones.staged import StagedModule
 from headstart.backbones.tracing import export_staged
-from headstart.preprocess import Preprocess
+from headstart.data.preprocess import Preprocess
 
 _TOLERANCE = 1e-4  # of the largest feature; both sides compute in float32 with the same weights
 

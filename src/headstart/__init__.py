@@ -19,7 +19,7 @@ _HOMES = {
     "Classifier": "headstart.classifier",
     "FitConfig": "headstart.runs",
     "Run": "headstart.runs",
-    "read_dataset": "headstart.dataset",
+    "read_dataset": "headstart.data.dataset",
     "load_backbone": "headstart.backbones",
 }
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.building import Recipe, build
+from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, OptionError
-from headstart.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from headstart.backbones.staged import StagedModule

@@ -9,8 +9,8 @@ from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
 from headstart.backbones.openvino import measure
+from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, OptionError
-from headstart.preprocess import Preprocess
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -13,9 +13,9 @@ from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
 from headstart.backbones.openvino import measure, openvino
+from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, ParityError, reason_of
 from headstart.files import whole
-from headstart.preprocess import Preprocess
 
 _TOLERANCE = 1e-3  # of the largest feature: float32 in another order, through up to a hundred layers
 

@@ -13,9 +13,9 @@ from headstart.backbones.checkpoints import open_weights, read_checkpoint
 from headstart.backbones.exported import Origin, load_exported
 from headstart.backbones.published import known_name, published_preprocess
 from headstart.backbones.records import hash_file
+from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, printable, reason_of
 from headstart.files import Unreadable, parse_json
-from headstart.preprocess import Preprocess
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 

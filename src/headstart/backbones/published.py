@@ -14,8 +14,8 @@ from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN
 from headstart.backbones.exported import Origin, digest, load_exported
+from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, MissingWeights, printable, reason_of
-from headstart.preprocess import Preprocess
 
 _SUGGESTIONS = 3
 _REACH_SECONDS = 3.0  # a hub that does not answer a HEAD request by then counts as absent

@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dataset import Sample, Skipped, content_hash, list_images
+from headstart.data.dataset import Sample, Skipped, content_hash, list_images
+from headstart.data.images import (
+    ImageFacts,
+    Preprocess,
+    load_pixels,
+    open_image,
+    render,
+    shortest_side_needed,
+)
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Mistyped, Unreadable, checker, read_json, write_whole
-from headstart.images import ImageFacts, Preprocess, load_pixels, open_image, render, shortest_side_needed
 from headstart.runs import CLASSIFIER_FILE, RunStore
 
 if TYPE_CHECKING:
-    from headstart.runtimes.protocol import CompiledPrefix
+    from headstart.backbones.runtimes.protocol import CompiledPrefix
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
@@ -175,7 +182,7 @@ class Classifier:
         Raises:
             RunError: the model's file is damaged.
         """
-        from headstart.runtimes.model import compile_model
+        from headstart.backbones.runtimes.model import compile_model
 
         if batch_size not in self._compiled:
             try:
@@ -272,7 +279,7 @@ def load(run: str | Path) -> Classifier:
 
 
 def _samples(images: Any) -> Sequence[Sample]:
-    from headstart.dataset import ArraySource
+    from headstart.data.dataset import ArraySource
 
     if isinstance(images, np.ndarray):
         images = list(images[None] if images.ndim in (2, 3) else images)

@@ -17,8 +17,8 @@ from headstart.errors import RunError
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone, Stage, Tap
+    from headstart.data.images import Preprocess
     from headstart.heads import LinearHead
-    from headstart.images import Preprocess
 
 PREFIX = "headstart/"
 """In front of every name this module adds, so that none collides with the backbone's."""

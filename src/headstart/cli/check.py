@@ -19,7 +19,7 @@ def command(images: str, as_json: bool, **options: Any) -> None:
     \b
     headstart check photos/
     """
-    from headstart.checks import check
+    from headstart.data.checks import check
 
     with progress_bar() as bar:
         report = check(labelled(images, options), progress=bar.on_progress, **options)

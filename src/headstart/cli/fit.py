@@ -95,7 +95,7 @@ def _corrected(images: Any, file: str, *, groups: str | None) -> Any:
     from pathlib import Path
 
     from headstart.curation import Corrections
-    from headstart.dataset import read_dataset
+    from headstart.data.dataset import read_dataset
     from headstart.errors import OptionError
 
     if not Path(file).is_file():
@@ -105,7 +105,7 @@ def _corrected(images: Any, file: str, *, groups: str | None) -> Any:
 
 def summary(run: Any) -> list[str]:
     """What a person wants to know: findings, epochs where there were any, then two lines."""
-    from headstart.checks import images_of_each
+    from headstart.data.checks import images_of_each
 
     lines = [*run.notes, images_of_each(run.data["classes"]), *(_epoch(entry) for entry in run.history)]
     counts = ", ".join(

@@ -29,7 +29,7 @@ def command(
     headstart predict RUN image.jpg --explain-to why/
     """
     from headstart.classifier import Prediction, load
-    from headstart.dataset import list_unlabelled
+    from headstart.data.dataset import list_unlabelled
 
     classifier = load(run)
     found = list_unlabelled(images)

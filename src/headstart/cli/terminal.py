@@ -17,7 +17,7 @@ from headstart.errors import HeadstartError, MissingExtra, printable
 
 if TYPE_CHECKING:
     from headstart.comparisons import Comparison
-    from headstart.dataset import Dataset
+    from headstart.data.dataset import Dataset
     from headstart.runs import Run
     from headstart.tracking import Tracker
 
@@ -35,7 +35,7 @@ def labelled(images: str, options: dict[str, Any], *, for_training: bool = True)
     splits, *columns = (options.pop(name) for name in ("splits", "image_column", "label_column"))
     if splits == "folder" and columns == [None, None]:
         return images
-    from headstart.dataset import read_dataset
+    from headstart.data.dataset import read_dataset
 
     return read_dataset(
         images,

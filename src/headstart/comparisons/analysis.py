@@ -11,7 +11,7 @@ from headstart.comparisons.commands import fit_command
 from headstart.comparisons.values import Candidate, Choice, Comparison, Trial, disambiguate
 from headstart.errors import OptionError
 from headstart.formatting import human_seconds, interval, percent
-from headstart.metrics import wilson_interval
+from headstart.heads.metrics import wilson_interval
 
 _Z95 = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""

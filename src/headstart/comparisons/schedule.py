@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from headstart.backbones import Backbone
+from headstart.backbones.runtimes import Runtime
 from headstart.callbacks import Callback
 from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
 from headstart.costs import CostEstimate, OutOfTime, Timings, Workload
 from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS
 from headstart.costs.formulas import NOTHING, TORCH_START
-from headstart.dataset import Dataset
+from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
-from headstart.runtimes import Runtime
 
 Groups = Sequence[Sequence[Candidate]]
 """Candidates that share a pass over the images, in the order of training."""

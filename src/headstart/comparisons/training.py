@@ -11,6 +11,7 @@ from typing import Any
 from headstart import __version__
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import require_timm
+from headstart.backbones.runtimes import Runtime, select
 from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import SETTINGS, settings_of
@@ -22,9 +23,9 @@ from headstart.comparisons.values import Candidate, Comparison, disambiguate, sa
 from headstart.costs import Timings, parse_budget
 from headstart.costs.budgets import interleaved
 from headstart.costs.timings import remember
-from headstart.dataset import Dataset, read_dataset
+from headstart.data.dataset import Dataset, read_dataset
+from headstart.data.images import parse_views
 from headstart.errors import BackboneError, DatasetError, OptionError
-from headstart.images import parse_views
 from headstart.runs import (
     HEADS,
     TAPS,
@@ -35,7 +36,6 @@ from headstart.runs import (
     seconds_since,
     timestamp,
 )
-from headstart.runtimes import Runtime, select
 from headstart.training.recorder import seen_in_pass
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
 
-from headstart import metrics
 from headstart.backbones import Backbone, backbone_of
 from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons import epoch_times, parallel
@@ -17,6 +16,7 @@ from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
 from headstart.costs.timings import remember
 from headstart.errors import DatasetError, OptionError
+from headstart.heads import metrics
 from headstart.runs import FitConfig
 from headstart.store import Timing
 from headstart.training import Prepared, predict_images, train

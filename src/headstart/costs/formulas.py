@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from headstart.backbones import Backbone
 from headstart.callbacks import Range
 from headstart.costs.timings import Timings
-from headstart.dataset import Dataset
+from headstart.data.dataset import Dataset
 from headstart.features import FeatureSpec, cache_bytes
 from headstart.files import cache_folder
 from headstart.heads.ridge import MOST_SCORING

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from headstart.dataset import Dataset, Sample, Skipped, content_hash
+from headstart.data.dataset import Dataset, Sample, Skipped, content_hash
+from headstart.data.sources import FileSource, Source, source_at
 from headstart.errors import ImageError, OptionError, printable
 from headstart.files import MEBI, Mistyped, Unreadable, flush, make, parse_json, read_regular, record
 from headstart.runs import timestamp
-from headstart.sources import FileSource, Source, source_at
 
 _LARGEST = 256 * MEBI
 """Bytes of all corrections of a data set: a million of them."""

@@ -12,16 +12,16 @@ from functools import partial
 from typing import Any
 
 from headstart.backbones import Backbone, backbone_of
+from headstart.backbones.runtimes import Runtime, select
 from headstart.curation.corrections import Correction, Corrections
-from headstart.dataset import Sample, Skipped
+from headstart.data.dataset import Sample, Skipped
+from headstart.data.images import View
+from headstart.data.sources import LostSource, source_at
 from headstart.errors import OptionError, RunError
 from headstart.features import CacheUse, Extraction, FeatureCache, FeatureSpec, extract, record_key
 from headstart.features.extraction import partition_identity
 from headstart.files import cache_folder, home_folder
-from headstart.images import View
 from headstart.runs import IMAGES_FILE, Run, read_images
-from headstart.runtimes import Runtime, select
-from headstart.sources import LostSource, source_at
 
 AS_GIVEN_FILE = "images-as-given.json"
 """In the folder of a retrained run: its images before any correction."""

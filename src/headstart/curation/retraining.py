@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from headstart.callbacks import PhaseTimer
-from headstart.checks import DataReport
 from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.curation.corrections import Corrections
 from headstart.curation.images import AS_GIVEN_FILE, Collected, as_given, collect
-from headstart.dataset import Dataset, Sample, Skipped
+from headstart.data.checks import DataReport
+from headstart.data.dataset import Dataset, Sample, Skipped
 from headstart.errors import DatasetError
 from headstart.runs import Run, new_id, read_skipped, timestamp
 from headstart.training import Prepared, save, score, train

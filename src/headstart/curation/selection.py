@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from headstart.classifier import WEIGHTS_FILE
 from headstart.curation.images import collect, corrections_of, network_of, wanted_of
-from headstart.dataset import ArraySource, Sample, list_images, place_of
+from headstart.data.dataset import ArraySource, Sample, list_images, place_of
+from headstart.data.images import CENTRE
+from headstart.data.sources import BytesSource, FileSource
 from headstart.errors import ImageError, OptionError, RunError
 from headstart.features import Extraction, FeatureCache, Progress, extract
 from headstart.files import cache_folder
 from headstart.heads import LinearHead
-from headstart.images import CENTRE
 from headstart.runs import Run
-from headstart.sources import BytesSource, FileSource
 
 _POOL = 10
 """So many of the most uncertain images compete for each place among the suggestions."""

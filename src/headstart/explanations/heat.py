@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.building import require_timm
+from headstart.backbones.runtimes.model import compile_model
+from headstart.backbones.runtimes.protocol import CompiledPrefix
 from headstart.classifier import Classifier
+from headstart.data.images import load_pixels
+from headstart.data.sources import FileSource
 from headstart.errors import BackboneError, ImageError, MissingExtra, OptionError
 from headstart.explanations.activation import class_activation
 from headstart.explanations.occlusion import occlusion
 from headstart.explanations.readings import Reading, readings_of
 from headstart.formatting import percent
-from headstart.images import load_pixels
-from headstart.runtimes.model import compile_model
-from headstart.runtimes.protocol import CompiledPrefix
-from headstart.sources import FileSource
 
 if TYPE_CHECKING:
     from headstart.classifier.onnx_graph import SavedGraph

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from headstart.classifier import Classifier
+from headstart.data.sources import Source
 from headstart.errors import ImageError, OptionError, printable
 from headstart.explanations.heat import Explainer, HeatMap
 from headstart.files import OUTPUT_MARKER, mark_output
-from headstart.sources import Source
 
 # Nine even steps of the map "inferno" by Smith and van der Walt (matplotlib, 2015, CC0): its lightness rises
 # evenly from black to pale yellow, so the order is seen by everyone, and in print without colours too.

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart import errors, images, preprocess
-from headstart.dataset import FileSource
+from headstart import errors
+from headstart.data import images, preprocess
+from headstart.data.dataset import FileSource
 from headstart.errors import OptionError, ParityError
 from headstart.exports.subject import Images
 
 PROGRAM = "predict.py"
 DECODING = "decoding"
-"""The package beside a program that reads images: `headstart.images`, under a name of its own."""
+"""The package beside a program that reads images: `headstart.data.images`, under a name of its own."""
 
 _IMAGES = Path(images.__file__).parent
 _BELOW_IMAGES = (Path(errors.__file__), Path(preprocess.__file__))
@@ -54,7 +55,7 @@ def write_program(folder: Path, *, form: str) -> None:
     function = opens[opens.index("def open_model") :]
     end = 'if __name__ == "__main__":\n    main(open_model)\n'
     beside = "sys.path.insert(0, str(Path(__file__).resolve().parent))\n"
-    head, imports, rest = shared.partition("from headstart.errors import")
+    head, imports, rest = shared.partition("from headstart.")
     program = f"{head}{beside}{_renamed(imports + rest)}\n\n{function}\n\n{end}"
     (folder / PROGRAM).write_text(program, encoding="utf-8")
     package = folder / DECODING
@@ -65,9 +66,9 @@ def write_program(folder: Path, *, form: str) -> None:
 
 def _renamed(source: str) -> str:
     """Our own modules under the names that they have beside an export."""
-    source = source.replace("headstart.images", DECODING)
+    source = source.replace("headstart.data.images", DECODING)
     return source.replace("headstart.errors", f"{DECODING}.errors").replace(
-        "headstart.preprocess", f"{DECODING}.preprocess"
+        "headstart.data.preprocess", f"{DECODING}.preprocess"
     )
 
 

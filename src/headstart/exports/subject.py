@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.classifier import Classifier, load
-from headstart.dataset import Sample, Source, list_images, read_dataset
+from headstart.data.dataset import Sample, Source, list_images, read_dataset
+from headstart.data.sources import list_folder, source_at
 from headstart.errors import DatasetError, OptionError, RunError, printable
 from headstart.files import is_there
 from headstart.runs import RUN_FILE, Run, read_images, read_run
-from headstart.sources import list_folder, source_at
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dataset import Sample, Skipped, content_hash
+from headstart.data.dataset import Sample, Skipped, content_hash
+from headstart.data.images import ImageFacts, View, open_image, render, shortest_side_needed
 from headstart.errors import CacheError, ImageError, OptionError
 from headstart.features.cache import CachePartition, FeatureCache, MissingEntriesError, pack
-from headstart.images import ImageFacts, View, open_image, render, shortest_side_needed
 from headstart.runs import FitConfig
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone
-    from headstart.runtimes import Runtime
+    from headstart.backbones.runtimes import Runtime
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headstart.dataset import Sample, content_hash
+from headstart.data.dataset import Sample, content_hash
 from headstart.errors import ImageError
 from headstart.features.cache import FeatureCache
 from headstart.features.extraction import FeatureSpec, partition_identity, record_key
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone
-    from headstart.runtimes import Runtime
+    from headstart.backbones.runtimes import Runtime
 
 
 def missing_share(

@@ -12,8 +12,8 @@ import numpy as np
 from headstart.backbones.keras.export import write_onnx
 from headstart.backbones.keras.pixels import RANGES
 from headstart.classifier import MODEL_FILE, Classifier
+from headstart.data.preprocess import Preprocess
 from headstart.errors import OptionError, ParityError
-from headstart.preprocess import Preprocess
 
 _PARITY_IMAGES = 4
 _PARITY = 1e-3

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
+from headstart.data.preprocess import parse_views
 from headstart.errors import OptionError
 from headstart.files import record
-from headstart.preprocess import parse_views
 
 HEADS = ("ridge", "softmax")
 TAPS = ("auto", "last", "all")
@@ -95,7 +95,7 @@ class FitConfig(Method):
             OptionError: a value that cannot be, or two that exclude each other.
         """
         # Only who trains needs these, and they take longer to import than a list of runs takes to show.
-        from headstart.grouping import check_near_duplicates, check_shares
+        from headstart.data.splits import check_near_duplicates, check_shares
 
         for option, value, known in (
             ("head", self.head, HEADS),

@@ -4,9 +4,9 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from headstart.dataset import content_hash
+from headstart.data.dataset import content_hash
+from headstart.data.sources import source_at
 from headstart.errors import ImageError
-from headstart.sources import source_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ def thumbnail(data: "bytes | NDArray[np.uint8]", *, side: int, quality: int = 80
     """A square JPEG of an image file or array, ``side`` pixels wide; ImageError where it is none."""
     from PIL import Image, ImageOps
 
-    from headstart.images import open_image
+    from headstart.data.images import open_image
 
     picture, _ = open_image(data, shortest_side=side)
     return jpeg(ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC), quality=quality)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import headstart
+from headstart.data.images import Preprocess
+from headstart.data.images.bounds import ROOM as THIS_PROCESS
 from headstart.errors import ImageError
-from headstart.images import Preprocess
-from headstart.images.bounds import ROOM as THIS_PROCESS
 from headstart.serving.decoding import ANSWER, PIXELS, READY, REFUSED, REQUEST, ROOM
 
 _log = logging.getLogger(__name__)

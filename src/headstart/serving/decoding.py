@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import BinaryIO
 
+from headstart.data.images import Preprocess, load_pixels
+from headstart.data.images.bounds import MAX_BYTES, Room
 from headstart.errors import ImageError
-from headstart.images import Preprocess, load_pixels
-from headstart.images.bounds import MAX_BYTES, Room
 
 REQUEST = struct.Struct("<IQQd")
 """Bytes of the `Preprocess` as JSON, of the file, pixels that it may have, seconds that it may take."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.dataset import Dataset, Sample, read_dataset
+from headstart.data.dataset import Dataset, Sample, read_dataset
 from headstart.errors import DatasetError, RunError, printable
 from headstart.files import MEBI, Unreadable, read_json, write_whole
 from headstart.runs import timestamp

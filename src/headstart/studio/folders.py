@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.data.sources import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
+from headstart.data.sources.names import is_image_name
 from headstart.errors import OptionError, printable
 from headstart.files import is_below
-from headstart.sources import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
-from headstart.sources.names import is_image_name
 
 MOST_SHOWN = 400
 """Entries of one folder on a page; whoever has more types the path."""

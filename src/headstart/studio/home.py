@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
-from headstart.dataset import Skipped, are_splits
+from headstart.data.dataset import Skipped, are_splits
 from headstart.errors import DatasetError, OptionError, printable
 from headstart.studio import folders, uploads
 from headstart.studio.collections import Collection

@@ -7,11 +7,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from headstart.dataset import Source
+from headstart.data.dataset import Source
+from headstart.data.sources import BytesSource
 from headstart.errors import ImageError, RunError
 from headstart.runs import Run, read_images, read_predictions
 from headstart.runs.pictures import thumbnail, unchanged
-from headstart.sources import BytesSource
 
 SIDES = (128, 256, 512)
 

@@ -11,13 +11,13 @@ from PIL import ImageOps
 from starlette.responses import Response
 
 from headstart.classifier import Prediction, load
-from headstart.dataset import Sample, Skipped
+from headstart.data.dataset import Sample, Skipped
+from headstart.data.images import open_image
+from headstart.data.sources import BytesSource
 from headstart.errors import HeadstartError, ImageError, OptionError, printable
 from headstart.explanations import Explainer, overlay
-from headstart.images import open_image
 from headstart.runs import Run
 from headstart.runs.pictures import jpeg
-from headstart.sources import BytesSource
 from headstart.studio import pictures
 from headstart.studio.labels import corrected
 from headstart.studio.rendering import page

@@ -1,7 +1,7 @@
 """Stores uploaded photographs and zips; nothing of their names is trusted.
 
 A photograph is decoded before it is kept and is named by us; of its own name a readable rest stays, so that
-people recognise it. A zip is kept as it is and never extracted: `headstart.sources` reads it in place.
+people recognise it. A zip is kept as it is and never extracted: `headstart.data.sources` reads it in place.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import BinaryIO
 
 from starlette.datastructures import UploadFile
 
-from headstart.dataset import Skipped, content_hash, read_dataset
+from headstart.data.dataset import Skipped, content_hash, read_dataset
+from headstart.data.images import open_image
+from headstart.data.sources import MAX_FILE_BYTES
 from headstart.errors import DatasetError, ImageError, OptionError, printable
 from headstart.files import make
-from headstart.images import open_image
-from headstart.sources import MAX_FILE_BYTES
 
 LARGEST_UPLOAD = 4 * 2**30
 """Bytes of everything that one form brings."""

@@ -82,7 +82,7 @@ def _worker(studio: Studio, do: Kind) -> Callable[[Job, Tell], Result]:
 
 
 def _check(studio: Studio, job: Job, teller: Teller) -> Result:
-    from headstart.checks import check
+    from headstart.data.checks import check
 
     collection = studio.collections.get(job.name)
     if collection is None:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart import checks
 from headstart.classifier import Classifier
-from headstart.dataset import Dataset, Skipped, describe, read_dataset
+from headstart.data import checks
+from headstart.data.dataset import Dataset, Skipped, describe, read_dataset
+from headstart.data.images import ImageFacts
 from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
-from headstart.images import ImageFacts
-from headstart.metrics import Evaluation
-from headstart.metrics import evaluate as measure
+from headstart.heads.metrics import Evaluation
+from headstart.heads.metrics import evaluate as measure
 from headstart.runs import (
     CLASSIFIER_FILE,
     RUN_FILE,

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from headstart import heads
 from headstart.costs.formulas import TAP_IMAGES
+from headstart.data.images import CENTRE, View
 from headstart.features import Extraction
-from headstart.images import CENTRE, View
 
 _ROWS_PER_CHUNK = 1024
 

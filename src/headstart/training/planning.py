@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import has_timm
+from headstart.backbones.runtimes import Runtime, select
 from headstart.callbacks import Clock, Range
 from headstart.costs import CostEstimate, Timings, Workload, parse_budget
 from headstart.costs.budgets import CAREFUL, fit_into
@@ -25,7 +26,7 @@ from headstart.costs.formulas import (
     prefix_base,
 )
 from headstart.costs.timings import remember
-from headstart.dataset import Dataset, read_dataset
+from headstart.data.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureSpec, cache_bytes
 from headstart.features.extraction import BATCH_SIZE
@@ -33,7 +34,6 @@ from headstart.features.lookup import spread
 from headstart.files import cache_folder
 from headstart.formatting import human_seconds
 from headstart.runs import FitConfig, refuse_others
-from headstart.runtimes import Runtime, select
 from headstart.store import Timing
 from headstart.training.backbone_names import BackboneName, parse_names
 from headstart.training.settling import settle

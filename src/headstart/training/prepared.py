@@ -7,17 +7,17 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart import checks
 from headstart.backbones import Backbone
+from headstart.backbones.runtimes import Runtime
 from headstart.callbacks import Callback
 from headstart.costs.budgets import OutOfTime, beginning
-from headstart.dataset import SPLITS, Dataset, Skipped
+from headstart.data import checks
+from headstart.data.dataset import SPLITS, Dataset, Skipped
+from headstart.data.splits import split
 from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
-from headstart.grouping import split
 from headstart.runs import FitConfig, fingerprint
-from headstart.runtimes import Runtime
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from headstart.backbones import Tap
 from headstart.callbacks import Callback, PhaseTimer
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.classifier.onnx_graph import compose
-from headstart.dataset import describe
+from headstart.data.dataset import describe
 from headstart.errors import RunError
 from headstart.files import write_whole
 from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions

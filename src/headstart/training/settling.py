@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from headstart.backbones import Backbone
 from headstart.backbones.building import require_timm
-from headstart.dataset import Dataset
+from headstart.backbones.runtimes import Runtime
+from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.runs import FitConfig
-from headstart.runtimes import Runtime
 
 
 def settle(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dataset import Sample, content_hash
+from headstart.data.dataset import Sample, content_hash
+from headstart.data.images import View, open_image, render, shortest_side_needed
+from headstart.data.preprocess import Preprocess
 from headstart.errors import ImageError
-from headstart.images import View, open_image, render, shortest_side_needed
-from headstart.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone
-    from headstart.runtimes import Runtime
+    from headstart.backbones.runtimes import Runtime
 
 Clock = Callable[[], float]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from headstart import heads
 from headstart.backbones import Backbone
 from headstart.callbacks import Callback
+from headstart.data.images import CENTRE, View
 from headstart.files import cache_folder
-from headstart.images import CENTRE, View
 from headstart.runs import FitConfig
 from headstart.training.layers import batches, can_leave_out, choose_taps, tap_widths
 from headstart.training.prepared import Prepared

@@ -16,9 +16,9 @@ from headstart.backbones.keras.export import write_onnx
 from headstart.backbones.keras.graph import Call, Graph, Key, apply, needed, open_model
 from headstart.backbones.keras.pixels import Pixels
 from headstart.backbones.openvino import measure
+from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, OptionError, printable, reason_of
 from headstart.files import bounded_memory, whole
-from headstart.preprocess import Preprocess
 
 _AFTER_HEAD = ("Activation", "Softmax", "Dropout", "Flatten", "Reshape", "Identity")
 """What may stand behind the layer that gives one number per class."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from headstart.data.images import Preprocess, load_pixels
 from headstart.errors import ImageError
-from headstart.images import Preprocess, load_pixels
 
 FOLDER = Path(__file__).resolve().parent
 BATCH = 32

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from headstart.backbones import load_backbone
-from headstart.dataset import Dataset
+from headstart.backbones.runtimes import select
+from headstart.data.dataset import Dataset
 from headstart.heads import LinearHead, fit_ridge
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
@@ -33,7 +34,6 @@ from headstart.lesson.experiments.training import (
     trained_model,
 )
 from headstart.lesson.experiments.work import Work
-from headstart.runtimes import select
 from headstart.training.finetune import TailConfig, TailResult, run_tail, train_tail
 from headstart.web.plots import Plot, Series, Table, Value
 

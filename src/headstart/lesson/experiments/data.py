@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from headstart.dataset import Dataset, read_dataset
+from headstart.data.dataset import Dataset, read_dataset
 
 DRAWINGS = "drawings"
 DIGITS = "digits"

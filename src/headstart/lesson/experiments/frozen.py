@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from headstart import metrics
 from headstart.backbones import load_backbone
-from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_ridge, fit_softmax
+from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_ridge, fit_softmax, metrics
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.data import DIGITS

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart import metrics
 from headstart.backbones import Backbone
+from headstart.backbones.runtimes import Runtime, select
 from headstart.callbacks import Callbacks, PhaseTimer, ProgressFunction
 from headstart.comparisons.subsets import limit_images
-from headstart.dataset import Dataset
+from headstart.data.dataset import Dataset
+from headstart.data.images import CENTRE, parse_views
 from headstart.errors import DatasetError
 from headstart.features import FeatureSpec, extract
-from headstart.images import CENTRE, parse_views
+from headstart.heads import metrics
 from headstart.lesson.experiments.work import Work
 from headstart.runs import FitConfig
-from headstart.runtimes import Runtime, select
 from headstart.training import Prepared, prepare
 from headstart.training.trained import CachedActivations
 

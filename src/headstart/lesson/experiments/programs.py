@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.backbones import Backbone
-from headstart.dataset import Dataset
+from headstart.backbones.runtimes import select
+from headstart.data.dataset import Dataset
 from headstart.errors import InternalError, MissingExtra, UserError
 from headstart.heads import fit_softmax
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import keras_program, networks
 from headstart.lesson.experiments.work import Work
-from headstart.runtimes import select
 from headstart.web.plots import Plot, Series, Table, Value
 
 PROGRAM = """\

@@ -16,7 +16,7 @@ from torch import nn
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import build
-from headstart.dataset import Dataset
+from headstart.data.dataset import Dataset
 from headstart.errors import BackboneError
 from headstart.heads import LinearHead
 from headstart.lesson.experiments.looking import Look, accuracy_of, look, total_per_class

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headstart.dataset import Dataset
+from headstart.data.dataset import Dataset
 from headstart.features import FeatureCache
 from headstart.lesson.experiments.data import images_of
 from headstart.lesson.experiments.declarations import Told

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.responses import Response
 
+from headstart.data.sources import FileSource
 from headstart.errors import OptionError, RunError
 from headstart.lesson.pages import runs
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.runs import FitConfig, Run, read_predictions
-from headstart.sources import FileSource
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
 
@@ -142,7 +142,7 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
     """
     from headstart.backbones import backbone_of
     from headstart.backbones.openvino import openvino
-    from headstart.images import open_image, render
+    from headstart.data.images import open_image, render
 
     image, _ = open_image(data)
     config = run.config if run else FitConfig(size=size)

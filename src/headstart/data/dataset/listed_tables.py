@@ -1,0 +1,204 @@
+"""Finds the table that labels the images of a folder or archive, and compares it with class folders.
+
+A folder of Parquet shards as the Hugging Face hub names them, `metadata.csv` of its imagefolder, `train.csv`
+beside `test.csv`, `labels.csv` beside photographs. Where two could be meant, the user is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from headstart.data.dataset.columns import LABEL_NAMES, ColumnNames, LabelTable, choose, plain
+from headstart.data.dataset.lookup import Files
+from headstart.data.dataset.split_names import sides_of
+from headstart.data.dataset.tables import LocatedTable, found, from_tables, read_table
+from headstart.data.dataset.values import Dataset, Skipped
+from headstart.data.sources import TABLE_SUFFIXES, FileSource, Listing, Source, why_not_an_image
+from headstart.data.sources.names import is_image_name
+from headstart.errors import DatasetError, ImageError, printable
+
+_SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
+_MEANT = ("labels", "metadata", "annotations")
+_MOST = 20
+"""Tables of one folder that are looked into."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    path: str
+    table: LocatedTable
+    all_found: bool  # whether every one of its first rows has a file
+
+
+def from_listed_tables(
+    name: str, listing: Listing, *, where: Path, wanted: ColumnNames, for_training: bool
+) -> Dataset | DatasetError | None:
+    """The data set that tables in a folder or archive describe; None where there is no such table.
+
+    A `DatasetError` comes back where there is a table that is wrong: the folders may say the labels.
+
+    Raises:
+        DatasetError: Several tables could be meant, or the one that is meant is wrong.
+    """
+    files = dict(listing.files)
+    if shards := _shards(files):
+        tables, notes = _located_shards(shards, files, where=where)
+        used = {path for paths in shards.values() for path in paths}
+    else:
+        problems: list[DatasetError] = []
+        usable = _usable(files, where=where, wanted=wanted, problems=problems)
+        if not usable:
+            return problems[0] if problems else None
+        meant, notes = _meant(usable, where=where)
+        tables, used = [each.table for each in meant], {each.path for each in meant}
+    dataset = from_tables(
+        name, tables, where=printable(where), wanted=wanted, for_training=for_training, notes=notes
+    )
+    named = {sample.source for sample in dataset.samples}
+    by = "the tables" if shards else " and ".join(printable(path) for path in sorted(used)[:2])
+    beside = [
+        Skipped(printable(path), why_not_an_image(path, source) or f"not in {by}")
+        for path, source in files.items()
+        if path not in used and source not in named
+    ]
+    return replace(dataset, skipped=(*dataset.skipped, *beside, *listing.left_out))
+
+
+def _usable(
+    files: Mapping[str, Source], *, where: Path, wanted: ColumnNames, problems: list[DatasetError]
+) -> list[_Candidate]:
+    """The tables at the top, else those in the folders there, that name images which are there."""
+    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES)]
+    tables = [path for path in tables if "submission" not in _stem(path)]  # forms, whose labels are made up
+    for depth in (0, 1):
+        found_here = []
+        for path in [path for path in tables if path.count("/") == depth][:_MOST]:
+            try:
+                found_here += _candidate(path, files, where=where, wanted=wanted)
+            except DatasetError as error:
+                shown, said = printable(where / path), str(error)
+                problems.append(DatasetError(said if said.startswith(shown) else f"{shown}: {said}"))
+        if found_here:
+            return found_here
+    return []
+
+
+def _candidate(
+    path: str, files: Mapping[str, Source], *, where: Path, wanted: ColumnNames
+) -> list[_Candidate]:
+    """The table, if it names at least one image that is there."""
+    own = path.rpartition("/")[0]
+    table = _read(path, files[path], where=where)
+    head = table.head()
+    if not head:
+        raise DatasetError("no rows below its header")
+    for folder in dict.fromkeys((f"{own}/" if own else "", "")):  # labels/labels.csv may speak of images/
+        around = {each.removeprefix(folder): file for each, file in files.items() if each.startswith(folder)}
+        located = LocatedTable(table, Files.listed(around), printable(where / path), folder=folder)
+        columns = choose(table, wanted, finds=partial(found, files=located.files))
+        label = plain(table.names[columns.label])
+        if not wanted.label and label not in LABEL_NAMES and _class_folders(files) > 1:
+            return []  # what it says of the images may be anything, and the folders are their classes
+        there = [found(row[columns.image], located.files) is not None for row in head]
+        if any(there):
+            return [_Candidate(path, located, all(there))]
+    raise DatasetError(f"none of its first {len(head)} rows names a file that is here")
+
+
+def _class_folders(files: Mapping[str, Source]) -> int:
+    return len({path.split("/", 1)[0] for path in files if "/" in path and is_image_name(path)})
+
+
+def _read(path: str, source: Source, *, where: Path) -> LabelTable:
+    shown = printable(where / path)
+    if isinstance(source, FileSource):
+        return read_table(shown, path=Path(source.path))
+    try:
+        return read_table(shown, data=bytes(source.read()))
+    except ImageError as error:
+        raise DatasetError(f"{shown}: {error}") from error
+
+
+def _meant(usable: Sequence[_Candidate], *, where: Path) -> tuple[Sequence[_Candidate], list[str]]:
+    """The table that is meant among several, or all where they are splits; and a line that says so."""
+    if len(usable) == 1:
+        return usable, []
+    sides = _sides(usable)
+    names = ", ".join(printable(each.path) for each in usable)
+    if len(sides) == len(usable) and "train" in sides.values():
+        split = [replace(each, table=replace(each.table, split=sides[each.path])) for each in usable]
+        return split, [f"{printable(where)}: {names} are the splits"]
+    for fits in (
+        [each for each in usable if _stem(each.path) in _MEANT],
+        [each for each in usable if each.all_found],
+    ):
+        if len(fits) == 1:
+            others = ", ".join(printable(each.path) for each in usable if each is not fits[0])
+            return fits, [f"{printable(where)}: read by {printable(fits[0].path)}, not by {others}"]
+    raise DatasetError(
+        f"{printable(where)}: {len(usable)} tables name images ({names}); give the one that is meant, "
+        f"such as {printable(where / usable[0].path)}, or move the others away"
+    )
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0].lower()
+
+
+def _sides(usable: Sequence[_Candidate]) -> dict[str, str]:
+    """The splits that tables are named after, or the folders that they lie in, by their paths."""
+    folders = {each.path: each.table.folder.rstrip("/") for each in usable}
+    stems = {each.path: re.sub("|".join(_MEANT), "", _stem(each.path)) for each in usable}
+    named = folders if all(folders.values()) else stems
+    sides = sides_of(named.values())
+    return {path: sides[name] for path, name in named.items() if name in sides}
+
+
+def refuse_contradicting_folders(by_table: Dataset, by_folders: Dataset, *, where: str) -> None:
+    """Refuse a table whose labels are not those of the folders that its images lie in."""
+    labels = {sample.source: by_folders.classes[sample.label] for sample in by_folders.samples}
+    for sample in by_table.samples:
+        folder, row = labels.get(sample.source), by_table.classes[sample.label]
+        if folder is not None and folder != row:
+            raise DatasetError(
+                f"{where}: {sample.name} is {row!r} in the table and {folder!r} by its folder; give the "
+                "table itself to go by it, or move it away to go by the folders"
+            )
+
+
+def _shards(files: Mapping[str, Source]) -> dict[str, list[str]]:
+    """Parquet shards by their split, as the hub names them, at the top or in one folder such as `data`."""
+    found_shards: dict[str, list[str]] = {}
+    for path in sorted(files):
+        match = _SHARD.fullmatch(path.rpartition("/")[2])
+        if match and path.count("/") <= 1:
+            found_shards.setdefault(match["split"], []).append(path)
+    return found_shards
+
+
+def _located_shards(
+    shards: Mapping[str, Sequence[str]], files: Mapping[str, Source], *, where: Path
+) -> tuple[list[LocatedTable], list[str]]:
+    """All shards of all splits together; missing ones are said."""
+    shown = printable(where)
+    sides = sides_of(shards)
+    unknown = [split for split in shards if split not in sides]
+    if unknown and len(shards) > 1:
+        raise DatasetError(
+            f"{shown}: shards of {', '.join(map(printable, shards))}; {printable(unknown[0])} is no known "
+            "split: move its files away, or give one file"
+        )
+    tables, notes = [], []
+    around = Files.listed(files)
+    for split, paths in shards.items():
+        count = max(int(re.findall(r"-of-(\d{5})", path)[-1]) for path in paths)
+        if len(paths) < count:
+            notes.append(f"{shown}: {len(paths)} of the {count} shards of {printable(split)} are here")
+        for path in paths:
+            table = _read(path, files[path], where=where)
+            tables.append(LocatedTable(table, around, printable(path), split=sides.get(split)))
+    return tables, notes

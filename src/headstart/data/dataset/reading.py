@@ -1,0 +1,172 @@
+"""Lists the labelled images of a folder, archive, table or pair of arrays, without opening one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from headstart.data.dataset.arrays import from_arrays
+from headstart.data.dataset.columns import ColumnNames
+from headstart.data.dataset.folders import from_folders
+from headstart.data.dataset.labels import refuse_measurements
+from headstart.data.dataset.listed_tables import from_listed_tables, refuse_contradicting_folders
+from headstart.data.dataset.lookup import Files, given
+from headstart.data.dataset.shards import from_shards, is_shard, shard_paths, shards_in
+from headstart.data.dataset.tables import LocatedTable, from_tables, read_table
+from headstart.data.dataset.values import SPLITS, Dataset
+from headstart.data.sources import TABLE_SUFFIXES, Listing, is_archive, list_archive, list_folder
+from headstart.data.sources.names import TAR_SUFFIXES
+from headstart.errors import DatasetError, printable
+from headstart.files import is_there
+
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+
+
+def read_dataset(
+    source: str | Path | tuple[Any, Any] | Dataset,
+    *,
+    split_by_folder: bool = True,
+    for_training: bool = True,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    groups: str | None = None,
+) -> Dataset:
+    """List labelled images; `headstart.data.dataset` says which layouts.
+
+    Args:
+        source: A folder, table (CSV, TSV, Parquet, JSON lines), zip or tar; `(X, y)` with X uint8 [N, H, W]
+            or [N, H, W, 1|3|4] (or a list of such images) and y of N labels; or a data set, which comes back
+            as it is.
+        split_by_folder: Whether folders named train, val, test and the like are splits (else top folders are
+            the classes, whatever they are called).
+        for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
+        image_column: Of a table: where the images are; None for the column that can only be meant.
+        label_column: Of a table: where the labels are, likewise.
+        groups: Of a table: a column (camera, patient, day) whose groups stay on one side of a split.
+
+    Raises:
+        DatasetError: One line: what is wrong, where, and the way out.
+        MissingExtra: A Parquet file without pyarrow installed.
+    """
+    if isinstance(source, Dataset):
+        return _grouped(source, groups)
+    wanted = ColumnNames(image_column, label_column, groups)
+    if isinstance(source, str | os.PathLike) and not _is_list(source):
+        source = given(source)
+    dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
+    dataset = _grouped(dataset, groups)
+    if for_training:
+        _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
+    return dataset if isinstance(source, tuple) else replace(dataset, origin=os.path.abspath(source))
+
+
+def _is_list(source: str | Path) -> bool:
+    """Whether it is a list of shards in braces, and not a path that has braces in it."""
+    name = Path(source).name.lower()
+    return "{" in name and name.endswith((*TAR_SUFFIXES, "}")) and not is_there(source)
+
+
+def _grouped(dataset: Dataset, groups: str | None) -> Dataset:
+    """The data set, if its table has been read with that column, or none is asked for."""
+    if groups is None or any(sample.group for sample in dataset.samples):
+        return dataset
+    raise DatasetError(
+        f"{dataset.name}: no group in it for --groups {printable(groups)}; list the images in a table whose "
+        f"column {printable(groups)} says what belongs together"
+    )
+
+
+def _read(
+    source: str | Path | tuple[Any, Any], wanted: ColumnNames, *, split_by_folder: bool, for_training: bool
+) -> Dataset:
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            raise DatasetError(f"arrays come as a pair (X, y), got a tuple of {len(source)}")
+        return from_arrays(*source)
+    if not isinstance(source, str | os.PathLike):
+        raise DatasetError(
+            "expected a path (of a folder, CSV, Parquet, zip or tar) or a pair of arrays (X, y), "
+            f"got {type(source).__name__}"
+        )
+    path = Path(source)
+    name = printable(path.resolve().stem if path.is_file() else path.resolve().name)
+    shown = printable(path)
+    if _is_list(path):
+        return from_shards(
+            name, {str(each): list_archive(each) for each in shard_paths(str(path))}, where=shown
+        )
+    if path.is_dir() or is_archive(path):
+        listing = list_folder(path) if path.is_dir() else list_archive(path)
+        by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
+        if wanted != ColumnNames():
+            if isinstance(by_table, DatasetError):
+                raise by_table
+            if by_table is None:
+                raise DatasetError(
+                    f"{shown}: no table in it, which --image-column, --label-column and --groups are for"
+                )
+        return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
+    if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
+        table = LocatedTable(read_table(shown, path=path), Files.below(path.parent), shown)
+        return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
+    hint = "; save the workbook as CSV UTF-8" if path.suffix.lower() in _WORKBOOKS else ""
+    raise DatasetError(
+        f"{shown}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar{hint}"
+    )
+
+
+def _listed(
+    by_table: Dataset | DatasetError | None, name: str, listing: Listing, *, path: Path, split_by_folder: bool
+) -> Dataset:
+    """By shards, by the table that lies in a folder or archive, or by the folders; these two must agree."""
+    where = printable(path)
+    if shards := shards_in(listing) if path.is_dir() else []:
+        return from_shards(name, {each: list_archive(path / each) for each in shards}, where=where)
+    if not isinstance(by_table, Dataset) and not path.is_dir() and is_shard(listing):
+        return from_shards(name, {path.name: listing}, where=where)
+    try:
+        by_folders = from_folders(name, listing, where=where, split_by_folder=split_by_folder)
+    except DatasetError:
+        if isinstance(by_table, Dataset):
+            return by_table
+        if by_table is None:
+            raise
+        raise by_table from None
+    if not isinstance(by_table, Dataset):
+        return by_folders
+    if len(by_folders.classes) < 2:
+        return by_table
+    refuse_contradicting_folders(by_table, by_folders, where=where)
+    return by_table if len(by_table) >= len(by_folders) else by_folders
+
+
+def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
+    if len(dataset.classes) < 2:
+        raise DatasetError(
+            f"{where}: only one class ({dataset.classes[0]}); {_other_root(dataset, where=where)}"
+        )
+    try:
+        refuse_measurements(dataset.classes, dataset.samples)
+    except DatasetError as error:
+        raise DatasetError(f"{where}: {error}") from None
+    sides: list[set[str | None]] = [set() for _ in dataset.classes]
+    for sample in dataset.samples:
+        sides[sample.label].add(sample.split)
+    for name, found in zip(dataset.classes, sides, strict=True):
+        if not found & {"train", None}:
+            held_out = " and ".join(str(side) for side in SPLITS if side in found)
+            raise DatasetError(
+                f"{where}: class {name} is in {held_out} but not in training; add it or remove it there"
+            )
+
+
+def _other_root(dataset: Dataset, *, where: str) -> str:
+    """What to do about a single class: it may be the folder around the classes."""
+    only = dataset.classes[0]
+    inner = {parts[1] for sample in dataset.samples if len(parts := sample.name.split("/", 2)) == 3}
+    if len(inner) < 2 or not all(sample.name.startswith(f"{only}/") for sample in dataset.samples):
+        return "a classifier needs two or more"
+    shown = ", ".join(sorted(inner)[:3])
+    return f"if the classes are the folders in it ({shown}), give {where.rstrip('/')}/{only}"

@@ -1,0 +1,276 @@
+"""Tables of images and labels, of any format, become a data set.
+
+`from_tables` answers for every row: it is used, it is left out with its number and the reason, or the table
+is refused with the row that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headstart.data.dataset.columns import ColumnNames, Columns, LabelTable, choose
+from headstart.data.dataset.delimited import (
+    MAX_TABLE_BYTES,
+    WESTERN,
+    NotCertain,
+    is_utf8,
+    read_json_lines,
+    read_text,
+    western,
+)
+from headstart.data.dataset.labels import as_label
+from headstart.data.dataset.lookup import Files, Found, why_not
+from headstart.data.dataset.parquet import ImageCell, read_parquet
+from headstart.data.dataset.rows import LabelledRow, build
+from headstart.data.dataset.split_names import sides_of
+from headstart.data.dataset.values import Dataset, Skipped
+from headstart.errors import DatasetError, printable
+from headstart.files import Unreadable, held_roots, read_regular, root_of
+
+_NAMED = 3
+"""Classes that an error names; the others are counted."""
+
+_MANY = 100_000
+"""Rows, from which on most of them naming the same images is an attack or a mistake."""
+
+_LEFT_OUT = 50_000
+"""Rows of any table that may be without a file, or repeated; of a larger one as many as it has bytes.
+
+A few kilobytes can claim millions of them, and each is looked for and named.
+"""
+
+
+@dataclass(frozen=True)
+class LocatedTable:
+    """A table with the files around it."""
+
+    table: LabelTable
+    files: Files
+    where: str  # as errors show it
+    folder: str = ""  # of the table below the source, with a slash at its end; empty at the top
+    split: str | None = None  # of rows that do not say theirs, as a file named `train.csv` says it
+
+
+def read_table(name: str, *, data: bytes | None = None, path: Path | None = None) -> LabelTable:
+    """A table by its name's ending, from memory or from disk."""
+    if name.lower().endswith(".parquet"):
+        return read_parquet(name, data=data, path=path)
+    if data is None:
+        try:
+            data = read_regular(str(path), limit=MAX_TABLE_BYTES, below=root_of(str(path), held_roots()))
+        except Unreadable as error:
+            raise DatasetError(f"{printable(name)}: {error}") from None
+    return read_json_lines(data, name) if name.lower().endswith(".jsonl") else read_text(data, name)
+
+
+@dataclass
+class _Ledger:
+    """What became of every row so far."""
+
+    skipped: list[Skipped]
+    notes: list[str]
+    rows: dict[object, LabelledRow] = field(default_factory=dict)  # used, by their images
+    lost: dict[str, str] = field(default_factory=dict)  # labels of rows without a file: the first such row
+    total: int = 0
+
+
+def from_tables(
+    name: str,
+    tables: Sequence[LocatedTable],
+    *,
+    where: str,
+    wanted: ColumnNames,
+    for_training: bool,
+    skipped: Iterable[Skipped] = (),
+    notes: Iterable[str] = (),
+) -> Dataset:
+    """The data set that one table describes, or several that are its splits or parts."""
+    ledger = _Ledger(list(skipped), list(notes))
+    for each in tables:
+        try:
+            _take(each, ledger, wanted=wanted, alone=len(tables) == 1)
+        except DatasetError as error:
+            said = str(error)
+            raise DatasetError(said if said.startswith(each.where) else f"{each.where}: {said}") from None
+    if not ledger.rows:
+        _refuse_nothing(where, ledger)
+    rows = list(ledger.rows.values())
+    used = {row.label for row in rows}
+    gone = [label for label in ledger.lost if label not in used]
+    if gone and for_training:
+        raise DatasetError(
+            f"{where}: no file of class {', '.join(map(printable, gone[:_NAMED]))} is there, e.g. "
+            f"{ledger.lost[gone[0]]}; bring the files or remove the rows"
+        )
+    return build(name, rows, ledger.skipped, where=where, notes=dict.fromkeys(ledger.notes))
+
+
+def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone: bool) -> None:
+    """Every row of one table into the ledger."""
+    table, prefix = located.table, "" if alone else f"{located.where} "
+    columns = choose(table, wanted, finds=lambda cell: found(cell, located.files))
+    told = [*table.notes, *filter(None, [columns.note])]
+    searched: list[str] = []
+    most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
+    for number, image, label, split, group in zip(*_columns(located, columns), strict=True):
+        ledger.total += 1
+        at = f"{prefix}row {number}"
+        if len(ledger.skipped) > most_left_out:
+            _refuse_left_out(ledger, at)
+        path, inside = _path_of(image), isinstance(image, ImageCell)
+        if not path and not inside:
+            ledger.skipped.append(Skipped(at, f"{at} names no file"))
+            continue
+        file = found(image, located.files)
+        if file is None:
+            ledger.skipped.append(Skipped(printable(path), f"{at}: {why_not(path)}"))
+            ledger.lost.setdefault(label, f"{at}: {printable(path)}")
+            continue
+        if not file.exact:
+            searched.append(f"{printable(path)} is {printable(file.path)}")
+        shown = f"{at} {path}".strip() if inside else located.folder + file.path
+        row = LabelledRow(shown, label, split, file.source, group, at)
+        earlier = ledger.rows.setdefault(file.source, row)
+        if earlier is not row:
+            _repeat(ledger, path, earlier, row)
+    if searched:
+        told.append(f"{len(searched):,} rows name files by other paths, e.g. {searched[0]}")
+    if located.files.pages:
+        told.append("not UTF-8; read as Windows-1252")
+    ledger.notes += [f"{located.where}: {note}" for note in told]
+
+
+def _columns(
+    located: LocatedTable, columns: Columns
+) -> tuple[Sequence[int], Sequence[object], list[str], list[str | None], list[str | None]]:
+    """The columns that are used; missing labels and unknown splits are refused here, all of them counted."""
+    optional = [index for index in (columns.split, columns.groups) if index is not None]
+    numbers, values = located.table.read([columns.image, columns.label, *optional])
+    images = values[0]
+    different = len(set(images)) if len(images) >= _MANY and isinstance(images[0], str) else len(images)
+    if different < len(images) / 2:
+        raise DatasetError(
+            f"{len(images):,} rows name only {different:,} different images; keep a row for each"
+        )
+    for image in images:
+        if isinstance(image, str) and not is_utf8(image):
+            found(image, located.files)  # which may prove the code page of the labels
+    labels = _labels(located, numbers, values[1])
+    splits = [located.split] * len(labels)
+    if columns.split is not None:
+        splits = _splits(located, numbers, values[2])
+    groups: list[str | None] = [None] * len(labels)
+    if columns.groups is not None:
+        groups = [as_label(value) for value in values[-1]]
+    return numbers, images, labels, splits, groups
+
+
+def _refuse_left_out(ledger: _Ledger, at: str) -> None:
+    raise DatasetError(
+        f"{at}: {len(ledger.skipped):,} rows so far name no file that is here, or one that another row named "
+        f"({ledger.skipped[-1].reason}); keep the rows whose images are here, each once"
+    )
+
+
+def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str]:
+    """Every row's label; equal values are looked at once."""
+    known: dict[tuple[type, object], str | None] = {}
+    labels: list[str] = []
+    missing: list[int] = []
+    utf8 = any(isinstance(value, str) and not value.isascii() and is_utf8(value) for value in values)
+    for number, value in zip(numbers, values, strict=True):
+        key = (type(value), value if isinstance(value, str | int | float | bytes) else number)
+        if key not in known:
+            try:
+                text = _readable(value, located, utf8=utf8) if isinstance(value, str) else value
+                known[key] = as_label(text)
+            except NotCertain:
+                raise DatasetError(
+                    f"row {number}: the label {printable(str(value))!r} is no UTF-8, and its code page is "
+                    "not certain; save the table as CSV UTF-8"
+                ) from None
+            except DatasetError as error:
+                raise DatasetError(f"row {number}: {error}") from None
+        label = known[key]
+        if label is None:
+            missing.append(number)
+        else:
+            labels.append(label)
+    if missing:
+        more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
+        raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them")
+    return labels
+
+
+def _readable(text: str, located: LocatedTable, *, utf8: bool) -> str:
+    """A label that may be in a code page.
+
+    It is certain by its letters, or where files are found under the names that this code page gives them.
+    `utf8`: whether other labels of the table are UTF-8, so that nothing is certain.
+    """
+    if is_utf8(text):
+        return text
+    if utf8:
+        raise NotCertain
+    try:
+        label = western(text)
+    except NotCertain:
+        if WESTERN not in located.files.pages:
+            raise
+        try:
+            label = text.encode("utf-8", "surrogateescape").decode(WESTERN)
+        except UnicodeDecodeError:
+            raise NotCertain from None
+    located.files.pages.add(WESTERN)
+    return label
+
+
+def _splits(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str | None]:
+    known = sides_of({str(value).strip() for value in values})
+    splits: list[str | None] = []
+    for number, value in zip(numbers, values, strict=True):
+        side = as_label(value)
+        if side is not None and side not in known:
+            raise DatasetError(
+                f"row {number}: split is {printable(side)!r}; expected train, validation, test or nothing"
+            )
+        splits.append(located.split if side is None else known[side])
+    return splits
+
+
+def _path_of(image: object) -> str:
+    if isinstance(image, ImageCell):
+        return image.path or ""
+    return "" if image is None or image != image else str(image).strip()
+
+
+def found(image: object, files: Files) -> Found | None:
+    """What a cell of an image column stands for; None where there is no such file."""
+    if isinstance(image, ImageCell):
+        return Found(image.path or "", image.source)
+    path = _path_of(image)
+    return files.find(path) if path else None
+
+
+def _repeat(ledger: _Ledger, path: str, earlier: LabelledRow, now: LabelledRow) -> None:
+    """A row that names an image again is left out, or refused where it says something else."""
+    for what in ("label", "split"):
+        before, after = getattr(earlier, what), getattr(now, what)
+        if before != after:
+            raise DatasetError(
+                f"{now.at}: {printable(path)} has {what} {printable(str(after))!r} here and "
+                f"{printable(str(before))!r} in {earlier.at}; keep one of them"
+            )
+    ledger.skipped.append(Skipped(printable(path), f"{now.at} repeats {earlier.at}"))
+
+
+def _refuse_nothing(where: str, ledger: _Ledger) -> None:
+    if not ledger.total:
+        raise DatasetError(f"{where}: no rows below its header")
+    first = next(iter(ledger.lost.values()), "row without a path")
+    way_out = "paths are relative to the table: put it beside the images"
+    if "://" in first:
+        way_out = "nothing is downloaded here: fetch the images and write their paths"
+    raise DatasetError(f"{where}: no file of its {ledger.total:,} rows is there; {first}; {way_out}")

@@ -1,0 +1,80 @@
+"""What a data set is made of: labelled samples, what was left out, the names of the splits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.data.sources import FileSource, MemberSource, Skipped, Source
+
+__all__ = ["SPLITS", "Dataset", "Sample", "Skipped", "content_hash", "describe", "place_of"]
+
+SPLITS = ("train", "validation", "test")
+"""In the order of being held out: a later one wins where near-duplicates pull in two directions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled image."""
+
+    name: str  # what the user sees: the path relative to the data set's root, always printable
+    label: int  # index into Dataset.classes; -1 where there is no label
+    split: str | None  # "train", "validation" or "test" where the data set says so
+    source: Source
+    place: int = field(default=-1, compare=False)  # of one that was moved: where it stood as it was read
+    group: str | None = None  # what a table's column says that it belongs to: all of it stays on one side
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images; at least two classes, each with at least one image."""
+
+    name: str
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...] = ()  # files and rows left out while listing
+    notes: tuple[str, ...] = ()  # what was guessed while reading: a table among several, columns, a code page
+    origin: str | None = field(default=None, compare=False)  # path of the folder, table or zip that was read
+    corrections: str | None = field(default=None, compare=False)  # path of the labels that lie over its own
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Every sample's label, int64 [N]."""
+        return np.fromiter((sample.label for sample in self.samples), dtype=np.int64, count=len(self.samples))
+
+
+def place_of(sample: Sample) -> dict[str, str]:
+    """Where the image can be read again; nothing for arrays, which only the caller has."""
+    source = sample.source
+    if isinstance(source, FileSource):
+        return {"file": str(Path(source.path).absolute())}
+    if isinstance(source, MemberSource):
+        file, member = source.place
+        if not file:  # inside a table inside an archive
+            return {}
+        return {"file": str(Path(file).absolute()), "member": member}
+    return {}
+
+
+def describe(sample: Sample, *, label: str, split: str | None, content: bytes | None) -> dict[str, Any]:
+    """An image as the files of a run have it: name, label, side, hash (hex, empty if unreadable), place."""
+    known = {"path": sample.name, "label": label, "split": split, "content": (content or b"").hex()}
+    return {**known, **place_of(sample)}
+
+
+def content_hash(data: bytes | npt.NDArray[Any]) -> bytes:
+    """Sixteen bytes (BLAKE2b) that name an image by its content; arrays also by shape and dtype."""
+    if isinstance(data, np.ndarray):
+        digest = hashlib.blake2b(f"{data.dtype.str}{data.shape}".encode(), digest_size=16, person=b"array")
+        digest.update(np.ascontiguousarray(data).data)
+        return digest.digest()
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -1,0 +1,47 @@
+"""Where images come from: files, members of archives and arrays, and the listing of folders, zips and tars.
+
+    reading     one image's content, wherever it lies
+    names       what a name says: an image, a table, an archive; the litter of systems
+    listing     what a folder or archive holds; what is passed over, and why
+    folders     listing a folder
+    zips, tars  listing an archive
+    parquet     a Parquet file, bounded, and the images that lie inside
+    archives    which of them a file is; a member found again by its name
+
+Nothing is extracted or opened while listing (but for files without an extension, whose first bytes decide);
+`Source.read` may be called from many threads. Nothing vanishes: what is listed and what is left out, with its
+reason, is all that is there.
+"""
+
+from headstart.data.sources.archives import is_archive, list_archive, source_at
+from headstart.data.sources.folders import list_folder
+from headstart.data.sources.listing import Listing, Skipped
+from headstart.data.sources.names import ARCHIVE_SUFFIXES, TABLE_SUFFIXES, why_not_an_image
+from headstart.data.sources.reading import (
+    MAX_FILE_BYTES,
+    ArraySource,
+    BytesSource,
+    FileSource,
+    LostSource,
+    MemberSource,
+    Source,
+)
+
+__all__ = [
+    "ARCHIVE_SUFFIXES",
+    "MAX_FILE_BYTES",
+    "TABLE_SUFFIXES",
+    "ArraySource",
+    "BytesSource",
+    "FileSource",
+    "Listing",
+    "LostSource",
+    "MemberSource",
+    "Skipped",
+    "Source",
+    "is_archive",
+    "list_archive",
+    "list_folder",
+    "source_at",
+    "why_not_an_image",
+]

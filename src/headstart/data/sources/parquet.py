@@ -1,0 +1,233 @@
+"""Parquet files: bounded before they are read, in batches, and the images that lie inside.
+
+A file of a few kilobytes can claim millions of rows; what it claims is looked at first.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+from headstart.data.sources.reading import MAX_FILE_BYTES
+from headstart.errors import DatasetError, ImageError, MissingExtra, printable, reason_of
+
+MAX_ROWS = 2_000_000
+"""Of any table."""
+
+MAX_COLUMNS = 10_000
+"""Of any table."""
+
+MAX_FOOTER = 8 * 2**20
+"""Bytes; a shard of a million rows in groups of a hundred has about six."""
+
+MAX_GROUP = 2**30
+"""Bytes of images in one row group, which is decoded whole to reach one of them."""
+
+MAX_VALUE = 64 * 2**10
+"""Bytes of a path or a label."""
+
+MAX_TEXT = 256 * 2**20
+"""Bytes of a column of paths or labels."""
+
+_BATCH_ROWS = 16_384
+_NESTED_ROWS = 1_024
+_GROUPS_KEPT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class ParquetFile:
+    """A Parquet file on disk or in memory; any number of threads may read images from it."""
+
+    name: str
+    data: bytes | None = None  # None: on disk, at `path`
+    path: str | None = None
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _kept: OrderedDict[tuple[str, int], list[Any]] = field(default_factory=OrderedDict)
+
+    @cached_property
+    def reader(self) -> Any:
+        """The opened file."""
+        pyarrow, parquet = libraries()
+        self._check_footer()
+        try:
+            reader = parquet.ParquetFile(self._source(), memory_map=self.data is None)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+        if reader.metadata.num_rows > MAX_ROWS:
+            rows = f"{reader.metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read"
+            raise DatasetError(f"{printable(self.name)}: {rows}: split it")
+        if reader.metadata.num_columns > MAX_COLUMNS:
+            columns = f"{reader.metadata.num_columns:,} columns; at most {MAX_COLUMNS:,} are read"
+            raise DatasetError(f"{printable(self.name)}: {columns}")
+        return reader
+
+    @cached_property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.data) if self.data is not None else os.path.getsize(str(self.path))
+
+    @cached_property
+    def schema(self) -> Any:
+        """Columns with their types."""
+        return self.reader.schema_arrow
+
+    def _check_footer(self) -> None:
+        """Before the library parses it: a footer takes a thousand times its bytes of seconds and memory."""
+        with io.BytesIO(self.data) if self.data is not None else open(str(self.path), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 8))
+            tail = file.read(8)
+        if tail[4:] != b"PAR1":
+            raise DatasetError(f"{printable(self.name)}: not readable as Parquet: it does not end as one")
+        if int.from_bytes(tail[:4], "little") > MAX_FOOTER:
+            raise DatasetError(
+                f"{printable(self.name)}: its list of columns and row groups is larger than "
+                f"{MAX_FOOTER // 2**20} MiB; write it with fewer columns and larger row groups"
+            )
+
+    def _unreadable(self, error: Exception) -> DatasetError:
+        return DatasetError(f"{printable(self.name)}: not readable as Parquet: {reason_of(error)}")
+
+    def batches(self, column: str) -> Iterator[list[Any]]:
+        """The values of a column, of a length that paths and labels have; equal texts are one object.
+
+        Texts are read as a dictionary, so that a long one that stands in each of a million rows is one.
+        """
+        pyarrow, parquet = libraries()
+        claimed = self._claimed(column)
+        if claimed > MAX_TEXT:
+            raise DatasetError(
+                f"{printable(self.name)}: the column {printable(column)} takes {claimed / 2**20:,.0f} MiB; "
+                f"paths and labels take at most {MAX_TEXT // 2**20}"
+            )
+        nested = column not in self.schema.names
+        options = {} if nested else {"read_dictionary": [column]}  # nested: small batches
+        try:
+            reader = parquet.ParquetFile(self._source(), memory_map=self.data is None, **options)
+            for batch in reader.iter_batches(_NESTED_ROWS if nested else _BATCH_ROWS, columns=[column]):
+                array = batch.column(0)
+                while pyarrow.types.is_struct(array.type):
+                    array = array.flatten()[0]
+                if pyarrow.types.is_dictionary(array.type):
+                    self._check_lengths(array.dictionary, column)
+                    known = array.dictionary.to_pylist()
+                    yield [None if index is None else known[index] for index in array.indices.to_pylist()]
+                else:
+                    self._check_lengths(array, column)
+                    yield array.to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def _claimed(self, column: str) -> int:
+        """Decoded bytes of a column, as the footer has them."""
+        metadata = self.reader.metadata
+        at = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)
+        if at is None:
+            return 0
+        groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+        return sum(group.column(at).total_uncompressed_size for group in groups)
+
+    def _check_lengths(self, array: Any, column: str) -> None:
+        import pyarrow.compute as compute
+
+        if not (is_binary(array.type) or str(array.type) in ("string", "large_string")):
+            return
+        longest = compute.max(compute.binary_length(array)).as_py() or 0
+        if longest > MAX_VALUE:
+            raise DatasetError(
+                f"{printable(self.name)}: a value of {printable(column)} has {longest:,} bytes; "
+                f"a path or a label has at most {MAX_VALUE:,}"
+            )
+
+    def _source(self) -> Any:
+        pyarrow, _ = libraries()
+        return pyarrow.BufferReader(self.data) if self.data is not None else self.path
+
+    def image(self, column: str, row: int) -> bytes:
+        """An image that lies inside: the bytes in one row; its row group is kept for the next ones."""
+        group = bisect_right(self._starts, row) - 1
+        with self._turn:
+            images = self._kept.get((column, group))
+            if images is None:
+                images = self._read_group(column, group)
+                self._kept[column, group] = images
+                while len(self._kept) > _GROUPS_KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end((column, group))
+        found = images[row - self._starts[group]].as_py()
+        if not found:
+            raise ImageError("the row holds no image")
+        if len(found) > MAX_FILE_BYTES:
+            raise ImageError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+        return bytes(found)
+
+    def _read_group(self, column: str, group: int) -> Any:
+        pyarrow, _ = libraries()
+        about = self.reader.metadata.row_group(group)
+        sizes = [about.column(number) for number in range(about.num_columns)]
+        if sum(each.total_uncompressed_size for each in sizes if each.path_in_schema == column) > MAX_GROUP:
+            raise ImageError(
+                f"its row group is larger than {MAX_GROUP // 2**30} GiB; write the table with smaller ones"
+            )
+        try:
+            array = self.reader.read_row_group(group, columns=[column]).column(0).combine_chunks()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ImageError(f"cannot be read from the table: {error}") from error
+        array = array.chunk(0) if isinstance(array, pyarrow.ChunkedArray) else array
+        return array.field(0) if pyarrow.types.is_struct(array.type) else array
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The first row of each row group."""
+        metadata = self.reader.metadata
+        sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups - 1))
+        return list(accumulate(sizes, initial=0))
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetImage:
+    """An image in a row of a Parquet file."""
+
+    file: ParquetFile
+    column: str
+    row: int  # from 0
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The file's path (empty for one in memory), and the column with the row."""
+        return self.file.path or "", f"{self.column}:{self.row}"
+
+    def read(self) -> bytes:
+        """Its bytes."""
+        return self.file.image(self.column, self.row)
+
+
+def image_at(file: ParquetFile, member: str) -> ParquetImage | None:
+    """An image by the second part of its place; None where the file has no such row."""
+    column, _, row = member.rpartition(":")
+    there = row.isdecimal() and int(row) < file.reader.metadata.num_rows
+    return ParquetImage(file, column, int(row)) if there else None
+
+
+def is_binary(kind: Any) -> bool:
+    """Whether a column has bytes."""
+    pyarrow, _ = libraries()
+    return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+
+
+def libraries() -> tuple[Any, Any]:
+    """Pyarrow and its reader of Parquet; MissingExtra where they are not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtra("reading a Parquet file", extra="parquet") from None
+    return pyarrow, pyarrow.parquet
