@@ -5,7 +5,7 @@ their own. What is compared is the range that each run stored before its work be
 then to its end; starting the process is no part of either and is printed beside them. The last part sets
 budgets, which do cover the start: overruns are measured from outside.
 
-    python benchmarks/calibration.py --data ../shared/data [--work FOLDER] [--rounds 2] [--no-thawed]
+    python benchmarks/calibration.py --data ../shared/data [--work FOLDER] [--rounds 2] [--no-fine-tuned]
 
 With --work a stopped benchmark goes on where it was, given the same options again; results are in
 FOLDER/calibration.jsonl. --cases N runs only the first N of a round (N=2: to see that it works).
@@ -74,14 +74,14 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="holds flowers/, weights and Tiny ImageNet")
     parser.add_argument("--rounds", type=int, default=2, help="how often each case runs; the first cold")
-    parser.add_argument("--no-thawed", action="store_true", help="leave out depths that need PyTorch")
+    parser.add_argument("--no-fine-tuned", action="store_true", help="leave out depths that need PyTorch")
     parser.add_argument("--work", type=Path, help="a folder that keeps everything, to go on after a stop")
     parser.add_argument("--cases", type=int, help="only so many of each round, and no budgets")
     options = parser.parse_args()
     with workplace(options.work) as work:
         os.environ["HEADSTART_CACHE"], os.environ["HEADSTART_HOME"] = str(work / "cache"), str(work / "home")
         folders = make_folders(options.data, work)
-        cases = make_cases(folders, options.data, thawed=not options.no_thawed)
+        cases = make_cases(folders, options.data, fine_tuned=not options.no_fine_tuned)
         order: list[Case] = []
         for number in range(options.rounds):
             random.Random(number).shuffle(cases)
@@ -135,8 +135,8 @@ def make_folders(data: Path, work: Path) -> dict[str, Path]:
     return made
 
 
-def make_cases(folders: dict[str, Path], data: Path, *, thawed: bool) -> list[Case]:
-    """Backbones x heads on every folder; thawed stages where PyTorch is installed."""
+def make_cases(folders: dict[str, Path], data: Path, *, fine_tuned: bool) -> list[Case]:
+    """Backbones x heads on every folder; fine-tuned stages where PyTorch is installed."""
     weights = str(data / "mobilenetv2-imagenet.safetensors")
     torch = find_spec("torch") is not None and find_spec("timm") is not None
     cases = []
@@ -145,7 +145,7 @@ def make_cases(folders: dict[str, Path], data: Path, *, thawed: bool) -> list[Ca
             frozen = ("--size", str(size))
             cases.append(Case(folder, backbone, (*frozen, "--head", "ridge")))
             cases.append(Case(folder, backbone, (*frozen, "--head", "softmax", "--epochs", "10")))
-        if thawed and torch:
+        if fine_tuned and torch:
             cases.append(Case(folder, "builtin", ("--size", "96", "--freeze", "7", "--epochs", "3")))
     cases.append(Case("flowers", "builtin", ("--size", "128", "--views", "4")))
     return cases

@@ -55,7 +55,7 @@ def main() -> None:
         for candidate in candidates:  # exporting a graph happens once per machine and is nobody's cost here
             name, _, size = candidate.rpartition("@")
             network = headstart.load_backbone(name, size=int(size))
-            depths[candidate] = offered(len(network.stages), thawed=torch and not options.no_thawed)
+            depths[candidate] = offered(len(network.stages), fine_tuned=torch and not options.no_fine_tuned)
             if torch:
                 network.module()  # PyTorch's start is nobody's cost either: both sides run in this process
         results = []
@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--candidates", help="names with sizes, separated by commas; default: all here")
     parser.add_argument("--images", type=int, default=400, help="of each folder, at most, and half of it")
     parser.add_argument("--work", type=Path, help="a folder that keeps everything, to go on after a stop")
-    parser.add_argument("--no-thawed", action="store_true", help="leave out depths that need PyTorch")
+    parser.add_argument("--no-fine-tuned", action="store_true", help="leave out depths that need PyTorch")
     return parser.parse_args()
 
 
@@ -94,9 +94,9 @@ def available(data: Path, torch: bool) -> list[str]:
     return names + [f"{data / 'mobilenetv2-imagenet.safetensors'}@{size}" for size in FILE_SIZES if torch]
 
 
-def offered(stages: int, *, thawed: bool) -> list[int]:
+def offered(stages: int, *, fine_tuned: bool) -> list[int]:
     """Everything frozen, all but two stages, half of them, none."""
-    return [stages, *((stages - 2, stages // 2, 0) if thawed else ())]
+    return [stages, *((stages - 2, stages // 2, 0) if fine_tuned else ())]
 
 
 def part(dataset: Dataset, images: int) -> tuple[Dataset, Dataset]:
@@ -128,19 +128,23 @@ def compare(
             label = f"{Path(name).stem}@{size} depth {freeze}"
             key = f"{folder} {label}"
             if key not in ledger:
-                thawed = epochs(freeze < cuts[0])
+                fine_tuned = epochs(freeze < cuts[0])
                 found = fit(
-                    dataset, unseen, work=work, backbone=name, size=int(size), freeze=freeze, **thawed
+                    dataset, unseen, work=work, backbone=name, size=int(size), freeze=freeze, **fine_tuned
                 )
                 ledger.add(key, found)
             seconds, right = ledger[key]
             fits[label], spent = np.array(right), spent + seconds
             line = f"{folder:8} {label:44} {fits[label].mean():.1%}  {seconds:7.2f} s"
             print(f"{ledger.position()} {line}", flush=True)
-    thawed = any(len(cuts) > 1 for cuts in depths.values())
+    fine_tuned = any(len(cuts) > 1 for cuts in depths.values())
     if f"{folder} choice" not in ledger:
         fresh_cache(work, f"{folder}-choice")
-        options = {"candidates": list(depths), "freeze": "auto" if thawed else "all", **epochs(thawed)}
+        options = {
+            "candidates": list(depths),
+            "freeze": "auto" if fine_tuned else "all",
+            **epochs(fine_tuned),
+        }
         ledger.add(f"{folder} choice", fit(dataset, unseen, work=work, backbone="auto", **options))
     seconds, right = ledger[f"{folder} choice"]
     chosen = np.array(right)
@@ -163,9 +167,9 @@ def without_luck(fits: dict[str, np.ndarray], chosen: np.ndarray) -> float:
     return statistics.mean(regrets)
 
 
-def epochs(thawed: bool) -> dict[str, int]:
-    """Thawed stages train equally long on both sides."""
-    return {"epochs": EPOCHS} if thawed else {}
+def epochs(fine_tuned: bool) -> dict[str, int]:
+    """Fine-tuned stages train equally long on both sides."""
+    return {"epochs": EPOCHS} if fine_tuned else {}
 
 
 def fit(dataset: Dataset, unseen: Dataset, *, work: Path, **options: object) -> tuple[float, list[int]]:

@@ -2,8 +2,8 @@
 
 For every depth both sides train the same tail from the same start on the same batches; their losses must
 agree before anything is timed as a result. What the skipped work implies is computed from three separate
-measurements: the prefix forward over all images (P), one epoch of the tail alone on activations in memory (T)
-and decoding (D). For E epochs:
+measurements: the prefix forward over all images (P), one epoch of the trainable part on activations in memory
+    (T) and decoding (D). For E epochs:
 
     implied speed-up = (D + E (P + T)) / (D + P + E T)
 
@@ -32,7 +32,7 @@ from headstart.data.dataset import Dataset, read_dataset
 from headstart.data.images import CENTRE, open_image, render, shortest_side_needed
 from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.heads import LinearHead
-from headstart.training.finetune import TailConfig, TailResult, normalise_pixels, train_tail
+from headstart.training.finetune import FineTuneConfig, FineTuneResult, fine_tune, normalise_pixels
 
 LOSS_TOLERANCE = 1e-3
 BATCH = 32
@@ -73,7 +73,7 @@ class Cached:
 
 
 class InMemory:
-    """Activations held in one array: what the tail costs when reading is free."""
+    """Activations held in one array: what the trainable part costs when reading is free."""
 
     views = 1
 
@@ -105,19 +105,19 @@ def main() -> None:
 
 def measure(dataset: Dataset, backbone: Backbone, *, depth: int, epochs: int) -> None:
     """Time both sides at one depth and print the line."""
-    prefix, tail = backbone.module().split(depth)
+    prefix, trainable = backbone.module().split(depth)
     prefix = prefix.to(memory_format=torch.channels_last)
     normalise = normalise_pixels(backbone.preprocess.mean, backbone.preprocess.std)
     shape = (backbone.dimensions, len(dataset.classes))
     weight = np.random.default_rng(0).normal(0, 0.01, shape).astype(np.float32)
     head = LinearHead("softmax", weight, np.zeros(shape[1], np.float32), 1.0)
-    config = TailConfig(epochs=epochs, batch_size=BATCH, precision="f32", patience=None)
+    config = FineTuneConfig(epochs=epochs, batch_size=BATCH, precision="f32", patience=None)
 
     started = time.perf_counter()
     pixels = decode(dataset, backbone)
     decoding = time.perf_counter() - started
     uncached_data = Uncached(pixels, dataset.labels, prefix, normalise)
-    uncached, spent = timed(lambda: train_tail(tail, head, uncached_data, None, config=config))
+    uncached, spent = timed(lambda: fine_tune(trainable, head, uncached_data, None, config=config))
     uncached_seconds = decoding + spent
 
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def measure(dataset: Dataset, backbone: Backbone, *, depth: int, epochs: int) ->
             cache=FeatureCache(Path(folder)),
         )
         data = Cached(extraction, dataset.labels)
-        cached = train_tail(tail, head, data, None, config=config)
+        cached = fine_tune(trainable, head, data, None, config=config)
         cached_seconds = time.perf_counter() - started
         array = extraction.activations(range(len(dataset)), view=CENTRE)
     difference = largest_loss_difference(uncached, cached)
@@ -144,8 +144,8 @@ def measure(dataset: Dataset, backbone: Backbone, *, depth: int, epochs: int) ->
         lambda: [uncached_data.read(every[i : i + BATCH], views=()) for i in range(0, len(every), BATCH)]
     )
     memory = InMemory(array, dataset.labels)
-    _, tail_seconds = timed(lambda: train_tail(tail, head, memory, None, config=config))
-    implied = (decoding + epochs * forward + tail_seconds) / (decoding + forward + tail_seconds)
+    _, trainable_seconds = timed(lambda: fine_tune(trainable, head, memory, None, config=config))
+    implied = (decoding + epochs * forward + trainable_seconds) / (decoding + forward + trainable_seconds)
     achieved = uncached_seconds / cached_seconds
     print(
         f"{depth:5} {uncached_seconds:11.1f} {cached_seconds:9.1f} {achieved:9.2f} {implied:8.2f} "
@@ -167,7 +167,7 @@ def timed(job: Any) -> tuple[Any, float]:
     return job(), time.perf_counter() - started
 
 
-def largest_loss_difference(first: TailResult, second: TailResult) -> float:
+def largest_loss_difference(first: FineTuneResult, second: FineTuneResult) -> float:
     """Between the epochs' training losses, relative."""
     pairs = zip(first.history, second.history, strict=True)
     return max(abs(a["loss"] - b["loss"]) / b["loss"] for a, b in pairs)

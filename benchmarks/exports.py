@@ -63,7 +63,9 @@ def main() -> None:
             size=arguments.size,
             out=Path(work) / "run",
         )
-        print(f"{arguments.backbone} at {run.config.size} px, head on {len(run.config.taps or ['-'])} taps")
+        print(
+            f"{arguments.backbone} at {run.config.size} px, head on {len(run.config.layers or ['-'])} layers"
+        )
         print("| format | model | same label | largest difference | allowed | int8: points of accuracy |")
         print("|---|--:|--:|--:|--:|--:|")
         for form in FORMATS.values():

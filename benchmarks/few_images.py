@@ -109,7 +109,7 @@ def flowers(source: Path, *, backbone: str, draws: int, size: int | None) -> Non
 
 
 def scans(*, backbone: str, draws: int, size: int | None) -> None:
-    """Digits from 300 training images, judged by all others; the default head chooses its taps."""
+    """Digits from 300 training images, judged by all others; the default head chooses its layers."""
     accuracies = []
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)

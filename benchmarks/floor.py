@@ -42,7 +42,7 @@ def main() -> None:
     runtime = select()
     side = shortest_side_needed(backbone.preprocess, (CENTRE,))
     prefix = runtime.compile(
-        backbone, depth=len(backbone.stages), taps=backbone.taps()[-1:], batch_size=BATCH_SIZE
+        backbone, depth=len(backbone.stages), layers=backbone.feature_layers()[-1:], batch_size=BATCH_SIZE
     )
 
     def decode() -> np.ndarray:

@@ -1,6 +1,6 @@
 """Extraction over a growing number of images: memory must stay flat.
 
-Each size runs in a process of its own over that many different JPEG files, with every tap, into an empty
+Each size runs in a process of its own over that many different JPEG files, with every layer, into an empty
 cache. What grows by rights is the ledger, a content hash and the facts of each image (a few hundred bytes);
 the pixels and features must not. The smallest size only shows how far the buffers fill. The peak of anonymous
 memory is read from the kernel while it runs; pages of the cache that the kernel maps are its to drop and do
@@ -75,7 +75,7 @@ def extract_one(folder: Path, images: int) -> dict[str, float]:
 
     samples = read_dataset(folder).samples[:images]
     backbone = load_backbone("builtin", size=SIDE)
-    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), taps=True)
+    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), layers=True)
     with tempfile.TemporaryDirectory() as root, PeakMemory() as peak:
         started = time.perf_counter()
         found = extract(samples, backbone, spec=spec, runtime=select(), cache=FeatureCache(Path(root)))

@@ -37,8 +37,8 @@ def main() -> None:
     arguments.add_argument("--epochs", type=int, default=10)
     options = arguments.parse_args()
     x, y = images(options.images)
-    for title, thawed in (("all frozen", ()), ("last two blocks thawed", LAST_TWO_BLOCKS)):
-        theirs, ours = model(thawed), model(thawed)
+    for title, fine_tuned in (("all frozen", ()), ("last two blocks fine-tuned", LAST_TWO_BLOCKS)):
+        theirs, ours = model(fine_tuned), model(fine_tuned)
         print(headstart.keras.prefix(ours, epochs=options.epochs))
         expected, slow = timed(theirs.fit, x, y, options.epochs)
         found, fast = timed(lambda *a, m=ours, **k: headstart.keras.fit(m, *a, **k), x, y, options.epochs)
@@ -61,13 +61,13 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels.clip(-1, 1).astype(np.float32), labels
 
 
-def model(thawed: tuple[str, ...]) -> Any:
+def model(fine_tuned: tuple[str, ...]) -> Any:
     """MobileNetV2 with a softmax head, compiled with Adam; the same weights every time."""
     keras.utils.set_random_seed(0)
     base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
     enliven(base)
     for layer in base.layers:
-        layer.trainable = layer.name.startswith(thawed) if thawed else False
+        layer.trainable = layer.name.startswith(fine_tuned) if fine_tuned else False
     features = keras.layers.GlobalAveragePooling2D()(base.output)
     outputs = keras.layers.Dense(CLASSES, activation="softmax")(features)
     whole = keras.Model(base.input, outputs)

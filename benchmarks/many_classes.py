@@ -35,7 +35,7 @@ from headstart.data.dataset import Dataset, read_dataset
 from headstart.data.images import CENTRE, parse_views
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
-from headstart.training.layers import choose_taps, tap_widths
+from headstart.training.layers import choose_layers, layer_widths
 
 Indices = NDArray[np.int64]
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -107,16 +107,18 @@ def judge(name: str, pictures: Pictures) -> bool:
     held = rank < (rank.max() + 1) // 5
     test, train = np.flatnonzero(held), np.flatnonzero(~held)
     begun = time.process_time()
-    taps, _ = choose_taps(extraction, train, labels[train], taps="auto", classes=classes, class_weights=None)
+    layers, _ = choose_layers(
+        extraction, train, labels[train], layers="auto", classes=classes, class_weights=None
+    )
     choosing = time.process_time() - begun
-    right = [ridge(extraction, labels, train, test, taps=read) for read in (None, taps)]
+    right = [ridge(extraction, labels, train, test, layers=read) for read in (None, layers)]
     difference = right[1].astype(float) - right[0]
     error = float(difference.std() / np.sqrt(len(test)))
     accuracies = " | ".join(f"{100 * each.mean():.1f}" for each in right)
     print(
         f"| {name} | {classes:,} | {len(train):,}, {len(test):,} | {accuracies} | {100 * error:.1f} | "
-        f"{logistic(extraction, labels, train, test, taps=taps)} | {choosing:.1f} s | "
-        f"{', '.join(taps or ['last'])} |",
+        f"{logistic(extraction, labels, train, test, layers=layers)} | {choosing:.1f} s | "
+        f"{', '.join(layers or ['last'])} |",
         flush=True,
     )
     return bool(difference.mean() < -2 * error)
@@ -125,36 +127,36 @@ def judge(name: str, pictures: Pictures) -> bool:
 def features(dataset: Dataset) -> Extraction:
     """Every layer's, of one pass."""
     backbone = load_backbone("builtin")
-    spec = FeatureSpec(depth=len(backbone.stages), views=parse_views(1), pooled=True, taps=True)
+    spec = FeatureSpec(depth=len(backbone.stages), views=parse_views(1), pooled=True, layers=True)
     cache = FeatureCache(cache_folder())
     return extract(dataset.samples, backbone, spec=spec, runtime=select(), cache=cache)
 
 
 def ridge(
-    extraction: Extraction, labels: Indices, train: Indices, test: Indices, *, taps: tuple[str, ...] | None
+    extraction: Extraction, labels: Indices, train: Indices, test: Indices, *, layers: tuple[str, ...] | None
 ) -> NDArray[np.bool_]:
     """Which test images the ridge head on these layers gets right."""
     fitted = heads.fit_ridge(
-        (extraction.features(train, taps=taps, view=CENTRE), labels[train]),
+        (extraction.features(train, layers=layers, view=CENTRE), labels[train]),
         classes=int(labels.max()) + 1,
-        block_widths=tap_widths(extraction, taps),
+        block_widths=layer_widths(extraction, layers),
     )
-    scores = fitted.head.logits(extraction.features(test, taps=taps, view=CENTRE))
+    scores = fitted.head.logits(extraction.features(test, layers=layers, view=CENTRE))
     return np.asarray(scores.argmax(axis=1) == labels[test])
 
 
 def logistic(
-    extraction: Extraction, labels: Indices, train: Indices, test: Indices, *, taps: tuple[str, ...] | None
+    extraction: Extraction, labels: Indices, train: Indices, test: Indices, *, layers: tuple[str, ...] | None
 ) -> str:
     """Accuracy of scikit-learn's logistic regression, in per cent; a dash where it would take too long."""
-    x = extraction.features(train, taps=taps, view=CENTRE)
+    x = extraction.features(train, layers=layers, view=CENTRE)
     if x.size * (labels.max() + 1) > MOST_FOR_REGRESSION:
         return "-"
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=STEPS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has not converged to the last digit
         model.fit(x, labels[train])
-    return f"{100 * model.score(extraction.features(test, taps=taps, view=CENTRE), labels[test]):.1f}"
+    return f"{100 * model.score(extraction.features(test, layers=layers, view=CENTRE), labels[test]):.1f}"
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         begun = time.perf_counter()
         _, theirs = headstart.fit(corrected, backbone=options.backbone)
         fitted.append(time.perf_counter() - begun)
-        # Taps may be chosen anew in a fit; where they were not, the two must agree.
-        if mine.config.taps == theirs.config.taps:
+        # Layers may be chosen anew in a fit; where they were not, the two must agree.
+        if mine.config.layers == theirs.config.layers:
             assert mine.accuracy == theirs.accuracy, (mine.accuracy, theirs.accuracy)
     median = statistics.median(retrained)
     return {

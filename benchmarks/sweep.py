@@ -45,7 +45,7 @@ def main() -> None:
         candidates: list[Candidate] = []
         for backbone in options.backbones or ("builtin", *random_files(work, options.architectures)):
             stages = len(load_backbone(backbone, size=options.size).stages)
-            depths = ["all", *(stages - thawed for thawed in range(1, options.depths))]
+            depths = ["all", *(stages - fine_tuned for fine_tuned in range(1, options.depths))]
             candidates += grid(backbones=[backbone], size=options.size, depths=depths, epochs=options.epochs)
         few = spread(dataset, max(64, 10 * len(dataset.classes)))
         sweep(few, candidates, options=options, work=work)  # graphs and compiled networks, once per machine
@@ -83,7 +83,7 @@ def main() -> None:
         f"{ratios[0]:.1f} times faster ({worst:.1f} to {best:.1f}), "
         f"with {ratios[1]:.1f} times less processor time"
     )
-    # Thawed stages are trained in each training, with shared features or not: that bounds the ratio.
+    # Fine-tuned stages are trained in each training, with shared features or not: that bounds the ratio.
     print(f"together: {passes:.1f} s look at the images, {together_seconds - passes:.1f} s train")
 
 
@@ -99,9 +99,11 @@ def _options() -> argparse.Namespace:
         default=["mobilenetv2_050", "mobilenetv2_100"],
         help="timm names that are given random weights, beside the built-in backbone",
     )
-    parser.add_argument("--depths", type=int, default=4, help="all, and so many less one with stages thawed")
+    parser.add_argument(
+        "--depths", type=int, default=4, help="all, and so many less one with stages fine-tuned"
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=1, help="of the thawed stages")
+    parser.add_argument("--epochs", type=int, default=1, help="of the fine-tuned stages")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--limit", type=int, default=0, help="images; 0 for all")
     parser.add_argument("--precision", default="f32")

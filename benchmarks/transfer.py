@@ -1,7 +1,7 @@
 """How far every backbone's frozen features carry, and how fast it hands them out.
 
 Each backbone, on each folder, at each input size: the features of every image, a ridge head on those of the
-training side, accuracy on the validation side, with the last vector alone and with the taps that
+training side, accuracy on the validation side, with the last vector alone and with the layers that
 leave-one-out chooses. Beside it the same network with random weights: what pre-training is worth. Speed is
 the network alone, on images in memory, all backbones and sizes in turns so that a drifting machine treats
 them alike.
@@ -30,7 +30,7 @@ from headstart.data.images import CENTRE
 from headstart.data.splits import assign_splits
 from headstart.errors import BackboneError
 from headstart.features import FeatureCache, FeatureSpec, extract
-from headstart.heads import choose_taps, fit_ridge
+from headstart.heads import choose_layers, fit_ridge
 
 BATCH = 32
 TIMED_BATCHES = 4
@@ -48,8 +48,8 @@ class Result:
     bytes: int
     images: int  # validation images: how wide the interval is
     accuracy: float  # last vector alone
-    tapped: float  # the taps that leave-one-out chose
-    taps: str
+    tapped: float  # the layers that leave-one-out chose
+    layers: str
     random: float  # the same network, random weights, last vector
     speed: float  # images/s, network alone
 
@@ -70,10 +70,10 @@ def split(dataset: Dataset, hashes: tuple[bytes | None, ...]) -> tuple[np.ndarra
 
 
 def accuracies(
-    backbone: Backbone, dataset: Dataset, *, runtime: Runtime, taps: bool
+    backbone: Backbone, dataset: Dataset, *, runtime: Runtime, layers: bool
 ) -> tuple[float, float, str, int]:
-    """Validation accuracy of the last vector and of the chosen taps, those taps, how many images."""
-    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), taps=taps)
+    """Validation accuracy of the last vector and of the chosen layers, those layers, how many images."""
+    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), layers=layers)
     with tempfile.TemporaryDirectory() as root:
         cache = FeatureCache(Path(root))
         found = extract(dataset.samples, backbone, spec=spec, runtime=runtime, cache=cache)
@@ -81,23 +81,26 @@ def accuracies(
         labels, classes = dataset.labels, len(dataset.classes)
 
         def score(names: tuple[str, ...] | None) -> float:
-            seen = found.features(train, taps=names, view=CENTRE)
+            seen = found.features(train, layers=names, view=CENTRE)
             head = fit_ridge((seen, labels[train]), classes=classes).head
-            logits = head.logits(found.features(validation, taps=names, view=CENTRE))
+            logits = head.logits(found.features(validation, layers=names, view=CENTRE))
             return float((logits.argmax(1) == labels[validation]).mean())
 
-        last = backbone.taps()[-1].name
-        if not taps:
+        last = backbone.feature_layers()[-1].name
+        if not layers:
             return score(None), math.nan, last, len(validation)
-        per_tap = {t.name: found.features(train, taps=[t.name], view=CENTRE) for t in backbone.taps()}
-        chosen = choose_taps(per_tap, labels[train], classes=classes, last=last).taps
+        per_layer = {
+            t.name: found.features(train, layers=[t.name], view=CENTRE) for t in backbone.feature_layers()
+        }
+        chosen = choose_layers(per_layer, labels[train], classes=classes, last=last).layers
         return score(None), score(chosen), " + ".join(chosen), len(validation)
 
 
 def speeds(backbones: list[Backbone], *, runtime: Runtime) -> list[float]:
     """Images per second of each, in turns; the last vector of images that are in memory."""
     prefixes = [
-        runtime.compile(b, depth=len(b.stages), taps=b.taps()[-1:], batch_size=BATCH) for b in backbones
+        runtime.compile(b, depth=len(b.stages), layers=b.feature_layers()[-1:], batch_size=BATCH)
+        for b in backbones
     ]
     seconds: list[list[float]] = [[] for _ in backbones]
     for turn in range(ROUNDS + 1):  # the first turn warms up
@@ -120,14 +123,14 @@ def interval(accuracy: float, images: int) -> float:
 def table(results: list[Result]) -> str:
     """The results as Markdown."""
     lines = [
-        "| folder | backbone | size | weights | images/s | accuracy | with taps | random weights |",
+        "| folder | backbone | size | weights | images/s | accuracy | with layers | random weights |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for r in results:
         spread = 100 * interval(r.accuracy, r.images)
         lines.append(
             f"| {r.folder} | {r.backbone} | {r.size} px | {r.bytes / 1e6:.1f} MB | {r.speed:,.0f} "
-            f"| {100 * r.accuracy:.1f} % ± {spread:.1f} | {100 * r.tapped:.1f} % ({r.taps}) "
+            f"| {100 * r.accuracy:.1f} % ± {spread:.1f} | {100 * r.tapped:.1f} % ({r.layers}) "
             f"| {100 * r.random:.1f} % |"
         )
     return "\n".join(lines)
@@ -200,11 +203,11 @@ def measure(folders: list[Path], names: list[str], sizes: list[int]) -> list[Res
         weights = weights_bytes(name)
         for folder in folders:
             dataset = read_dataset(folder)
-            plain, tapped, taps, images = accuracies(backbone, dataset, runtime=runtime, taps=True)
-            random = accuracies(blank, dataset, runtime=runtime, taps=False)[0]
+            plain, tapped, layers, images = accuracies(backbone, dataset, runtime=runtime, layers=True)
+            random = accuracies(blank, dataset, runtime=runtime, layers=False)[0]
             shown = Path(name).stem
             results.append(
-                Result(folder.name, shown, size, weights, images, plain, tapped, taps, random, speed)
+                Result(folder.name, shown, size, weights, images, plain, tapped, layers, random, speed)
             )
             print(results[-1], flush=True)
     return sorted(results, key=lambda r: (r.folder, r.backbone, r.size))
@@ -216,7 +219,7 @@ def page(results: list[Result], *, note: str) -> str:
 
 How far frozen features carry: a ridge head on the features of the training side, accuracy on the validation
 side with its 95 % interval. `images/s` is the network alone, on {os.cpu_count()} cores, all backbones
-measured in turns, the fastest turn of each counts. *With taps*: the stages that leave-one-out chose on the
+measured in turns, the fastest turn of each counts. *With layers*: the stages that leave-one-out chose on the
 training side. *Random weights*: the same network, untrained.
 
 {table(results)}

@@ -53,7 +53,7 @@ class _World:
         return extract(
             self.samples,
             self.backbone,
-            spec=FeatureSpec(depth=5, views=(CENTRE,), taps=True),
+            spec=FeatureSpec(depth=5, views=(CENTRE,), layers=True),
             runtime=self.runtime,
             cache=FeatureCache(_FOLDER / "cache"),
         )
@@ -61,10 +61,10 @@ class _World:
     def rows(self, found: Any) -> list[Any]:
         from headstart.data.images import CENTRE
 
-        names = [tap.name for tap in self.backbone.taps()]
+        names = [layer.name for layer in self.backbone.feature_layers()]
         everything = range(len(self.samples))
         return [
-            found.features(everything, taps=names, view=CENTRE),
+            found.features(everything, layers=names, view=CENTRE),
             found.activations(everything, view=CENTRE),
         ]
 

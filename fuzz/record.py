@@ -12,7 +12,7 @@ from run import fuzz
 _FOLDER = Path(tempfile.mkdtemp()) / "run"
 
 _CONFIG = {
-    **dict.fromkeys(("architecture", "class_weights", "epochs", "learning_rate", "taps")),
+    **dict.fromkeys(("architecture", "class_weights", "epochs", "learning_rate", "layers")),
     **{"data": "photos", "backbone": "builtin", "size": 96, "depth": 9, "stages": 9, "head": "ridge"},
     **{"views": ["centre"], "pretrained": True, "runtime": "openvino", "precision": "bf16", "seed": 0},
     **{"batch_size": 32, "validation": 0.15, "test": 0.15},

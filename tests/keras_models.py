@@ -40,12 +40,12 @@ def base(*, side: int = SIDE) -> Any:
     return keras.Model(inputs, x, name="base")
 
 
-def classifier(*, thaw: tuple[str, ...] = (), dropout: float = 0.0, optimizer: Any = "adam") -> Any:
+def classifier(*, fine_tune: tuple[str, ...] = (), dropout: float = 0.0, optimizer: Any = "adam") -> Any:
     """A frozen `base` with a head, compiled; the same weights every time."""
     keras.utils.set_random_seed(7)
     inner = base()
     for layer in inner.layers:
-        layer.trainable = layer.name in thaw
+        layer.trainable = layer.name in fine_tune
     inputs = keras.Input((SIDE, SIDE, 3))
     x = layers.GlobalAveragePooling2D()(inner(inputs, training=False))
     x = layers.Dropout(dropout)(x)

@@ -31,7 +31,7 @@ def make_job(
     *, images: int = 1000, missing: float | None = None, size: int = 64, depth: int = 9, **options: Any
 ) -> Workload:
     """A training of 1,000 images in five classes, none of them cached, with the options of `FitConfig`."""
-    known = {"data": "photos", "runtime": "openvino", "precision": "bf16", "taps": "last", "size": size}
+    known = {"data": "photos", "runtime": "openvino", "precision": "bf16", "layers": "last", "size": size}
     config = FitConfig(depth=depth, stages=9, **(known | options)).settled()
     held_out = 3 * images // 10
     counts = ImageCounts(5, images - held_out, held_out, float(images) if missing is None else missing)

@@ -18,7 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from headstart.backbones import Backbone, Stage, Tap, available, building, load_backbone, published, records
+from headstart.backbones import (
+    Backbone,
+    FeatureLayer,
+    Stage,
+    available,
+    building,
+    load_backbone,
+    published,
+    records,
+)
 from headstart.backbones.builtin import BUILTIN, WEIGHTS
 from headstart.backbones.families import cut_into_stages
 from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError
@@ -114,11 +123,13 @@ def test_every_cut_of_every_family_computes_what_the_whole_network_computes(name
         staged = cut_into_stages(model, architecture=name)
         assert torch.equal(staged(image), expected)
         for depth in range(len(staged.stages) + 1):
-            prefix, tail = staged.split(depth)
+            prefix, trainable = staged.split(depth)
             activation = prefix(image)
             before = activation.clone()
-            torch.testing.assert_close(tail(activation), expected, rtol=0, atol=1e-6)
-            assert torch.equal(activation, before), "a tail must not write into the cached activation"
+            torch.testing.assert_close(trainable(activation), expected, rtol=0, atol=1e-6)
+            assert torch.equal(activation, before), (
+                "a trainable part must not write into the cached activation"
+            )
     assert torch.equal(activation, expected), "at full depth the prefix gives the features"
 
 
@@ -126,15 +137,15 @@ def test_every_cut_of_every_family_computes_what_the_whole_network_computes(name
 def test_frozen_weights_and_buffers_stay_bit_identical_while_the_tail_trains(name: str) -> None:
     staged = cut_into_stages(timm_model(name, **FEWER_LAYERS.get(name, {})), architecture=name)
     whole = state_of(staged)
-    prefix, tail = staged.split(len(staged.stages) - 1)
-    frozen, thawed = state_of(prefix), state_of(tail)
-    together = torch.nn.Sequential(prefix, tail).train()
+    prefix, trainable = staged.split(len(staged.stages) - 1)
+    frozen, fine_tuned = state_of(prefix), state_of(trainable)
+    together = torch.nn.Sequential(prefix, trainable).train()
     optimizer = torch.optim.SGD([p for p in together.parameters() if p.requires_grad], lr=0.1)
     together(torch.randn(2, 3, SIZE, SIZE)).square().mean().backward()
     optimizer.step()
     assert same_state(prefix, frozen)
     assert same_state(staged, whole), "splitting and training must not touch the backbone"
-    assert not same_state(tail, thawed), "the step should have changed the tail"
+    assert not same_state(trainable, fine_tuned), "the step should have changed the trainable part"
     assert not any(p.requires_grad for p in prefix.parameters())
 
 
@@ -142,11 +153,11 @@ def test_split_shares_no_weight_with_the_backbone() -> None:
     staged = cut_into_stages(timm_model(SMALL), architecture=SMALL)
     own = {p.data_ptr() for p in staged.parameters()}
     for depth in (0, 3, len(staged.stages)):
-        prefix, tail = staged.split(depth)
-        parts = [p.data_ptr() for part in (prefix, tail) for p in part.parameters()]
+        prefix, trainable = staged.split(depth)
+        parts = [p.data_ptr() for part in (prefix, trainable) for p in part.parameters()]
         assert not own & set(parts)
         assert len(parts) == len(set(parts))
-        assert sum(p.numel() for part in (prefix, tail) for p in part.parameters()) == sum(
+        assert sum(p.numel() for part in (prefix, trainable) for p in part.parameters()) == sum(
             p.numel() for p in staged.parameters()
         )
 
@@ -156,11 +167,11 @@ def test_a_trained_tail_joins_copies_of_the_stages_before_it() -> None:
     untrained = state_of(staged)
     image = torch.randn(1, 3, SIZE, SIZE)
     for depth in (0, 4, len(staged.stages)):
-        prefix, tail = staged.split(depth)
+        prefix, trainable = staged.split(depth)
         with torch.no_grad():
-            for weight in tail.parameters():
+            for weight in trainable.parameters():
                 weight.add_(0.01)
-            assert torch.equal(staged.joined(tail, depth=depth)(image), tail(prefix(image)))
+            assert torch.equal(staged.joined(trainable, depth=depth)(image), trainable(prefix(image)))
     assert same_state(staged, untrained)
     with pytest.raises(OptionError, match="not of depth 2"):
         staged.joined(staged.split(4)[1], depth=2)
@@ -270,24 +281,26 @@ def test_a_freeze_that_means_nothing_is_refused(freeze: int | str) -> None:
         load_backbone("builtin").depth(freeze)
 
 
-def test_taps_end_in_the_features_and_have_the_width_of_their_grid() -> None:
+def test_layers_end_in_the_features_and_have_the_width_of_their_grid() -> None:
     backbone = load_backbone("builtin")
-    names = [tap.name for tap in backbone.taps()]
+    names = [layer.name for layer in backbone.feature_layers()]
     assert names[:3] == ["stem@1x1", "stem@2x2", "block1@1x1"]
     assert names[-2:] == ["last@2x2", "features"]
-    assert Tap("block5", 2).width(backbone) == 4 * 48
-    assert Tap("features", 1).width(backbone) == 1280
+    assert FeatureLayer("block5", 2).width(backbone) == 4 * 48
+    assert FeatureLayer("features", 1).width(backbone) == 1280
 
 
 def test_the_finest_grid_is_for_narrow_maps_that_it_divides() -> None:
-    fine = [tap.name for tap in load_backbone("builtin", size=128).taps() if tap.grid == 4]
+    fine = [layer.name for layer in load_backbone("builtin", size=128).feature_layers() if layer.grid == 4]
     assert fine == ["block3@4x4", "block4@4x4", "block5@4x4"]  # 16, 8 and 8 cells a side; block 6 is too wide
-    assert not [tap for tap in load_backbone("builtin", size=72).taps() if tap.grid == 4]  # 9, 5, 5 cells
+    assert not [
+        layer for layer in load_backbone("builtin", size=72).feature_layers() if layer.grid == 4
+    ]  # 9, 5, 5 cells
 
 
 def test_tokens_are_pooled_on_their_patch_grid_only() -> None:
     square = backbone_of((17, 8), (17, 8), prefix_tokens=1)
-    assert [tap.name for tap in square.taps()] == [
+    assert [layer.name for layer in square.feature_layers()] == [
         "block1@1x1",
         "block1@2x2",
         "block1@4x4",
@@ -296,28 +309,28 @@ def test_tokens_are_pooled_on_their_patch_grid_only() -> None:
         "block2@4x4",
         "features",
     ]
-    assert [tap.name for tap in backbone_of((18, 8), (18, 8), prefix_tokens=1).taps()] == [
+    assert [layer.name for layer in backbone_of((18, 8), (18, 8), prefix_tokens=1).feature_layers()] == [
         "block1@1x1",
         "block2@1x1",
         "features",
     ]
-    assert Tap("block1", 2).width(square) == 32
+    assert FeatureLayer("block1", 2).width(square) == 32
 
 
 def test_maps_of_a_single_cell_have_no_finer_grid() -> None:
-    assert [tap.name for tap in backbone_of((8, 2, 2), (8, 1, 1)).taps()] == [
+    assert [layer.name for layer in backbone_of((8, 2, 2), (8, 1, 1)).feature_layers()] == [
         "block1@1x1",
         "block1@2x2",
         "features",
     ]
 
 
-def test_a_taps_name_reads_back() -> None:
-    for tap in load_backbone("builtin").taps():
-        assert Tap.parse(tap.name) == tap
+def test_a_layers_name_reads_back() -> None:
+    for layer in load_backbone("builtin").feature_layers():
+        assert FeatureLayer.parse(layer.name) == layer
     for name in ("block5", "block5@3x3", "@2x2", "features@2x2@1x1"):
-        with pytest.raises(OptionError, match="tap"):
-            Tap.parse(name)
+        with pytest.raises(OptionError, match="layer"):
+            FeatureLayer.parse(name)
 
 
 # ------------------------------------------------------------------------------------------ local files

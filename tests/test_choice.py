@@ -95,9 +95,9 @@ def test_a_builtin_counts_with_its_record_at_its_own_size(
 
 
 def choose(photos: Path, *candidates: str, **options: Any) -> Any:
-    """The choice that a fit would make; where nothing is said of taps, by the last layer."""
+    """The choice that a fit would make; where nothing is said of layers, by the last layer."""
     config = FitConfig.from_options(
-        candidates=candidates, taps=options.pop("taps", "last"), views=options.pop("views", 1)
+        candidates=candidates, layers=options.pop("layers", "last"), views=options.pop("views", 1)
     )
     return choose_backbone(read_dataset(photos), config, runtime=select(precision="f32"), **options)
 
@@ -131,18 +131,18 @@ def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.
     assert choose(photos, "builtin@32", "builtin@96", "builtin@48").candidate.size == 96
 
 
-@pytest.mark.parametrize("taps", ["last", "all", "auto"])
+@pytest.mark.parametrize("layers", ["last", "all", "auto"])
 def test_finalists_are_judged_by_the_head_that_a_fit_would_give_them(
-    tmp_path: Path, make_photos: Any, taps: str
+    tmp_path: Path, make_photos: Any, layers: str
 ) -> None:
     photos = make_photos(tmp_path / "photos", per_class=20)
     one, *others = sorted(photos.iterdir())
     for number, path in enumerate(sorted(one.iterdir())[::3]):  # labelled wrongly: nothing gets all right
         path.rename(others[number % len(others)] / f"wrong-{path.name}")
-    found = choose(photos, "builtin@32", "builtin@48", taps=taps)
+    found = choose(photos, "builtin@32", "builtin@48", layers=layers)
     for score in found.table:
         run = headstart.fit(
-            photos, size=score.size, taps=taps, precision="f32", out=tmp_path / str(score.size)
+            photos, size=score.size, layers=layers, precision="f32", out=tmp_path / str(score.size)
         )[1]
         assert run.head_fit["loo_accuracy"] == score.probe.loo_accuracy < 1
         assert run.accuracy["validation"] == score.validation_accuracy
@@ -313,7 +313,7 @@ def test_a_choice_never_looks_at_given_test_images(tmp_path: Path, make_photos: 
 
 def test_two_images_are_enough_for_a_choice(tmp_path: Path, make_photos: Any) -> None:
     photos = make_photos(tmp_path / "photos", per_class=1, classes=("discs", "bars"))
-    found = choose(photos, "builtin@48", "builtin@32", taps="auto")
+    found = choose(photos, "builtin@48", "builtin@32", layers="auto")
     assert found.candidate.size == 32  # nothing is right about anything, so the faster one
 
 
@@ -327,18 +327,18 @@ def test_what_is_here_are_the_builtins_at_two_sizes() -> None:
 def test_deeper_is_kept_only_beyond_one_standard_error() -> None:
     head = np.arange(100) < 70
     much = np.arange(100) < 80
-    assert judge(head, much, name="thawing").deeper
+    assert judge(head, much, name="fine_tuning").deeper
     mixed = np.roll(head, 20) | (np.arange(100) == 99)  # 40 images differ, for a gain of one
-    verdict = judge(head, mixed, name="thawing")
+    verdict = judge(head, mixed, name="fine_tuning")
     assert (
         not verdict.deeper and verdict.gain == pytest.approx(0.01, abs=1e-9) and verdict.standard_error > 0.05
     )
     assert "the head alone is kept" in verdict.reason and "+1.0 points" in verdict.reason
-    assert not judge(head, head, name="thawing").deeper
+    assert not judge(head, head, name="fine_tuning").deeper
 
 
 def guesses(*, epochs: int, images: int, share: float, seed: int) -> Any:
-    """Answers of epochs that are all equally good, as `headstart.training.finetune.TailResult` has them."""
+    """Outcomes of epochs that are all equally good, as `FineTuneResult` has them."""
     right = np.random.default_rng(seed).random((epochs, images)) < share
     return np.stack([right, 1.0 - right], axis=1).astype(np.float32)
 
@@ -351,8 +351,8 @@ def test_the_luck_of_the_best_of_many_epochs_is_no_gain() -> None:
         answers = guesses(epochs=16, images=45, share=0.7, seed=seed)
         head = np.random.default_rng([1, seed]).random(45) < 0.7
         best = answers[answers[:, 0].mean(axis=1).argmax(), 0] > 0
-        lucky.append(judge(head, best, name="thawing"))
-        fair.append(judge(head, cross_validated_outcomes(answers, labels), name="thawing"))
+        lucky.append(judge(head, best, name="fine_tuning"))
+        fair.append(judge(head, cross_validated_outcomes(answers, labels), name="fine_tuning"))
     assert np.mean([verdict.gain for verdict in lucky]) > 0.08
     assert abs(np.mean([verdict.gain for verdict in fair])) < 0.02
     assert np.mean([verdict.deeper for verdict in lucky]) > 0.5

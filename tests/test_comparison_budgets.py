@@ -152,7 +152,7 @@ def test_what_this_machine_took_before_decides_what_a_budget_leaves_out(photos: 
 def test_a_comparison_stores_its_prediction_and_what_the_budget_left_out(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    candidates = grid(heads=["ridge", "softmax"], size=64, taps="last", epochs=2)
+    candidates = grid(heads=["ridge", "softmax"], size=64, layers="last", epochs=2)
     free = compare(photos, candidates, seeds=2, out=tmp_path / "free", **FAST)
     assert (
         0 < free.predicted_seconds["low"] < free.predicted_seconds["median"] < free.predicted_seconds["high"]

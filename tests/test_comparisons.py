@@ -254,9 +254,9 @@ def test_the_command_has_every_setting_that_decides_a_training() -> None:
         "headstart fit 'my photos' --backbone net --size 64 --architecture net_v2 --freeze 2 --epochs 3 "
         "--views flip --class-weights balanced --batch-size 8 --test 0.2"
     )
-    ridge = candidate(taps="all", views=("centre", "crop1", "crop2"))
+    ridge = candidate(layers="all", views=("centre", "crop1", "crop2"))
     assert fit_command(ridge, source="photos", settings=settings) == (
-        "headstart fit photos --backbone net --size 64 --head ridge --taps all --views 3 "
+        "headstart fit photos --backbone net --size 64 --head ridge --layers all --views 3 "
         "--class-weights balanced --test 0.2"
     )
 
@@ -310,13 +310,13 @@ def test_a_comparison_teaches_the_next_prediction_as_a_fit_does(
     make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     photos = make_photos(tmp_path / "many", per_class=30)
-    plain = grid(size=64, heads=("ridge", "softmax"), taps="last", epochs=2)
+    plain = grid(size=64, heads=("ridge", "softmax"), layers="last", epochs=2)
     compare(photos, plain, seeds=2, **FAST)
     taught = taught_here()
     counts = Counter(each.step for each in taught)
     assert counts["softmax"] == 2 and counts["ridge"] == 1 and counts["evaluate"]
     assert counts["pass"] == counts["prefix"] == counts["check"] == 1
-    _, run = headstart.fit(photos, size=64, taps="last", **FAST)
+    _, run = headstart.fit(photos, size=64, layers="last", **FAST)
     assert run.predicted_seconds["high"] < 20
     fitted = {(each.step, each.key) for each in taught_here()[: -len(taught)]}
     shared = {(each.step, each.key) for each in taught}
@@ -327,12 +327,12 @@ def test_a_pass_with_several_cuts_says_nothing_of_a_plain_one(
     make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     photos = make_photos(tmp_path / "many", per_class=30)
-    compare(photos, grid(size=64, depths=["all", 7], taps="last", epochs=3), seeds=1, **FAST)
+    compare(photos, grid(size=64, depths=["all", 7], layers="last", epochs=3), seeds=1, **FAST)
     (cuts,) = {each.key for each in taught_here() if each.step == "pass"}
     kinds = {each.step for each in taught_here()}
     assert "epoch" in kinds and "torch" not in kinds
     shutil.rmtree(os.environ["HEADSTART_CACHE"])
-    headstart.fit(photos, size=64, taps="last", out=tmp_path / "run", **FAST)
+    headstart.fit(photos, size=64, layers="last", out=tmp_path / "run", **FAST)
     both = {each.key for each in taught_here() if each.step == "pass"}
     assert len(both) == 2 and cuts in both
 
@@ -341,7 +341,7 @@ def test_shared_features_give_what_single_fits_give(photos: Path) -> None:
     candidates = grid(size=64, heads=("ridge", "softmax"), epochs=3)
     found = compare(photos, candidates, seeds=1, **FAST)
     for one in candidates:
-        _, run = headstart.fit(photos, size=64, head=one.head, taps=one.taps, epochs=one.epochs, **FAST)
+        _, run = headstart.fit(photos, size=64, head=one.head, layers=one.layers, epochs=one.epochs, **FAST)
         (shared,) = found.of(one)
         assert shared.accuracy == run.accuracy["validation"]
         assert shared.log_loss == pytest.approx(run.evaluation["validation"]["log_loss"], abs=1e-6)
@@ -381,7 +381,7 @@ def test_a_second_comparison_computes_nothing_and_still_counts_cold_seconds(phot
     assert second.trials[0].seconds["features"] > 2 * second.passes[0]["seconds"]
 
 
-def test_thawed_depths_and_scratch_share_the_pass_of_the_frozen_one(photos: Path) -> None:
+def test_fine_tuned_depths_and_scratch_share_the_pass_of_the_frozen_one(photos: Path) -> None:
     pytest.importorskip("timm")
     candidates = grid(size=64, depths=("all", 5), scratch=True, epochs=1)
     found = compare(photos, candidates, seeds=1, **FAST)
@@ -498,7 +498,7 @@ def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: 
 def test_a_run_that_tried_a_deeper_training_says_that_it_took_longer(photos: Path) -> None:
     _, one = headstart.fit(photos, size=64, **FAST)
     _, two = headstart.fit(photos, size=64, head="softmax", epochs=2, **FAST)
-    reason = judge(np.ones(40, bool), np.ones(40, bool), name="thawing last").reason
+    reason = judge(np.ones(40, bool), np.ones(40, bool), name="fine-tuning last").reason
     found = compare_runs([one, replace(two, notes=(*two.notes, reason))])
     assert f"a deeper training was tried and not kept, so more seconds: {two.id}" in found.notes
 
@@ -598,7 +598,7 @@ def test_scratch_against_pretrained_has_a_point_for_each_number_of_images(photos
 
 @pytest.mark.parametrize(
     "options",
-    [{"heads": ("forest",)}, {"depths": (99,)}, {"images": (0,)}, {"backbones": ()}, {"taps": "some"}],
+    [{"heads": ("forest",)}, {"depths": (99,)}, {"images": (0,)}, {"backbones": ()}, {"layers": "some"}],
 )
 def test_a_grid_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError):

@@ -147,8 +147,8 @@ def test_what_is_cached_is_not_paid_again() -> None:
         ({"head": "softmax", "epochs": 5}, {"head": "softmax", "epochs": 50}),
         ({"depth": 8, "epochs": 5}, {"depth": 5, "epochs": 5}),
         ({"depth": 7, "epochs": 5}, {"depth": 7, "epochs": 10}),
-        ({}, {"taps": "auto"}),
-        ({}, {"taps": "all"}),
+        ({}, {"layers": "auto"}),
+        ({}, {"layers": "all"}),
     ],
 )
 def test_more_work_is_predicted_to_take_longer(smaller: dict[str, Any], larger: dict[str, Any]) -> None:
@@ -176,7 +176,7 @@ def test_saving_and_rendering_at_many_pixels_take_what_the_network_takes_there()
     assert seconds(large, cheap, phase="features") > 5 * seconds(small, cheap, phase="features")
 
 
-def test_thawing_needs_more_memory_than_a_head() -> None:
+def test_fine_tuning_needs_more_memory_than_a_head() -> None:
     assert 10**8 < memory_bytes(make_job()) < memory_bytes(make_job(depth=5)) < 10**10
 
 
@@ -296,7 +296,7 @@ def test_times_that_are_none_are_refused() -> None:
             parse_budget(text)
 
 
-ASKED = make_job(images=100, taps="auto", views=FOUR)
+ASKED = make_job(images=100, layers="auto", views=FOUR)
 ASKED = replace(ASKED, config=replace(ASKED.config, epochs=20))
 """More than any one training has, so that everything can be cut."""
 

@@ -30,7 +30,7 @@ from headstart.runs import FitConfig, Run, RunStore, read_images, read_predictio
 from headstart.store import Timing
 from headstart.training import prepare, settle, train
 from headstart.training.planning import Plan, plan, room_for
-from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_prefix, time_training
+from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training
 from headstart.training.trained import Start, starting_point
 from made_up_jobs import FakeClock
 
@@ -218,7 +218,7 @@ def settled(photos: Path, **options: Any) -> dict[str, Any]:
 
 def test_a_deeper_training_is_predicted_as_far_as_the_seconds_allow(photos: Path, clock: FakeClock) -> None:
     known = settled(photos)
-    deeper = replace(known["config"], depth=7, epochs=15, taps=None)
+    deeper = replace(known["config"], depth=7, epochs=15, layers=None)
     alone = Budget(clock=clock).fit_into(**known)[2].seconds
     both = Budget(clock=clock).fit_into(**known, deeper=deeper)[2].seconds
     within = Budget(2 * alone, clock=clock).fit_into(**known, deeper=deeper)[2].seconds
@@ -333,7 +333,7 @@ def test_timing_divides_what_the_clock_says_by_the_work(photos: Path) -> None:
     seconds, pixels = time_decoding(samples, backbone.preprocess, views=one, clock=FakeClock(step=5.0))
     assert seconds == pytest.approx(0.5) and pixels.shape == (10, 64, 64, 3)
     clock = FakeClock(step=6.0)
-    opened, each = time_prefix(backbone, pixels, runtime=runtime, taps=False, batch_size=4, clock=clock)
+    opened, each = time_frozen(backbone, pixels, runtime=runtime, layers=False, batch_size=4, clock=clock)
     assert opened == 6.0 and each == pytest.approx(6.0 / (BATCHES * 4))
     assert clock.now - 100.0 == 4 * 6.0  # the opening and one round, which took long enough
 

@@ -158,12 +158,12 @@ def test_retraining_without_corrections_gives_the_same_model(run: Run) -> None:
 
 def test_retraining_learns_what_a_fit_on_the_corrected_folder_learns(photos: Path) -> None:
     _swapped(photos)
-    _, run = headstart.fit(photos, taps="last", **FAST)
+    _, run = headstart.fit(photos, layers="last", **FAST)
     corrections = corrections_of(run)
     for file in sorted((photos / "discs").glob("wrong-*")):
         corrections.add(f"discs/{file.name}", "bars", content=_content(file), was="discs")
     classifier, retrained = retrain(run, corrections)
-    _, fresh = headstart.fit(corrections.apply(read_dataset(photos)), taps="last", **FAST)
+    _, fresh = headstart.fit(corrections.apply(read_dataset(photos)), layers="last", **FAST)
     assert retrained.images == fresh.images and retrained.accuracy == fresh.accuracy
     mine, theirs = (read_predictions(each.path) for each in (retrained, fresh))
     assert mine["split"] == theirs["split"]  # every image, its label and its side

@@ -66,7 +66,7 @@ def classifier(root: Path, quadrants: Path) -> Classifier:
 @pytest.fixture(scope="module")
 def with_last_layer(quadrants: Path) -> Classifier:
     """One whose head reads nothing but the features."""
-    return headstart.fit(quadrants, precision="f32", taps="last", size=64)[0]
+    return headstart.fit(quadrants, precision="f32", layers="last", size=64)[0]
 
 
 @pytest.fixture(scope="module")

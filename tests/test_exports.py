@@ -263,7 +263,7 @@ def in_this_process(folder: Path, shown: Images) -> np.ndarray[Any, Any]:
     return found
 
 
-def test_thawed_stages_are_in_the_weights_and_in_torchscript(
+def test_fine_tuned_stages_are_in_the_weights_and_in_torchscript(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs("torchscript")
@@ -305,9 +305,9 @@ def test_what_a_head_reads_inside_is_read_by_every_family(
     save_file(weights, tmp_path / "own.safetensors", about)
     photos = write_photos(tmp_path / "photos", per_class=10)
     _, run = headstart.fit(
-        photos, backbone=tmp_path / "own.safetensors", size=SIZE, taps="all", head="ridge", precision="f32"
+        photos, backbone=tmp_path / "own.safetensors", size=SIZE, layers="all", head="ridge", precision="f32"
     )
-    assert run.config.taps is not None and len(run.config.taps) > 4
+    assert run.config.layers is not None and len(run.config.layers) > 4
     for form in ("safetensors", "torchscript"):
         assert export(run, form).parity.changed == 0
     card = json.loads((run.path / "exports" / "safetensors" / "card.json").read_text())

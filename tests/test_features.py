@@ -55,7 +55,7 @@ def run(dataset: Dataset, backbone: Backbone, cache: FeatureCache, **options: An
         depth=options.pop("depth", len(backbone.stages)),
         views=options.pop("views", (CENTRE,)),
         pooled=options.pop("pooled", True),
-        taps=options.pop("taps", False),
+        layers=options.pop("layers", False),
         also=options.pop("also", ()),
     )
     runtime = select("openvino", precision=options.pop("precision", "f32"))
@@ -328,19 +328,19 @@ def test_a_second_pass_finds_everything_and_computes_nothing(
     dataset: Dataset, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = FeatureCache(tmp_path / "cache")
-    first = run(dataset, backbone, cache, taps=True)
+    first = run(dataset, backbone, cache, layers=True)
     assert (first.use.hits, first.use.misses) == (0, 48) and first.use.bytes > 0
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("decoded an image that was cached")
 
     monkeypatch.setattr(extraction_module, "open_image", never)
-    second = run(dataset, backbone, cache, taps=True)
+    second = run(dataset, backbone, cache, layers=True)
     assert (second.use.hits, second.use.misses, second.use.bytes) == (48, 0, 0)
-    names = [tap.name for tap in backbone.taps()]
+    names = [layer.name for layer in backbone.feature_layers()]
     np.testing.assert_array_equal(
-        first.features(range(48), taps=names, view=CENTRE),
-        second.features(range(48), taps=names, view=CENTRE),
+        first.features(range(48), layers=names, view=CENTRE),
+        second.features(range(48), layers=names, view=CENTRE),
     )
 
 
@@ -349,17 +349,19 @@ def test_cached_features_are_what_the_prefix_computes(
 ) -> None:
     from headstart.data.images import open_image, render
 
-    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), taps=True)
+    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), layers=True)
     prefix = select("openvino", precision="f32").compile(
-        backbone, depth=len(backbone.stages), taps=backbone.taps(), batch_size=1
+        backbone, depth=len(backbone.stages), layers=backbone.feature_layers(), batch_size=1
     )
     for number in (0, 17, 47):
         image, _ = open_image(dataset.samples[number].source.read(), shortest_side=SIZE)
         pixels = render(image, backbone.preprocess, CENTRE)[None]
         (_, outputs), *_ = prefix.stream([(None, pixels)])
-        for tap in backbone.taps():
-            cached = found.features([number], taps=[tap.name], view=CENTRE)
-            np.testing.assert_allclose(cached, outputs[tap.name], rtol=2e-3, atol=2e-3 * np.abs(cached).max())
+        for layer in backbone.feature_layers():
+            cached = found.features([number], layers=[layer.name], view=CENTRE)
+            np.testing.assert_allclose(
+                cached, outputs[layer.name], rtol=2e-3, atol=2e-3 * np.abs(cached).max()
+            )
 
 
 def test_identical_images_share_an_entry_and_a_changed_one_misses(
@@ -431,7 +433,7 @@ def test_depth_zero_without_pooling_stores_pixels_and_runs_no_network(
 def test_features_that_are_damaged_or_pruned_after_the_pass_are_computed_again(
     dataset: Dataset, backbone: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), depth=4, taps=True)
+    found = run(dataset, backbone, FeatureCache(tmp_path / "cache"), depth=4, layers=True)
     whole = found.features(range(48), view=CENTRE), found.activations(range(48), view=CENTRE)
     file = found.partition.path / database_module.FILE
     data = bytearray(file.read_bytes())
@@ -492,11 +494,11 @@ def test_a_cache_on_a_full_disk_says_so_and_the_features_last_as_long_as_the_pro
     dataset: Dataset, backbone: Backbone, tmp_path: Path, full_disk: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = FeatureCache(tmp_path / "cache")
-    found = run(dataset, backbone, cache, taps=True)
+    found = run(dataset, backbone, cache, layers=True)
     assert len(caplog.messages) == 1
     assert re.search("MB are needed, 0.0 MB are free; going on without storing", caplog.text)
     assert found.features(range(48), view=CENTRE).shape == (48, backbone.dimensions)
-    assert run(dataset, backbone, cache, taps=True).use.misses == 0
+    assert run(dataset, backbone, cache, layers=True).use.misses == 0
 
 
 def test_what_no_place_has_room_for_is_refused_before_anything_is_written(
@@ -559,9 +561,9 @@ def test_the_bytes_announced_bound_the_bytes_written(
     if select("openvino").precision != "bf16":
         pytest.skip("without bf16 features are stored at four bytes a value")
     for depth in (0, 3, len(backbone.stages)):
-        spec = FeatureSpec(depth=depth, views=(CENTRE,), taps=True)
+        spec = FeatureSpec(depth=depth, views=(CENTRE,), layers=True)
         cache = FeatureCache(tmp_path / str(depth))
-        found = run(dataset, backbone, cache, depth=depth, taps=True, precision="bf16")
+        found = run(dataset, backbone, cache, depth=depth, layers=True, precision="bf16")
         announced = cache_bytes(backbone, spec=spec, images=48)
         assert 0.8 * announced <= found.use.bytes <= announced
 

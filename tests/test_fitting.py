@@ -74,17 +74,19 @@ def test_softmax_prints_what_a_frozen_fine_tune_prints(photos: Path) -> None:
     assert run.config.head == "softmax" and run.config.epochs == 5
 
 
-@pytest.mark.parametrize("taps", ["last", "all", "auto"])
-def test_every_choice_of_taps_predicts_as_it_was_trained(photos: Path, taps: str) -> None:
-    _, run = headstart.fit(photos, taps=taps, **FAST)
+@pytest.mark.parametrize("layers", ["last", "all", "auto"])
+def test_every_choice_of_layers_predicts_as_it_was_trained(photos: Path, layers: str) -> None:
+    _, run = headstart.fit(photos, layers=layers, **FAST)
     record = json.loads((run.path / "run.json").read_text())
     assert record["parity"] < 2e-3
-    assert (run.config.taps is None) or taps != "last"
+    assert (run.config.layers is None) or layers != "last"
 
 
-def test_another_tap_that_is_right_as_often_as_the_last_layer_is_named() -> None:
-    table = tuple(heads.taps.TapCandidate((name,), 0.5, 1.0, 0.0, 0.0, 0.0) for name in ("early", "features"))
-    choice = heads.TapChoice(("early",), 0.5, 0.5, 40, 2, table)
+def test_another_layer_that_is_right_as_often_as_the_last_layer_is_named() -> None:
+    table = tuple(
+        heads.layers.LayerCandidate((name,), 0.5, 1.0, 0.0, 0.0, 0.0) for name in ("early", "features")
+    )
+    choice = heads.LayerChoice(("early",), 0.5, 0.5, 40, 2, table)
     assert training._sentence(choice, read=("early",), classes=2).startswith("the head reads early: 50.0%")
     whole = training._sentence(choice, read=None, classes=2)
     assert whole.startswith("the head reads the last layer (50.0%") and "compared on" not in whole
@@ -92,9 +94,9 @@ def test_another_tap_that_is_right_as_often_as_the_last_layer_is_named() -> None
     assert some.endswith("(compared on 40 images of 2 classes)")
 
 
-def test_one_image_a_class_is_too_few_to_choose_taps_or_to_leave_out(tmp_path: Path, make_photos) -> None:
+def test_one_image_a_class_is_too_few_to_choose_layers_or_to_leave_out(tmp_path: Path, make_photos) -> None:
     _, run = headstart.fit(make_photos(tmp_path / "data", per_class=1), **FAST)
-    assert run.config.taps is None and run.head_fit["loo_accuracy"] is None
+    assert run.config.layers is None and run.head_fit["loo_accuracy"] is None
     assert "too few classes have two training images" in run.notes[-1] and "%" not in " ".join(run.notes)
 
 
@@ -130,14 +132,14 @@ def test_arrays_fit_like_files() -> None:
 
 
 def test_views_multiply_the_training_rows_and_nothing_else(photos: Path) -> None:
-    _, run = headstart.fit(photos, views="flip", taps="last", **FAST)
+    _, run = headstart.fit(photos, views="flip", layers="last", **FAST)
     assert run.head_fit["rows"] == 2 * run.images["train"]
     assert run.config.views == ("centre", "flip")
 
 
 def test_leaving_an_image_out_leaves_all_its_views_out(photos: Path) -> None:
-    _, single = headstart.fit(photos, views=1, taps="last", **FAST)
-    _, several = headstart.fit(photos, views="4", taps="last", **FAST)
+    _, single = headstart.fit(photos, views=1, layers="last", **FAST)
+    _, several = headstart.fit(photos, views="4", layers="last", **FAST)
     for name in ("loo_accuracy", "penalty", "temperature"):
         assert several.head_fit[name] == pytest.approx(single.head_fit[name])
 
@@ -156,7 +158,7 @@ def test_unreadable_files_are_skipped_listed_and_with_strict_an_error(photos: Pa
     "options",
     [
         {"head": "forest"},
-        {"taps": "some"},
+        {"layers": "some"},
         {"class_weights": "heavy"},
         {"scratch": True, "freeze": 4},
         {"epochs": 0, "head": "softmax"},
@@ -191,7 +193,7 @@ def test_what_cannot_end_well_is_refused_before_any_image_is_looked_at(photos: P
     assert not seen
 
 
-def test_thawing_without_pytorch_is_refused_before_any_image_is_looked_at(
+def test_fine_tuning_without_pytorch_is_refused_before_any_image_is_looked_at(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(phase: str, done: int, total: int) -> None:
@@ -290,10 +292,10 @@ def test_interrupting_with_ctrl_c_says_what_is_kept(photos: Path, private_folder
     assert list(Path().glob("runs/*")) == []
 
 
-# --- thawed stages and training from scratch
+# --- fine-tuned stages and training from scratch
 
 
-def test_thawing_stages_trains_them_and_saves_a_model_that_predicts_the_same(photos: Path) -> None:
+def test_fine_tuning_stages_trains_them_and_saves_a_model_that_predicts_the_same(photos: Path) -> None:
     _, run = headstart.fit(photos, freeze=7, epochs=2, **FAST)
     assert [entry["epoch"] for entry in run.history] == [1, 2]
     record = json.loads((run.path / "run.json").read_text())
@@ -324,15 +326,15 @@ def test_frozen_stages_and_their_norm_buffers_stay_bit_identical(photos: Path) -
 
     _, run = headstart.fit(photos, freeze=8, epochs=1, **FAST)
     before = load_backbone("builtin", size=64).module()
-    frozen, tail = before.split(8)
+    frozen, trainable = before.split(8)
     saved = {
         name.removeprefix("tail."): value
         for name, value in load_file(run.path / "model.safetensors").items()
         if name.startswith("tail.")
     }
-    assert set(saved) == set(tail.state_dict())  # what is frozen is not even written
-    assert any(not torch.equal(saved[name], value) for name, value in tail.state_dict().items())
-    joined = before.joined(tail, depth=8)
+    assert set(saved) == set(trainable.state_dict())  # what is frozen is not even written
+    assert any(not torch.equal(saved[name], value) for name, value in trainable.state_dict().items())
+    joined = before.joined(trainable, depth=8)
     for name, value in frozen.state_dict().items():
         assert torch.equal(value, joined.split(8)[0].state_dict()[name])
 
@@ -372,7 +374,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch_with_the_same_result(
     assert not any(checkpoints.iterdir())
 
 
-def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: Path) -> None:
+def test_the_last_layer_is_read_when_asked_for_although_others_are_cached(photos: Path) -> None:
     from headstart.backbones import load_backbone
     from headstart.backbones.runtimes import select
     from headstart.data.dataset import read_dataset
@@ -380,24 +382,24 @@ def test_the_last_tap_is_read_when_asked_for_although_others_are_cached(photos: 
     from headstart.features import FeatureSpec
     from headstart.training import prepare, train
 
-    _, run = headstart.fit(photos, taps="all", **FAST)
+    _, run = headstart.fit(photos, layers="all", **FAST)
     backbone = load_backbone("builtin", size=64)
-    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), taps=True)
+    spec = FeatureSpec(depth=len(backbone.stages), views=(CENTRE,), layers=True)
     runtime = select("openvino", precision="f32")
     prepared = prepare(read_dataset(photos), backbone, spec=spec, runtime=runtime, config=run.config)
-    trained = train(prepared, config=replace(run.config, taps="last"))
-    assert trained.taps is None and trained.head.weight.shape[0] == backbone.dimensions
+    trained = train(prepared, config=replace(run.config, layers="last"))
+    assert trained.layers is None and trained.head.weight.shape[0] == backbone.dimensions
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [({"taps": "all"}, True), ({"taps": "last"}, False), ({}, False)]
+    ("options", "told"), [({"layers": "all"}, True), ({"layers": "last"}, False), ({}, False)]
 )
-def test_taps_that_a_softmax_head_does_not_read_are_said(
+def test_layers_that_a_softmax_head_does_not_read_are_said(
     photos: Path, options: dict[str, str], told: bool
 ) -> None:
     _, run = headstart.fit(photos, size=64, head="softmax", epochs=1, precision="f32", **options)
     assert (
-        "taps=all has no effect on a softmax head, which reads the last layer" in "; ".join(run.notes)
+        "layers=all has no effect on a softmax head, which reads the last layer" in "; ".join(run.notes)
     ) is told
 
 

@@ -1,4 +1,4 @@
-"""Heads: ridge against brute force, softmax against torch, the choice of taps, calibration."""
+"""Heads: ridge against brute force, softmax against torch, the choice of layers, calibration."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from headstart.errors import OptionError
 from headstart.heads import (
     LinearHead,
     calibrate_temperature,
-    choose_taps,
+    choose_layers,
     comparable_images,
     fit_ridge,
     fit_softmax,
@@ -381,65 +381,65 @@ def test_softmax_options_that_cannot_work_are_refused(change):
         fit_softmax(*blobs(), classes=3, **change)
 
 
-# --- taps --------------------------------------------------------------------------------------------
+# --- layers --------------------------------------------------------------------------------------------
 
 
-def taps_where(informative, *, images=200, seed=0):
-    """Three taps, of which the informative ones see the classes."""
+def layers_where(informative, *, images=200, seed=0):
+    """Three layers, of which the informative ones see the classes."""
     random = np.random.default_rng(seed)
     labels = np.arange(images) % 4
-    taps = {}
+    layers = {}
     for name, width in (("early", 20), ("middle", 60), ("last", 40)):
         centres = random.standard_normal((4, width)) * (0.5 if name in informative else 0)
         noise = random.standard_normal((images, width))
-        taps[name] = ((centres[labels] + noise) * random.uniform(0.1, 10)).astype(np.float32)
-    return taps, labels
+        layers[name] = ((centres[labels] + noise) * random.uniform(0.1, 10)).astype(np.float32)
+    return layers, labels
 
 
-def test_the_last_tap_is_kept_where_it_is_as_good_as_any():
-    taps, labels = taps_where({"last"})
-    choice = choose_taps(taps, labels, classes=4, last="last")
-    assert choice.taps == ("last",)
+def test_the_last_layer_is_kept_where_it_is_as_good_as_any():
+    layers, labels = layers_where({"last"})
+    choice = choose_layers(layers, labels, classes=4, last="last")
+    assert choice.layers == ("last",)
     assert choice.loo_accuracy == choice.last_loo_accuracy > 0.5
 
 
-def test_another_tap_is_chosen_where_only_it_sees_the_classes():
-    taps, labels = taps_where({"early"})
-    choice = choose_taps(taps, labels, classes=4, last="last")
-    assert choice.taps == ("early",)
+def test_another_layer_is_chosen_where_only_it_sees_the_classes():
+    layers, labels = layers_where({"early"})
+    choice = choose_layers(layers, labels, classes=4, last="last")
+    assert choice.layers == ("early",)
     assert choice.loo_accuracy > choice.last_loo_accuracy + 0.2
 
 
-def test_taps_that_see_different_things_are_concatenated():
+def test_layers_that_see_different_things_are_concatenated():
     random = np.random.default_rng(0)
     labels = np.arange(300) % 4
-    taps = {
+    layers = {
         "early": (2 * (labels % 2)[:, None] + random.standard_normal((300, 10))).astype(np.float32),
         "last": (2 * (labels // 2)[:, None] + random.standard_normal((300, 200))).astype(np.float32),
         "noise": random.standard_normal((300, 30)).astype(np.float32),
     }
-    choice = choose_taps(taps, labels, classes=4, last="last")
-    assert set(choice.taps) == {"early", "last"}
+    choice = choose_layers(layers, labels, classes=4, last="last")
+    assert set(choice.layers) == {"early", "last"}
     fit = fit_ridge(
-        (np.hstack([taps[name] for name in choice.taps]), labels),
+        (np.hstack([layers[name] for name in choice.layers]), labels),
         classes=4,
-        block_widths=[taps[name].shape[1] for name in choice.taps],
+        block_widths=[layers[name].shape[1] for name in choice.layers],
     )
     assert fit.loo_accuracy == pytest.approx(choice.loo_accuracy)
     assert fit.loo_error == pytest.approx(choice.table[0].error, rel=1e-3)
 
 
 def test_concatenations_wider_than_allowed_are_not_tried():
-    taps, labels = taps_where({"early", "last"})
-    tried = [row.taps for row in choose_taps(taps, labels, classes=4, last="last", widest=70).table]
-    assert {taps for taps in tried if len(taps) == 1} == {("early",), ("middle",), ("last",)}
-    assert all(sum({"early": 20, "middle": 60, "last": 40}[t] for t in taps) <= 70 for taps in tried)
+    layers, labels = layers_where({"early", "last"})
+    tried = [row.layers for row in choose_layers(layers, labels, classes=4, last="last", widest=70).table]
+    assert {layers for layers in tried if len(layers) == 1} == {("early",), ("middle",), ("last",)}
+    assert all(sum({"early": 20, "middle": 60, "last": 40}[t] for t in layers) <= 70 for layers in tried)
 
 
 def test_candidates_are_compared_on_an_even_draw_of_the_classes():
-    taps, labels = taps_where({"last"}, images=400)
-    seen = {name: _Recording(x) for name, x in taps.items()}
-    choice = choose_taps(seen, labels, classes=4, last="last", images=100)
+    layers, labels = layers_where({"last"}, images=400)
+    seen = {name: _Recording(x) for name, x in layers.items()}
+    choice = choose_layers(seen, labels, classes=4, last="last", images=100)
     assert choice.images == 100
     assert Counter(labels[seen["last"].rows]) == {0: 25, 1: 25, 2: 25, 3: 25}
 
@@ -449,21 +449,21 @@ def test_with_more_classes_than_images_to_compare_on_a_layer_that_sees_them_wins
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), each)
     seen = random.standard_normal((classes, 24))[labels] + 0.2 * random.standard_normal((len(labels), 24))
-    taps = {
+    layers = {
         "early": seen.astype(np.float32),
         "deaf": random.standard_normal((len(labels), 8)).astype(np.float32),
         "last": random.standard_normal((len(labels), 16)).astype(np.float32),
     }
-    choice = choose_taps(taps, labels, classes=classes, last="last")
-    assert choice.taps == ("early",) and choice.loo_accuracy > choice.last_loo_accuracy + 0.2
+    choice = choose_layers(layers, labels, classes=classes, last="last")
+    assert choice.layers == ("early",) and choice.loo_accuracy > choice.last_loo_accuracy + 0.2
     assert choice.images <= 320 and choice.classes >= 80
-    swapped = {"last": taps["early"], "early": taps["last"], "deaf": taps["deaf"]}
-    assert choose_taps(swapped, labels, classes=classes, last="last").taps == ("last",)
+    swapped = {"last": layers["early"], "early": layers["last"], "deaf": layers["deaf"]}
+    assert choose_layers(swapped, labels, classes=classes, last="last").layers == ("last",)
 
 
 def test_classes_of_one_image_take_no_part_in_the_comparison_and_alone_keep_the_last_layer():
-    taps, _ = taps_where({"early"}, images=40)
-    assert choose_taps(taps, np.arange(40), classes=40, last="last").taps == ("last",)
+    layers, _ = layers_where({"early"}, images=40)
+    assert choose_layers(layers, np.arange(40), classes=40, last="last").layers == ("last",)
     labels = np.array([0, 0, 0, 1, 1, *range(2, 37)])
     assert comparable_images(labels, np.arange(40), most=320).tolist() == [0, 1, 2, 3, 4]
 
@@ -493,10 +493,10 @@ class _Recording:
         return self.values[rows]
 
 
-def test_an_unknown_last_tap_is_refused():
-    taps, labels = taps_where({"last"})
-    with pytest.raises(OptionError, match="no tap 'final'; there are early, middle, last"):
-        choose_taps(taps, labels, classes=4, last="final")
+def test_an_unknown_last_layer_is_refused():
+    layers, labels = layers_where({"last"})
+    with pytest.raises(OptionError, match="no layer 'final'; there are early, middle, last"):
+        choose_layers(layers, labels, classes=4, last="final")
 
 
 def test_importing_heads_loads_nothing_heavy():
@@ -506,14 +506,14 @@ def test_importing_heads_loads_nothing_heavy():
     assert out.strip() == "[]"
 
 
-def test_taps_wider_than_allowed_are_not_tried_but_the_last_one_is() -> None:
+def test_layers_wider_than_allowed_are_not_tried_but_the_last_one_is() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(60) % 3
     wide = np.eye(3)[labels].repeat(20, axis=1) + random.normal(0, 0.1, (60, 60))
     noise = random.normal(size=(60, 40))
     features = {"wide": wide.astype(np.float32), "last": noise.astype(np.float32)}
-    assert choose_taps(features, labels, classes=3, last="last", widest=60).taps == ("wide",)
-    assert choose_taps(features, labels, classes=3, last="last", widest=30).taps == ("last",)
+    assert choose_layers(features, labels, classes=3, last="last", widest=60).layers == ("wide",)
+    assert choose_layers(features, labels, classes=3, last="last", widest=30).layers == ("last",)
 
 
 # --- threads ----------------------------------------------------------------------------------------------
@@ -559,7 +559,7 @@ def test_the_last_of_several_who_asked_for_one_thread_gives_the_others_back(two_
     assert blas_threads() == {2}
 
 
-@pytest.mark.parametrize("fit", ["primal", "dual", "softmax", "taps"])
+@pytest.mark.parametrize("fit", ["primal", "dual", "softmax", "layers"])
 def test_heads_of_few_images_are_fitted_on_one_thread(fit, two_threads, monkeypatch):
     seen = []
     eigh, update = np.linalg.eigh, Adam.update
@@ -568,8 +568,8 @@ def test_heads_of_few_images_are_fitted_on_one_thread(fit, two_threads, monkeypa
     features, labels = blobs(width=90 if fit == "dual" else 12)
     if fit == "softmax":
         fit_softmax(features, labels, classes=3, epochs=1)
-    elif fit == "taps":
-        choose_taps({"last": features}, labels, classes=3, last="last")
+    elif fit == "layers":
+        choose_layers({"last": features}, labels, classes=3, last="last")
     else:
         fit_ridge((features, labels), classes=3)
     assert seen and all(each == {1} for each in seen)

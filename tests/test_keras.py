@@ -101,11 +101,11 @@ def test_metrics_of_many_kinds_equal_those_of_model_fit() -> None:
     assert len(history.history) == 16
 
 
-def test_thawed_layers_behind_the_cut_train_as_in_model_fit() -> None:
+def test_fine_tuned_layers_behind_the_cut_train_as_in_model_fit() -> None:
     x, y = images()
-    thaw = ("conv2", "bn2", "conv3")
-    ours, _, history = both_ways(lambda: classifier(thaw=thaw), x, y)
-    before, after = classifier(thaw=thaw).get_layer("base"), ours.get_layer("base")
+    fine_tune = ("conv2", "bn2", "conv3")
+    ours, _, history = both_ways(lambda: classifier(fine_tune=fine_tune), x, y)
+    before, after = classifier(fine_tune=fine_tune).get_layer("base"), ours.get_layer("base")
     for name in ("conv1", "bn1"):
         for one, other in zip(before.get_layer(name).weights, after.get_layer(name).weights, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -400,7 +400,7 @@ def test_a_model_that_was_trained_can_be_forgotten() -> None:
     assert watch() is None
 
 
-def test_thawing_between_two_fits_moves_the_cut() -> None:
+def test_fine_tuning_between_two_fits_moves_the_cut() -> None:
     x, y = images()
 
     ours, theirs, _ = both_ways(classifier, x, y, epochs=2)
@@ -418,7 +418,7 @@ def test_thawing_between_two_fits_moves_the_cut() -> None:
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the others trace anew, or fail")
 @pytest.mark.parametrize("first", [subject.fit, keras.Model.fit], ids=["ours", "model.fit"])
 @pytest.mark.parametrize(("layer", "trainable"), [("conv3", True), ("head", False)])
-def test_thawing_or_freezing_without_compiling_changes_nothing_as_in_model_fit(
+def test_fine_tuning_or_freezing_without_compiling_changes_nothing_as_in_model_fit(
     layer: str, trainable: bool, first: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x, y = images()
@@ -432,7 +432,7 @@ def test_thawing_or_freezing_without_compiling_changes_nothing_as_in_model_fit(
         losses.append([fit(model, x, y, verbose=verbose, epochs=1).history["loss"] for verbose in (2, 1)])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     assert losses[1][0] > losses[1][1], "the head trains on"
-    assert "frozen or thawed after the model was compiled" in capsys.readouterr().err
+    assert "frozen or fine-tuned after the model was compiled" in capsys.readouterr().err
 
 
 def test_openvino_gives_way_to_keras_where_the_numbers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +472,7 @@ def test_what_preprocess_input_adds_to_a_model_runs_in_openvino(family: str) -> 
 
 def test_where_caching_cannot_pay_it_says_so_and_calls_model_fit(capsys: pytest.CaptureFixture[str]) -> None:
     x, y = images()
-    model = classifier(thaw=("conv1",))
+    model = classifier(fine_tune=("conv1",))
     history = subject.fit(model, x, y, epochs=2, verbose=2)
     assert not history.headstart.cached
     assert len(history.epoch) == 2
@@ -530,7 +530,7 @@ def test_prefix_shows_what_would_be_cached_before_anything_runs(tmp_path: Path) 
     assert "cached per image: 48 bytes" in str(found)
     assert "'head': its weights train" in str(found)
     assert not (tmp_path / "cache").exists()
-    assert "nothing to cache" in str(subject.prefix(classifier(thaw=("conv1",))))
+    assert "nothing to cache" in str(subject.prefix(classifier(fine_tune=("conv1",))))
     assert "1 epoch: 1.0 times as fast" in str(subject.prefix(classifier(), epochs=1))
     assert "does not pay" in str(subject.prefix(classifier(), epochs=1))
     assert "does not pay" not in str(found)

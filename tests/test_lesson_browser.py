@@ -342,7 +342,7 @@ def fill(served: Served, photos: Path) -> None:
     home = served.site.home
     assert Path(os.environ["HEADSTART_HOME"]) == home
     experiments.run("five-images-one-epoch", size="small")
-    fit(photos, head="softmax", taps="last", epochs=6, size=64, out=home / "run")
+    fit(photos, head="softmax", layers="last", epochs=6, size=64, out=home / "run")
     project = served.site.pack.project
     assert project is not None
     values = {control.name: control.start for control in project.controls}
@@ -363,7 +363,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     check("open problem")
     pack = served.site.pack
     for address in (
-        ["/", "/experiments", "/experiments/taps", "/tasks/beat-scratch", "/nowhere"]
+        ["/", "/experiments", "/experiments/layers", "/tasks/beat-scratch", "/nowhere"]
         + [f"/modes/{mode.name}" for mode in pack.modes]
         + [f"/modes/review?turn={pack.cards[0].slug}"]
     ):

@@ -160,11 +160,11 @@ def test_a_panel_stands_alone_and_is_one_that_there_is(tmp_path: Path) -> None:
 
 
 def test_a_text_is_cut_at_its_panels() -> None:
-    text = "one\n\n  {{ panel:runs }}\n\ntwo {{ claim:taps }}\n{{ panel:scores }}"
+    text = "one\n\n  {{ panel:runs }}\n\ntwo {{ claim:layers }}\n{{ panel:scores }}"
     assert placeholders.panels(text) == [
         "one\n",
         ("panel", "runs"),
-        "\ntwo {{ claim:taps }}",
+        "\ntwo {{ claim:layers }}",
         ("panel", "scores"),
     ]
     assert placeholders.fill("a\n{{ panel:runs }}\nb", {}) == "a\n\nb"

@@ -1,4 +1,4 @@
-"""The one graph: pooling as a matrix, and every tap as the runtime computes it."""
+"""The one graph: pooling as a matrix, and every layer as the runtime computes it."""
 
 from pathlib import Path
 
@@ -42,21 +42,23 @@ def test_tokens_in_front_of_the_patches_are_left_out() -> None:
     np.testing.assert_allclose(tokens.T @ pooling_matrix(stage, grid=2), tokens[1:].T)
 
 
-def test_every_tap_in_the_graph_is_what_the_runtime_pools(backbone: Backbone, tmp_path: Path) -> None:
+def test_every_layer_in_the_graph_is_what_the_runtime_pools(backbone: Backbone, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
     runtime = select("openvino", precision="f32")
-    prefix = runtime.compile(backbone, depth=len(backbone.stages), taps=backbone.taps(), batch_size=4)
+    prefix = runtime.compile(
+        backbone, depth=len(backbone.stages), layers=backbone.feature_layers(), batch_size=4
+    )
     (_, outputs), *_ = prefix.stream([(None, pixels)])
     random = np.random.default_rng(1)
-    for tap in backbone.taps():
-        width = tap.width(backbone)
+    for layer in backbone.feature_layers():
+        width = layer.width(backbone)
         weight = random.normal(size=(width, 3)).astype(np.float32) / np.float32(np.sqrt(width))
         head = LinearHead("ridge", weight, np.zeros(3, np.float32), 1.0)
-        (tmp_path / "model.onnx").write_bytes(compose(backbone, taps=[tap], head=head))
+        (tmp_path / "model.onnx").write_bytes(compose(backbone, layers=[layer], head=head))
         model = compile_model(tmp_path / "model.onnx", size=SIZE, batch_size=4, precision="f32")
         (_, found), *_ = model.stream([(None, pixels)])
         np.testing.assert_allclose(
-            found["probabilities"], head.probabilities(outputs[tap.name]), atol=1e-3, err_msg=tap.name
+            found["probabilities"], head.probabilities(outputs[layer.name]), atol=1e-3, err_msg=layer.name
         )
 
 
@@ -66,21 +68,23 @@ def test_the_temperature_is_inside_the_graph(backbone: Backbone, tmp_path: Path)
     spread = []
     for temperature in (0.5, 50.0):
         head = LinearHead("ridge", weight, np.zeros(2, np.float32), temperature)
-        (tmp_path / "model.onnx").write_bytes(compose(backbone, taps=backbone.taps()[-1:], head=head))
+        (tmp_path / "model.onnx").write_bytes(
+            compose(backbone, layers=backbone.feature_layers()[-1:], head=head)
+        )
         model = compile_model(tmp_path / "model.onnx", size=SIZE, batch_size=2, precision="f32")
         (_, found), *_ = model.stream([(None, pixels)])
         spread.append(np.ptp(found["probabilities"], axis=1).mean())
     assert spread[0] > spread[1]
 
 
-def test_stages_that_no_tap_needs_are_dropped(backbone: Backbone) -> None:
-    from headstart.backbones import Tap
+def test_stages_that_no_layer_needs_are_dropped(backbone: Backbone) -> None:
+    from headstart.backbones import FeatureLayer
 
     def size(stage: str) -> int:
-        tap = Tap(stage, 1)
+        layer = FeatureLayer(stage, 1)
         head = LinearHead(
-            "ridge", np.zeros((tap.width(backbone), 2), np.float32), np.zeros(2, np.float32), 1.0
+            "ridge", np.zeros((layer.width(backbone), 2), np.float32), np.zeros(2, np.float32), 1.0
         )
-        return len(compose(backbone, taps=[tap], head=head))
+        return len(compose(backbone, layers=[layer], head=head))
 
     assert size(backbone.stages[1].name) < 0.1 * size("features")

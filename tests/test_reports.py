@@ -223,9 +223,9 @@ def test_calibration_bins_hold_every_test_image_once(run: Run) -> None:
 
 def test_calibration_on_images_that_chose_the_temperature_says_so(run: Run) -> None:
     kept = {**run.evaluation, "test": None}
-    thawed = replace(run, evaluation=kept, config=replace(run.config, depth=5))
-    assert report(thawed).facts["calibration_split"] == "validation"
-    assert "so it flatters" in report(thawed).html() and "so it flatters" in report(thawed).markdown()
+    fine_tuned = replace(run, evaluation=kept, config=replace(run.config, depth=5))
+    assert report(fine_tuned).facts["calibration_split"] == "validation"
+    assert "so it flatters" in report(fine_tuned).html() and "so it flatters" in report(fine_tuned).markdown()
     assert "so it flatters" not in report(replace(run, evaluation=kept)).html()
 
 

@@ -36,7 +36,7 @@ CONFIG = FitConfig(
     size=128,
     depth=9,
     stages=9,
-    taps=("block5@2x2", "features"),
+    layers=("block5@2x2", "features"),
     runtime="openvino",
     precision="bf16",
 )
@@ -83,10 +83,10 @@ def test_a_config_is_made_of_options_and_completed_by_what_it_trains() -> None:
     assert asked.backbone == "net.pth" and asked.candidates == ("a", "b")
     assert asked.views == ("centre", "flip") and not asked.pretrained
     frozen = replace(FitConfig(), depth=9, stages=9)
-    thawed, softmax = replace(frozen, depth=5), replace(frozen, head="softmax", taps="all")
-    settled = [each.settled() for each in (frozen, thawed, softmax, replace(asked, stages=9))]
+    fine_tuned, softmax = replace(frozen, depth=5), replace(frozen, head="softmax", layers="all")
+    settled = [each.settled() for each in (frozen, fine_tuned, softmax, replace(asked, stages=9))]
     assert [each.epochs for each in settled] == [None, 15, 30, 40]
-    assert [each.taps for each in settled] == ["auto", None, None, None]
+    assert [each.layers for each in settled] == ["auto", None, None, None]
     with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
         FitConfig.from_options(depth=3)
 

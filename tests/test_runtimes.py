@@ -15,7 +15,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from headstart.backbones import Backbone, Tap, building, load_backbone
+from headstart.backbones import Backbone, FeatureLayer, building, load_backbone
 from headstart.backbones.runtimes import openvino as openvino_runtime
 from headstart.backbones.runtimes import select
 from headstart.backbones.runtimes.model import compile_model
@@ -30,7 +30,7 @@ BF16_TOLERANCE = 3e-2  # of the largest value: 8 bits of mantissa, through the d
 # The built-in ones inherit edge detectors that subtract neighbours of nearly the same brightness: 8 bits say
 # little there (docs/runtimes.md). PyTorch shows as much in bfloat16, so it is the weights and not a runtime.
 BF16_TOLERANCES = {"builtin": 6e-2}
-FEATURES = (Tap("features", 1),)
+FEATURES = (FeatureLayer("features", 1),)
 
 Make = Callable[[str], Backbone]
 
@@ -114,9 +114,9 @@ def test_both_runtimes_agree_on_every_output_at_every_kind_of_depth(backbones: M
     backbone = backbones(name)
     images = pixels(3)
     for depth in depths(backbone):
-        taps = backbone.taps()
+        layers = backbone.feature_layers()
         prefixes = [
-            select(runtime, precision="f32").compile(backbone, depth=depth, taps=taps, batch_size=2)
+            select(runtime, precision="f32").compile(backbone, depth=depth, layers=layers, batch_size=2)
             for runtime in ("openvino", "torch")
         ]
         first, second = (everything(prefix, images, batch=2) for prefix in prefixes)
@@ -124,8 +124,8 @@ def test_both_runtimes_agree_on_every_output_at_every_kind_of_depth(backbones: M
         assert list(first) == list(second)
         for output in first:
             assert difference(first[output], second[output]) <= F32_TOLERANCE, (depth, output)
-        for tap in taps:
-            assert first[tap.name].shape == (3, tap.width(backbone))
+        for layer in layers:
+            assert first[layer.name].shape == (3, layer.width(backbone))
 
 
 @pytest.mark.parametrize("name", ["builtin", "vit_tiny_patch16_224"])
@@ -139,11 +139,11 @@ def test_bfloat16_stays_within_its_tolerance_and_finds_the_same_class(
         pytest.skip("this processor has no bfloat16 arithmetic")
     backbone = backbones(name)
     images = pixels(24, seed=3)
-    everyone: tuple[Tap, ...] = (backbone.taps()[3], *FEATURES)
+    everyone: tuple[FeatureLayer, ...] = (backbone.feature_layers()[3], *FEATURES)
     exact, rough = (
         everything(
             select(runtime, precision=precision).compile(
-                backbone, depth=len(backbone.stages), taps=everyone, batch_size=8
+                backbone, depth=len(backbone.stages), layers=everyone, batch_size=8
             ),
             images,
             batch=8,
@@ -172,7 +172,7 @@ def test_both_runtimes_find_the_same_class_with_a_fixed_head(backbones: Make) ->
         (everything(prefix, images, batch=16)["features"] @ head).argmax(1)
         for prefix in (
             select(runtime, precision="f32").compile(
-                backbone, depth=len(backbone.stages), taps=FEATURES, batch_size=16
+                backbone, depth=len(backbone.stages), layers=FEATURES, batch_size=16
             )
             for runtime in ("openvino", "torch")
         )
@@ -186,14 +186,14 @@ def test_a_cut_goes_on_to_the_same_features_in_the_tail(backbones: Make) -> None
     images = pixels(2)
     for depth in (0, 4, 8):
         prefix = select("openvino", precision="f32").compile(
-            backbone, depth=depth, taps=FEATURES, batch_size=2
+            backbone, depth=depth, layers=FEATURES, batch_size=2
         )
         found = everything(prefix, images, batch=2)
         if depth:
             assert found["activation"].shape == (2, *backbone.stages[depth - 1].shape)
-        _, tail = staged.split(depth)
+        _, trainable = staged.split(depth)
         with torch.no_grad():
-            features = tail(torch.from_numpy(found["activation"])).numpy()
+            features = trainable(torch.from_numpy(found["activation"])).numpy()
         assert difference(features, found["features"]) <= F32_TOLERANCE
 
 
@@ -201,7 +201,7 @@ def test_a_cut_goes_on_to_the_same_features_in_the_tail(backbones: Make) -> None
 def test_a_grid_averages_overlapping_cells_where_the_side_is_odd(backbones: Make, runtime: str) -> None:
     backbone = load_backbone("builtin", size=72)  # block 4 gives 5 x 5 cells
     prefix = select(runtime, precision="f32").compile(
-        backbone, depth=5, taps=(Tap("block4", 1), Tap("block4", 2)), batch_size=1
+        backbone, depth=5, layers=(FeatureLayer("block4", 1), FeatureLayer("block4", 2)), batch_size=1
     )
     found = everything(prefix, pixels(1, size=72), batch=1)
     image = found["activation"]
@@ -215,7 +215,7 @@ def test_a_grid_averages_overlapping_cells_where_the_side_is_odd(backbones: Make
 def test_the_finest_grid_averages_whole_cells(backbones: Make, runtime: str) -> None:
     backbone = load_backbone("builtin", size=128)  # block 4 gives 8 x 8 cells
     prefix = select(runtime, precision="f32").compile(
-        backbone, depth=5, taps=(Tap("block4", 4),), batch_size=1
+        backbone, depth=5, layers=(FeatureLayer("block4", 4),), batch_size=1
     )
     found = everything(prefix, pixels(1, size=128), batch=1)
     image = found["activation"]
@@ -231,7 +231,7 @@ def test_normalisation_is_the_backbones_own(backbones: Make) -> None:
     images = pixels(1)
     expected = (images / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
     for runtime in ("openvino", "torch"):
-        prefix = select(runtime, precision="f32").compile(other, depth=0, taps=(), batch_size=1)
+        prefix = select(runtime, precision="f32").compile(other, depth=0, layers=(), batch_size=1)
         found = everything(prefix, images, batch=1)["activation"]
         np.testing.assert_allclose(found, expected.transpose(0, 3, 1, 2), atol=1e-5)
 
@@ -240,16 +240,16 @@ def test_further_cuts_come_out_of_the_same_pass(backbones: Make) -> None:
     backbone = backbones("builtin")
     for runtime in ("openvino", "torch"):
         chosen = select(runtime, precision="f32")
-        together = chosen.compile(backbone, depth=6, taps=FEATURES, batch_size=2, also=(2, 4))
+        together = chosen.compile(backbone, depth=6, layers=FEATURES, batch_size=2, also=(2, 4))
         found = everything(together, pixels(2), batch=2)
         assert list(found) == ["activation", "activation-4", "activation-2", "features"]
         for name, depth in (("activation", 6), ("activation-4", 4), ("activation-2", 2)):
-            alone = chosen.compile(backbone, depth=depth, taps=(), batch_size=2)
+            alone = chosen.compile(backbone, depth=depth, layers=(), batch_size=2)
             assert (
                 difference(found[name], everything(alone, pixels(2), batch=2)["activation"]) <= F32_TOLERANCE
             )
         with pytest.raises(OptionError, match="cut 6"):
-            chosen.compile(backbone, depth=6, taps=(), also=(6,))
+            chosen.compile(backbone, depth=6, layers=(), also=(6,))
 
 
 # ------------------------------------------------------------------------------------------ streaming
@@ -258,13 +258,13 @@ def test_further_cuts_come_out_of_the_same_pass(backbones: Make) -> None:
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_batches_of_any_length_come_back_in_order(backbones: Make, runtime: str) -> None:
     backbone = backbones("builtin")
-    prefix = select(runtime, precision="f32").compile(backbone, depth=9, taps=FEATURES, batch_size=5)
+    prefix = select(runtime, precision="f32").compile(backbone, depth=9, layers=FEATURES, batch_size=5)
     images = pixels(40)
     lengths = [5, 1, 4, 5, 2, 3, 5, 5, 1, 5, 4]
     starts = np.cumsum([0, *lengths[:-1]])
     batches = ((object(), images[s : s + n]) for s, n in zip(starts, lengths, strict=True))
     found = np.concatenate([arrays["features"] for _, arrays in prefix.stream(batches)])
-    single = select(runtime, precision="f32").compile(backbone, depth=9, taps=FEATURES, batch_size=1)
+    single = select(runtime, precision="f32").compile(backbone, depth=9, layers=FEATURES, batch_size=1)
     assert difference(found, everything(single, images, batch=1)["features"]) <= F32_TOLERANCE
     assert list(prefix.stream([])) == []
 
@@ -272,7 +272,7 @@ def test_batches_of_any_length_come_back_in_order(backbones: Make, runtime: str)
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_the_callers_array_may_be_refilled_and_results_are_kept(backbones: Make, runtime: str) -> None:
     prefix = select(runtime, precision="f32").compile(
-        backbones("builtin"), depth=9, taps=FEATURES, batch_size=2
+        backbones("builtin"), depth=9, layers=FEATURES, batch_size=2
     )
     images = pixels(16)
     buffer = np.empty_like(images[:2])
@@ -288,7 +288,7 @@ def test_the_callers_array_may_be_refilled_and_results_are_kept(backbones: Make,
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_memory_is_bounded_because_few_batches_are_in_flight(backbones: Make, runtime: str) -> None:
-    prefix = select(runtime).compile(backbones("builtin"), depth=9, taps=FEATURES, batch_size=1)
+    prefix = select(runtime).compile(backbones("builtin"), depth=9, layers=FEATURES, batch_size=1)
     taken = 0
 
     def counted() -> Iterator[tuple[int, Any]]:
@@ -303,7 +303,7 @@ def test_memory_is_bounded_because_few_batches_are_in_flight(backbones: Make, ru
 
 
 def test_a_stream_may_be_left_early_and_the_prefix_used_again(backbones: Make) -> None:
-    prefix = select().compile(backbones("builtin"), depth=9, taps=FEATURES, batch_size=2)
+    prefix = select().compile(backbones("builtin"), depth=9, layers=FEATURES, batch_size=2)
     images = pixels(8)
     stream = prefix.stream([(i, images[i : i + 2]) for i in range(0, 8, 2)])
     next(stream)
@@ -328,7 +328,7 @@ def test_a_stream_may_be_left_early_and_the_prefix_used_again(backbones: Make) -
 def test_a_batch_it_was_not_compiled_for_is_refused(
     backbones: Make, runtime: str, batch: Any, reason: str
 ) -> None:
-    prefix = select(runtime).compile(backbones("builtin"), depth=9, taps=FEATURES, batch_size=2)
+    prefix = select(runtime).compile(backbones("builtin"), depth=9, layers=FEATURES, batch_size=2)
     with pytest.raises(OptionError, match=reason):
         list(prefix.stream([(0, batch)]))
     assert everything(prefix, pixels(2), batch=2)["features"].shape == (2, 1280), "still usable"
@@ -337,10 +337,10 @@ def test_a_batch_it_was_not_compiled_for_is_refused(
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        ({"depth": 10, "taps": FEATURES}, "0 to 9"),
-        ({"depth": 9, "taps": ()}, "no tap"),
-        ({"depth": 9, "taps": (Tap("block9", 1),)}, "block9"),
-        ({"depth": 9, "taps": FEATURES, "batch_size": 0}, "batch size 0"),
+        ({"depth": 10, "layers": FEATURES}, "0 to 9"),
+        ({"depth": 9, "layers": ()}, "no layer"),
+        ({"depth": 9, "layers": (FeatureLayer("block9", 1),)}, "block9"),
+        ({"depth": 9, "layers": FEATURES, "batch_size": 0}, "batch size 0"),
     ],
 )
 def test_an_impossible_prefix_is_refused(backbones: Make, request_: dict[str, Any], reason: str) -> None:
@@ -353,7 +353,7 @@ def test_an_impossible_prefix_is_refused(backbones: Make, request_: dict[str, An
 def test_overflow_is_an_error_and_not_a_feature(backbones: Make, runtime: str) -> None:
     backbone = backbones("builtin")
     wild = replace(backbone, preprocess=replace(backbone.preprocess, std=(1e-39, 1e-39, 1e-39)))
-    prefix = select(runtime).compile(wild, depth=0, taps=(), batch_size=1)
+    prefix = select(runtime).compile(wild, depth=0, layers=(), batch_size=1)
     with pytest.raises(InternalError, match=r"output activation: .*overflowed"):
         list(prefix.stream([(0, pixels(1))]))
 
@@ -384,8 +384,8 @@ def compiled_files() -> list[Any]:
 
 
 def test_what_was_compiled_once_is_loaded(backbones: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compile_and_run(taps: tuple[Tap, ...] = FEATURES) -> dict[str, Any]:
-        prefix = select().compile(backbones("builtin"), depth=9, taps=taps, batch_size=2)
+    def compile_and_run(layers: tuple[FeatureLayer, ...] = FEATURES) -> dict[str, Any]:
+        prefix = select().compile(backbones("builtin"), depth=9, layers=layers, batch_size=2)
         return everything(prefix, pixels(2), batch=2)
 
     first = compile_and_run()
@@ -394,8 +394,8 @@ def test_what_was_compiled_once_is_loaded(backbones: Make, monkeypatch: pytest.M
         patch.setattr(openvino_runtime, "_prefix_model", None)  # compiling anew would fail
         np.testing.assert_array_equal(compile_and_run()["features"], first["features"])
         with pytest.raises(TypeError):
-            compile_and_run((Tap("block3", 2),))
-    other = compile_and_run((Tap("block3", 2),))
+            compile_and_run((FeatureLayer("block3", 2),))
+    other = compile_and_run((FeatureLayer("block3", 2),))
     assert other.keys() == {"block3@2x2"}
     assert len(compiled_files()) == 2
 
@@ -410,7 +410,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_compiled_file_is_compiled_anew(backbones: Make, damage: Callable[[bytes], bytes]) -> None:
     def run() -> Any:
-        prefix = select().compile(backbones("builtin"), depth=9, taps=FEATURES, batch_size=1)
+        prefix = select().compile(backbones("builtin"), depth=9, layers=FEATURES, batch_size=1)
         return everything(prefix, pixels(1), batch=1)["features"]
 
     first = run()
@@ -424,8 +424,8 @@ def test_a_damaged_compiled_file_is_compiled_anew(backbones: Make, damage: Calla
 def test_old_compiled_files_make_room(backbones: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.backbones.runtimes import compiling
 
-    def make(tap: str) -> None:
-        select().compile(backbones("builtin"), depth=9, taps=(Tap(tap, 1),), batch_size=1)
+    def make(layer: str) -> None:
+        select().compile(backbones("builtin"), depth=9, layers=(FeatureLayer(layer, 1),), batch_size=1)
 
     make("block1")
     (oldest,) = compiled_files()
@@ -484,7 +484,7 @@ def test_predicting_imports_neither_pytorch_nor_openvinos_conversion_tools() -> 
         "from headstart.backbones import load_backbone\n"
         "from headstart.backbones.runtimes import select\n"
         "b = load_backbone('builtin')\n"
-        "p = select().compile(b, depth=9, taps=b.taps()[-1:], batch_size=1)\n"
+        "p = select().compile(b, depth=9, layers=b.feature_layers()[-1:], batch_size=1)\n"
         "((_, out),) = p.stream([(0, np.zeros((1, 128, 128, 3), np.uint8))])\n"
         "unwanted = {'torch', 'timm', 'onnx', 'openvino.tools.ovc', 'openvino_telemetry'}\n"
         "print(out['features'].shape, sorted(unwanted & set(sys.modules)))\n"

@@ -18,7 +18,7 @@ from headstart.data.images import ImageFacts
 from headstart.data.splits import assign_splits, split
 from headstart.errors import DatasetError, OptionError
 
-FAST = {"size": 32, "taps": "last"}
+FAST = {"size": 32, "layers": "last"}
 
 
 def digest(number):

@@ -1,4 +1,4 @@
-"""The values that describe a backbone: stages, taps, and where its graph and weights are."""
+"""The values that describe a backbone: stages, layers, and where its graph and weights are."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BYTES_PER_VALUE = 2
 """Cached maps are half precision."""
 
 TAP_GRIDS = (1, 2, 4)
-"""Cells a side that a stage's map may be averaged over; see `Backbone.taps` for which."""
+"""Cells a side that a stage's map may be averaged over; see `Backbone.layers` for which."""
 
 _FINE_WIDTH = 1024
-"""Numbers that a tap of the finest grid may have; wider ones cost more than they say."""
+"""Numbers that a layer of the finest grid may have; wider ones cost more than they say."""
 
 _FINE_SIDE = 16
 """Rows and columns of a map that the finest grid may average; larger maps hold edges rather than parts."""
@@ -68,7 +68,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Tap:
+class FeatureLayer:
     """A stage whose map, averaged over ``grid`` x ``grid`` cells, a head may read."""
 
     stage: str
@@ -80,7 +80,7 @@ class Tap:
         return self.stage if self.stage == "features" else f"{self.stage}@{self.grid}x{self.grid}"
 
     @classmethod
-    def parse(cls, name: str) -> Tap:
+    def parse(cls, name: str) -> FeatureLayer:
         """The inverse of `name`; OptionError for what is not of that form."""
         if name == "features":
             return cls("features", 1)
@@ -88,7 +88,7 @@ class Tap:
         for grid in TAP_GRIDS:
             if stage and at and cells == f"{grid}x{grid}":
                 return cls(stage, grid)
-        raise OptionError(f"tap {name!r}: expected 'features' or a stage with a grid, like 'block5@2x2'")
+        raise OptionError(f"layer {name!r}: expected 'features' or a stage with a grid, like 'block5@2x2'")
 
     def width(self, backbone: Backbone) -> int:
         """How many numbers it gives for one image; OptionError where the backbone has no such stage."""
@@ -146,19 +146,19 @@ class Backbone:
             f"freeze {freeze!r}: expected all, none, 0 to {count}, or one of {self._stage_names()}"
         )
 
-    def taps(self) -> tuple[Tap, ...]:
-        """Every tap, input to output; the last one is ``features``.
+    def feature_layers(self) -> tuple[FeatureLayer, ...]:
+        """Every layer, input to output; the last one is ``features``.
 
         The mean of the last map is left out where it is what ``features`` already says. The finest grid is
-        for middle stages: where things stand is worth most there, and their taps stay narrow.
+        for middle stages: where things stand is worth most there, and their layers stay narrow.
         """
         found = []
         for position, stage in enumerate(self.stages, start=1):
             for grid in TAP_GRIDS:
                 repeats = position == len(self.stages) and grid == 1 and len(stage.shape) == 3
                 if not repeats and _offers(stage, grid):
-                    found.append(Tap(stage.name, grid))
-        return (*found, Tap("features", 1))
+                    found.append(FeatureLayer(stage.name, grid))
+        return (*found, FeatureLayer("features", 1))
 
     def module(self) -> StagedModule:
         """A new PyTorch module with these weights, in eval mode.

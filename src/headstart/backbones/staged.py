@@ -1,4 +1,4 @@
-"""A backbone as PyTorch stages that can be split, purely, into a frozen prefix and a trainable tail."""
+"""A backbone as PyTorch stages that can be split, purely, into a frozen part and a trainable part."""
 
 import copy
 from collections import OrderedDict
@@ -64,26 +64,26 @@ class StagedModule(nn.Module):
         ]
 
     def split(self, depth: int) -> tuple[nn.Module, nn.Module]:
-        """Two new modules, the frozen prefix and the tail; neither shares a weight with anything.
+        """Two new modules, the frozen part and the trainable part; neither shares a weight with anything.
 
-        Below full depth ``prefix(x)`` is the map of stage ``depth`` and ``tail(map)`` the features ``[N,
-        D]``; at full depth ``prefix(x)`` is the features and the tail passes them on. The children of both
-        are named as the stages (then ``pool``), so a training loop can set each group explicitly.
+        Below full depth ``prefix(x)`` is the map of stage ``depth`` and ``trainable(map)`` the features ``[N,
+        D]``; at full depth ``prefix(x)`` is the features and the trainable part passes them on. The children
+        of both are named as the stages (then ``pool``), so a training loop can set each group explicitly.
 
         Raises:
             OptionError: ``depth`` is not between 0 and the number of stages.
         """
         frozen, _ = self._groups(depth)
-        return FrozenStages(OrderedDict(copy.deepcopy(frozen))), self.tail(depth)
+        return FrozenStages(OrderedDict(copy.deepcopy(frozen))), self.after(depth)
 
-    def tail(self, depth: int) -> nn.Module:
-        """The tail of `split` alone: the frozen stages are not copied for it."""
-        _, thawed = self._groups(depth)
-        tail = nn.Sequential(OrderedDict(copy.deepcopy(thawed))) if thawed else nn.Identity()
-        return tail.requires_grad_(True).eval()
+    def after(self, depth: int) -> nn.Module:
+        """The trainable part of `split` alone: the frozen stages are not copied for it."""
+        _, fine_tuned = self._groups(depth)
+        trainable = nn.Sequential(OrderedDict(copy.deepcopy(fine_tuned))) if fine_tuned else nn.Identity()
+        return trainable.requires_grad_(True).eval()
 
     def _groups(self, depth: int) -> tuple[list[tuple[str, nn.Module]], list[tuple[str, nn.Module]]]:
-        """The frozen and the thawed parts by name, as they are."""
+        """The frozen and the fine-tuned parts by name, as they are."""
         count = len(self.stages)
         if not 0 <= depth <= count:
             raise OptionError(f"freeze depth {depth}: this backbone has {count} stages; give 0 to {count}")
@@ -91,19 +91,21 @@ class StagedModule(nn.Module):
         cut = depth if depth < count else len(groups)
         return groups[:cut], groups[cut:]
 
-    def joined(self, tail: nn.Module, *, depth: int) -> "StagedModule":
-        """A new backbone: copies of the first ``depth`` stages, then of a tail that ``split(depth)`` gave.
+    def joined(self, trainable: nn.Module, *, depth: int) -> "StagedModule":
+        """A new backbone: copies of the first ``depth`` stages, then of the rest that ``split(depth)`` gave.
 
         Raises:
-            OptionError: The tail is of another depth.
+            OptionError: The trainable part is of another depth.
         """
         expected = [*self.names[depth:], "pool"] if depth < len(self.names) else []
-        thawed = dict(tail.named_children())
-        if list(thawed) != expected:
-            raise OptionError(f"the tail is not of depth {depth}: expected the parts {', '.join(expected)}")
+        fine_tuned = dict(trainable.named_children())
+        if list(fine_tuned) != expected:
+            raise OptionError(
+                f"the trainable part is not of depth {depth}: expected the parts {', '.join(expected)}"
+            )
         whole = copy.deepcopy(self)
         for position, name in enumerate(self.names):
-            if name in thawed:
-                whole.stages[position] = copy.deepcopy(thawed[name])
-        whole.pool = copy.deepcopy(thawed.get("pool", self.pool))
+            if name in fine_tuned:
+                whole.stages[position] = copy.deepcopy(fine_tuned[name])
+        whole.pool = copy.deepcopy(fine_tuned.get("pool", self.pool))
         return whole.requires_grad_(False).eval()

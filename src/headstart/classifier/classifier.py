@@ -23,10 +23,10 @@ from headstart.data.images import (
 )
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Mistyped, Unreadable, checker, read_json, write_whole
-from headstart.runs import CLASSIFIER_FILE, RunStore
+from headstart.runs import CLASSIFIER_FILE, RunStore, todays_names
 
 if TYPE_CHECKING:
-    from headstart.backbones.runtimes.protocol import CompiledPrefix
+    from headstart.backbones.runtimes.protocol import FrozenPart
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
@@ -85,7 +85,7 @@ class Classifier:
         preprocess: how an image becomes the pixels that the network sees.
         model: the ONNX file: ``pixels`` uint8 [N, S, S, 3] in, ``probabilities`` float32 [N, C] out.
         precision: "bf16" or "f32", what the runtime is asked to compute in.
-        about: backbone, depth, head, taps: facts for people.
+        about: backbone, depth, head, layers: facts for people.
     """
 
     classes: tuple[str, ...]
@@ -176,7 +176,7 @@ class Classifier:
 
         return _in_threads(look, samples)
 
-    def compiled(self, batch_size: int) -> "CompiledPrefix":
+    def compiled(self, batch_size: int) -> "FrozenPart":
         """The network made ready for so many images at once; kept for the next time.
 
         Raises:
@@ -198,7 +198,7 @@ class Classifier:
         return self._compiled[batch_size]
 
     @cached_property
-    def _compiled(self) -> "dict[int, CompiledPrefix]":
+    def _compiled(self) -> "dict[int, FrozenPart]":
         return {}
 
     def save(self, folder: str | Path) -> Path:
@@ -268,7 +268,7 @@ def load(run: str | Path) -> Classifier:
             preprocess=Preprocess.from_dict(facts["preprocess"]),
             model=folder / MODEL_FILE,
             precision=facts["precision"],
-            about=facts["about"],
+            about=todays_names(facts["about"]),
         )
     except (Unreadable, Mistyped, OptionError) as error:
         shown = printable(folder / CLASSIFIER_FILE)

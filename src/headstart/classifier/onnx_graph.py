@@ -1,6 +1,6 @@
-"""`model.onnx`: preprocessing's arithmetic, a backbone's stages, the taps and the head as one graph.
+"""`model.onnx`: preprocessing's arithmetic, a backbone's stages, the layers and the head as one graph.
 
-pixels uint8 [N, S, S, 3] -> normalise -> stages -> taps -> head -> softmax -> probabilities float32 [N, C]
+pixels uint8 [N, S, S, 3] -> normalise -> stages -> layers -> head -> softmax -> probabilities float32 [N, C]
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from headstart.errors import RunError
 
 if TYPE_CHECKING:
-    from headstart.backbones import Backbone, Stage, Tap
+    from headstart.backbones import Backbone, FeatureLayer, Stage
     from headstart.data.images import Preprocess
     from headstart.heads import LinearHead
 
@@ -25,21 +25,21 @@ PREFIX = "headstart/"
 
 
 def compose(
-    backbone: "Backbone", *, taps: Sequence["Tap"], head: "LinearHead", graph: Path | None = None
+    backbone: "Backbone", *, layers: Sequence["FeatureLayer"], head: "LinearHead", graph: Path | None = None
 ) -> bytes:
     """The complete model as a serialised ONNX file.
 
     Args:
         backbone: its preprocessing and stages go into the graph.
-        taps: what the head reads, concatenated in this order.
+        layers: what the head reads, concatenated in this order.
         head: reads them.
-        graph: the staged ONNX file to use instead of the backbone's own (thawed stages have new weights).
+        graph: the staged ONNX file to use instead of the backbone's own (fine-tuned stages have new weights).
     """
     model = onnx.load(graph or backbone.graph)
     builder = _Builder()
     builder.normalise(backbone.preprocess, output=model.graph.input[0].name)
     before, builder.nodes = builder.nodes, []
-    pooled = [builder.tap(backbone, tap) for tap in taps]
+    pooled = [builder.layer(backbone, layer) for layer in layers]
     builder.classify(pooled, head)
     nodes = _needed([*before, *model.graph.node, *builder.nodes], output="probabilities")
     used = {name for node in nodes for name in node.input}
@@ -149,11 +149,11 @@ class _Builder:
         shifted = self.add("Add", [scaled, self.constant(shift)])
         self.add("Transpose", [shifted], perm=[0, 3, 1, 2], output=output)
 
-    def tap(self, backbone: "Backbone", tap: "Tap") -> str:
-        """What a tap gives, [N, width]."""
-        if tap.stage == "features":
-            return tap.stage
-        return self.pool(backbone.stage(tap.stage), grid=tap.grid)
+    def layer(self, backbone: "Backbone", layer: "FeatureLayer") -> str:
+        """What a layer gives, [N, width]."""
+        if layer.stage == "features":
+            return layer.stage
+        return self.pool(backbone.stage(layer.stage), grid=layer.grid)
 
     def pool(self, stage: "Stage", *, grid: int) -> str:
         """A stage's map, averaged over a grid and flattened to [N, C * grid * grid]."""

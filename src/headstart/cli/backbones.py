@@ -43,7 +43,7 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
                     {**stage.to_dict(), "depth": depth, "bytes_per_image": stage.bytes_per_image}
                     for depth, stage in enumerate(backbone.stages, start=1)
                 ],
-                "taps": [tap.name for tap in backbone.taps()],
+                "layers": [layer.name for layer in backbone.feature_layers()],
                 "notes": list(backbone.notes),
                 "card": backbone.card,
             }

@@ -112,7 +112,7 @@ def _refuse_options() -> None:
         )
 
 
-_OF_GRID = ("scratch", "size", "taps", "views", "epochs", "architecture")
+_OF_GRID = ("scratch", "size", "layers", "views", "epochs", "architecture")
 
 
 def _listed(text: str) -> list[str]:

@@ -9,6 +9,11 @@ import click
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+def _refuse(context: click.Context, option: click.Parameter, value: object) -> None:
+    if value is not None:
+        raise click.UsageError("--taps is called --layers now", context)
+
+
 def _together(*options: _Decorator) -> _Decorator:
     """One decorator for some options, which the help then lists in this order."""
 
@@ -117,8 +122,12 @@ no_browser_option = click.option("--no-browser", is_flag=True, help="Print the a
 
 training_options = _together(
     network_options,
+    click.option("--taps", hidden=True, expose_value=False, callback=_refuse),
     click.option(
-        "--taps", default="auto", show_default=True, help="Layers that a ridge head reads: auto, last or all."
+        "--layers",
+        default="auto",
+        show_default=True,
+        help="Layers that a ridge head reads: auto, last or all.",
     ),
     work_options,
     click.option("--validation", default=0.15, show_default=True, help="Share held out to choose on."),

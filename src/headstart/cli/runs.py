@@ -187,7 +187,7 @@ def _details(run: Run) -> str:
         f"folder    {run.path}",
         f"data      {config.data}: " + ", ".join(f"{count} {split}" for split, count in run.images.items()),
         f"backbone  {config.backbone} at {config.size} px, {frozen}, {config.runtime} {config.precision}",
-        f"head      {config.head}" + (f", reading {', '.join(config.taps)}" if config.taps else ""),
+        f"head      {config.head}" + (f", reading {', '.join(config.layers)}" if config.layers else ""),
         f"accuracy  validation {validation}, test {test}",
         "seconds   " + ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in run.seconds.items()),
     ]

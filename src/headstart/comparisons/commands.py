@@ -39,12 +39,12 @@ def fit_command(candidate: Candidate, *, source: str, settings: Mapping[str, Any
         words += ["--architecture", candidate.architecture]
     if not candidate.pretrained:
         words += ["--scratch"]
-    elif candidate.thawed:
+    elif candidate.fine_tuned:
         words += ["--freeze", str(candidate.depth)]
     else:
         words += ["--head", candidate.head]
     if candidate.closed_form:
-        words += ["--taps", str(candidate.taps)]
+        words += ["--layers", str(candidate.layers)]
         settings = {name: value for name, value in settings.items() if name not in _OF_EPOCHS}
     elif candidate.epochs is not None:
         words += ["--epochs", str(candidate.epochs)]
@@ -69,10 +69,10 @@ def settings_of(config: FitConfig) -> dict[str, Any]:
 
 
 def candidate_of(run: Run) -> Candidate:
-    """What a run trained, as a candidate; its taps are as they were asked for."""
+    """What a run trained, as a candidate; its layers are as they were asked for."""
     own: dict[str, Any] = {each.name: getattr(run.config, each.name) for each in fields(Method)}
     return Candidate(
-        **{**own, "taps": "auto" if "taps" in run.head_fit else "all" if own["taps"] else "last"}
+        **{**own, "layers": "auto" if "layers" in run.head_fit else "all" if own["layers"] else "last"}
     )
 
 

@@ -1,4 +1,4 @@
-"""Where trainings with thawed stages begin: made once for all candidates and seeds that begin alike."""
+"""Where trainings with fine-tuned stages begin: made once for all candidates and seeds that begin alike."""
 
 import time
 from dataclasses import replace
@@ -25,7 +25,7 @@ def start_torch(feature: str) -> None:
 
 
 class Starts:
-    """Starting points of one pass: one network, the tail of one depth at a time, a head per choice of images.
+    """Starting points of one pass: one network, one trainable part at a time, a head per choice of images.
 
     What they say of the validation images is computed once as well. From random weights each seed has a
     network of its own, of which nothing is kept.
@@ -34,7 +34,7 @@ class Starts:
     def __init__(self, shared: Pass) -> None:
         self._shared = shared
         self._module: tuple[Any, float] | None = None
-        self._tail: tuple[int, Any, float] | None = None
+        self._trainable: tuple[int, Any, float] | None = None
         self._heads: dict[bytes, tuple[Trained, float]] = {}
         self._logits: dict[tuple[int, bytes], tuple[Any, float]] = {}
 
@@ -43,8 +43,8 @@ class Starts:
     ) -> tuple[Start, float]:
         """Where this training begins, and the seconds that it would take to get there alone."""
         head, head_seconds = self._head(candidate, prepared, network=network, config=config)
-        tail, tail_seconds = self._tail_of(candidate, network=network)
-        start, seconds = Start(tail, head), head_seconds + tail_seconds
+        trainable, trainable_seconds = self._trainable_of(candidate, network=network)
+        start, seconds = Start(trainable, head), head_seconds + trainable_seconds
         if not candidate.pretrained:
             return start, seconds
         key = candidate.depth, _images(prepared)
@@ -55,19 +55,19 @@ class Starts:
         logits, logits_seconds = self._logits[key]
         return replace(start, logits=logits), seconds + logits_seconds
 
-    def _tail_of(self, candidate: Candidate, *, network: Backbone) -> tuple[Any, float]:
+    def _trainable_of(self, candidate: Candidate, *, network: Backbone) -> tuple[Any, float]:
         if network is not self._shared.network:
             begun = time.perf_counter()
-            return network.module().tail(candidate.depth), time.perf_counter() - begun
+            return network.module().after(candidate.depth), time.perf_counter() - begun
         if self._module is None:
             begun = time.perf_counter()
             self._module = network.module(), time.perf_counter() - begun
         module, module_seconds = self._module
-        if self._tail is None or self._tail[0] != candidate.depth:
+        if self._trainable is None or self._trainable[0] != candidate.depth:
             begun = time.perf_counter()
-            self._tail = candidate.depth, module.tail(candidate.depth), time.perf_counter() - begun
-        _, tail, tail_seconds = self._tail
-        return tail, module_seconds + tail_seconds
+            self._trainable = candidate.depth, module.after(candidate.depth), time.perf_counter() - begun
+        _, trainable, trainable_seconds = self._trainable
+        return trainable, module_seconds + trainable_seconds
 
     def _head(
         self, candidate: Candidate, prepared: Prepared, *, network: Backbone, config: FitConfig

@@ -1,7 +1,7 @@
 """Trainings beside each other: each on its share of the cores, which small networks use better so.
 
-A step of a small tail is many short operations. Two cores on each of them wait for one another more than they
-gain; two trainings with a core each do not wait. On a busy machine the difference is larger still.
+A step of a small trainable part is many short operations. Two cores on each of them wait for one another more
+than they gain; two trainings with a core each do not wait. On a busy machine the difference is larger still.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The prefix pass that candidates share, and what it costs from an empty cache."""
+"""The frozen part pass that candidates share, and what it costs from an empty cache."""
 
 import tempfile
 import time
@@ -44,7 +44,7 @@ class Pass:
         spec = replace(
             extraction.spec,
             pooled=candidate.pretrained,
-            taps=candidate.taps != "last" and candidate.pretrained,
+            layers=candidate.layers != "last" and candidate.pretrained,
         )
         return replace(self.prepared, extraction=replace(extraction, spec=spec))
 
@@ -92,7 +92,7 @@ def look(
         raise DatasetError(
             f"{dataset.name}: no validation images, so nothing to compare on; raise --validation above 0"
         )
-    pixels = replace(spec, depth=0, also=(), pooled=False, taps=False)
+    pixels = replace(spec, depth=0, also=(), pooled=False, layers=False)
     measured = not prepared.extraction.use.hits
     seconds = cold = round(timer.seconds["features"], 3)
     cold_pixels = 0.0
@@ -119,7 +119,7 @@ def union(group: Sequence[Candidate], *, views: Sequence[str]) -> FeatureSpec:
         also=tuple(depths[1:]),
         views=tuple(View(name) for name in views),
         pooled=any(candidate.pretrained for candidate in group),
-        taps=any(candidate.taps != "last" for candidate in group),
+        layers=any(candidate.layers != "last" for candidate in group),
     )
 
 

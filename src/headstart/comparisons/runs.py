@@ -80,7 +80,8 @@ def _candidates(runs: Sequence[Run]) -> list[Candidate]:
     """What each run trained; where runs of one candidate differ otherwise, their labels say in what."""
     plain = [candidate_of(run) for run in runs]
     settings = [
-        {**settings_of(run.config), "taps": len(run.config.taps) if run.config.taps else None} for run in runs
+        {**settings_of(run.config), "layers": len(run.config.layers) if run.config.layers else None}
+        for run in runs
     ]
     found = []
     for candidate, own in zip(plain, settings, strict=True):

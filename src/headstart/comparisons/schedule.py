@@ -22,7 +22,7 @@ Groups = Sequence[Sequence[Candidate]]
 """Candidates that share a pass over the images, in the order of training."""
 
 _AGAIN = 0.2
-"""Share of PyTorch's start that every further training with thawed stages pays: a network, a first step."""
+"""Share of PyTorch's start that every further fine-tuning pays: a network, a first step."""
 
 
 SLOWER = 1.5
@@ -43,13 +43,13 @@ def cores() -> int:
 def turns(candidate: Candidate, *, seeds: int) -> float:
     """What all seeds of a candidate take, in units of one training alone.
 
-    The first runs alone; of thawed stages the others run beside each other, see `comparisons.parallel`.
+    The first runs alone; of fine-tuned stages the others run beside each other, see `comparisons.parallel`.
     """
     if not candidate.random:
         return 1.0
     others = seeds - 1
     at_once = min(others, cores(), MOST_AT_ONCE)
-    if not candidate.thawed or at_once < 2:
+    if not candidate.fine_tuned or at_once < 2:
         return float(seeds)
     whole, rest = divmod(others, at_once)
     return 1 + SLOWER * whole + (SLOWER if rest > 1 else rest)
@@ -62,7 +62,7 @@ class Forecast:
     Attributes:
         passes: the look at every image that a candidate's group shares.
         trainings: one training and its evaluation, by candidate.
-        torch: PyTorch's start, once, where anything is thawed.
+        torch: PyTorch's start, once, where anything is fine-tuned.
     """
 
     passes: Mapping[Candidate, CostEstimate]
@@ -74,7 +74,7 @@ class Forecast:
         parts = [self.passes[group[0]] for group in groups]
         chosen = [candidate for group in groups for candidate in group]
         parts += [self.trainings[each].times(turns(each, seeds=seeds)) for each in chosen]
-        if any(candidate.thawed for candidate in chosen):
+        if any(candidate.fine_tuned for candidate in chosen):
             parts.append(self.torch)
         return sum(parts, NOTHING)
 
@@ -123,7 +123,7 @@ def _projections(job: Workload, group: Sequence[Candidate], *, timings: Timings)
         found += part.estimate(timings, phases=("features",))
     if any(not each.pretrained for each in group) and any(each.pretrained for each in group):
         wanted = replace(
-            job.spec or union(group, views=group[0].views), depth=0, also=(), pooled=False, taps=False
+            job.spec or union(group, views=group[0].views), depth=0, also=(), pooled=False, layers=False
         )
         found += replace(part, spec=wanted).estimate(timings, phases=("features",))
     return found
@@ -135,7 +135,7 @@ def _training(job: Workload, candidate: Candidate, *, timings: Timings) -> CostE
         limited = min(job.counts.training, candidate.images * job.counts.classes)
         job = replace(job, counts=replace(job.counts, training=limited))
     found = job.estimate(timings, phases=("train", "evaluate"))
-    if not candidate.thawed:
+    if not candidate.fine_tuned:
         return found
     factor, _ = timings.scale("torch", "", spread=0.4)
     again = found.phases["train"] - (1 - _AGAIN) * factor * TORCH_START
@@ -267,8 +267,8 @@ class Deadline:
         """Ends the first pass with `OutOfTime` where a training of its images would no longer fit."""
         foreseen, stopped = self.schedule.forecast, False
         training = min(foreseen.trainings[each].seconds for each in group)
-        thawed = any(each.thawed for each in group)
-        starting = foreseen.torch.seconds if thawed else 0.0
+        fine_tuned = any(each.fine_tuned for each in group)
+        starting = foreseen.torch.seconds if fine_tuned else 0.0
 
         def check(phase: str, done: int, total: int) -> None:
             nonlocal stopped

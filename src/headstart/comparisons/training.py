@@ -1,4 +1,4 @@
-"""Trains candidates on one split; one prefix pass per backbone feeds every depth, head and seed."""
+"""Trains candidates on one split; one frozen part pass per backbone feeds every depth, head and seed."""
 
 import platform
 import time
@@ -28,7 +28,7 @@ from headstart.data.images import parse_views
 from headstart.errors import BackboneError, DatasetError, OptionError
 from headstart.runs import (
     HEADS,
-    TAPS,
+    LAYERS,
     FitConfig,
     check_place,
     new_id,
@@ -47,7 +47,7 @@ def grid(
     scratch: bool = False,
     images: Sequence[int | None] = (None,),
     size: int | None = None,
-    taps: str = "auto",
+    layers: str = "auto",
     views: int | str = 1,
     epochs: int | None = None,
     architecture: str | None = None,
@@ -61,7 +61,7 @@ def grid(
         scratch: every backbone from random weights too.
         images: training images of each class, at most; None for all.
         size: pixels a side; None for each backbone's own.
-        taps: what a ridge head reads: "auto", "last" or "all".
+        layers: what a ridge head reads: "auto", "last" or "all".
         views: renderings of each training image.
         epochs: of whatever is trained in epochs; None for the defaults of `fit`.
         architecture: for weights files that do not say.
@@ -71,7 +71,7 @@ def grid(
         BackboneError: a backbone that is not there.
     """
     _check_choices("heads", heads, known=HEADS)
-    _check_choices("taps", [taps], known=TAPS)
+    _check_choices("layers", [layers], known=LAYERS)
     if not backbones or not depths or not heads or not images:
         raise OptionError("nothing to compare: give at least one backbone, depth, head and number of images")
     if any(count is not None and count < 1 for count in images):
@@ -86,18 +86,18 @@ def grid(
             network.preprocess.size,
             stages,
             stages,
-            taps=taps,
+            layers=layers,
             views=names,
             epochs=epochs,
             architecture=architecture,
         )
         for depth in (network.depth(freeze) for freeze in depths):
             if depth < stages:
-                found.append(replace(basis, depth=depth, taps="last"))
+                found.append(replace(basis, depth=depth, layers="last"))
             else:
                 found += [_headed(basis, head) for head in heads]
         if scratch:
-            found.append(replace(basis, depth=0, taps="last", pretrained=False))
+            found.append(replace(basis, depth=0, layers="last", pretrained=False))
     return tuple(dict.fromkeys(replace(candidate, images=count) for candidate in found for count in images))
 
 
@@ -105,7 +105,7 @@ def _headed(basis: Candidate, head: str) -> Candidate:
     """A candidate with everything frozen; what its head has no use for is left out."""
     if head == "ridge":
         return replace(basis, head=head, epochs=None)
-    return replace(basis, head=head, taps="last")
+    return replace(basis, head=head, layers="last")
 
 
 def _check_choices(option: str, values: Iterable[str], *, known: Sequence[str]) -> None:
@@ -198,9 +198,9 @@ def _checked(candidates: Sequence[Candidate], *, seeds: int, settings: Mapping[s
     common = FitConfig.from_options(**settings).checked()
     for each in candidates:
         each.config(common, seed=0).checked()
-    thawed = [candidate.name for candidate in candidates if candidate.thawed]
-    if thawed:
-        require_timm(f"training {thawed[0]}")
+    fine_tuned = [candidate.name for candidate in candidates if candidate.fine_tuned]
+    if fine_tuned:
+        require_timm(f"training {fine_tuned[0]}")
     return common
 
 
@@ -282,7 +282,7 @@ def _look(
 
 
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Candidates that share a prefix pass, in the order of their first."""
+    """Candidates that share a frozen part pass, in the order of their first."""
     groups: dict[tuple[Any, ...], list[Candidate]] = {}
     for candidate in dict.fromkeys(candidates):
         key = (candidate.backbone, candidate.size, candidate.architecture, candidate.views)
@@ -330,14 +330,14 @@ def _comparison(
 
 
 _BEST_EPOCH = (
-    "thawed trainings are shown at the epoch that did best on the validation images, which flatters them a "
-    "little beside heads alone"
+    "fine-tuned trainings are shown at the epoch that did best on the validation images, which flatters them "
+    "a little beside heads alone"
 )
 
 
 def _keeps_best(results: Sequence[TrialResult]) -> bool:
     """Whether any training chose its epoch on the images that it is compared on."""
-    return any(each.trial.candidate.thawed for each in results)
+    return any(each.trial.candidate.fine_tuned for each in results)
 
 
 def _chosen(comparison: Comparison, results: Sequence[TrialResult]) -> Comparison:

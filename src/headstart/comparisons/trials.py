@@ -77,7 +77,7 @@ class Trainer:
             first: nothing has been trained yet, so that the first training begins whatever it takes.
             count: called with the number of trainings that are done.
         """
-        if any(candidate.thawed for candidate in self._group):
+        if any(candidate.fine_tuned for candidate in self._group):
             start_torch(f"training stages of {self._shared.network.name}")
         results: list[TrialResult] = []
         try:
@@ -108,7 +108,7 @@ class Trainer:
             return  # other seeds would be trained longer, or not at all
         seeds = range(1, self._deadline.schedule.seeds if candidate.random else 1)
         # Asking how many goes to PyTorch, whose start takes seconds and which heads alone do without.
-        at_once = parallel.at_once(len(seeds)) if candidate.thawed and not first.uses_rng else 1
+        at_once = parallel.at_once(len(seeds)) if candidate.fine_tuned and not first.uses_rng else 1
         for wave in (seeds[start : start + at_once] for start in range(0, len(seeds), at_once)):
             found = self._wave(candidate, wave, first=first)
             yield from found
@@ -152,7 +152,7 @@ class Trainer:
         prepared = limit_images(self._shared.at(candidate), per_class=candidate.images, seed=seed)
         network = _network(candidate, self._shared, seed=seed)
         start, start_seconds = None, 0.0
-        if candidate.thawed:
+        if candidate.fine_tuned:
             start, start_seconds = self._starts.of(candidate, prepared, network=network, config=config)
         return _Work(candidate, seed, config, prepared, network, start, start_seconds, interrupted)
 
@@ -283,7 +283,7 @@ def _evaluations(
 
 
 def _network(candidate: Candidate, shared: Pass, *, seed: int) -> Backbone:
-    """The network to thaw: from scratch each seed has weights of its own; the pixels are still shared."""
+    """The network to fine-tune: from scratch each seed has its own weights; the pixels are shared."""
     if candidate.pretrained or (seed == 0 and not shared.network.pretrained):
         return shared.network
     return backbone_of(candidate, seed=seed)

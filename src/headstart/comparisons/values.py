@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import OptionError, RunError, printable
-from headstart.runs import FitConfig, Method
+from headstart.runs import FitConfig, Method, todays_names
 
 
 @dataclass(frozen=True)
 class Candidate(Method):
     """A way to train that is compared with others, perhaps on fewer images."""
 
-    taps: str | tuple[str, ...] | None = "last"
+    layers: str | tuple[str, ...] | None = "last"
     images: int | None = None  # training images of each class, at most; None for all of them
     label: str | None = None  # what a lesson or a person calls it; None for a name made of the rest
     apart: str | None = field(default=None, compare=False)  # tells it from its namesakes, see `disambiguate`
@@ -54,7 +54,7 @@ class Candidate(Method):
     def _training(self) -> str:
         if not self.pretrained:
             return "from scratch"
-        if not self.thawed:
+        if not self.fine_tuned:
             return f"all frozen, {self.head}"
         return "nothing frozen" if self.depth == 0 else f"{self.depth} of {self.stages} frozen"
 
@@ -75,6 +75,7 @@ class Candidate(Method):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Candidate":
         """The inverse of `to_dict`; unknown keys are left aside."""
+        data = todays_names(data)
         known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         return cls(**{**known, "views": tuple(known["views"])})
 
@@ -208,7 +209,7 @@ class Comparison:
     labels: tuple[int, ...]
     trials: tuple[Trial, ...]
     choice: Choice | None = None
-    passes: tuple[Mapping[str, Any], ...] = ()  # one per prefix pass: backbone, seconds, hits, misses, bytes
+    passes: tuple[Mapping[str, Any], ...] = ()  # one per pass: backbone, seconds, hits, misses, bytes
     seconds: float = 0.0  # wall-clock of the whole comparison
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

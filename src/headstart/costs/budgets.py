@@ -102,7 +102,7 @@ class Workload:
         return {
             "epochs": self.config.epochs or 0,
             "views": len(self.config.views),
-            "layers": int(self.config.taps is not None),
+            "layers": int(self.config.layers is not None),
             "images": self.counts.images,
         }
 
@@ -114,7 +114,7 @@ class Workload:
             return replace(self, config=replace(self.config, epochs=value or None))
         if name == "views":
             return replace(self, config=replace(self.config, views=self.config.views[:value]))
-        return self if value else replace(self, config=replace(self.config, taps=None))
+        return self if value else replace(self, config=replace(self.config, layers=None))
 
 
 def fit_into(

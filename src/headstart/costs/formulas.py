@@ -17,7 +17,7 @@ from headstart.heads.ridge import MOST_SCORING
 from headstart.heads.threads import EIGEN_OPERATIONS
 from headstart.runs import FitConfig
 
-PREFIX_RATE = {"bf16": 6e10, "f32": 3e10}
+FROZEN_RATE = {"bf16": 6e10, "f32": 3e10}
 """Multiply-adds a second of a frozen part."""
 
 COMPILE, LOAD = 0.5, 0.12
@@ -38,7 +38,7 @@ RENDER = 0.4e-3
 TORCH_START = 3.2
 """Seconds to import PyTorch and timm, build the network and take a first step."""
 
-TAP_IMAGES = 320
+LAYER_IMAGES = 320
 """Training images that a choice of layers looks at; it takes eigenvalues of kernels of images x images."""
 
 _RENDERED_SIDE = 224
@@ -46,7 +46,7 @@ _CHECKED_AT_ONCE = 32  # images in which a saved model is compared with the one 
 _STORE_RATE = 3e8  # bytes of activations a second that are written to the cache
 _LINEAR_ALGEBRA = 2e10  # floating-point operations a second of matrix products
 _PENALTIES = 13
-_CANDIDATES_BEYOND_TAPS = 5  # concatenations that are tried besides the single layers
+_CANDIDATES_BEYOND_LAYERS = 5  # concatenations that are tried besides the single layers
 _UNSEEN = 0.4  # how far a formula may be off for a machine that timed nothing of the kind
 _UNSTEADY = 0.1  # the same whole job minutes later: clocks and neighbours that no step can know
 
@@ -163,7 +163,7 @@ def steps(
 
 def network_key(config: FitConfig, backbone: Backbone, spec: FeatureSpec) -> str:
     """Names a network as extraction runs it."""
-    outputs = "+".join((*(["pooled"] if spec.pooled else []), *(["taps"] if spec.taps else [])))
+    outputs = "+".join((*(["pooled"] if spec.pooled else []), *(["layers"] if spec.layers else [])))
     cuts = "+".join(map(str, (spec.depth, *spec.also)))
     run_by = f"{config.runtime} {config.precision}"
     return f"{backbone.weights_hash[:16]} {backbone.preprocess.size} {cuts} {outputs} {run_by}"
@@ -185,11 +185,11 @@ def decode_base(backbone: Backbone, *, views: int) -> float:
     return DECODE + RENDER * views * max(1.0, (backbone.preprocess.size / _RENDERED_SIDE) ** 2)
 
 
-def prefix_base(config: FitConfig, backbone: Backbone, spec: FeatureSpec) -> float:
+def frozen_base(config: FitConfig, backbone: Backbone, spec: FeatureSpec) -> float:
     """Seconds to run the frozen stages over all views of one image."""
     stages = backbone.stages if spec.pooled else backbone.stages[: spec.depth]
     macs = sum(stage.multiply_adds for stage in stages)
-    return len(spec.views) * macs / PREFIX_RATE.get(config.precision, PREFIX_RATE["f32"])
+    return len(spec.views) * macs / FROZEN_RATE.get(config.precision, FROZEN_RATE["f32"])
 
 
 def hit_base(*, views: int) -> float:
@@ -212,7 +212,7 @@ def feature_steps(
     found = []
     views, missing = len(spec.views), counts.missing
     network, data = network_key(config, backbone, spec), data_key(config, backbone)
-    decoding, running = decode_base(backbone, views=views), prefix_base(config, backbone, spec)
+    decoding, running = decode_base(backbone, views=views), frozen_base(config, backbone, spec)
     if missing:
         if running:
             found.append(open_step(network, timings))
@@ -232,7 +232,7 @@ def training_steps(
     config: FitConfig, backbone: Backbone, counts: ImageCounts, *, spec: FeatureSpec
 ) -> list[Step]:
     """The head, or the fine-tuned stages with it."""
-    if config.thawed:
+    if config.fine_tuned:
         key = f"{network_key(config, backbone, spec)} {config.batch_size}"
         start = [Step("train", "ridge", "start", ridge_base(config, backbone, counts))]
         return [
@@ -244,7 +244,7 @@ def training_steps(
         return [Step("train", "softmax", "", softmax_base(config, backbone, counts))]
     width = _ridge_width(config, backbone)
     form = "primal" if counts.training * len(config.views) > width else "dual"
-    key = f"{form} {width} {'taps' if config.taps == 'auto' else ''}"
+    key = f"{form} {width} {'layers' if config.layers == 'auto' else ''}"
     return [Step("train", "ridge", key, ridge_base(config, backbone, counts))]
 
 
@@ -252,25 +252,25 @@ def closing_steps(
     config: FitConfig, backbone: Backbone, counts: ImageCounts, *, spec: FeatureSpec
 ) -> list[Step]:
     """Evaluating, writing the model, and checking that it says the same."""
-    forward = _thawed_macs(config, backbone) / TRAIN_RATE
+    forward = _fine_tuned_macs(config, backbone) / TRAIN_RATE
     evaluating = 0.01 + counts.held_out * (2e-5 + forward)
     macs = sum(stage.multiply_adds for stage in backbone.stages)
-    network = macs / PREFIX_RATE.get(config.precision, PREFIX_RATE["f32"])
+    network = macs / FROZEN_RATE.get(config.precision, FROZEN_RATE["f32"])
     rendering = RENDER * (backbone.preprocess.size / _RENDERED_SIDE) ** 2
-    saving = _CHECKED_AT_ONCE * (network + rendering) + (2.5 if config.thawed else 0.25)
+    saving = _CHECKED_AT_ONCE * (network + rendering) + (2.5 if config.fine_tuned else 0.25)
     return [
-        Step("evaluate", "evaluate", "thawed" if config.thawed else "", evaluating),
+        Step("evaluate", "evaluate", "fine_tuned" if config.fine_tuned else "", evaluating),
         Step("save", "save", network_key(config, backbone, spec), saving),
     ]
 
 
-def _thawed_macs(config: FitConfig, backbone: Backbone) -> int:
+def _fine_tuned_macs(config: FitConfig, backbone: Backbone) -> int:
     return sum(stage.multiply_adds for stage in backbone.stages[config.depth :])
 
 
 def epoch_base(config: FitConfig, backbone: Backbone, counts: ImageCounts) -> float:
     """Seconds of one epoch over the fine-tuned stages, its validation included."""
-    forward = _thawed_macs(config, backbone) / TRAIN_RATE
+    forward = _fine_tuned_macs(config, backbone) / TRAIN_RATE
     return counts.training * forward * FORWARD_AND_BACKWARD + 0.5 * counts.held_out * forward
 
 
@@ -284,9 +284,9 @@ def softmax_base(config: FitConfig, backbone: Backbone, counts: ImageCounts) -> 
 
 
 def _ridge_width(config: FitConfig, backbone: Backbone) -> int:
-    if config.taps != "all":
+    if config.layers != "all":
         return backbone.dimensions
-    return sum(tap.width(backbone) for tap in backbone.taps())
+    return sum(layer.width(backbone) for layer in backbone.feature_layers())
 
 
 def ridge_base(config: FitConfig, backbone: Backbone, counts: ImageCounts) -> float:
@@ -297,9 +297,9 @@ def ridge_base(config: FitConfig, backbone: Backbone, counts: ImageCounts) -> fl
         operations = float(scores + 4 * rows * width**2 + EIGEN_OPERATIONS * width**3)
     else:
         operations = float(scores + EIGEN_OPERATIONS * rows**3 + 4 * rows * rows * width)
-    if config.taps == "auto" and not config.thawed:
-        widths = [tap.width(backbone) for tap in backbone.taps()]
-        images = min(TAP_IMAGES, counts.training)
-        tried = len(widths) + _CANDIDATES_BEYOND_TAPS
+    if config.layers == "auto" and not config.fine_tuned:
+        widths = [layer.width(backbone) for layer in backbone.feature_layers()]
+        images = min(LAYER_IMAGES, counts.training)
+        tried = len(widths) + _CANDIDATES_BEYOND_LAYERS
         operations += tried * EIGEN_OPERATIONS * images**3 + 2.0 * images * images * sum(widths)
     return 0.02 + operations / _LINEAR_ALGEBRA

@@ -9,11 +9,11 @@ from headstart.costs.formulas import (
     closing_steps,
     data_key,
     decode_base,
+    frozen_base,
     hit_base,
     network_key,
     open_step,
     pass_key,
-    prefix_base,
     training_steps,
 )
 from headstart.costs.timings import Timings
@@ -50,7 +50,7 @@ def of_features(
         return []
     opened = phase.first[0] - phase.begun
     each = (seconds - opened) / max(1, images - phase.first[1])
-    decoding, running = decode_base(backbone, views=views), prefix_base(config, backbone, spec)
+    decoding, running = decode_base(backbone, views=views), frozen_base(config, backbone, spec)
     found = [Timing("pass", pass_key(config, backbone, spec), each / (decoding + running))]
     if not running:
         return [*found, Timing("decode", data, each / decoding)]
@@ -74,10 +74,10 @@ def of_training(
         return []
     seconds = phase.ended - phase.begun
     epochs = timer.phases.get("epochs")
-    if config.head == "softmax" and not config.thawed and epochs and epochs.last:
+    if config.head == "softmax" and not config.fine_tuned and epochs and epochs.last:
         config = replace(config, epochs=epochs.last[1])  # an early stop is no fast head
     parts = {step.name: step for step in training_steps(config, backbone, counts, spec=spec)}
-    if not config.thawed:
+    if not config.fine_tuned:
         return [Timing(step.name, step.key, seconds / step.base) for step in parts.values()]
     if epochs is None or epochs.first is None or epochs.last is None:
         return []

@@ -88,18 +88,18 @@ def wanted_of(run: Run, backbone: Backbone) -> FeatureSpec:
     """The features that the run's head reads.
 
     Raises:
-        OptionError: stages were thawed, so the features are not those that are cached.
+        OptionError: stages were fine-tuned, so the features are not those that are cached.
     """
-    if run.config.thawed:
+    if run.config.fine_tuned:
         raise OptionError(
             f"run {run.id} trained {run.config.stages - run.config.depth} stages with its head, so its head "
             "alone cannot be trained again; fit anew (headstart fit … --corrections FILE)"
         )
-    last = backbone.taps()[-1].name
+    last = backbone.feature_layers()[-1].name
     return FeatureSpec(
         depth=len(backbone.stages),
         views=tuple(View(name) for name in run.config.views),
-        taps=bool(set(run.config.taps or ()) - {last}),
+        layers=bool(set(run.config.layers or ()) - {last}),
     )
 
 

@@ -1,7 +1,7 @@
 """Train a run's head again under corrected labels, from the cache alone: nothing is decoded or compiled.
 
 What a fit does besides is not repeated: images are neither listed nor hashed where their files have not
-changed, sides and taps stay as they are, near-duplicates are not looked for again, and the new model, which
+changed, sides and layers stay as they are, near-duplicates are not looked for again, and the new model, which
 differs from the checked one in two constants, is compared with it instead of being compiled to be compared.
 """
 
@@ -126,5 +126,5 @@ def _skipped(run: Run) -> tuple[Skipped, ...]:
 
 
 def _choice(run: Run) -> dict[str, Any]:
-    """The choice of taps, which was not made again."""
-    return {"taps": run.head_fit["taps"]} if "taps" in run.head_fit else {}
+    """The choice of layers, which was not made again."""
+    return {"layers": run.head_fit["layers"]} if "layers" in run.head_fit else {}

@@ -194,7 +194,7 @@ def _sample(image: Any) -> Sample:
 def _extract(run: Run, samples: Any, *, progress: Progress | None = None) -> Extraction:
     backbone, runtime = network_of(run)
     wanted = wanted_of(run, backbone)
-    wanted = type(wanted)(depth=wanted.depth, views=(CENTRE,), taps=wanted.taps)
+    wanted = type(wanted)(depth=wanted.depth, views=(CENTRE,), layers=wanted.layers)
     cache = FeatureCache(cache_folder())
     found = extract(samples, backbone, spec=wanted, runtime=runtime, cache=cache, progress=progress)
     if len(samples) == 1 and found.skipped:
@@ -203,7 +203,7 @@ def _extract(run: Run, samples: Any, *, progress: Progress | None = None) -> Ext
 
 
 def _read(run: Run, extraction: Extraction, images: NDArray[np.int64]) -> NDArray[np.float32]:
-    return extraction.features(images, taps=run.config.taps, view=CENTRE)
+    return extraction.features(images, layers=run.config.layers, view=CENTRE)
 
 
 def _scaled(features: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:

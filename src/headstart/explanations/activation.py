@@ -3,7 +3,7 @@
 With a linear head over averages, `logit = bias + sum over maps and positions of coefficient * activation`,
 so a position's share is known exactly: Zhou et al., "Learning Deep Features for Discriminative
 Localization", CVPR 2016, for the mean of the last map; here for averages on any grid over any of the maps,
-since a tap on a grid weighs the same channel differently from cell to cell (which the averaged gradients of
+since a layer on a grid weighs the same channel differently from cell to cell (which the averaged gradients of
 Grad-CAM would mix up).
 
 What a share is compared with decides what the map shows. An activation is high or low only against another

@@ -23,7 +23,7 @@ def gradient_activation(
 ) -> NDArray[np.float32]:
     """What each pixel's place adds to the label's logit, float32 [side, side]; needs PyTorch.
 
-    Taps are averages, so their shares are known without a gradient; it is taken for the features alone.
+    Layers are averages, so their shares are known without a gradient; it is taken for the features alone.
 
     Args:
         activations: the maps that the readings name, and the last one.
@@ -37,10 +37,10 @@ def gradient_activation(
         OptionError: the head reads a token that has no place in the image.
     """
     (features,) = (reading for reading in readings if reading.is_features)
-    taps = [reading for reading in readings if not reading.is_features]
+    layers = [reading for reading in readings if not reading.is_features]
     gradient = _gradient(pool, activations[last], features.weight[:, label])
     found = spread(activations[last], gradient, side=side)
-    return found + class_activation(activations, taps, label=label, side=side)
+    return found + class_activation(activations, layers, label=label, side=side)
 
 
 def _gradient(pool: Any, found: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.backbones.building import require_timm
 from headstart.backbones.runtimes.model import compile_model
-from headstart.backbones.runtimes.protocol import CompiledPrefix
+from headstart.backbones.runtimes.protocol import FrozenPart
 from headstart.classifier import Classifier
 from headstart.data.images import load_pixels
 from headstart.data.sources import FileSource
@@ -88,7 +88,7 @@ class Explainer:
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
-        self._compiled: dict[tuple[tuple[str, ...], int], CompiledPrefix] = {}
+        self._compiled: dict[tuple[tuple[str, ...], int], FrozenPart] = {}
 
     def heat_map(self, image: Any, *, label: str | None = None, method: str = "auto") -> HeatMap:
         """See the function `heat_map`."""
@@ -155,7 +155,7 @@ class Explainer:
         found = self._network((name,), batch_size=_BATCH).stream(batches)
         return np.concatenate([outputs[name] for _, outputs in found])
 
-    def _network(self, names: tuple[str, ...], *, batch_size: int) -> CompiledPrefix:
+    def _network(self, names: tuple[str, ...], *, batch_size: int) -> FrozenPart:
         key = names, batch_size
         if key not in self._compiled:
             self._compiled[key] = compile_model(
@@ -175,7 +175,7 @@ class Explainer:
 
     @cached_property
     def _readings(self) -> tuple[Reading, ...]:
-        return readings_of(self._graph, self.classifier.about["taps"])
+        return readings_of(self._graph, self.classifier.about["layers"])
 
     @cached_property
     def _pool(self) -> tuple[str, Any]:

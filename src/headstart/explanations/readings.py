@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones import Tap
+from headstart.backbones import FeatureLayer
 
 if TYPE_CHECKING:
     from headstart.classifier.onnx_graph import SavedGraph
@@ -31,7 +31,7 @@ class Reading:
         pooling: [positions, cells], the averages taken of the map; None for the plain mean.
         weight: [C_map * cells, classes], channel by channel; the mean over the classes is taken off, since a
             softmax does not see it.
-        is_features: whether it is the network's feature vector and not a tap.
+        is_features: whether it is the network's feature vector and not a layer.
     """
 
     tensor: str | None
@@ -55,31 +55,31 @@ class Reading:
         return found
 
 
-def readings_of(graph: "SavedGraph", taps: Sequence[str]) -> tuple[Reading, ...]:
+def readings_of(graph: "SavedGraph", layers: Sequence[str]) -> tuple[Reading, ...]:
     """The blocks of a saved classifier's head, in the order in which they are concatenated.
 
     Args:
         graph: the classifier's.
-        taps: names of what the head reads.
+        layers: names of what the head reads.
     """
     weight = graph.constant(graph.head.input[1])
     weight = weight - weight.mean(axis=1, keepdims=True)
     joined = graph.head.input[0]
-    blocks = [joined] if len(taps) == 1 else list(graph.makers[joined].input)
-    parsed = [Tap.parse(name) for name in taps]
+    blocks = [joined] if len(layers) == 1 else list(graph.makers[joined].input)
+    parsed = [FeatureLayer.parse(name) for name in layers]
     widths = [  # the graph does not say the features', so they are what is left
-        0 if tap.stage == _FEATURES else int(graph.constant(graph.makers[block].input[1])[1])
-        for tap, block in zip(parsed, blocks, strict=True)
+        0 if layer.stage == _FEATURES else int(graph.constant(graph.makers[block].input[1])[1])
+        for layer, block in zip(parsed, blocks, strict=True)
     ]
     widths = [width or len(weight) - sum(widths) for width in widths]
     rows = np.split(weight, np.cumsum(widths)[:-1])
     readings = []
-    for tap, block, part in zip(parsed, blocks, rows, strict=True):
-        if tap.stage == _FEATURES:
+    for layer, block, part in zip(parsed, blocks, rows, strict=True):
+        if layer.stage == _FEATURES:
             readings.append(Reading(_averaged(graph, block), None, part, is_features=True))
         else:
             product = graph.makers[graph.makers[block].input[0]]
-            readings.append(Reading(tap.stage, graph.constant(product.input[1]), part))
+            readings.append(Reading(layer.stage, graph.constant(product.input[1]), part))
     return tuple(readings)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import RunError
+from headstart.runs import todays_names
 
 if TYPE_CHECKING:
-    from headstart.backbones import Tap
+    from headstart.backbones import FeatureLayer
     from headstart.exports.subject import Subject
 
 _WEIGHTS_FILE = "model.safetensors"
@@ -26,7 +27,7 @@ class _Network:
         model: timm's model without its classifier.
         staged: the same modules, cut into stages.
         architecture: what ``timm.create_model`` was given, with ``arguments``.
-        taps: what the head reads.
+        layers: what the head reads.
         head: ``head.weight`` [D, C] and ``head.bias`` [C].
         temperature: divides the logits.
     """
@@ -35,7 +36,7 @@ class _Network:
     staged: Any
     architecture: str
     arguments: dict[str, Any]
-    taps: "tuple[Tap, ...]"
+    layers: "tuple[FeatureLayer, ...]"
     head: dict[str, Any]
     temperature: float
 
@@ -54,10 +55,10 @@ def write_safetensors(subject: "Subject", folder: Path) -> None:
         "timm_kwargs": network.arguments,
         "mean": preprocess.mean,
         "std": preprocess.std,
-        "taps": [_where(network, tap) for tap in network.taps],
+        "layers": [_where(network, layer) for layer in network.layers],
         "temperature": network.temperature,
         "classes": subject.classifier.classes,
-        "reads": "(pixels / 255 - mean) / std -> backbone -> taps, averaged over grid x grid cells and "
+        "reads": "(pixels / 255 - mean) / std -> backbone -> layers, averaged over grid x grid cells and "
         "concatenated -> @ head.weight + head.bias -> / temperature -> softmax",
     }
     (folder / "model.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -85,7 +86,7 @@ def _trained(subject: "Subject") -> _Network:
         RunError: the run's record or its trained weights are missing.
         BackboneError, MissingWeights, MissingExtra: the network cannot be made on this machine.
     """
-    from headstart.backbones import Tap, backbone_of
+    from headstart.backbones import FeatureLayer, backbone_of
     from headstart.backbones.building import make_model, timm_arguments
     from headstart.backbones.families import cut_into_stages
 
@@ -96,13 +97,13 @@ def _trained(subject: "Subject") -> _Network:
     model = make_model(backbone.recipe, size=backbone.preprocess.size, name=config.backbone)
     staged = cut_into_stages(model, architecture=backbone.recipe.architecture).eval()
     tensors, metadata = _trained_weights(subject.folder / _WEIGHTS_FILE)
-    _put_tail(staged, tensors)
+    _put_fine_tuned(staged, tensors)
     return _Network(
         model=model,
         staged=staged,
         architecture=backbone.recipe.architecture,
         arguments=timm_arguments(backbone.recipe, size=backbone.preprocess.size),
-        taps=tuple(map(Tap.parse, metadata["taps"].split(","))),
+        layers=tuple(map(FeatureLayer.parse, todays_names(metadata)["layers"].split(","))),
         head={name: tensors[name] for name in ("head.weight", "head.bias")},
         temperature=float(metadata["temperature"]),
     )
@@ -118,8 +119,8 @@ def _trained_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise RunError(f"{path} is missing or damaged ({error}); fit again or restore the folder") from error
 
 
-def _put_tail(staged: Any, tensors: dict[str, Any]) -> None:
-    """Put thawed stages' weights (`tail.STAGE.…`) where they belong, in place."""
+def _put_fine_tuned(staged: Any, tensors: dict[str, Any]) -> None:
+    """Put fine-tuned stages' weights (`trainable.STAGE.…`) where they belong, in place."""
     parts = {**dict(zip(staged.names, staged.stages, strict=True)), "pool": staged.pool}
     for name, module in parts.items():
         prefix = f"tail.{name}."
@@ -128,14 +129,14 @@ def _put_tail(staged: Any, tensors: dict[str, Any]) -> None:
             module.load_state_dict(own)
 
 
-def _where(network: _Network, tap: "Tap") -> dict[str, Any]:
-    """A tap in timm's terms: the module whose output it is."""
+def _where(network: _Network, layer: "FeatureLayer") -> dict[str, Any]:
+    """A layer in timm's terms: the module whose output it is."""
     from headstart.backbones.families import ChannelsFirst, TokenStem
 
-    if tap.stage == "features":
-        return {"name": tap.name, "module": "", "grid": 1, "channels_last": False, "prefix_tokens": 0}
+    if layer.stage == "features":
+        return {"name": layer.name, "module": "", "grid": 1, "channels_last": False, "prefix_tokens": 0}
     names = {id(module): name for name, module in network.model.named_modules()}
-    module = network.staged.stages[network.staged.names.index(tap.stage)]
+    module = network.staged.stages[network.staged.names.index(layer.stage)]
     channels_last = isinstance(module, ChannelsFirst)
     while id(module) not in names:
         if isinstance(module, ChannelsFirst):
@@ -145,9 +146,9 @@ def _where(network: _Network, tap: "Tap") -> dict[str, Any]:
         else:
             module = list(module.children())[-1]  # a group of timm's modules, run one after another
     return {
-        "name": tap.name,
+        "name": layer.name,
         "module": names[id(module)],
-        "grid": tap.grid,
+        "grid": layer.grid,
         "channels_last": channels_last,
         "prefix_tokens": network.staged.prefix_tokens,
     }
@@ -182,11 +183,11 @@ def _whole(network: _Network, subject: "Subject") -> Any:
             seen = {}
             for name, stage in zip(self.staged.names, self.staged.stages, strict=True):
                 output = stage(output)
-                for tap in network.taps:
-                    if tap.stage == name:
-                        seen[tap.name] = pool(output, tap.grid)
+                for layer in network.layers:
+                    if layer.stage == name:
+                        seen[layer.name] = pool(output, layer.grid)
             seen["features"] = self.staged.pool(output)
-            features = torch.cat([seen[tap.name] for tap in network.taps], dim=1)
+            features = torch.cat([seen[layer.name] for layer in network.layers], dim=1)
             return torch.softmax(features @ self.weight + self.bias, dim=1)
 
     return Whole().eval()

@@ -66,7 +66,7 @@ class Int8Cost:
 def quantise(subject: Subject, folder: Path, *, to: str, calibration: Images) -> int:
     """Write the eight-bit model of a format that has one: weights per channel, activations per tensor.
 
-    The head stays in float32: it reads taps of unlike scale through one tensor, and has few weights. Of the
+    The head stays in float32: it reads layers of unlike scale through one tensor, and has few weights. Of the
     network's first layers as many stay in float32 as the training images' labels need to stay what they are:
     an error that is made there goes through everything else, and few weights lie there.
 

@@ -1,8 +1,8 @@
 """The feature cache, and the pipelined extraction that fills it.
 
-A frozen layer computes the same thing in every epoch, so what a prefix computes for one view of one image is
-computed once and kept. The cache is addressed by content: an image's bytes, the weights, the preprocessing,
-the view, the depth, the runtime and the precision; change any of them and the lookup misses.
+A frozen layer computes the same thing in every epoch, so what a frozen part computes for one view of one
+image is computed once and kept. The cache is addressed by content: an image's bytes, the weights, the
+preprocessing, the view, the depth, the runtime and the precision; change any of them and the lookup misses.
 """
 
 from headstart.features.cache import CachePartition, FeatureCache, PartitionInfo

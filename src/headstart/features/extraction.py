@@ -1,4 +1,4 @@
-"""One pass over the images: hash, decode, check, render, run the prefix, store.
+"""One pass over the images: hash, decode, check, render, run the frozen part, store.
 
 Decoding threads and inference overlap, and what is in the cache already is neither decoded nor computed anew.
 """
@@ -55,21 +55,21 @@ class FeatureSpec:
         depth: how many stages are frozen; below `all`, the activations at the cut are wanted.
         views: the renderings of each image.
         pooled: the last layer's vector is wanted.
-        taps: the pooled maps of every stage are wanted too.
+        layers: the pooled maps of every stage are wanted too.
         also: further depths whose activations the same pass shall store, for jobs that share it.
     """
 
     depth: int
     views: tuple[View, ...]
     pooled: bool = True
-    taps: bool = False
+    layers: bool = False
     also: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, config: FitConfig) -> "FeatureSpec":
         """What a training with these settings reads."""
         views = tuple(View(name) for name in config.views)
-        return cls(config.depth, views, pooled=config.pretrained, taps=bool(config.taps))
+        return cls(config.depth, views, pooled=config.pretrained, layers=bool(config.layers))
 
     def cuts(self, stages: int) -> tuple[int, ...]:
         """The depths whose activations are stored, rising; `all` has none beside the pooled vector."""
@@ -78,7 +78,7 @@ class FeatureSpec:
     def records(self, stages: int) -> tuple[str, ...]:
         """Names of the records that one view of one image has in the cache."""
         activations = tuple(f"activation-{depth}" for depth in self.cuts(stages))
-        return activations + (("features",) if self.pooled else ()) + (("taps",) if self.taps else ())
+        return activations + (("features",) if self.pooled else ()) + (("taps",) if self.layers else ())
 
 
 def record_key(content: bytes, view: View, record: str) -> bytes:
@@ -113,46 +113,48 @@ class Extraction:
     again: "Callable[[], Extraction] | None" = None
 
     def features(
-        self, images: Images, *, taps: Sequence[str] | None = None, view: View
+        self, images: Images, *, layers: Sequence[str] | None = None, view: View
     ) -> NDArray[np.float32]:
         """Pooled features of some images.
 
         Args:
             images: indices into the samples; each must have been readable.
-            taps: names of taps, concatenated in this order; None for the last vector alone.
+            layers: names of layers, concatenated in this order; None for the last vector alone.
             view: one of the views that were extracted.
 
         Returns:
             float32 [len(images), D].
         """
-        last = self.backbone.taps()[-1].name
-        names = [last] if taps is None else list(taps)
+        last = self.backbone.feature_layers()[-1].name
+        names = [last] if layers is None else list(layers)
         parts = {}
         if last in names:
             parts[last] = self._rows(images, view=view, record="features")
         if set(names) - {last}:
             rows = self._rows(images, view=view, record="taps")
-            parts |= {name: rows[:, span] for name, span in self.tap_spans.items() if name in names}
+            parts |= {name: rows[:, span] for name, span in self.layer_spans.items() if name in names}
         chosen = [parts[name] for name in names]
         return np.concatenate(chosen, axis=1, dtype=np.float32)
 
-    def by_tap(self, images: Images, *, view: View) -> dict[str, NDArray[np.float32]]:
-        """Pooled features of some images by tap, in the order of the taps, each float32 [n, its width]."""
-        everything = self.features(images, taps=[tap.name for tap in self.backbone.taps()], view=view)
-        ends = np.cumsum([tap.width(self.backbone) for tap in self.backbone.taps()])
+    def by_layer(self, images: Images, *, view: View) -> dict[str, NDArray[np.float32]]:
+        """Pooled features of some images by layer, in their order, each float32 [n, its width]."""
+        everything = self.features(
+            images, layers=[layer.name for layer in self.backbone.feature_layers()], view=view
+        )
+        ends = np.cumsum([layer.width(self.backbone) for layer in self.backbone.feature_layers()])
         parts = np.split(everything, ends[:-1], axis=1)
         return {
-            tap.name: np.ascontiguousarray(part)
-            for tap, part in zip(self.backbone.taps(), parts, strict=True)
+            layer.name: np.ascontiguousarray(part)
+            for layer, part in zip(self.backbone.feature_layers(), parts, strict=True)
         }
 
     @cached_property
-    def tap_spans(self) -> dict[str, slice]:
-        """Where each tap but the last one lies in a `taps` record."""
+    def layer_spans(self) -> dict[str, slice]:
+        """Where each layer but the last one lies in a record of layers."""
         spans, start = {}, 0
-        for tap in self.backbone.taps()[:-1]:
-            width = tap.width(self.backbone)
-            spans[tap.name] = slice(start, start + width)
+        for layer in self.backbone.feature_layers()[:-1]:
+            width = layer.width(self.backbone)
+            spans[layer.name] = slice(start, start + width)
             start += width
         return spans
 
@@ -224,7 +226,7 @@ def extract(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
-    """Look at every image once: hash, decode, check, render, run the prefix, store.
+    """Look at every image once: hash, decode, check, render, run the frozen part, store.
 
     Decoding threads and inference overlap; a bounded number of images is in memory, however many there are.
     Views that are in the cache already are not rendered. An interrupted call keeps what it has stored.
@@ -283,8 +285,8 @@ def partition_identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, st
         "size": backbone.preprocess.size,
         "runtime": runtime.name,
         "precision": runtime.precision,
-        # One record holds all taps in a row, so another choice of taps is another layout.
-        "taps": " ".join(tap.name for tap in backbone.taps()),
+        # One record holds all layers in a row, so another choice of layers is another layout.
+        "taps": " ".join(layer.name for layer in backbone.feature_layers()),
     }
 
 
@@ -408,7 +410,8 @@ def _room_check(
 def cache_bytes(backbone: "Backbone", *, spec: FeatureSpec, images: int) -> int:
     """Bytes that ``images`` images will take in the cache at two bytes a value, an upper bound.
 
-    Values: [C, H, W] at the cut, D pooled, and the sum of the taps' widths; 64 bytes of key and header each.
+    Values: [C, H, W] at the cut, D pooled, and the sum of the layers' widths; 64 bytes of key and header
+        each.
     """
     per_view = 64 * len(spec.records(len(backbone.stages)))
     for depth in spec.cuts(len(backbone.stages)):
@@ -416,8 +419,8 @@ def cache_bytes(backbone: "Backbone", *, spec: FeatureSpec, images: int) -> int:
         per_view += backbone.stages[depth - 1].bytes_per_image if depth else pixels
     if spec.pooled:
         per_view += 2 * backbone.dimensions
-    if spec.taps:
-        per_view += 2 * sum(tap.width(backbone) for tap in backbone.taps()[:-1])
+    if spec.layers:
+        per_view += 2 * sum(layer.width(backbone) for layer in backbone.feature_layers()[:-1])
     return per_view * images * len(spec.views)
 
 
@@ -429,7 +432,7 @@ def _compute(
     runtime: "Runtime",
     writer: "_Writer",
 ) -> None:
-    """Run the prefix over what is not in the cache. Nothing is compiled when nothing is missing."""
+    """Run the frozen part over what is not in the cache. Nothing is compiled when nothing is missing."""
     first = next(rendered, None)
     if first is None:
         return
@@ -441,25 +444,25 @@ def _compute(
         if not spec.pooled and not cuts:
             deque(rendered, maxlen=0)
             return
-    taps = backbone.taps() if spec.taps else backbone.taps()[-1:]
+    layers = backbone.feature_layers() if spec.layers else backbone.feature_layers()[-1:]
     prefix = runtime.compile(
         backbone,
         depth=cuts[-1] if cuts else len(backbone.stages),
-        taps=taps if spec.pooled else (),
+        layers=layers if spec.pooled else (),
         batch_size=BATCH_SIZE,
         also=cuts[:-1],
     )
     maps = dict(zip(prefix.outputs, reversed(cuts), strict=False))  # the deepest cut's map comes first
     dtype = np.dtype(np.float16 if runtime.precision == "bf16" else np.float32)
-    last = backbone.taps()[-1].name
+    last = backbone.feature_layers()[-1].name
     for token, outputs in prefix.stream(_batches(rendered)):
         for row, (content, view) in enumerate(token):
             for output, depth in maps.items():
                 writer.put(content, view, f"activation-{depth}", _narrow(outputs[output][row], dtype))
             if spec.pooled:
                 writer.put(content, view, "features", _narrow(outputs[last][row], dtype))
-            if spec.taps:
-                others = np.concatenate([outputs[tap.name][row] for tap in taps[:-1]])
+            if spec.layers:
+                others = np.concatenate([outputs[layer.name][row] for layer in layers[:-1]])
                 writer.put(content, view, "taps", _narrow(others, dtype))
 
 

@@ -13,8 +13,8 @@ for every penalty at once. Source: Hastie, Tibshirani and Friedman, "The Element
 standardisation, that is, the left-out image still counts in the columns' mean and scale.
 
 Two forms of one answer. Primal, for more images than dimensions: a streaming D x D Gram matrix, so memory
-does not grow with the images. Dual, otherwise: the N x N kernel, so wide concatenations of taps cost no D x D
-matrix.
+does not grow with the images. Dual, otherwise: the N x N kernel, so wide concatenations of layers cost no D x
+D matrix.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def fit_ridge(
         class_weights: None, "balanced", a mapping from class to weight, or C numbers; all above zero. A
             weight of 2 does what the class's images twice would do.
         penalties: Candidates, above zero, in units of the mean non-zero eigenvalue.
-        block_widths: Widths of the taps that were concatenated, summing to D. Each block is divided by the
-            square root of its width, so that a wide tap does not drown a narrow one; `choose_taps` does the
-            same.
+        block_widths: Widths of the layers that were concatenated, summing to D. Each block is divided by the
+            square root of its width, so that a wide layer does not drown a narrow one; `choose_layers` does
+            the same.
 
     Returns:
         The fit; its head applies to raw features.
@@ -167,7 +167,7 @@ def _fit_dual(
     return scores.fit(multiplier[:, None] * solution, mean=mean, form="dual")
 
 
-# --- spectra and left-out scores: shared with the choice of taps --------------------------------------------
+# --- spectra and left-out scores: shared with the choice of layers ---
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,7 +55,7 @@ def to_classifier(
         "backbone": f"keras:{model.name}",
         "architecture": type(model).__name__,
         "head": "softmax",
-        "taps": [],
+        "layers": [],
         "temperature": 1.0,
     }
     classifier = Classifier(

@@ -29,7 +29,7 @@ _SHARED = ("_compile_loss", "_compile_metrics", "_loss_tracker")
 _AT_ONCE = 64
 """Steps between which Ctrl-C is noticed, where nobody else looks."""
 
-_CHANGED = "a layer was frozen or thawed after the model was compiled"
+_CHANGED = "a layer was frozen or fine-tuned after the model was compiled"
 
 _BATCH_HOOKS = [f"on_{kind}batch_{moment}" for kind in ("", "train_", "test_") for moment in ("begin", "end")]
 
@@ -117,7 +117,7 @@ def _build(model: Any, x: Any) -> None:
 def _traced(model: Any, last: _Session | None) -> Any:
     """What the compiled model trains, where that is not what its layers say now; None where they agree.
 
-    TensorFlow traces the training once after ``compile``. A layer that is thawed or frozen later changes
+    TensorFlow traces the training once after ``compile``. A layer that is fine-tuned or frozen later changes
     nothing until the next ``compile``, neither in ``model.fit`` nor here.
 
     Returns:

@@ -54,7 +54,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "calibration": _calibration([entry for entry in entries if entry["split"] == honest]),
         "calibration_split": honest,
         "calibration_error": run.evaluation[honest]["calibration_error"] if evaluation else None,
-        "calibration_fitted": honest == "validation" and run.config.thawed,
+        "calibration_fitted": honest == "validation" and run.config.fine_tuned,
         "notes": notes,
         "findings": _findings(run),
         "skipped": [{"path": each["path"], "reason": each["reason"]} for each in read_skipped(run.path)],
@@ -101,7 +101,7 @@ def _setting(run: Run) -> list[list[str]]:
     rows = [
         ["backbone", f"{printable(config.backbone)} at {config.size} px, {weights}"],
         ["frozen", frozen],
-        ["head", config.head + (f", reading {', '.join(config.taps)}" if config.taps else "")],
+        ["head", config.head + (f", reading {', '.join(config.layers)}" if config.layers else "")],
         ["views of each training image", ", ".join(config.views)],
         ["runtime", f"{config.runtime}, {config.precision}"],
         ["seed", str(config.seed)],

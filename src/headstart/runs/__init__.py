@@ -4,7 +4,7 @@ A run's folder is the truth (`run.json` inside it); the runs store is an index o
 safe under concurrent writers, so that a run is found by its id from any directory.
 """
 
-from headstart.runs.config import HEADS, TAPS, FitConfig, Method, refuse_others
+from headstart.runs.config import HEADS, LAYERS, FitConfig, Method, refuse_others, todays_names
 from headstart.runs.folders import check_place, new_folder, sweep
 from headstart.runs.images import (
     IMAGES_FILE,
@@ -37,10 +37,10 @@ __all__ = [
     "CLASSIFIER_FILE",
     "HEADS",
     "IMAGES_FILE",
+    "LAYERS",
     "PREDICTIONS_FILE",
     "RUN_FILE",
     "SKIPPED_FILE",
-    "TAPS",
     "FitConfig",
     "Method",
     "Rebuilt",
@@ -62,6 +62,7 @@ __all__ = [
     "software",
     "sweep",
     "timestamp",
+    "todays_names",
     "with_stamps",
     "write_images",
     "write_predictions",

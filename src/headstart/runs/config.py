@@ -9,7 +9,7 @@ from headstart.errors import OptionError
 from headstart.files import record
 
 HEADS = ("ridge", "softmax")
-TAPS = ("auto", "last", "all")
+LAYERS = ("auto", "last", "all")
 
 _EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
 """Where nobody asks for another number."""
@@ -26,21 +26,21 @@ class Method:
     head: str = "ridge"  #: "ridge" (closed form) or "softmax" (a dense layer trained with Adam)
     #: What a ridge head reads: "auto" (by leave-one-out error), "last", "all"; once trained, the names of
     #: what it reads, None for the last vector alone.
-    taps: str | tuple[str, ...] | None = "auto"
+    layers: str | tuple[str, ...] | None = "auto"
     views: tuple[str, ...] = ("centre",)  #: renderings of each training image
     pretrained: bool = True  #: False: from random weights, every stage trained
-    epochs: int | None = None  #: None: 30 of a softmax head, 15 of thawed stages, 40 from scratch
+    epochs: int | None = None  #: None: 30 of a softmax head, 15 of fine-tuned stages, 40 from scratch
     architecture: str | None = None  #: of files that do not say: a timm name; what a .keras file's pixels are
 
     @property
-    def thawed(self) -> bool:
+    def fine_tuned(self) -> bool:
         """Whether stages are trained, and not a head alone."""
         return self.depth < self.stages
 
     @property
     def closed_form(self) -> bool:
         """Whether a ridge head is all that is trained: it is solved at once, without epochs."""
-        return not self.thawed and self.head == "ridge"
+        return not self.fine_tuned and self.head == "ridge"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FitConfig(Method):
     """
 
     batch_size: int = 32  #: images per step of whatever is trained in epochs
-    learning_rate: float | None = None  #: None: 0.001 of a softmax head, 0.03 thawed, 0.1 from scratch
+    learning_rate: float | None = None  #: None: 0.001 of a softmax head, 0.03 fine-tuned, 0.1 from scratch
     class_weights: str | None = None  #: "balanced" weighs classes by the inverse of their share
     runtime: str = "auto"  #: "openvino" or "torch"; "auto" until known
     precision: str = "auto"  #: "bf16" or "f32"; "auto" until known
@@ -99,7 +99,7 @@ class FitConfig(Method):
 
         for option, value, known in (
             ("head", self.head, HEADS),
-            ("taps", self.taps if isinstance(self.taps, str) else "last", TAPS),
+            ("layers", self.layers if isinstance(self.layers, str) else "last", LAYERS),
             ("class_weights", self.class_weights, (None, "balanced")),
         ):
             if value not in known:
@@ -125,9 +125,9 @@ class FitConfig(Method):
 
     def settled(self) -> "FitConfig":
         """The same with the epochs that will be trained, and without what a training of its kind ignores."""
-        kind = "scratch" if not self.pretrained else "tail" if self.thawed else self.head
-        taps = self.taps if kind == "ridge" and self.taps != "last" else None
-        return replace(self, taps=taps, epochs=None if kind == "ridge" else self._epochs(kind))
+        kind = "scratch" if not self.pretrained else "tail" if self.fine_tuned else self.head
+        layers = self.layers if kind == "ridge" and self.layers != "last" else None
+        return replace(self, layers=layers, epochs=None if kind == "ridge" else self._epochs(kind))
 
     def _epochs(self, kind: str) -> int:
         return _EPOCHS[kind] if self.epochs is None else self.epochs
@@ -154,9 +154,9 @@ class FitConfig(Method):
             ]
         if self.candidates and not self.chooses:
             notes.append("candidates have no effect on a backbone that is named; take --backbone auto")
-        if self.taps == "all" and not settled.closed_form:
-            who = "a network with thawed stages" if settled.thawed else "a softmax head"
-            notes.append(f"taps=all has no effect on {who}, which reads the last layer; take --head ridge")
+        if self.layers == "all" and not settled.closed_form:
+            who = "a network with fine-tuned stages" if settled.fine_tuned else "a softmax head"
+            notes.append(f"layers=all has no effect on {who}, which reads the last layer; take --head ridge")
         return tuple(notes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,8 +170,13 @@ class FitConfig(Method):
         Raises:
             Mistyped: a field is missing, or is not what it should be.
         """
-        checked = _RECORDED(data)
+        checked = _RECORDED(todays_names(data))
         return cls(**{each.name: checked[each.name] for each in fields(cls) if each.name in checked})
+
+
+def todays_names(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote, which called the layers that a head reads taps."""
+    return {"layers" if name == "taps" else name: value for name, value in data.items()}
 
 
 def refuse_others(options: Mapping[str, Any], *, known: Collection[str]) -> None:
@@ -181,6 +186,8 @@ def refuse_others(options: Mapping[str, Any], *, known: Collection[str]) -> None
         TypeError: an option is not among the known ones.
     """
     for name in options:
+        if name == "taps":
+            raise TypeError("taps is called layers now")
         if name not in known:
             raise TypeError(f"unexpected keyword argument {name!r}; known are {', '.join(sorted(known))}")
 
@@ -190,7 +197,7 @@ _OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages
 
 
 _RECORDED = record(
-    {**get_type_hints(FitConfig), "size": int, "taps": tuple[str, ...] | None},
+    {**get_type_hints(FitConfig), "size": int, "layers": tuple[str, ...] | None},
     optional=("near_duplicates", "groups", "freeze", "candidates"),
 )
 """What others can rely on; runs of earlier versions lack some of it."""

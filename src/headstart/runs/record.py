@@ -13,7 +13,7 @@ from typing import Any, NotRequired, TypedDict, get_type_hints
 from headstart import __version__
 from headstart.errors import RunError, printable
 from headstart.files import MEBI, Mistyped, Unreadable, read_json, record
-from headstart.runs.config import FitConfig
+from headstart.runs.config import FitConfig, todays_names
 
 RUN_FILE = "run.json"
 CLASSIFIER_FILE = "classifier.json"
@@ -45,7 +45,7 @@ class Run:
     seconds: Mapping[str, float]
     cache: Mapping[str, int]
     history: tuple[Mapping[str, Any], ...] = ()
-    #: Penalty, leave-one-out accuracy, choice of taps.
+    #: Penalty, leave-one-out accuracy, choice of layers.
     head_fit: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)  #: the DataReport
     notes: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Run:
         Raises:
             Mistyped: a field is missing, or is not what it should be.
         """
-        checked = _RECORD(data)
+        checked = _RECORD({**data, "head_fit": todays_names(data.get("head_fit", {}))})
         for name, part in (("images", "train"), ("seconds", "total")):
             if part not in checked[name]:
                 raise Mistyped(f"{part} in {name}", checked[name])

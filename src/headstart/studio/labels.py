@@ -32,7 +32,7 @@ LEAVE_OUT = "(exclude)"
 
 def corrected(run: Run) -> dict[str, Any] | None:
     """How many labels were corrected; None where the run does not allow it."""
-    if run.config.thawed or not (run.path / IMAGES_FILE).exists():
+    if run.config.fine_tuned or not (run.path / IMAGES_FILE).exists():
         return None
     try:
         return {"count": len(corrections_of(run).current())}

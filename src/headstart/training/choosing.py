@@ -30,7 +30,7 @@ from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
 from headstart.training.backbone_names import BackboneName, parse_names, sized
 from headstart.training.contenders import Contender, ContenderScore, Probe, reasons, score
-from headstart.training.layers import batches, choose_taps, tap_widths
+from headstart.training.layers import batches, choose_layers, layer_widths
 from headstart.training.prior import published_accuracy, undominated
 from headstart.training.settling import settle
 
@@ -84,7 +84,7 @@ class _Session:
     dataset: Dataset
     pool: Dataset
     config: FitConfig
-    taps: str
+    layers: str
     runtime: Runtime
     clock: Clock
     watch: Callback
@@ -109,7 +109,7 @@ class _Session:
     def look_config(self, contender: Contender, *, views: tuple[View, ...]) -> FitConfig:
         """A ridge head on the frozen network: what a look trains."""
         names = tuple(view.name for view in views)
-        asked = replace(self.config, freeze="all", head="ridge", taps=self.taps, views=names)
+        asked = replace(self.config, freeze="all", head="ridge", layers=self.layers, views=names)
         return settle(asked, self.dataset, contender.backbone, runtime=self.runtime)
 
     def look(self, contender: Contender, dataset: Dataset, *, views: tuple[View, ...]) -> CostEstimate:
@@ -178,8 +178,8 @@ def choose_backbone(
         BackboneError: no candidate can be loaded.
     """
     watch = watch or Callback()
-    reads_taps = config.head == "ridge" and config.freeze in ("all", "auto")
-    taps = str(config.taps or "last") if reads_taps else "last"
+    reads_layers = config.head == "ridge" and config.freeze in ("all", "auto")
+    layers = str(config.layers or "last") if reads_layers else "last"
     candidates = sized(config.candidates, size=config.size)
     held_out = ("validation", "test")
     pool = replace(dataset, samples=tuple(each for each in dataset.samples if each.split not in held_out))
@@ -187,7 +187,7 @@ def choose_backbone(
         dataset=dataset,
         pool=interleaved(pool),
         config=config,
-        taps=taps,
+        layers=layers,
         runtime=runtime,
         clock=clock,
         watch=watch,
@@ -499,10 +499,10 @@ def _run_in_full(session: _Session, contender: Contender) -> None:
     splits = np.array([side or "" for side in found.sides])
     train, validation = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "validation")
     labels = dataset.labels
-    fitted, taps = _fit_head(session, extraction, labels, train)
+    fitted, layers = _fit_head(session, extraction, labels, train)
     right = fitted.loo_accuracy * len(train)
     if len(validation):
-        scores = fitted.head.logits(extraction.features(validation, taps=taps, view=CENTRE))
+        scores = fitted.head.logits(extraction.features(validation, layers=layers, view=CENTRE))
         correct = float((scores.argmax(axis=1) == labels[validation]).sum())
         contender.validation_accuracy = correct / len(validation)
         right += correct
@@ -514,15 +514,20 @@ def _run_in_full(session: _Session, contender: Contender) -> None:
 def _fit_head(
     session: _Session, extraction: Extraction, labels: NDArray[np.int64], train: NDArray[np.int64]
 ) -> tuple[heads.RidgeFit, tuple[str, ...] | None]:
-    """The head that a fit on these images would get, and the taps that it reads, None for the last layer."""
+    """The head that a fit on these images would get, and the layers it reads, None for the last."""
     classes, own = len(session.dataset.classes), labels[train]
-    taps, _ = choose_taps(
-        extraction, train, own, taps=session.taps, classes=classes, class_weights=session.config.class_weights
-    )
-    fitted = heads.fit_ridge(
-        partial(batches, extraction, train, own, taps=taps),
+    layers, _ = choose_layers(
+        extraction,
+        train,
+        own,
+        layers=session.layers,
         classes=classes,
-        block_widths=tap_widths(extraction, taps),
         class_weights=session.config.class_weights,
     )
-    return fitted, taps
+    fitted = heads.fit_ridge(
+        partial(batches, extraction, train, own, layers=layers),
+        classes=classes,
+        block_widths=layer_widths(extraction, layers),
+        class_weights=session.config.class_weights,
+    )
+    return fitted, layers

@@ -51,7 +51,7 @@ def deeper_config(config: FitConfig, backbone: Backbone, *, epochs: int, validat
     if validation_images < FEWEST_IMAGES:
         raise OptionError(f"{validation_images} validation images are too few to tell whether more is better")
     depth = max(0, len(backbone.stages) - DEEPER_STAGES)
-    return replace(config, depth=depth, epochs=epochs, taps=None)
+    return replace(config, depth=depth, epochs=epochs, layers=None)
 
 
 def try_deeper(
@@ -77,7 +77,7 @@ def try_deeper(
     if len(again.dataset) != len(prepared.dataset):
         return prepared, trained, (f"{HEAD_KEPT}the deeper training did not get to all images in time",)
     stages = ", ".join(each.name for each in backbone.stages[config.depth :])
-    verdict = judge(_right(prepared, trained), _right(again, deeper), name=f"thawing {stages}")
+    verdict = judge(_right(prepared, trained), _right(again, deeper), name=f"fine-tuning {stages}")
     kept = (again, deeper) if verdict.deeper else (prepared, trained)
     return *kept, (verdict.reason,)
 
@@ -133,7 +133,7 @@ def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> J
 
     Args:
         head: which images the frozen network with a head got right, [N].
-        deeper: which the one with thawed stages got right, [N]; see `cross_validated_outcomes`.
+        deeper: which the one with fine-tuned stages got right, [N]; see `cross_validated_outcomes`.
         name: what was trained, for the reason.
     """
     difference = deeper.astype(np.float64) - head.astype(np.float64)

@@ -261,7 +261,7 @@ def _replaceable(folder: Path) -> Run | None:
 def _config(classifier: Classifier, dataset: Dataset) -> FitConfig:
     """What the classifier says of itself; what it does not say was decided elsewhere."""
     about = classifier.about
-    taps = tuple(about.get("taps", ()))
+    layers = tuple(about.get("layers", ()))
     return FitConfig(
         data=dataset.name,
         backbone=str(about.get("backbone", "unknown")),
@@ -269,7 +269,7 @@ def _config(classifier: Classifier, dataset: Dataset) -> FitConfig:
         depth=int(about.get("depth", 0)),
         stages=int(about.get("stages", 0)),
         head=str(about.get("head", "unknown")),
-        taps=None if taps in ((), ("features",)) else taps,
+        layers=None if layers in ((), ("features",)) else layers,
         architecture=about.get("architecture"),
         runtime="openvino",
         precision=classifier.precision,

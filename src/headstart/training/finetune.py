@@ -1,8 +1,8 @@
-"""Trains the thawed stages and the head from what the frozen stages computed: the only training loop.
+"""Trains the fine-tuned stages and the head from what the frozen stages computed: the only training loop.
 
-The prefix ran once per image; its activations come from the cache, so an epoch costs the tail and nothing
-else. The same loop trains a whole network from scratch (`TailConfig(scratch=True)`), where the activations
-are pixels.
+The frozen part ran once per image; its activations come from the cache, so an epoch costs the trainable part
+and nothing else. The same loop trains a whole network from scratch (`FineTuneConfig(scratch=True)`), where
+the activations are pixels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHECKPOINT_VERSION = 2
 
 
 class Activations(Protocol):
-    """What a prefix computed for the images of one split, cached.
+    """What a frozen part computed for the images of one split, cached.
 
     Attributes:
         labels: int64 [N].
@@ -54,13 +54,13 @@ class Activations(Protocol):
 
 
 @dataclass(frozen=True)
-class TailConfig:
+class FineTuneConfig:
     """How to train.
 
     Attributes:
         epochs: At most so many.
         batch_size: Images per step; the last batch of an epoch may be smaller.
-        learning_rate: The head's, at its highest. None is 0.03 for thawed stages and 0.1 from scratch.
+        learning_rate: The head's, at its highest. None is 0.03 for fine-tuned stages and 0.1 from scratch.
         stage_factor: Each stage further from the head learns at this factor of the one after it, as general
             features need less change (Howard and Ruder, ACL 2018); ignored from scratch.
         momentum: Of Nesterov's SGD.
@@ -68,12 +68,12 @@ class TailConfig:
         warm_up: Share of all steps over which the rate rises linearly, before a cosine takes it to zero.
         clip_norm: Gradients longer than this, all parameters together, are shortened to it: a head that
             starts from ridge on features of small scale has large weights, whose first gradients would throw
-            the tail far.
+            the trainable part far.
         label_smoothing: Share of the target spread evenly over the classes (Szegedy et al., CVPR 2016).
         class_weights: One per class, multiplying the images' losses; None is all 1.
         patience: Epochs without a better validation before stopping; None never stops early.
-        train_norms: Let BatchNorm see the batches and update its statistics. None is no for thawed stages,
-            whose statistics are better than a small data set's, and yes from scratch.
+        train_norms: Let BatchNorm see the batches and update its statistics. None is no for fine-tuned
+            stages, whose statistics are better than a small data set's, and yes from scratch.
         precision: "f32", "bf16" (autocast) or "auto": bf16 where the hardware multiplies matrices in it (AMX
             tiles, CUDA), since processors that only have vector instructions for it trained no faster.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
@@ -115,12 +115,13 @@ class TailConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class TailResult:
-    """A trained tail and head.
+class FineTuneResult:
+    """A trained trainable part and head.
 
     Attributes:
-        tail: In eval mode, without gradients, on the CPU; a new module, the one given is untouched.
-        head: Over the tail's features; its temperature is calibrated on the validation images, 1 without any.
+        trainable: In eval mode, without gradients, on the CPU; a new module, the one given is untouched.
+        head: Over the trainable part's features; its temperature is calibrated on the validation images, 1
+            without any.
         history: One row per epoch: `epoch`, `loss`, `accuracy`, `learning_rate` and, given validation images,
             `validation_loss` and `validation_accuracy`.
         best_epoch: The epoch whose weights these are; 0 if training never beat the start.
@@ -132,7 +133,7 @@ class TailResult:
             validation images.
     """
 
-    tail: nn.Module
+    trainable: nn.Module
     head: LinearHead
     history: tuple[Epoch, ...]
     best_epoch: int
@@ -166,30 +167,31 @@ class _State:
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
 
-def train_tail(
-    tail: nn.Module,
+def fine_tune(
+    trainable: nn.Module,
     head: LinearHead,
     train: Activations,
     validation: Activations | None,
     *,
-    config: TailConfig,
+    config: FineTuneConfig,
     input_transform: InputTransform | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], object] | None = None,
     stop: Callable[[], bool] | None = None,
     start_logits: torch.Tensor | None = None,
-) -> TailResult:
-    """Trains the tail and the head together.
+) -> FineTuneResult:
+    """Trains the trainable part and the head together.
 
     Args:
-        tail: Maps activations [n, ...] to features [n, D]; its children are the stages, in order.
-        head: Where the head starts, normally a ridge fit on the tail's features; its temperature is folded
-            in.
+        trainable: Maps activations [n, ...] to features [n, D]; its children are the stages, in order.
+        head: Where the head starts, normally a ridge fit on the trainable part's features; its temperature is
+            folded in.
         train: Images to learn from. Image i is seen in view `(epoch + i) mod views`.
         validation: Images that decide when to stop and which epoch's weights to keep; seen in their first
             view.
         config: How.
-        input_transform: Applied to each batch before the tail; pixels need one, see `normalise_pixels`.
+        input_transform: Applied to each batch before the trainable part; pixels need one, see
+            `normalise_pixels`.
         checkpoint: A file, written whole after every epoch but the last; where it cannot be, that is said
             once. If it is there, left by the same training that was stopped, training goes on from it.
         progress: Called with the history's row after each epoch, the checkpoint already written;
@@ -208,7 +210,7 @@ def train_tail(
     _check_images(head, train, validation)
     device, precision = _device(config.device), _precision(config)
     run = _Run(config, device, precision, input_transform)
-    state = _start(tail, head, config=config, device=device)
+    state = _start(trainable, head, config=config, device=device)
     fingerprint = _fingerprint(config, state.model, len(train.labels), precision)
     resumed = checkpoint is not None and _resume(state, checkpoint, fingerprint=fingerprint)
     logits: torch.Tensor | None
@@ -241,24 +243,24 @@ def train_tail(
 
 
 def start_logits(
-    tail: nn.Module,
+    trainable: nn.Module,
     head: LinearHead,
     images: Activations,
     *,
-    config: TailConfig,
+    config: FineTuneConfig,
     input_transform: InputTransform | None = None,
 ) -> torch.Tensor:
-    """What a tail and head say of images before training, float32 [N, C]; trainings may share it."""
+    """What both say of images before training, float32 [N, C]; trainings may share it."""
     device = _device(config.device)
     run = _Run(config, device, _precision(config), input_transform)
-    return run.logits(_start(tail, head, config=config, device=device).model, images)
+    return run.logits(_start(trainable, head, config=config, device=device).model, images)
 
 
 @dataclass(frozen=True)
 class _Run:
     """One training's settings, and the two things done with them: an epoch, and logits of other images."""
 
-    config: TailConfig
+    config: FineTuneConfig
     device: torch.device
     precision: str
     input_transform: InputTransform | None
@@ -358,22 +360,22 @@ def _outcomes(logits: torch.Tensor, labels: NDArray[np.int64]) -> torch.Tensor:
     return torch.stack([right, nn.functional.cross_entropy(logits, wanted, reduction="none")])
 
 
-def run_tail(
-    tail: nn.Module,
+def run_fine_tuned(
+    trainable: nn.Module,
     activations: NDArray[Any],
     *,
     batch_size: int = 64,
     input_transform: InputTransform | None = None,
 ) -> NDArray[np.float32]:
-    """Features [N, D] that a trained tail computes from activations [N, ...], in float32."""
-    device = next((parameter.device for parameter in tail.parameters()), torch.device("cpu"))
-    tail.eval()
+    """Features [N, D] that a trained trainable part computes from activations [N, ...], in float32."""
+    device = next((parameter.device for parameter in trainable.parameters()), torch.device("cpu"))
+    trainable.eval()
     parts = []
     with torch.inference_mode():
         for start in range(0, len(activations), batch_size):
             batch = np.ascontiguousarray(activations[start : start + batch_size])
             inputs = _transformed(torch.from_numpy(batch).to(device), input_transform)
-            parts.append(tail(inputs).float().cpu().numpy())
+            parts.append(trainable(inputs).float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
@@ -403,7 +405,9 @@ def schedule(step: int, *, steps: int, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def parameter_groups(tail: nn.Module, head: nn.Module, *, config: TailConfig) -> list[dict[str, Any]]:
+def parameter_groups(
+    trainable: nn.Module, head: nn.Module, *, config: FineTuneConfig
+) -> list[dict[str, Any]]:
     """Every trainable parameter with its peak rate and weight decay: the head's, then stage by stage down.
 
     A stage's rate is the head's times `stage_factor` per stage that lies between them, so the last stage
@@ -411,9 +415,9 @@ def parameter_groups(tail: nn.Module, head: nn.Module, *, config: TailConfig) ->
     """
     peak = _peak(config)
     factor = 1.0 if config.scratch else config.stage_factor
-    stages = [stage for stage in tail.children() if any(True for _ in stage.parameters())]
-    if sum(1 for _ in tail.parameters()) != sum(1 for stage in stages for _ in stage.parameters()):
-        stages = [tail]  # parameters of its own, or shared between children: one stage
+    stages = [stage for stage in trainable.children() if any(True for _ in stage.parameters())]
+    if sum(1 for _ in trainable.parameters()) != sum(1 for stage in stages for _ in stage.parameters()):
+        stages = [trainable]  # parameters of its own, or shared between children: one stage
     groups = _decayed(head, peak, config.weight_decay)
     for distance, stage in enumerate(reversed(stages)):
         groups += _decayed(stage, peak * factor**distance, config.weight_decay)
@@ -428,28 +432,28 @@ def _decayed(module: nn.Module, peak: float, weight_decay: float) -> list[dict[s
     return [{"params": p, "lr": peak, "peak": peak, "weight_decay": decay} for p, decay in both if p]
 
 
-def _start(tail: nn.Module, head: LinearHead, *, config: TailConfig, device: torch.device) -> _State:
-    """Copies of the tail and the head, ready to train."""
-    thawed = copy.deepcopy(tail).requires_grad_(True)
+def _start(trainable: nn.Module, head: LinearHead, *, config: FineTuneConfig, device: torch.device) -> _State:
+    """Copies of the trainable part and the head, ready to train."""
+    fine_tuned = copy.deepcopy(trainable).requires_grad_(True)
     # The ridge's scores only become logits once divided by its temperature; from then on it is 1.
     dense = nn.Linear(*head.weight.shape)
     with torch.no_grad():
         dense.weight.copy_(torch.from_numpy(head.weight.T / head.temperature))
         dense.bias.copy_(torch.from_numpy(head.bias / head.temperature))
-    model = nn.Sequential(thawed, dense).to(device)
+    model = nn.Sequential(fine_tuned, dense).to(device)
     model.to(memory_format=torch.channels_last)
-    groups = parameter_groups(thawed, dense, config=config)
+    groups = parameter_groups(fine_tuned, dense, config=config)
     return _State(model, torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.momentum > 0))
 
 
-def _result(state: _State, run: _Run, validation: Activations | None) -> TailResult:
+def _result(state: _State, run: _Run, validation: Activations | None) -> FineTuneResult:
     """The best weights, calibrated."""
     state.model.load_state_dict(state.best_weights)
     temperature = 1.0
     if validation is not None:
         logits = run.logits(state.model, validation) if state.best_logits is None else state.best_logits
         temperature = calibrate_temperature(logits.numpy(), np.asarray(validation.labels))
-    tail, dense = state.model.to("cpu").eval().requires_grad_(False)
+    trainable, dense = state.model.to("cpu").eval().requires_grad_(False)
     head = LinearHead(
         kind="softmax",
         weight=np.ascontiguousarray(dense.get_parameter("weight").numpy().T),
@@ -457,8 +461,8 @@ def _result(state: _State, run: _Run, validation: Activations | None) -> TailRes
         temperature=temperature,
     )
     answers = torch.stack(state.validation_outcomes).numpy() if state.validation_outcomes else None
-    return TailResult(
-        tail, head, tuple(state.history), state.best_epoch, run.precision, state.uses_rng, answers
+    return FineTuneResult(
+        trainable, head, tuple(state.history), state.best_epoch, run.precision, state.uses_rng, answers
     )
 
 
@@ -474,7 +478,7 @@ def _check_images(head: LinearHead, *splits: Activations | None) -> None:
             )
 
 
-def _ended(state: _State, config: TailConfig) -> bool:
+def _ended(state: _State, config: FineTuneConfig) -> bool:
     """Whether these were all epochs, or validation has not improved for too long."""
     exhausted = config.patience is not None and len(state.history) - state.best_epoch >= config.patience
     return exhausted or len(state.history) >= config.epochs
@@ -496,14 +500,14 @@ def _chunks(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
 
 
 def _transformed(inputs: torch.Tensor, transform: InputTransform | None) -> torch.Tensor:
-    """What the tail takes: float32, maps with their channels last in memory."""
+    """What the trainable part takes: float32, maps with their channels last in memory."""
     if transform is None and not inputs.is_floating_point():
         raise OptionError("activations that are pixels need an input_transform; see normalise_pixels")
     values = inputs.float() if transform is None else transform(inputs)
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
-def _peak(config: TailConfig) -> float:
+def _peak(config: FineTuneConfig) -> float:
     return config.learning_rate or (0.1 if config.scratch else 0.03)
 
 
@@ -515,7 +519,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _precision(config: TailConfig) -> str:
+def _precision(config: FineTuneConfig) -> str:
     """What "auto" means here."""
     if config.precision != "auto":
         return config.precision
@@ -528,7 +532,7 @@ def _precision(config: TailConfig) -> str:
 # --- checkpoints -------------------------------------------------------------------------------------
 
 
-def _fingerprint(config: TailConfig, model: nn.Module, images: int, precision: str) -> str:
+def _fingerprint(config: FineTuneConfig, model: nn.Module, images: int, precision: str) -> str:
     """What a checkpoint must agree in to be continued."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     return repr((_CHECKPOINT_VERSION, sorted(asdict(config).items()), precision, images, shapes))

@@ -1,4 +1,4 @@
-"""Which taps a ridge head reads of a backbone, and their features: alike for fits and for choices."""
+"""Which layers a ridge head reads of a backbone, and their features: alike for fits and for choices."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,23 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import heads
-from headstart.costs.formulas import TAP_IMAGES
+from headstart.costs.formulas import LAYER_IMAGES
 from headstart.data.images import CENTRE, View
 from headstart.features import Extraction
 
 _ROWS_PER_CHUNK = 1024
 
 
-def choose_taps(
+def choose_layers(
     extraction: Extraction,
     images: NDArray[np.int64],
     labels: NDArray[np.int64],
     *,
-    taps: str,
+    layers: str,
     classes: int,
     class_weights: str | None,
-) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
-    """Names of the taps to read, None for the last layer alone; and the choice, where there was one.
+) -> tuple[tuple[str, ...] | None, heads.LayerChoice | None]:
+    """Names of the layers to read, None for the last layer alone; and the choice, where there was one.
 
     Without two classes of several images there is nothing to choose by, and the last layer is read.
 
@@ -30,29 +30,29 @@ def choose_taps(
         extraction: features of these and other images.
         images: those to train on, as indices into the samples.
         labels: theirs.
-        taps: "auto", "last" or "all".
+        layers: "auto", "last" or "all".
         classes: how many there are.
         class_weights: "balanced" or None.
     """
-    if not extraction.spec.taps or taps == "last":
+    if not extraction.spec.layers or layers == "last":
         return None, None
-    names = tuple(tap.name for tap in extraction.backbone.taps())
-    if taps == "all":
+    names = tuple(layer.name for layer in extraction.backbone.feature_layers())
+    if layers == "all":
         return names, None
     contents = np.array([extraction.hashes[image] or b"" for image in images])
     by_content = np.argsort(np.argsort(contents, kind="stable"), kind="stable")
-    rows = heads.comparable_images(labels, by_content, most=TAP_IMAGES)
+    rows = heads.comparable_images(labels, by_content, most=LAYER_IMAGES)
     if not len(rows):
         return None, None
-    choice = heads.choose_taps(
-        extraction.by_tap(images[rows], view=CENTRE),
+    choice = heads.choose_layers(
+        extraction.by_layer(images[rows], view=CENTRE),
         labels[rows],
         classes=classes,
         last=names[-1],
-        widest=heads.widest_taps(len(images)),
+        widest=heads.widest_layers(len(images)),
         class_weights=class_weights,
     )
-    return (None if choice.taps == names[-1:] else choice.taps), choice
+    return (None if choice.layers == names[-1:] else choice.layers), choice
 
 
 def can_leave_out(labels: NDArray[np.int64]) -> bool:
@@ -60,10 +60,10 @@ def can_leave_out(labels: NDArray[np.int64]) -> bool:
     return bool(np.bincount(labels, minlength=1).max() > 1)
 
 
-def tap_widths(extraction: Extraction, taps: tuple[str, ...] | None) -> list[int]:
-    """Dimensions of each tap that is read."""
-    width = {tap.name: tap.width(extraction.backbone) for tap in extraction.backbone.taps()}
-    return [width[name] for name in taps or list(width)[-1:]]
+def layer_widths(extraction: Extraction, layers: tuple[str, ...] | None) -> list[int]:
+    """Dimensions of each layer that is read."""
+    width = {layer.name: layer.width(extraction.backbone) for layer in extraction.backbone.feature_layers()}
+    return [width[name] for name in layers or list(width)[-1:]]
 
 
 def batches(
@@ -71,11 +71,11 @@ def batches(
     images: NDArray[np.int64],
     labels: NDArray[np.int64],
     *,
-    taps: tuple[str, ...] | None,
+    layers: tuple[str, ...] | None,
     views: Sequence[View] = (CENTRE,),
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Features and labels of every view of some images, a bounded number at once."""
     for view in views:
         for start in range(0, len(images), _ROWS_PER_CHUNK):
             rows = slice(start, start + _ROWS_PER_CHUNK)
-            yield extraction.features(images[rows], taps=taps, view=view), labels[rows]
+            yield extraction.features(images[rows], layers=layers, view=view), labels[rows]

@@ -22,8 +22,8 @@ from headstart.costs.formulas import (
     TRAIN_RATE,
     data_key,
     decode_base,
+    frozen_base,
     network_key,
-    prefix_base,
 )
 from headstart.costs.timings import remember
 from headstart.data.dataset import Dataset, read_dataset
@@ -37,7 +37,7 @@ from headstart.runs import FitConfig, refuse_others
 from headstart.store import Timing
 from headstart.training.backbone_names import BackboneName, parse_names
 from headstart.training.settling import settle
-from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_prefix, time_training
+from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training
 
 LEAST_ALLOWANCE = 3.0
 """Seconds that a plan may always take."""
@@ -51,7 +51,7 @@ _SAMPLE = 24
 _TIMED_AT_MOST = 1.5
 """How much longer than expected a timing may take and still be begun."""
 
-_DECIDING = ("head", "taps", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test")
+_DECIDING = ("head", "layers", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test")
 """What of a fit's options decides its seconds, beside backbone and depth."""
 
 _MEGABYTE = 1_000_000
@@ -174,7 +174,7 @@ class _Asked:
         return f"{self.network} {self.config.batch_size}"
 
     @property
-    def thawed_macs(self) -> int:
+    def fine_tuned_macs(self) -> int:
         return sum(stage.multiply_adds for stage in self.backbone.stages[self.config.depth :])
 
 
@@ -195,7 +195,7 @@ def plan(
         depths: as `fit`'s freeze; None for ``all`` and, where PyTorch is installed, two deeper cuts.
         budget: seconds, or "30s", "2m"; the rows then say what it allows.
         clock: seconds; a test passes its own.
-        options: as for `fit`: ``head``, ``taps``, ``views``, ``epochs``, ``batch_size``, ``runtime``,
+        options: as for `fit`: ``head``, ``layers``, ``views``, ``epochs``, ``batch_size``, ``runtime``,
             ``precision``, ``validation`` and ``test``.
 
     Raises:
@@ -241,7 +241,7 @@ def _depths(backbone: Backbone, asked: Sequence[str] | None) -> list[int]:
 def _asked(session: _Session, candidate: BackboneName, backbone: Backbone, depth: int) -> _Asked:
     named = replace(session.asked, backbone=candidate.name)
     settled = settle(named, session.dataset, backbone, runtime=session.runtime)
-    config = replace(settled, depth=depth, taps=named.taps, epochs=named.epochs).settled()
+    config = replace(settled, depth=depth, layers=named.layers, epochs=named.epochs).settled()
     job = Workload.of(config, session.dataset, backbone, runtime=session.runtime)
     return _Asked(candidate, backbone, config, job)
 
@@ -269,15 +269,15 @@ def _time_features(session: _Session, rows: Sequence[_Asked]) -> None:
     unknown = [row for row in rows if not session.timings.known("prefix", row.network)]
     if not unknown:
         return
-    base = prefix_base(first.config, backbone, first.spec)
+    base = frozen_base(first.config, backbone, first.spec)
     factor, _ = session.timings.scale("prefix", first.network, spread=0.0)
     if not _affordable(session, first, COMPILE + factor * base * (BATCHES + 1) * BATCH_SIZE / views):
         return
-    opened, each = time_prefix(
+    opened, each = time_frozen(
         backbone,
         _pixels(session, first),
         runtime=session.runtime,
-        taps=first.spec.taps,
+        layers=first.spec.layers,
         batch_size=BATCH_SIZE,
         clock=session.clock,
     )
@@ -312,9 +312,9 @@ def _time_decoding(session: _Session, row: _Asked) -> None:
 
 def _time_training(session: _Session, row: _Asked) -> None:
     """A few steps of the fine-tuned stages, where PyTorch is installed and they are not remembered."""
-    if not row.config.thawed or not has_timm() or session.timings.known("epoch", row.epoch):
+    if not row.config.fine_tuned or not has_timm() or session.timings.known("epoch", row.epoch):
         return
-    step = row.thawed_macs / TRAIN_RATE * FORWARD_AND_BACKWARD
+    step = row.fine_tuned_macs / TRAIN_RATE * FORWARD_AND_BACKWARD
     factor, _ = session.timings.scale("epoch", row.epoch, spread=0.0)
     expected = TORCH_START + factor * step * TRAINING_STEPS * row.config.batch_size
     if not _affordable(session, row, expected):
@@ -362,7 +362,7 @@ def _row(session: _Session, row: _Asked, *, budget: float | None) -> PlanRow:
 
 def _basis(session: _Session, row: _Asked) -> str:
     """What a row's seconds rest on."""
-    needed = [("prefix", row.network), *([("epoch", row.epoch)] if row.config.thawed else [])]
+    needed = [("prefix", row.network), *([("epoch", row.epoch)] if row.config.fine_tuned else [])]
     if not all(session.timings.known(*each) for each in needed):
         session.notes.append(
             f"{row.label}: partly estimated, because timing it would take longer than a plan may"
@@ -413,15 +413,15 @@ def memory_bytes(job: Workload) -> int:
     parameters = sum(stage.parameters for stage in backbone.stages)
     largest = max(stage.bytes_per_image for stage in backbone.stages)
     running = _PROCESS_BYTES + 4 * parameters + 3 * _BATCH * 2 * largest
-    if not config.thawed:
+    if not config.fine_tuned:
         rows, width = job.counts.training * len(config.views), backbone.dimensions
         held = 4 * rows * width
         if config.head == "ridge":  # which streams what is more
             held = min(held, _MOST_FEATURES_IN_MEMORY)
         matrix = 3 * 8 * min(rows, width) ** 2 if config.head == "ridge" else 12 * width * job.counts.classes
         return int(running + 2 * held + matrix)
-    thawed = backbone.stages[config.depth :]
-    kept = 2 * _MAPS_PER_STAGE * sum(stage.bytes_per_image for stage in thawed)
+    fine_tuned = backbone.stages[config.depth :]
+    kept = 2 * _MAPS_PER_STAGE * sum(stage.bytes_per_image for stage in fine_tuned)
     # A weight, its gradient, its momentum and the best epoch's copy, four bytes each.
-    trained = 4 * 4 * sum(stage.parameters for stage in thawed)
+    trained = 4 * 4 * sum(stage.parameters for stage in fine_tuned)
     return int(running + _TORCH_BYTES + trained + config.batch_size * kept)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones import Tap
+from headstart.backbones import FeatureLayer
 from headstart.callbacks import Callback, PhaseTimer
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.classifier.onnx_graph import compose
@@ -19,7 +19,7 @@ from headstart.files import write_whole
 from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions
 from headstart.training.prepared import Prepared
 from headstart.training.scores import Scores
-from headstart.training.trained import Trained, predict_images, thawed_graph
+from headstart.training.trained import Trained, fine_tuned_graph, predict_images
 
 _PARITY_IMAGES = 8
 
@@ -29,7 +29,7 @@ def facts(scores: Scores) -> dict[str, Any]:
     prepared, trained = scores.prepared, scores.trained
     return {
         # Fine-tuning starts from ridge and ends in softmax.
-        "config": replace(trained.config, taps=trained.taps, head=trained.head.kind),
+        "config": replace(trained.config, layers=trained.layers, head=trained.head.kind),
         "classes": prepared.dataset.classes,
         "images": prepared.counts,
         **scores.record,
@@ -127,11 +127,11 @@ def same_network(model: Path, checked: Path) -> bool:
 def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
     """Write the classifier: its graph, what was trained, its images."""
     config, backbone = trained.config, prepared.extraction.backbone
-    taps = [Tap.parse(name) for name in trained.taps or ("features",)]
+    layers = [FeatureLayer.parse(name) for name in trained.layers or ("features",)]
     graph = None
-    if trained.tail is not None:
-        graph = thawed_graph(backbone, trained, depth=config.depth, path=folder / "stages.onnx")
-    (folder / MODEL_FILE).write_bytes(compose(backbone, taps=taps, head=trained.head, graph=graph))
+    if trained.trainable is not None:
+        graph = fine_tuned_graph(backbone, trained, depth=config.depth, path=folder / "stages.onnx")
+    (folder / MODEL_FILE).write_bytes(compose(backbone, layers=layers, head=trained.head, graph=graph))
     if graph is not None:
         graph.unlink()
     _save_weights(folder, trained)
@@ -146,7 +146,7 @@ def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
             "depth": config.depth,
             "stages": config.stages,
             "head": trained.head.kind,
-            "taps": [tap.name for tap in taps],
+            "layers": [layer.name for layer in layers],
             "temperature": trained.head.temperature,
         },
     )
@@ -158,11 +158,11 @@ def _save_weights(folder: Path, trained: Trained) -> None:
     from safetensors.numpy import save_file
 
     tensors = {"head.weight": trained.head.weight, "head.bias": trained.head.bias}
-    if trained.tail is not None:
-        tensors |= {f"tail.{name}": value.numpy() for name, value in trained.tail.state_dict().items()}
+    if trained.trainable is not None:
+        tensors |= {f"tail.{name}": value.numpy() for name, value in trained.trainable.state_dict().items()}
     metadata = {
         "temperature": repr(trained.head.temperature),
-        "taps": ",".join(trained.taps or ("features",)),
+        "layers": ",".join(trained.layers or ("features",)),
     }
     save_file(
         {name: np.ascontiguousarray(value) for name, value in tensors.items()},

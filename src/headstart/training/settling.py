@@ -23,7 +23,7 @@ def settle(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: 
         if backbone.recipe is None:
             raise OptionError(
                 f"freeze={config.freeze}: the stages of backbone {backbone.name} are a Keras model's and "
-                "stay frozen here; take freeze=all, or thaw them in Keras and train with headstart.keras.fit"
+                "stay frozen here; take freeze=all, or fine-tune them in Keras: headstart.keras.fit"
             )
         require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
     return replace(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 BATCHES = 3
-"""In one round of `time_prefix`, after one that is not timed."""
+"""In one round of `time_frozen`, after one that is not timed."""
 
 _ROUNDS = (2, 12)
 _ENOUGH = 0.15
@@ -71,12 +71,12 @@ def time_decoding(
     return seconds, np.stack(found) if found else np.zeros(shape, np.uint8)
 
 
-def time_prefix(
+def time_frozen(
     backbone: "Backbone",
     pixels: NDArray[np.uint8],
     *,
     runtime: "Runtime",
-    taps: bool,
+    layers: bool,
     batch_size: int,
     clock: Clock = time.perf_counter,
 ) -> tuple[float, float]:
@@ -87,8 +87,8 @@ def time_prefix(
     needed.
     """
     begun = clock()
-    wanted = backbone.taps() if taps else backbone.taps()[-1:]
-    prefix = runtime.compile(backbone, depth=len(backbone.stages), taps=wanted, batch_size=batch_size)
+    wanted = backbone.feature_layers() if layers else backbone.feature_layers()[-1:]
+    prefix = runtime.compile(backbone, depth=len(backbone.stages), layers=wanted, batch_size=batch_size)
     batch = np.resize(pixels, (batch_size, *pixels.shape[1:]))
 
     def feed(count: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -126,7 +126,7 @@ def time_training(
     most: float = math.inf,
     clock: Clock = time.perf_counter,
 ) -> tuple[float, float]:
-    """Seconds to get the thawed stages ready and through a first step; seconds per image of later steps.
+    """Seconds to get the fine-tuned stages ready and through a first step; seconds per image of later steps.
 
     The activations are noise: how long a step takes does not depend on what is in them. The very loop that
     will train them is timed. It is left after the second step where that makes more than ``most`` seconds in
@@ -138,9 +138,9 @@ def time_training(
     begun = clock()
     module = backbone.module()
     from headstart.heads import LinearHead
-    from headstart.training.finetune import TailConfig, train_tail
+    from headstart.training.finetune import FineTuneConfig, fine_tune
 
-    tail = module.tail(depth)
+    trainable = module.after(depth)
     size = backbone.preprocess.size
     shape = backbone.stages[depth - 1].shape if depth else (3, size, size)
     noise = _Noise(((TRAINING_STEPS + 1) * batch_size, *shape), classes)
@@ -153,8 +153,8 @@ def time_training(
         ends.append(clock())
         return len(ends) >= TRAINING_STEPS or (len(ends) > 1 and ends[-1] - begun > most)
 
-    config = TailConfig(epochs=1, batch_size=batch_size, learning_rate=1e-6, patience=None)
-    train_tail(tail, head, noise, None, config=config, stop=stop)
+    config = FineTuneConfig(epochs=1, batch_size=batch_size, learning_rate=1e-6, patience=None)
+    fine_tune(trainable, head, noise, None, config=config, stop=stop)
     step = statistics.median(b - a for a, b in pairwise(ends))
     return ends[0] - begun - step, step / batch_size
 

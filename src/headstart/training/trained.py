@@ -1,4 +1,4 @@
-"""Train what is not frozen: a head alone, or the thawed stages with it."""
+"""Train what is not frozen: a head alone, or the fine-tuned stages with it."""
 
 import hashlib
 import json
@@ -18,11 +18,11 @@ from headstart.callbacks import Callback
 from headstart.data.images import CENTRE, View
 from headstart.files import cache_folder
 from headstart.runs import FitConfig
-from headstart.training.layers import batches, can_leave_out, choose_taps, tap_widths
+from headstart.training.layers import batches, can_leave_out, choose_layers, layer_widths
 from headstart.training.prepared import Prepared
 
 if TYPE_CHECKING:
-    from headstart.training.finetune import InputTransform, TailConfig
+    from headstart.training.finetune import FineTuneConfig, InputTransform
 
 _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
@@ -33,15 +33,15 @@ _MAPS_PER_CHUNK = 64
 
 @dataclass(frozen=True)
 class Trained:
-    """What training gave: a head and, where stages were thawed, the network with its new weights."""
+    """What training gave: a head and, where stages were fine-tuned, the network with its new weights."""
 
     config: FitConfig  # what was asked of this training, settled
     head: heads.LinearHead
-    taps: tuple[str, ...] | None = None
+    layers: tuple[str, ...] | None = None
     history: tuple[dict[str, Any], ...] = ()
     fit: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    tail: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
+    trainable: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
     uses_rng: bool = False  # whether its epochs drew PyTorch's random numbers, see `TailResult`
     validation_outcomes: NDArray[np.float32] | None = (
         None  # of each epoch about each validation image, see there
@@ -50,15 +50,15 @@ class Trained:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training of thawed stages begins. Training changes neither part, so several may share it.
+    """Where a training of fine-tuned stages begins. Training changes neither part, so several may share it.
 
     Attributes:
-        tail: the thawed stages (torch.nn.Module), as pre-trained, or random.
+        trainable: the fine-tuned stages (torch.nn.Module), as pre-trained, or random.
         head: fitted on what the frozen network computes; zeros where that knows nothing yet.
         logits: what the two say of the validation images (torch.Tensor); None lets the training compute it.
     """
 
-    tail: Any
+    trainable: Any
     head: Trained
     logits: Any = None
 
@@ -71,7 +71,7 @@ def train(
     start: Start | None = None,
     resumable: bool = True,
 ) -> Trained:
-    """Train the head and, where the depth leaves stages thawed, those too.
+    """Train the head and, where the depth leaves stages fine-tuned, those too.
 
     Args:
         prepared: the images, looked at.
@@ -83,9 +83,9 @@ def train(
     """
     watch = watch or Callback()
     watch.on_phase_begin("train")
-    if config.thawed:
+    if config.fine_tuned:
         start = start or starting_point(prepared, prepared.extraction.backbone, config=config)
-        trained = _train_thawed(prepared, start, config=config, watch=watch, resumable=resumable)
+        trained = _fine_tune(prepared, start, config=config, watch=watch, resumable=resumable)
     elif config.head == "softmax":
         trained = _train_softmax(prepared, config=config, watch=watch)
     else:
@@ -96,8 +96,8 @@ def train(
 
 def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:
     """A ridge head on features of a network that is frozen whole, in closed form."""
-    chosen, choice = _taps(prepared, config)
-    fitted, rows = _fit_ridge(prepared, taps=chosen, class_weights=config.class_weights)
+    chosen, choice = _layers(prepared, config)
+    fitted, rows = _fit_ridge(prepared, layers=chosen, class_weights=config.class_weights)
     facts: dict[str, Any] = {
         "penalty": fitted.penalty,
         "loo_accuracy": fitted.loo_accuracy if can_leave_out(_labels(prepared)) else None,
@@ -106,16 +106,16 @@ def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:
         "temperature": fitted.head.temperature,
     }
     if choice is not None:
-        facts["taps"] = asdict(choice)
+        facts["layers"] = asdict(choice)
     classes = len(prepared.dataset.classes)
     notes = () if choice is None else (_sentence(choice, read=chosen, classes=classes),)
-    if config.taps == "auto" and choice is None:
+    if config.layers == "auto" and choice is None:
         notes = ("the head reads the last layer: too few classes have two training images to compare others",)
-    return Trained(config, fitted.head, taps=chosen, fit=facts, notes=notes)
+    return Trained(config, fitted.head, layers=chosen, fit=facts, notes=notes)
 
 
 def _fit_ridge(
-    prepared: Prepared, *, taps: tuple[str, ...] | None, class_weights: str | None
+    prepared: Prepared, *, layers: tuple[str, ...] | None, class_weights: str | None
 ) -> tuple[heads.RidgeFit, int]:
     """The ridge head on every view of every training image, and how many rows that were.
 
@@ -126,25 +126,25 @@ def _fit_ridge(
     options: dict[str, Any] = {
         "classes": len(prepared.dataset.classes),
         "class_weights": class_weights,
-        "block_widths": tap_widths(prepared.extraction, taps),
+        "block_widths": layer_widths(prepared.extraction, layers),
     }
-    data, rows = _training_features(prepared, taps=taps, views=views[:1])
+    data, rows = _training_features(prepared, layers=layers, views=views[:1])
     fitted = heads.fit_ridge(data, **options)
     if len(views) == 1:
         return fitted, rows
-    data, rows = _training_features(prepared, taps=taps, views=views)
+    data, rows = _training_features(prepared, layers=layers, views=views)
     widened = heads.fit_ridge(data, penalties=[fitted.penalty], **options)
     return replace(fitted, head=replace(widened.head, temperature=fitted.head.temperature)), rows
 
 
-def _taps(prepared: Prepared, config: FitConfig) -> tuple[tuple[str, ...] | None, heads.TapChoice | None]:
-    if not config.taps or isinstance(config.taps, tuple):  # decided already
-        return config.taps or None, None
-    return choose_taps(
+def _layers(prepared: Prepared, config: FitConfig) -> tuple[tuple[str, ...] | None, heads.LayerChoice | None]:
+    if not config.layers or isinstance(config.layers, tuple):  # decided already
+        return config.layers or None, None
+    return choose_layers(
         prepared.extraction,
         prepared.images("train"),
         _labels(prepared),
-        taps=config.taps,
+        layers=config.layers,
         classes=len(prepared.dataset.classes),
         class_weights=config.class_weights,
     )
@@ -155,29 +155,29 @@ def _labels(prepared: Prepared) -> NDArray[np.int64]:
     return prepared.labels(prepared.images("train"))
 
 
-def _sentence(choice: heads.TapChoice, *, read: tuple[str, ...] | None, classes: int) -> str:
-    """The choice of taps and its margin, for people; ``read`` is None for the last layer alone."""
+def _sentence(choice: heads.LayerChoice, *, read: tuple[str, ...] | None, classes: int) -> str:
+    """The choice of layers and its margin, for people; ``read`` is None for the last layer alone."""
     last = f"the last layer ({choice.last_loo_accuracy:.1%} leave-one-out)"
     few = choice.classes < classes
     where = f" (compared on {choice.images} images of {choice.classes} classes)" if few else ""
     if read is None:
         best = max(choice.table, key=lambda row: row.accuracy)
-        none = f"no tap is better by more than noise (best {best.accuracy:.1%})"
+        none = f"no layer is better by more than noise (best {best.accuracy:.1%})"
         return f"the head reads {last}; {none}{where}"
-    names = ", ".join(choice.taps)
+    names = ", ".join(choice.layers)
     margin = choice.loo_accuracy - choice.last_loo_accuracy
     gain = f"{choice.loo_accuracy:.1%} leave-one-out, {100 * margin:+.1f} points on {last}"
     return f"the head reads {names}: {gain}{where}"
 
 
 def _training_features(
-    prepared: Prepared, *, taps: tuple[str, ...] | None, views: Sequence[View]
+    prepared: Prepared, *, layers: tuple[str, ...] | None, views: Sequence[View]
 ) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[np.int64]], int]":
     """These views of every training image: arrays where they fit in memory, else a stream from the cache."""
     extraction, train = prepared.extraction, prepared.images("train")
-    stream = partial(batches, extraction, train, prepared.labels(train), taps=taps, views=views)
+    stream = partial(batches, extraction, train, prepared.labels(train), layers=layers, views=views)
     rows = len(train) * len(views)
-    if 4 * rows * sum(tap_widths(extraction, taps)) > _ARRAY_BYTES:
+    if 4 * rows * sum(layer_widths(extraction, layers)) > _ARRAY_BYTES:
         return stream, rows
     chunks = list(stream())
     return (np.concatenate([x for x, _ in chunks]), np.concatenate([y for _, y in chunks])), rows
@@ -216,9 +216,9 @@ def _by_epoch(watch: Callback, *, epochs: int) -> Callable[[Mapping[str, Any]], 
 
 
 def starting_point(prepared: Prepared, backbone: Backbone, *, config: FitConfig) -> Start:
-    """The thawed stages with the backbone's weights, and the head they start from."""
+    """The fine-tuned stages with the backbone's weights, and the head they start from."""
     head = initial_head(prepared, backbone, config=config)
-    return Start(backbone.module().tail(config.depth), head)
+    return Start(backbone.module().after(config.depth), head)
 
 
 def with_logits(start: Start, prepared: Prepared, *, config: FitConfig) -> Start:
@@ -228,29 +228,29 @@ def with_logits(start: Start, prepared: Prepared, *, config: FitConfig) -> Start
     if not config.pretrained or not len(prepared.images("validation")):
         return start  # not asked for
     logits = start_logits(
-        start.tail,
+        start.trainable,
         start.head.head,
         CachedActivations(prepared, split="validation"),
-        config=tail_config(config, prepared),
+        config=fine_tune_config(config, prepared),
         input_transform=_input_transform(prepared, config.depth),
     )
     return replace(start, logits=logits)
 
 
-def _train_thawed(
+def _fine_tune(
     prepared: Prepared, start: Start, *, config: FitConfig, watch: Callback, resumable: bool
 ) -> Trained:
-    """Train the stages behind the cut from what the prefix computed for each image, once."""
-    from headstart.training.finetune import train_tail
+    """Train the stages behind the cut from what the frozen part computed for each image, once."""
+    from headstart.training.finetune import fine_tune
 
     checkpoint = _checkpoint(prepared, config=config) if resumable else None
     watch.on_phase_begin("epochs")
-    result = train_tail(
-        start.tail,
+    result = fine_tune(
+        start.trainable,
         start.head.head,
         CachedActivations(prepared, split="train"),
         CachedActivations(prepared, split="validation") if len(prepared.images("validation")) else None,
-        config=tail_config(config, prepared),
+        config=fine_tune_config(config, prepared),
         input_transform=_input_transform(prepared, config.depth),
         checkpoint=checkpoint,
         progress=_by_epoch(watch, epochs=config.epochs or 1),
@@ -266,14 +266,14 @@ def _train_thawed(
         result.head,
         history=result.history,
         fit=facts,
-        tail=result.tail,
+        trainable=result.trainable,
         uses_rng=result.uses_rng,
         validation_outcomes=result.validation_outcomes,
     )
 
 
 def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
-    """At depth 0 what is cached are pixels, which the tail wants normalised."""
+    """At depth 0 what is cached are pixels, which the trainable part wants normalised."""
     if depth:
         return None
     from headstart.training.finetune import normalise_pixels
@@ -285,15 +285,15 @@ def _input_transform(prepared: Prepared, depth: int) -> "InputTransform | None":
 def initial_head(prepared: Prepared, backbone: Backbone, *, config: FitConfig) -> Trained:
     """The ridge head of the frozen network, or zeros where the network knows nothing yet."""
     if config.pretrained:
-        return train_ridge(prepared, config=replace(config, head="ridge", taps=None))
+        return train_ridge(prepared, config=replace(config, head="ridge", layers=None))
     shape = (backbone.dimensions, len(prepared.dataset.classes))
     zeros = heads.LinearHead("softmax", np.zeros(shape, np.float32), np.zeros(shape[1], np.float32), 1.0)
     return Trained(config, zeros)
 
 
-def tail_config(config: FitConfig, prepared: Prepared) -> "TailConfig":
+def fine_tune_config(config: FitConfig, prepared: Prepared) -> "FineTuneConfig":
     """The training loop's settings for a run; what the run leaves open keeps the loop's default."""
-    from headstart.training.finetune import TailConfig
+    from headstart.training.finetune import FineTuneConfig
 
     weights = None
     if config.class_weights == "balanced":
@@ -301,7 +301,7 @@ def tail_config(config: FitConfig, prepared: Prepared) -> "TailConfig":
             prepared.labels(prepared.images("train")), minlength=len(prepared.dataset.classes)
         )
         weights = tuple(float(share) for share in counts.sum() / (len(counts) * counts))
-    return TailConfig(
+    return FineTuneConfig(
         epochs=config.epochs or 1,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
@@ -322,7 +322,7 @@ def _checkpoint(prepared: Prepared, *, config: FitConfig) -> Path:
 
 
 class CachedActivations:
-    """What the prefix computed for a split's images, read from the feature cache by the training loop."""
+    """What the frozen part computed for a split's images, read from the feature cache."""
 
     def __init__(self, prepared: Prepared, *, split: str) -> None:
         self._extraction = prepared.extraction
@@ -352,16 +352,16 @@ class CachedActivations:
 def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.int64]) -> NDArray[np.float32]:
     """Probabilities [n, C] of some samples, from what is cached."""
     parts = []
-    size = _ROWS_PER_CHUNK if trained.tail is None else _MAPS_PER_CHUNK  # a map may have a megabyte
+    size = _ROWS_PER_CHUNK if trained.trainable is None else _MAPS_PER_CHUNK  # a map may have a megabyte
     for start in range(0, len(images), size):
         chunk = images[start : start + size]
-        if trained.tail is None:
-            features = prepared.extraction.features(chunk, taps=trained.taps, view=CENTRE)
+        if trained.trainable is None:
+            features = prepared.extraction.features(chunk, layers=trained.layers, view=CENTRE)
         else:
-            from headstart.training.finetune import run_tail
+            from headstart.training.finetune import run_fine_tuned
 
-            features = run_tail(
-                trained.tail,
+            features = run_fine_tuned(
+                trained.trainable,
                 prepared.extraction.activations(chunk, view=CENTRE),
                 input_transform=_input_transform(prepared, prepared.extraction.spec.depth),
             )
@@ -369,10 +369,10 @@ def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.i
     return np.concatenate(parts) if parts else np.zeros((0, len(prepared.dataset.classes)), np.float32)
 
 
-def thawed_graph(backbone: Backbone, trained: Trained, *, depth: int, path: Path) -> Path:
+def fine_tuned_graph(backbone: Backbone, trained: Trained, *, depth: int, path: Path) -> Path:
     """The staged ONNX file of a network whose stages behind the cut have new weights."""
     from headstart.backbones.tracing import export_staged
 
-    module = backbone.module().joined(trained.tail, depth=depth)
+    module = backbone.module().joined(trained.trainable, depth=depth)
     export_staged(module, path, size=backbone.preprocess.size)
     return path

@@ -1,10 +1,10 @@
-"""Runtimes: what executes a prefix, OpenVINO or PyTorch."""
+"""Runtimes: what executes a frozen part, OpenVINO or PyTorch."""
 
 from headstart.backbones.building import require_timm
-from headstart.backbones.runtimes.protocol import CompiledPrefix, Runtime
+from headstart.backbones.runtimes.protocol import FrozenPart, Runtime
 from headstart.errors import OptionError
 
-__all__ = ["CompiledPrefix", "Runtime", "select"]
+__all__ = ["FrozenPart", "Runtime", "select"]
 
 
 def select(name: str = "auto", *, precision: str = "auto") -> Runtime:

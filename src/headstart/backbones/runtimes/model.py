@@ -8,13 +8,13 @@ from headstart.backbones.openvino import openvino
 from headstart.backbones.records import hash_file
 from headstart.backbones.runtimes.compiling import compile_cached
 from headstart.backbones.runtimes.openvino import OpenVinoPrefix, has_bf16, settings_for
-from headstart.backbones.runtimes.protocol import CompiledPrefix
+from headstart.backbones.runtimes.protocol import FrozenPart
 from headstart.errors import RunError, printable
 
 
 def compile_model(
     path: Path, *, size: int, batch_size: int, precision: str, inner: tuple[str, ...] = ()
-) -> CompiledPrefix:
+) -> FrozenPart:
     """Make a saved model ready for up to ``batch_size`` images at once.
 
     Args:

@@ -1,4 +1,4 @@
-"""Runs a prefix with OpenVINO on the CPU: the staged graph is cut, normalised and pooled inside the graph."""
+"""Runs a frozen part with OpenVINO on the CPU: the staged graph is cut, normalised and pooled in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from headstart.backbones.backbone import Backbone, Tap
+from headstart.backbones.backbone import Backbone, FeatureLayer
 from headstart.backbones.openvino import openvino
 from headstart.backbones.runtimes.compiling import compile_cached
 from headstart.backbones.runtimes.protocol import (
@@ -44,7 +44,7 @@ class OpenVinoRuntime(Runtime):
         backbone: Backbone,
         *,
         cuts: tuple[int, ...],
-        taps: tuple[Tap, ...],
+        layers: tuple[FeatureLayer, ...],
         batch_size: int,
         outputs: tuple[str, ...],
     ) -> OpenVinoPrefix:
@@ -62,13 +62,13 @@ class OpenVinoRuntime(Runtime):
             self._core,
             settings_for(batch_size=batch_size, precision=self.precision),
             identity=identity,
-            make=lambda: _prefix_model(self._core, backbone, cuts=cuts, taps=taps, batch_size=batch_size),
+            make=lambda: _prefix_model(self._core, backbone, cuts=cuts, layers=layers, batch_size=batch_size),
         )
         return OpenVinoPrefix(compiled, outputs=outputs, size=preprocess.size, batch_size=batch_size)
 
 
 class OpenVinoPrefix:
-    """A compiled prefix; see `CompiledPrefix`. In a forked process it is compiled again when it is used."""
+    """A compiled prefix; see `FrozenPart`. In a forked process it is compiled again when it is used."""
 
     def __init__(
         self, compiled: Callable[[], Any], *, outputs: tuple[str, ...], size: int, batch_size: int
@@ -92,7 +92,7 @@ class OpenVinoPrefix:
         self._requests, self._idle = [], []
 
     def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
-        """Run batches in order, several in flight; see `CompiledPrefix.stream`."""
+        """Run batches in order, several in flight; see `FrozenPart.stream`."""
         running: deque[tuple[Ticket, int, Any]] = deque()
         if not self._requests:
             self._requests = self._made()
@@ -153,9 +153,9 @@ def settings_for(*, batch_size: int, precision: str) -> dict[str, Any]:
 
 
 def _prefix_model(
-    core: Any, backbone: Backbone, *, cuts: tuple[int, ...], taps: tuple[Tap, ...], batch_size: int
+    core: Any, backbone: Backbone, *, cuts: tuple[int, ...], layers: tuple[FeatureLayer, ...], batch_size: int
 ) -> Any:
-    """The staged graph from pixels, uint8 ``[batch, S, S, 3]``, to the maps at the cuts and the taps."""
+    """The staged graph from pixels, uint8 ``[batch, S, S, 3]``, to the maps at the cuts and the layers."""
     ov = openvino()
     size = backbone.preprocess.size
     staged = core.read_model(backbone.graph)
@@ -166,7 +166,7 @@ def _prefix_model(
         for cut in cuts
         if cut < len(backbone.stages)
     ]
-    wanted.extend(_pooled(ov.opset13, ports[tap.stage], backbone, tap=tap) for tap in taps)
+    wanted.extend(_pooled(ov.opset13, ports[layer.stage], backbone, layer=layer) for layer in layers)
     model = ov.Model([ov.opset13.result(port) for port in wanted], staged.get_parameters(), "prefix")
 
     pixels = ov.preprocess.PrePostProcessor(model)
@@ -178,21 +178,21 @@ def _prefix_model(
     return pixels.build()
 
 
-def _pooled(ops: Any, port: Any, backbone: Backbone, *, tap: Tap) -> Any:
-    """A map, or the patch tokens, averaged over ``tap.grid`` x ``tap.grid`` cells: ``[N, C * cells]``."""
-    if tap.stage == "features":
+def _pooled(ops: Any, port: Any, backbone: Backbone, *, layer: FeatureLayer) -> Any:
+    """A map, or the patch tokens, averaged over ``layer.grid`` x ``layer.grid`` cells: ``[N, C * cells]``."""
+    if layer.stage == "features":
         return port
-    stage = backbone.stage(tap.stage)
+    stage = backbone.stage(layer.stage)
     if len(stage.shape) == 2:
         port = ops.slice(port, [stage.prefix_tokens], [stage.shape[0]], [1], [1]).output(0)
-        if tap.grid == 1:
+        if layer.grid == 1:
             return ops.reduce_mean(port, [1]).output(0)
         port = ops.transpose(port, [0, 2, 1]).output(0)
         port = ops.reshape(port, [0, 0, *(stage.patch_grid or ())], True).output(0)
     # Adaptive pooling is plain pooling, with windows that overlap by one where a side is odd, on grids of 1
-    # and 2 and wherever the grid divides the side; no other tap is offered. The plain operation keeps the
-    # layout that convolutions leave: all taps cost 11 %, were 38 %.
+    # and 2 and wherever the grid divides the side; no other layer is offered. The plain operation keeps the
+    # layout that convolutions leave: all layers cost 11 %, were 38 %.
     sides = stage.patch_grid or ()
-    window, stride = [-(-side // tap.grid) for side in sides], [side // tap.grid for side in sides]
+    window, stride = [-(-side // layer.grid) for side in sides], [side // layer.grid for side in sides]
     cells = ops.avg_pool(port, stride, [0, 0], [0, 0], window, True)
-    return ops.reshape(cells, [0, stage.channels * tap.grid * tap.grid], True).output(0)
+    return ops.reshape(cells, [0, stage.channels * layer.grid * layer.grid], True).output(0)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from headstart.backbones.backbone import Backbone, Tap
+from headstart.backbones.backbone import Backbone, FeatureLayer
 from headstart.errors import InternalError, OptionError
 
 Pixels = npt.NDArray[np.uint8]
@@ -20,12 +20,12 @@ ACTIVATION = "activation"
 """The output that carries the map of the last frozen stage."""
 
 
-class CompiledPrefix(Protocol):
-    """A prefix ready to run."""
+class FrozenPart(Protocol):
+    """A frozen part ready to run."""
 
     outputs: tuple[str, ...]
     """``activation`` where the depth is below full, then the maps at further cuts, the deepest first, then
-    the taps' names."""
+    the layers' names."""
 
     def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
         """Run batches of at most the compiled size, in order, several in flight.
@@ -55,34 +55,36 @@ class Runtime(ABC):
         backbone: Backbone,
         *,
         depth: int,
-        taps: tuple[Tap, ...],
+        layers: tuple[FeatureLayer, ...],
         batch_size: int = 32,
         also: tuple[int, ...] = (),
-    ) -> CompiledPrefix:
+    ) -> FrozenPart:
         """Make the first ``depth`` stages ready to run on up to ``batch_size`` images at once.
 
         The maps at the shallower cuts ``also`` come out of the same pass, named ``activation-3`` and so on.
 
         Raises:
-            OptionError: The backbone has no such depth or tap, a further cut is not between the pixels and
+            OptionError: The backbone has no such depth or layer, a further cut is not between the pixels and
                 the depth, nothing is asked for, or the batch is empty.
         """
         backbone.depth(depth)
         for cut in also:
             if not 0 < cut < depth or depth == len(backbone.stages):
                 raise OptionError(f"backbone {backbone.name}: cut {cut} is not between 1 and depth {depth}")
-        for tap in taps:
-            tap.width(backbone)
+        for layer in layers:
+            layer.width(backbone)
         deepest = (ACTIVATION,) if depth < len(backbone.stages) else ()
         cuts = sorted(also, reverse=True)
-        outputs = (*deepest, *(f"{ACTIVATION}-{cut}" for cut in cuts), *(tap.name for tap in taps))
+        outputs = (*deepest, *(f"{ACTIVATION}-{cut}" for cut in cuts), *(layer.name for layer in layers))
         if not outputs:
             raise OptionError(
-                f"backbone {backbone.name}: everything is frozen and no tap is asked for; give one"
+                f"backbone {backbone.name}: everything is frozen and no layer is asked for; give one"
             )
         if batch_size < 1:
             raise OptionError(f"batch size {batch_size}: expected at least 1")
-        return self._compile(backbone, cuts=(depth, *cuts), taps=taps, batch_size=batch_size, outputs=outputs)
+        return self._compile(
+            backbone, cuts=(depth, *cuts), layers=layers, batch_size=batch_size, outputs=outputs
+        )
 
     @abstractmethod
     def _compile(
@@ -90,10 +92,10 @@ class Runtime(ABC):
         backbone: Backbone,
         *,
         cuts: tuple[int, ...],
-        taps: tuple[Tap, ...],
+        layers: tuple[FeatureLayer, ...],
         batch_size: int,
         outputs: tuple[str, ...],
-    ) -> CompiledPrefix:
+    ) -> FrozenPart:
         """What `compile` has checked; the deepest cut is the first."""
 
 

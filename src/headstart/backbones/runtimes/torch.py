@@ -1,4 +1,4 @@
-"""Runs a prefix with PyTorch: on an NVIDIA GPU where there is one, else on the CPU."""
+"""Runs a frozen part with PyTorch: on an NVIDIA GPU where there is one, else on the CPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
-from headstart.backbones.backbone import Backbone, Stage, Tap
+from headstart.backbones.backbone import Backbone, FeatureLayer, Stage
 from headstart.backbones.runtimes.protocol import (
     Arrays,
     Pixels,
@@ -38,12 +38,12 @@ class TorchRuntime(Runtime):
         backbone: Backbone,
         *,
         cuts: tuple[int, ...],
-        taps: tuple[Tap, ...],
+        layers: tuple[FeatureLayer, ...],
         batch_size: int,
         outputs: tuple[str, ...],
     ) -> TorchPrefix:
         """Move the stages that are needed to the device."""
-        network = _Outputs(backbone, backbone.module(), cuts=cuts, taps=taps).to(self.device)
+        network = _Outputs(backbone, backbone.module(), cuts=cuts, layers=layers).to(self.device)
         if self.device.type == "cpu" or self.precision == "bf16":
             network = network.to(memory_format=torch.channels_last)
         return TorchPrefix(
@@ -52,7 +52,7 @@ class TorchRuntime(Runtime):
 
 
 class TorchPrefix:
-    """A prefix on a device; see `CompiledPrefix`."""
+    """A frozen part on a device; see `FrozenPart`."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class TorchPrefix:
         self._bf16 = runtime.precision == "bf16"
 
     def stream(self, batches: Iterable[tuple[Ticket, Pixels]]) -> Iterator[tuple[Ticket, Arrays]]:
-        """Run batches in order; see `CompiledPrefix.stream`."""
+        """Run batches in order; see `FrozenPart.stream`."""
         running: deque[tuple[Ticket, tuple[torch.Tensor, ...]]] = deque()
         most = _IN_FLIGHT_ON_GPU if self._device.type == "cuda" else 1
         for ticket, pixels in batches:
@@ -98,20 +98,25 @@ class TorchPrefix:
 
 
 class _Outputs(nn.Module):
-    """Pixels, uint8 ``[N, 3, S, S]``, to the activation (below full depth) and the pooled taps."""
+    """Pixels, uint8 ``[N, 3, S, S]``, to the activation (below full depth) and the pooled layers."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(
-        self, backbone: Backbone, staged: StagedModule, *, cuts: tuple[int, ...], taps: tuple[Tap, ...]
+        self,
+        backbone: Backbone,
+        staged: StagedModule,
+        *,
+        cuts: tuple[int, ...],
+        layers: tuple[FeatureLayer, ...],
     ) -> None:
         super().__init__()
         count = len(backbone.stages)
         names = [stage.name for stage in backbone.stages]
-        positions = [names.index(tap.stage) + 1 for tap in taps if tap.stage != "features"]
-        reads_features = any(tap.stage == "features" for tap in taps)
-        self.cuts, self.taps, self.stages = cuts, taps, backbone.stages
+        positions = [names.index(layer.stage) + 1 for layer in layers if layer.stage != "features"]
+        reads_features = any(layer.stage == "features" for layer in layers)
+        self.cuts, self.layers, self.stages = cuts, layers, backbone.stages
         self.reaches_features = reads_features
         deepest = count if reads_features else max(*cuts, *positions, 0)
         self.prefix = FrozenStages.of(staged.stages[:deepest])
@@ -130,10 +135,10 @@ class _Outputs(nn.Module):
         ]
         features = self.pool(x) if self.reaches_features else x
         by_name = {stage.name: stage for stage in self.stages}
-        for tap in self.taps:
-            is_last = tap.stage == "features"
+        for layer in self.layers:
+            is_last = layer.stage == "features"
             results.append(
-                features if is_last else pooled(maps[tap.stage], by_name[tap.stage], grid=tap.grid)
+                features if is_last else pooled(maps[layer.stage], by_name[layer.stage], grid=layer.grid)
             )
         return tuple(results)
 

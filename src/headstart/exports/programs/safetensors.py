@@ -21,28 +21,28 @@ def open_model(folder: Path) -> Run:
     network.eval()
     seen: dict[str, Any] = {}
 
-    def watch(tap: dict[str, Any]) -> None:
+    def watch(layer: dict[str, Any]) -> None:
         def keep(module: Any, inputs: Any, output: Any) -> None:
             if output.ndim == 3:  # tokens, [N, T, C]: leave out those before the patches, then a square map
-                patches = output[:, tap["prefix_tokens"] :].transpose(1, 2)
+                patches = output[:, layer["prefix_tokens"] :].transpose(1, 2)
                 side = round(patches.shape[2] ** 0.5)
-                output = patches.unflatten(2, (side, side)) if tap["grid"] > 1 else patches[..., None]
-            elif tap["channels_last"]:
+                output = patches.unflatten(2, (side, side)) if layer["grid"] > 1 else patches[..., None]
+            elif layer["channels_last"]:
                 output = output.permute(0, 3, 1, 2)
-            seen[tap["name"]] = torch.nn.functional.adaptive_avg_pool2d(output, tap["grid"]).flatten(1)
+            seen[layer["name"]] = torch.nn.functional.adaptive_avg_pool2d(output, layer["grid"]).flatten(1)
 
-        network.get_submodule(tap["module"]).register_forward_hook(keep)
+        network.get_submodule(layer["module"]).register_forward_hook(keep)
 
-    for tap in facts["taps"]:
-        if tap["module"]:
-            watch(tap)
+    for layer in facts["layers"]:
+        if layer["module"]:
+            watch(layer)
     mean, std = (torch.tensor(facts[name]).reshape(3, 1, 1) for name in ("mean", "std"))
 
     def run(pixels: Any) -> Any:
         with torch.inference_mode():
             image = (torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
             seen["features"] = network(image)
-            features = torch.cat([seen[tap["name"]] for tap in facts["taps"]], dim=1)
+            features = torch.cat([seen[layer["name"]] for layer in facts["layers"]], dim=1)
             logits = features @ tensors["head.weight"] + tensors["head.bias"]
             return torch.softmax(logits / facts["temperature"], dim=1).numpy()
 

@@ -34,11 +34,11 @@ from headstart.lesson.experiments.training import (
     trained_model,
 )
 from headstart.lesson.experiments.work import Work
-from headstart.training.finetune import TailConfig, TailResult, run_tail, train_tail
+from headstart.training.finetune import FineTuneConfig, FineTuneResult, fine_tune, run_fine_tuned
 from headstart.web.plots import Plot, Series, Table, Value
 
 _THAWED = 2
-"""Last stages that a thawed model trains: where thawing pays most for its time."""
+"""Last stages that a fine-tuned model trains: where fine-tuning pays most for its time."""
 
 _PASSES = 3
 """So often a pass through frozen stages is timed: one alone may meet a busy moment."""
@@ -138,15 +138,15 @@ def freeze_depth(work: Work) -> Outcome:
     found = look(work, dataset, network, depths=depths[:-1]).limited(per_class)
     module = network.module()
     ridge = train_ridge(found)
-    config = TailConfig(epochs=epochs, patience=None, seed=work.seed)
+    config = FineTuneConfig(epochs=epochs, patience=None, seed=work.seed)
     runs: dict[int, Finished] = {}
     for depth in work.each("depths", depths):
         if depth < stages:
-            tail, at = module.split(depth)[1], found.at(depth)
+            trainable, at = module.split(depth)[1], found.at(depth)
         else:
-            tail, at = nn.Identity(), _pooled(found)
+            trainable, at = nn.Identity(), _pooled(found)
         ends = work.part(0.9 / (len(depths) - len(runs)))
-        runs[depth] = fit_stages(at, tail, config=config, ends=ends, head=ridge, validate=False)
+        runs[depth] = fit_stages(at, trainable, config=config, ends=ends, head=ridge, validate=False)
     if any(run.stopped for run in runs.values()):
         work.notes.append("a depth was cut short to stay within the time limit; its seconds per epoch stand")
     again = {depth: runs[depth].per_epoch + _pass_seconds(found, depth=depth) for depth in depths}
@@ -228,11 +228,11 @@ def _pass_seconds(found: Look, *, depth: int) -> float:
     at = found.at(0)
     transform = pixels_to_numbers(at)
     pixels = at.activations("train")
-    run_tail(frozen, pixels[:2], batch_size=32, input_transform=transform)
+    run_fine_tuned(frozen, pixels[:2], batch_size=32, input_transform=transform)
     passes = []
     for _ in range(_PASSES):
         started = time.perf_counter()
-        run_tail(frozen, pixels, batch_size=32, input_transform=transform)
+        run_fine_tuned(frozen, pixels, batch_size=32, input_transform=transform)
         passes.append(time.perf_counter() - started)
     return float(np.median(passes))
 
@@ -291,9 +291,9 @@ def prefix_of(found: Look) -> Callable[[Images], Images]:
     """The frozen network as a function from pixels uint8 [n, S, S, 3] to float32 features [n, D]."""
     network = found.network
     compiled = select(precision="f32").compile(
-        network, depth=len(network.stages), taps=network.taps()[-1:], batch_size=32
+        network, depth=len(network.stages), layers=network.feature_layers()[-1:], batch_size=32
     )
-    name = network.taps()[-1].name
+    name = network.feature_layers()[-1].name
 
     def compute(pixels: Images) -> Images:
         return next(outputs[name] for _, outputs in compiled.stream([(0, pixels)]))
@@ -313,13 +313,13 @@ def _train(
     work: Work,
     most: int | None = None,
     ends: float = math.inf,
-) -> tuple[TailResult, float, int]:
+) -> tuple[FineTuneResult, float, int]:
     """A head trained on features that are held, or computed as they are read; seconds; epochs.
 
     The schedule is that of ``epochs``, also where the training ends after ``most`` or at ``ends``: two
     trainings that end after the same epoch have the same result.
     """
-    config = TailConfig(epochs=epochs, learning_rate=0.03, seed=work.seed, precision="f32")
+    config = FineTuneConfig(epochs=epochs, learning_rate=0.03, seed=work.seed, precision="f32")
     done: list[float] = []
 
     def after(row: dict[str, float]) -> bool:
@@ -330,7 +330,7 @@ def _train(
 
     started = time.perf_counter()
     head = no_head(found.network.dimensions, found.classes)
-    result = train_tail(nn.Identity(), head, images, None, config=config, progress=after)
+    result = fine_tune(nn.Identity(), head, images, None, config=config, progress=after)
     return result, time.perf_counter() - started, len(done)
 
 
@@ -342,8 +342,8 @@ def accuracy_against_time(work: Work) -> Outcome:
     jobs: tuple[Callable[[float], Model], ...] = (
         lambda ends: _frozen(work, dataset, small, size=size // 2),
         lambda ends: _frozen(work, dataset, small, size=size),
-        lambda ends: _frozen(work, dataset, small, size=size, taps="all"),
-        lambda ends: _frozen(work, dataset, large, size=size, taps="all"),
+        lambda ends: _frozen(work, dataset, small, size=size, layers="all"),
+        lambda ends: _frozen(work, dataset, large, size=size, layers="all"),
         lambda ends: _frozen(work, dataset, large, size=2 * size),
         lambda ends: _tuned(work, dataset, networks.load(small, size=size), epochs=epochs, ends=ends),
         lambda ends: _from_scratch(work, dataset, size=size, epochs=epochs, ends=ends),
@@ -415,12 +415,12 @@ def _beaten(models: list[Model]) -> tuple[Model | None, Model | None]:
     return None, None
 
 
-def _frozen(work: Work, dataset: Dataset, name: str, *, size: int, taps: str = "last") -> Model:
+def _frozen(work: Work, dataset: Dataset, name: str, *, size: int, layers: str = "last") -> Model:
     """A head on the last vector, or on what every stage says: richer features."""
     chosen = networks.load(name, size=size)
-    found = look(work, dataset, chosen.network, taps=taps != "last")
-    label = f"{chosen.label}, all frozen" + (", every stage read" if taps == "all" else "")
-    return frozen_model(found, label, taps=taps, seed=work.seed)
+    found = look(work, dataset, chosen.network, layers=layers != "last")
+    label = f"{chosen.label}, all frozen" + (", every stage read" if layers == "all" else "")
+    return frozen_model(found, label, layers=layers, seed=work.seed)
 
 
 def _tuned(
@@ -437,23 +437,23 @@ def _tuned(
     network = chosen.network
     cut = len(network.stages) - _THAWED if depth is None else depth
     found = look(work, dataset, network, depths=(cut,), views=views)
-    config = TailConfig(epochs=epochs, patience=None, seed=work.seed)
+    config = FineTuneConfig(epochs=epochs, patience=None, seed=work.seed)
     started = time.perf_counter()
     head = train_ridge(found)
     before = found.seconds + time.perf_counter() - started
-    tail = network.module().split(cut)[1]
-    run = fit_stages(found, tail, config=config, ends=ends, head=head)
+    trainable = network.module().split(cut)[1]
+    run = fit_stages(found, trainable, config=config, ends=ends, head=head)
     name = f"{chosen.label}, {cut} of {len(network.stages)} frozen"
-    return trained_model(work, name, run, before=before, tail=tail)
+    return trained_model(work, name, run, before=before, trainable=trainable)
 
 
 def _from_scratch(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> Model:
     chosen = networks.load(networks.BUILTIN, size=size)
     found = look(work, dataset, chosen.network, depths=(0,), pooled=False)
-    tail = random_twin(chosen.network, seed=work.seed)
-    run = fit_stages(found, tail, config=scratch(epochs, seed=work.seed), ends=ends)
+    trainable = random_twin(chosen.network, seed=work.seed)
+    run = fit_stages(found, trainable, config=scratch(epochs, seed=work.seed), ends=ends)
     name = f"{chosen.label}, from scratch"
-    return trained_model(work, name, run, before=found.seconds, tail=tail)
+    return trained_model(work, name, run, before=found.seconds, trainable=trainable)
 
 
 def _own(work: Work, dataset: Dataset) -> Model:

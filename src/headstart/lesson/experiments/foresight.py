@@ -151,12 +151,12 @@ def _look(
     count = CLASSES * _number(values, images) * (1 + HELD_OUT)
     return [
         _Part("decode", count * (jobs.DECODE + jobs.RENDER * views)),
-        _Part("prefix", count * views * macs / jobs.PREFIX_RATE["f32"]),
+        _Part("prefix", count * views * macs / jobs.FROZEN_RATE["f32"]),
     ]
 
 
 def _train(images: float, *, macs: float, epochs: float) -> _Part:
-    """A loop over thawed stages, validation included."""
+    """A loop over fine-tuned stages, validation included."""
     forward = macs / jobs.TRAIN_RATE
     return _Part("epoch", epochs * images * (jobs.FORWARD_AND_BACKWARD + 0.4) * forward)
 
@@ -184,7 +184,7 @@ def _five_images(values: Mapping[str, Value]) -> list[_Part]:
         return [_Part("prefix", 15.0 + 0.1 * _number(values, "runs"))]
     beginning = 0.2 if values["backbone"] == "builtin" else 4.0
     macs = _macs({**values, "size": 96})
-    return [_Part("prefix", beginning + _number(values, "runs") * 5 * macs / jobs.PREFIX_RATE["f32"])]
+    return [_Part("prefix", beginning + _number(values, "runs") * 5 * macs / jobs.FROZEN_RATE["f32"])]
 
 
 def _model_choice(values: Mapping[str, Value]) -> list[_Part]:
@@ -196,7 +196,7 @@ def _model_choice(values: Mapping[str, Value]) -> list[_Part]:
 def _freeze_depth(values: Mapping[str, Value]) -> list[_Part]:
     macs, epochs = _macs(values), _number(values, "epochs")
     depths = _number(values, "depths")
-    halves = 0.5 * depths * epochs  # on average half of the network is thawed
+    halves = 0.5 * depths * epochs  # on average half of the network is fine-tuned
     return [*_look(values, macs=macs), _trained(values, macs=macs, epochs=halves)]
 
 
@@ -213,7 +213,7 @@ def _accuracy_against_time(values: Mapping[str, Value]) -> list[_Part]:
 
 def _one_pass(values: Mapping[str, Value]) -> list[_Part]:
     count = CLASSES * _number(values, "images_per_class") * (_number(values, "epochs") + 2)
-    return [*_look(values, macs=0.0), _Part("prefix", count * _macs(values) / jobs.PREFIX_RATE["f32"])]
+    return [*_look(values, macs=0.0), _Part("prefix", count * _macs(values) / jobs.FROZEN_RATE["f32"])]
 
 
 def _batchnorm(values: Mapping[str, Value]) -> list[_Part]:
@@ -232,7 +232,7 @@ def _calibration(values: Mapping[str, Value]) -> list[_Part]:
 
 def _smallest_example(values: Mapping[str, Value]) -> list[_Part]:
     count = CLASSES * _number(values, "images_per_class")
-    look = count * (jobs.DECODE + jobs.RENDER + MACS_PER_PIXEL * 128**2 / jobs.PREFIX_RATE["f32"])
+    look = count * (jobs.DECODE + jobs.RENDER + MACS_PER_PIXEL * 128**2 / jobs.FROZEN_RATE["f32"])
     return [_Part("prefix", 1.5 + 2 * look)]  # a process begins, fits, and predicts
 
 

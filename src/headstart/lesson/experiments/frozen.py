@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from headstart.backbones import load_backbone
-from headstart.heads import LinearHead, calibrate_temperature, choose_taps, fit_ridge, fit_softmax, metrics
+from headstart.heads import LinearHead, calibrate_temperature, choose_layers, fit_ridge, fit_softmax, metrics
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.data import DIGITS
 from headstart.lesson.experiments.looking import Look, accuracy_of, look, spread_of, total_per_class
 from headstart.lesson.experiments.training import Computed, Images, no_head, pixels_of, pixels_to_numbers
 from headstart.lesson.experiments.work import Work
-from headstart.training.finetune import InputTransform, TailConfig, normalise_pixels, run_tail, train_tail
+from headstart.training.finetune import (
+    FineTuneConfig,
+    InputTransform,
+    fine_tune,
+    normalise_pixels,
+    run_fine_tuned,
+)
 from headstart.web.plots import Plot, Series, Table, Value
 
 _RELIABILITY_BINS = 5
@@ -27,7 +33,7 @@ _OVERFITTING_RATE = 0.1
 """A hundred times Adam's default: the head fits its few images to the last and is too sure of itself."""
 
 _RATE = 0.2
-"""Of a head that starts from zeros, which bears more than thawed stages do."""
+"""Of a head that starts from zeros, which bears more than fine-tuned stages do."""
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -36,33 +42,35 @@ def taps(work: Work) -> Outcome:
     """Leave-one-out accuracy of the same head on the pooled output of each stage."""
     per_class = work.number("images_per_class")
     network = load_backbone(networks.BUILTIN, size=work.number("size"))
-    found = look(work, work.images(per_class=total_per_class(per_class)), network, taps=True)
+    found = look(work, work.images(per_class=total_per_class(per_class)), network, layers=True)
     found = found.limited(per_class)
-    last = network.taps()[-1]
-    pooled = [tap for tap in network.taps() if tap.grid == 1]
-    choice = choose_taps(
-        {tap.name: found.features("train", taps=[tap.name]) for tap in pooled},
+    last = network.feature_layers()[-1]
+    pooled = [layer for layer in network.feature_layers() if layer.grid == 1]
+    choice = choose_layers(
+        {layer.name: found.features("train", layers=[layer.name]) for layer in pooled},
         found.labels("train"),
         classes=found.classes,
         last=last.name,
         seed=work.seed,
     )
-    single = {entry.taps[0]: entry for entry in choice.table if len(entry.taps) == 1}
-    stages = {tap.name: network.stages[-1] if tap == last else network.stage(tap.stage) for tap in pooled}
+    single = {entry.layers[0]: entry for entry in choice.table if len(entry.layers) == 1}
+    stages = {
+        layer.name: network.stages[-1] if layer == last else network.stage(layer.stage) for layer in pooled
+    }
     accuracy = {name: round(100 * entry.accuracy, 2) for name, entry in single.items()}
     table = Table(
         ("stage", "positions of its map", "channels", "leave-one-out accuracy, percent"),
         tuple(
             (
-                stages[tap.name].name,
-                math.prod(stages[tap.name].shape[1:]),
-                tap.width(network),
-                accuracy[tap.name],
+                stages[layer.name].name,
+                math.prod(stages[layer.name].shape[1:]),
+                layer.width(network),
+                accuracy[layer.name],
             )
-            for tap in pooled
+            for layer in pooled
         ),
     )
-    best = max(pooled, key=lambda tap: (single[tap.name].accuracy, -single[tap.name].error)).name
+    best = max(pooled, key=lambda layer: (single[layer.name].accuracy, -single[layer.name].error)).name
     low, high = spread_of(accuracy[best], choice.images)
     work.notes.append(
         f"leave-one-out on {choice.images} images; the best stage lies between {low:g} and {high:g} percent "
@@ -201,7 +209,7 @@ def _train(found: Look, *, drifting: bool, work: Work, ends: float) -> tuple[flo
             features: Images = frozen(numbers).numpy()
             return features
 
-    config = TailConfig(
+    config = FineTuneConfig(
         epochs=work.number("epochs"),
         batch_size=work.number("batch_size"),
         learning_rate=_RATE,
@@ -214,10 +222,10 @@ def _train(found: Look, *, drifting: bool, work: Work, ends: float) -> tuple[flo
     def late(*_: object) -> bool:
         return time.perf_counter() >= ends
 
-    result = train_tail(nn.Identity(), head, images, None, config=config, progress=late, stop=late)
+    result = fine_tune(nn.Identity(), head, images, None, config=config, progress=late, stop=late)
     after = _statistics(frozen)
     drift = max(float((after[name] - before[name]).abs().max()) for name in before)
-    tests = run_tail(frozen, found.activations("test"), input_transform=transform)
+    tests = run_fine_tuned(frozen, found.activations("test"), input_transform=transform)
     return (
         float(f"{drift:.3g}"),
         round(100 * result.history[-1]["accuracy"], 2),
@@ -234,7 +242,7 @@ def wrong_preparation(work: Work) -> Outcome:
     found = pixels_of(work)
     module, expected = found.network.module().split(0)[1], pixels_to_numbers(found)
     head = fit_ridge(
-        (run_tail(module, found.activations("train"), input_transform=expected), found.labels("train")),
+        (run_fine_tuned(module, found.activations("train"), input_transform=expected), found.labels("train")),
         classes=found.classes,
     ).head
     tests, labels = found.activations("test"), found.labels("test")
@@ -247,7 +255,7 @@ def wrong_preparation(work: Work) -> Outcome:
     )
     fields: dict[str, Value] = {}
     for field, _, pixels, transform in work.each("preparations", ways):
-        features = run_tail(module, np.ascontiguousarray(pixels), input_transform=transform)
+        features = run_fine_tuned(module, np.ascontiguousarray(pixels), input_transform=transform)
         fields[field] = accuracy_of(head.logits(features), labels)
     table = Table(("prepared", "test accuracy, percent"), tuple((way[1], fields[way[0]]) for way in ways))
     right = float(fields["accuracy_right"] or 0)

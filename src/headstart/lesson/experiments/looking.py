@@ -73,9 +73,9 @@ class Look:
         """Labels [n] of a split."""
         return self.prepared.labels(self.prepared.images(split))
 
-    def features(self, split: str, *, taps: Sequence[str] | None = None) -> NDArray[np.float32]:
+    def features(self, split: str, *, layers: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Features [n, D] of a split, in the centre view."""
-        return self.prepared.extraction.features(self.prepared.images(split), taps=taps, view=CENTRE)
+        return self.prepared.extraction.features(self.prepared.images(split), layers=layers, view=CENTRE)
 
     def activations(self, split: str) -> NDArray[Any]:
         """Maps at the cut [n, ...] of a split, in the centre view; pixels at depth 0."""
@@ -102,7 +102,7 @@ def look(
     *,
     depths: Sequence[int] = (),
     pooled: bool = True,
-    taps: bool = False,
+    layers: bool = False,
     views: int | str = 1,
 ) -> Look:
     """Look at every image once.
@@ -113,7 +113,7 @@ def look(
         network: the backbone.
         depths: below all, the cuts whose maps are wanted; 0 for pixels.
         pooled: the last vector is wanted; False where nothing is pre-trained.
-        taps: the pooled maps of all stages are wanted too.
+        layers: the pooled maps of all stages are wanted too.
         views: renderings of each image.
 
     Raises:
@@ -125,7 +125,7 @@ def look(
         depth=cuts[0] if cuts else len(network.stages),
         views=parse_views(views),
         pooled=pooled,
-        taps=taps,
+        layers=layers,
         also=tuple(cuts[1:]),
     )
     extract(dataset.samples[:_WARM_UP], network, spec=spec, runtime=runtime, cache=work.new_cache())

@@ -164,12 +164,16 @@ def _in_headstart(work: Work, runs: int) -> tuple[str, Iterator[str]]:
 
 
 def _printed(network: Backbone, runs: int, random: np.random.Generator) -> Iterator[str]:
-    frozen = select().compile(network, depth=len(network.stages), taps=network.taps()[-1:], batch_size=_BATCH)
+    frozen = select().compile(
+        network, depth=len(network.stages), layers=network.feature_layers()[-1:], batch_size=_BATCH
+    )
     side = network.preprocess.size
     for start in range(0, runs, _BATCH // _IMAGES):
         count = min(_BATCH // _IMAGES, runs - start)
         pixels = random.integers(0, 256, (count * _IMAGES, side, side, 3), dtype=np.uint8)
-        features = next(outputs for _, outputs in frozen.stream([(0, pixels)]))[network.taps()[-1].name]
+        features = next(outputs for _, outputs in frozen.stream([(0, pixels)]))[
+            network.feature_layers()[-1].name
+        ]
         for number in range(count):
             yield _program(features[number * _IMAGES : (number + 1) * _IMAGES], random)
 

@@ -30,7 +30,7 @@ from headstart.lesson.experiments.work import Work
 from headstart.web.plots import Plot, Series, Table, Value
 
 RATE = 0.05
-"""Of both runs of a fair pair: between the training loop's 0.03 for thawed stages and 0.1 from scratch."""
+"""Of both runs of a fair pair: between the training loop's 0.03 for fine-tuning and 0.1 from scratch."""
 
 TARGET_SHARE = 0.9
 """The target is this share of what the first run reached, so that it is within reach on any images."""
@@ -127,13 +127,13 @@ def images_needed(work: Work) -> Outcome:
     if few > many:
         raise OptionError(f"images_per_class {few}: expected at most most_images_per_class, which is {many}")
     network = load_backbone(networks.BUILTIN, size=work.number("size"))
-    found = look(work, work.images(per_class=total_per_class(many)), network, depths=(0,), taps=True)
+    found = look(work, work.images(per_class=total_per_class(many)), network, depths=(0,), layers=True)
     twin = first_stages(random_twin(network, seed=work.seed), _SHALLOW_STAGES)
     steps = epochs * _steps(found.limited(many))
     counts = sorted({few, round((few * many) ** 0.5), many})
     parts = [found.limited(count) for count in counts]
     frozen = [
-        frozen_model(part.at(part.stages), f"{count} images", taps="auto", seed=work.seed)
+        frozen_model(part.at(part.stages), f"{count} images", layers="auto", seed=work.seed)
         for count, part in zip(counts, parts, strict=True)
     ]
     seconds = 0.8 * work.left() / len(parts)  # the same for each, so that what is cut short compares equals
@@ -230,12 +230,12 @@ def model_choice(work: Work) -> Outcome:
     found = pixels_of(work, dataset)
     whole = random_twin(found.network, seed=work.seed)
     shallow = first_stages(whole, _SHALLOW_STAGES)
-    for share, name, tail in (
+    for share, name, trainable in (
         (0.45, "small, from scratch", whole),
         (0.9, "shallower, from scratch", shallow),
     ):
-        run = fit_stages(found, tail, config=scratch(epochs, seed=work.seed), ends=work.part(share))
-        models.append(trained_model(work, name, run, before=found.seconds, tail=tail))
+        run = fit_stages(found, trainable, config=scratch(epochs, seed=work.seed), ends=work.part(share))
+        models.append(trained_model(work, name, run, before=found.seconds, trainable=trainable))
         work.tell("models", len(models), 4)
     work.notes += [
         f"the shallower network is the first {_SHALLOW_STAGES} stages of the small one; from scratch both "

@@ -26,11 +26,11 @@ from headstart.runs import FitConfig
 from headstart.training import predict_images, train
 from headstart.training.finetune import (
     Activations,
+    FineTuneConfig,
     InputTransform,
-    TailConfig,
+    fine_tune,
     normalise_pixels,
-    run_tail,
-    train_tail,
+    run_fine_tuned,
 )
 
 Images = NDArray[Any]
@@ -44,7 +44,7 @@ _FORWARD_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class Held:
-    """Activations that are held in memory: what `train_tail` reads."""
+    """Activations that are held in memory: what `fine_tune` reads."""
 
     rows: Images
     labels: NDArray[np.int64]
@@ -108,20 +108,20 @@ class Finished:
 
 def fit_stages(
     found: Look,
-    tail: nn.Module,
+    trainable: nn.Module,
     *,
-    config: TailConfig,
+    config: FineTuneConfig,
     ends: float,
     target: float | None = None,
     head: LinearHead | None = None,
     validate: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Finished:
-    """Train a tail from what the look holds at its depth, against a clock.
+    """Train a trainable part from what the look holds at its depth, against a clock.
 
     Args:
-        found: a look at the tail's depth.
-        tail: the thawed stages; left as it is.
+        found: a look at the trainable part's depth.
+        trainable: the fine-tuned stages; left as it is.
         config: of the training loop.
         ends: on `time.perf_counter`'s clock. An epoch that would end later is not begun, and one that does
             is left in the middle, so that the bound holds on a machine that is busy too.
@@ -133,10 +133,10 @@ def fit_stages(
     transform = pixels_to_numbers(found) if found.prepared.extraction.spec.depth == 0 else None
     train, held_out = found.cached("train"), found.cached("validation")
     one = train.read(np.zeros(1, np.int64), views=[0])
-    start = head or no_head(width_of(tail, one, transform), found.classes)
+    start = head or no_head(width_of(trainable, one, transform), found.classes)
     curve: list[tuple[float, float]] = []
     batch = min(config.batch_size, len(train.labels))
-    step = _warm_up(tail, train, transform, batch=batch)
+    step = _warm_up(trainable, train, transform, batch=batch)
     judged = found.count("test") + found.count("validation") * (2 if validate else 1)
     clock = _Clock(ends - _FORWARD_SHARE * step * judged / batch, steps=max(1, len(train.labels) // batch))
     begun = time.perf_counter()
@@ -149,8 +149,8 @@ def fit_stages(
         another = curve[-1][0] - (curve[-2][0] if len(curve) > 1 else 0.0)
         return clock.after_epoch(another) or (target is not None and reached >= target)
 
-    result = train_tail(
-        tail,
+    result = fine_tune(
+        trainable,
         start,
         train,
         held_out if validate else None,
@@ -161,7 +161,9 @@ def fit_stages(
     )
     test, validation = (
         accuracy_of(
-            result.head.logits(run_tail(result.tail, found.activations(split), input_transform=transform)),
+            result.head.logits(
+                run_fine_tuned(result.trainable, found.activations(split), input_transform=transform)
+            ),
             found.labels(split),
         )
         for split in ("test", "validation")
@@ -197,7 +199,9 @@ class _Clock:
         return time.perf_counter() + seconds >= self.ends
 
 
-def _warm_up(tail: nn.Module, images: Activations, transform: InputTransform | None, *, batch: int) -> float:
+def _warm_up(
+    trainable: nn.Module, images: Activations, transform: InputTransform | None, *, batch: int
+) -> float:
     """Two steps of a copy: what is paid once per process is not charged to whoever is timed first.
 
     Returns:
@@ -205,7 +209,7 @@ def _warm_up(tail: nn.Module, images: Activations, transform: InputTransform | N
     """
     rows = torch.from_numpy(np.ascontiguousarray(images.read(np.arange(batch), views=[0] * batch)))
     inputs = rows.float() if transform is None else transform(rows)
-    trained, seconds = copy.deepcopy(tail).train(), 0.0
+    trained, seconds = copy.deepcopy(trainable).train(), 0.0
     for _ in range(2):
         started = time.perf_counter()
         outputs = trained(inputs.to(memory_format=torch.channels_last) if rows.ndim == 4 else inputs)
@@ -234,14 +238,14 @@ def no_head(width: int, classes: int) -> LinearHead:
     return LinearHead("softmax", np.zeros((width, classes), np.float32), np.zeros(classes, np.float32), 1.0)
 
 
-def width_of(tail: nn.Module, rows: Images, transform: InputTransform | None) -> int:
-    """How many numbers the tail makes of an image."""
-    return int(run_tail(copy.deepcopy(tail), rows, input_transform=transform).shape[1])
+def width_of(trainable: nn.Module, rows: Images, transform: InputTransform | None) -> int:
+    """How many numbers the trainable part makes of an image."""
+    return int(run_fine_tuned(copy.deepcopy(trainable), rows, input_transform=transform).shape[1])
 
 
-def first_stages(tail: nn.Module, count: int) -> nn.Module:
+def first_stages(trainable: nn.Module, count: int) -> nn.Module:
     """The first stages of a network, pooled: a shallower one."""
-    parts = OrderedDict(list(copy.deepcopy(tail).named_children())[:count])
+    parts = OrderedDict(list(copy.deepcopy(trainable).named_children())[:count])
     parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return nn.Sequential(parts)
 
@@ -260,9 +264,9 @@ def random_twin(network: Backbone, *, seed: int) -> nn.Module:
     return build(recipe, size=network.preprocess.size, name=network.name).split(0)[1]
 
 
-def scratch(epochs: int, *, seed: int) -> TailConfig:
+def scratch(epochs: int, *, seed: int) -> FineTuneConfig:
     """Settings for training from random weights as `fit` would."""
-    return TailConfig(epochs=epochs, batch_size=BATCH, scratch=True, patience=None, seed=seed)
+    return FineTuneConfig(epochs=epochs, batch_size=BATCH, scratch=True, patience=None, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -284,10 +288,10 @@ class Model:
     weights: int
 
 
-def frozen_model(found: Look, name: str, *, taps: str = "last", seed: int) -> Model:
-    """The look's network, frozen whole, with a ridge head on its last vector or on more (`fit --taps`)."""
+def frozen_model(found: Look, name: str, *, layers: str = "last", seed: int) -> Model:
+    """The look's network, frozen whole, with a ridge head on its last vector or on more (`fit --layers`)."""
     started = time.perf_counter()
-    config = FitConfig(depth=found.stages, stages=found.stages, taps=taps, seed=seed).settled()
+    config = FitConfig(depth=found.stages, stages=found.stages, layers=layers, seed=seed).settled()
     trained = train(found.prepared, config=config)
     seconds = found.seconds + time.perf_counter() - started
     test, validation = (
@@ -300,9 +304,9 @@ def frozen_model(found: Look, name: str, *, taps: str = "last", seed: int) -> Mo
     return Model(name, test, validation, round(seconds, 3), weights)
 
 
-def trained_model(work: Work, name: str, run: Finished, *, before: float, tail: nn.Module) -> Model:
+def trained_model(work: Work, name: str, run: Finished, *, before: float, trainable: nn.Module) -> Model:
     """A model that was trained, with the seconds that passed before its training."""
     if run.stopped:
         work.notes.append(f"{name}: stopped after {run.epochs} epochs to stay within the time limit")
-    weights = sum(weight.numel() for weight in tail.parameters())
+    weights = sum(weight.numel() for weight in trainable.parameters())
     return Model(name, run.accuracy, run.validation_accuracy, round(before + run.seconds, 3), weights)

@@ -262,7 +262,7 @@ def serve(site: LessonSite) -> None:
     def first(job: Job, tell: Tell) -> dict[str, str]:
         folder = _images(site.home)
         run = _fit(
-            site, folder, tell, size=SIDE, head="softmax", taps="last", epochs=EPOCHS, learning_rate=RATE
+            site, folder, tell, size=SIDE, head="softmax", layers="last", epochs=EPOCHS, learning_rate=RATE
         )
         from headstart.backbones.building import has_timm
 

@@ -1,4 +1,4 @@
-"""Training thawed stages from cached activations."""
+"""Training fine-tuned stages from cached activations."""
 
 import os
 from dataclasses import dataclass, replace
@@ -13,17 +13,17 @@ from torch import nn  # noqa: E402
 from headstart.errors import OptionError  # noqa: E402
 from headstart.heads import LinearHead, fit_ridge  # noqa: E402
 from headstart.training.finetune import (  # noqa: E402
-    TailConfig,
+    FineTuneConfig,
+    fine_tune,
     normalise_pixels,
     parameter_groups,
-    run_tail,
+    run_fine_tuned,
     schedule,
     start_logits,
-    train_tail,
 )
 
 CLASSES = 3
-CPU = TailConfig(epochs=4, batch_size=16, device="cpu", precision="f32")
+CPU = FineTuneConfig(epochs=4, batch_size=16, device="cpu", precision="f32")
 
 
 @dataclass
@@ -54,27 +54,31 @@ def maps(images, *, seed=0, views=1, dtype=np.float16):
     return Stored(values.astype(dtype), labels)
 
 
-def small_tail(*, dropout=0.0):
+def small_network(*, dropout=0.0):
     torch.manual_seed(0)
     first = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
     second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout))
     stages = {"block1": first, "block2": second, "pool": nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())}
-    tail = nn.Sequential()
+    trainable = nn.Sequential()
     for name, stage in stages.items():
-        tail.add_module(name, stage)
-    return tail.eval()
+        trainable.add_module(name, stage)
+    return trainable.eval()
 
 
 def one_hot(data):
     return torch.nn.functional.one_hot(torch.from_numpy(data.labels), CLASSES).float()
 
 
-def ridge_start(tail, data):
-    return fit_ridge((run_tail(tail, data.values[0]), data.labels), classes=CLASSES).head
+def ridge_start(trainable, data):
+    return fit_ridge((run_fine_tuned(trainable, data.values[0]), data.labels), classes=CLASSES).head
 
 
 def weights_of(result):
-    return [*(w.numpy() for w in result.tail.state_dict().values()), result.head.weight, result.head.bias]
+    return [
+        *(w.numpy() for w in result.trainable.state_dict().values()),
+        result.head.weight,
+        result.head.bias,
+    ]
 
 
 def assert_same(left, right):
@@ -83,13 +87,15 @@ def assert_same(left, right):
 
 
 def test_training_the_tail_beats_the_ridge_head_it_started_from():
-    tail, train, validation = small_tail(), maps(200), maps(300, seed=1)
-    head = ridge_start(tail, train)
-    before = (head.logits(run_tail(tail, validation.values[0])).argmax(axis=1) == validation.labels).mean()
-    result = train_tail(
-        tail, head, train, validation, config=replace(CPU, epochs=12, learning_rate=0.05, patience=None)
+    trainable, train, validation = small_network(), maps(200), maps(300, seed=1)
+    head = ridge_start(trainable, train)
+    before = (
+        head.logits(run_fine_tuned(trainable, validation.values[0])).argmax(axis=1) == validation.labels
+    ).mean()
+    result = fine_tune(
+        trainable, head, train, validation, config=replace(CPU, epochs=12, learning_rate=0.05, patience=None)
     )
-    features = run_tail(result.tail, validation.values[0])
+    features = run_fine_tuned(result.trainable, validation.values[0])
     after = (result.head.logits(features).argmax(axis=1) == validation.labels).mean()
     assert after > before + 0.05
     assert result.best_epoch > 0
@@ -104,59 +110,59 @@ def test_training_the_tail_beats_the_ridge_head_it_started_from():
 
 
 def test_the_tail_and_head_given_are_not_changed():
-    tail, train = small_tail(), maps(60)
-    head = ridge_start(tail, train)
-    before = [w.clone() for w in tail.state_dict().values()]
+    trainable, train = small_network(), maps(60)
+    head = ridge_start(trainable, train)
+    before = [w.clone() for w in trainable.state_dict().values()]
     weight = head.weight.copy()
-    result = train_tail(tail, head, train, None, config=CPU)
-    assert all(torch.equal(a, b) for a, b in zip(before, tail.state_dict().values(), strict=True))
+    result = fine_tune(trainable, head, train, None, config=CPU)
+    assert all(torch.equal(a, b) for a, b in zip(before, trainable.state_dict().values(), strict=True))
     np.testing.assert_array_equal(weight, head.weight)
-    assert not torch.equal(tail.block1[0].weight, result.tail.block1[0].weight)
+    assert not torch.equal(trainable.block1[0].weight, result.trainable.block1[0].weight)
 
 
 def test_the_first_logits_are_the_calibrated_ridge_ones():
-    tail, train = small_tail(), maps(60)
-    head = ridge_start(tail, train)
-    result = train_tail(tail, head, train, None, config=replace(CPU, epochs=1, learning_rate=1e-12))
-    features = run_tail(result.tail, train.values[0])
+    trainable, train = small_network(), maps(60)
+    head = ridge_start(trainable, train)
+    result = fine_tune(trainable, head, train, None, config=replace(CPU, epochs=1, learning_rate=1e-12))
+    features = run_fine_tuned(result.trainable, train.values[0])
     np.testing.assert_allclose(result.head.probabilities(features), head.probabilities(features), atol=1e-4)
     assert head.temperature != 1
 
 
 def test_trainings_that_share_their_start_ask_the_validation_images_once():
-    train, validation, tail = maps(64), replace(maps(40, seed=1), asked=[]), small_tail()
-    head = ridge_start(tail, train)
-    alone = train_tail(tail, head, train, validation, config=CPU)
+    train, validation, trainable = maps(64), replace(maps(40, seed=1), asked=[]), small_network()
+    head = ridge_start(trainable, train)
+    alone = fine_tune(trainable, head, train, validation, config=CPU)
     looks = len(validation.asked)
-    logits = start_logits(tail, head, validation, config=CPU)
+    logits = start_logits(trainable, head, validation, config=CPU)
     validation.asked.clear()
-    shared = train_tail(tail, head, train, validation, config=CPU, start_logits=logits)
+    shared = fine_tune(trainable, head, train, validation, config=CPU, start_logits=logits)
     assert looks * len(alone.history) == len(validation.asked) * (1 + len(alone.history))
     assert_same(shared, alone)
     assert (shared.history, shared.best_epoch) == (alone.history, alone.best_epoch)
-    sure = train_tail(
-        tail, head, train, validation, config=CPU, start_logits=logits + 1e6 * one_hot(validation)
+    sure = fine_tune(
+        trainable, head, train, validation, config=CPU, start_logits=logits + 1e6 * one_hot(validation)
     )
     assert sure.best_epoch == 0  # what the start is said to know decides, not a second look
 
 
 def test_norm_statistics_stay_as_pretrained_unless_asked():
-    tail, train = small_tail(), maps(60)
-    head = ridge_start(tail, train)
+    trainable, train = small_network(), maps(60)
+    head = ridge_start(trainable, train)
 
     def statistics(config):
-        return train_tail(tail, head, train, None, config=config).tail.block1[1].running_mean
+        return fine_tune(trainable, head, train, None, config=config).trainable.block1[1].running_mean
 
-    assert torch.equal(statistics(CPU), tail.block1[1].running_mean)
-    assert not torch.equal(statistics(replace(CPU, train_norms=True)), tail.block1[1].running_mean)
-    assert not torch.equal(statistics(replace(CPU, scratch=True)), tail.block1[1].running_mean)
+    assert torch.equal(statistics(CPU), trainable.block1[1].running_mean)
+    assert not torch.equal(statistics(replace(CPU, train_norms=True)), trainable.block1[1].running_mean)
+    assert not torch.equal(statistics(replace(CPU, scratch=True)), trainable.block1[1].running_mean)
 
 
 def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
-    tail, train, validation = small_tail(dropout=0.3), maps(80, views=2), maps(60, seed=1)
-    head = ridge_start(tail, train)
+    trainable, train, validation = small_network(dropout=0.3), maps(80, views=2), maps(60, seed=1)
+    head = ridge_start(trainable, train)
     config = replace(CPU, epochs=5, patience=None)
-    whole = train_tail(tail, head, train, validation, config=config)
+    whole = fine_tune(trainable, head, train, validation, config=config)
     checkpoint = tmp_path / "deep" / "checkpoint"
 
     def stop_after_two(row):
@@ -164,13 +170,13 @@ def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_tail(
-            tail, head, train, validation, config=config, checkpoint=checkpoint, progress=stop_after_two
+        fine_tune(
+            trainable, head, train, validation, config=config, checkpoint=checkpoint, progress=stop_after_two
         )
     torch.manual_seed(99)  # whatever else drew numbers in between
     seen = []
-    resumed = train_tail(
-        tail, head, train, validation, config=config, checkpoint=checkpoint, progress=seen.append
+    resumed = fine_tune(
+        trainable, head, train, validation, config=config, checkpoint=checkpoint, progress=seen.append
     )
     assert [row["epoch"] for row in seen] == [3, 4, 5]
     assert resumed.history == whole.history
@@ -182,66 +188,68 @@ def test_a_stopped_training_resumes_with_the_same_weights(tmp_path):
 
 
 def test_a_training_can_be_left_in_the_middle_of_an_epoch_and_taken_up_before_it(tmp_path):
-    tail, train = small_tail(), maps(80)
-    head = ridge_start(tail, train)
+    trainable, train = small_network(), maps(80)
+    head = ridge_start(trainable, train)
     config = replace(CPU, epochs=3, batch_size=16)
-    whole = train_tail(tail, head, train, None, config=config)
+    whole = fine_tune(trainable, head, train, None, config=config)
     checkpoint, steps = tmp_path / "checkpoint", []
 
     def stop():
         steps.append(1)
         return len(steps) == 6  # four questions an epoch of five steps: the second step of the second
 
-    left = train_tail(tail, head, train, None, config=config, checkpoint=checkpoint, stop=stop)
+    left = fine_tune(trainable, head, train, None, config=config, checkpoint=checkpoint, stop=stop)
     assert len(left.history) == 2 and left.history[0] == whole.history[0]
     assert left.history[1]["learning_rate"] != whole.history[1]["learning_rate"], "it ended earlier"
     assert left.history[1]["accuracy"] * 32 == pytest.approx(round(left.history[1]["accuracy"] * 32))
-    assert not torch.equal(left.tail.block1[0].weight, whole.tail.block1[0].weight)
-    resumed = train_tail(tail, head, train, None, config=config, checkpoint=checkpoint)
+    assert not torch.equal(left.trainable.block1[0].weight, whole.trainable.block1[0].weight)
+    resumed = fine_tune(trainable, head, train, None, config=config, checkpoint=checkpoint)
     assert resumed.history == whole.history
     assert_same(resumed, whole)
 
 
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(tmp_path):
-    tail, train = small_tail(), maps(60)
-    head = ridge_start(tail, train)
+    trainable, train = small_network(), maps(60)
+    head = ridge_start(trainable, train)
     checkpoint = tmp_path / "checkpoint"
-    train_tail(tail, head, train, None, config=replace(CPU, seed=1), checkpoint=checkpoint)
-    plain = train_tail(tail, head, train, None, config=CPU)
-    assert_same(train_tail(tail, head, train, None, config=CPU, checkpoint=checkpoint), plain)
+    fine_tune(trainable, head, train, None, config=replace(CPU, seed=1), checkpoint=checkpoint)
+    plain = fine_tune(trainable, head, train, None, config=CPU)
+    assert_same(fine_tune(trainable, head, train, None, config=CPU, checkpoint=checkpoint), plain)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    assert_same(train_tail(tail, head, train, None, config=CPU, checkpoint=checkpoint), plain)
+    assert_same(fine_tune(trainable, head, train, None, config=CPU, checkpoint=checkpoint), plain)
 
 
 def test_a_checkpoint_needs_no_pickle(tmp_path):
     train = maps(40)
-    tail = small_tail()
-    train_tail(tail, ridge_start(tail, train), train, None, config=CPU, checkpoint=tmp_path / "c")
+    trainable = small_network()
+    fine_tune(trainable, ridge_start(trainable, train), train, None, config=CPU, checkpoint=tmp_path / "c")
     assert torch.load(tmp_path / "c", weights_only=True)["history"][-1]["epoch"] == 3  # of 4
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
-    tail, train = small_tail(dropout=0.3), maps(60)
-    head = ridge_start(tail, train)
-    first = train_tail(tail, head, train, None, config=CPU)
-    assert_same(first, train_tail(tail, head, train, None, config=CPU))
-    other = train_tail(tail, head, train, None, config=replace(CPU, seed=1))
+    trainable, train = small_network(dropout=0.3), maps(60)
+    head = ridge_start(trainable, train)
+    first = fine_tune(trainable, head, train, None, config=CPU)
+    assert_same(first, fine_tune(trainable, head, train, None, config=CPU))
+    other = fine_tune(trainable, head, train, None, config=replace(CPU, seed=1))
     assert not np.array_equal(first.head.weight, other.head.weight)
 
 
 def test_a_training_says_whether_it_drew_random_numbers():
     train = maps(24)
     for dropout in (0.0, 0.3):
-        tail = small_tail(dropout=dropout)
-        result = train_tail(tail, ridge_start(tail, train), train, None, config=replace(CPU, epochs=1))
+        trainable = small_network(dropout=dropout)
+        result = fine_tune(
+            trainable, ridge_start(trainable, train), train, None, config=replace(CPU, epochs=1)
+        )
         assert result.uses_rng is (dropout > 0)
 
 
 def test_every_image_is_seen_once_per_epoch_in_its_next_view():
-    tail, train = small_tail(), maps(50, views=3)
+    trainable, train = small_network(), maps(50, views=3)
     train.asked = []
-    head = ridge_start(tail, train)
-    train_tail(tail, head, train, None, config=replace(CPU, epochs=3))
+    head = ridge_start(trainable, train)
+    fine_tune(trainable, head, train, None, config=replace(CPU, epochs=3))
     seen = {}
     per_epoch = len(train.asked) // 3
     for epoch in range(3):
@@ -255,22 +263,22 @@ def test_every_image_is_seen_once_per_epoch_in_its_next_view():
 
 
 def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best():
-    tail, train, validation = small_tail(), maps(80), maps(80, seed=1)
+    trainable, train, validation = small_network(), maps(80), maps(80, seed=1)
     validation.labels = np.random.default_rng(3).integers(0, CLASSES, 80)  # nothing to learn
-    head = ridge_start(tail, train)
-    result = train_tail(tail, head, train, validation, config=replace(CPU, epochs=50, patience=2))
+    head = ridge_start(trainable, train)
+    result = fine_tune(trainable, head, train, validation, config=replace(CPU, epochs=50, patience=2))
     assert len(result.history) == result.best_epoch + 2
     assert len(result.history) < 50
 
 
 def test_a_training_that_only_does_harm_returns_the_start():
-    tail, train, validation = small_tail(), maps(60), maps(200, seed=1)
-    head = ridge_start(tail, validation)  # knows the validation images
+    trainable, train, validation = small_network(), maps(60), maps(200, seed=1)
+    head = ridge_start(trainable, validation)  # knows the validation images
     spoiled = Stored(train.values, (train.labels + 1) % CLASSES)
-    result = train_tail(tail, head, spoiled, validation, config=replace(CPU, learning_rate=0.05))
+    result = fine_tune(trainable, head, spoiled, validation, config=replace(CPU, learning_rate=0.05))
     assert result.best_epoch == 0
     np.testing.assert_array_equal(
-        result.tail.block1[0].weight.numpy(), tail.block1[0].weight.detach().numpy()
+        result.trainable.block1[0].weight.numpy(), trainable.block1[0].weight.detach().numpy()
     )
 
 
@@ -279,7 +287,7 @@ def test_with_an_empty_tail_it_trains_a_softmax_head():
     labels = random.integers(0, CLASSES, 200)
     features = (random.standard_normal((1, 200, 8)) + 2 * np.eye(CLASSES, 8)[labels]).astype(np.float32)
     start = LinearHead("softmax", np.zeros((8, CLASSES), np.float32), np.zeros(CLASSES, np.float32))
-    result = train_tail(
+    result = fine_tune(
         nn.Identity(), start, Stored(features, labels), None, config=replace(CPU, learning_rate=0.1)
     )
     assert result.history[-1]["accuracy"] > 0.85
@@ -296,18 +304,18 @@ def test_from_scratch_it_learns_from_pixels_through_the_input_transform():
 
     normalise = normalise_pixels((0.5,) * 4, (0.5,) * 4)
     config = replace(CPU, scratch=True, epochs=8)
-    result = train_tail(
-        small_tail(), start, Stored(pixels, labels), None, config=config, input_transform=normalise
+    result = fine_tune(
+        small_network(), start, Stored(pixels, labels), None, config=config, input_transform=normalise
     )
-    features = run_tail(result.tail, pixels[0], input_transform=normalise)
+    features = run_fine_tuned(result.trainable, pixels[0], input_transform=normalise)
     assert (result.head.logits(features).argmax(axis=1) == labels).mean() > 0.9
 
 
 def test_a_single_image_left_over_does_not_stop_norms_from_training():
-    tail = nn.Sequential(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4)), nn.Flatten())
+    trainable = nn.Sequential(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4)), nn.Flatten())
     train = maps(33)
     start = LinearHead("softmax", np.zeros((4, CLASSES), np.float32), np.zeros(CLASSES, np.float32))
-    result = train_tail(tail, start, train, None, config=replace(CPU, train_norms=True, epochs=1))
+    result = fine_tune(trainable, start, train, None, config=replace(CPU, train_norms=True, epochs=1))
     assert result.history[0]["loss"] > 0
 
 
@@ -322,20 +330,20 @@ def test_pixels_without_a_transform_are_refused():
     pixels = Stored(np.zeros((1, 4, 6, 6, 4), np.uint8), np.array([0, 1, 2, 0]))
     start = LinearHead("softmax", np.zeros((32, CLASSES), np.float32), np.zeros(CLASSES, np.float32))
     with pytest.raises(OptionError, match="normalise_pixels"):
-        train_tail(small_tail(), start, pixels, None, config=CPU)
+        fine_tune(small_network(), start, pixels, None, config=CPU)
 
 
 def test_deeper_stages_learn_more_slowly_and_norms_do_not_decay():
-    tail = small_tail()
-    config = TailConfig(learning_rate=0.1, stage_factor=0.5)
-    groups = parameter_groups(tail, nn.Linear(32, CLASSES), config=config)
+    trainable = small_network()
+    config = FineTuneConfig(learning_rate=0.1, stage_factor=0.5)
+    groups = parameter_groups(trainable, nn.Linear(32, CLASSES), config=config)
     peaks = {id(p): group["peak"] for group in groups for p in group["params"]}
-    assert peaks[id(tail.block2[0].weight)] == 0.1
-    assert peaks[id(tail.block1[0].weight)] == 0.05
+    assert peaks[id(trainable.block2[0].weight)] == 0.1
+    assert peaks[id(trainable.block1[0].weight)] == 0.05
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    assert decays[id(tail.block1[0].weight)] > 0
-    assert decays[id(tail.block1[1].weight)] == decays[id(tail.block1[0].bias)] == 0
-    assert {id(p) for p in tail.parameters()} < set(peaks)
+    assert decays[id(trainable.block1[0].weight)] > 0
+    assert decays[id(trainable.block1[1].weight)] == decays[id(trainable.block1[0].bias)] == 0
+    assert {id(p) for p in trainable.parameters()} < set(peaks)
 
 
 def test_the_schedule_rises_linearly_then_falls_to_nothing():
@@ -348,9 +356,11 @@ def test_the_schedule_rises_linearly_then_falls_to_nothing():
 
 
 def test_a_diverging_training_is_an_error_that_names_the_rate():
-    tail, train = small_tail(), maps(60)
+    trainable, train = small_network(), maps(60)
     with pytest.raises(OptionError, match=r"diverged in epoch .* lower learning rate than 1e\+20"):
-        train_tail(tail, ridge_start(tail, train), train, None, config=replace(CPU, learning_rate=1e20))
+        fine_tune(
+            trainable, ridge_start(trainable, train), train, None, config=replace(CPU, learning_rate=1e20)
+        )
 
 
 @pytest.mark.parametrize(
@@ -364,32 +374,32 @@ def test_a_diverging_training_is_an_error_that_names_the_rate():
 )
 def test_options_that_cannot_work_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
-        TailConfig(**options)
+        FineTuneConfig(**options)
 
 
 def test_labels_beyond_the_head_are_refused():
-    tail, train = small_tail(), maps(60)
-    head = ridge_start(tail, train)
+    trainable, train = small_network(), maps(60)
+    head = ridge_start(trainable, train)
     train.labels = train.labels + 1
     with pytest.raises(OptionError, match="labels must be 0 to 2"):
-        train_tail(tail, head, train, None, config=CPU)
+        fine_tune(trainable, head, train, None, config=CPU)
 
 
 def test_bf16_trains_to_nearly_the_same_place():
-    tail, train = small_tail(), maps(120)
-    head = ridge_start(tail, train)
-    exact = train_tail(tail, head, train, None, config=CPU)
-    rough = train_tail(tail, head, train, None, config=replace(CPU, precision="bf16"))
+    trainable, train = small_network(), maps(120)
+    head = ridge_start(trainable, train)
+    exact = fine_tune(trainable, head, train, None, config=CPU)
+    rough = fine_tune(trainable, head, train, None, config=replace(CPU, precision="bf16"))
     assert (exact.precision, rough.precision) == ("f32", "bf16")
     assert rough.history[-1]["loss"] == pytest.approx(exact.history[-1]["loss"], rel=0.1)
     assert rough.history[-1]["loss"] != exact.history[-1]["loss"]
 
 
 def test_training_goes_on_where_no_checkpoint_can_be_written(tmp_path, caplog):
-    tail, train = small_tail(), maps(40)
-    head = ridge_start(tail, train)
+    trainable, train = small_network(), maps(40)
+    head = ridge_start(trainable, train)
     (tmp_path / "file").write_text("no folder")
-    plain = train_tail(tail, head, train, None, config=CPU)
+    plain = fine_tune(trainable, head, train, None, config=CPU)
     checkpoint = tmp_path / "file" / "checkpoint"
-    assert_same(train_tail(tail, head, train, None, config=CPU, checkpoint=checkpoint), plain)
+    assert_same(fine_tune(trainable, head, train, None, config=CPU, checkpoint=checkpoint), plain)
     assert caplog.text.count("going on without checkpoints") == 1

@@ -1,4 +1,4 @@
-"""Which taps should the ridge head read? Decided by leaving each image out once."""
+"""Which layers should the ridge head read? Decided by leaving each image out once."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ from headstart.heads.ridge import (
 )
 from headstart.heads.threads import threads_for
 
-# Concatenations of so many of the best single taps are tried.
+# Concatenations of so many of the best single layers are tried.
 _CONCATENATIONS = (2, 3, 4, 6, 8)
 # Standard errors by which a simpler candidate may trail the best one and still be preferred: the "one
 # standard error rule" of Breiman et al., "Classification and Regression Trees" (1984), on the images' paired
 # differences.
 _TOLERANCE = 1.0
 # Of each class that takes part in the comparison. On 200 classes of photographs and 400 made-up ones 4, 8 and
-# 16 led to the same taps; 2 told them apart least.
+# 16 led to the same layers; 2 told them apart least.
 _IMAGES_OF_A_CLASS = 4
-# Dimensions that chosen taps may have together. The ridge head takes the eigenvectors of a matrix of as many
-# rows as there are dimensions or images, whichever are fewer: 1.5 s at 2,048, and eight times that at 4,096.
+# Dimensions that chosen layers may have together. The ridge head takes the eigenvectors of a matrix of as
+# many rows as there are dimensions or images, whichever are fewer: 1.5 s at 2,048, and eight times that at
+# 4,096.
 _MANY_IMAGES = 2048
 _WIDEST, _WIDEST_OF_MANY = 4096, 2048
 
 
 @dataclass(frozen=True)
-class TapCandidate:
-    """One choice of taps and what leaving each image out says about it.
+class LayerCandidate:
+    """One choice of layers and what leaving each image out says about it.
 
     Attributes:
-        taps: Names, in the order in which their features are concatenated.
+        layers: Names, in the order in which their features are concatenated.
         accuracy: Leave-one-out accuracy, 0 to 1.
         error: Leave-one-out squared error at the best penalty, which ranks the candidates: it tells them
             apart with a fraction of the images that accuracy needs.
-        gain: Accuracy above the last tap's.
+        gain: Accuracy above the last layer's.
         trails: Error above the best candidate's.
         noise: Standard error of `trails`, from the images' paired differences.
     """
 
-    taps: tuple[str, ...]
+    layers: tuple[str, ...]
     accuracy: float
     error: float
     gain: float
@@ -59,34 +60,34 @@ class TapCandidate:
 
 
 @dataclass(frozen=True)
-class TapChoice:
-    """The taps to read, and every candidate that was tried.
+class LayerChoice:
+    """The layers to read, and every candidate that was tried.
 
     Attributes:
-        taps: The chosen ones, in the order in which to concatenate them.
+        layers: The chosen ones, in the order in which to concatenate them.
         loo_accuracy: Theirs, 0 to 1.
-        last_loo_accuracy: The last tap's.
+        last_loo_accuracy: The last layer's.
         images: How many the candidates were compared on.
         classes: Of how many classes those are.
         table: All candidates, best error first.
     """
 
-    taps: tuple[str, ...]
+    layers: tuple[str, ...]
     loo_accuracy: float
     last_loo_accuracy: float
     images: int
     classes: int
-    table: tuple[TapCandidate, ...]
+    table: tuple[LayerCandidate, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    taps: tuple[str, ...]
+    layers: tuple[str, ...]
     errors: Doubles  # [N], squared distance of each image's left-out score from its target
     correct: NDArray[np.bool_]  # [N]
 
 
-def choose_taps(
+def choose_layers(
     features: Mapping[str, Floats],
     labels: Integers,
     *,
@@ -96,60 +97,64 @@ def choose_taps(
     images: int = 320,
     widest: int = _WIDEST,
     seed: int = 0,
-) -> TapChoice:
-    """Chooses between the last tap, any other one, and concatenations of the best.
+) -> LayerChoice:
+    """Chooses between the last layer, any other one, and concatenations of the best.
 
-    The simplest candidate wins that trails the one of least error by no more than noise: the last tap alone
-    if it does, else the fewest taps. With fewer than two classes of several images there is nothing to
-    compare by, and the last tap is kept.
+    The simplest candidate wins that trails the one of least error by no more than noise: the last layer alone
+    if it does, else the fewest layers. With fewer than two classes of several images there is nothing to
+    compare by, and the last layer is kept.
 
     Args:
-        features: Tap name to features [N, D_t], all of the same N images.
+        features: Layer name to features [N, D_t], all of the same N images.
         labels: [N].
         classes: C.
-        last: Name of the tap to keep unless others are better by more than noise.
+        last: Name of the layer to keep unless others are better by more than noise.
         class_weights: As for `fit_ridge`.
         images: Compare on at most so many (see `comparable_images`); the time grows with their cube.
-        widest: Try nothing of more dimensions but the last tap: fitting the head costs their cube, or the
+        widest: Try nothing of more dimensions but the last layer: fitting the head costs their cube, or the
             images' where those are fewer.
         seed: Of the draw.
 
     Raises:
-        OptionError: `last` is not among the taps, there are no images, or shapes do not fit.
+        OptionError: `last` is not among the layers, there are no images, or shapes do not fit.
     """
     if last not in features:
-        raise OptionError(f"there is no tap {last!r}; there are {', '.join(features)}")
+        raise OptionError(f"there is no layer {last!r}; there are {', '.join(features)}")
     every = np.asarray(labels)
     if not len(every):
-        raise OptionError("there are no images to choose taps on")
+        raise OptionError("there are no images to choose layers on")
     rows = comparable_images(every, np.random.default_rng(seed).permutation(len(every)), most=images)
     if not len(rows):
-        return TapChoice((last,), loo_accuracy=0.0, last_loo_accuracy=0.0, images=0, classes=0, table=())
+        return LayerChoice((last,), loo_accuracy=0.0, last_loo_accuracy=0.0, images=0, classes=0, table=())
     subsets = {name: checked(x[rows], every[rows], classes=classes)[0] for name, x in features.items()}
     weights = class_weight_vector(class_weights, np.bincount(every[rows], minlength=classes))
     present, y = np.unique(every[rows], return_inverse=True)  # absent classes would only cost time
     weights = weights[present]
-    kernels = {name: tap_kernel(x, weights[y]) for name, x in subsets.items()}
+    kernels = {name: layer_kernel(x, weights[y]) for name, x in subsets.items()}
     widths = {name: x.shape[1] for name, x in subsets.items()}
 
-    def trial(*taps: str) -> _Trial:
-        kernel = np.sum([kernels[name] for name in taps], axis=0)
-        return _try(taps, kernel, y, weights, width=sum(widths[name] for name in taps))
+    def trial(*layers: str) -> _Trial:
+        kernel = np.sum([kernels[name] for name in layers], axis=0)
+        return _try(layers, kernel, y, weights, width=sum(widths[name] for name in layers))
 
     with threads_for(len(y) ** 2):  # dozens of short calls
         trials = [trial(name) for name in features if name == last or widths[name] <= widest]
-        ranked = [t.taps[0] for t in sorted(trials, key=lambda t: t.errors.mean())]
+        ranked = [t.layers[0] for t in sorted(trials, key=lambda t: t.errors.mean())]
         concatenations = [ranked[:count] for count in _CONCATENATIONS if count <= len(ranked)]
-        trials += [trial(*taps) for taps in concatenations if sum(widths[name] for name in taps) <= widest]
+        trials += [
+            trial(*layers) for layers in concatenations if sum(widths[name] for name in layers) <= widest
+        ]
     return _choose(trials, last, classes=len(present))
 
 
-def widest_taps(images: int) -> int:
-    """Dimensions that taps may have together for a head that is fitted on so many images."""
+def widest_layers(images: int) -> int:
+    """Dimensions that layers may have together for a head that is fitted on so many images."""
     return _WIDEST if images <= _MANY_IMAGES else _WIDEST_OF_MANY
 
 
-def _try(taps: tuple[str, ...], kernel: Doubles, labels: Integers, weights: Doubles, *, width: int) -> _Trial:
+def _try(
+    layers: tuple[str, ...], kernel: Doubles, labels: Integers, weights: Doubles, *, width: int
+) -> _Trial:
     """Leaves every image out once under each penalty and keeps the best penalty's verdicts."""
     prior = class_prior(labels, weights)
     image_weights = weights[labels]
@@ -160,18 +165,18 @@ def _try(taps: tuple[str, ...], kernel: Doubles, labels: Integers, weights: Doub
     errors = (
         np.square(one_hot(labels, len(prior)) - scores).sum(axis=1) * image_weights / image_weights.mean()
     )
-    return _Trial(taps, errors, scores.argmax(axis=1) == labels)
+    return _Trial(layers, errors, scores.argmax(axis=1) == labels)
 
 
-def _choose(trials: Sequence[_Trial], last: str, *, classes: int) -> TapChoice:
+def _choose(trials: Sequence[_Trial], last: str, *, classes: int) -> LayerChoice:
     """The simplest of the candidates that trail the best by no more than noise."""
-    reference = next(t for t in trials if t.taps == (last,))
+    reference = next(t for t in trials if t.layers == (last,))
     best = min(trials, key=lambda t: float(t.errors.mean()))
     table = sorted((_candidate(t, best, reference) for t in trials), key=lambda c: c.error)
     contenders = [c for c in table if c.trails <= _TOLERANCE * c.noise]
-    chosen = min(contenders, key=lambda c: (c.taps != (last,), len(c.taps), c.error))
-    return TapChoice(
-        taps=chosen.taps,
+    chosen = min(contenders, key=lambda c: (c.layers != (last,), len(c.layers), c.error))
+    return LayerChoice(
+        layers=chosen.layers,
         loo_accuracy=chosen.accuracy,
         last_loo_accuracy=float(reference.correct.mean()),
         images=len(reference.correct),
@@ -180,11 +185,11 @@ def _choose(trials: Sequence[_Trial], last: str, *, classes: int) -> TapChoice:
     )
 
 
-def _candidate(trial: _Trial, best: _Trial, reference: _Trial) -> TapCandidate:
+def _candidate(trial: _Trial, best: _Trial, reference: _Trial) -> LayerCandidate:
     difference = trial.errors - best.errors
     accuracy = float(trial.correct.mean())
-    return TapCandidate(
-        taps=trial.taps,
+    return LayerCandidate(
+        layers=trial.layers,
         accuracy=accuracy,
         error=float(trial.errors.mean()),
         gain=accuracy - float(reference.correct.mean()),
@@ -193,14 +198,14 @@ def _candidate(trial: _Trial, best: _Trial, reference: _Trial) -> TapCandidate:
     )
 
 
-def tap_kernel(features: Floats, image_weights: Doubles) -> Doubles:
-    """`Z Z'` of one tap, standardised and divided by its width, float64 [N, N]; kernels of taps add up."""
+def layer_kernel(features: Floats, image_weights: Doubles) -> Doubles:
+    """`Z Z'` of one layer, standardised and divided by its width, float64 [N, N]; such kernels add up."""
     z, _, _ = standardised(features, image_weights, widths=(features.shape[1],))
     return (z @ z.T).astype(np.float64)
 
 
 def comparable_images(labels: Integers, order: Integers, *, most: int) -> NDArray[np.int64]:
-    """Sorted indices of at most `most` images by which leaving each out can tell taps apart; perhaps none.
+    """Sorted indices of at most `most` images by which leaving each out can tell layers apart; perhaps none.
 
     The only image of a class takes its class along when it is left out, so such classes take no part. Each of
     the others has four images in the sample or all it has, and what is left of `most` is shared in
