@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 import headstart
 from headstart.backbones import load_backbone
 from headstart.backbones.runtimes import select
-from headstart.callbacks import Callback
 from headstart.data.dataset import read_dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.features import missing_share
 from headstart.heads import fit_ridge
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Callback
 from headstart.training.choosing import choose_backbone, default_candidates
 from headstart.training.contenders import Probe
 from headstart.training.depth import cross_validated_outcomes, judge

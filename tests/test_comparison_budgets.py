@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from headstart.callbacks import PhaseTimer
 from headstart.comparisons import (
     Candidate,
     compare,
@@ -17,7 +16,8 @@ from headstart.comparisons.trials import _Stop
 from headstart.costs import CostEstimate, OutOfTime
 from headstart.costs.timings import remember
 from headstart.errors import OptionError
-from headstart.store import Timing
+from headstart.runs.callbacks import PhaseTimer
+from headstart.runs.store import Timing
 from made_up_comparisons import candidate
 from made_up_jobs import FakeClock
 
@@ -123,7 +123,7 @@ def test_a_first_pass_that_runs_out_of_time_compares_on_the_images_so_far(
 def test_a_training_that_is_stopped_says_so_wherever_it_is_named(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstart.callbacks.Phase.pace", lambda self: 1e6)
+    monkeypatch.setattr("headstart.runs.callbacks.Phase.pace", lambda self: 1e6)
     candidates = grid(size=64, heads=("ridge", "softmax"), epochs=9)
     found = compare(photos, candidates, seeds=3, budget="1h", **FAST)
     ridge, softmax = found.trials  # whose other seeds would not be like it

@@ -21,8 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headstart
-from headstart import store
-from headstart.callbacks import ProgressFunction
 from headstart.cli import cli
 from headstart.comparisons import (
     Comparison,
@@ -47,6 +45,8 @@ from headstart.comparisons.values import disambiguate
 from headstart.costs import timings
 from headstart.errors import DatasetError, MissingExtra, OptionError, RunError
 from headstart.features import extraction
+from headstart.runs import store
+from headstart.runs.callbacks import ProgressFunction
 from headstart.training.depth import judge
 from made_up_comparisons import candidate, comparison, trial
 

@@ -15,8 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart import store
-from headstart.callbacks import Phase, PhaseTimer, Range
 from headstart.cli.terminal import left_of, process_age
 from headstart.costs import CostEstimate, ImageCounts, Timings, Workload, parse_budget
 from headstart.costs.budgets import IMAGES_PER_CLASS, beginning, fit_into, interleaved
@@ -26,8 +24,9 @@ from headstart.costs.timings import machine_digits, remember
 from headstart.data.dataset import Dataset, Sample, read_dataset
 from headstart.errors import OptionError
 from headstart.features import CacheUse, FeatureSpec
-from headstart.runs import FitConfig
-from headstart.store import Timing
+from headstart.runs import FitConfig, store
+from headstart.runs.callbacks import Phase, PhaseTimer, Range
+from headstart.runs.store import Timing
 from headstart.training.backbone_names import parse_names, sized
 from headstart.training.planning import allowance, memory_bytes
 from made_up_jobs import FakeClock, make_job

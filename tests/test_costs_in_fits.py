@@ -17,7 +17,6 @@ import headstart
 from conftest import CLASSES
 from headstart.backbones import load_backbone
 from headstart.backbones.runtimes import select
-from headstart.callbacks import Callback, Callbacks, PhaseTimer, Range
 from headstart.cli import cli
 from headstart.cli.plan import lines
 from headstart.costs import Budget, Timings, calibration
@@ -27,7 +26,8 @@ from headstart.data.images import parse_views
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, FeatureSpec, extract, missing_share
 from headstart.runs import FitConfig, Run, RunStore, read_images, read_predictions
-from headstart.store import Timing
+from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer, Range
+from headstart.runs.store import Timing
 from headstart.training import prepare, settle, train
 from headstart.training.planning import Plan, plan, room_for
 from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training

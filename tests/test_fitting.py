@@ -17,11 +17,11 @@ import headstart
 from children import started
 from headstart import heads
 from headstart.backbones.runtimes import select
-from headstart.callbacks import ProgressFunction
 from headstart.cli import fit as cli_fit
 from headstart.data.dataset import content_hash
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError, UserError
 from headstart.runs import RunStore, read_predictions
+from headstart.runs.callbacks import ProgressFunction
 from headstart.training import trained as training
 
 FAST = {"size": 64, "precision": "f32"}
@@ -348,7 +348,7 @@ def test_scratch_trains_every_stage_from_random_weights(photos: Path) -> None:
 
 THAW = """
 import os, signal, sys, headstart
-from headstart.callbacks import ProgressFunction
+from headstart.runs.callbacks import ProgressFunction
 def progress(phase, done, total):
     if sys.argv[3:] and phase == "epochs" and done == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -24,7 +24,7 @@ from headstart.lesson import experiments
 from headstart.lesson.engine import library, placeholders
 from headstart.lesson.engine.results import ExperimentResult
 from headstart.lesson.experiments import data, declarations
-from headstart.store import Timing
+from headstart.runs.store import Timing
 from headstart.web.plots import Plot, Series, Table
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from headstart import store
 from headstart.errors import HeadstartError, RunError
 from headstart.lesson.experiments.store import ResultStore
-from headstart.runs import RunStore
-from headstart.store import Timing, add_timings, opening, read_timings, schema, store_file
+from headstart.runs import RunStore, store
+from headstart.runs.store import Timing, add_timings, opening, read_timings, schema, store_file
 from test_runs import make_run
 
 pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
@@ -113,7 +112,7 @@ def test_a_killed_migration_is_taken_up_again_and_a_newer_schema_refused(
 
 
 def test_a_locked_store_costs_a_moment_and_then_a_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("headstart.store.opening.WAIT_SECONDS", "headstart.store.timings._WAIT_SECONDS"):
+    for place in ("headstart.runs.store.opening.WAIT_SECONDS", "headstart.runs.store.timings._WAIT_SECONDS"):
         monkeypatch.setattr(place, 0.05)
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("pragma locking_mode = exclusive")

@@ -19,8 +19,8 @@ pytest.importorskip("prometheus_client", reason="needs headstart[serve]")
 import httpx
 
 from children import started
-from headstart.callbacks import Range
-from headstart.store import opening
+from headstart.runs.callbacks import Range
+from headstart.runs.store import opening
 from headstart.studio import workers
 from headstart.studio.jobs import phases, time_left
 from headstart.studio.server import wind_down

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from headstart.errors import OptionError, RunError
-from headstart.store import opening
+from headstart.runs.store import opening
 from headstart.web.jobs import WAITING_JOBS, Job, Jobs, Tell
 
 

@@ -16,6 +16,7 @@ _HOMES = {
     "record_evaluation": "headstart.training.evaluation",
     "export": "headstart.exports",
     "load": "headstart.classifier",
+    "Callback": "headstart.runs.callbacks",
     "Classifier": "headstart.classifier",
     "FitConfig": "headstart.runs",
     "Run": "headstart.runs",
@@ -24,6 +25,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Callback",
     "Classifier",
     "FitConfig",
     "Run",

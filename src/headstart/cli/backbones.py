@@ -7,7 +7,7 @@ import click
 
 from headstart.cli.options import network_options
 from headstart.cli.terminal import json_option, print_json, table
-from headstart.formatting import human_bytes
+from headstart.runs.formatting import human_bytes
 
 
 @click.command()

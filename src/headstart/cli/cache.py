@@ -7,7 +7,7 @@ import click
 
 from headstart.cli.terminal import json_option, print_json, table
 from headstart.errors import OptionError
-from headstart.formatting import human_bytes
+from headstart.runs.formatting import human_bytes
 
 
 @click.group(invoke_without_command=True)

@@ -29,8 +29,8 @@ class _Experiments:
         return experiments.results()
 
     def offer(self, name: str) -> str:
-        from headstart.formatting import seconds_range
         from headstart.lesson import experiments
+        from headstart.runs.formatting import seconds_range
 
         if not sys.stdin.isatty() or name not in experiments.registry():
             return ""

@@ -13,7 +13,7 @@ from headstart.cli.terminal import (
     print_json,
     progress_bar,
 )
-from headstart.formatting import interval, percent
+from headstart.runs.formatting import interval, percent
 
 if TYPE_CHECKING:
     from headstart.runs import Run

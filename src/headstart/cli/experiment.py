@@ -7,7 +7,7 @@ import click
 
 from headstart.cli.terminal import json_option, print_json, progress_bar, table
 from headstart.errors import OptionError
-from headstart.formatting import seconds_range
+from headstart.runs.formatting import seconds_range
 
 
 @click.command()

@@ -3,7 +3,7 @@
 import click
 
 from headstart.cli.terminal import json_option, print_json, progress_bar
-from headstart.formatting import human_bytes, percent
+from headstart.runs.formatting import human_bytes, percent
 
 
 @click.command()

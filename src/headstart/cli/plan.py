@@ -11,7 +11,7 @@ from headstart.cli.terminal import (
     print_json,
     table,
 )
-from headstart.formatting import human_bytes
+from headstart.runs.formatting import human_bytes
 
 
 @click.command()

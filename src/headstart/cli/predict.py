@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from headstart.cli.terminal import json_option, name_left_out, print_json
-from headstart.formatting import percent
+from headstart.runs.formatting import percent
 
 
 @click.command()

@@ -7,8 +7,8 @@ import click
 
 from headstart.cli.terminal import json_option, print_json, table
 from headstart.errors import OptionError, printable
-from headstart.formatting import percent
 from headstart.runs import Run, RunStore, UnreadableRun, look_at, sweep
+from headstart.runs.formatting import percent
 
 _KEYS = {
     "created": lambda run: run.created,

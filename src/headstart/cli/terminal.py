@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headstart.callbacks import Callback
 from headstart.errors import HeadstartError, MissingExtra, printable
+from headstart.runs.callbacks import Callback
 
 if TYPE_CHECKING:
     from headstart.comparisons import Comparison

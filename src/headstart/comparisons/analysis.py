@@ -10,8 +10,8 @@ import numpy as np
 from headstart.comparisons.commands import fit_command
 from headstart.comparisons.values import Candidate, Choice, Comparison, Trial, disambiguate
 from headstart.errors import OptionError
-from headstart.formatting import human_seconds, interval, percent
 from headstart.heads.metrics import wilson_interval
+from headstart.runs.formatting import human_seconds, interval, percent
 
 _Z95 = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from headstart.backbones import Backbone, backbone_of
 from headstart.backbones.runtimes import Runtime
-from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons.values import Candidate
 from headstart.data.dataset import Dataset, Sample
 from headstart.data.images import View
@@ -17,6 +16,7 @@ from headstart.errors import DatasetError
 from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.features.lookup import spread
 from headstart.runs import FitConfig, seconds_since
+from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.training import Prepared, prepare
 
 FEW, MORE = 16, 80

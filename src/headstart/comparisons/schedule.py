@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
-from headstart.callbacks import Callback
 from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
 from headstart.costs import CostEstimate, OutOfTime, Timings, Workload
@@ -15,8 +14,9 @@ from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS
 from headstart.costs.formulas import NOTHING, TORCH_START
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
-from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Callback
+from headstart.runs.formatting import human_seconds
 
 Groups = Sequence[Sequence[Candidate]]
 """Candidates that share a pass over the images, in the order of training."""

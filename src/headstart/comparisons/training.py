@@ -12,7 +12,6 @@ from headstart import __version__
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import require_timm
 from headstart.backbones.runtimes import Runtime, select
-from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.commands import SETTINGS, settings_of
 from headstart.comparisons.passes import Pass, load_group, look
@@ -36,6 +35,7 @@ from headstart.runs import (
     seconds_since,
     timestamp,
 )
+from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.training.recorder import seen_in_pass
 
 

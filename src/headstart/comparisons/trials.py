@@ -7,7 +7,6 @@ from threading import Event
 from typing import Any
 
 from headstart.backbones import Backbone, backbone_of
-from headstart.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.comparisons import epoch_times, parallel
 from headstart.comparisons.initial_weights import Starts, start_torch
 from headstart.comparisons.passes import Pass
@@ -18,7 +17,8 @@ from headstart.costs.timings import remember
 from headstart.errors import DatasetError, OptionError
 from headstart.heads import metrics
 from headstart.runs import FitConfig
-from headstart.store import Timing
+from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
+from headstart.runs.store import Timing
 from headstart.training import Prepared, predict_images, train
 from headstart.training.recorder import seen_at_the_end, seen_in_training
 from headstart.training.trained import Start

@@ -12,15 +12,15 @@ import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
-from headstart.callbacks import Callback, Clock
 from headstart.costs.formulas import NOTHING, CostEstimate, ImageCounts, estimate, steps
 from headstart.costs.timings import Timings
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureCache, FeatureSpec, missing_share
 from headstart.files import cache_folder
-from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Callback, Clock
+from headstart.runs.formatting import human_seconds
 
 CAREFUL = 0.85
 """Share of the budget that the median prediction may fill; what it is off by is corrected on the way."""

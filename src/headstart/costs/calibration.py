@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.callbacks import Range
 from headstart.costs.timings import machine_digits
 from headstart.runs import Run
+from headstart.runs.callbacks import Range
 
 
 @dataclass(frozen=True)

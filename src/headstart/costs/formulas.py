@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from headstart.backbones import Backbone
-from headstart.callbacks import Range
 from headstart.costs.timings import Timings
 from headstart.data.dataset import Dataset
 from headstart.features import FeatureSpec, cache_bytes
@@ -16,6 +15,7 @@ from headstart.files import cache_folder
 from headstart.heads.ridge import MOST_SCORING
 from headstart.heads.threads import EIGEN_OPERATIONS
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Range
 
 FROZEN_RATE = {"bf16": 6e10, "f32": 3e10}
 """Multiply-adds a second of a frozen part."""

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from headstart.backbones import Backbone
-from headstart.callbacks import Phase, PhaseTimer
 from headstart.costs.formulas import (
     ImageCounts,
     closing_steps,
@@ -19,7 +18,8 @@ from headstart.costs.formulas import (
 from headstart.costs.timings import Timings
 from headstart.features import CacheUse, FeatureSpec
 from headstart.runs import FitConfig
-from headstart.store import Timing
+from headstart.runs.callbacks import Phase, PhaseTimer
+from headstart.runs.store import Timing
 
 _FEWEST_IMAGES = 64
 """A pass over fewer images says more about filling the pipeline than about its speed."""

@@ -12,8 +12,8 @@ import platform
 import statistics
 from collections.abc import Iterable
 
-from headstart import store
-from headstart.store import Timing
+from headstart.runs import store
+from headstart.runs.store import Timing
 
 _FORMULAS = 4
 """Raised when a formula changes: ratios to the old one say nothing of the new."""

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headstart.callbacks import PhaseTimer
 from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.curation.corrections import Corrections
 from headstart.curation.images import AS_GIVEN_FILE, Collected, as_given, collect
@@ -20,6 +19,7 @@ from headstart.data.checks import DataReport
 from headstart.data.dataset import Dataset, Sample, Skipped
 from headstart.errors import DatasetError
 from headstart.runs import Run, new_id, read_skipped, timestamp
+from headstart.runs.callbacks import PhaseTimer
 from headstart.training import Prepared, save, score, train
 from headstart.training.saving import facts
 

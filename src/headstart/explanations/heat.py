@@ -19,7 +19,7 @@ from headstart.errors import BackboneError, ImageError, MissingExtra, OptionErro
 from headstart.explanations.activation import class_activation
 from headstart.explanations.occlusion import occlusion
 from headstart.explanations.readings import Reading, readings_of
-from headstart.formatting import percent
+from headstart.runs.formatting import percent
 
 if TYPE_CHECKING:
     from headstart.classifier.onnx_graph import SavedGraph

@@ -11,8 +11,8 @@ from headstart.exports.formats import Format
 from headstart.exports.parity import Parity
 from headstart.exports.quantisation import Int8Cost
 from headstart.exports.subject import Subject
-from headstart.formatting import interval, markdown_table, percent
 from headstart.runs import Run, timestamp
+from headstart.runs.formatting import interval, markdown_table, percent
 
 _UNKNOWN_LICENCE = "not recorded: ask where the weights came from before you pass this file on"
 _WEAKEST = 3

@@ -18,7 +18,7 @@ from headstart.classifier.onnx_graph import PREFIX
 from headstart.errors import OptionError
 from headstart.exports.graphs import plain_graph, save_onnx, save_openvino
 from headstart.exports.subject import Images, Subject
-from headstart.formatting import percent
+from headstart.runs.formatting import percent
 
 CALIBRATION_IMAGES = 300
 """NNCF's own default: the ranges of activations settle well before."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from headstart.store import transaction
+from headstart.runs.store import transaction
 
 FILE = "records.sqlite"
 

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstart import formatting
 from headstart.errors import MissingExtra
 from headstart.reports import text as words
 from headstart.reports.pictures import Album, HeatAlbum
 from headstart.reports.tables import tables
+from headstart.runs import formatting
 
 MATRIX_CLASSES = 20
 """More classes than this make a confusion matrix that nobody can read; then the pairs are listed alone."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.callbacks import Range
 from headstart.comparisons.commands import run_command
 from headstart.errors import RunError, printable
 from headstart.runs import Run, read_predictions, read_skipped
+from headstart.runs.callbacks import Range
 
 MISTAKES = 12
 """Most confident mistakes shown."""

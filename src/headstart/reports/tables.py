@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.formatting import interval, markdown_table, percent, points
+from headstart.runs.formatting import interval, markdown_table, percent, points
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headstart.formatting import interval, percent
 from headstart.reports.tables import Table, tables
+from headstart.runs.formatting import interval, percent
 
 NO_CHOICE = "No candidate was trained on all images, and only among those is one chosen."
 

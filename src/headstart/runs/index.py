@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headstart import store
 from headstart.errors import RunError, printable
 from headstart.files import Mistyped, Unreadable, home_folder, parse_json
+from headstart.runs import store
 from headstart.runs.record import RUN_FILE, Run, UnreadableRun, look_at, read_run
 
 _LEVELS = 3

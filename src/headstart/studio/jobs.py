@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import RedirectResponse, Response
 
-from headstart.callbacks import Range
-from headstart.formatting import human_seconds
+from headstart.runs.callbacks import Range
+from headstart.runs.formatting import human_seconds
 from headstart.studio.rendering import DOING, page
 from headstart.studio.state import OWNER, JobOf, Live, Studio, StudioOf
 from headstart.studio.workers import INTERRUPTED

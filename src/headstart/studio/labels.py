@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from headstart.curation import corrections_of
 from headstart.errors import HeadstartError, OptionError
-from headstart.formatting import percent
 from headstart.runs import IMAGES_FILE, Run, timestamp
+from headstart.runs.formatting import percent
 from headstart.studio import folders, pictures, uploads
 from headstart.studio.home import name_of
 from headstart.studio.rendering import page, score

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from headstart.costs.budgets import CAREFUL
 from headstart.errors import OptionError
-from headstart.formatting import human_seconds
 from headstart.runs import HEADS
+from headstart.runs.formatting import human_seconds
 from headstart.studio.collections import Collection
 from headstart.studio.jobs import job_of, told_of
 from headstart.studio.rendering import page

@@ -11,7 +11,7 @@ from fastapi import Request
 from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
-from headstart.formatting import human_seconds, percent
+from headstart.runs.formatting import human_seconds, percent
 from headstart.studio.state import studio_of
 from headstart.web.app import new_environment, render
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 
-from headstart.callbacks import Range
 from headstart.comparisons import Comparison
 from headstart.errors import RunError
 from headstart.explanations import Explainer
 from headstart.runs import Run
+from headstart.runs.callbacks import Range
 from headstart.studio.collections import Collection, Collections
 from headstart.studio.run_list import RunList
 from headstart.studio.servings import Servings

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.callbacks import Callback, Range
 from headstart.errors import OptionError, RunError
 from headstart.files import held_below
+from headstart.runs.callbacks import Callback, Range
 from headstart.studio.state import Live, Studio
 from headstart.web.jobs import Job, Tell
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from headstart.comparisons import Comparison
 from headstart.errors import OptionError
-from headstart.formatting import markdown_table
 from headstart.runs import Run
+from headstart.runs.formatting import markdown_table
 from headstart.tracking.entries import Entry, of_comparison, of_run
 
 FOLDER = "tensorboard"

@@ -11,13 +11,13 @@ from typing import Any
 
 from headstart.backbones import Backbone, backbone_of
 from headstart.backbones.runtimes import Runtime, select
-from headstart.callbacks import Callback, Callbacks
 from headstart.classifier import Classifier, load
 from headstart.costs import Budget, ImageCounts
 from headstart.costs.timings import machine_digits
 from headstart.data.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.runs import FitConfig, Run, check_place, new_id, software, timestamp
+from headstart.runs.callbacks import Callback, Callbacks
 from headstart.training.choosing import choose_backbone
 from headstart.training.depth import deeper_config, try_deeper
 from headstart.training.prepared import Prepared, prepare

@@ -14,7 +14,6 @@ from headstart import heads
 from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.backbones.runtimes import Runtime
-from headstart.callbacks import Callback, Callbacks, Clock, PhaseTimer
 from headstart.costs import CostEstimate, Timings, Workload
 from headstart.costs.budgets import OutOfTime, beginning, interleaved
 from headstart.costs.formulas import NOTHING
@@ -26,8 +25,9 @@ from headstart.data.splits import assign_splits, split
 from headstart.errors import BackboneError, DatasetError, MissingExtra, OptionError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
-from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Callback, Callbacks, Clock, PhaseTimer
+from headstart.runs.formatting import human_seconds
 from headstart.training.backbone_names import BackboneName, parse_names, sized
 from headstart.training.contenders import Contender, ContenderScore, Probe, reasons, score
 from headstart.training.layers import batches, choose_layers, layer_widths

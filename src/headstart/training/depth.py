@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from headstart.backbones import Backbone
 from headstart.backbones.building import has_timm
 from headstart.backbones.runtimes import Runtime
-from headstart.callbacks import Callback
 from headstart.costs.budgets import PATIENCE, Budget
 from headstart.errors import DatasetError, OptionError
-from headstart.formatting import human_seconds
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Callback
+from headstart.runs.formatting import human_seconds
 from headstart.training.prepared import Prepared, prepare
 from headstart.training.trained import Trained, predict_images, train
 

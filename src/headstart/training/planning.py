@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import has_timm
 from headstart.backbones.runtimes import Runtime, select
-from headstart.callbacks import Clock, Range
 from headstart.costs import CostEstimate, Timings, Workload, parse_budget
 from headstart.costs.budgets import CAREFUL, fit_into
 from headstart.costs.formulas import (
@@ -32,9 +31,10 @@ from headstart.features import FeatureSpec, cache_bytes
 from headstart.features.extraction import BATCH_SIZE
 from headstart.features.lookup import spread
 from headstart.files import cache_folder
-from headstart.formatting import human_seconds
 from headstart.runs import FitConfig, refuse_others
-from headstart.store import Timing
+from headstart.runs.callbacks import Clock, Range
+from headstart.runs.formatting import human_seconds
+from headstart.runs.store import Timing
 from headstart.training.backbone_names import BackboneName, parse_names
 from headstart.training.settling import settle
 from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
-from headstart.callbacks import Callback
 from headstart.costs.budgets import OutOfTime, beginning
 from headstart.data import checks
 from headstart.data.dataset import SPLITS, Dataset, Skipped
@@ -18,6 +17,7 @@ from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
 from headstart.runs import FitConfig, fingerprint
+from headstart.runs.callbacks import Callback
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.callbacks import PhaseTimer, Range
 from headstart.costs import Timings
 from headstart.costs.formulas import ImageCounts
 from headstart.costs.learning import of_closing, of_features, of_training
 from headstart.costs.timings import remember
 from headstart.features import FeatureSpec
 from headstart.runs import FitConfig
-from headstart.store import Timing
+from headstart.runs.callbacks import PhaseTimer, Range
+from headstart.runs.store import Timing
 from headstart.training.prepared import Prepared
 from headstart.training.scores import Scores
 from headstart.training.trained import Trained

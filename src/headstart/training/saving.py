@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import FeatureLayer
-from headstart.callbacks import Callback, PhaseTimer
 from headstart.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, check_parity
 from headstart.classifier.onnx_graph import compose
 from headstart.data.dataset import describe
 from headstart.errors import RunError
 from headstart.files import write_whole
 from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions
+from headstart.runs.callbacks import Callback, PhaseTimer
 from headstart.training.prepared import Prepared
 from headstart.training.scores import Scores
 from headstart.training.trained import Trained, fine_tuned_graph, predict_images

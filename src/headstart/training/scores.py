@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.callbacks import Callback
 from headstart.heads import metrics
+from headstart.runs.callbacks import Callback
 from headstart.training.prepared import Prepared
 from headstart.training.trained import Trained, predict_images
 

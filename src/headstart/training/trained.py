@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from headstart import heads
 from headstart.backbones import Backbone
-from headstart.callbacks import Callback
 from headstart.data.images import CENTRE, View
 from headstart.files import cache_folder
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Callback
 from headstart.training.layers import batches, can_leave_out, choose_layers, layer_widths
 from headstart.training.prepared import Prepared
 

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart import store
 from headstart.errors import HeadstartError, OptionError, RunError, printable
-from headstart.store import opening
+from headstart.runs import store
+from headstart.runs.store import opening
 
 KEPT_JOBS = 200
 """How many ended jobs are remembered; their results are kept elsewhere."""

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from headstart import store
 from headstart.errors import InternalError, LessonError, MissingExtra
 from headstart.lesson.engine import attempts, logbook
 from headstart.lesson.engine.attempts import Challenge, Event, LogEntry, Started, Submitted
 from headstart.lesson.engine.review import Reviewed
+from headstart.runs import store
 
 try:
     import sqlalchemy as sa

@@ -14,12 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from headstart.callbacks import Range
 from headstart.costs import Timings, timings
 from headstart.costs import formulas as jobs
 from headstart.lesson.experiments import networks
 from headstart.lesson.experiments.declarations import BOUND, Declaration
-from headstart.store import Timing, store_file
+from headstart.runs.callbacks import Range
+from headstart.runs.store import Timing, store_file
 from headstart.web.plots import Value
 
 PLANNED = "planned"

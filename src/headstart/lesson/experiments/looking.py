@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime, select
-from headstart.callbacks import Callbacks, PhaseTimer, ProgressFunction
 from headstart.comparisons.subsets import limit_images
 from headstart.data.dataset import Dataset
 from headstart.data.images import CENTRE, parse_views
@@ -20,6 +19,7 @@ from headstart.features import FeatureSpec, extract
 from headstart.heads import metrics
 from headstart.lesson.experiments.work import Work
 from headstart.runs import FitConfig
+from headstart.runs.callbacks import Callbacks, PhaseTimer, ProgressFunction
 from headstart.training import Prepared, prepare
 from headstart.training.trained import CachedActivations
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headstart import store
 from headstart.errors import RunError, printable
 from headstart.files import Unreadable, parse_json
 from headstart.lesson.engine.results import ExperimentResult
+from headstart.runs import store
 
 
 class ResultStore:

@@ -25,7 +25,7 @@ from headstart.lesson.pages.app import create_app, serve_jobs
 from headstart.lesson.pages.catalogue import Catalogue
 from headstart.lesson.pages.rendering import page
 from headstart.lesson.pages.site import LessonSite
-from headstart.store import store_file
+from headstart.runs.store import store_file
 from headstart.web.events import event, stream
 from headstart.web.jobs import Jobs
 from headstart.web.server import Where, run

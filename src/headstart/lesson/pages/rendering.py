@@ -19,11 +19,11 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from headstart.formatting import seconds_range
 from headstart.lesson.engine import attempts, placeholders
 from headstart.lesson.engine.pack import Mode, prose_lines
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite
+from headstart.runs.formatting import seconds_range
 from headstart.web.app import new_environment, render
 from headstart.web.plots import Plot, draw
 

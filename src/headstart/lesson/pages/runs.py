@@ -293,7 +293,7 @@ def serve(site: LessonSite) -> None:
 
 
 def _fit(site: LessonSite, source: Any, tell: Tell, **options: Any) -> Run:
-    from headstart.callbacks import ProgressFunction
+    from headstart.runs.callbacks import ProgressFunction
     from headstart.training import fit
 
     out = site.home / "lesson-runs" / new_id("run")

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from headstart.store.opening import is_there, store_file, use
+from headstart.runs.store.opening import is_there, store_file, use
 
 _WAIT_SECONDS = 5.0
 """Seconds for which a timing waits for other processes: it is not worth more."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.formatting import human_seconds
+from headstart.runs.formatting import human_seconds
 
 Clock = Callable[[], float]
 

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from headstart.errors import printable
 from headstart.files import home_folder, make
-from headstart.store import schema
-from headstart.store.schema import EARLIER, Source, StoreError, code_of, is_damage
+from headstart.runs.store import schema
+from headstart.runs.store.schema import EARLIER, Source, StoreError, code_of, is_damage
 
 FILE = "headstart.db"
 

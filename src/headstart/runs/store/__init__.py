@@ -6,7 +6,7 @@ URL of a server: that holds what a class shares, the log and the badges, while w
 folders stays in the file.
 """
 
-from headstart.store.opening import (
+from headstart.runs.store.opening import (
     address,
     alone,
     connect,
@@ -19,8 +19,8 @@ from headstart.store.opening import (
     transaction,
     use,
 )
-from headstart.store.schema import StoreError, is_damage, migrate, places_in
-from headstart.store.timings import Timing, add_timings, read_timings
+from headstart.runs.store.schema import StoreError, is_damage, migrate, places_in
+from headstart.runs.store.timings import Timing, add_timings, read_timings
 
 __all__ = [
     "StoreError",
