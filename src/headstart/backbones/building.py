@@ -143,7 +143,14 @@ def _load_weights(model: Any, weights: Mapping[str, Any], *, path: Path, archite
 
 
 def _as_timm_would(state: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Rename original authors' keys and resample position embeddings, with timm's filter for the model."""
+    """Rename original authors' keys and resample position embeddings, with timm's filter for the model.
+
+    EfficientNet-PyTorch's keys are not among those that timm knows; its layers are the same, in timm's order.
+    """
+    if "_conv_stem.weight" in state:
+        own = [value for key, value in state.items() if not key.startswith("_fc.")]
+        wanted = model.state_dict()
+        return dict(zip(wanted, own, strict=True)) if len(own) == len(wanted) else state
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if adapt is None:
         return state

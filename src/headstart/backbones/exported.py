@@ -63,8 +63,9 @@ def from_record(
     key = digest(identity, str(records.FORMAT))
     path = records.graphs_folder() / f"{key}-{size or 'default'}.json"
     record = records.read_record(path)
-    if record is None or not (path.parent / record["graph"]).exists():
+    if record is None or not _is_whole(path.parent / record["graph"], record.get("graph_bytes")):
         record = export(key)
+        record["graph_bytes"] = (path.parent / record["graph"]).stat().st_size
         records.write_record(path, record)
     return Backbone(
         name=name,
@@ -78,6 +79,12 @@ def from_record(
         recipe=_recipe(record["recipe"], weights),
         notes=tuple(record["notes"]),
     )
+
+
+def _is_whole(graph: Path, size: int | None) -> bool:
+    """Whether a graph is there and as long as its record says, which older records do not."""
+    found = records.stamp(graph)
+    return found is not None and size in (None, found[0])
 
 
 def _recipe(fields: Mapping[str, Any] | None, weights: Path | None) -> Recipe | None:

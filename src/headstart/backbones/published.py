@@ -29,10 +29,10 @@ def load_published(name: str, *, size: int | None) -> Backbone:
     """
     pointer = records.graphs_folder() / f"timm-{digest(name)}.json"
     known = records.read_record(pointer)
-    if known is None or _stamp(Path(known["weights"])) != known["stamp"]:
+    if known is None or records.stamp(Path(known["weights"])) != known["stamp"]:
         require_timm(f"backbone {name!r} is not built in ({', '.join(BUILTIN)}); a timm name")
         found = _find_weights(known_name(name))
-        known = {"weights": str(found), "stamp": _stamp(found), "hash": records.hash_file(found)}
+        known = {"weights": str(found), "stamp": records.stamp(found), "hash": records.hash_file(found)}
         records.write_record(pointer, known)
     weights = Path(known["weights"])
 
@@ -42,14 +42,6 @@ def load_published(name: str, *, size: int | None) -> Backbone:
 
     identity = f"timm:{name}:{known['hash']}"
     return load_exported(name, identity=identity, size=size, resolve=resolve, weights=weights)
-
-
-def _stamp(path: Path) -> list[int] | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return [facts.st_size, facts.st_mtime_ns]
 
 
 def known_name(name: str) -> str:

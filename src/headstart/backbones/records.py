@@ -34,6 +34,15 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps({"format": FORMAT, **record}, indent=1))
 
 
+def stamp(path: Path) -> list[int] | None:
+    """Size and time of change, by which a file is known again without reading it; None if it is not there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
+
+
 def hash_file(path: Path) -> str:
     """Thirty-two hex digits of a regular file's bytes.
 

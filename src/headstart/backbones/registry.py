@@ -9,6 +9,7 @@ from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN, builtin_info, load_builtin
 from headstart.backbones.exported import Origin, load_exported
+from headstart.backbones.imagenet import IMAGENET, load_imagenet, size_of, untrained, weights_of
 from headstart.backbones.keras.file import SUFFIXES as KERAS_SUFFIXES
 from headstart.backbones.keras.file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
@@ -43,7 +44,8 @@ def load_backbone(
     """A backbone by its name or its file.
 
     Args:
-        name: A built-in one (`headstart.backbones.builtin.BUILTIN`), a timm name (``resnet152``,
+        name: A built-in one (`headstart.backbones.builtin.BUILTIN`), one of a package
+            (`headstart.backbones.imagenet.IMAGENET`), a timm name (``resnet152``,
             ``vit_tiny_patch16_224.augreg_in21k``), or a path to ``.safetensors``, ``.pth``, ``.pt``, ``.bin``
             or ``.keras``.
         size: Pixels a side of its images; None for what its weights were made for.
@@ -63,6 +65,8 @@ def load_backbone(
         raise BackboneError(f"backbone {text}: size {size}: expected pixels a side, at least 1")
     if text in BUILTIN and pretrained:
         return load_builtin(text, size=size)
+    if text in IMAGENET and pretrained:
+        return load_imagenet(text, size=size)
     if text.endswith(KERAS_SUFFIXES):
         if not pretrained:
             raise BackboneError(
@@ -89,11 +93,14 @@ def backbone_of(method: Method, *, seed: int = 0) -> Backbone:
 
 
 def available() -> list[BackboneInfo]:
-    """The backbones that load without a download: built-in ones, then timm's in the Hugging Face cache."""
+    """The backbones that load without a download: built in, in a package, or in the Hugging Face cache."""
     found = []
     for name in BUILTIN:
         path, default_size = builtin_info(name)
         found.append(BackboneInfo(name, path.stat().st_size, default_size, "", path))
+    for name in IMAGENET:
+        if file := weights_of(name):
+            found.append(BackboneInfo(name, file.stat().st_size, size_of(name), "", file))  # noqa: PERF401
     for file in sorted(hub_folder().glob("models--timm--*/snapshots/*/model.safetensors")):
         name = file.parents[2].name.removeprefix("models--timm--")
         found.append(BackboneInfo(name, file.stat().st_size, None, "torch", file))
@@ -124,6 +131,9 @@ def _untrained_origin(name: str, *, is_file: bool, architecture: str | None) -> 
         if pretrained.recipe is None:
             raise BackboneError(f"backbone {name}: its architecture is unknown")
         return Origin(pretrained.recipe, pretrained.preprocess)
+    if name in IMAGENET:
+        architecture, preprocess = untrained(name)
+        return Origin(Recipe(architecture, {}, None), preprocess)
     if is_file:
         return origin_of(Path(name).expanduser(), architecture=architecture)
     name = known_name(name)

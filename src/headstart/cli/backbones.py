@@ -57,11 +57,15 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
 
 
 def _listing(infos: Any) -> str:
+    from headstart.backbones.imagenet import IMAGENET
+
     rows = [
         [info.name, human_bytes(info.bytes), str(info.size or ""), info.needs or "-", str(info.where)]
         for info in infos
     ]
     lines = [table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])]
+    if missing := [name for name in IMAGENET if name not in {info.name for info in infos}]:
+        lines.append(f"with headstart[imagenet] also {', '.join(missing)}")
     lines.append("with headstart[torch] also every timm name, and local .safetensors and .pth files")
     lines.append("with headstart[keras] also local .keras files")
     return "\n".join(lines)

@@ -159,10 +159,13 @@ def licence(subject: Subject) -> str:
     if not run.config.pretrained:
         return "none inherited: trained from random weights"
     from headstart.backbones.builtin import BUILTIN
+    from headstart.backbones.imagenet import IMAGENET, LICENCE, package_of
 
     name = run.config.backbone
     if name in BUILTIN:
         return "Apache-2.0 (Headstart's own weights)"
+    if name in IMAGENET:
+        return f"{LICENCE} (as the package {package_of(name)} states for {name})"
     if Path(name).suffix == ".safetensors":
         return _licence_of_file(Path(name))
     return _licence_of_timm(name)
