@@ -87,11 +87,13 @@ def test_another_layer_that_is_right_as_often_as_the_last_layer_is_named() -> No
         heads.layers.LayerCandidate((name,), 0.5, 1.0, 0.0, 0.0, 0.0) for name in ("early", "features")
     )
     choice = heads.LayerChoice(("early",), 0.5, 0.5, 40, 2, table)
-    assert training._sentence(choice, read=("early",), classes=2).startswith("the head reads early: 50.0%")
+    assert training._sentence(choice, read=("early",), classes=2) == (
+        "features: early; leave-one-out 50.0% (last layer 50.0%)"
+    )
     whole = training._sentence(choice, read=None, classes=2)
-    assert whole.startswith("the head reads the last layer (50.0%") and "compared on" not in whole
+    assert whole.startswith("features: last layer; leave-one-out 50.0% (") and "compared on" not in whole
     some = training._sentence(choice, read=None, classes=400)
-    assert some.endswith("(compared on 40 images of 2 classes)")
+    assert some.endswith("; compared on 40 images of 2 classes")
 
 
 def test_one_image_a_class_is_too_few_to_choose_layers_or_to_leave_out(tmp_path: Path, make_photos) -> None:

@@ -173,7 +173,7 @@ def _cuts(asked: Mapping[str, int], taken: Mapping[str, int]) -> Iterator[str]:
         if taken[name] != asked[name]:
             yield f"{taken[name]:,} of {asked[name]:,} {name}"
     if taken["layers"] != asked["layers"]:
-        yield "the head reads the last layer without trying others"
+        yield "features of the last layer without trying others"
 
 
 class Budget(Callback):

@@ -18,6 +18,7 @@ from headstart.data.images import CENTRE, View
 from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
+from headstart.runs.formatting import percent
 from headstart.training.layers import batches, can_leave_out, choose_layers, layer_widths
 from headstart.training.prepared import Prepared
 
@@ -110,7 +111,7 @@ def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:
     classes = len(prepared.dataset.classes)
     notes = () if choice is None else (_sentence(choice, read=chosen, classes=classes),)
     if config.layers == "auto" and choice is None:
-        notes = ("the head reads the last layer: too few classes have two training images to compare others",)
+        notes = ("features: last layer; too few classes have two training images to compare others",)
     return Trained(config, fitted.head, layers=chosen, fit=facts, notes=notes)
 
 
@@ -157,17 +158,16 @@ def _labels(prepared: Prepared) -> NDArray[np.int64]:
 
 def _sentence(choice: heads.LayerChoice, *, read: tuple[str, ...] | None, classes: int) -> str:
     """The choice of layers and its margin, for people; ``read`` is None for the last layer alone."""
-    last = f"the last layer ({choice.last_loo_accuracy:.1%} leave-one-out)"
+    last = percent(choice.last_loo_accuracy)
     few = choice.classes < classes
-    where = f" (compared on {choice.images} images of {choice.classes} classes)" if few else ""
+    where = f"; compared on {choice.images} images of {choice.classes} classes" if few else ""
     if read is None:
         best = max(choice.table, key=lambda row: row.accuracy)
-        none = f"no layer is better by more than noise (best {best.accuracy:.1%})"
-        return f"the head reads {last}; {none}{where}"
-    names = ", ".join(choice.layers)
-    margin = choice.loo_accuracy - choice.last_loo_accuracy
-    gain = f"{choice.loo_accuracy:.1%} leave-one-out, {100 * margin:+.1f} points on {last}"
-    return f"the head reads {names}: {gain}{where}"
+        rest = f"no other is better by more than noise, best {percent(best.accuracy)}"
+        return f"features: last layer; leave-one-out {last} ({rest}){where}"
+    accuracy, count = percent(choice.loo_accuracy), len(choice.layers)
+    named = choice.layers[0] if count == 1 else f"{count} layers"
+    return f"features: {named}; leave-one-out {accuracy} (last layer {last}){where}"
 
 
 def _training_features(
