@@ -35,7 +35,7 @@ from ledger import Ledger, workplace
 import headstart
 from headstart.costs.budgets import beginning, interleaved
 from headstart.data.dataset import Dataset, read_dataset
-from headstart.training.choosing import default_candidates
+from headstart.training.backbone_choice import default_candidates
 
 FILE_SIZES = (96, 128)
 """Sizes at which the weights file beside the data is a candidate."""

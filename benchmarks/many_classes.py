@@ -35,7 +35,7 @@ from headstart.data.dataset import Dataset, read_dataset
 from headstart.data.images import CENTRE, parse_views
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
-from headstart.training.layers import choose_layers, layer_widths
+from headstart.training.layer_features import choose_layers, layer_widths
 
 Indices = NDArray[np.int64]
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]

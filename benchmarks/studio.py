@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from headstart.runs import read_predictions
 from headstart.studio.app import create_studio
-from headstart.studio.collections import Collections
+from headstart.studio.datasets import Collections
 from headstart.studio.state import Studio
 from headstart.training import fit
 from headstart.web.jobs import Jobs

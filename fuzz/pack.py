@@ -26,7 +26,9 @@ def seeds() -> list[bytes]:
 def target(data: bytes) -> None:
     """Read by the first byte's kind."""
     from headstart.errors import LessonError
-    from headstart.lesson.engine import gift, library, moodle, pictures
+    from headstart.lesson.engine import badge_images as pictures
+    from headstart.lesson.engine import gift, moodle
+    from headstart.lesson.engine import pack_loading as library
 
     text = data[1:].decode("utf-8", "replace")
     try:
@@ -52,6 +54,6 @@ if __name__ == "__main__":
             "headstart.lesson.engine.sources",
             "headstart.lesson.engine.moodle",
             "headstart.lesson.engine.gift",
-            "headstart.lesson.engine.pictures",
+            "headstart.lesson.engine.badge_images",
         ],
     )

@@ -19,10 +19,10 @@ from headstart.features import missing_share
 from headstart.heads import fit_ridge
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
-from headstart.training.choosing import choose_backbone, default_candidates
+from headstart.training.backbone_choice import choose_backbone, default_candidates
 from headstart.training.contenders import Probe
-from headstart.training.depth import cross_validated_outcomes, judge
-from headstart.training.prior import POINTS_PER_HALVING, published_accuracy, undominated
+from headstart.training.depth_choice import cross_validated_outcomes, judge
+from headstart.training.published_accuracy import POINTS_PER_HALVING, published_accuracy, undominated
 from made_up_jobs import FakeClock
 
 
@@ -79,7 +79,7 @@ def test_published_accuracy_belongs_to_an_architecture_and_a_size() -> None:
 def test_a_builtin_counts_with_its_record_at_its_own_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training import prior
+    from headstart.training import published_accuracy as prior
 
     facts = {"preprocess": {"size": 128}}
     monkeypatch.setattr(prior, "WEIGHTS", tmp_path)
@@ -119,7 +119,7 @@ def test_halving_ends_with_two_finalists_on_all_images(photos: Path) -> None:
 
 def test_the_better_separating_candidate_wins(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an accuracy that grows with the size of the images, the largest is chosen."""
-    from headstart.training import choosing
+    from headstart.training import backbone_choice as choosing
 
     def accuracy(session: Any, contender: Any, **_: Any) -> None:
         size = contender.backbone.preprocess.size
@@ -151,7 +151,7 @@ def test_finalists_are_judged_by_the_head_that_a_fit_would_give_them(
 def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training import choosing
+    from headstart.training import backbone_choice as choosing
 
     def look(session: Any, contender: Any, **_: Any) -> None:
         good = contender.backbone.preprocess.size == 48
@@ -167,7 +167,7 @@ def test_a_clear_lead_spares_the_other_finalist_a_look_at_all_images(
 def test_of_two_that_are_equally_good_the_faster_is_taken(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training import choosing
+    from headstart.training import backbone_choice as choosing
 
     def same(session: Any, contender: Any, **_: Any) -> None:
         contender.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
@@ -181,7 +181,7 @@ def test_of_two_that_are_equally_good_the_faster_is_taken(
 def test_a_tight_allowance_leaves_out_what_is_too_slow_and_says_so(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training import choosing
+    from headstart.training import backbone_choice as choosing
 
     def slow(session: Any, contender: Any, **_: Any) -> None:
         contender.probe = Probe.of(fit_ridge(blobs(apart=0.5), classes=3))
@@ -198,7 +198,7 @@ def slowly(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, paces: dict[int, float]
 ) -> list[tuple[int, int, int]]:
     """Computing an image takes so long by the test's clock; returns (size, views, images) of each pass."""
-    from headstart.training import choosing
+    from headstart.training import backbone_choice as choosing
 
     passes = []
     extract = choosing.extract
@@ -263,7 +263,7 @@ def test_a_look_that_takes_too_long_ends_with_the_allowance_and_the_best_so_far_
 def test_a_pass_that_takes_too_long_ends_with_the_allowance_and_gives_its_reason(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training import choosing
+    from headstart.training import backbone_choice as choosing
 
     clock = FakeClock()
     slowly(monkeypatch, clock, {32: 1.0, 48: 1.0})
@@ -283,7 +283,7 @@ def test_a_pass_that_takes_too_long_ends_with_the_allowance_and_gives_its_reason
 def test_without_time_for_a_look_the_fastest_is_taken_and_a_fit_goes_on(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training import choosing
+    from headstart.training import backbone_choice as choosing
 
     monkeypatch.setattr(choosing, "_pays", lambda *_, **__: False)
     _, run = headstart.fit(
@@ -409,9 +409,7 @@ def test_a_deeper_training_that_fails_costs_the_head_nothing(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
-    from headstart.training import depth
-
-    monkeypatch.setattr(depth, "FEWEST_IMAGES", 5)
+    monkeypatch.setattr("headstart.training.depth_choice.FEWEST_IMAGES", 5)
     _, run = headstart.fit(
         photos, freeze="auto", epochs=2, learning_rate=1e30, size=64, precision="f32", validation=0.3
     )
@@ -430,9 +428,7 @@ def test_freeze_auto_compares_on_validation_and_gives_its_verdict(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
-    from headstart.training import depth
-
-    monkeypatch.setattr(depth, "FEWEST_IMAGES", 5)
+    monkeypatch.setattr("headstart.training.depth_choice.FEWEST_IMAGES", 5)
     _, run = headstart.fit(
         photos, freeze="auto", epochs=1, size=64, precision="f32", validation=0.3, test=0.1
     )

@@ -47,7 +47,7 @@ from headstart.errors import DatasetError, MissingExtra, OptionError, RunError
 from headstart.features import extraction
 from headstart.runs import store
 from headstart.runs.callbacks import ProgressFunction
-from headstart.training.depth import judge
+from headstart.training.depth_choice import judge
 from made_up_comparisons import candidate, comparison, trial
 
 FAST = {"precision": "f32"}

@@ -19,7 +19,7 @@ from headstart.cli.terminal import left_of, process_age
 from headstart.costs import CostEstimate, ImageCounts, Timings, Workload, parse_budget
 from headstart.costs.budgets import IMAGES_PER_CLASS, beginning, fit_into, interleaved
 from headstart.costs.formulas import NOTHING, steps
-from headstart.costs.learning import of_closing, of_features, of_training
+from headstart.costs.observed import of_closing, of_features, of_training
 from headstart.costs.timings import machine_digits, remember
 from headstart.data.dataset import Dataset, Sample, read_dataset
 from headstart.errors import OptionError

@@ -28,10 +28,10 @@ from headstart.features import FeatureCache, FeatureSpec, extract, missing_share
 from headstart.runs import FitConfig, Run, RunStore, read_images, read_predictions
 from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer, Range
 from headstart.runs.store import Timing
-from headstart.training import prepare, settle, train
+from headstart.training import prepare, resolve, train
+from headstart.training.fitting import Start, starting_point
 from headstart.training.planning import Plan, plan, room_for
 from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training
-from headstart.training.trained import Start, starting_point
 from made_up_jobs import FakeClock
 
 FAST: dict[str, Any] = {"size": 64, "precision": "f32"}
@@ -212,7 +212,7 @@ def test_training_stops_when_another_epoch_would_break_the_budget(photos: Path, 
 def settled(photos: Path, **options: Any) -> dict[str, Any]:
     """What `fit` knows before a budget cuts it, for `Budget.fit_into` and `prepare`."""
     dataset, backbone, runtime = read_dataset(photos), load_backbone("builtin", size=64), select()
-    config = settle(FitConfig.from_options(**options), dataset, backbone, runtime=runtime)
+    config = resolve(FitConfig.from_options(**options), dataset, backbone, runtime=runtime)
     return {"config": config, "dataset": dataset, "backbone": backbone, "runtime": runtime}
 
 
@@ -234,7 +234,7 @@ def test_starting_pytorch_is_no_part_of_an_epochs_pace(
         clock.wait(400.0)
         return starting_point(*arguments, **options)
 
-    monkeypatch.setattr("headstart.training.trained.starting_point", slowly)
+    monkeypatch.setattr("headstart.training.fitting.starting_point", slowly)
     budget, known = Budget(600, clock=clock), settled(photos, freeze=8, epochs=2)
     config = budget.fit_into(**known)[0]
     watch = Callbacks([Slow(clock, work={"epochs": 60.0}), budget])

@@ -22,7 +22,7 @@ from headstart.data.dataset import content_hash
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError, UserError
 from headstart.runs import RunStore, read_predictions
 from headstart.runs.callbacks import ProgressFunction
-from headstart.training import trained as training
+from headstart.training import fitting as training
 
 FAST = {"size": 64, "precision": "f32"}
 

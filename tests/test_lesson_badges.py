@@ -24,7 +24,8 @@ from PIL import Image
 
 from headstart.cli import cli
 from headstart.errors import LessonError
-from headstart.lesson.engine import badges, pictures
+from headstart.lesson.engine import badge_images as pictures
+from headstart.lesson.engine import badges
 from headstart.lesson.engine.attempts import Challenge
 from headstart.lesson.engine.badges import BadgeError, Issuer
 from lesson_packs import secret_pack, taken

@@ -28,7 +28,8 @@ from playwright.sync_api import Page, Route, expect
 from browsing import Visit, inspector, served_by_a_thread
 from children import started
 from headstart.lesson import experiments
-from headstart.lesson.engine import badges, pictures
+from headstart.lesson.engine import badge_images as pictures
+from headstart.lesson.engine import badges
 from headstart.lesson.engine.attempts import Item
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages.app import create_app

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headstart.lesson import experiments
-from headstart.lesson.engine import library
+from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.results import ExperimentResult
 from headstart.lesson.experiments import data, declarations
 

@@ -21,7 +21,8 @@ from headstart.costs.timings import remember
 from headstart.data.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError, UserError
 from headstart.lesson import experiments
-from headstart.lesson.engine import library, placeholders
+from headstart.lesson.engine import pack_loading as library
+from headstart.lesson.engine import placeholders
 from headstart.lesson.engine.results import ExperimentResult
 from headstart.lesson.experiments import data, declarations
 from headstart.runs.store import Timing

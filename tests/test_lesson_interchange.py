@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from headstart.cli import cli
 from headstart.errors import LessonError, UserError
-from headstart.lesson.engine import attempts, library, statements
+from headstart.lesson.engine import attempts, statements
+from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.attempts import Chose, Closed, Expired, HintTaken, Opened, Submitted
 from headstart.lesson.engine.gift import from_gift, to_gift
 from headstart.lesson.engine.html_text import to_markdown

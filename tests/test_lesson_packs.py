@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import LessonError
-from headstart.lesson.engine import library, packlint, placeholders, sources
+from headstart.lesson.engine import pack_loading as library
+from headstart.lesson.engine import packlint, placeholders, sources
 from headstart.lesson.engine.pack import Goal, prose_lines
 from headstart.lesson.engine.sources import YamlFile, read_sources
 from headstart.lesson.experiments.programs import PROGRAM

@@ -19,7 +19,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headstart.errors import RunError
-from headstart.lesson.engine import badges, library, pictures
+from headstart.lesson.engine import badge_images as pictures
+from headstart.lesson.engine import badges
+from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.pack import Mode
 from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, server, tasks, tour
 from headstart.lesson.pages.rendering import Drawn, inline, markdown, sections

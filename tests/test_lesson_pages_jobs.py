@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 
 from headstart.errors import OptionError
-from headstart.lesson.engine import library
+from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages import runs
 from headstart.lesson.pages.site import TOURS_KEPT

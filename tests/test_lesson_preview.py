@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 from fastapi.testclient import TestClient
 
 from headstart.errors import LessonError
-from headstart.lesson.engine import library
+from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.pages.preview import create_preview
 
 

@@ -144,7 +144,7 @@ def test_without_a_clock_no_time_is_shown(store: Progress) -> None:
 
 
 def test_the_bundled_lesson_can_be_played(store: Progress) -> None:
-    from headstart.lesson.engine.library import load_pack
+    from headstart.lesson.engine.pack_loading import load_pack
 
     typist = Typist(*["g"] * 5)
     play(store, typist, pack=load_pack())
@@ -251,7 +251,9 @@ def test_the_badge_of_a_challenge_can_be_taken_later_with_its_evidence(
     private_folders: Path, tmp_path: Path
 ) -> None:
     from headstart.lesson import experiments
-    from headstart.lesson.engine import badges, library, pictures
+    from headstart.lesson.engine import badge_images as pictures
+    from headstart.lesson.engine import badges
+    from headstart.lesson.engine import pack_loading as library
 
     pack = library.load_pack()
     target = tmp_path / "badge.png"

@@ -20,7 +20,7 @@ from headstart.comparisons import compare, grid
 from headstart.errors import MissingExtra, OptionError
 from headstart.runs import Run
 from headstart.tracking import tracker
-from headstart.tracking.mlruns import MlflowTracker
+from headstart.tracking.mlflow_runs import MlflowTracker
 
 FAST = {"size": 64, "precision": "f32"}
 

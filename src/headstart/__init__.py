@@ -1,4 +1,4 @@
-"""Headstart: image classifiers from pre-trained vision models, at the speed of one look per image.
+"""Headstart: image classifiers from pre-trained vision models; every frozen layer runs once per image.
 
 Names are resolved on first use, so that importing the package costs nothing.
 """

@@ -42,7 +42,7 @@ def take(file: Path, pack: str | None, learner: str, name: str | None) -> None:
     headstart badge take badge.png
     """
     from headstart.errors import LessonError
-    from headstart.lesson.engine import library
+    from headstart.lesson.engine import pack_loading as library
     from headstart.lesson.engine.progress import Progress
 
     lesson = library.load_pack(pack)
@@ -69,7 +69,8 @@ def take_badge(challenge: "Challenge", lesson: "Pack", store: "Progress", file: 
     """Signs the badge of a challenge unless it has one, and writes it as the file's ending says."""
     from headstart.files import home_folder, write_whole
     from headstart.lesson import experiments
-    from headstart.lesson.engine import badges, pictures
+    from headstart.lesson.engine import badge_images as pictures
+    from headstart.lesson.engine import badges
 
     ending = check_ending(file)
     now = datetime.now(UTC)
@@ -104,7 +105,8 @@ def verify(file: Path, as_json: bool) -> None:
     """
     from headstart.errors import printable
     from headstart.files import Unreadable, home_folder, read_regular
-    from headstart.lesson.engine import badges, pictures
+    from headstart.lesson.engine import badge_images as pictures
+    from headstart.lesson.engine import badges
 
     known = [badges.load_issuer(home_folder()).id]
     try:

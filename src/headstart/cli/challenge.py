@@ -70,7 +70,8 @@ def command(pack: str | None, learner: str, timer: str, badge: Path | None, as_j
     """
     from headstart.errors import OptionError
     from headstart.files import home_folder, make
-    from headstart.lesson.engine import library, terminal
+    from headstart.lesson.engine import pack_loading as library
+    from headstart.lesson.engine import terminal
     from headstart.lesson.engine.progress import Progress
 
     try:

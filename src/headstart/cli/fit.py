@@ -1,4 +1,4 @@
-"""`headstart fit`: the main job."""
+"""`headstart fit`: trains a classifier on a folder, table or archive, and saves it as a run."""
 
 from typing import Any
 

@@ -31,7 +31,7 @@ def new(slug: str) -> None:
     \b
     headstart lesson new my-lesson
     """
-    from headstart.lesson.engine import library
+    from headstart.lesson.engine import pack_loading as library
 
     click.echo(library.new_pack(slug))
 
@@ -45,7 +45,7 @@ def check(folder: str, as_json: bool) -> None:
     \b
     headstart lesson check my-lesson
     """
-    from headstart.lesson.engine import library
+    from headstart.lesson.engine import pack_loading as library
 
     findings = library.check_pack(folder)
     if as_json:
@@ -90,7 +90,8 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
     from headstart.errors import OptionError
     from headstart.files import write_whole
     from headstart.lesson import experiments
-    from headstart.lesson.engine import interchange, library
+    from headstart.lesson.engine import interchange
+    from headstart.lesson.engine import pack_loading as library
     from headstart.lesson.engine.gift import to_gift
     from headstart.lesson.engine.moodle import to_moodle_xml
 
@@ -117,7 +118,8 @@ def import_problems(file: Path, folder: Path, mode: str) -> None:
     headstart lesson import questions.xml my-lesson
     """
     from headstart.errors import OptionError
-    from headstart.lesson.engine import interchange, library
+    from headstart.lesson.engine import interchange
+    from headstart.lesson.engine import pack_loading as library
     from headstart.lesson.engine.packlint import PROBLEM_MODES
 
     if mode not in PROBLEM_MODES:
@@ -145,7 +147,8 @@ def statistics(pack: str | None, mode: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from headstart.lesson.engine import library, scores
+    from headstart.lesson.engine import pack_loading as library
+    from headstart.lesson.engine import scores
     from headstart.lesson.engine.progress import Progress
 
     lesson = library.load_pack(pack)
@@ -187,7 +190,8 @@ def log(pack: str | None, learner: str | None) -> None:
     \b
     headstart lesson log > statements.jsonl
     """
-    from headstart.lesson.engine import library, statements
+    from headstart.lesson.engine import pack_loading as library
+    from headstart.lesson.engine import statements
     from headstart.lesson.engine.progress import Progress
 
     lesson = library.load_pack(pack)

@@ -133,7 +133,7 @@ _HEADER = ["run", "data", "backbone", "depth", "validation", "test", "seconds"]
 
 
 def _show_calibration(runs: list[Run], *, most: int, as_json: bool) -> None:
-    from headstart.costs.calibration import calibration
+    from headstart.costs.prediction_error import calibration
 
     found = calibration(runs, most=most)
     if as_json:

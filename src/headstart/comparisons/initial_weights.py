@@ -11,7 +11,7 @@ from headstart.comparisons.passes import Pass
 from headstart.comparisons.values import Candidate
 from headstart.runs import FitConfig
 from headstart.training import Prepared
-from headstart.training.trained import Start, Trained, initial_head, with_logits
+from headstart.training.fitting import Start, Trained, initial_head, with_logits
 
 
 def start_torch(feature: str) -> None:

@@ -14,7 +14,7 @@ from headstart.data.dataset import Dataset, Sample
 from headstart.data.images import View
 from headstart.errors import DatasetError
 from headstart.features import FeatureCache, FeatureSpec, extract
-from headstart.features.lookup import spread
+from headstart.features.coverage import spread
 from headstart.runs import FitConfig, seconds_since
 from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.training import Prepared, prepare

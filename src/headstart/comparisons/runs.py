@@ -8,7 +8,7 @@ from headstart.comparisons.commands import candidate_of, run_command, settings_o
 from headstart.comparisons.values import Candidate, Comparison, Trial, disambiguate, same_split
 from headstart.errors import OptionError, RunError
 from headstart.runs import Run, new_id, read_predictions, timestamp
-from headstart.training.depth import HEAD_KEPT
+from headstart.training.depth_choice import HEAD_KEPT
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:

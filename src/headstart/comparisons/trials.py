@@ -20,8 +20,8 @@ from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.runs.store import Timing
 from headstart.training import Prepared, predict_images, train
+from headstart.training.fitting import Start
 from headstart.training.recorder import seen_at_the_end, seen_in_training
-from headstart.training.trained import Start
 
 _AHEAD = 1.3
 """Epochs to look ahead: the next one, and what part of one the evaluation takes that follows."""

@@ -4,8 +4,8 @@ Steps have formulas, what this machine took before scales them, and a prediction
 """
 
 from headstart.costs.budgets import Budget, OutOfTime, Workload, parse_budget
-from headstart.costs.calibration import Calibration, calibration
 from headstart.costs.formulas import CostEstimate, ImageCounts
+from headstart.costs.prediction_error import Calibration, calibration
 from headstart.costs.timings import Timings
 
 __all__ = [

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import OptionError
-from headstart.explanations.readings import Reading
+from headstart.explanations.head_inputs import Reading
 
 Activations = Mapping[str, NDArray[np.float32]]
 """Maps of one image by name, (C, H, W) or (tokens, C)."""

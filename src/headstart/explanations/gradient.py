@@ -15,7 +15,7 @@ from headstart.backbones import load_backbone
 from headstart.classifier import WEIGHTS_FILE, Classifier
 from headstart.errors import OptionError, RunError
 from headstart.explanations.activation import Activations, class_activation, spread
-from headstart.explanations.readings import Reading
+from headstart.explanations.head_inputs import Reading
 
 
 def gradient_activation(

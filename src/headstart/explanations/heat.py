@@ -17,8 +17,8 @@ from headstart.data.images import load_pixels
 from headstart.data.sources import FileSource
 from headstart.errors import BackboneError, ImageError, MissingExtra, OptionError
 from headstart.explanations.activation import class_activation
+from headstart.explanations.head_inputs import Reading, readings_of
 from headstart.explanations.occlusion import occlusion
-from headstart.explanations.readings import Reading, readings_of
 from headstart.runs.formatting import percent
 
 if TYPE_CHECKING:

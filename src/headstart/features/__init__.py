@@ -6,6 +6,7 @@ preprocessing, the view, the depth, the runtime and the precision; change any of
 """
 
 from headstart.features.cache import CachePartition, FeatureCache, PartitionInfo
+from headstart.features.coverage import missing_share
 from headstart.features.extraction import (
     CacheUse,
     Extraction,
@@ -15,7 +16,6 @@ from headstart.features.extraction import (
     extract,
     record_key,
 )
-from headstart.features.lookup import missing_share
 
 __all__ = [
     "CachePartition",

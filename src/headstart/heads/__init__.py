@@ -3,7 +3,7 @@
 Everything here is NumPy and imports nothing heavier, so that predicting starts at once.
 """
 
-from headstart.heads.layers import (
+from headstart.heads.layer_choice import (
     LayerCandidate,
     LayerChoice,
     choose_layers,

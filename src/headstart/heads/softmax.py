@@ -1,4 +1,4 @@
-"""A dense layer with softmax, cross-entropy and Adam on cached features: what a frozen fine-tune trains.
+"""A linear classifier on cached features: softmax, cross-entropy, Adam.
 
 Its defaults are those of a Keras `Dense(classes, activation="softmax")` compiled with "adam": Glorot uniform
 weights, zero bias, learning rate 0.001, batches of 32. The losses and accuracies per epoch are what such a

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from headstart.data.dataset import Skipped, are_splits
 from headstart.errors import DatasetError, OptionError, printable
 from headstart.studio import folders, uploads
-from headstart.studio.collections import Collection
+from headstart.studio.datasets import Collection
 from headstart.studio.jobs import unfinished
 from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf

@@ -12,7 +12,7 @@ from headstart.costs.budgets import CAREFUL
 from headstart.errors import OptionError
 from headstart.runs import HEADS
 from headstart.runs.formatting import human_seconds
-from headstart.studio.collections import Collection
+from headstart.studio.datasets import Collection
 from headstart.studio.jobs import job_of, told_of
 from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf

@@ -8,7 +8,7 @@ from typing import Unpack
 
 from headstart.errors import OptionError, printable
 from headstart.studio.app import create_studio
-from headstart.studio.collections import Collections
+from headstart.studio.datasets import Collections
 from headstart.studio.state import Studio
 from headstart.web.jobs import Jobs
 from headstart.web.server import Where, run

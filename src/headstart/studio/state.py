@@ -16,7 +16,7 @@ from headstart.errors import RunError
 from headstart.explanations import Explainer
 from headstart.runs import Run
 from headstart.runs.callbacks import Range
-from headstart.studio.collections import Collection, Collections
+from headstart.studio.datasets import Collection, Collections
 from headstart.studio.run_list import RunList
 from headstart.studio.servings import Servings
 from headstart.web.jobs import Job, Jobs

@@ -13,7 +13,7 @@ __all__ = ["TRACKERS", "Tracker", "tracker"]
 TRACKERS = ("mlflow", "tensorboard")
 
 _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboardX",)}
-_HOMES = {"mlflow": "headstart.tracking.mlruns", "tensorboard": "headstart.tracking.events"}
+_HOMES = {"mlflow": "headstart.tracking.mlflow_runs", "tensorboard": "headstart.tracking.tensorboard_events"}
 
 
 class Tracker(Protocol):

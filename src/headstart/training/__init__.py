@@ -18,14 +18,14 @@ from headstart.data.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.runs import FitConfig, Run, check_place, new_id, software, timestamp
 from headstart.runs.callbacks import Callback, Callbacks
-from headstart.training.choosing import choose_backbone
-from headstart.training.depth import deeper_config, try_deeper
-from headstart.training.prepared import Prepared, prepare
+from headstart.training.backbone_choice import choose_backbone
+from headstart.training.depth_choice import deeper_config, try_deeper
+from headstart.training.fitting import Trained, predict_images, train
+from headstart.training.preparation import Prepared, prepare
 from headstart.training.recorder import Recorder
+from headstart.training.resolving import resolve
 from headstart.training.saving import facts, save
 from headstart.training.scores import Scores, score
-from headstart.training.settling import settle
-from headstart.training.trained import Trained, predict_images, train
 
 __all__ = [
     "Prepared",
@@ -34,9 +34,9 @@ __all__ = [
     "fit",
     "predict_images",
     "prepare",
+    "resolve",
     "save",
     "score",
-    "settle",
     "train",
 ]
 
@@ -76,7 +76,7 @@ def fit(
     dataset = read_dataset(source, groups=asked.groups)
     runtime = select(asked.runtime, precision=asked.precision)
     name, backbone, reasons = _backbone(asked, dataset, runtime=runtime, budget=limit, watch=watch)
-    config = settle(replace(asked, backbone=name), dataset, backbone, runtime=runtime)
+    config = resolve(replace(asked, backbone=name), dataset, backbone, runtime=runtime)
     deeper = _deeper(asked, config, dataset, backbone)
     config, dataset, cost = limit.fit_into(config, dataset, backbone, runtime=runtime, deeper=deeper)
     watch.on_estimate(cost.range(spent=recorder.elapsed), cost.phases)

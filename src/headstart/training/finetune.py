@@ -1,4 +1,4 @@
-"""Trains the fine-tuned stages and the head from what the frozen stages computed: the only training loop.
+"""Fine-tunes stages and the head on cached activations: the only loop that trains stages of a backbone.
 
 The frozen part ran once per image; its activations come from the cache, so an epoch costs the trainable part
 and nothing else. The same loop trains a whole network from scratch (`FineTuneConfig(scratch=True)`), where

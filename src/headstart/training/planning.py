@@ -28,15 +28,15 @@ from headstart.costs.timings import remember
 from headstart.data.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureSpec, cache_bytes
+from headstart.features.coverage import spread
 from headstart.features.extraction import BATCH_SIZE
-from headstart.features.lookup import spread
 from headstart.files import cache_folder
 from headstart.runs import FitConfig, refuse_others
 from headstart.runs.callbacks import Clock, Range
 from headstart.runs.formatting import human_seconds
 from headstart.runs.store import Timing
 from headstart.training.backbone_names import BackboneName, parse_names
-from headstart.training.settling import settle
+from headstart.training.resolving import resolve
 from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training
 
 LEAST_ALLOWANCE = 3.0
@@ -59,7 +59,7 @@ _PROCESS_BYTES = 220 * _MEGABYTE  # an interpreter with NumPy, Pillow and OpenVI
 _TORCH_BYTES = 330 * _MEGABYTE
 _BATCH = 32
 _MAPS_PER_STAGE = 6  # maps of its output's size that a stage keeps for the gradient, four bytes a value
-_MOST_FEATURES_IN_MEMORY = 1 << 29  # beyond this a head's fit streams them; `headstart.training.trained`
+_MOST_FEATURES_IN_MEMORY = 1 << 29  # beyond this a head's fit streams them; `headstart.training.fitting`
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _depths(backbone: Backbone, asked: Sequence[str] | None) -> list[int]:
 
 def _asked(session: _Session, candidate: BackboneName, backbone: Backbone, depth: int) -> _Asked:
     named = replace(session.asked, backbone=candidate.name)
-    settled = settle(named, session.dataset, backbone, runtime=session.runtime)
+    settled = resolve(named, session.dataset, backbone, runtime=session.runtime)
     config = replace(settled, depth=depth, layers=named.layers, epochs=named.epochs).settled()
     job = Workload.of(config, session.dataset, backbone, runtime=session.runtime)
     return _Asked(candidate, backbone, config, job)

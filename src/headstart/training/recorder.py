@@ -6,15 +6,15 @@ from typing import Any
 
 from headstart.costs import Timings
 from headstart.costs.formulas import ImageCounts
-from headstart.costs.learning import of_closing, of_features, of_training
+from headstart.costs.observed import of_closing, of_features, of_training
 from headstart.costs.timings import remember
 from headstart.features import FeatureSpec
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import PhaseTimer, Range
 from headstart.runs.store import Timing
-from headstart.training.prepared import Prepared
+from headstart.training.fitting import Trained
+from headstart.training.preparation import Prepared
 from headstart.training.scores import Scores
-from headstart.training.trained import Trained
 
 
 @dataclass

@@ -17,9 +17,9 @@ from headstart.errors import RunError
 from headstart.files import write_whole
 from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions
 from headstart.runs.callbacks import Callback, PhaseTimer
-from headstart.training.prepared import Prepared
+from headstart.training.fitting import Trained, fine_tuned_graph, predict_images
+from headstart.training.preparation import Prepared
 from headstart.training.scores import Scores
-from headstart.training.trained import Trained, fine_tuned_graph, predict_images
 
 _PARITY_IMAGES = 8
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from headstart.heads import metrics
 from headstart.runs.callbacks import Callback
-from headstart.training.prepared import Prepared
-from headstart.training.trained import Trained, predict_images
+from headstart.training.fitting import Trained, predict_images
+from headstart.training.preparation import Prepared
 
 HELD_OUT = ("validation", "test")
 

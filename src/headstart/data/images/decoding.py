@@ -1,4 +1,4 @@
-"""Decoding: a file's bytes, or an array, become an oriented RGB picture and its facts."""
+"""Decodes a file or an array to an oriented RGB picture and its facts; what is damaged is an ImageError."""
 
 from __future__ import annotations
 

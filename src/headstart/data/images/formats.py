@@ -89,7 +89,7 @@ FORMATS = (
     Format("PPM", ".ppm .pgm .pbm .pnm .pam .pfm", _is_netpbm, "headstart.data.images.netpbm:NetpbmFile"),
     Format("QOI", ".qoi", _starts(b"qoif"), "PIL.QoiImagePlugin:QoiImageFile"),
     Format("DDS", ".dds", _starts(b"DDS "), "PIL.DdsImagePlugin:DdsImageFile"),
-    Format("ICO", ".ico", _starts(b"\0\0\1\0"), "headstart.data.images.icons:IconFile"),
+    Format("ICO", ".ico", _starts(b"\0\0\1\0"), "headstart.data.images.ico:IconFile"),
     Format("SGI", ".sgi .rgb .rgba .bw", _starts(b"\x01\xda"), "PIL.SgiImagePlugin:SgiImageFile"),
     Format("PCX", ".pcx", _is_pcx, "PIL.PcxImagePlugin:PcxImageFile"),
     Format("TGA", ".tga .icb .vda .vst", _is_tga, "PIL.TgaImagePlugin:TgaImageFile"),

@@ -106,7 +106,7 @@ def describe(name: str, *, size: str = "normal", parameters: Mapping[str, Any] |
     Raises:
         OptionError: no such experiment, size, parameter or value.
     """
-    from headstart.lesson.experiments.foresight import foresee
+    from headstart.lesson.experiments.durations import foresee
 
     declared = declaration(name)
     foreseen = foresee(declared, declared.read(parameters, size=size), size=size)
@@ -147,8 +147,8 @@ def run(
         MissingExtra: it needs PyTorch, which is not installed.
         UserError: the learner's images cannot be used.
     """
-    from headstart.lesson.experiments.foresight import foresee, remember
-    from headstart.lesson.experiments.work import Work
+    from headstart.lesson.experiments.context import Work
+    from headstart.lesson.experiments.durations import foresee, remember
     from headstart.runs import new_id, timestamp
 
     declared = declaration(name)

@@ -17,7 +17,8 @@ from headstart.data.dataset import Dataset
 from headstart.heads import LinearHead, fit_ridge
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
-from headstart.lesson.experiments.looking import Look, look, total_per_class
+from headstart.lesson.experiments.context import Work
+from headstart.lesson.experiments.passes import Look, look, total_per_class
 from headstart.lesson.experiments.training import (
     Computed,
     Finished,
@@ -33,7 +34,6 @@ from headstart.lesson.experiments.training import (
     scratch,
     trained_model,
 )
-from headstart.lesson.experiments.work import Work
 from headstart.training.finetune import FineTuneConfig, FineTuneResult, fine_tune, run_fine_tuned
 from headstart.web.plots import Plot, Series, Table, Value
 

@@ -143,7 +143,7 @@ _TABLE = (
     Declaration(
         "pretrained-vs-scratch",
         "Accuracy against seconds for one network, once from pre-trained weights and once from random ones.",
-        "starts:pretrained_vs_scratch",
+        "initial_weights:pretrained_vs_scratch",
         (
             Parameter(
                 "start",
@@ -163,7 +163,7 @@ _TABLE = (
     Declaration(
         "images-needed",
         "Accuracy against the number of training images per class, pre-trained and from scratch.",
-        "starts:images_needed",
+        "initial_weights:images_needed",
         (
             _number("images_per_class", "the smallest number of training images of each class", 2, 5, 2, 100),
             _number("most_images_per_class", "the largest number", 20, 40, 2, 200),
@@ -199,7 +199,7 @@ _TABLE = (
     Declaration(
         "model-choice",
         "Four ways to start, side by side on the same few images: accuracy and seconds of each.",
-        "starts:model_choice",
+        "initial_weights:model_choice",
         (
             Parameter("backbone", "the small pre-trained network", "builtin", "builtin"),
             Parameter("large", "the very large pre-trained network", "resnet152", "resnet152"),

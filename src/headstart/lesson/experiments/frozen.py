@@ -14,10 +14,10 @@ from headstart.backbones import load_backbone
 from headstart.heads import LinearHead, calibrate_temperature, choose_layers, fit_ridge, fit_softmax, metrics
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
+from headstart.lesson.experiments.context import Work
 from headstart.lesson.experiments.data import DIGITS
-from headstart.lesson.experiments.looking import Look, accuracy_of, look, spread_of, total_per_class
+from headstart.lesson.experiments.passes import Look, accuracy_of, look, spread_of, total_per_class
 from headstart.lesson.experiments.training import Computed, Images, no_head, pixels_of, pixels_to_numbers
-from headstart.lesson.experiments.work import Work
 from headstart.training.finetune import (
     FineTuneConfig,
     InputTransform,

@@ -26,7 +26,7 @@ from headstart.errors import InternalError, MissingExtra, UserError
 from headstart.heads import fit_softmax
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import keras_program, networks
-from headstart.lesson.experiments.work import Work
+from headstart.lesson.experiments.context import Work
 from headstart.web.plots import Plot, Series, Table, Value
 
 PROGRAM = """\

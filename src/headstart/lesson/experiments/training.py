@@ -1,4 +1,4 @@
-"""Training in experiments: the one training loop with a clock beside it, and the models that come of it."""
+"""Fine-tuning against a clock for experiments, and the records of the models that come of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from headstart.backbones.building import build
 from headstart.data.dataset import Dataset
 from headstart.errors import BackboneError
 from headstart.heads import LinearHead
-from headstart.lesson.experiments.looking import Look, accuracy_of, look, total_per_class
+from headstart.lesson.experiments.context import Work
 from headstart.lesson.experiments.networks import BUILTIN
-from headstart.lesson.experiments.work import Work
+from headstart.lesson.experiments.passes import Look, accuracy_of, look, total_per_class
 from headstart.runs import FitConfig
 from headstart.training import predict_images, train
 from headstart.training.finetune import (

@@ -20,7 +20,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
-from headstart.lesson.engine import attempts, badges, pictures, review, scores
+from headstart.lesson.engine import attempts, badges, review, scores
+from headstart.lesson.engine import badge_images as pictures
 from headstart.lesson.engine.attempts import (
     Challenge,
     Chose,

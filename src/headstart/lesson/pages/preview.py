@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from headstart.errors import LessonError
 from headstart.lesson import experiments
-from headstart.lesson.engine import library
+from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages.app import create_app, serve_jobs
 from headstart.lesson.pages.catalogue import Catalogue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from headstart.lesson import experiments
-from headstart.lesson.engine import library
+from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.catalogue import Catalogue

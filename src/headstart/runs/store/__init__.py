@@ -1,4 +1,4 @@
-"""The one store: ``headstart.db`` in the home folder, one SQLite file with one schema, opened here alone.
+"""`headstart.db`, the one database of a home folder: runs, timings, jobs, the lesson's log and its results.
 
 Its tables are runs, timings, jobs, the lesson's log and badges, and results of experiments; each is read and
 written by the package that knows what is in it. ``HEADSTART_DATABASE`` names another file, or the SQLAlchemy

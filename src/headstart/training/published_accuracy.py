@@ -1,4 +1,4 @@
-"""What is known of a backbone before it sees the user's images: published accuracy, at its own size.
+"""What is published of a backbone, ImageNet accuracy at its own size: the prior of `--backbone auto`.
 
 ImageNet top-1 of timm's weights in percent, from `results/results-imagenet.csv` of the repository
 huggingface/pytorch-image-models (commit 0173a139a2c6), which timm publishes online only. One set of weights

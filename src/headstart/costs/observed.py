@@ -1,4 +1,4 @@
-"""What finished phases teach: their seconds as ratios to the formulas."""
+"""Measured seconds of finished phases, over what the formulas give: what a recorder keeps as timings."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Train what is not frozen: a head alone, or the fine-tuned stages with it."""
+"""Trains what is not frozen: a ridge or softmax head alone, or fine-tuned stages with it."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
 from headstart.runs.formatting import percent
-from headstart.training.layers import batches, can_leave_out, choose_layers, layer_widths
-from headstart.training.prepared import Prepared
+from headstart.training.layer_features import batches, can_leave_out, choose_layers, layer_widths
+from headstart.training.preparation import Prepared
 
 if TYPE_CHECKING:
     from headstart.training.finetune import FineTuneConfig, InputTransform

@@ -14,8 +14,8 @@ from headstart.errors import DatasetError, OptionError
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
 from headstart.runs.formatting import human_seconds
-from headstart.training.prepared import Prepared, prepare
-from headstart.training.trained import Trained, predict_images, train
+from headstart.training.fitting import Trained, predict_images, train
+from headstart.training.preparation import Prepared, prepare
 
 DEEPER_STAGES = 2
 """Stages that are fine-tuned: the last ones are the least general, and most of the gain is theirs."""

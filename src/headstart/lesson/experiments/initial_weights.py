@@ -13,7 +13,8 @@ from headstart.backbones.building import Recipe, build
 from headstart.errors import BackboneError, OptionError
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
-from headstart.lesson.experiments.looking import Look, look, spread_of, total_per_class
+from headstart.lesson.experiments.context import Work
+from headstart.lesson.experiments.passes import Look, look, spread_of, total_per_class
 from headstart.lesson.experiments.training import (
     BATCH,
     Finished,
@@ -26,7 +27,6 @@ from headstart.lesson.experiments.training import (
     scratch,
     trained_model,
 )
-from headstart.lesson.experiments.work import Work
 from headstart.web.plots import Plot, Series, Table, Value
 
 RATE = 0.05

@@ -17,11 +17,11 @@ from headstart.data.images import CENTRE, parse_views
 from headstart.errors import DatasetError
 from headstart.features import FeatureSpec, extract
 from headstart.heads import metrics
-from headstart.lesson.experiments.work import Work
+from headstart.lesson.experiments.context import Work
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callbacks, PhaseTimer, ProgressFunction
 from headstart.training import Prepared, prepare
-from headstart.training.trained import CachedActivations
+from headstart.training.fitting import CachedActivations
 
 if TYPE_CHECKING:
     from headstart.training.finetune import Activations

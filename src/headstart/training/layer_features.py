@@ -1,4 +1,4 @@
-"""Which layers a ridge head reads of a backbone, and their features: alike for fits and for choices."""
+"""Features of the layers that a ridge head reads, and their choice; alike for fits and for choices."""
 
 from collections.abc import Iterator, Sequence
 

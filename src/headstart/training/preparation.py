@@ -1,4 +1,4 @@
-"""Look at every image once: features cached, problems found, splits drawn."""
+"""Looks at every image once: features cached, problems found, splits drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A config meets data, a network and a runtime: what is then trained."""
+"""Resolves what a config leaves open for this data and network: depth, size, epochs, runtime, precision."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from headstart.errors import OptionError
 from headstart.runs import FitConfig
 
 
-def settle(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:
+def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:
     """The config with everything decided: depth, size, epochs, runtime, precision.
 
     Raises:

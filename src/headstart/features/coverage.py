@@ -1,4 +1,4 @@
-"""Estimates from a sample of the images how much of a job the feature cache holds already."""
+"""How much of a data set is in the feature cache already, from a sample."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""How good the predictions have been: predicted against actual seconds of the stored runs."""
+"""How good the predictions have been: predicted against actual seconds of stored runs."""
 
 import statistics
 from collections.abc import Iterable

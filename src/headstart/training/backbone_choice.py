@@ -17,7 +17,7 @@ from headstart.backbones.runtimes import Runtime
 from headstart.costs import CostEstimate, Timings, Workload
 from headstart.costs.budgets import OutOfTime, beginning, interleaved
 from headstart.costs.formulas import NOTHING
-from headstart.costs.learning import of_features
+from headstart.costs.observed import of_features
 from headstart.costs.timings import remember
 from headstart.data.dataset import Dataset
 from headstart.data.images import CENTRE, View
@@ -30,9 +30,9 @@ from headstart.runs.callbacks import Callback, Callbacks, Clock, PhaseTimer
 from headstart.runs.formatting import human_seconds
 from headstart.training.backbone_names import BackboneName, parse_names, sized
 from headstart.training.contenders import Contender, ContenderScore, Probe, reasons, score
-from headstart.training.layers import batches, choose_layers, layer_widths
-from headstart.training.prior import published_accuracy, undominated
-from headstart.training.settling import settle
+from headstart.training.layer_features import batches, choose_layers, layer_widths
+from headstart.training.published_accuracy import published_accuracy, undominated
+from headstart.training.resolving import resolve
 
 MOST_PROBED = 6
 """Candidates beyond this are left to the prior: a look costs the compiling of a network, a second or so."""
@@ -110,7 +110,7 @@ class _Session:
         """A ridge head on the frozen network: what a look trains."""
         names = tuple(view.name for view in views)
         asked = replace(self.config, freeze="all", head="ridge", layers=self.layers, views=names)
-        return settle(asked, self.dataset, contender.backbone, runtime=self.runtime)
+        return resolve(asked, self.dataset, contender.backbone, runtime=self.runtime)
 
     def look(self, contender: Contender, dataset: Dataset, *, views: tuple[View, ...]) -> CostEstimate:
         """Seconds to have these views of some images and a head on them; what is cached costs nothing."""
@@ -254,7 +254,7 @@ def _expected(session: _Session, racing: Sequence[Contender]) -> CostEstimate:
     for each in racing:
         with suppress(OptionError, MissingExtra):  # one that cannot be trained so is found out in time
             asked = replace(session.config, backbone=each.candidate.name)
-            config = settle(asked, session.dataset, each.backbone, runtime=session.runtime)
+            config = resolve(asked, session.dataset, each.backbone, runtime=session.runtime)
             job = Workload.of(config, session.dataset, each.backbone, runtime=session.runtime)
             cached = replace(job, counts=replace(job.counts, missing=0.0))  # by the choice
             fits.append(cached.estimate(session.timings))
