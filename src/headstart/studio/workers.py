@@ -61,7 +61,7 @@ Kind = Callable[[Studio, Job, Teller], Result]
 
 
 def serve(studio: Studio, further: Mapping[str, Kind]) -> None:
-    """Lets both queues begin with what waits for them on disk; ``further`` kinds belong to other rooms."""
+    """Lets both queues begin with what waits for them on disk; ``further`` kinds belong to other modules."""
     for kind, do in {**_KINDS, **further}.items():
         studio.queue(kind).serve(kind, _worker(studio, do))
 
