@@ -15,7 +15,7 @@ from headstart.backbones import Backbone, available, imagenet, load_backbone
 from headstart.backbones.imagenet import IMAGENET, package_of
 from headstart.backbones.openvino import openvino
 from headstart.errors import BackboneError, MissingWeights, OptionError
-from headstart.training.prior import published_accuracy
+from headstart.training.published_accuracy import published_accuracy
 from old_weights import weights_file
 
 SMALL = "efficientnet_lite0"
