@@ -56,8 +56,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 @pytest.fixture(scope="session")
 def compiled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What OpenVINO has compiled for any test: compiling is half of a small fit."""
-    return tmp_path_factory.mktemp("compiled")
+    """What OpenVINO has compiled for any test of any worker: compiling is half of a small fit."""
+    base = tmp_path_factory.getbasetemp()  # a worker of xdist has its own, inside that of them all
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)

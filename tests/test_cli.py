@@ -52,18 +52,19 @@ def test_fit_ends_with_accuracy_interval_and_time(photos: Path, tmp_path: Path) 
     assert below.stdout.endswith("saved in runs/first\n"), "as one would type it"
 
 
-def test_predict_lists_labels_with_probabilities(run: Path, photos: Path) -> None:
-    done = headstart("predict", run, photos / "bars" / "000.jpg", photos / "discs", "--json", "--top", 2)
+def test_predict_lists_labels_with_probabilities(small_run: Path, photos: Path) -> None:
+    images = (photos / "bars" / "000.jpg", photos / "discs")
+    done = headstart("predict", small_run, *images, "--json", "--top", 2)
     found = json.loads(done.stdout)
     assert len(found) == 17
     assert set(found[0]) == {"path", "label", "probability", "top"}
     assert len(found[0]["top"]) == 2 and found[0]["top"][0] == [found[0]["label"], found[0]["probability"]]
 
 
-def test_predict_names_what_it_cannot_read_and_goes_on(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_predict_names_what_it_cannot_read_and_goes_on(small_run: Path, photos: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"\xff\xd8 truncated")
-    done = headstart("predict", run, bad, photos / "bars" / "000.jpg")
+    done = headstart("predict", small_run, bad, photos / "bars" / "000.jpg")
     assert done.returncode == 0 and "bad.jpg" in done.stderr
     assert len(done.stdout.splitlines()) == 1
 
@@ -77,29 +78,31 @@ def test_a_run_whose_folder_is_no_utf8_is_printed_and_parsed(photos: Path, tmp_p
     assert "Traceback" not in headstart("runs", folder).stderr
 
 
-def test_evaluate_measures_on_other_images(run: Path, make_photos, tmp_path: Path) -> None:
-    done = headstart("evaluate", run, make_photos(tmp_path / "others", per_class=4, seed=9), "--json")
+def test_evaluate_measures_on_other_images(small_run: Path, make_photos, tmp_path: Path) -> None:
+    done = headstart("evaluate", small_run, make_photos(tmp_path / "others", per_class=4, seed=9), "--json")
     found = json.loads(done.stdout)
     assert found["images"] == 12 and 0 <= found["accuracy"] <= 1
 
 
 def test_evaluate_says_how_many_images_it_was_trained_on(
-    run: Path, photos: Path, make_photos, tmp_path
+    own_run: Path, photos: Path, make_photos, tmp_path
 ) -> None:
-    flattered = headstart("evaluate", run, photos)
-    trained = json.loads((run / "run.json").read_text())["images"]["train"]
+    flattered = headstart("evaluate", own_run, photos)
+    trained = json.loads((own_run / "run.json").read_text())["images"]["train"]
     assert f"it was trained on {trained} of these 48 images" in flattered.stderr
-    others = headstart("evaluate", run, make_photos(tmp_path / "others", per_class=4, seed=9))
+    others = headstart("evaluate", own_run, make_photos(tmp_path / "others", per_class=4, seed=9))
     assert "trained on" not in others.stderr
-    (run / "images.json").unlink()
-    assert json.loads(headstart("evaluate", run, photos, "--json").stdout)["trained_on"] is None
+    (own_run / "images.json").unlink()
+    assert json.loads(headstart("evaluate", own_run, photos, "--json").stdout)["trained_on"] is None
 
 
-def test_evaluate_records_a_run_that_report_and_runs_know(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_evaluate_records_a_run_that_report_and_runs_know(
+    small_run: Path, photos: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "foreign"
     folder.mkdir()
     for name in ("model.onnx", "classifier.json"):
-        shutil.copy(run / name, folder)
+        shutil.copy(small_run / name, folder)
     refused = headstart("report", folder)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert f"headstart evaluate {folder} DATA --record" in refused.stderr
@@ -110,13 +113,13 @@ def test_evaluate_records_a_run_that_report_and_runs_know(run: Path, photos: Pat
     listed = json.loads(headstart("runs", "--json").stdout)
     assert [(each["path"], each["depth"]) for each in listed if not each["trained"]] == [(str(folder), "all")]
     assert "trained elsewhere" in headstart("runs", folder).stdout
-    again = headstart("evaluate", run, photos, "--record")
+    again = headstart("evaluate", small_run, photos, "--record")
     assert again.returncode == 2 and "record of this classifier's training" in again.stderr
 
 
-def test_evaluate_refuses_classes_it_does_not_know(run: Path, photos: Path) -> None:
+def test_evaluate_refuses_classes_it_does_not_know(small_run: Path, photos: Path) -> None:
     (photos / "discs").rename(photos / "triangles")
-    done = headstart("evaluate", run, photos)
+    done = headstart("evaluate", small_run, photos)
     assert done.returncode == 2 and "triangles" in done.stderr
 
 
@@ -356,7 +359,7 @@ def test_the_end_waits_for_others_and_flushes_but_takes_nothing_down() -> None:
     assert defect.returncode == 1 and "ZeroDivisionError" in defect.stderr
 
 
-def test_a_reader_that_has_had_enough_ends_it_quietly(run: Path) -> None:
+def test_a_reader_that_has_had_enough_ends_it_quietly() -> None:
     for unbuffered in ("", "1"):
         reader, writer = os.pipe()
         os.close(reader)

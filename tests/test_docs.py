@@ -16,7 +16,7 @@ import pytest
 
 import docs_pages
 import headstart
-from conftest import draw
+from conftest import draw, shared_folders
 from docs_pages import ROOT, Reader, Step
 from headstart.cli import cli
 from headstart.training import fit
@@ -25,15 +25,11 @@ RUNNABLE = [page for page in docs_pages.pages() if docs_pages.steps(page)]
 
 
 @pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def furnished(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Path:
     """Where every page begins: photographs, and a run that `headstart fit photos/ --out runs/first` made."""
     root = tmp_path_factory.mktemp("docs")
-    (root / "work").mkdir()
-    docs_pages.furnish(root / "work", draw)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEADSTART_CACHE", str(root / "cache"))
-        patch.setenv("HEADSTART_HOME", str(root / "home"))
-        patch.chdir(root / "work")
+    with shared_folders(root, compiled_models):
+        docs_pages.furnish(root / "work", draw)
         fit("photos", out="runs/first")
     return root
 

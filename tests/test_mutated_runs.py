@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import write_photos
+from conftest import shared_folders, write_photos
 from headstart.classifier import load
 from headstart.cli import cli
 from headstart.comparisons import compare_runs
@@ -40,12 +40,10 @@ SETTINGS = settings(
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def whole(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Run:
     """A run as a fit writes it; its folder is copied by each test."""
     place = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEADSTART_HOME", str(place / "home"))
-        patch.setenv("HEADSTART_CACHE", str(place / "cache"))
+    with shared_folders(place, compiled_models):
         photos = write_photos(place / "photos", per_class=8)
         _, run = fit(photos, size=64, out=place / "run", head="softmax", epochs=2)
     return run

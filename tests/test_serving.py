@@ -89,6 +89,21 @@ def models(shelf: Path) -> Models:
     return Models(fixed(shelf / "runs" / "first"), batch=16)
 
 
+@pytest.fixture(scope="module")
+def client(models: Models) -> Iterator[TestClient]:
+    """A client of one server, for tests that change nothing of it: starting its processes takes a while."""
+    with TestClient(create_app(models, limits=SMALL, watch_seconds=0), base_url=BASE) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def guarded(models: Models) -> Iterator[TestClient]:
+    """The same with a token."""
+    app = create_app(models, limits=SMALL, watch_seconds=0, token="s3cret-token")
+    with TestClient(app, base_url=BASE) as client:
+        yield client
+
+
 @pytest.fixture
 def make(models: Models) -> Iterator[Callable[..., TestClient]]:
     """A client of a new server, with options of `create_app`."""
@@ -120,10 +135,10 @@ def png(side: int) -> bytes:
 
 
 def test_files_are_answered_like_predict_and_in_their_order(
-    make: Callable[..., TestClient], classifier: Classifier, shelf: Path
+    client: TestClient, classifier: Classifier, shelf: Path
 ) -> None:
     paths = sorted((shelf / "photos").rglob("00[03].jpg"))[:4]
-    answer = make().post("/predict?top=3", files=files(*paths))
+    answer = client.post("/predict?top=3", files=files(*paths))
     assert answer.status_code == 200
     assert answer.json()["run"] == "first"
     for path, said in zip(paths, answer.json()["predictions"], strict=True):
@@ -146,8 +161,7 @@ def test_base64_is_read_wrapped_unpadded_url_safe_and_as_a_data_uri(
     assert len({(found["label"], found["probability"]) for found in answer.json()["predictions"]}) == 1
 
 
-def test_base64_in_json_is_answered_like_the_file(make: Callable[..., TestClient], photo: Path) -> None:
-    client = make()
+def test_base64_in_json_is_answered_like_the_file(client: TestClient, photo: Path) -> None:
     body = {"images": [base64.b64encode(photo.read_bytes()).decode()] * 2}
     from_json = client.post("/predict", json=body).json()["predictions"]
     from_file = client.post("/predict", files=files(photo)).json()["predictions"]
@@ -156,10 +170,7 @@ def test_base64_in_json_is_answered_like_the_file(make: Callable[..., TestClient
     assert from_json[0]["probability"] == pytest.approx(from_file[0]["probability"], abs=1e-4)
 
 
-def test_an_image_that_is_the_body_itself_is_answered_like_the_file(
-    make: Callable[..., TestClient], photo: Path
-) -> None:
-    client = make()
+def test_an_image_that_is_the_body_itself_is_answered_like_the_file(client: TestClient, photo: Path) -> None:
     headers = {"content-type": "image/jpeg"}
     plain = client.post("/predict?top=2", content=photo.read_bytes(), headers=headers).json()
     in_form = client.post("/predict?top=2", files=files(photo)).json()
@@ -204,8 +215,7 @@ def test_health_and_metrics_tell_what_happened(make: Callable[..., TestClient], 
     assert "headstart_waiting_images 0.0" in found.text
 
 
-def test_the_documentation_loads_nothing_from_elsewhere(make: Callable[..., TestClient]) -> None:
-    client = make()
+def test_the_documentation_loads_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/docs")
     assert "POST /predict" in page.text and "discs" in page.text
     assert f"--data-binary @first.jpg {BASE}/predict" in page.text and "<code>images</code>" in page.text
@@ -271,31 +281,30 @@ _FORM = {"content-type": "multipart/form-data; boundary=b"}
     ],
 )
 def test_a_bad_request_is_refused_in_one_line(
-    make: Callable[..., TestClient], request_: dict[str, Any], status: int, words: str
+    client: TestClient, request_: dict[str, Any], status: int, words: str
 ) -> None:
-    answer = make().post("/predict", **request_)
+    answer = client.post("/predict", **request_)
     assert answer.status_code == status, answer.text
     assert list(answer.json()) == ["error"]
     assert words in answer.json()["error"] and "\n" not in answer.json()["error"]
 
 
-def test_a_body_of_unknown_length_is_bounded_too(make: Callable[..., TestClient]) -> None:
+def test_a_body_of_unknown_length_is_bounded_too(client: TestClient) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(100):
             yield bytes(10_000)
 
-    answer = make().post("/predict", content=pieces(), headers=_JSON)
+    answer = client.post("/predict", content=pieces(), headers=_JSON)
     assert answer.status_code == 413
 
 
-def test_one_bad_image_refuses_the_request_and_is_named(make: Callable[..., TestClient], photo: Path) -> None:
+def test_one_bad_image_refuses_the_request_and_is_named(client: TestClient, photo: Path) -> None:
     bad = [("images", ("torn.jpg", photo.read_bytes()[:200]))]
-    answer = make().post("/predict", files=[*files(photo), *bad])
+    answer = client.post("/predict", files=[*files(photo), *bad])
     assert answer.status_code == 422 and answer.json()["error"].startswith("torn.jpg: ")
 
 
-def test_unknown_addresses_and_methods_have_the_same_form(make: Callable[..., TestClient]) -> None:
-    client = make()
+def test_unknown_addresses_and_methods_have_the_same_form(client: TestClient) -> None:
     assert client.get("/nothing").json() == {"error": "not found"}
     refused = client.get("/predict")
     assert refused.status_code == 405 and refused.headers["allow"] == "POST"
@@ -312,13 +321,13 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "10.0.0.1", "localhost.evil"])
-def test_a_host_header_that_is_not_ours_is_refused(make: Callable[..., TestClient], host: str) -> None:
-    assert make().get("/health", headers={"host": host}).status_code == 421
+def test_a_host_header_that_is_not_ours_is_refused(client: TestClient, host: str) -> None:
+    assert client.get("/health", headers={"host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:8422", "127.0.0.1", "[::1]:1", "LOCALHOST"])
-def test_our_own_names_are_answered(make: Callable[..., TestClient], host: str) -> None:
-    assert make().get("/health", headers={"host": host}).status_code == 200
+def test_our_own_names_are_answered(client: TestClient, host: str) -> None:
+    assert client.get("/health", headers={"host": host}).status_code == 200
 
 
 def test_beyond_loopback_addresses_and_named_hosts_are_answered(make: Callable[..., TestClient]) -> None:
@@ -331,36 +340,32 @@ def test_beyond_loopback_addresses_and_named_hosts_are_answered(make: Callable[.
 @pytest.mark.parametrize(
     "headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}]
 )
-def test_another_sites_page_is_refused(
-    make: Callable[..., TestClient], photo: Path, headers: dict[str, str]
-) -> None:
-    assert make().post("/predict", files=files(photo), headers=headers).status_code == 403
+def test_another_sites_page_is_refused(client: TestClient, photo: Path, headers: dict[str, str]) -> None:
+    assert client.post("/predict", files=files(photo), headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize(
     "sent", [None, "Bearer wrong", "Bearer ", "Basic s3cret-token", "s3cret-token", "Bearer s3cret-tokenx"]
 )
 def test_without_the_token_nothing_but_health_answers(
-    make: Callable[..., TestClient], photo: Path, sent: str | None
+    guarded: TestClient, photo: Path, sent: str | None
 ) -> None:
-    client = make(token="s3cret-token")
     headers = {"authorization": sent} if sent else {}
     for answer in (
-        client.post("/predict", files=files(photo), headers=headers),
-        client.get("/metrics", headers=headers),
-        client.get("/docs", headers=headers),
-        client.get("/openapi.json", headers=headers),
+        guarded.post("/predict", files=files(photo), headers=headers),
+        guarded.get("/metrics", headers=headers),
+        guarded.get("/docs", headers=headers),
+        guarded.get("/openapi.json", headers=headers),
     ):
         assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
         assert "s3cret" not in answer.text
-    assert client.get("/health").status_code == 200
+    assert guarded.get("/health").status_code == 200
 
 
-def test_with_the_token_requests_are_answered(make: Callable[..., TestClient], photo: Path) -> None:
-    client = make(token="s3cret-token")
+def test_with_the_token_requests_are_answered(guarded: TestClient, photo: Path) -> None:
     known = {"authorization": "bearer s3cret-token"}
-    assert client.post("/predict", files=files(photo), headers=known).status_code == 200
-    assert client.get("/openapi.json", headers=known).json()["components"]["securitySchemes"]
+    assert guarded.post("/predict", files=files(photo), headers=known).status_code == 200
+    assert guarded.get("/openapi.json", headers=known).json()["components"]["securitySchemes"]
 
 
 # Too much ------------------------------------------------------------------------------------------------
@@ -485,8 +490,8 @@ def test_a_request_that_drips_is_given_up(models: Models) -> None:
     assert asyncio.run(ask()) == 408
 
 
-def test_health_answers_head_too(make: Callable[..., TestClient]) -> None:
-    answer = make(token="s3cret-token").head("/health")
+def test_health_answers_head_too(guarded: TestClient) -> None:
+    answer = guarded.head("/health")
     assert answer.status_code == 200 and answer.content == b""
 
 
@@ -825,8 +830,8 @@ def test_a_token_that_cannot_be_sent_is_refused(shelf: Path, tmp_path: Path) -> 
     assert done.returncode == 2 and "two words" not in done.stderr and str(file) in done.stderr
 
 
-def test_images_in_one_request_are_decoded_whatever_their_format(make: Callable[..., TestClient]) -> None:
+def test_images_in_one_request_are_decoded_whatever_their_format(client: TestClient) -> None:
     buffer = io.BytesIO()
     Image.new("L", (40, 30), 99).save(buffer, "GIF")
-    answer = make().post("/predict", files=[("images", ("a", png(70))), ("images", ("b", buffer.getvalue()))])
+    answer = client.post("/predict", files=[("images", ("a", png(70))), ("images", ("b", buffer.getvalue()))])
     assert answer.status_code == 200 and len(answer.json()["predictions"]) == 2
