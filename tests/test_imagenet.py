@@ -15,6 +15,7 @@ from headstart.backbones import Backbone, available, imagenet, load_backbone
 from headstart.backbones.imagenet import IMAGENET, package_of
 from headstart.backbones.openvino import openvino
 from headstart.errors import BackboneError, MissingWeights, OptionError
+from headstart.lesson.experiments import networks
 from headstart.training.published_accuracy import published_accuracy
 from old_weights import weights_file
 
@@ -194,6 +195,15 @@ def test_what_is_installed_is_listed(install: Install) -> None:
     path = install()
     (info,) = [info for info in available() if info.name == SMALL]
     assert (info.where, info.size, info.needs, info.bytes) == (path, 224, "", path.stat().st_size)
+
+
+def test_a_lesson_takes_it_where_timm_is_not_installed(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install()
+    monkeypatch.setitem(sys.modules, "timm", None)
+    chosen = networks.load(SMALL, size=32)
+    assert (chosen.label, chosen.note) == (f"{SMALL} at 64 px", "")
 
 
 def test_what_is_published_of_its_accuracy_counts(install: Install) -> None:

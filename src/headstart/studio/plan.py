@@ -26,8 +26,8 @@ BUDGETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 FIRST = ("builtin@96", "builtin")
 """What a plan looks at until somebody asks for more."""
 
-_SIZES = {"builtin": (96, 160, 224)}
-"""Further sizes that are offered of the built-in network; its own is always there."""
+_SIZES = {"builtin": (96, 160, 224), "efficientnet_lite0": (128, 160)}
+"""Further sizes that are offered of a network; its own is always there."""
 
 MOST_EPOCHS = 500
 MOST_VIEWS = 16

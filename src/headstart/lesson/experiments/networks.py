@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.builtin import BUILTIN as BUILTINS
+from headstart.backbones.imagenet import IMAGENET
 from headstart.backbones.registry import available
 from headstart.errors import BackboneError, MissingExtra, OptionError
 
@@ -102,9 +103,11 @@ def _at_moderate_size(name: str, *, size: int) -> Backbone:
 def _missing(name: str) -> str:
     if name.endswith((".safetensors", ".pth", ".pt", ".bin")):
         return ""
+    here = {each for info in available() for each in (info.name, info.name.split(".")[0])}
+    if name in IMAGENET and name in here:
+        return ""
     if find_spec("timm") is None:
         return f"{name} needs headstart[torch]"
-    here = {info.name.split(".")[0] for info in available()} | {info.name for info in available()}
     return "" if name in here else f"the weights of {name} are not on this machine"
 
 
