@@ -1,17 +1,16 @@
 """Reads tensors from PyTorch's older file format (before 1.6, a row of pickles) without PyTorch or pickle.
 
 A pickle is a program. The few instructions that a dictionary of tensors needs are carried out here, on plain
-values; all others are refused, so a file can neither call nor import anything. The format is described by
-`pickletools` (the instructions) and by `torch.serialization` (five pickles, then for each storage the number
-of its elements in eight bytes and the elements).
+values; all others are refused, so a file can neither call nor import anything. Python's `pickletools`
+describes the instructions by the names that stand below; `torch.serialization` has the format: five pickles,
+then for each storage the number of its elements in eight bytes and the elements.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,33 +153,29 @@ def _tensors(views: dict[str, _View], storages: dict[str, NDArray[Any]]) -> Tens
 # ------------------------------------------------------------------------------------------ one pickle
 
 
-def _instructions(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
-    """Name and argument of each instruction up to the last one."""
-    try:
-        for count, (instruction, argument, _) in enumerate(pickletools.genops(file)):
-            if count == _MOST_INSTRUCTIONS:
-                raise _Refused("it has more instructions than a list of tensors needs")
-            yield instruction.name, argument
-    except (ValueError, OverflowError) as error:  # of pickletools: cut short, unknown, not decodable
-        raise _Refused("its list of tensors is damaged") from error
-
-
 def _load(file: io.BytesIO) -> Any:
     """The value of the pickle that begins where the file stands, which is left behind it."""
     stack: list[Any] = []
     memory: dict[int, Any] = {}
     try:
-        for name, argument in _instructions(file):
-            if name in ("BINPUT", "LONG_BINPUT"):
-                memory[argument] = stack[-1]
-            elif name in ("BINGET", "LONG_BINGET"):
-                stack.append(memory[argument])
-            elif name in _LITERALS:
-                stack.append(_LITERALS[name](argument))
-            elif name in _STEPS:
-                _STEPS[name](stack)
-            elif name not in ("PROTO", "STOP"):
-                raise _Refused(f"it holds more than tensors (instruction {name}); nothing of it is run")
+        for _ in range(_MOST_INSTRUCTIONS):
+            code = file.read(1)
+            if code == b".":
+                break
+            if code in _STORES:
+                memory[_STORES[code](file)] = stack[-1]
+            elif code in _RECALLS:
+                stack.append(memory[_RECALLS[code](file)])
+            elif code in _LITERALS:
+                stack.append(_LITERALS[code](file))
+            elif code in _STEPS:
+                _STEPS[code](stack)
+            elif code == b"\x80":
+                _whole(file, 1)  # the protocol, which says nothing that the instructions do not
+            else:
+                raise _refusal(code)
+        else:
+            raise _Refused("it has more instructions than a list of tensors needs")
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise _Refused("its list of tensors is damaged") from error
     if len(stack) != 1:
@@ -188,23 +183,57 @@ def _load(file: io.BytesIO) -> Any:
     return stack[0]
 
 
-def _allowed(text: str) -> _Name:
+def _refusal(code: bytes) -> _Refused:
+    if not code:
+        return _Refused("it ends within its list of tensors: the file is cut short")
+    return _Refused(f"it holds more than tensors (instruction 0x{code.hex()}); nothing of it is run")
+
+
+def _bytes(file: io.BytesIO, count: int) -> bytes:
+    found = file.read(count)
+    if len(found) != count:
+        raise _refusal(b"")
+    return found
+
+
+def _whole(file: io.BytesIO, count: int, *, signed: bool = False) -> int:
+    return int.from_bytes(_bytes(file, count), "little", signed=signed)
+
+
+def _number(count: int, *, signed: bool = False) -> Callable[[io.BytesIO], int]:
+    """Reads a whole number of so many bytes."""
+    return lambda file: _whole(file, count, signed=signed)
+
+
+def _name(file: io.BytesIO) -> _Name:
+    """A module and a name in it, a line each."""
+    module, name = (file.readline().decode("ascii").removesuffix("\n") for _ in range(2))
+    text = f"{module} {name}"
     if text not in _ALLOWED:
         raise _Refused(f"it asks for {printable(text[:80])!r}, which is no tensor; nothing of it is run")
     return _Name(text)
 
 
-_LITERALS: dict[str, Callable[[Any], Any]] = {
-    "GLOBAL": _allowed,
-    "NONE": lambda _: None,
-    "NEWTRUE": lambda _: True,
-    "NEWFALSE": lambda _: False,
-    "EMPTY_TUPLE": lambda _: (),
-    "EMPTY_LIST": lambda _: [],
-    "EMPTY_DICT": lambda _: {},
-    "MARK": lambda _: _MARK,
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"), lambda argument: argument),
+_STORES, _RECALLS = {b"q": _number(1), b"r": _number(4)}, {b"h": _number(1), b"j": _number(4)}
+"""BINPUT, LONG_BINPUT; BINGET, LONG_BINGET: their places in memory."""
+
+_LITERALS: dict[bytes, Callable[[io.BytesIO], Any]] = {
+    b"(": lambda _: _MARK,
+    b"N": lambda _: None,
+    b"\x88": lambda _: True,
+    b"\x89": lambda _: False,
+    b")": lambda _: (),
+    b"]": lambda _: [],
+    b"}": lambda _: {},
+    b"c": _name,
+    b"J": _number(4, signed=True),
+    b"K": _number(1),
+    b"M": _number(2),
+    b"\x8a": lambda file: _whole(file, _whole(file, 1), signed=True),
+    b"X": lambda file: _bytes(file, _whole(file, 4)).decode(),
 }
+"""What goes on the stack by MARK, NONE, NEWTRUE, NEWFALSE, EMPTY_TUPLE, EMPTY_LIST, EMPTY_DICT, GLOBAL,
+BININT, BININT1, BININT2, LONG1 and BINUNICODE."""
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
@@ -285,14 +314,17 @@ def _build(stack: list[Any]) -> None:
         raise TypeError
 
 
-_STEPS: dict[str, Callable[[list[Any]], None]] = {
-    "TUPLE": _tuple,
-    **{f"TUPLE{count}": _tuple_of(count) for count in (1, 2, 3)},
-    "SETITEM": lambda stack: _set_items(stack, _last(stack, 2)),
-    "SETITEMS": lambda stack: _set_items(stack, _since_mark(stack)),
-    "APPEND": lambda stack: _append(stack, _last(stack, 1)),
-    "APPENDS": lambda stack: _append(stack, _since_mark(stack)),
-    "REDUCE": _reduce,
-    "BINPERSID": _storage,
-    "BUILD": _build,
+_STEPS: dict[bytes, Callable[[list[Any]], None]] = {
+    b"t": _tuple,
+    b"\x85": _tuple_of(1),
+    b"\x86": _tuple_of(2),
+    b"\x87": _tuple_of(3),
+    b"s": lambda stack: _set_items(stack, _last(stack, 2)),
+    b"u": lambda stack: _set_items(stack, _since_mark(stack)),
+    b"a": lambda stack: _append(stack, _last(stack, 1)),
+    b"e": lambda stack: _append(stack, _since_mark(stack)),
+    b"R": _reduce,
+    b"Q": _storage,
+    b"b": _build,
 }
+"""TUPLE, TUPLE1, TUPLE2, TUPLE3, SETITEM, SETITEMS, APPEND, APPENDS, REDUCE, BINPERSID, BUILD."""
