@@ -400,7 +400,8 @@ def test_a_run_of_ones_own_is_trained_followed_and_judged(
     pytest.importorskip("openvino")
     monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
     fit = runs._fit
-    monkeypatch.setattr(runs, "_fit", lambda *given, **named: fit(*given, **{**named, "epochs": 2}))
+    small = {"size": 32, "epochs": 2}
+    monkeypatch.setattr(runs, "_fit", lambda *given, **named: fit(*given, **{**named, **small}))
     monkeypatch.setattr(runs, "TWIN_SECONDS", 600.0)  # no budget that a busy machine could exceed
     world = make_world(library.load_pack())
     assert "You have no stored run yet" in world.browser.get("/modes/metrics").text
