@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from headstart import cli
 from headstart.cli.terminal import ProgressBar
@@ -185,8 +186,8 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(arguments: list[str],
 
 @pytest.mark.parametrize("verb", list(cli._VERBS))
 def test_every_verb_has_help_with_an_example_and_a_page(verb: str) -> None:
-    shown = headstart(verb, "--help")
-    assert shown.returncode == 0
+    shown = CliRunner().invoke(cli.cli, [verb, "--help"], prog_name="headstart")
+    assert shown.exit_code == 0
     assert f"headstart {verb}" in shown.stdout
     page = Path(__file__).parents[1] / "docs" / "cli.md"
     assert f"## headstart {verb}" in page.read_text()
