@@ -84,7 +84,7 @@ def test_every_choice_of_layers_predicts_as_it_was_trained(photos: Path, layers:
 
 def test_another_layer_that_is_right_as_often_as_the_last_layer_is_named() -> None:
     table = tuple(
-        heads.layers.LayerCandidate((name,), 0.5, 1.0, 0.0, 0.0, 0.0) for name in ("early", "features")
+        heads.layer_choice.LayerCandidate((name,), 0.5, 1.0, 0.0, 0.0, 0.0) for name in ("early", "features")
     )
     choice = heads.LayerChoice(("early",), 0.5, 0.5, 40, 2, table)
     assert training._sentence(choice, read=("early",), classes=2) == (
