@@ -16,7 +16,7 @@ pytest.importorskip("keras", reason="needs headstart[keras]")
 
 CORE = (
     "test_keras.py::test_losses_and_metrics_equal_those_of_model_fit",
-    "test_keras.py::test_thawed_layers_behind_the_cut_train_as_in_model_fit",
+    "test_keras.py::test_fine_tuned_layers_behind_the_cut_train_as_in_model_fit",
     "test_keras.py::test_several_inputs_outputs_and_tensors_and_a_shared_base",
     "test_keras_data.py::test_callbacks_see_the_users_model_and_act_on_it",
     "test_keras_data.py::test_a_py_dataset_is_read_in_its_own_order",
@@ -26,7 +26,7 @@ LOADER = "test_keras_data.py::test_a_torch_loader_is_read_in_its_own_order"
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "torch", "jax"])
-def test_the_core_of_the_room_holds_on_every_backend(backend: str) -> None:
+def test_the_core_holds_on_every_backend(backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     if backend == os.environ.get("KERAS_BACKEND", "tensorflow"):

@@ -174,7 +174,7 @@ print(sorted(heavy & set(sys.modules)))
 @pytest.mark.parametrize(
     ("absent", "code"),
     [
-        ("yaml", "from headstart.lesson.engine import library; library.load_pack()"),
+        ("yaml", "from headstart.lesson.engine import pack_loading; pack_loading.load_pack()"),
         ("sqlalchemy", "from headstart.lesson.engine import progress"),
         (
             "cryptography",
