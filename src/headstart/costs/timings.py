@@ -18,13 +18,13 @@ from headstart.runs.store import Timing
 _FORMULAS = 4
 """Raised when a formula changes: ratios to the old one say nothing of the new."""
 
-_NEWEST = 7
+_NEWEST = 3
 """Ratios of one key that count; older ones tell of an older machine."""
 
 _OUTLIER = 100.0
 """A ratio beyond this, or below one over it, is a suspended laptop or a broken clock."""
 
-_KNOWN_SPREAD = 0.12
+_KNOWN_SPREAD = 0.14
 """The same step on a quiet machine, minutes later: standard deviation of the logarithm of its seconds."""
 
 _ONCE_SPREAD = 0.25
@@ -69,7 +69,7 @@ class Timings:
         """The factor on a formula, and how far the result may be off, as a logarithm's standard deviation.
 
         The factor is the median of the last few ratios of this very thing; else of what other things of the
-        kind took, the formula itself among them.
+        kind took, else 1.
 
         Args:
             step: which kind of step.
@@ -88,7 +88,7 @@ class Timings:
             for (kind, _), ratios in self._ratios.items()
             if kind == step
         ]
-        return math.exp(statistics.median([*others, 0.0])), spread
+        return math.exp(statistics.median(others)) if others else 1.0, spread
 
 
 def remember(ratios: Iterable[Timing]) -> None:
