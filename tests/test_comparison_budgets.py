@@ -13,7 +13,7 @@ from headstart.comparisons import (
 )
 from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink
 from headstart.comparisons.trials import _Stop
-from headstart.costs import CostEstimate, OutOfTime
+from headstart.costs import CostEstimate
 from headstart.costs.timings import remember
 from headstart.errors import OptionError
 from headstart.runs.callbacks import PhaseTimer
@@ -99,14 +99,12 @@ def test_the_first_pass_ends_where_a_training_of_its_images_would_no_longer_fit(
     schedule = Schedule([[cheap, dear]], 1, foreseen({cheap: 10.0, dear: 99.0}))
     alarm = Deadline(schedule, 30.0, clock.now, clock=clock).first_pass([cheap, dear], classes=3)
     check = alarm.on_progress
-    check("features", 50, 100)
+    assert check("features", 50, 100) is False
     clock.wait(24.0)
-    check("features", 23, 100)  # of each class there must be some
-    check("features", 100, 100)
-    check("features", 24, 100)  # PyTorch's start and a quarter of the training still fit
-    with pytest.raises(OutOfTime) as stop:
-        check("features", 50, 100)
-    assert stop.value.done == 50
+    assert check("features", 23, 100) is False  # of each class there must be some
+    assert check("features", 100, 100) is False
+    assert check("features", 24, 100) is False  # PyTorch's start and a quarter of the training still fit
+    assert check("features", 50, 100) is True
 
 
 def test_a_first_pass_that_runs_out_of_time_compares_on_the_images_so_far(
@@ -117,7 +115,8 @@ def test_a_first_pass_that_runs_out_of_time_compares_on_the_images_so_far(
     used = sum(found.images[side] for side in ("train", "validation", "test"))
     assert 24 <= used < 48 and len(found.trials) == 1  # the first training begins whatever the time
     assert f"{used} of 48 images used" in found.notes[0] and "without builtin 64 px" in found.notes[0]
-    assert found.trials[0].seconds["features"] > 0
+    assert found.passes[0]["measured"] and found.passes[0]["misses"] == used
+    assert found.passes[0]["hits"] == 0 and found.trials[0].seconds["features"] > 0
 
 
 def test_a_training_that_is_stopped_says_so_wherever_it_is_named(

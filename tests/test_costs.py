@@ -233,24 +233,10 @@ def test_a_pass_over_cached_features_teaches_the_speed_of_the_cache() -> None:
     [
         (FULL_PASS, 800, CacheUse(hits=400, misses=400)),  # cached and computed at once
         (replace(FULL_PASS, last=(2.5, 40)), 40, CacheUse(misses=40)),  # over before the pipeline is full
-        (
-            replace(FULL_PASS, repeated=True),
-            400,
-            CacheUse(hits=400),
-        ),  # again, as time ran out, from the cache
     ],
 )
 def test_a_pass_that_cannot_be_told_apart_teaches_nothing(phase: Phase, images: int, use: CacheUse) -> None:
     assert learnt_in_a_pass(make_job(images=images), phase, use) == {}
-
-
-def test_a_timer_knows_a_phase_whose_work_began_again() -> None:
-    timer = PhaseTimer(FakeClock())
-    for done, repeated in ((16, False), (32, False), (16, True), (32, True)):
-        timer.on_progress("features", done, 48)
-        assert timer.phases["features"].repeated == repeated
-    timer.on_phase_begin("features")
-    assert not timer.phases["features"].repeated
 
 
 def test_epochs_are_timed_without_what_came_before_them() -> None:

@@ -196,8 +196,24 @@ def test_out_of_time_while_reading_goes_on_with_the_images_so_far(photos: Path, 
     counts = np.bincount([CLASSES.index(each["label"]) for each in read_images(run.path)])
     assert counts.sum() == used and counts.max() - counts.min() <= 1
     said = f"budget 10.0 min: reading took longer than predicted, {used} of 48 images used"
+    assert (run.cache["hits"], run.cache["misses"]) == (0, used)
     assert [each for each in run.notes if "budget" in each] == [said]
     assert not run.whole and not json.loads((run.path / "run.json").read_text())["whole"]
+    assert calibration([run]).runs == ()
+
+
+def test_a_callback_may_end_reading_and_training_and_such_a_run_is_not_whole(photos: Path) -> None:
+    class Enough(Callback):
+        def on_progress(self, phase: str, done: int, total: int) -> bool:
+            return phase == "features" and done >= 40
+
+        def on_epoch_end(self, epoch: Mapping[str, Any]) -> bool:
+            return epoch["epoch"] == 2
+
+    _, run = headstart.fit(photos, head="softmax", epochs=9, callbacks=[Enough()], **FAST)
+    used = sum(run.images[split] for split in ("train", "validation", "test"))
+    assert 40 <= used < 48 and len(run.history) == 2 and not run.whole
+    assert (run.cache["hits"], run.cache["misses"]) == (0, used)  # nothing was looked at twice
     assert calibration([run]).runs == ()
 
 

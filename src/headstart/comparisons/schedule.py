@@ -9,7 +9,7 @@ from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
 from headstart.comparisons.passes import FEW, MORE, union
 from headstart.comparisons.values import Candidate
-from headstart.costs import CostEstimate, OutOfTime, Timings, Workload
+from headstart.costs import CostEstimate, Timings, Workload
 from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS
 from headstart.costs.formulas import NOTHING, TORCH_START
 from headstart.data.dataset import Dataset
@@ -223,13 +223,13 @@ class Over(Exception):
 
 @dataclass(frozen=True)
 class Alarm(Callback):
-    """Asks after every piece of a pass whether to go on; what it raises ends the pass."""
+    """Asks after every piece of a pass whether that was enough."""
 
-    check: Callable[[str, int, int], None]
+    check: Callable[[str, int, int], bool]
 
-    def on_progress(self, phase: str, done: int, total: int) -> None:
+    def on_progress(self, phase: str, done: int, total: int) -> bool:
         """Asks."""
-        self.check(phase, done, total)
+        return self.check(phase, done, total)
 
 
 @dataclass
@@ -257,27 +257,27 @@ class Deadline:
     def any_pass(self) -> Callback:
         """Ends a pass with `Over` when the time is up."""
 
-        def check(phase: str, done: int, total: int) -> None:
+        def check(phase: str, done: int, total: int) -> bool:
             if not self.leaves():
                 raise Over
+            return False
 
         return Alarm(check)
 
     def first_pass(self, group: Sequence[Candidate], *, classes: int) -> Callback:
-        """Ends the first pass with `OutOfTime` where a training of its images would no longer fit."""
-        foreseen, stopped = self.schedule.forecast, False
+        """Ends the first pass with the images so far where a training of all would no longer fit."""
+        foreseen = self.schedule.forecast
         training = min(foreseen.trainings[each].seconds for each in group)
         fine_tuned = any(each.fine_tuned for each in group)
         starting = foreseen.torch.seconds if fine_tuned else 0.0
 
-        def check(phase: str, done: int, total: int) -> None:
-            nonlocal stopped
-            if stopped or phase != "features" or not IMAGES_PER_CLASS * classes <= done < total:
-                return
-            if not self.leaves((1 + _RESERVE) * (starting + training * done / total)):
-                stopped = True
-                self.skip(f"reading took longer than predicted, {done:,} of {total:,} images used")
-                raise OutOfTime(done)
+        def check(phase: str, done: int, total: int) -> bool:
+            if phase != "features" or not IMAGES_PER_CLASS * classes <= done < total:
+                return False
+            if self.leaves((1 + _RESERVE) * (starting + training * done / total)):
+                return False
+            self.skip(f"reading took longer than predicted, {done:,} of {total:,} images used")
+            return True
 
         return Alarm(check)
 

@@ -3,7 +3,7 @@
 Steps have formulas, what this machine took before scales them, and a prediction is a range.
 """
 
-from headstart.costs.budgets import Budget, OutOfTime, Workload, parse_budget
+from headstart.costs.budgets import Budget, Workload, parse_budget
 from headstart.costs.formulas import CostEstimate, ImageCounts
 from headstart.costs.prediction_error import Calibration, calibration
 from headstart.costs.timings import Timings
@@ -13,7 +13,6 @@ __all__ = [
     "Calibration",
     "CostEstimate",
     "ImageCounts",
-    "OutOfTime",
     "Timings",
     "Workload",
     "calibration",

@@ -41,14 +41,6 @@ _OF_DEEPER = ("features", "check", "train")
 """Phases that a deeper training goes through before it is known whether it is kept."""
 
 
-class OutOfTime(Exception):
-    """The features' share of the budget is spent after ``done`` images; the main job catches it."""
-
-    def __init__(self, done: int) -> None:
-        super().__init__(done)
-        self.done = done
-
-
 def parse_budget(budget: str | float | None) -> float | None:
     """Seconds from ``30``, ``"30s"``, ``"2m"``, ``"1.5h"``; None stays None.
 
@@ -65,7 +57,7 @@ def parse_budget(budget: str | float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Workload:
-    """A settled training of known images, as the formulas see it."""
+    """A resolved config, its network and how many images it meets: what the formulas need."""
 
     config: FitConfig
     backbone: Backbone
@@ -194,7 +186,6 @@ class Budget(Callback):
         self._timings = Timings.load()
         self._job: Workload | None = None
         self._last_epoch: float | None = None
-        self._images_cut = False
 
     @property
     def elapsed(self) -> float:
@@ -218,7 +209,7 @@ class Budget(Callback):
         """Cut a training down to what is left of the seconds.
 
         Args:
-            config: of the training, settled.
+            config: of the training, resolved.
             dataset: its images.
             backbone: its network.
             runtime: what executes the frozen part.
@@ -233,7 +224,6 @@ class Budget(Callback):
         timings = self._timings
         job = Workload.of(config, dataset, backbone, runtime=runtime)
         spent = self.elapsed
-        self._images_cut = False
         if self.seconds is not None:
             dataset = interleaved(dataset)
             limit = CAREFUL * self.seconds
@@ -262,24 +252,21 @@ class Budget(Callback):
         allowed = max(0.0, self.seconds - before)
         return more.times(min(1.0, allowed / more.seconds)) if more.seconds else NOTHING
 
-    def on_progress(self, phase: str, done: int, total: int) -> None:
-        """Stops reading images when what must follow would no longer fit.
-
-        Raises:
-            OutOfTime: says how many there are by now.
-        """
+    def on_progress(self, phase: str, done: int, total: int) -> bool:
+        """Ends reading images when what must follow would no longer fit."""
         job = self._job
-        if phase != "features" or self.seconds is None or job is None or self._images_cut or done >= total:
-            return
+        if phase != "features" or self.seconds is None or job is None or done >= total:
+            return False
         if done < IMAGES_PER_CLASS * job.counts.classes:
-            return
+            return False
         least = job.cut("images", done).cut("epochs", min(1, job.config.epochs or 0))
         rest = least.estimate(self._timings, phases=_AFTER_FEATURES).seconds
-        if self.elapsed + (1 + _RESERVE) * rest > self.seconds:
-            self._images_cut = self.cut_short = True
-            self._job = job.cut("images", done)
-            self._say(f"reading took longer than predicted, {done:,} of {total:,} images used")
-            raise OutOfTime(done)
+        if self.elapsed + (1 + _RESERVE) * rest <= self.seconds:
+            return False
+        self.cut_short = True
+        self._job = job.cut("images", done)
+        self._say(f"reading took longer than predicted, {done:,} of {total:,} images used")
+        return True
 
     def on_phase_begin(self, phase: str) -> None:
         """Epochs are counted from when everything is there that they need."""

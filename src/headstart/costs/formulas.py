@@ -155,7 +155,7 @@ def steps(
     spec = spec or FeatureSpec.of(config)
     return (
         *feature_steps(config, backbone, counts, timings, spec=spec),
-        Step("check", "check", "", 0.02 + 4e-5 * counts.images),
+        check_step(counts),
         *training_steps(config, backbone, counts, spec=spec),
         *closing_steps(config, backbone, counts, spec=spec),
     )
@@ -226,6 +226,11 @@ def feature_steps(
             stored = cache_bytes(backbone, spec=spec, images=1)
             found.append(Step("features", "store", "", missing * stored / _STORE_RATE))
     return [*found, Step("features", "hit", data, 0.01 + hit_base(views=views) * (counts.images - missing))]
+
+
+def check_step(counts: ImageCounts) -> Step:
+    """Drawing the splits and finding what is wrong with the data."""
+    return Step("check", "check", "", 0.02 + 4e-5 * counts.images)
 
 
 def training_steps(

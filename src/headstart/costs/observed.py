@@ -5,6 +5,7 @@ from dataclasses import replace
 from headstart.backbones import Backbone
 from headstart.costs.formulas import (
     ImageCounts,
+    check_step,
     closing_steps,
     data_key,
     decode_base,
@@ -39,7 +40,7 @@ def of_features(
     timings: Timings,
 ) -> list[Timing]:
     """From one pass over so many images; nothing where cached and computed features cannot be told apart."""
-    if phase.ended is None or phase.repeated:
+    if phase.ended is None:
         return []
     seconds, views = phase.ended - phase.begun, len(spec.views)
     data = data_key(config, backbone)
@@ -63,6 +64,14 @@ def of_features(
         Timing(opening.name, opening.key, opened / opening.base),
         Timing("prefix", network, own / running),
     ]
+
+
+def of_check(phase: Phase, counts: ImageCounts) -> list[Timing]:
+    """From drawing the splits and looking for problems."""
+    step = check_step(counts)
+    return (
+        [] if phase.ended is None else [Timing(step.name, step.key, (phase.ended - phase.begun) / step.base)]
+    )
 
 
 def of_training(

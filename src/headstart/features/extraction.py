@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from headstart.backbones import Backbone
     from headstart.backbones.runtimes import Runtime
 
-Progress = Callable[[str, int, int], None]
-"""Called with (phase, done, total)."""
+Progress = Callable[[str, int, int], object]
+"""Called with (phase, done, total); True ends a pass over images with those so far."""
 
 Images = Sequence[int] | NDArray[np.int64]
 """Indices into a data set's samples."""
@@ -159,7 +159,7 @@ class Extraction:
         return spans
 
     def at(self, depth: int) -> "Extraction":
-        """The same pass seen by a job that freezes ``depth`` stages, which must be among those spec.
+        """The same pass seen by a job that freezes ``depth`` stages, which must be among those of the pass.
 
         Raises:
             OptionError: the pass did not store that depth.
@@ -263,9 +263,10 @@ def extract(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         writer.close()
+    samples = samples[: ledger.done]
     return Extraction(
-        hashes=tuple(ledger.hashes),
-        facts=tuple(ledger.facts),
+        hashes=tuple(ledger.hashes[: ledger.done]),
+        facts=tuple(ledger.facts[: ledger.done]),
         skipped=tuple(ledger.skipped),
         use=CacheUse(ledger.hits, ledger.misses, writer.bytes),
         partition=partition,
@@ -382,8 +383,8 @@ def _account(
             if item.missing:
                 yield item
         ledger.done += len(chunk)
-        if progress:
-            progress("features", ledger.done, len(samples))
+        if progress and progress("features", ledger.done, len(samples)) is True:
+            return
 
 
 def _room_check(

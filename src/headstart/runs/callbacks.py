@@ -67,8 +67,8 @@ class Callback:
     def on_phase_begin(self, phase: str) -> None:
         """A phase begins, perhaps once more."""
 
-    def on_progress(self, phase: str, done: int, total: int) -> None:
-        """So many images, epochs or trainings of the phase are done."""
+    def on_progress(self, phase: str, done: int, total: int) -> bool | None:
+        """So many images, epochs or trainings are done; True ends reading images with those so far."""
 
     def on_epoch_end(self, epoch: Mapping[str, Any]) -> bool | None:
         """An epoch has ended, with its number, losses and accuracies; True makes it the last one."""
@@ -78,10 +78,15 @@ class Callback:
 
 
 class Callbacks(Callback):
-    """Several callbacks, told in order."""
+    """Several callbacks, told in order.
+
+    Attributes:
+        stopped: whether one of them has ended reading or training before its end.
+    """
 
     def __init__(self, members: Iterable[Callback]) -> None:
         self.members = tuple(members)
+        self.stopped = False
 
     def on_estimate(self, seconds: Range, phases: Mapping[str, float]) -> None:
         """Told to all."""
@@ -93,14 +98,18 @@ class Callbacks(Callback):
         for each in self.members:
             each.on_phase_begin(phase)
 
-    def on_progress(self, phase: str, done: int, total: int) -> None:
-        """Told to all."""
-        for each in self.members:
-            each.on_progress(phase, done, total)
+    def on_progress(self, phase: str, done: int, total: int) -> bool:
+        """Told to all; True where any of them says so."""
+        return self._ends([each.on_progress(phase, done, total) for each in self.members])
 
     def on_epoch_end(self, epoch: Mapping[str, Any]) -> bool:
         """Told to all; True where any of them wants it to be the last."""
-        return any([each.on_epoch_end(epoch) for each in self.members])
+        return self._ends([each.on_epoch_end(epoch) for each in self.members])
+
+    def _ends(self, answers: list[bool | None]) -> bool:
+        ends = True in answers
+        self.stopped |= ends
+        return ends
 
     def on_phase_end(self, phase: str, result: Any) -> None:
         """Told to all."""
@@ -121,16 +130,12 @@ class ProgressFunction(Callback):
 
 @dataclass
 class Phase:
-    """When a phase began and ended, and when its first and its last piece of work was done.
-
-    ``repeated`` where its work began again from the start.
-    """
+    """When a phase began and ended, and when its first and its last piece of work was done."""
 
     begun: float
     ended: float | None = None
     first: tuple[float, int] | None = None  # when, and how much was done by then
     last: tuple[float, int] | None = None
-    repeated: bool = False
 
     def pace(self) -> float | None:
         """Seconds of one piece of work by now; None before the first is done."""
@@ -178,7 +183,6 @@ class PhaseTimer(Callback):
         """Notes the first and the last piece of work."""
         known = self.phases.setdefault(phase, Phase(self.clock()))
         now = (self.clock(), done)
-        known.repeated |= known.last is not None and done <= known.last[1]
         known.first, known.last = known.first or now, now
 
     def on_epoch_end(self, epoch: Mapping[str, Any]) -> None:

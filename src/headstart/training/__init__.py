@@ -90,7 +90,8 @@ def fit(
         )
     scores = score(prepared, trained, watch=watch)
     notes = (*reasons, *asked.idle(config), *limit.notes, *judged)
-    run = _record(scores, recorder, out=out, notes=notes, whole=not (limit.cut_short or recorder.resumed))
+    whole = not (limit.cut_short or watch.stopped or recorder.resumed)
+    run = _record(scores, recorder, out=out, notes=notes, whole=whole)
     run = save(run, scores, timer=recorder, watch=watch)
     return load(run.path), run
 

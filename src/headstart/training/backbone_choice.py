@@ -15,7 +15,7 @@ from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.builtin import BUILTIN
 from headstart.backbones.runtimes import Runtime
 from headstart.costs import CostEstimate, Timings, Workload
-from headstart.costs.budgets import OutOfTime, beginning, interleaved
+from headstart.costs.budgets import beginning, interleaved
 from headstart.costs.formulas import NOTHING
 from headstart.costs.observed import of_features
 from headstart.costs.timings import remember
@@ -123,15 +123,19 @@ class _Session:
         return CostEstimate({"choice": found.seconds}, found.spread) + _HEAD
 
 
+class _TimeIsUp(Exception):
+    """The time for choosing is up in the middle of a look, which is given up."""
+
+
 @dataclass
 class _Allowance(Callback):
-    """Ends a pass when the time for choosing is up."""
+    """Gives a look up when the time for choosing is up."""
 
     session: _Session
 
     def on_progress(self, phase: str, done: int, total: int) -> None:
         if done < total and not self.session.leaves():
-            raise OutOfTime(done)
+            raise _TimeIsUp
 
 
 def default_candidates() -> tuple[BackboneName, ...]:
@@ -320,7 +324,7 @@ def _rung(session: _Session, racing: Sequence[Contender], *, images: int) -> lis
             continue
         try:
             _look(session, each, images=images)
-        except OutOfTime:
+        except _TimeIsUp:
             break
         looked.append(each)
     return looked
@@ -469,7 +473,7 @@ def _final(session: _Session, finalists: list[Contender]) -> Contender:
     if len(finalists) == 1:
         return finalists[0]
     if _pays(session, finalists, session.dataset, views=session.views):
-        with suppress(OutOfTime):
+        with suppress(_TimeIsUp):
             for each in finalists:
                 _run_in_full(session, each)
     seen = [(each.held_out, each) for each in finalists if each.held_out is not None]

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
-from headstart.costs.budgets import OutOfTime, beginning
+from headstart.costs.budgets import beginning
 from headstart.data import checks
 from headstart.data.dataset import SPLITS, Dataset, Skipped
 from headstart.data.splits import split
@@ -78,7 +78,7 @@ def prepare(
         spec: the features, where other trainings read them too; None for what the config needs.
         cache: where features are kept; None for the user's.
         strict: unreadable images are an error.
-        watch: told of the phases ``features`` and ``check``; may end reading with `OutOfTime`.
+        watch: told of the phases ``features`` and ``check``; may end reading with the images so far.
 
     Raises:
         DatasetError: nothing usable is left, or ``strict`` and some image is unreadable.
@@ -130,14 +130,11 @@ def _look(
 ) -> tuple[Dataset, Extraction]:
     """The features of all images, or of as many as there is time for."""
     watch.on_phase_begin("features")
-    look = partial(extract, spec=spec, runtime=runtime, cache=cache, progress=watch.on_progress)
-    try:
-        extraction = look(dataset.samples, backbone)
-    except OutOfTime as stop:
-        dataset = beginning(dataset, stop.done)
-        extraction = look(dataset.samples, backbone)
+    extraction = extract(
+        dataset.samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=watch.on_progress
+    )
     watch.on_phase_end("features", extraction)
-    return dataset, extraction
+    return beginning(dataset, len(extraction.hashes)), extraction
 
 
 def _listed(skipped: Sequence[Skipped], *, most: int = 3) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from headstart.costs import Timings
 from headstart.costs.formulas import ImageCounts
-from headstart.costs.observed import of_closing, of_features, of_training
+from headstart.costs.observed import of_check, of_closing, of_features, of_training
 from headstart.costs.timings import remember
 from headstart.features import FeatureSpec
 from headstart.runs import FitConfig
@@ -52,11 +52,11 @@ class Recorder(PhaseTimer):
             remember(self._seen)
 
 
-def counts(prepared: Prepared, *, missing: float = 0.0) -> ImageCounts:
+def counts(prepared: Prepared) -> ImageCounts:
     """Of images that have been looked at."""
     training = len(prepared.images("train"))
     held_out = len(prepared.images("validation")) + len(prepared.images("test"))
-    return ImageCounts(len(prepared.dataset.classes), training, held_out, missing)
+    return ImageCounts(len(prepared.dataset.classes), training, held_out, missing=0.0)
 
 
 def seen_in_pass(timer: PhaseTimer, prepared: Prepared, config: FitConfig) -> list[Timing]:
@@ -71,10 +71,7 @@ def seen_in_pass(timer: PhaseTimer, prepared: Prepared, config: FitConfig) -> li
         spec=extraction.spec,
         timings=Timings.load(),
     )
-    check = timer.phases["check"]
-    if check.ended is not None:
-        found.append(Timing("check", "", (check.ended - check.begun) / (0.02 + 4e-5 * len(prepared.dataset))))
-    return found
+    return found + of_check(timer.phases["check"], counts(prepared))
 
 
 def seen_in_training(timer: PhaseTimer, prepared: Prepared, trained: Trained) -> list[Timing]:
