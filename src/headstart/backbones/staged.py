@@ -66,8 +66,8 @@ class StagedModule(nn.Module):
     def split(self, depth: int) -> tuple[nn.Module, nn.Module]:
         """Two new modules, the frozen part and the trainable part; neither shares a weight with anything.
 
-        Below full depth ``prefix(x)`` is the map of stage ``depth`` and ``trainable(map)`` the features ``[N,
-        D]``; at full depth ``prefix(x)`` is the features and the trainable part passes them on. The children
+        Below full depth ``frozen(x)`` is the map of stage ``depth`` and ``trainable(map)`` the features ``[N,
+        D]``; at full depth ``frozen(x)`` is the features and the trainable part passes them on. The children
         of both are named as the stages (then ``pool``), so a training loop can set each group explicitly.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The frozen part pass that candidates share, and what it costs from an empty cache."""
+"""The pass over the images that candidates share, and what it costs from an empty cache."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""Trains candidates on one split; one frozen part pass per backbone feeds every depth, head and seed."""
+"""Trains candidates on one split; one pass over the images per backbone feeds every depth, head and seed."""
 
 import platform
 import time
@@ -282,7 +282,7 @@ def _look(
 
 
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Candidates that share a frozen part pass, in the order of their first."""
+    """Candidates that share a pass over the images, in the order of their first."""
     groups: dict[tuple[Any, ...], list[Candidate]] = {}
     for candidate in dict.fromkeys(candidates):
         key = (candidate.backbone, candidate.size, candidate.architecture, candidate.views)

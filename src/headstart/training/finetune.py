@@ -367,7 +367,7 @@ def run_fine_tuned(
     batch_size: int = 64,
     input_transform: InputTransform | None = None,
 ) -> NDArray[np.float32]:
-    """Features [N, D] that a trained trainable part computes from activations [N, ...], in float32."""
+    """Features [N, D] that trained stages compute from activations [N, ...], in float32."""
     device = next((parameter.device for parameter in trainable.parameters()), torch.device("cpu"))
     trainable.eval()
     parts = []
