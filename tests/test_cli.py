@@ -360,12 +360,13 @@ def test_the_end_waits_for_others_and_flushes_but_takes_nothing_down() -> None:
     assert defect.returncode == 1 and "ZeroDivisionError" in defect.stderr
 
 
-def test_a_reader_that_has_had_enough_ends_it_quietly() -> None:
+@pytest.mark.parametrize("command", [["--help"], ["fit", "--help"], ["runs", "--json"]])
+def test_a_reader_that_has_had_enough_ends_it_quietly(command: list[str]) -> None:
     for unbuffered in ("", "1"):
         reader, writer = os.pipe()
         os.close(reader)
         done = subprocess.run(
-            [HEADSTART, "runs", "--json"],
+            [HEADSTART, *command],
             stdout=writer,
             stderr=subprocess.PIPE,
             text=True,
@@ -373,7 +374,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly() -> None:
             env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
         os.close(writer)
-        assert (done.returncode, done.stderr) == (1, "")  # as click has it
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_module_is_the_command() -> None:
@@ -404,3 +405,14 @@ def test_no_error_of_ours_breaks_its_line_or_writes_to_the_terminal() -> None:
     done = headstart("check", "no\x1b[31m\nsuch")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr and "no\\x1b[31m\\nsuch" in done.stderr
+
+
+def test_the_option_that_was_called_taps_still_works_and_says_its_name(photos: Path, tmp_path: Path) -> None:
+    arguments = ["fit", str(photos), "--size", "64", "--taps", "all", "--json"]
+    done = CliRunner().invoke(cli.cli, [*arguments, "--out", str(tmp_path / "run")])
+    assert done.stderr == "headstart: --taps is called --layers now\n"
+    config = json.loads(done.stdout)["config"]
+    assert config["taps"] == config["layers"] and len(config["layers"]) > 1
+    again = CliRunner().invoke(cli.cli, [*arguments, "--layers", "last", "--out", str(tmp_path / "last")])
+    assert not json.loads(again.stdout)["config"]["layers"]
+    assert "--taps" not in CliRunner().invoke(cli.cli, ["fit", "--help"]).output

@@ -1,8 +1,12 @@
 """The `headstart` command. Each verb lives in a module of its own and is imported when it is called."""
 
 import io
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -31,8 +35,28 @@ _VERBS = {
 }
 
 
+class _Unread(Exception):
+    """Nobody reads the output any more; not the `BrokenPipeError`, which click makes a failure of."""
+
+
+@contextmanager
+def _told_of_pipes() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _Unread from error
+
+
 class _Verbs(click.Group):
     """A group that knows its verbs' names and imports a verb only to run it (start-up decides small jobs)."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _told_of_pipes():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told_of_pipes():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
@@ -65,6 +89,13 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text; JSON stays valid
     try:
+        _run()
+    except (_Unread, BrokenPipeError):
+        _end_unread()
+
+
+def _run() -> None:
+    try:
         cli.main(standalone_mode=False)
     except HeadstartError as error:
         click.echo(f"headstart: {printable(str(error))}", err=True)
@@ -76,9 +107,16 @@ def main() -> None:
         click.echo(stopped(sys.argv), err=True)
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        raise
     except OSError as error:  # a full disk, a folder taken away: the machine's trouble, not a defect
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"headstart: {printable(f'{where}{error.strerror or error}')}", err=True)
         sys.exit(1)
+
+
+def _end_unread() -> None:
+    """End without a word: whoever read the output, such as `head`, has seen enough."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # what the streams still hold is written as Python ends
+        os.dup2(nowhere, stream)
+    sys.exit(0)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import layout_options, training_options
+from headstart.cli.options import FORMER, layout_options, training_options
 from headstart.cli.terminal import (
     from_here,
     json_option,
@@ -82,7 +82,10 @@ def command(
     name_left_out(run.data["skipped"])
     if as_json:
         where = tracked(keeper, run)
-        print_json(run.to_dict() | ({"tracked": where} if where else {}))
+        data = run.to_dict()
+        if "taps" in click.get_current_context().meta.get(FORMER, ()):  # whoever says --taps reads it so, too
+            data["config"]["taps"] = data["config"]["layers"]
+        print_json(data | ({"tracked": where} if where else {}))
         return
     for line in summary(run):
         click.echo(line)

@@ -9,9 +9,16 @@ import click
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _refuse(context: click.Context, option: click.Parameter, value: object) -> None:
+FORMER = "headstart.former"
+"""Where a command's context keeps the former names of options that were given."""
+
+
+def _former_layers(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Take what an earlier version called --taps; --layers wins where both are given."""
     if value is not None:
-        raise click.UsageError("--taps is called --layers now", context)
+        click.echo("headstart: --taps is called --layers now", err=True)
+        context.default_map = {**(context.default_map or {}), "layers": value}
+        context.meta.setdefault(FORMER, []).append("taps")
 
 
 def _together(*options: _Decorator) -> _Decorator:
@@ -122,7 +129,7 @@ no_browser_option = click.option("--no-browser", is_flag=True, help="Print the a
 
 training_options = _together(
     network_options,
-    click.option("--taps", hidden=True, expose_value=False, callback=_refuse),
+    click.option("--taps", hidden=True, expose_value=False, is_eager=True, callback=_former_layers),
     click.option(
         "--layers",
         default="auto",
