@@ -10,6 +10,9 @@ from typing import Any
 
 _TOOLS = "openvino.tools.ovc"
 
+_NO_WEIGHTS = ("i64", "i32", "boolean", "string")
+"""Types of constants that say where and how much, and are no numbers that were trained."""
+
 
 def openvino() -> ModuleType:
     """The module ``openvino``, imported on first use.
@@ -40,23 +43,26 @@ def measure(path: Path, *, stages: Sequence[str], size: int) -> tuple[list[dict[
     seen: set[str] = set()
     facts: list[dict[str, Any]] = []
     for name in stages:
-        work = _work_before(outputs[name].get_node(), seen)
+        work, _ = cost_before(outputs[name].get_node(), seen)
         facts.append({"name": name, "shape": list(outputs[name].get_shape())[1:], "multiply_adds": work})
-    facts[-1]["multiply_adds"] += _work_before(outputs["features"].get_node(), seen)
+    facts[-1]["multiply_adds"] += cost_before(outputs["features"].get_node(), seen)[0]
     return facts, int(outputs["features"].get_shape()[1])
 
 
-def _work_before(node: Any, seen: set[str]) -> int:
-    """Multiply-adds of ``node`` and all it needs that is not in ``seen`` yet (which is added to)."""
-    work, waiting = 0, [node]
+def cost_before(node: Any, seen: set[str]) -> tuple[int, int]:
+    """Multiply-adds and weights of ``node`` and all it needs that is not in ``seen``, which is added to."""
+    work, weights, waiting = 0, 0, [node]
     while waiting:
         node = waiting.pop()
         if node.get_name() in seen:
             continue
         seen.add(node.get_name())
         work += _multiply_adds(node)
+        if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() not in _NO_WEIGHTS:
+            numbers = prod(node.get_output_shape(0))
+            weights += numbers if numbers > 1 else 0
         waiting.extend(port.get_source_output().get_node() for port in node.inputs())
-    return work
+    return work, weights
 
 
 def _multiply_adds(node: Any) -> int:
