@@ -269,7 +269,10 @@ def test_rows_without_a_file_are_left_out_with_their_numbers(photos):
     assert rows(dataset) == SIX
     assert [(item.name, item.reason) for item in dataset.skipped] == [
         ("ants/9.jpg", "row 8: no such file"),
-        ("https://example.org/1.jpg", "row 9: is an address; nothing is downloaded here"),
+        (
+            "https://example.org/1.jpg",
+            "row 9: is an address and no file here has its name; nothing is downloaded",
+        ),
         ("row 10", "row 10 names no file"),
         ("ants/1.jpg", "row 11 repeats row 2"),
         ("#x/1.jpg", "row 12: no such file"),

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from headstart.data.dataset.split_names import sides_of
 from headstart.data.sources.names import is_image_name
 from headstart.errors import DatasetError, printable
 
@@ -15,19 +16,36 @@ IMAGE_NAMES = (
     *("path", "file_name", "filename", "file", "filepath", "file_path", "fname"),
     *("image", "image_path", "imagepath", "image_file", "image_name", "imagename", "image_filename"),
     *("img", "img_path", "img_name", "photo", "picture", "image_id", "imageid", "img_id", "id", "name"),
+    *("id_code", "url", "uri", "image_url", "image_uri", "img_url", "gcs_uri", "gcs_path", "gcs_file_path"),
 )
 LABEL_NAMES = (
     *("label", "class", "category", "target", "species", "labels", "class_name", "classname", "label_name"),
     *("class_label", "category_name", "target_name", "breed", "variety", "genus", "diagnosis", "tag", "y"),
-    *("class_id", "label_id", "category_id"),
+    *("class_id", "label_id", "category_id", "choice", "dx", "finding_labels"),
 )
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+
+TRUTH_COLUMNS = {
+    **dict.fromkeys(("is_valid", "is_val", "is_validation"), ("validation", "train")),
+    **dict.fromkeys(("is_test", "is_testing"), ("test", "train")),
+    **dict.fromkeys(("is_train", "is_training", "is_training_image"), ("train", "test")),
+}
+"""Columns of true and false, as fastai's `is_valid`, and the split of either."""
+
+UNASSIGNED = "unassigned"
+"""What Google's AutoML writes for a row that it shall split itself."""
+
+_FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 HEAD_ROWS = 50
 """Rows by which columns are judged."""
 
 Finds = Callable[[object], object | None]
 """What a cell of an image column stands for; None where there is no such image."""
+
+
+class LabelsUnknown(DatasetError):
+    """A table of images does not tell which of its columns has the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +80,9 @@ class Columns:
     """Where the images, the labels and, if there are such, the splits and the groups are."""
 
     image: int
-    label: int
+    labels: tuple[int, ...]  # one, or a column for each class with a 1 in it
     split: int | None
+    sides: tuple[str, str] | None  # of rows that say true there, and false; None where they say the split
     groups: int | None
     note: str | None  # what was guessed
 
@@ -82,22 +101,83 @@ def is_header(cells: Sequence[object]) -> bool:
 
 def is_image_cell(cell: object) -> bool:
     """Whether a cell is called like an image file."""
-    return isinstance(cell, str) and is_image_name(cell.strip())
+    return isinstance(cell, str) and is_image_name(without_host(cell.strip()))
+
+
+def without_host(path: str) -> str:
+    """What an address names on its host, without a query; a path as it is."""
+    found = re.fullmatch(r"(?!file:)[a-z][a-z0-9+.-]*://[^/]*(/?[^?#]*).*", path, re.IGNORECASE | re.DOTALL)
+    return found[1] if found else path
+
+
+def flag(cell: object) -> bool | None:
+    """What a cell of a column for one class says; None where it is neither true nor false."""
+    return _FLAGS.get(str(cell).strip().casefold())
 
 
 def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
     """The columns of a table: those that were named, else those that can only be meant."""
     names = table.names
-    image = _named(names, wanted.image, "--image-column") if wanted.image else _image(table, finds)
-    split = next((i for name in SPLIT_COLUMNS for i in _all_called(names, name) if i != image), None)
+    image = image_column(table, wanted, finds=finds)
     groups = _named(names, wanted.groups, "--groups") if wanted.groups else None
-    taken = {image, split, groups} - {None}
-    label = _named(names, wanted.label, "--label-column") if wanted.label else _label(table, taken)
-    documented = (plain(names[image]), plain(names[label])) == ("path", "label")
-    note = None
-    if not documented and not (wanted.image and wanted.label):
-        note = f"images from the column {printable(names[image])}, labels from {printable(names[label])}"
-    return Columns(image, label, None if split == label else split, groups, note)
+    labels: tuple[int, ...] = (_named(names, wanted.label, "--label-column"),) if wanted.label else ()
+    split, sides = _split(table, {image, groups, *labels})
+    labels = labels or _labels(table, {image, split, groups})
+    guessed = []
+    if (plain(names[image]), plain(names[labels[0]])) != ("path", "label") and not (
+        wanted.image and wanted.label
+    ):
+        guessed = [f"images from the column {printable(names[image])}", f"labels from {_from(names, labels)}"]
+    if split is not None and plain(names[split]) not in SPLIT_COLUMNS:
+        guessed.append(f"splits from the column {printable(names[split])}")
+    return Columns(image, labels, split, sides, groups, ", ".join(guessed) or None)
+
+
+def image_column(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> int:
+    """The column of the images, by its name, its look, or the files that it names."""
+    return _named(table.names, wanted.image, "--image-column") if wanted.image else _image(table, finds)
+
+
+def _from(names: Sequence[str], labels: Sequence[int]) -> str:
+    if len(labels) == 1:
+        return printable(names[labels[0]])
+    return f"{len(labels)} columns of 0 and 1 ({_shown([names[index] for index in labels])})"
+
+
+def _split(table: LabelTable, taken: set[int | None]) -> tuple[int | None, tuple[str, str] | None]:
+    """The column that says the splits, by its name or because all that it says are splits."""
+    names = table.names
+    free = [index for index in range(len(names)) if index not in taken]
+    for name in SPLIT_COLUMNS:
+        for index in _all_called(names, name):
+            if index in free:
+                return index, None
+    told = [index for index in free if plain(names[index]) in TRUTH_COLUMNS]
+    if len(told) > 1:
+        raise DatasetError(
+            f"{_shown([names[index] for index in told])} all say the splits; write one column split with "
+            "train, validation and test"
+        )
+    if told:
+        return told[0], TRUTH_COLUMNS[plain(names[told[0]])]
+    if len(free) > 1:
+        for index in free:
+            if plain(names[index]) not in LABEL_NAMES and _says_splits(table, index):
+                return index, None
+    return None, None
+
+
+def _says_splits(table: LabelTable, index: int) -> bool:
+    """Whether all of a column's values mean splits, those of the first rows before any others are read."""
+
+    def all_mean_splits(values: Sequence[object]) -> bool:
+        words = {str(value).strip() for value in values} - {""}
+        return bool(words) and {word for word in words if word.casefold() != UNASSIGNED} == set(
+            sides_of(words)
+        )
+
+    head = [row[index] for row in table.head()]
+    return all_mean_splits(head) and all_mean_splits(table.read([index])[1][0])
 
 
 def _all_called(names: Sequence[str], name: str) -> list[int]:
@@ -123,7 +203,7 @@ def _image(table: LabelTable, finds: Finds) -> int:
     named = [index for name in IMAGE_NAMES for index in _all_called(names, name)]
     inside = sorted(table.holds_images, key=lambda index: (index not in named, index))
     called = [i for i in range(len(names)) if head and all(is_image_cell(row[i]) for row in head)]
-    candidates = inside or named or called
+    candidates = inside or named or called or _all_found(table, finds)
     if len(inside) > 1 and inside[0] in named and inside[1] not in named:
         candidates = inside[:1]
     if not candidates:
@@ -143,20 +223,47 @@ def _image(table: LabelTable, finds: Finds) -> int:
     raise DatasetError(f"several columns name images: {several}; say which with --image-column")
 
 
-def _label(table: LabelTable, taken: set[int | None]) -> int:
+def _all_found(table: LabelTable, finds: Finds) -> list[int]:
+    """Columns whose first cells all differ and all name files that are there, whatever they are called."""
+    head = table.head()
+    columns = range(len(table.names)) if len(head) > 1 else ()
+    return [
+        index
+        for index in columns
+        if len({str(row[index]) for row in head}) == len(head)
+        and all(isinstance(row[index], str) and finds(row[index]) is not None for row in head)
+    ]
+
+
+def _labels(table: LabelTable, taken: set[int | None]) -> tuple[int, ...]:
     names = table.names
     named = [i for name in LABEL_NAMES for i in _all_called(names, name) if i not in taken]
     if named and (len(named) == 1 or plain(names[named[0]]) == "label"):
-        return named[0]
+        return (named[0],)
     others = [index for index, name in enumerate(names) if index not in taken and name.strip()]
     if not named and len(others) == 1:
-        return others[0]
+        return (others[0],)
     if named and (same := _one_to_one(table, named)) is not None:
-        return same
+        return (same,)
+    if not named and (classes := _one_hot(table, others)):
+        return classes
     if not named and not others:
-        raise DatasetError(f"no column of labels, such as label; it has {_shown(names)}")
+        raise LabelsUnknown(f"no column of labels, such as label; it has {_shown(names)}")
     several = _shown([names[index] for index in named or others])
-    raise DatasetError(f"which column has the labels? there are {several}; say it with --label-column")
+    raise LabelsUnknown(f"which column has the labels? there are {several}; say it with --label-column")
+
+
+def _one_hot(table: LabelTable, columns: Sequence[int]) -> tuple[int, ...]:
+    """Columns of 0 and 1, one for each class; beside others where every first row has exactly one 1."""
+    head = table.head()
+    flags = [index for index in columns if head and all(flag(row[index]) is not None for row in head)]
+    if len(flags) < 2 or any(table.names[index] == f"column {index + 1}" for index in flags):
+        return ()
+    counts = [sum(bool(flag(row[index])) for index in flags) for row in head]
+    if len(flags) == len(columns):
+        return tuple(flags) if any(counts) else ()
+    used = {index for row in head for index in flags if flag(row[index])}
+    return tuple(flags) if len(used) > 1 and all(count == 1 for count in counts) else ()
 
 
 def _one_to_one(table: LabelTable, columns: Sequence[int]) -> int | None:

@@ -12,7 +12,7 @@ import numbers
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from headstart.data.dataset.values import Sample
 from headstart.errors import DatasetError, printable
@@ -132,6 +132,22 @@ def refuse_look_alikes(labels: Iterable[tuple[str, str]]) -> None:
             )
 
 
+def made_of_others(labels: Collection[str]) -> Iterator[tuple[str, list[str], bool]]:
+    """Labels that are several others of them in a row, with these: `cat|dog` beside `cat` and `dog`.
+
+    Of parts between bars one has to be a label. Whether it is certain comes last: `hot dog` beside `hot` and
+    `dog` is not.
+    """
+    known = set(labels)
+    for label in sorted(label for label in known if re.search(r"[|;,/+&\s]", label)):
+        for delimiter in ("|", ";", ",", "/", "+", "&", None):
+            parts = [part.strip() for part in label.split(delimiter)]
+            there = known.intersection(parts)
+            if len(parts) > 1 and (there if delimiter == "|" else there.issuperset(parts)):
+                yield label, parts, delimiter is not None
+                break
+
+
 def refuse_measurements(classes: Sequence[str], samples: Sequence[Sample]) -> None:
     """Refuse labels that are numbers measured for each image, or names of the images themselves."""
     if len(samples) < _FEWEST_TO_JUDGE:
@@ -142,7 +158,7 @@ def refuse_measurements(classes: Sequence[str], samples: Sequence[Sample]) -> No
             f"as many classes as images ({len(samples)}): every class has one image; the labels are {what}, "
             f"such as {_some(classes)}; give each image the class that it shares with others"
         )
-    fractions = [name for name in classes if _is_number(name) and not float(name).is_integer()]
+    fractions = [n for n in classes if _is_number(n) and not float(n.replace(",", ".", 1)).is_integer()]
     counts = Counter(sample.label for sample in samples)
     lonely = sum(count == 1 for count in counts.values())
     if len(fractions) > len(classes) / 2 and lonely > len(classes) / 2:
@@ -154,7 +170,7 @@ def refuse_measurements(classes: Sequence[str], samples: Sequence[Sample]) -> No
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(float(text.replace(",", ".", 1)))  # 0,5 as spreadsheets write it
     except ValueError:
         return False
 

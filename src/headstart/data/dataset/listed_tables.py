@@ -6,15 +6,24 @@ beside `test.csv`, `labels.csv` beside photographs. Where two could be meant, th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from headstart.data.dataset.columns import LABEL_NAMES, ColumnNames, LabelTable, choose, plain
+from headstart.data.dataset.columns import (
+    LABEL_NAMES,
+    ColumnNames,
+    LabelsUnknown,
+    LabelTable,
+    choose,
+    image_column,
+    plain,
+)
 from headstart.data.dataset.lookup import Files
-from headstart.data.dataset.split_names import sides_of
+from headstart.data.dataset.split_names import sides_of, split_of
 from headstart.data.dataset.tables import LocatedTable, found, from_tables, read_table
 from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import TABLE_SUFFIXES, FileSource, Listing, Source, why_not_an_image
@@ -25,6 +34,9 @@ _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet"
 _MEANT = ("labels", "metadata", "annotations")
 _MOST = 20
 """Tables of one folder that are looked into."""
+
+_MOST_SPLITS = 3
+"""Folders of a table's split that it may speak of."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,8 @@ def from_listed_tables(
 ) -> Dataset | DatasetError | None:
     """The data set that tables in a folder or archive describe; None where there is no such table.
 
-    A `DatasetError` comes back where there is a table that is wrong: the folders may say the labels.
+    A `DatasetError` comes back where there is a table that is wrong: the folders may say the labels. It is a
+    `LabelsUnknown` where one names images that are here.
 
     Raises:
         DatasetError: Several tables could be meant, or the one that is meant is wrong.
@@ -52,7 +65,7 @@ def from_listed_tables(
         problems: list[DatasetError] = []
         usable = _usable(files, where=where, wanted=wanted, problems=problems)
         if not usable:
-            return problems[0] if problems else None
+            return min(problems, key=lambda each: not isinstance(each, LabelsUnknown), default=None)
         meant, notes = _meant(usable, where=where)
         tables, used = [each.table for each in meant], {each.path for each in meant}
     dataset = from_tables(
@@ -78,35 +91,95 @@ def _usable(
         found_here = []
         for path in [path for path in tables if path.count("/") == depth][:_MOST]:
             try:
-                found_here += _candidate(path, files, where=where, wanted=wanted)
+                found_here.append(_candidate(path, files, where=where, wanted=wanted))
             except DatasetError as error:
                 shown, said = printable(where / path), str(error)
-                problems.append(DatasetError(said if said.startswith(shown) else f"{shown}: {said}"))
+                kind = LabelsUnknown if isinstance(error, LabelsUnknown) else DatasetError
+                problems.append(kind(said if said.startswith(shown) else f"{shown}: {said}"))
         if found_here:
             return found_here
     return []
 
 
-def _candidate(
-    path: str, files: Mapping[str, Source], *, where: Path, wanted: ColumnNames
-) -> list[_Candidate]:
-    """The table, if it names at least one image that is there."""
-    own = path.rpartition("/")[0]
+def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: ColumnNames) -> _Candidate:
+    """The table, which names at least one image that is there."""
     table = _read(path, files[path], where=where)
-    head = table.head()
-    if not head:
-        raise DatasetError("no rows below its header")
-    for folder in dict.fromkeys((f"{own}/" if own else "", "")):  # labels/labels.csv may speak of images/
+    places = []
+    for folder in _around(path, files):
         around = {each.removeprefix(folder): file for each, file in files.items() if each.startswith(folder)}
-        located = LocatedTable(table, Files.listed(around), printable(where / path), folder=folder)
-        columns = choose(table, wanted, finds=partial(found, files=located.files))
-        label = plain(table.names[columns.label])
-        if not wanted.label and label not in LABEL_NAMES and _class_folders(files) > 1:
-            return []  # what it says of the images may be anything, and the folders are their classes
-        there = [found(row[columns.image], located.files) is not None for row in head]
-        if any(there):
-            return [_Candidate(path, located, all(there))]
-    raise DatasetError(f"none of its first {len(head)} rows names a file that is here")
+        places.append(LocatedTable(table, Files.listed(around), printable(where / path), folder=folder))
+    located, all_found = best_place(places, wanted)
+    columns = choose(table, wanted, finds=partial(found, files=located.files))
+    known = len(columns.labels) > 1 or plain(table.names[columns.labels[0]]) in LABEL_NAMES
+    if not wanted.label and not known and _class_folders(files) > 1:
+        name = printable(table.names[columns.labels[0]])
+        raise LabelsUnknown(
+            f"its column {name} may be anything; say --label-column {name} if it is the label"
+        )
+    return _Candidate(path, located, all_found)
+
+
+def best_place(places: Sequence[LocatedTable], wanted: ColumnNames) -> tuple[LocatedTable, bool]:
+    """A table with the first files among which all of its first rows have theirs, or else the most.
+
+    Raises:
+        DatasetError: It names none of them.
+    """
+    table, counts, problem = places[0].table, [], DatasetError("no rows below its header")
+    head = table.head()
+    for place in places if head else ():
+        finds = partial(found, files=place.files)
+        try:
+            image = image_column(table, wanted, finds=finds)
+        except DatasetError as error:
+            counts.append(0)
+            problem = error
+            continue
+        counts.append(sum(finds(row[image]) is not None for row in head))
+        problem = DatasetError(f"none of its first {len(head)} rows names a file that is here")
+        if counts[-1] == len(head):
+            break
+    if not any(counts):
+        raise problem
+    return places[counts.index(max(counts))], max(counts) == len(head)
+
+
+def _around(path: str, files: Mapping[str, Source]) -> Sequence[str]:
+    """The folders that a table may speak of, with a slash at their ends: its own, the top, its split's.
+
+    `labels/labels.csv` speaks of `images/`, and `train_labels.csv` of the files of `train/`, which may be
+    called as those in `test/` are.
+    """
+    own = path.rpartition("/")[0]
+    splits: dict[str, None] = {}
+    if side := _side(path):
+        folders = {each.rpartition("/")[0] for each in files if is_image_name(each)}
+        splits = dict.fromkeys(f"{each}/" for each in sorted(folders) if _side(each) == side)
+    return list(dict.fromkeys((f"{own}/" if own else "", "", *list(splits)[:_MOST_SPLITS])))
+
+
+def _side(path: str) -> str | None:
+    """The split that a table or a folder is named after."""
+    return split_of(re.sub("|".join(_MEANT), "", _stem(path) or path.rpartition("/")[2]))
+
+
+def beside(table: LabelTable, path: Path, *, wanted: ColumnNames) -> LocatedTable:
+    """A table on disk with the files of its folder, or of the one there that has its split's name."""
+    shown = printable(path)
+    places = [LocatedTable(table, Files.below(path.parent), shown)]
+    if side := _side(path.name):
+        with os.scandir(path.parent) as entries:
+            names = sorted(each.name for each in entries if _side(each.name) == side and each.is_dir())
+        places += [
+            LocatedTable(table, Files.below(path.parent / name), shown, folder=f"{name}/")
+            for name in names[:_MOST_SPLITS]
+        ]
+    if len(places) == 1:
+        return places[0]
+    try:
+        return best_place(places, wanted)[0]
+    except DatasetError:
+        return places[0]  # which says what is wrong
 
 
 def _class_folders(files: Mapping[str, Source]) -> int:
@@ -128,21 +201,27 @@ def _meant(usable: Sequence[_Candidate], *, where: Path) -> tuple[Sequence[_Cand
     if len(usable) == 1:
         return usable, []
     sides = _sides(usable)
-    names = ", ".join(printable(each.path) for each in usable)
-    if len(sides) == len(usable) and "train" in sides.values():
-        split = [replace(each, table=replace(each.table, split=sides[each.path])) for each in usable]
+    names = _names(usable)
+    named = [each for each in usable if _stem(each.path) in _MEANT]
+    split = [
+        replace(each, table=replace(each.table, split=sides[each.path]))
+        for each in usable
+        if each.path in sides and "train" in sides.values()
+    ]
+    if len(split) == len(usable):
         return split, [f"{printable(where)}: {names} are the splits"]
-    for fits in (
-        [each for each in usable if _stem(each.path) in _MEANT],
-        [each for each in usable if each.all_found],
-    ):
-        if len(fits) == 1:
-            others = ", ".join(printable(each.path) for each in usable if each is not fits[0])
-            return fits, [f"{printable(where)}: read by {printable(fits[0].path)}, not by {others}"]
+    for fits in (named, split, [each for each in usable if each.all_found]):
+        if len(fits) == 1 or (fits is split and len({*sides.values()}) > 1):
+            others = _names([each for each in usable if each.path not in {one.path for one in fits}])
+            return fits, [f"{printable(where)}: read by {_names(fits)}, not by {others}"]
     raise DatasetError(
         f"{printable(where)}: {len(usable)} tables name images ({names}); give the one that is meant, "
         f"such as {printable(where / usable[0].path)}, or move the others away"
     )
+
+
+def _names(tables: Sequence[_Candidate]) -> str:
+    return ", ".join(printable(each.path) for each in tables)
 
 
 def _stem(path: str) -> str:

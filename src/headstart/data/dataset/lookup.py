@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
+from headstart.data.dataset.columns import without_host
 from headstart.data.dataset.delimited import NotCertain, is_utf8, western
 from headstart.data.sources import FileSource, Source
 from headstart.data.sources.names import is_image_name
@@ -84,8 +85,8 @@ class Files:
             return None
 
     def _searched(self, path: str) -> Found | None:
-        parts = _parts(path)
-        if not parts or "://" in path:
+        parts = _parts(unquote(without_host(path)) if "://" in path else path)
+        if not parts:
             return None
         stem = parts[-1] if is_image_name(parts[-1]) else f"{parts[-1]}.*"
         fits = [
@@ -141,7 +142,7 @@ def given(source: str | Path) -> Path:
 def why_not(path: str) -> str:
     """The reason why a row has no file."""
     if "://" in path and not path.startswith("file:"):
-        return "is an address; nothing is downloaded here"
+        return "is an address and no file here has its name; nothing is downloaded"
     return "no such file"
 
 

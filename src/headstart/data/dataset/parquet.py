@@ -15,6 +15,7 @@ from headstart.data.dataset.columns import (
     IMAGE_NAMES,
     LABEL_NAMES,
     SPLIT_COLUMNS,
+    TRUTH_COLUMNS,
     LabelTable,
     plain,
 )
@@ -23,7 +24,7 @@ from headstart.data.sources.parquet import ParquetFile, ParquetImage, is_binary,
 from headstart.errors import DatasetError, ImageError, printable, reason_of
 
 _FEW_COLUMNS = 64
-_TELLING = frozenset((*IMAGE_NAMES, *LABEL_NAMES, *SPLIT_COLUMNS))
+_TELLING = frozenset((*IMAGE_NAMES, *LABEL_NAMES, *SPLIT_COLUMNS, *TRUTH_COLUMNS))
 
 
 @dataclass(frozen=True)

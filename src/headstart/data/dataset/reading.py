@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from headstart.data.dataset.arrays import from_arrays
-from headstart.data.dataset.columns import ColumnNames
+from headstart.data.dataset.columns import ColumnNames, LabelsUnknown
 from headstart.data.dataset.folders import from_folders
 from headstart.data.dataset.labels import refuse_measurements
-from headstart.data.dataset.listed_tables import from_listed_tables, refuse_contradicting_folders
-from headstart.data.dataset.lookup import Files, given
+from headstart.data.dataset.listed_tables import beside, from_listed_tables, refuse_contradicting_folders
+from headstart.data.dataset.lookup import given
 from headstart.data.dataset.shards import from_shards, is_shard, shard_paths, shards_in
-from headstart.data.dataset.tables import LocatedTable, from_tables, read_table
+from headstart.data.dataset.tables import from_tables, read_table
 from headstart.data.dataset.values import SPLITS, Dataset
 from headstart.data.sources import TABLE_SUFFIXES, Listing, is_archive, list_archive, list_folder
 from headstart.data.sources.names import TAR_SUFFIXES
@@ -107,9 +107,11 @@ def _read(
                 raise DatasetError(
                     f"{shown}: no table in it, which --image-column, --label-column and --groups are for"
                 )
+            if wanted.label:
+                return by_table
         return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
     if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
-        table = LocatedTable(read_table(shown, path=path), Files.below(path.parent), shown)
+        table = beside(read_table(shown, path=path), path, wanted=wanted)
         return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
     hint = "; save the workbook as CSV UTF-8" if path.suffix.lower() in _WORKBOOKS else ""
     raise DatasetError(
@@ -134,8 +136,13 @@ def _listed(
         if by_table is None:
             raise
         raise by_table from None
-    if not isinstance(by_table, Dataset):
+    if isinstance(by_table, LabelsUnknown) and len(by_folders.classes) > 1:
+        told = f"{where}: the folders are the labels, and not {str(by_table).removeprefix(f'{where}/')}"
+        return replace(by_folders, notes=(*by_folders.notes, told))
+    if by_table is None or (isinstance(by_table, DatasetError) and len(by_folders.classes) > 1):
         return by_folders
+    if isinstance(by_table, DatasetError):
+        raise by_table
     if len(by_folders.classes) < 2:
         return by_table
     refuse_contradicting_folders(by_table, by_folders, where=where)

@@ -20,6 +20,7 @@ _WORDS = {
 _DECORATION = frozenset({
     "set", "sets", "data", "dataset", "datasets", "split", "splits", "part", "seg", "folder", "dir",
     "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics", "samples",
+    "public", "private",
     "examples", "daten", "datensatz", "bild", "bilder", "fotos", "donnees", "jeu", "de", "d",
 })  # fmt: skip
 """What stands beside such a word, or is written together with it, and says nothing."""

@@ -6,11 +6,11 @@ is refused with the row that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headstart.data.dataset.columns import ColumnNames, Columns, LabelTable, choose
+from headstart.data.dataset.columns import UNASSIGNED, ColumnNames, Columns, LabelTable, choose, flag
 from headstart.data.dataset.delimited import (
     MAX_TABLE_BYTES,
     WESTERN,
@@ -20,7 +20,7 @@ from headstart.data.dataset.delimited import (
     read_text,
     western,
 )
-from headstart.data.dataset.labels import as_label
+from headstart.data.dataset.labels import as_label, clean, made_of_others
 from headstart.data.dataset.lookup import Files, Found, why_not
 from headstart.data.dataset.parquet import ImageCell, read_parquet
 from headstart.data.dataset.rows import LabelledRow, build
@@ -34,6 +34,12 @@ _NAMED = 3
 
 _MANY = 100_000
 """Rows, from which on most of them naming the same images is an attack or a mistake."""
+
+_MOST_FLAGS = 50_000_000
+"""Cells of columns of 0 and 1, one for each class: 25,000 images of 2,000 classes."""
+
+_LONGEST_SHOWN = 200
+"""Characters of a cell; what is longer is no path."""
 
 _LEFT_OUT = 50_000
 """Rows of any table that may be without a file, or repeated; of a larger one as many as it has bytes.
@@ -98,6 +104,7 @@ def from_tables(
         _refuse_nothing(where, ledger)
     rows = list(ledger.rows.values())
     used = {row.label for row in rows}
+    ledger.notes += _combinations(rows, used, where=where)
     gone = [label for label in ledger.lost if label not in used]
     if gone and for_training:
         raise DatasetError(
@@ -125,11 +132,11 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
             continue
         file = found(image, located.files)
         if file is None:
-            ledger.skipped.append(Skipped(printable(path), f"{at}: {why_not(path)}"))
-            ledger.lost.setdefault(label, f"{at}: {printable(path)}")
+            ledger.skipped.append(Skipped(_shown(path), f"{at}: {why_not(path)}"))
+            ledger.lost.setdefault(label, f"{at}: {_shown(path)}")
             continue
         if not file.exact:
-            searched.append(f"{printable(path)} is {printable(file.path)}")
+            searched.append(f"{_shown(path)} is {printable(file.path)}")
         shown = f"{at} {path}".strip() if inside else located.folder + file.path
         row = LabelledRow(shown, label, split, file.source, group, at)
         earlier = ledger.rows.setdefault(file.source, row)
@@ -147,7 +154,7 @@ def _columns(
 ) -> tuple[Sequence[int], Sequence[object], list[str], list[str | None], list[str | None]]:
     """The columns that are used; missing labels and unknown splits are refused here, all of them counted."""
     optional = [index for index in (columns.split, columns.groups) if index is not None]
-    numbers, values = located.table.read([columns.image, columns.label, *optional])
+    numbers, values = located.table.read([columns.image, columns.labels[0], *optional])
     images = values[0]
     different = len(set(images)) if len(images) >= _MANY and isinstance(images[0], str) else len(images)
     if different < len(images) / 2:
@@ -157,14 +164,69 @@ def _columns(
     for image in images:
         if isinstance(image, str) and not is_utf8(image):
             found(image, located.files)  # which may prove the code page of the labels
-    labels = _labels(located, numbers, values[1])
+    if len(columns.labels) > 1:
+        labels = _labels_of_flags(located.table, columns.labels)
+    else:
+        labels = _labels(located, numbers, values[1])
     splits = [located.split] * len(labels)
     if columns.split is not None:
-        splits = _splits(located, numbers, values[2])
+        splits = _splits(located, numbers, values[2], sides=columns.sides)
     groups: list[str | None] = [None] * len(labels)
     if columns.groups is not None:
         groups = [as_label(value) for value in values[-1]]
     return numbers, images, labels, splits, groups
+
+
+def _labels_of_flags(table: LabelTable, columns: Sequence[int]) -> list[str]:
+    """Every row's label: the column that has its 1."""
+    names = [clean(table.names[index]) for index in columns]
+    numbers, values = table.read(columns)
+    if len(numbers) * len(names) > _MOST_FLAGS:
+        raise DatasetError(
+            f"{len(names):,} columns of 0 and 1 on {len(numbers):,} rows are too many; "
+            "write one column of labels"
+        )
+    labels: list[str] = []
+    for number, *cells in zip(numbers, *values, strict=True):
+        flags = [flag(cell) for cell in cells]
+        on = [name for name, each in zip(names, flags, strict=True) if each]
+        if None in flags:
+            at = flags.index(None)
+            raise DatasetError(
+                f"row {number}: {printable(names[at])} is {_shown(str(cells[at]))!r}; expected 0 or 1, as "
+                "in other rows"
+            )
+        if len(on) > 1:
+            raise DatasetError(
+                f"row {number}: {printable(on[0])} and {printable(on[1])} are both 1; several labels for "
+                "each image are not supported yet: keep the rows that have one"
+            )
+        if not on:
+            raise DatasetError(
+                f"row {number}: none of {', '.join(map(printable, names[:_NAMED]))}, … is 1; label the row "
+                "or remove it"
+            )
+        labels.append(on[0])
+    return labels
+
+
+def _combinations(rows: Sequence[LabelledRow], used: Collection[str], *, where: str) -> list[str]:
+    """Refuse labels that are several in one cell, as `cat|dog`; what may be such is a note."""
+    found = list(made_of_others(used))
+    for label, parts, certain in sorted(found, key=lambda each: not each[2])[:1]:
+        said = f"the label {_shown(label)!r} is {' and '.join(repr(_shown(part)) for part in parts[:_NAMED])}"
+        if not certain:
+            return [f"{where}: {said} together, which are labels too; each image is taken to have one"]
+        at = next(row.at for row in rows if row.label == label)
+        raise DatasetError(
+            f"{where}: {at}: {said} together; several labels for each image are not supported yet: keep one"
+        )
+    return []
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return printable(cut)
 
 
 def _refuse_left_out(ledger: _Ledger, at: str) -> None:
@@ -227,11 +289,26 @@ def _readable(text: str, located: LocatedTable, *, utf8: bool) -> str:
     return label
 
 
-def _splits(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str | None]:
+def _splits(
+    located: LocatedTable,
+    numbers: Sequence[int],
+    values: Sequence[object],
+    *,
+    sides: tuple[str, str] | None,
+) -> list[str | None]:
+    """Every row's split; `sides` are those of true and false where the column has these."""
     known = sides_of({str(value).strip() for value in values})
     splits: list[str | None] = []
     for number, value in zip(numbers, values, strict=True):
+        if sides is not None:
+            truth = flag(value)
+            if truth is None:
+                said = f"row {number}: {_shown(str(value))!r} is neither true nor false"
+                raise DatasetError(f"{said}, where other rows say their split so")
+            splits.append(sides[not truth])
+            continue
         side = as_label(value)
+        side = None if side is not None and side.casefold() == UNASSIGNED else side
         if side is not None and side not in known:
             raise DatasetError(
                 f"row {number}: split is {printable(side)!r}; expected train, validation, test or nothing"
@@ -272,5 +349,5 @@ def _refuse_nothing(where: str, ledger: _Ledger) -> None:
     first = next(iter(ledger.lost.values()), "row without a path")
     way_out = "paths are relative to the table: put it beside the images"
     if "://" in first:
-        way_out = "nothing is downloaded here: fetch the images and write their paths"
+        way_out = "nothing is downloaded here: fetch the images and put them beside the table"
     raise DatasetError(f"{where}: no file of its {ledger.total:,} rows is there; {first}; {way_out}")
