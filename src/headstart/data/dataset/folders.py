@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from headstart.data.dataset.companions import IMAGE_FOLDERS, companions
 from headstart.data.dataset.rows import LabelledRow, build
-from headstart.data.dataset.split_names import families_of, sides_of
+from headstart.data.dataset.split_names import families_of, means_unlabelled, parts_of_one, sides_of
 from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import Listing
+from headstart.data.sources.listing import wrapper_of
 from headstart.errors import DatasetError, printable
 
+_NO_CLASS = "lies in no class folder, so it has no label"
 _SETTLE = "or take the outer folders for the classes (--splits none; in Python: split_by_folder=False)"
 
 
@@ -18,6 +21,7 @@ _SETTLE = "or take the outer folders for the classes (--splits none; in Python: 
 class _Layout:
     """Where in an image's path its class and its split are."""
 
+    above: str = ""  # the folders around everything, with a slash at the end
     label: int = 0
     split: int | None = None
     sides: Mapping[str, str] = field(default_factory=dict)  # of the folders at that place
@@ -39,13 +43,16 @@ class _Top:
 def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bool) -> Dataset:
     """The data set of a folder's or archive's class folders; `where` is shown in errors."""
     images, skipped = listing.images()
+    beside = companions([path for path, _ in images], top_folders=split_by_folder)
+    skipped += [Skipped(printable(path), printable(why)) for path, why in beside.items()]
+    images = [(path, source) for path, source in images if path not in beside]
     layout = _layout(listing, [path for path, _ in images], where=where) if split_by_folder else _Layout()
     rows: list[LabelledRow] = []
     loose = 0
     for path, source in images:
-        parts = path.split("/", 2)
+        parts = path.removeprefix(layout.above).split("/", 2)
         if len(parts) <= layout.depth:
-            skipped.append(Skipped(printable(path), "lies in no class folder, so it has no label"))
+            skipped.append(Skipped(printable(path), _NO_CLASS))
             loose += 1
             continue
         split = None if layout.split is None else layout.sides.get(parts[layout.split])
@@ -54,14 +61,23 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
             skipped.append(Skipped(printable(path), reason))
         else:
             rows.append(LabelledRow(path, parts[layout.label], split, source))
+    unnamed = _unnamed(rows) if layout.split == 0 else frozenset()
+    skipped += [Skipped(printable(row.path), _NO_CLASS) for row in rows if row.label in unnamed]
+    rows = [row for row in rows if row.label not in unnamed]
     if not rows and loose:
         raise DatasetError(
             f"{where}: {loose} images but no class folders; put each class into a folder of its own"
         )
-    _refuse_empty_classes(
-        where, _class_folders(listing.folders, layout), {row.label for row in rows}, skipped
-    )
+    classes = [each for each in _class_folders(listing.folders, layout) if each not in unnamed]
+    _refuse_empty_classes(where, classes, {row.label for row in rows}, skipped)
     return build(name, rows, skipped, where=where)
+
+
+def _unnamed(rows: Sequence[LabelledRow]) -> frozenset[str]:
+    """Folders of held-out images that are no class: `val/images/` where `train/` has no such folder."""
+    trained = {row.label for row in rows if row.split == "train"}
+    others = {row.label for row in rows} - trained
+    return frozenset(label for label in others if trained and label.casefold() in IMAGE_FOLDERS)
 
 
 def are_splits(tops: Sequence[str]) -> bool:
@@ -75,6 +91,10 @@ def are_splits(tops: Sequence[str]) -> bool:
 
 def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
     """Where classes and splits are."""
+    above = wrapper_of(images)
+    inner = {path.removeprefix(above).split("/", 1)[0] for path in images} if above else set()
+    if above and are_splits(sorted(inner)):  # data/train/ants and data/val/ants: what is around says nothing
+        return _Layout(above=above, label=1, split=0, sides=sides_of(inner))
     tops = _tops(listing, images)
     sides = sides_of(tops)
     with_classes = [top for top in sides if tops[top].folders]
@@ -99,6 +119,12 @@ def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
         first = next(iter(pairs.values()))
         _ask(where, f"{_shown(first)} look like splits of one class; put them into train/, val/ and test/")
     _ask_about_same_names(where, tops)
+    if parts_of_one(tops):
+        _ask(
+            where,
+            f"{_shown(list(tops)[:2])} are called parts of one collection; give the table that labels its "
+            "images, or put each class into a folder of its own",
+        )
     held_out = [top for top, side in sides.items() if side != "train" and tops[top].direct]
     if held_out and sum(bool(found.direct) for top, found in tops.items() if top not in sides) > 1:
         # `test` beside `control` is a class; beside several classes it is more often what was held out
@@ -107,6 +133,9 @@ def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
             f"{_shown(held_out[:1])} lies beside class folders; move it away if its images are held out and "
             "have no class",
         )
+    unlabelled = [top for top, found in tops.items() if found.direct and means_unlabelled(top)]
+    if unlabelled and len(tops) > 2:
+        _ask(where, f"{_shown(unlabelled[:1])} lies beside class folders; move it away if it is no class")
     return _Layout()
 
 
@@ -151,6 +180,7 @@ def _tops(listing: Listing, images: Sequence[str]) -> dict[str, _Top]:
 
 
 def _class_folders(folders: Sequence[str], layout: _Layout) -> list[str]:
+    folders = [each.removeprefix(layout.above) for each in folders if each.startswith(layout.above)]
     if layout.label == 0:
         return [folder for folder in folders if "/" not in folder]
     pairs = [folder.split("/") for folder in folders if folder.count("/") == 1]

@@ -10,6 +10,7 @@ from typing import Any
 from headstart.data.dataset.arrays import from_arrays
 from headstart.data.dataset.columns import ColumnNames, LabelsUnknown
 from headstart.data.dataset.folders import from_folders
+from headstart.data.dataset.foreign import foreign
 from headstart.data.dataset.labels import refuse_measurements
 from headstart.data.dataset.listed_tables import beside, from_listed_tables, refuse_contradicting_folders
 from headstart.data.dataset.lookup import given
@@ -17,6 +18,7 @@ from headstart.data.dataset.shards import from_shards, is_shard, shard_paths, sh
 from headstart.data.dataset.tables import from_tables, read_table
 from headstart.data.dataset.values import SPLITS, Dataset
 from headstart.data.sources import TABLE_SUFFIXES, Listing, is_archive, list_archive, list_folder
+from headstart.data.sources.listing import wrapper_of
 from headstart.data.sources.names import TAR_SUFFIXES
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
@@ -114,6 +116,8 @@ def _read(
         table = beside(read_table(shown, path=path), path, wanted=wanted)
         return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
     hint = "; save the workbook as CSV UTF-8" if path.suffix.lower() in _WORKBOOKS else ""
+    if told := foreign([path.as_posix()]):
+        raise DatasetError(f"{shown}: no labelled images: {told}")
     raise DatasetError(
         f"{shown}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar{hint}"
     )
@@ -133,9 +137,11 @@ def _listed(
     except DatasetError:
         if isinstance(by_table, Dataset):
             return by_table
-        if by_table is None:
-            raise
-        raise by_table from None
+        if by_table is not None:
+            raise by_table from None
+        if told := foreign([file for file, _ in listing.files]):
+            raise DatasetError(f"{where}: no labelled images: {told}") from None
+        raise
     if isinstance(by_table, LabelsUnknown) and len(by_folders.classes) > 1:
         told = f"{where}: the folders are the labels, and not {str(by_table).removeprefix(f'{where}/')}"
         return replace(by_folders, notes=(*by_folders.notes, told))
@@ -172,8 +178,10 @@ def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
 def _other_root(dataset: Dataset, *, where: str) -> str:
     """What to do about a single class: it may be the folder around the classes."""
     only = dataset.classes[0]
-    inner = {parts[1] for sample in dataset.samples if len(parts := sample.name.split("/", 2)) == 3}
-    if len(inner) < 2 or not all(sample.name.startswith(f"{only}/") for sample in dataset.samples):
+    names = [sample.name for sample in dataset.samples]
+    above = wrapper_of(names)
+    inner = {name.removeprefix(above).split("/", 1)[0] for name in names if "/" in name.removeprefix(above)}
+    if len(inner) < 2 or not above.startswith(f"{only}/"):
         return "a classifier needs two or more"
     shown = ", ".join(sorted(inner)[:3])
-    return f"if the classes are the folders in it ({shown}), give {where.rstrip('/')}/{only}"
+    return f"if the classes are the folders in it ({shown}), give {where.rstrip('/')}/{above.rstrip('/')}"

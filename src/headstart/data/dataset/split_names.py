@@ -25,6 +25,12 @@ _DECORATION = frozenset({
 })  # fmt: skip
 """What stands beside such a word, or is written together with it, and says nothing."""
 
+_PARTS = frozenset({
+    "part", "parts", "batch", "chunk", "shard", "archive", "volume", "vol", "disk", "folder", "dir", "fold",
+    "subset", "images", "image", "img", "imgs", "photos", "pictures", "data", "dataset",
+})  # fmt: skip
+"""What is numbered where a collection is in pieces; `type_1` and `grade_2` are classes."""
+
 _SIDES = {word: side for side, words in _WORDS.items() for word in words}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -67,6 +73,21 @@ def families_of(names: Iterable[str]) -> dict[str, list[str]]:
             found.setdefault(" ".join(rest), {})[name] = side
     whole = {rest: list(sides) for rest, sides in found.items() if len({*sides.values()}) > 1}
     return whole if len(whole) > 1 else {}
+
+
+def parts_of_one(names: Iterable[str]) -> bool:
+    """Whether names differ by a number alone that counts parts: `images_part_1`, `images_part_2`."""
+    plain = [re.sub(r"\d+", "#", name.casefold()) for name in names]
+    words = set(_LETTERS.findall(plain[0].replace("_", " "))) if plain else set()
+    return len(plain) > 1 and len({*plain}) == 1 and bool(words & _PARTS)
+
+
+def means_unlabelled(name: str) -> bool:
+    """Whether a folder's name says that its images have no class."""
+    return (
+        re.fullmatch(r"un[_ -]?(labell?ed|sup|supervised|sorted|annotated)([_ -]\w+)?", name.casefold())
+        is not None
+    )
 
 
 def _settled(side: str, *, others: Iterable[str]) -> str:

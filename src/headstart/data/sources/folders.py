@@ -20,6 +20,9 @@ MOST_VISITS = 16
 MOST_COUNTED = 100_000
 """Files counted in a folder that is passed over: snapshots of a network drive hold everything many times."""
 
+_LISTED_DEEP = 4
+"""Levels of folders that are listed, as classes and splits may lie below folders around everything."""
+
 _OUTSIDE = "a link to what is not there, or not where images may be read"
 
 _KINDS = {
@@ -87,7 +90,7 @@ class _Walk:
         self.left_out.append(Skipped(path, hidden or reason, litter=hidden is not None))
 
     def _enter(self, entry: os.DirEntry[str], path: str, above: tuple[tuple[int, int], ...]) -> None:
-        if path.count("/") < 2:
+        if path.count("/") < _LISTED_DEEP:
             self.folders.append(path)
         try:
             status = os.stat(entry.path)

@@ -40,7 +40,7 @@ class Listing:
     """What a folder or archive holds. `files` and `left_out` together are all of it."""
 
     files: list[tuple[str, Source]]  # path below the root, with slashes
-    folders: list[str]  # below the root, sorted, two levels deep: classes, or splits and their classes
+    folders: list[str]  # below the root, sorted, a few levels deep: classes, or splits and their classes
     left_out: list[Skipped] = field(default_factory=list)
 
     def images(self, *, below: str = "") -> tuple[list[tuple[str, Source]], list[Skipped]]:
@@ -160,7 +160,7 @@ def arrange(members: Iterable[Member]) -> Listing:
                 left_out.append(Skipped(path, reason))
             files[path] = member.source
     left_out += [Skipped(place, reason, count, litter=True) for (place, reason), count in passed_over.items()]
-    top = _wrapper(files)
+    top = wrapper_of(files)
     inner = [(name.removeprefix(top), files[name]) for name in sorted(files)]
     folders: set[str] = set()
     for path in (*files, *made):
@@ -197,7 +197,7 @@ def _litter_in(path: str, *, folder: bool) -> tuple[str, str] | None:
     return None
 
 
-def _wrapper(names: Iterable[str]) -> str:
+def wrapper_of(names: Iterable[str]) -> str:
     """The folders around everything, as `data/photos/`; empty where there are none.
 
     A README beside them wraps nothing; what is inside must have folders or a table of its own.
