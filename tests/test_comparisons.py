@@ -38,7 +38,7 @@ from headstart.comparisons import (
     time_to_accuracy,
 )
 from headstart.comparisons.analysis import seconds_to
-from headstart.comparisons.commands import fit_command
+from headstart.comparisons.command_lines import fit_command
 from headstart.comparisons.epoch_times import timed_as
 from headstart.comparisons.schedule import turns
 from headstart.comparisons.values import disambiguate

@@ -19,7 +19,7 @@ from headstart.cli import cli
 from headstart.errors import ImageError, OptionError
 from headstart.explanations import Explainer, HeatMap, explain, heat, heat_map, overlay
 from headstart.explanations.activation import spread
-from headstart.explanations.pictures import colours
+from headstart.explanations.overlays import colours
 from headstart.reports import find, report
 
 _SIDE, _HALF = 128, 64

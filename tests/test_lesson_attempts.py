@@ -19,13 +19,13 @@ from headstart.lesson.engine.attempts import (
     LATE_COST,
     POINTS,
     RETRY_COST,
+    AnswerRefused,
     Challenge,
     Chose,
     Closed,
     Expired,
     HintTaken,
     Opened,
-    Refused,
     Submitted,
     public_view,
     step,
@@ -60,7 +60,7 @@ def wrong(state: Challenge, problem: str = FIRST) -> list[str]:
 
 
 def refusal(state: Challenge | None, event: attempts.Event, now: datetime = START) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(AnswerRefused) as caught:
         step(state, event, now)
     return caught.value.reason
 
@@ -191,7 +191,7 @@ def test_a_choice_survives_without_being_submitted() -> None:
 
 def test_a_hint_comes_only_when_asked_for_or_afterwards() -> None:
     state = opened()
-    with pytest.raises(Refused, match="hint"):
+    with pytest.raises(AnswerRefused, match="hint"):
         attempts.hint(state, PACK, FIRST)
     taken, _ = step(state, HintTaken(FIRST), START)
     assert attempts.hint(taken, PACK, FIRST) == "SECRETHINT 0"
@@ -247,7 +247,7 @@ class AnyLearner(RuleBasedStateMachine):
         was_closed = before.item(event.problem).closed_at is not None  # type: ignore[union-attr]
         try:
             self.state, entry = step(before, event, self.now)
-        except Refused:
+        except AnswerRefused:
             assert self.state is before
             return
         if entry is None:

@@ -24,7 +24,7 @@ from headstart.lesson.engine import badges
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.pack import Mode
 from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, server, tasks, tour
-from headstart.lesson.pages.rendering import Drawn, inline, markdown, sections
+from headstart.lesson.pages.templating import Drawn, inline, markdown, sections
 from headstart.web.addresses import names_for
 from headstart.web.plots import Plot, Series
 from headstart.web.security import SessionMiddleware

@@ -22,7 +22,15 @@ from hypothesis import strategies as st
 from headstart.errors import InternalError, LessonError
 from headstart.lesson.engine import attempts, review
 from headstart.lesson.engine import progress as progress_module
-from headstart.lesson.engine.attempts import Challenge, Chose, Closed, HintTaken, Opened, Refused, Submitted
+from headstart.lesson.engine.attempts import (
+    AnswerRefused,
+    Challenge,
+    Chose,
+    Closed,
+    HintTaken,
+    Opened,
+    Submitted,
+)
 from headstart.lesson.engine.progress import Progress
 from lesson_packs import secret_pack
 
@@ -81,7 +89,7 @@ def test_starting_twice_gives_the_first_challenge(store: Progress) -> None:
 def test_a_refused_event_leaves_no_trace(store: Progress) -> None:
     begin(store)
     before = store.entries("c1")
-    with pytest.raises(Refused):
+    with pytest.raises(AnswerRefused):
         store.record("c1", HintTaken(SLUGS[0]), NOW)
     assert store.entries("c1") == before
     with pytest.raises(LessonError, match="no such challenge"):
@@ -141,7 +149,7 @@ def test_two_tabs_agree(store: Progress) -> None:
         try:
             store.record("c1", Submitted(SLUGS[0], options[number], f"tab-{number}"), NOW)
             outcomes.append("accepted")
-        except Refused as refused:
+        except AnswerRefused as refused:
             outcomes.append(refused.reason)
 
     with ThreadPoolExecutor(4) as pool:
@@ -284,9 +292,9 @@ def test_the_stored_log_agrees_with_the_state_in_memory(
         }[action]
         try:
             state, _ = attempts.step(state, event, now)
-        except Refused:
+        except AnswerRefused:
             store.settle(challenge, now)
-            with pytest.raises(Refused):
+            with pytest.raises(AnswerRefused):
                 store.record(challenge, event, now)
             continue
         assert store.record(challenge, event, now)[0] == state

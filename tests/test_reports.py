@@ -25,7 +25,7 @@ from headstart.curation import Corrections
 from headstart.data.dataset import read_dataset
 from headstart.errors import MissingExtra, OptionError, RunError
 from headstart.reports import FORMATS, find, plots, report
-from headstart.reports.pictures import Album, thumbnail
+from headstart.reports.albums import Album, thumbnail
 from headstart.runs import Run, read_predictions
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ from headstart.serving import models as serving_models
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
 from headstart.serving.models import LoadedModel, Models, fixed, latest, rehearse
-from headstart.serving.uploads import Refused, _from_json
+from headstart.serving.uploads import UploadRefused, _from_json
 from headstart.web.addresses import names_for
 from listening import listening
 
@@ -531,7 +531,7 @@ def test_a_body_of_json_costs_little_more_than_its_bytes(body: Callable[[], byte
     begun = time.process_time()
     tracemalloc.start()
     try:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(UploadRefused) as caught:
             _from_json(sent, "application/json", Limits())
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -49,7 +49,7 @@ _Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True)
-class Look:
+class InputImage:
     """One image as the network sees it, and what is known of its file; ``content`` is its `content_hash`."""
 
     pixels: NDArray[np.uint8]
@@ -165,14 +165,14 @@ class Classifier:
         """Pixels of each sample, uint8 [S, S, 3], or why there are none."""
         return _in_threads(lambda sample: load_pixels(sample.source.read(), self.preprocess), samples)
 
-    def look(self, samples: Sequence[Sample]) -> list[Look | str]:
+    def look(self, samples: Sequence[Sample]) -> list[InputImage | str]:
         """Each sample rendered, with its content's hash and its facts, or why it cannot be."""
         side = shortest_side_needed(self.preprocess)
 
-        def look(sample: Sample) -> Look:
+        def look(sample: Sample) -> InputImage:
             data = sample.source.read()
             image, facts = open_image(data, shortest_side=side)
-            return Look(render(image, self.preprocess), facts, content_hash(data))
+            return InputImage(render(image, self.preprocess), facts, content_hash(data))
 
         return _in_threads(look, samples)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.comparisons.commands import fit_command
+from headstart.comparisons.command_lines import fit_command
 from headstart.comparisons.values import Candidate, Choice, Comparison, Trial, disambiguate
 from headstart.errors import OptionError
 from headstart.heads.metrics import wilson_interval

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headstart.comparisons.analysis import choose
-from headstart.comparisons.commands import candidate_of, run_command, settings_of
+from headstart.comparisons.command_lines import candidate_of, run_command, settings_of
 from headstart.comparisons.values import Candidate, Comparison, Trial, disambiguate, same_split
 from headstart.errors import OptionError, RunError
 from headstart.runs import Run, new_id, read_predictions, timestamp

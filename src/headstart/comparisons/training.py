@@ -13,7 +13,7 @@ from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import require_timm
 from headstart.backbones.runtimes import Runtime, select
 from headstart.comparisons.analysis import choose
-from headstart.comparisons.commands import SETTINGS, settings_of
+from headstart.comparisons.command_lines import SETTINGS, settings_of
 from headstart.comparisons.passes import Pass, load_group, look
 from headstart.comparisons.schedule import Deadline, Over, forecast, shrink
 from headstart.comparisons.storage import save_comparison

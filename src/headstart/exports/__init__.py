@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headstart.classifier import Classifier
 from headstart.errors import OptionError
 from headstart.exports.cards import card, write_card
-from headstart.exports.formats import FORMATS, Format, find_format
+from headstart.exports.formats import FORMATS, ExportFormat, find_format
 from headstart.exports.parity import (
     Parity,
     compare,
@@ -133,7 +133,7 @@ def export(
     return Export(path, form.name, files, parity, spent)
 
 
-def _calibrate(subject: Subject, sides: Sides, folder: Path, *, form: Format) -> tuple[int, int]:
+def _calibrate(subject: Subject, sides: Sides, folder: Path, *, form: ExportFormat) -> tuple[int, int]:
     """Write the eight-bit model; how many training images set its ranges, how many layers stay float."""
     if not sides.train or not (sides.validation or sides.test):
         raise OptionError(
@@ -146,7 +146,7 @@ def _calibrate(subject: Subject, sides: Sides, folder: Path, *, form: Format) ->
 
 
 def _check(
-    subject: Subject, sides: Sides, folder: Path, *, form: Format, calibration: int, tell: Progress
+    subject: Subject, sides: Sides, folder: Path, *, form: ExportFormat, calibration: int, tell: Progress
 ) -> tuple[Parity, Int8Cost | None]:
     """Run the export by its own program on real images and compare."""
     eight = calibration > 0
@@ -163,6 +163,8 @@ def _check(
     return parity, cost(found, original, labels=shown.labels, calibration=calibration)
 
 
-def _draft(subject: Subject, form: Format, shown: Images, original: NDArray[np.float32]) -> dict[str, Any]:
+def _draft(
+    subject: Subject, form: ExportFormat, shown: Images, original: NDArray[np.float32]
+) -> dict[str, Any]:
     """The card before the comparison: a perfect one."""
     return card(subject, form, parity=compare(original, original, tolerance=None), int8=None)

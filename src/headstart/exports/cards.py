@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from headstart.exports.formats import Format
+from headstart.exports.formats import ExportFormat
 from headstart.exports.parity import Parity
 from headstart.exports.quantisation import Int8Cost
 from headstart.exports.subject import Subject
@@ -27,7 +27,7 @@ _FINDINGS = {
 """What of the data report counts here, and how it is said."""
 
 
-def card(subject: Subject, form: Format, *, parity: Parity, int8: Int8Cost | None) -> dict[str, Any]:
+def card(subject: Subject, form: ExportFormat, *, parity: Parity, int8: Int8Cost | None) -> dict[str, Any]:
     """Everything that the card says, as plain data for JSON."""
     run = subject.run
     return {
@@ -61,7 +61,7 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
     (folder / "card.md").write_text(markdown(facts), encoding="utf-8")
 
 
-def _input(subject: Subject, form: Format) -> dict[str, Any]:
+def _input(subject: Subject, form: ExportFormat) -> dict[str, Any]:
     preprocess = subject.classifier.preprocess
     inside = (
         "inside the model" if form.name != "safetensors" else "in predict.py, with the numbers in model.json"
@@ -192,7 +192,7 @@ def _licence_of_timm(name: str) -> str:
     return f"{found} (as timm states for {name})" if found else _UNKNOWN_LICENCE
 
 
-def versions(form: Format, *, int8: bool) -> dict[str, str]:
+def versions(form: ExportFormat, *, int8: bool) -> dict[str, str]:
     """What made the export and checked it."""
     wanted = ["headstart", "numpy", "pillow", "onnx", "openvino", *form.runtime, *(["nncf"] if int8 else [])]
     if form.extra == "tflite":

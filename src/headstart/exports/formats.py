@@ -17,7 +17,7 @@ photographs it is below 1e-5 (docs/benchmarks.md); a head that sharpens its prob
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """One format.
 
     Attributes:
@@ -56,32 +56,32 @@ class Format:
 
 _TENSORFLOW = ("onnx2tf", "tensorflow", "tf_keras", "onnxruntime")
 
-FORMATS: dict[str, Format] = {
+FORMATS: dict[str, ExportFormat] = {
     form.name: form
     for form in (
-        Format("onnx", graphs.write_onnx, ("onnxruntime",), "export", ("onnxruntime",), quantises=True),
-        Format("openvino", graphs.write_openvino, (), "export", ("openvino",), quantises=True),
-        Format(
+        ExportFormat("onnx", graphs.write_onnx, ("onnxruntime",), "export", ("onnxruntime",), quantises=True),
+        ExportFormat("openvino", graphs.write_openvino, (), "export", ("openvino",), quantises=True),
+        ExportFormat(
             "safetensors",
             networks.write_safetensors,
             ("torch", "timm"),
             "torch",
             ("torch", "timm", "safetensors"),
         ),
-        Format("torchscript", networks.write_torchscript, ("torch", "timm"), "torch", ("torch",)),
-        Format(
+        ExportFormat("torchscript", networks.write_torchscript, ("torch", "timm"), "torch", ("torch",)),
+        ExportFormat(
             "tflite",
             tensorflow.write_tflite,
             (*_TENSORFLOW, "ai_edge_litert"),
             "tflite",
             ("ai-edge-litert",),
         ),
-        Format("saved_model", tensorflow.write_saved_model, _TENSORFLOW, "tflite", ("tensorflow",)),
+        ExportFormat("saved_model", tensorflow.write_saved_model, _TENSORFLOW, "tflite", ("tensorflow",)),
     )
 }
 
 
-def find_format(name: str) -> Format:
+def find_format(name: str) -> ExportFormat:
     """The format of that name.
 
     Raises:

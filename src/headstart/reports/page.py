@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.errors import MissingExtra
 from headstart.reports import text as words
-from headstart.reports.pictures import Album, HeatAlbum
+from headstart.reports.albums import Album, HeatAlbum
 from headstart.reports.tables import tables
 from headstart.runs import formatting
 

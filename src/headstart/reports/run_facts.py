@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.comparisons.commands import run_command
+from headstart.comparisons.command_lines import run_command
 from headstart.errors import RunError, printable
 from headstart.runs import Run, read_predictions, read_skipped
 from headstart.runs.callbacks import Range

@@ -8,7 +8,7 @@ from headstart.runs.formatting import interval, markdown_table, percent, points
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """Rows of text below a header.
 
     Attributes:
@@ -28,13 +28,13 @@ class Table:
         return markdown_table(self.header or [""] * len(self.rows[0]), self.rows)
 
 
-def tables(facts: dict[str, Any]) -> dict[str, Table]:
+def tables(facts: dict[str, Any]) -> dict[str, TextTable]:
     """Every table of a report by its name; one that would have no rows is left out."""
     made = _of_run(facts) if facts["kind"] == "run" else _of_comparison(facts)
     return {name: table for name, table in made.items() if table.rows}
 
 
-def _of_run(facts: dict[str, Any]) -> dict[str, Table]:
+def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
     history, split = facts["history"], facts["calibration_split"]
     images = ", ".join(f"{count} {side}" for side, count in facts["images"].items())
     score = {"accuracy": "accuracy", "95% interval": "interval", "macro-F1": "macro_f1"}
@@ -43,9 +43,9 @@ def _of_run(facts: dict[str, Any]) -> dict[str, Table]:
             facts["scores"],
             {"images": "split", "number": "images", **score, "calibration error": "calibration_error"},
         ),
-        "setting": Table([], [*facts["setting"], ["images", images]], words=(0, 1)),
+        "setting": TextTable([], [*facts["setting"], ["images", images]], words=(0, 1)),
         "phases": _table(facts["phases"], {"phase": "phase", "seconds": "seconds", "predicted": "predicted"}),
-        "history": Table(
+        "history": TextTable(
             [key.replace("_", " ") for key in history[0]] if history else [],
             [[_plain(value) for value in entry.values()] for entry in history],
         ),
@@ -70,7 +70,7 @@ def _of_run(facts: dict[str, Any]) -> dict[str, Table]:
     }
 
 
-def _of_comparison(facts: dict[str, Any]) -> dict[str, Table]:
+def _of_comparison(facts: dict[str, Any]) -> dict[str, TextTable]:
     rows = [
         {**row, "number": number, "name": row["name"] + (" (the choice)" if row["chosen"] else "")}
         for number, row in enumerate(facts["rows"], 1)
@@ -130,10 +130,10 @@ def _table(
     *,
     words: Sequence[int] = (0,),
     marked: int | None = None,
-) -> Table:
+) -> TextTable:
     """A table of facts; ``columns`` has the fact that each column shows, by the column's name."""
     rows = [[_shown(item, key) for key in columns.values()] for item in items]
-    return Table(list(columns), rows, words, marked)
+    return TextTable(list(columns), rows, words, marked)
 
 
 def _shown(item: Mapping[str, Any], key: str) -> str:

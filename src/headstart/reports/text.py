@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headstart.reports.tables import Table, tables
+from headstart.reports.tables import TextTable, tables
 from headstart.runs.formatting import interval, percent
 
 NO_CHOICE = "No candidate was trained on all images, and only among those is one chosen."
@@ -62,7 +62,7 @@ def _comparison(facts: dict[str, Any]) -> Iterable[str]:
         yield f"    {facts['command']}"
 
 
-def _section(title: str, table: Table | None) -> Iterable[str]:
+def _section(title: str, table: TextTable | None) -> Iterable[str]:
     if table is not None:
         yield f"## {title}" if title else ""
         yield table.markdown()

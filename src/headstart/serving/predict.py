@@ -21,7 +21,7 @@ from headstart.serving.limits import Limits
 from headstart.serving.metrics import Metrics
 from headstart.serving.models import LoadedModel, Models
 from headstart.serving.openapi import LABELS, MOST_LABELS
-from headstart.serving.uploads import Refused, Upload, length_of, read_images
+from headstart.serving.uploads import Upload, UploadRefused, length_of, read_images
 
 
 class PredictEndpoint:
@@ -45,7 +45,7 @@ class PredictEndpoint:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         try:
             return await self._predictions(scope, receive)
-        except Refused as error:
+        except UploadRefused as error:
             return refusal(error.status, str(error))
         except Overloaded as error:
             return refusal(503, str(error), retry_after=error.retry_after)
@@ -56,7 +56,7 @@ class PredictEndpoint:
         """The answer to a request that can be answered.
 
         Raises:
-            Refused: the request cannot be taken.
+            UploadRefused: the request cannot be taken.
             Overloaded: there is no room for it.
             TimeoutError: it was accepted and not answered in time.
         """
@@ -80,14 +80,14 @@ def _labels_asked(query: bytes) -> int:
     """The query's ``top``.
 
     Raises:
-        Refused: it is no number, or not one that an answer can have.
+        UploadRefused: it is no number, or not one that an answer can have.
     """
     if not query:
         return LABELS
     text = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("top", [str(LABELS)])[-1]
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LABELS)) else 0
     if not 1 <= number <= MOST_LABELS:
-        raise Refused(422, f"top: expected a whole number from 1 to {MOST_LABELS}")
+        raise UploadRefused(422, f"top: expected a whole number from 1 to {MOST_LABELS}")
     return number
 
 
@@ -95,7 +95,7 @@ def _content(model: LoadedModel, uploads: list[Upload], results: list[Result], *
     predictions = []
     for upload, result in zip(uploads, results, strict=True):
         if isinstance(result, ImageError):
-            raise Refused(422, f"{upload.name}: {result}")
+            raise UploadRefused(422, f"{upload.name}: {result}")
         found = model.classifier.prediction(upload.name, result, top=top).to_dict()
         predictions.append({"name": found.pop("path"), **found})
     return {"run": model.run, "predictions": predictions}

@@ -33,7 +33,7 @@ _SMALL_BODY = 262_144
 """Bytes; a larger body is parsed in a thread, because parsing it would hold up all other requests."""
 
 
-class Refused(Exception):
+class UploadRefused(Exception):
     """A request that cannot be taken; the status says whose fault it is."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -68,7 +68,7 @@ async def read_images(heads: Mapping[bytes, bytes], receive: Receive, *, limits:
         limits: what is taken.
 
     Raises:
-        Refused: it is too large, too slow, of another form, or has no image.
+        UploadRefused: it is too large, too slow, of another form, or has no image.
     """
     sent_as = heads.get(b"content-type", b"").decode("latin-1")
     parse = _parser_of(sent_as.partition(";")[0].strip().lower())
@@ -76,14 +76,14 @@ async def read_images(heads: Mapping[bytes, bytes], receive: Receive, *, limits:
         async with asyncio.timeout(limits.body_seconds):
             body = await _body(receive, limits)
     except TimeoutError:
-        raise Refused(408, f"the request did not arrive within {limits.body_seconds:g} s") from None
+        raise UploadRefused(408, f"the request did not arrive within {limits.body_seconds:g} s") from None
     uploads = (
         parse(body, sent_as, limits)
         if len(body) <= _SMALL_BODY
         else await asyncio.to_thread(parse, body, sent_as, limits)
     )
     if not uploads:
-        raise Refused(422, "no image in the request; send files in the field images")
+        raise UploadRefused(422, "no image in the request; send files in the field images")
     return uploads
 
 
@@ -91,7 +91,7 @@ def length_of(heads: Mapping[bytes, bytes], limits: Limits) -> int:
     """Bytes that a request announces; where it does not, as many as it may have.
 
     Raises:
-        Refused: they are too many.
+        UploadRefused: they are too many.
     """
     text = heads.get(b"content-length", b"")
     length = int(text) if text.isdigit() and len(text) < _LONGEST_NUMBER else limits.body_bytes
@@ -100,14 +100,14 @@ def length_of(heads: Mapping[bytes, bytes], limits: Limits) -> int:
     return length
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(
+def _too_large(limits: Limits) -> UploadRefused:
+    return UploadRefused(
         413, f"the request is larger than {limits.body_bytes / MEBI:g} MiB; send fewer images at once"
     )
 
 
-def _too_many(limits: Limits) -> Refused:
-    return Refused(413, f"more than {limits.images} images in one request; send several requests")
+def _too_many(limits: Limits) -> UploadRefused:
+    return UploadRefused(413, f"more than {limits.images} images in one request; send several requests")
 
 
 async def _body(receive: Receive, limits: Limits) -> bytes:
@@ -116,7 +116,7 @@ async def _body(receive: Receive, limits: Limits) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the connection ended before the request did")
+            raise UploadRefused(400, "the connection ended before the request did")
         piece = message.get("body", b"")
         size += len(piece)
         if size > limits.body_bytes:
@@ -136,7 +136,7 @@ def _parser_of(kind: str) -> _Parse:
         return _from_json
     if kind.startswith("image/"):
         return _from_image
-    raise Refused(
+    raise UploadRefused(
         415, "expected multipart/form-data with files, application/json with base64, or one image as image/…"
     )
 
@@ -151,13 +151,15 @@ def _from_form(body: bytes, sent_as: str, limits: Limits) -> list[Upload]:
     except TooManyParts:
         raise _too_many(limits) from None
     except FormError as error:
-        raise Refused(400, f"not readable as multipart/form-data: {error}") from None
+        raise UploadRefused(400, f"not readable as multipart/form-data: {error}") from None
     uploads = []
     for number, part in enumerate(parts, 1):
         if part.filename is None:
-            raise Refused(422, "a field without a file; send image files in the field images")
+            raise UploadRefused(422, "a field without a file; send image files in the field images")
         if part.field != "images":
-            raise Refused(422, f"the field {_short(part.field)!r} is not known; send image files as images")
+            raise UploadRefused(
+                422, f"the field {_short(part.field)!r} is not known; send image files as images"
+            )
         uploads.append(Upload(_short(part.filename or f"image {number}"), part.data))
     return uploads
 
@@ -166,7 +168,7 @@ def _from_json(text: bytes, sent_as: str, limits: Limits) -> list[Upload]:
     # Millions of keys or values cost a hundred times their bytes, so they are counted before they are read:
     # an image is one string, which may hold a comma as a data URI does.
     if text.count(b",") > 2 * limits.images + _SPARE or text.count(b'"') > 2 * (limits.images + _SPARE):
-        raise Refused(
+        raise UploadRefused(
             413, f'more values than {limits.images} images take; expected {{"images": [base64, …]}}'
         )
     try:
@@ -175,7 +177,7 @@ def _from_json(text: bytes, sent_as: str, limits: Limits) -> list[Upload]:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the body"
         status = 400 if first["type"] == "json_invalid" else 422
-        raise Refused(status, f"{_short(place)}: {printable(first['msg'])}") from None
+        raise UploadRefused(status, f"{_short(place)}: {printable(first['msg'])}") from None
     if len(body.images) > limits.images:
         raise _too_many(limits)
     uploads = []
@@ -183,7 +185,7 @@ def _from_json(text: bytes, sent_as: str, limits: Limits) -> list[Upload]:
         try:
             uploads.append(Upload(f"image {number + 1}", _file_of(image)))
         except ValueError as error:
-            raise Refused(422, f"images.{number}: {error}") from None
+            raise UploadRefused(422, f"images.{number}: {error}") from None
     return uploads
 
 

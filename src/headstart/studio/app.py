@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headstart.files import held_below
 from headstart.studio import data, export, home, jobs, labels, plan, predict, runs, uploads, workers
-from headstart.studio.rendering import page
 from headstart.studio.state import Studio
+from headstart.studio.templating import page
 from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
 

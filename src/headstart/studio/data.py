@@ -9,11 +9,11 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from headstart.errors import DatasetError, RunError, printable
-from headstart.studio import pictures
+from headstart.studio import image_answers
 from headstart.studio.home import look
 from headstart.studio.jobs import job_of, told_of
-from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf
+from headstart.studio.templating import page
 
 router = APIRouter()
 
@@ -58,7 +58,7 @@ def look_again(request: Request, studio: StudioOf, identity: str) -> Response:
 def picture(studio: StudioOf, identity: str, name: str, side: int = 256) -> Response:
     """One image of the data set, small. The name is looked up in the listing; it is no path."""
     sample = studio.collections.sample(studio.collection(identity), name)
-    return pictures.answer(sample.source if sample else None, side=side)
+    return image_answers.answer(sample.source if sample else None, side=side)
 
 
 def runs_on(studio: Studio, identity: str, name: str) -> list[Any]:

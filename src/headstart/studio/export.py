@@ -17,8 +17,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from headstart.errors import OptionError, printable
 from headstart.runs import Run
 from headstart.studio.jobs import job_of, told_of
-from headstart.studio.rendering import page
 from headstart.studio.state import RunOf, Studio, StudioOf
+from headstart.studio.templating import page
 from headstart.studio.workers import Result, Teller
 from headstart.web.app import leave
 from headstart.web.jobs import Job

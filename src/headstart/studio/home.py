@@ -15,8 +15,8 @@ from headstart.errors import DatasetError, OptionError, printable
 from headstart.studio import folders, uploads
 from headstart.studio.datasets import Collection
 from headstart.studio.jobs import unfinished
-from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf
+from headstart.studio.templating import page
 from headstart.web.app import FormOf, files_of, leave, text_of
 
 router = APIRouter()

@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, Response
 
 from headstart.runs.callbacks import Range
 from headstart.runs.formatting import human_seconds
-from headstart.studio.rendering import DOING, page
 from headstart.studio.state import OWNER, JobOf, Live, Studio, StudioOf
+from headstart.studio.templating import DOING, page
 from headstart.studio.workers import INTERRUPTED
 from headstart.web.app import leave
 from headstart.web.events import event, stream

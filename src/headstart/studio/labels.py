@@ -14,10 +14,10 @@ from headstart.curation import corrections_of
 from headstart.errors import HeadstartError, OptionError
 from headstart.runs import IMAGES_FILE, Run, timestamp
 from headstart.runs.formatting import percent
-from headstart.studio import folders, pictures, uploads
+from headstart.studio import folders, image_answers, uploads
 from headstart.studio.home import name_of
-from headstart.studio.rendering import page, score
 from headstart.studio.state import OWNER, RunOf, Studio, StudioOf
+from headstart.studio.templating import page, score
 from headstart.studio.workers import Result, Teller, path_of
 from headstart.web.app import FormOf, files_of, leave, text_of
 from headstart.web.jobs import Job
@@ -49,7 +49,7 @@ def correct(
     label: Annotated[str, Form()],
 ) -> Response:
     """Corrects the label of one image and retrains the head."""
-    image = pictures.image_of(run, content)
+    image = image_answers.image_of(run, content)
     if image is None:
         raise HTTPException(404, "This run has no such image.")
     wanted = _label(run, label)
@@ -170,7 +170,7 @@ def suggestion_picture(studio: StudioOf, job: str, number: int) -> Response:
     """One of them."""
     found = studio.job(job).result.get("suggestions", [])
     image: Mapping[str, Any] = found[number] if 0 <= number < len(found) else {}
-    return pictures.answer(pictures.remembered(image), side=512)
+    return image_answers.answer(image_answers.remembered(image), side=512)
 
 
 @router.post("/runs/{identity}/label/{job}")

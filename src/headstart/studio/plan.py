@@ -14,8 +14,8 @@ from headstart.runs import HEADS
 from headstart.runs.formatting import human_seconds
 from headstart.studio.datasets import Collection
 from headstart.studio.jobs import job_of, told_of
-from headstart.studio.rendering import page
 from headstart.studio.state import CollectionOf, Studio, StudioOf
+from headstart.studio.templating import page
 from headstart.web.app import leave
 
 router = APIRouter()

@@ -17,11 +17,11 @@ from headstart.data.sources import BytesSource
 from headstart.errors import HeadstartError, ImageError, OptionError, printable
 from headstart.explanations import Explainer, overlay
 from headstart.runs import Run
-from headstart.runs.pictures import jpeg
-from headstart.studio import pictures
+from headstart.runs.thumbnails import jpeg
+from headstart.studio import image_answers
 from headstart.studio.labels import corrected
-from headstart.studio.rendering import page
 from headstart.studio.state import RunOf, Studio, StudioOf
+from headstart.studio.templating import page
 from headstart.web.app import FormOf, files_of, leave
 
 router = APIRouter()
@@ -74,9 +74,9 @@ def answer_picture(studio: StudioOf, key: str, part: str) -> Response:
     """The image, its heat map, or one of its neighbours."""
     answer: Answer = studio.recent.get(key)
     if part.isdecimal() and int(part) < len(answer.neighbours):
-        return pictures.answer(pictures.remembered(answer.neighbours[int(part)]), side=256)
+        return image_answers.answer(image_answers.remembered(answer.neighbours[int(part)]), side=256)
     data = {"image": answer.shown, "heat": answer.overlay}.get(part)
-    return Response(data, media_type="image/jpeg") if data else pictures.answer(None, side=256)
+    return Response(data, media_type="image/jpeg") if data else image_answers.answer(None, side=256)
 
 
 def _loaded(studio: Studio, run: Run) -> Explainer:

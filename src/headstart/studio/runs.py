@@ -11,11 +11,11 @@ from headstart.comparisons import Comparison, compare_runs, summaries
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
 from headstart.runs import Run, read_predictions
-from headstart.studio import pictures, rendering
+from headstart.studio import image_answers, templating
 from headstart.studio.jobs import curve
 from headstart.studio.labels import corrected
-from headstart.studio.rendering import page
 from headstart.studio.state import RunOf, Studio, StudioOf
+from headstart.studio.templating import page
 from headstart.web.app import leave
 
 router = APIRouter()
@@ -56,8 +56,8 @@ def run_page(request: Request, run: RunOf) -> Response:
         "run.html",
         run=run,
         facts=facts,
-        score=rendering.score(run),
-        frozen=rendering.frozen(run),
+        score=templating.score(run),
+        frozen=templating.frozen(run),
         curve=curve(run.history, tabled=True),
         corrections=corrected(run),
     )
@@ -66,8 +66,8 @@ def run_page(request: Request, run: RunOf) -> Response:
 @router.get("/runs/{identity}/picture/{content}")
 def picture(run: RunOf, content: str, side: int = 256) -> Response:
     """An image of a run, small, where it still is what it was."""
-    image = pictures.image_of(run, content)
-    return pictures.answer(pictures.remembered(image) if image else None, side=side)
+    image = image_answers.image_of(run, content)
+    return image_answers.answer(image_answers.remembered(image) if image else None, side=side)
 
 
 @router.get("/runs/{identity}/report")

@@ -20,7 +20,7 @@ Matches = Callable[[bytes], bool]
 
 
 @dataclass(frozen=True)
-class Format:
+class ImageFormat:
     """One format: its name, the extensions its files have, how they begin, and who reads them."""
 
     name: str
@@ -77,22 +77,26 @@ def _is_tga(head: bytes) -> bool:
 
 
 FORMATS = (
-    Format("JPEG", ".jpg .jpeg .jpe .jfif .mpo", _starts(_JPEG), "PIL.JpegImagePlugin:JpegImageFile"),
-    Format("PNG", ".png .apng", _starts(b"\x89PNG\r\n\x1a\n"), "PIL.PngImagePlugin:PngImageFile"),
-    Format("WEBP", ".webp", _is_webp, "PIL.WebPImagePlugin:WebPImageFile"),
-    Format("GIF", ".gif", _starts(b"GIF87a", b"GIF89a"), "PIL.GifImagePlugin:GifImageFile"),
-    Format("BMP", ".bmp .dib", _starts(b"BM"), "PIL.BmpImagePlugin:BmpImageFile"),
-    Format("TIFF", ".tif .tiff", _starts(*_TIFF), "headstart.data.images.tiff:TiffFile"),
-    Format("AVIF", ".avif .avifs", _is_avif, "PIL.AvifImagePlugin:AvifImageFile"),
-    Format("HEIF", ".heic .heif .hif .heics .heifs", _is_heif, "pillow_heif:HeifImageFile"),
-    Format("JPEG2000", ".jp2 .j2k .j2c .jpc .jpf .jpx", _is_jp2, "PIL.Jpeg2KImagePlugin:Jpeg2KImageFile"),
-    Format("PPM", ".ppm .pgm .pbm .pnm .pam .pfm", _is_netpbm, "headstart.data.images.netpbm:NetpbmFile"),
-    Format("QOI", ".qoi", _starts(b"qoif"), "PIL.QoiImagePlugin:QoiImageFile"),
-    Format("DDS", ".dds", _starts(b"DDS "), "PIL.DdsImagePlugin:DdsImageFile"),
-    Format("ICO", ".ico", _starts(b"\0\0\1\0"), "headstart.data.images.ico:IconFile"),
-    Format("SGI", ".sgi .rgb .rgba .bw", _starts(b"\x01\xda"), "PIL.SgiImagePlugin:SgiImageFile"),
-    Format("PCX", ".pcx", _is_pcx, "PIL.PcxImagePlugin:PcxImageFile"),
-    Format("TGA", ".tga .icb .vda .vst", _is_tga, "PIL.TgaImagePlugin:TgaImageFile"),
+    ImageFormat("JPEG", ".jpg .jpeg .jpe .jfif .mpo", _starts(_JPEG), "PIL.JpegImagePlugin:JpegImageFile"),
+    ImageFormat("PNG", ".png .apng", _starts(b"\x89PNG\r\n\x1a\n"), "PIL.PngImagePlugin:PngImageFile"),
+    ImageFormat("WEBP", ".webp", _is_webp, "PIL.WebPImagePlugin:WebPImageFile"),
+    ImageFormat("GIF", ".gif", _starts(b"GIF87a", b"GIF89a"), "PIL.GifImagePlugin:GifImageFile"),
+    ImageFormat("BMP", ".bmp .dib", _starts(b"BM"), "PIL.BmpImagePlugin:BmpImageFile"),
+    ImageFormat("TIFF", ".tif .tiff", _starts(*_TIFF), "headstart.data.images.tiff:TiffFile"),
+    ImageFormat("AVIF", ".avif .avifs", _is_avif, "PIL.AvifImagePlugin:AvifImageFile"),
+    ImageFormat("HEIF", ".heic .heif .hif .heics .heifs", _is_heif, "pillow_heif:HeifImageFile"),
+    ImageFormat(
+        "JPEG2000", ".jp2 .j2k .j2c .jpc .jpf .jpx", _is_jp2, "PIL.Jpeg2KImagePlugin:Jpeg2KImageFile"
+    ),
+    ImageFormat(
+        "PPM", ".ppm .pgm .pbm .pnm .pam .pfm", _is_netpbm, "headstart.data.images.netpbm:NetpbmFile"
+    ),
+    ImageFormat("QOI", ".qoi", _starts(b"qoif"), "PIL.QoiImagePlugin:QoiImageFile"),
+    ImageFormat("DDS", ".dds", _starts(b"DDS "), "PIL.DdsImagePlugin:DdsImageFile"),
+    ImageFormat("ICO", ".ico", _starts(b"\0\0\1\0"), "headstart.data.images.ico:IconFile"),
+    ImageFormat("SGI", ".sgi .rgb .rgba .bw", _starts(b"\x01\xda"), "PIL.SgiImagePlugin:SgiImageFile"),
+    ImageFormat("PCX", ".pcx", _is_pcx, "PIL.PcxImagePlugin:PcxImageFile"),
+    ImageFormat("TGA", ".tga .icb .vda .vst", _is_tga, "PIL.TgaImagePlugin:TgaImageFile"),
 )
 """In the order in which they are tried: TGA is the vaguest."""
 

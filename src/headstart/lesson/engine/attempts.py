@@ -35,7 +35,7 @@ RETRY_COST = 30
 LATE_COST = 30
 
 
-class Refused(LessonError):
+class AnswerRefused(LessonError):
     """The event is not possible now; the state stays as it is. `reason` is for programs."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -196,11 +196,11 @@ class Challenge:
     answered: frozenset[str] = frozenset()
 
     def item(self, problem: str) -> Item:
-        """One item. Raises Refused for a problem the challenge does not have."""
+        """One item. Raises AnswerRefused for a problem the challenge does not have."""
         for item in self.items:
             if item.problem == problem:
                 return item
-        raise Refused("unknown-problem", f"this challenge has no problem {problem!r}")
+        raise AnswerRefused("unknown-problem", f"this challenge has no problem {problem!r}")
 
     @property
     def points(self) -> int:
@@ -289,7 +289,7 @@ def step(state: Challenge | None, event: Event, now: datetime) -> tuple[Challeng
     """Rules on an event and returns the new state with its log entry.
 
     The entry is None where the event changes nothing, because it already happened.
-    Raises Refused where it is not possible.
+    Raises AnswerRefused where it is not possible.
     """
     entry = judge(state, event, now)
     if entry is None:
@@ -312,15 +312,15 @@ def replay(entries: Iterable[LogEntry], state: Challenge | None = None) -> Chall
 
 
 def judge(state: Challenge | None, event: Event, now: datetime) -> LogEntry | None:
-    """The ruling on an event, or None where it changes nothing. Raises Refused."""
+    """The ruling on an event, or None where it changes nothing. Raises AnswerRefused."""
     if now.tzinfo is None:
         raise InternalError("now needs a time zone")
     if isinstance(event, Started):
         if state is not None:
-            raise Refused("already-started", "this challenge has begun already")
+            raise AnswerRefused("already-started", "this challenge has begun already")
         return LogEntry(now, event)
     if state is None:
-        raise Refused("not-started", "this challenge has not begun")
+        raise AnswerRefused("not-started", "this challenge has not begun")
     # A clock that is set back must not give time back, and the log stays in order.
     at = max(now, state.latest)
     if isinstance(event, Submitted) and event.key in state.answered:
@@ -331,9 +331,9 @@ def judge(state: Challenge | None, event: Event, now: datetime) -> LogEntry | No
     if isinstance(event, Closed) and item.closed_at is not None:
         return None
     if item.closed_at is not None:
-        raise Refused("closed", f"problem {item.problem!r} is closed")
+        raise AnswerRefused("closed", f"problem {item.problem!r} is closed")
     if item.opened_at is None:
-        raise Refused("not-open", f"problem {item.problem!r} has not been opened")
+        raise AnswerRefused("not-open", f"problem {item.problem!r} has not been opened")
     return _judge_open(item, event, at)
 
 
@@ -353,7 +353,7 @@ def _judge_open(item: Item, event: Event, at: datetime) -> LogEntry | None:
             return None if item.hint_taken else LogEntry(at, event)
         case Expired():
             if not item.is_late(at):
-                raise Refused("not-expired", f"the time for problem {item.problem!r} is not over")
+                raise AnswerRefused("not-expired", f"the time for problem {item.problem!r} is not over")
             return None if item.expired else LogEntry(at, event)
         case Submitted():
             return LogEntry(at, event, ruling=_ruling(item, event, at))
@@ -364,9 +364,9 @@ def _judge_open(item: Item, event: Event, at: datetime) -> LogEntry | None:
 def _ruling(item: Item, event: Submitted, at: datetime) -> Ruling:
     key = _key(item, event.option)
     if not event.key:
-        raise Refused("no-key", "an answer needs an idempotency key")
+        raise AnswerRefused("no-key", "an answer needs an idempotency key")
     if event.option in item.tried:
-        raise Refused("tried", "this answer was tried already; choose another one")
+        raise AnswerRefused("tried", "this answer was tried already; choose another one")
     correct = event.option == item.layout.answer
     closes = correct or len(item.tried) + 1 >= ATTEMPTS
     return Ruling(key, correct, item.is_late(at), closes, item.worth(at) if correct else 0)
@@ -376,7 +376,7 @@ def _key(item: Item, option: str) -> str:
     for identity, key in item.layout.options:
         if identity == option:
             return key
-    raise Refused("unknown-option", f"problem {item.problem!r} has no such option")
+    raise AnswerRefused("unknown-option", f"problem {item.problem!r} has no such option")
 
 
 def advance(state: Challenge | None, entry: LogEntry) -> Challenge:
@@ -504,8 +504,8 @@ def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime) -> dict[
 
 
 def hint(state: Challenge, pack: Pack, problem: str) -> str:
-    """A hint that was paid for (see HintTaken), or that costs nothing any more. Raises Refused otherwise."""
+    """A hint that was paid for, or that costs nothing any more. Raises AnswerRefused otherwise."""
     item = state.item(problem)
     if not item.hint_taken and item.closed_at is None:
-        raise Refused("hint-not-taken", f"the hint for problem {problem!r} has not been asked for")
+        raise AnswerRefused("hint-not-taken", f"the hint for problem {problem!r} has not been asked for")
     return pack.problem(state.mode, problem).hint

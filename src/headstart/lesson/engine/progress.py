@@ -200,7 +200,7 @@ class Progress:
         """Applies an event to the challenge as it is now in the database, and stores the outcome.
 
         Problems whose time is over are logged as expired first. The entry is None where nothing changed.
-        Raises Refused where the event is not possible, and LessonError for an unknown challenge.
+        Raises AnswerRefused where the event is not possible, and LessonError for an unknown challenge.
         """
 
         def write(connection: sa.Connection) -> tuple[int, Challenge, LogEntry | None]:

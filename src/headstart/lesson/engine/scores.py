@@ -12,7 +12,7 @@ from headstart.lesson.engine.attempts import POINTS, Challenge, Item
 
 
 @dataclass(frozen=True)
-class Score:
+class ChallengeScore:
     """How a challenge went. `seconds` is the time from opening each problem to closing it, added up."""
 
     points: int
@@ -58,10 +58,10 @@ class ItemStatistics:
     first_answers: Mapping[str, int] = field(default_factory=dict)
 
 
-def score(challenge: Challenge) -> Score:
+def score(challenge: Challenge) -> ChallengeScore:
     """The score of one challenge; problems still open count nothing."""
     items = challenge.items
-    return Score(
+    return ChallengeScore(
         points=challenge.points,
         possible=POINTS * len(items),
         correct=challenge.correct,

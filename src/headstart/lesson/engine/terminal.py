@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.errors import UserError
 from headstart.lesson.engine import attempts, placeholders, scores
-from headstart.lesson.engine.attempts import Challenge, Closed, Event, HintTaken, Opened, Refused, Submitted
+from headstart.lesson.engine.attempts import (
+    AnswerRefused,
+    Challenge,
+    Closed,
+    Event,
+    HintTaken,
+    Opened,
+    Submitted,
+)
 from headstart.lesson.engine.pack import Pack
 
 if TYPE_CHECKING:
@@ -143,7 +151,7 @@ class _Game:
                 else:
                     state, entry = self.store.record(state.id, event, self.clock())
                     self.react(state, event, entry)
-            except Refused as refused:
+            except AnswerRefused as refused:
                 self.io.say(f"{refused}.")
             state = self.store.settle(state.id, self.clock())
             view = self.view(state, problem)

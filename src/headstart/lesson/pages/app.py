@@ -17,8 +17,8 @@ from fastapi import FastAPI
 
 from headstart.errors import HeadstartError
 from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, tasks, tour
-from headstart.lesson.pages.rendering import compile_templates, page
 from headstart.lesson.pages.site import LessonSite
+from headstart.lesson.pages.templating import compile_templates, page
 from headstart.web.app import new_app
 
 # Home comes last: it shows every mode that no other module shows in its own way.

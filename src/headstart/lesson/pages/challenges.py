@@ -23,19 +23,19 @@ from headstart.errors import LessonError
 from headstart.lesson.engine import attempts, badges, review, scores
 from headstart.lesson.engine import badge_images as pictures
 from headstart.lesson.engine.attempts import (
+    AnswerRefused,
     Challenge,
     Chose,
     Closed,
     Event,
     HintTaken,
     Opened,
-    Refused,
     Submitted,
 )
 from headstart.lesson.pages import tour
 from headstart.lesson.pages.catalogue import Shown
-from headstart.lesson.pages.rendering import inline, markdown, page, parts_of, plots_of
 from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.lesson.pages.templating import inline, markdown, page, parts_of, plots_of
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
 
@@ -260,7 +260,7 @@ async def act(
         entry = None
         for event in _events(action, problem, option=option, key=key):
             state, entry = await run_in_threadpool(site.store.record, state.id, event, site.clock())
-    except Refused as refused:
+    except AnswerRefused as refused:
         if refused.reason not in _NOTES:
             raise HTTPException(409, f"{str(refused).capitalize()}.") from None
         return leave(request, f"{address}?note={refused.reason}")

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from headstart.errors import OptionError
 from headstart.lesson.engine.pack import Experiment
 from headstart.lesson.pages.challenges import shown_to
-from headstart.lesson.pages.rendering import page
 from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.lesson.pages.templating import page
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job, Tell

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from headstart.lesson.engine import review
 from headstart.lesson.pages.challenges import REVIEW, due_questions, mine, shown_to, unfinished
-from headstart.lesson.pages.rendering import inline, markdown, page, parts_of
 from headstart.lesson.pages.site import SiteOf
+from headstart.lesson.pages.templating import inline, markdown, page, parts_of
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
 

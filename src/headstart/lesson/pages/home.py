@@ -15,8 +15,8 @@ from headstart.lesson.engine.progress import History
 from headstart.lesson.pages import experiments, runs, tasks, tour
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.challenges import due_questions, held_in, shown_to, unfinished
-from headstart.lesson.pages.rendering import inline, markdown, page, plots_of, sections
 from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.lesson.pages.templating import inline, markdown, page, plots_of, sections
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
 

@@ -23,8 +23,8 @@ from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages.app import create_app, serve_jobs
 from headstart.lesson.pages.catalogue import Catalogue
-from headstart.lesson.pages.rendering import page
 from headstart.lesson.pages.site import LessonSite
+from headstart.lesson.pages.templating import page
 from headstart.runs.store import store_file
 from headstart.web.events import event, stream
 from headstart.web.jobs import Jobs

@@ -18,8 +18,8 @@ from headstart.errors import LessonError
 from headstart.lesson.engine.pack import Control, Goal, Task
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages.challenges import shown_to
-from headstart.lesson.pages.rendering import inline, markdown, page, parts_of
 from headstart.lesson.pages.site import LessonSite, SiteOf
+from headstart.lesson.pages.templating import inline, markdown, page, parts_of
 from headstart.runs.formatting import seconds_range
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.jobs import Job, Tell

@@ -14,7 +14,7 @@ from typing import TypeVar
 from headstart.errors import printable
 from headstart.files import home_folder, make
 from headstart.runs.store import schema
-from headstart.runs.store.schema import EARLIER, Source, StoreError, code_of, is_damage
+from headstart.runs.store.schema import EARLIER, EarlierFile, StoreError, code_of, is_damage
 
 FILE = "headstart.db"
 
@@ -57,7 +57,7 @@ def is_there(file: Path) -> bool:
     return file.exists() or any(place.exists() for place, _ in _earlier(file))
 
 
-def _earlier(file: Path) -> list[tuple[Path, Source]]:
+def _earlier(file: Path) -> list[tuple[Path, EarlierFile]]:
     """What is brought into a new store; one that the user has named begins empty."""
     return [(file.parent / name, source) for name, source in EARLIER.items()] if file.name == FILE else []
 
@@ -190,7 +190,7 @@ def _migrate(database: sqlite3.Connection, file: Path) -> None:
                 _set_aside(earlier)
 
 
-def _bring(earlier: Path, source: Source, database: sqlite3.Connection) -> bool:
+def _bring(earlier: Path, source: EarlierFile, database: sqlite3.Connection) -> bool:
     """Copy the rows of an earlier version's file; whether that was all."""
     with closing(sqlite3.connect(earlier, timeout=_PAUSE, isolation_level=None)) as old:
         old.text_factory = _text

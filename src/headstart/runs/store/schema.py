@@ -120,7 +120,7 @@ def _newest(execute: Callable[[str], Any]) -> int:
 # ------------------------------------------------------------------------------------- rows from other files
 
 
-class Source(NamedTuple):
+class EarlierFile(NamedTuple):
     """Tables of another file whose rows are copied, and what its rows lack."""
 
     tables: tuple[str, ...]
@@ -128,23 +128,23 @@ class Source(NamedTuple):
 
 
 EARLIER = {
-    "progress.db": Source(("log", "badge")),
-    "runs.sqlite": Source(("runs",)),
-    "jobs.db": Source(("jobs", "events"), {"queue": "work"}),
-    "studio/looks.db": Source(("jobs", "events"), {"queue": "looks"}),
-    "experiments.db": Source(("results",)),
-    "rates.sqlite": Source(()),  # ratios to formulas that are no more
+    "progress.db": EarlierFile(("log", "badge")),
+    "runs.sqlite": EarlierFile(("runs",)),
+    "jobs.db": EarlierFile(("jobs", "events"), {"queue": "work"}),
+    "studio/looks.db": EarlierFile(("jobs", "events"), {"queue": "looks"}),
+    "experiments.db": EarlierFile(("results",)),
+    "rates.sqlite": EarlierFile(()),  # ratios to formulas that are no more
 }
 """The files of a home folder before there was one store."""
 
-WHOLE = Source(("log", "badge", "runs", "timings", "jobs", "events", "results"))
+WHOLE = EarlierFile(("log", "badge", "runs", "timings", "jobs", "events", "results"))
 """A store itself."""
 
 _ORDERED = ("jobs", "results")
 """Their numbers say what came first and nothing else: rows of several files are numbered anew."""
 
 
-def copy(source: Source, *, old: sqlite3.Connection, new: sqlite3.Connection) -> bool:
+def copy(source: EarlierFile, *, old: sqlite3.Connection, new: sqlite3.Connection) -> bool:
     """Copy every row that can be read; of a damaged file those before and behind what is damaged.
 
     Returns:

@@ -11,7 +11,7 @@ from headstart.data.dataset import Source
 from headstart.data.sources import BytesSource
 from headstart.errors import ImageError, RunError
 from headstart.runs import Run, read_images, read_predictions
-from headstart.runs.pictures import thumbnail, unchanged
+from headstart.runs.thumbnails import thumbnail, unchanged
 
 SIDES = (128, 256, 512)
 

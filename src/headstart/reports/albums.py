@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError, ImageError
-from headstart.runs import pictures
+from headstart.runs import thumbnails
 
 if TYPE_CHECKING:
     from headstart.explanations import Explainer
@@ -25,9 +25,9 @@ def thumbnail(image: Mapping[str, Any]) -> str | None:
     Args:
         image: with ``file`` (and ``member`` of a zip) and ``content``, its hash when it was trained on.
     """
-    data = pictures.unchanged(image)
+    data = thumbnails.unchanged(image)
     try:
-        return _embedded(pictures.thumbnail(data, side=SIDE, quality=_QUALITY)) if data else None
+        return _embedded(thumbnails.thumbnail(data, side=SIDE, quality=_QUALITY)) if data else None
     except ImageError:
         return None
 
@@ -60,7 +60,7 @@ class HeatAlbum:
 
     def picture(self, image: Mapping[str, Any]) -> str | None:
         """The heat of the label that was called, as a data URI; None where it cannot be had."""
-        data = pictures.unchanged(image) if self._explainer is not None else None
+        data = thumbnails.unchanged(image) if self._explainer is not None else None
         if self._explainer is None or data is None:
             return None
         from headstart.explanations import overlay
@@ -69,7 +69,7 @@ class HeatAlbum:
             heat = self._explainer.heat_map(data, label=image["predicted"])
         except HeadstartError:  # a report is worth having without it
             return None
-        return _embedded(pictures.jpeg(overlay(heat, side=SIDE, legend=False), quality=_QUALITY))
+        return _embedded(thumbnails.jpeg(overlay(heat, side=SIDE, legend=False), quality=_QUALITY))
 
 
 def _explainer(folder: Path | None) -> "Explainer | None":
