@@ -1,8 +1,10 @@
 """What stays on one side of a split: near-duplicates within bounds, groups of a table; what is said of it."""
 
 import json
+import shutil
 from collections import defaultdict
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,3 +294,54 @@ def test_checking_says_what_a_fit_would_leave_apart_unless_near_duplicates_are_i
     assert ignored.near_duplicates == () and ignored.notes == ()
     with pytest.raises(OptionError, match="expected one of group, ignore"):
         check(tmp_path / "data", near_duplicates="drop")
+
+
+def listed(folder, rows, *, name="groups.csv"):
+    """Four images in each of two class folders, and a table of files and cameras beside them."""
+    for number in range(8):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"listed, not decoded")
+    (folder / name).write_text("file,camera\n" + rows)
+    return folder
+
+
+ROWS = "".join(f"photos/{'ab'[number % 2]}/{number}.png,camera {number % 4}\n" for number in range(7))
+
+
+@pytest.mark.parametrize("way", ["column", "table in the folder", "table elsewhere", "zip"])
+def test_a_table_of_groups_goes_with_labels_from_folders(tmp_path, way):
+    source, groups = listed(tmp_path / "photos", ROWS), "Camera"
+    if way == "table in the folder":
+        groups = str(source / "groups.csv")
+    elif way == "table elsewhere":
+        groups = str((source / "groups.csv").rename(tmp_path / "cameras.csv"))
+    elif way == "zip":
+        source = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", source))
+    dataset = read_dataset(source, groups=groups)
+    assert dataset.classes == ("a", "b")
+    found = {sample.name.rpartition("/")[2]: sample.group for sample in dataset.samples}
+    assert found == {f"{number}.png": f"camera {number % 4}" for number in range(7)} | {"7.png": None}
+    assert "groups from the column camera; images in none: 1" in dataset.notes[-1]
+
+
+def test_a_table_of_groups_goes_with_a_table_of_labels(tmp_path):
+    folder = listed(tmp_path, ROWS)
+    (folder / "labels.csv").write_text("path,label\na/0.png,x\na/2.png,y\n")
+    by_label = read_dataset(folder / "labels.csv", groups=str(folder / "groups.csv"))
+    assert [(sample.label, sample.group) for sample in by_label.samples] == [(0, "camera 0"), (1, "camera 2")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a/0.png,x\na/0.png,y\n", r"groups\.csv: row 3: a/0\.png is in two groups, y and x; keep one"),
+        ("c/9.png,x\n", r"groups\.csv: none of its 1 rows names an image of"),
+    ],
+)
+def test_a_table_of_groups_that_cannot_be_meant_is_refused(tmp_path, rows, message):
+    folder = listed(tmp_path, rows)
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(folder, groups="camera")
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(folder, groups=str(folder / "groups.csv"))

@@ -93,8 +93,8 @@ grouping_options = _together(
     ),
     click.option(
         "--groups",
-        metavar="COLUMN",
-        help="Column of a table; images with one value in it stay on one side of the split.",
+        metavar="COLUMN|TABLE",
+        help="Column of a table, or a table of files and groups; a group stays on one side of the split.",
     ),
 )
 

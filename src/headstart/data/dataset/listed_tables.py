@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,18 @@ def _usable(
         if found_here:
             return found_here
     return []
+
+
+def table_with(column: str, listing: Listing, *, where: Path) -> tuple[str, LabelTable] | None:
+    """The first table of a folder or archive, by its path, that has a column of this name."""
+    files = dict(listing.files)
+    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES) and path.count("/") < 2]
+    for path in sorted(tables, key=lambda path: path.count("/"))[:_MOST]:
+        with suppress(DatasetError):
+            table = _read(path, files[path], where=where)
+            if plain(column) in map(plain, table.names):
+                return path, table
+    return None
 
 
 def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: ColumnNames) -> _Candidate:

@@ -11,8 +11,14 @@ from headstart.data.dataset.arrays import from_arrays
 from headstart.data.dataset.columns import ColumnNames, LabelsUnknown
 from headstart.data.dataset.folders import from_folders
 from headstart.data.dataset.foreign import foreign
+from headstart.data.dataset.groups import grouped, names_a_table
 from headstart.data.dataset.labels import refuse_measurements
-from headstart.data.dataset.listed_tables import beside, from_listed_tables, refuse_contradicting_folders
+from headstart.data.dataset.listed_tables import (
+    beside,
+    from_listed_tables,
+    refuse_contradicting_folders,
+    table_with,
+)
 from headstart.data.dataset.lookup import given
 from headstart.data.dataset.shards import from_shards, is_shard, shard_paths, shards_in
 from headstart.data.dataset.tables import from_tables, read_table
@@ -46,7 +52,8 @@ def read_dataset(
         for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
         image_column: Of a table: where the images are; None for the column that can only be meant.
         label_column: Of a table: where the labels are, likewise.
-        groups: Of a table: a column (camera, patient, day) whose groups stay on one side of a split.
+        groups: Of a table: a column (camera, patient, day) whose groups stay on one side of a split. It may
+            be another table than that of the labels: one in the folder, or one that is given by its path.
 
     Raises:
         DatasetError: One line: what is wrong, where, and the way out.
@@ -54,7 +61,7 @@ def read_dataset(
     """
     if isinstance(source, Dataset):
         return _grouped(source, groups)
-    wanted = ColumnNames(image_column, label_column, groups)
+    wanted = ColumnNames(image_column, label_column, None if names_a_table(groups) else groups)
     if isinstance(source, str | os.PathLike) and not _is_list(source):
         source = given(source)
     dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
@@ -74,6 +81,8 @@ def _grouped(dataset: Dataset, groups: str | None) -> Dataset:
     """The data set, if its table has been read with that column, or none is asked for."""
     if groups is None or any(sample.group for sample in dataset.samples):
         return dataset
+    if names_a_table(groups):
+        return grouped(dataset, read_table(groups, path=Path(groups)), column=None, shown=printable(groups))
     raise DatasetError(
         f"{dataset.name}: no group in it for --groups {printable(groups)}; list the images in a table whose "
         f"column {printable(groups)} says what belongs together"
@@ -101,17 +110,9 @@ def _read(
         )
     if path.is_dir() or is_archive(path):
         listing = list_folder(path) if path.is_dir() else list_archive(path)
-        by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
-        if wanted != ColumnNames():
-            if isinstance(by_table, DatasetError):
-                raise by_table
-            if by_table is None:
-                raise DatasetError(
-                    f"{shown}: no table in it, which --image-column, --label-column and --groups are for"
-                )
-            if wanted.label:
-                return by_table
-        return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
+        return _read_listing(
+            listing, wanted, name, path=path, split_by_folder=split_by_folder, for_training=for_training
+        )
     if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
         table = beside(read_table(shown, path=path), path, wanted=wanted)
         return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
@@ -121,6 +122,36 @@ def _read(
     raise DatasetError(
         f"{shown}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar{hint}"
     )
+
+
+def _read_listing(
+    listing: Listing, wanted: ColumnNames, name: str, *, path: Path, split_by_folder: bool, for_training: bool
+) -> Dataset:
+    """A folder or archive, by the table in it or by its folders."""
+    by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
+    where, table = printable(path), None
+    if wanted.groups and not isinstance(by_table, Dataset):
+        table = table_with(wanted.groups, listing, where=path)
+    if table is not None:
+        rest = replace(listing, files=[each for each in listing.files if each[0] != table[0]])
+        labels = replace(wanted, groups=None)
+        try:
+            dataset = _read_listing(
+                rest, labels, name, path=path, split_by_folder=split_by_folder, for_training=for_training
+            )
+        except DatasetError as error:
+            raise _of_both(error, None if isinstance(by_table, Dataset) else by_table, where) from None
+        return grouped(dataset, table[1], column=wanted.groups, shown=printable(path / table[0]))
+    if wanted != ColumnNames():
+        if isinstance(by_table, DatasetError):
+            raise by_table
+        if by_table is None:
+            raise DatasetError(
+                f"{where}: no table in it, which --image-column, --label-column and --groups are for"
+            )
+        if wanted.label:
+            return by_table
+    return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
 
 
 def _listed(
@@ -134,14 +165,12 @@ def _listed(
         return from_shards(name, {path.name: listing}, where=where)
     try:
         by_folders = from_folders(name, listing, where=where, split_by_folder=split_by_folder)
-    except DatasetError:
+    except DatasetError as error:
         if isinstance(by_table, Dataset):
             return by_table
-        if by_table is not None:
-            raise by_table from None
-        if told := foreign([file for file, _ in listing.files]):
+        if by_table is None and (told := foreign([file for file, _ in listing.files])):
             raise DatasetError(f"{where}: no labelled images: {told}") from None
-        raise
+        raise _of_both(error, by_table, where) from None
     if isinstance(by_table, LabelsUnknown) and len(by_folders.classes) > 1:
         told = f"{where}: the folders are the labels, and not {str(by_table).removeprefix(f'{where}/')}"
         return replace(by_folders, notes=(*by_folders.notes, told))
@@ -153,6 +182,13 @@ def _listed(
         return by_table
     refuse_contradicting_folders(by_table, by_folders, where=where)
     return by_table if len(by_table) >= len(by_folders) else by_folders
+
+
+def _of_both(by_folders: DatasetError, by_table: DatasetError | None, where: str) -> DatasetError:
+    """What is wrong with the folders, with the table, or with both where either could say the labels."""
+    if isinstance(by_table, LabelsUnknown):
+        return DatasetError(f"{by_folders}; and {str(by_table).removeprefix(f'{where}/')}")
+    return by_table or by_folders
 
 
 def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
