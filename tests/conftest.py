@@ -160,9 +160,9 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -
 
     root = tmp_path_factory.mktemp("small")
     with shared_folders(root, compiled_models):
-        return headstart.fit(write_photos(root / "photos"), size=64, precision="f32", out=root / "run")[
-            1
-        ].path
+        return headstart.fit(
+            write_photos(root / "photos"), backbone="builtin", size=64, precision="f32", out=root / "run"
+        )[1].path
 
 
 @pytest.fixture

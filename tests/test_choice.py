@@ -142,7 +142,12 @@ def test_finalists_are_judged_by_the_head_that_a_fit_would_give_them(
     found = choose(photos, "builtin@32", "builtin@48", layers=layers)
     for score in found.table:
         run = headstart.fit(
-            photos, size=score.size, layers=layers, precision="f32", out=tmp_path / str(score.size)
+            photos,
+            backbone="builtin",
+            size=score.size,
+            layers=layers,
+            precision="f32",
+            out=tmp_path / str(score.size),
         )[1]
         assert run.head_fit["loo_accuracy"] == score.probe.loo_accuracy < 1
         assert run.accuracy["validation"] == score.validation_accuracy
@@ -411,7 +416,14 @@ def test_a_deeper_training_that_fails_costs_the_head_nothing(
     pytest.importorskip("timm")
     monkeypatch.setattr("headstart.training.depth_choice.FEWEST_IMAGES", 5)
     _, run = headstart.fit(
-        photos, freeze="auto", epochs=2, learning_rate=1e30, size=64, precision="f32", validation=0.3
+        photos,
+        freeze="auto",
+        epochs=2,
+        learning_rate=1e30,
+        backbone="builtin",
+        size=64,
+        precision="f32",
+        validation=0.3,
     )
     assert run.config.depth == run.config.stages and run.accuracy["validation"] > 0.5
     (said,) = [note for note in run.notes if "diverged" in note]
@@ -419,7 +431,7 @@ def test_a_deeper_training_that_fails_costs_the_head_nothing(
 
 
 def test_too_few_validation_images_leave_the_head_alone_and_say_so(photos: Path) -> None:
-    _, run = headstart.fit(photos, freeze="auto", size=64, precision="f32")
+    _, run = headstart.fit(photos, freeze="auto", backbone="builtin", size=64, precision="f32")
     assert run.config.depth == run.config.stages
     assert any("too few to tell" in note for note in run.notes)
 
@@ -430,7 +442,14 @@ def test_freeze_auto_compares_on_validation_and_gives_its_verdict(
     pytest.importorskip("timm")
     monkeypatch.setattr("headstart.training.depth_choice.FEWEST_IMAGES", 5)
     _, run = headstart.fit(
-        photos, freeze="auto", epochs=1, size=64, precision="f32", validation=0.3, test=0.1
+        photos,
+        freeze="auto",
+        epochs=1,
+        backbone="builtin",
+        size=64,
+        precision="f32",
+        validation=0.3,
+        test=0.1,
     )
     said = [note for note in run.notes if "standard error" in note]
     assert len(said) == 1 and "validation images" in said[0]

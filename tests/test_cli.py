@@ -18,6 +18,7 @@ from headstart import cli
 from headstart.cli.terminal import ProgressBar
 
 HEADSTART = Path(sys.executable).with_name("headstart")
+SMALL = ("--backbone", "builtin", "--size", 64)
 
 
 def headstart(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -26,13 +27,13 @@ def headstart(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def run(photos: Path, tmp_path: Path) -> Path:
-    done = headstart("fit", photos, "--size", 64, "--out", tmp_path / "run")
+    done = headstart("fit", photos, *SMALL, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     return tmp_path / "run"
 
 
 def test_fit_prints_one_object_with_everything_a_machine_needs(photos: Path, tmp_path: Path) -> None:
-    done = headstart("fit", photos, "--size", 64, "--out", tmp_path / "run", "--json")
+    done = headstart("fit", photos, *SMALL, "--out", tmp_path / "run", "--json")
     found = json.loads(done.stdout)
     assert {"run", "path", "backbone", "depth", "head", "classes", "images", "accuracy", "macro_f1"} <= set(
         found
@@ -44,12 +45,12 @@ def test_fit_prints_one_object_with_everything_a_machine_needs(photos: Path, tmp
 
 
 def test_fit_ends_with_accuracy_interval_and_time(photos: Path, tmp_path: Path) -> None:
-    done = headstart("fit", photos, "--size", 64, "--out", tmp_path / "run")
+    done = headstart("fit", photos, *SMALL, "--out", tmp_path / "run")
     accuracy, seconds = done.stdout.strip().splitlines()[-2:]
     assert "accuracy" in accuracy and " to " in accuracy and "%" in accuracy
     assert " s (" in seconds and str(tmp_path / "run") in seconds
     assert done.stdout.isascii() and "\r" not in done.stdout + done.stderr
-    below = headstart("fit", photos, "--size", 64, "--out", Path("runs", "first"))
+    below = headstart("fit", photos, *SMALL, "--out", Path("runs", "first"))
     assert below.stdout.endswith("saved in runs/first\n"), "as one would type it"
 
 
@@ -73,7 +74,7 @@ def test_predict_names_what_it_cannot_read_and_goes_on(small_run: Path, photos: 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
 def test_a_run_whose_folder_is_no_utf8_is_printed_and_parsed(photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"r\xff")
-    done = headstart("fit", photos, "--size", 64, "--out", folder, "--json")
+    done = headstart("fit", photos, *SMALL, "--out", folder, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["path"] == str(folder)
     assert "Traceback" not in headstart("runs", folder).stderr
@@ -205,7 +206,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("[]")
 
 
-def test_predict_and_fit_with_a_builtin_never_load_pytorch(photos: Path) -> None:
+def test_predict_and_fit_by_default_never_load_pytorch(photos: Path) -> None:
     code = (
         "import sys, headstart\n"
         f"classifier, run = headstart.fit({str(photos)!r}, size=64)\n"
@@ -254,7 +255,7 @@ main()
     "module", ["headstart.cli", "click", "headstart.cli.fit", "numpy", "sqlite3", "openvino"]
 )
 def test_ctrl_c_while_it_starts_is_one_line(module: str, photos: Path, tmp_path: Path) -> None:
-    done = in_python(CTRL_C_ON_IMPORT, module, "fit", photos, "--size", 64, "--out", tmp_path / "run")
+    done = in_python(CTRL_C_ON_IMPORT, module, "fit", photos, *SMALL, "--out", tmp_path / "run")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
     assert list(tmp_path.glob("*run*")) == []
 
@@ -289,7 +290,8 @@ def test_ctrl_c_that_python_would_lose_still_stops(swallowed: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="closes file descriptors")
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&- <&-"])
 def test_it_works_without_streams(closed: str, photos: Path, tmp_path: Path) -> None:
-    command = f"{shlex.quote(str(HEADSTART))} fit {photos} --size 32 --out {tmp_path / 'run'} {closed}"
+    small = " ".join(map(str, SMALL))
+    command = f"{shlex.quote(str(HEADSTART))} fit {photos} {small} --out {tmp_path / 'run'} {closed}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and (tmp_path / "run" / "run.json").exists(), done.stderr
     wrong = subprocess.run(["sh", "-c", f"{HEADSTART} predict nothing {closed}"], check=False)

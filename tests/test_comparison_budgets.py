@@ -1,6 +1,7 @@
 """Budgets of comparisons: what they leave out, what they stop, and what they say of it."""
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from headstart.comparisons import (
     Candidate,
     compare,
     find_comparison,
-    grid,
 )
 from headstart.comparisons.schedule import Deadline, Forecast, Over, Schedule, shrink
+from headstart.comparisons.training import grid as any_grid
 from headstart.comparisons.trials import _Stop
 from headstart.costs import CostEstimate
 from headstart.costs.timings import remember
@@ -22,6 +23,7 @@ from made_up_comparisons import candidate
 from made_up_jobs import FakeClock
 
 FAST = {"precision": "f32"}
+grid = partial(any_grid, backbones=["builtin"])
 
 
 def foreseen(cost: dict[Candidate, float], *, passes: float = 2.0) -> Forecast:

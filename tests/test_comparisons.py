@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from headstart.comparisons import (
     compare,
     compare_runs,
     find_comparison,
-    grid,
     paired_difference,
     parallel,
     pareto_front,
@@ -41,16 +41,18 @@ from headstart.comparisons.analysis import seconds_to
 from headstart.comparisons.command_lines import fit_command
 from headstart.comparisons.epoch_times import timed_as
 from headstart.comparisons.schedule import turns
+from headstart.comparisons.training import grid as any_grid
 from headstart.comparisons.values import disambiguate
 from headstart.costs import timings
 from headstart.errors import DatasetError, MissingExtra, OptionError, RunError
 from headstart.features import extraction
-from headstart.runs import store
+from headstart.runs import DEFAULT_BACKBONE, store
 from headstart.runs.callbacks import ProgressFunction
 from headstart.training.depth_choice import judge
 from made_up_comparisons import candidate, comparison, trial
 
 FAST = {"precision": "f32"}
+grid = partial(any_grid, backbones=["builtin"])
 
 
 # --- the numbers
@@ -316,7 +318,7 @@ def test_a_comparison_teaches_the_next_prediction_as_a_fit_does(
     counts = Counter(each.step for each in taught)
     assert counts["softmax"] == 2 and counts["ridge"] == 1 and counts["evaluate"]
     assert counts["pass"] == counts["prefix"] == counts["check"] == 1
-    _, run = headstart.fit(photos, size=64, layers="last", **FAST)
+    _, run = headstart.fit(photos, backbone="builtin", size=64, layers="last", **FAST)
     assert run.predicted_seconds["high"] < 20
     fitted = {(each.step, each.key) for each in taught_here()[: -len(taught)]}
     shared = {(each.step, each.key) for each in taught}
@@ -332,7 +334,7 @@ def test_a_pass_with_several_cuts_says_nothing_of_a_plain_one(
     kinds = {each.step for each in taught_here()}
     assert "epoch" in kinds and "torch" not in kinds
     shutil.rmtree(os.environ["HEADSTART_CACHE"])
-    headstart.fit(photos, size=64, layers="last", out=tmp_path / "run", **FAST)
+    headstart.fit(photos, backbone="builtin", size=64, layers="last", out=tmp_path / "run", **FAST)
     both = {each.key for each in taught_here() if each.step == "pass"}
     assert len(both) == 2 and cuts in both
 
@@ -341,7 +343,9 @@ def test_shared_features_give_what_single_fits_give(photos: Path) -> None:
     candidates = grid(size=64, heads=("ridge", "softmax"), epochs=3)
     found = compare(photos, candidates, seeds=1, **FAST)
     for one in candidates:
-        _, run = headstart.fit(photos, size=64, head=one.head, layers=one.layers, epochs=one.epochs, **FAST)
+        _, run = headstart.fit(
+            photos, backbone="builtin", size=64, head=one.head, layers=one.layers, epochs=one.epochs, **FAST
+        )
         (shared,) = found.of(one)
         assert shared.accuracy == run.accuracy["validation"]
         assert shared.log_loss == pytest.approx(run.evaluation["validation"]["log_loss"], abs=1e-6)
@@ -416,7 +420,7 @@ def test_seeds_beside_each_other_give_what_single_fits_give(
         assert len({json.dumps(trial.history) for trial in trials}) == 3
         ends = [[entry["seconds"] for entry in trial.history] for trial in trials]
         assert ends[0] == ends[1] == ends[2] and 0 < ends[0][0] < ends[0][1] <= trials[0].seconds["train"]
-    _, run_alone = headstart.fit(photos, size=64, freeze=6, epochs=2, seed=2, **FAST)
+    _, run_alone = headstart.fit(photos, backbone="builtin", size=64, freeze=6, epochs=2, seed=2, **FAST)
     last = found.of(candidates[1])[2]
     assert last.accuracy == run_alone.accuracy["validation"]
     assert last.log_loss == pytest.approx(run_alone.evaluation["validation"]["log_loss"], abs=1e-4)
@@ -426,7 +430,8 @@ def test_heads_alone_are_compared_without_pytorch(photos: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from headstart.comparisons import compare, grid\n"
-        f"found = compare({str(photos)!r}, grid(heads=['ridge', 'softmax'], size=64, epochs=2), seeds=3)\n"
+        "candidates = grid(backbones=['builtin'], heads=['ridge', 'softmax'], size=64, epochs=2)\n"
+        f"found = compare({str(photos)!r}, candidates, seeds=3)\n"
         "print(len(found.trials))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -481,14 +486,14 @@ def test_ctrl_c_stops_what_runs_beside() -> None:
 
 
 def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: Path) -> None:
-    _, one = headstart.fit(photos, size=64, **FAST)
-    _, two = headstart.fit(photos, size=64, head="softmax", epochs=2, **FAST)
+    _, one = headstart.fit(photos, backbone="builtin", size=64, **FAST)
+    _, two = headstart.fit(photos, backbone="builtin", size=64, head="softmax", epochs=2, **FAST)
     found = compare_runs([one, two])
     assert [row.accuracy for row in summaries(found)] == sorted(
         (run.accuracy["validation"] for run in (one, two)), reverse=True
     )
     (photos / "bars" / "003.jpg").unlink()
-    _, other = headstart.fit(photos, size=64, **FAST)
+    _, other = headstart.fit(photos, backbone="builtin", size=64, **FAST)
     with pytest.raises(RunError, match="different splits"):
         compare_runs([one, other])
     with pytest.raises(OptionError, match="two runs"):
@@ -496,16 +501,16 @@ def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: 
 
 
 def test_a_run_that_tried_a_deeper_training_says_that_it_took_longer(photos: Path) -> None:
-    _, one = headstart.fit(photos, size=64, **FAST)
-    _, two = headstart.fit(photos, size=64, head="softmax", epochs=2, **FAST)
+    _, one = headstart.fit(photos, backbone="builtin", size=64, **FAST)
+    _, two = headstart.fit(photos, backbone="builtin", size=64, head="softmax", epochs=2, **FAST)
     reason = judge(np.ones(40, bool), np.ones(40, bool), name="fine-tuning last").reason
     found = compare_runs([one, replace(two, notes=(*two.notes, reason))])
     assert f"a deeper training was tried and not kept, so more seconds: {two.id}" in found.notes
 
 
 def test_runs_with_other_settings_are_no_seeds_of_one_candidate(photos: Path) -> None:
-    _, plain = headstart.fit(photos, size=64, **FAST)
-    _, weighted = headstart.fit(photos, size=64, class_weights="balanced", **FAST)
+    _, plain = headstart.fit(photos, backbone="builtin", size=64, **FAST)
+    _, weighted = headstart.fit(photos, backbone="builtin", size=64, class_weights="balanced", **FAST)
     found = compare_runs([plain, weighted])
     assert len(found.trials) == len(found.candidates) == 2
     names = [candidate.name for candidate in found.candidates]
@@ -620,7 +625,7 @@ def test_the_command_prints_a_table_a_choice_and_how_to_have_it(photos: Path, tm
     ]
     done = subprocess.run([*command, "--out", tmp_path / "c"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "take builtin 64 px" in done.stdout and f"headstart fit {photos} " in done.stdout
+    assert f"take {DEFAULT_BACKBONE} 64 px" in done.stdout and f"headstart fit {photos} " in done.stdout
     assert done.stdout.isascii()
     found = json.loads(
         subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
@@ -631,7 +636,10 @@ def test_the_command_prints_a_table_a_choice_and_how_to_have_it(photos: Path, tm
 
 
 def test_the_command_refuses_what_has_no_effect_on_saved_runs(photos: Path) -> None:
-    runs = [str(headstart.fit(photos, size=64, head=head, **FAST)[1].path) for head in ("ridge", "softmax")]
+    runs = [
+        str(headstart.fit(photos, backbone="builtin", size=64, head=head, **FAST)[1].path)
+        for head in ("ridge", "softmax")
+    ]
     done = CliRunner().invoke(cli, ["compare", *runs])
     assert done.exit_code == 0 and "to have it: headstart fit" in done.output
     refused = CliRunner().invoke(cli, ["compare", *runs, "--out", "there", "--seeds", "2"])

@@ -34,7 +34,7 @@ from headstart.training.planning import Plan, plan, room_for
 from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training
 from made_up_jobs import FakeClock
 
-FAST: dict[str, Any] = {"size": 64, "precision": "f32"}
+FAST: dict[str, Any] = {"backbone": "builtin", "size": 64, "precision": "f32"}
 
 
 @dataclass

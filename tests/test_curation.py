@@ -26,7 +26,7 @@ from headstart.errors import DatasetError, ImageError, OptionError, RunError
 from headstart.runs import Run, RunStore, read_predictions
 from headstart.training.saving import same_network
 
-FAST = {"size": 64, "precision": "f32"}
+FAST = {"backbone": "builtin", "size": 64, "precision": "f32"}
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_new_fit_takes_the_corrected_labels(photos: Path, tmp_path: Path) -> N
 def test_fit_on_the_command_line_takes_a_file_of_corrections(photos: Path, tmp_path: Path) -> None:
     corrections = Corrections(tmp_path / "log.jsonl")
     corrections.add("bars/000.jpg", None, content=_content(photos / "bars" / "000.jpg"))
-    words = ["fit", str(photos), "--size", "64", "--corrections", str(corrections.file), "--json"]
+    words = ["fit", str(photos), "--backbone", "builtin", "--corrections", str(corrections.file), "--json"]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, result.output
     assert sum(json.loads(result.stdout)["images"].values()) == 47

@@ -60,13 +60,13 @@ def quadrants(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def classifier(root: Path, quadrants: Path) -> Classifier:
-    return headstart.fit(quadrants, precision="f32", out=root / "run")[0]
+    return headstart.fit(quadrants, backbone="builtin", precision="f32", out=root / "run")[0]
 
 
 @pytest.fixture(scope="module")
 def with_last_layer(quadrants: Path) -> Classifier:
     """One whose head reads nothing but the features."""
-    return headstart.fit(quadrants, precision="f32", layers="last", size=64)[0]
+    return headstart.fit(quadrants, precision="f32", layers="last", backbone="builtin", size=64)[0]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def with_neither(root: Path) -> tuple[Path, Explainer]:
             if kind == "neither":
                 picture.paste(picture.crop((_HALF, 0, _SIDE, _HALF)).rotate(180), (0, _HALF))
             picture.save(folder / kind / f"{number:02}.png")
-    return folder, Explainer(headstart.fit(folder, precision="f32", size=2 * _SIDE)[0])
+    return folder, Explainer(headstart.fit(folder, precision="f32", backbone="builtin", size=2 * _SIDE)[0])
 
 
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
@@ -240,7 +240,7 @@ def test_the_report_shows_why_an_image_was_called_wrong(quadrants: Path, tmp_pat
             wrong = file.name.startswith("0")
             (images / (other if wrong else kind)).mkdir(exist_ok=True)
             (images / (other if wrong else kind) / f"{kind}-{file.name}").write_bytes(file.read_bytes())
-    headstart.fit(images, precision="f32", size=64, validation=0.4, out="mixed")
+    headstart.fit(images, precision="f32", backbone="builtin", size=64, validation=0.4, out="mixed")
     html = report(find("mixed")).html(explain=True)
     heats = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="what spoke for', html)
     assert heats

@@ -86,7 +86,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> I
     root = tmp_path_factory.mktemp("exports")
     with shared_folders(root, compiled_models):
         photos = write_photos(root / "photos", per_class=40)
-        classifier, run = headstart.fit(photos, size=SIZE, precision="f32", out=root / "run")
+        classifier, run = headstart.fit(
+            photos, backbone="builtin", size=SIZE, precision="f32", out=root / "run"
+        )
     yield {"classifier": classifier, "run": run, "photos": photos, "made": {}, "root": root}
 
 
@@ -269,7 +271,9 @@ def test_fine_tuned_stages_are_in_the_weights_and_in_torchscript(
     needs("torchscript")
     monkeypatch.setattr("headstart.exports.run_program", in_this_process)
     photos = write_photos(tmp_path / "photos", per_class=12)
-    _, run = headstart.fit(photos, size=SIZE, freeze=7, epochs=1, head="softmax", precision="f32")
+    _, run = headstart.fit(
+        photos, backbone="builtin", size=SIZE, freeze=7, epochs=1, head="softmax", precision="f32"
+    )
     for form in ("safetensors", "torchscript"):
         assert export(run, to=form).parity.changed == 0
 

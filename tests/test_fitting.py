@@ -24,7 +24,7 @@ from headstart.runs import RunStore, read_predictions
 from headstart.runs.callbacks import ProgressFunction
 from headstart.training import fitting as training
 
-FAST = {"size": 64, "precision": "f32"}
+FAST = {"backbone": "builtin", "size": 64, "precision": "f32"}
 
 
 def test_fit_learns_saves_and_reports(photos: Path) -> None:
@@ -241,7 +241,7 @@ def test_the_run_folder_may_be_named_but_not_taken(photos: Path, tmp_path: Path)
         headstart.fit(photos, out=tmp_path / "mine", **FAST)
 
 
-FIT = "import sys, headstart; headstart.fit(sys.argv[1], size=64, precision='f32', out=sys.argv[2])"
+FIT = f"import sys, headstart; headstart.fit(sys.argv[1], out=sys.argv[2], **{FAST})"
 
 
 def test_two_fits_at_once_on_one_cache_both_finish_and_agree(photos: Path, tmp_path: Path) -> None:
@@ -274,14 +274,14 @@ def test_fit_killed_at_random_moments_damages_nothing(
             job.send_signal(signal.SIGKILL)
         for run in RunStore().select():
             assert (run.path / "model.onnx").stat().st_size > 0
-    _, run = headstart.fit(photos, size=64, precision="f32", out=tmp_path / "after")
+    _, run = headstart.fit(photos, out=tmp_path / "after", **FAST)
     assert dict(run.accuracy) == expected
     if sys.platform != "win32":  # there, a day has to pass
         assert [path for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
 
 
 def test_interrupting_with_ctrl_c_says_what_is_kept(photos: Path, private_folders: Path) -> None:
-    command = [Path(sys.executable).with_name("headstart"), "fit", photos, "--size", "64"]
+    command = [Path(sys.executable).with_name("headstart"), "fit", photos, "--backbone", "builtin"]
     endless = [*command, "--head", "softmax", "--epochs", "9999999"]
     with started(endless, stderr=subprocess.PIPE) as job:
         until = time.monotonic() + 60
@@ -310,14 +310,14 @@ def test_what_is_saved_predicts_in_float32_in_whatever_the_features_were_compute
 ) -> None:
     if select("openvino").precision != "bf16":
         pytest.skip("this processor has no bf16, so features are computed in float32 too")
-    classifier, run = headstart.fit(photos, freeze=7, epochs=1, size=64)
+    classifier, run = headstart.fit(photos, freeze=7, epochs=1, backbone="builtin", size=64)
     assert classifier.precision == "f32"
     difference = json.loads((run.path / "run.json").read_text())["parity"]
     assert 0 <= difference <= headstart.classifier.classifier._PARITY["bf16"]
     for precision in ("bf16", "f32"):
         monkeypatch.setitem(headstart.classifier.classifier._PARITY, precision, -1.0)
     with pytest.raises(ParityError):
-        headstart.fit(photos, freeze=7, epochs=1, size=64)
+        headstart.fit(photos, freeze=7, epochs=1, backbone="builtin", size=64)
 
 
 def test_frozen_stages_and_their_norm_buffers_stay_bit_identical(photos: Path) -> None:
@@ -342,7 +342,7 @@ def test_frozen_stages_and_their_norm_buffers_stay_bit_identical(photos: Path) -
 
 
 def test_scratch_trains_every_stage_from_random_weights(photos: Path) -> None:
-    _, run = headstart.fit(photos, scratch=True, epochs=2, size=32, precision="f32")
+    _, run = headstart.fit(photos, scratch=True, epochs=2, backbone="builtin", size=32, precision="f32")
     assert run.config.depth == 0 and not run.config.pretrained
     assert len(run.history) == 2
     assert json.loads((run.path / "run.json").read_text())["parity"] < 2e-3
@@ -358,8 +358,8 @@ def fit(name, killed_after):
     def progress(phase, done, total):
         if phase == "epochs" and done == killed_after:
             os.kill(os.getpid(), signal.SIGKILL)
-    headstart.fit(sys.argv[1], freeze=7, epochs=4, size=64, precision="f32", out=Path(sys.argv[2], name),
-                  callbacks=[ProgressFunction(progress)])
+    headstart.fit(sys.argv[1], backbone="builtin", size=64, precision="f32", freeze=7, epochs=4,
+                  out=Path(sys.argv[2], name), callbacks=[ProgressFunction(progress)])
 
 for name, killed_after in (("whole", None), ("killed", 2), ("resumed", None)):
     child = os.fork()  # PyTorch is imported once for all three
@@ -411,7 +411,7 @@ def test_the_last_layer_is_read_when_asked_for_although_others_are_cached(photos
 def test_layers_that_a_softmax_head_does_not_read_are_said(
     photos: Path, options: dict[str, str], told: bool
 ) -> None:
-    _, run = headstart.fit(photos, size=64, head="softmax", epochs=1, precision="f32", **options)
+    _, run = headstart.fit(photos, head="softmax", epochs=1, **FAST, **options)
     assert (
         "layers=all has no effect on a softmax head, which reads the last layer" in "; ".join(run.notes)
     ) is told

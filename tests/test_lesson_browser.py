@@ -343,7 +343,7 @@ def fill(served: Served, photos: Path) -> None:
     home = served.site.home
     assert Path(os.environ["HEADSTART_HOME"]) == home
     experiments.run("five-images-one-epoch", size="small")
-    fit(photos, head="softmax", layers="last", epochs=6, size=64, out=home / "run")
+    fit(photos, head="softmax", layers="last", epochs=6, backbone="builtin", size=64, out=home / "run")
     project = served.site.pack.project
     assert project is not None
     values = {control.name: control.start for control in project.controls}

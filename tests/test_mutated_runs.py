@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Ru
     place = tmp_path_factory.mktemp("whole")
     with shared_folders(place, compiled_models):
         photos = write_photos(place / "photos", per_class=8)
-        _, run = fit(photos, size=64, out=place / "run", head="softmax", epochs=2)
+        _, run = fit(photos, backbone="builtin", size=64, out=place / "run", head="softmax", epochs=2)
     return run
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-FAST = {"size": 64, "precision": "f32"}
+FAST = {"backbone": "builtin", "size": 64, "precision": "f32"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Mad
     root = tmp_path_factory.mktemp("reports")
     with shared_folders(root, compiled_models):
         photos = write_photos(root / "photos")
-        candidates = grid(size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2)
+        candidates = grid(
+            backbones=["builtin"], size=64, heads=("ridge", "softmax"), images=(4, None), epochs=2
+        )
         comparison = compare(photos, candidates, seeds=2, precision="f32")
         mislabelled = write_photos(root / "mislabelled")  # so that there are mistakes to show
         for number in range(6):
@@ -316,7 +318,9 @@ def test_the_page_of_a_comparison_says_what_to_take_and_what_was_not_told_apart(
 
 
 def test_a_comparison_without_a_choice_calls_none_so_and_says_why(photos: Path) -> None:
-    made = report(compare(photos, grid(size=64, images=(1, 4)), seeds=1, precision="f32"))
+    made = report(
+        compare(photos, grid(backbones=["builtin"], size=64, images=(1, 4)), seeds=1, precision="f32")
+    )
     assert not any(row["chosen"] for row in made.facts["rows"]) and not made.facts["differences"]
     for text in (Page(made.html()).text, made.markdown()):
         assert "No candidate was trained on all images" in text

@@ -32,6 +32,7 @@ from headstart.runs import (
 from headstart.runs.folders import _host
 
 CONFIG = FitConfig(
+    backbone="builtin",
     data="photos",
     size=128,
     depth=9,

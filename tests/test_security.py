@@ -207,7 +207,7 @@ def test_a_pickle_in_a_file_of_weights_is_refused_and_never_run(tmp_path: Path, 
 
 def test_a_pickle_in_a_runs_folder_is_refused_and_never_run(tmp_path: Path, photos: Path) -> None:
     touched = tmp_path / "touched"
-    classifier, _ = headstart.fit(photos, size=64, out=tmp_path / "run")
+    classifier, _ = headstart.fit(photos, backbone="builtin", size=64, out=tmp_path / "run")
     payload = pickle.dumps(Exploit(touched))
     classifier.model.write_bytes(payload)
     with pytest.raises(RunError, match="damaged"):
@@ -247,7 +247,7 @@ def test_the_two_folders_are_closed_to_other_users(
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "new" / "cache"))
     before = os.umask(0o022)
     try:
-        headstart.fit(photos, size=64, out=tmp_path / "run")
+        headstart.fit(photos, backbone="builtin", size=64, out=tmp_path / "run")
     finally:
         os.umask(before)
     for folder in (home_folder(), cache_folder()):
@@ -257,7 +257,7 @@ def test_the_two_folders_are_closed_to_other_users(
 
 def test_a_fit_writes_to_its_run_the_cache_and_the_home_alone(tmp_path: Path, photos: Path) -> None:
     before, pictures = everything_below(Path.cwd()), everything_below(photos)
-    headstart.fit(photos, size=64, out=tmp_path / "run")
+    headstart.fit(photos, backbone="builtin", size=64, out=tmp_path / "run")
     assert everything_below(Path.cwd()) == before
     assert everything_below(photos) == pictures
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "run"}
@@ -340,7 +340,7 @@ def test_a_prediction_over_http_writes_nothing(tmp_path: Path, photos: Path, wri
     from headstart.serving.app import create_app
     from headstart.serving.models import Models, fixed
 
-    headstart.fit(photos, size=64, out=tmp_path / "run")
+    headstart.fit(photos, backbone="builtin", size=64, out=tmp_path / "run")
     app = create_app(Models(fixed(tmp_path / "run"), batch=4), watch_seconds=0)
     large = large_photo(1)
     with TestClient(app, base_url="http://127.0.0.1") as client:
@@ -435,7 +435,7 @@ def test_what_is_saved_beside_a_run_is_json_without_a_secret(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADSTART_TOKEN", "s3cret-token")
-    headstart.fit(photos, size=64, out=tmp_path / "run")
+    headstart.fit(photos, backbone="builtin", size=64, out=tmp_path / "run")
     for file in (tmp_path / "run").glob("*.json"):
         assert json.loads(file.read_text(encoding="utf-8")) is not None
         assert "s3cret" not in file.read_text(encoding="utf-8")

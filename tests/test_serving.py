@@ -63,7 +63,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> It
     root = tmp_path_factory.mktemp("serving")
     with shared_folders(root, compiled_models):
         photos = write_photos(root / "photos", per_class=8)
-        headstart.fit(photos, size=64, precision="f32", out=root / "runs" / "first")
+        headstart.fit(photos, backbone="builtin", size=64, precision="f32", out=root / "runs" / "first")
         shutil.copytree(root / "runs" / "first", root / "runs" / "second")
         _edit(root / "runs" / "second" / CLASSIFIER_FILE, classes=["BARS", "DISCS", "SQUARES"])
         _edit(root / "runs" / "second" / "run.json", created="2100-01-01T00:00:00+00:00")

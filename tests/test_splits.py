@@ -20,7 +20,7 @@ from headstart.data.images import ImageFacts
 from headstart.data.splits import assign_splits, split
 from headstart.errors import DatasetError, OptionError
 
-FAST = {"size": 32, "layers": "last"}
+FAST = {"backbone": "builtin", "size": 32, "layers": "last"}
 
 
 def digest(number):

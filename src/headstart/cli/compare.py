@@ -5,7 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from headstart.cli.options import layout_options, training_options
+from headstart.cli.options import backbones_option, layout_options, training_options
 from headstart.cli.terminal import (
     from_here,
     json_option,
@@ -22,9 +22,7 @@ from headstart.errors import OptionError
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="DIR|CSV|ZIP|RUN RUN...")
-@click.option(
-    "--backbones", default="builtin", show_default=True, metavar="A,B", help="Pre-trained networks."
-)
+@backbones_option("Pre-trained networks.")
 @click.option(
     "--depths",
     default="all",

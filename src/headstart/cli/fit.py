@@ -16,14 +16,15 @@ from headstart.cli.terminal import (
     progress_bar,
     tracked,
 )
+from headstart.runs import DEFAULT_BACKBONE, FitConfig
 
 
 @click.command()
 @click.argument("images", metavar="DIR|CSV|ZIP")
 @click.option(
     "--backbone",
-    default="builtin",
-    show_default=True,
+    default=FitConfig.backbone,
+    show_default=DEFAULT_BACKBONE,
     metavar="NAME|FILE",
     help="Pre-trained network, a file of weights, or auto.",
 )
@@ -66,7 +67,7 @@ def command(
     \b
     headstart fit photos/
     headstart fit photos/ --backbone mobilenetv2_100 --size 96 --freeze 5 --epochs 10
-    headstart fit photos/ --scratch
+    headstart fit photos/ --backbone builtin --scratch
     headstart fit photos/ --backbone auto --freeze auto --budget 2m
     headstart fit photos/ --head softmax --views 8 --budget 30s
     """

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from headstart.runs import DEFAULT_BACKBONE, FitConfig
+
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -55,6 +57,18 @@ network_options = _together(
         "--architecture", metavar="NAME", help="timm name of a weights file; pixel range of a .keras file."
     ),
 )
+
+
+def backbones_option(text: str) -> _Decorator:
+    """Which networks a command looks at."""
+    return click.option(
+        "--backbones",
+        default=FitConfig.backbone,
+        show_default=DEFAULT_BACKBONE,
+        metavar="NAME,...",
+        help=text,
+    )
+
 
 work_options = _together(
     click.option(

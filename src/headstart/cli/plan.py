@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import layout_options, work_options
+from headstart.cli.options import backbones_option, layout_options, work_options
 from headstart.cli.terminal import (
     json_option,
     labelled,
@@ -16,13 +16,7 @@ from headstart.runs.formatting import human_bytes
 
 @click.command()
 @click.argument("images", metavar="DIR|CSV|ZIP")
-@click.option(
-    "--backbones",
-    default="builtin",
-    show_default=True,
-    metavar="NAME,...",
-    help="Networks or files, with NAME@PX at another size.",
-)
+@backbones_option("Networks or files, with NAME@PX at another size.")
 @click.option("--depths", metavar="DEPTH,...", help="Stages to freeze. Default: all, and two deeper cuts.")
 @click.option("--budget", metavar="TIME", help="Say what this much time allows, e.g. 30s or 2m.")
 @click.option("--head", default="ridge", show_default=True, help="Head: ridge or softmax.")
@@ -40,7 +34,7 @@ def command(
 
     \b
     headstart plan photos/
-    headstart plan photos/ --backbones builtin,builtin@96 --depths all,7 --budget 2m
+    headstart plan photos/ --backbones efficientnet_lite0@128,builtin --depths all,7 --budget 2m
     """
     from headstart.training.planning import plan
 

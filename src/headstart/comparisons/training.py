@@ -41,7 +41,7 @@ from headstart.training.recorder import seen_in_pass
 
 def grid(
     *,
-    backbones: Sequence[str] = ("builtin",),
+    backbones: Sequence[str] = (Candidate.backbone,),
     depths: Sequence[int | str] = ("all",),
     heads: Sequence[str] = ("ridge",),
     scratch: bool = False,
@@ -146,6 +146,7 @@ def compare(
         UserError: the input or an option cannot work.
     """
     started = time.perf_counter()
+    candidates, notes = _with_default(candidates)
     candidates = disambiguate(candidates)
     common = _checked(candidates, seeds=seeds, settings=settings)
     comparison_id = new_id("comparison")
@@ -176,11 +177,20 @@ def compare(
     comparison = replace(
         _chosen(comparison, results),
         predicted_seconds=predicted.to_dict(),
-        notes=(*deadline.notes(), *comparison.notes),
+        notes=(*notes, *deadline.notes(), *comparison.notes),
         settings=settings_of(candidates[0].config(common, seed=0)),
         seconds=seconds_since(started),
     )
     return save_comparison(comparison, path=path)
+
+
+def _with_default(candidates: Sequence[Candidate]) -> tuple[list[Candidate], tuple[str, ...]]:
+    """Candidates of the default network under its name, and what is to be said of it."""
+    if all(each.backbone != Candidate.backbone for each in candidates):
+        return list(candidates), ()
+    network = load_backbone(Candidate.backbone)
+    named = [replace(c, backbone=network.name) if c.backbone == Candidate.backbone else c for c in candidates]
+    return named, network.notes
 
 
 def _checked(candidates: Sequence[Candidate], *, seeds: int, settings: Mapping[str, Any]) -> FitConfig:

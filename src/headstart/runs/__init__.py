@@ -4,7 +4,15 @@ A run's folder is the truth (`run.json` inside it); the runs store is an index o
 safe under concurrent writers, so that a run is found by its id from any directory.
 """
 
-from headstart.runs.config import HEADS, LAYERS, FitConfig, Method, refuse_others, todays_names
+from headstart.runs.config import (
+    DEFAULT_BACKBONE,
+    HEADS,
+    LAYERS,
+    FitConfig,
+    Method,
+    refuse_others,
+    todays_names,
+)
 from headstart.runs.folders import check_place, new_folder, sweep
 from headstart.runs.images import (
     IMAGES_FILE,
@@ -35,6 +43,7 @@ from headstart.runs.record import (
 
 __all__ = [
     "CLASSIFIER_FILE",
+    "DEFAULT_BACKBONE",
     "HEADS",
     "IMAGES_FILE",
     "LAYERS",

@@ -11,6 +11,9 @@ from headstart.files import record
 HEADS = ("ridge", "softmax")
 LAYERS = ("auto", "last", "all")
 
+DEFAULT_BACKBONE = "efficientnet_lite0"
+"""What the backbone "default" stands for; "builtin" where the package with its weights is not installed."""
+
 _EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
 """Where nobody asks for another number."""
 
@@ -19,7 +22,9 @@ _EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
 class Method:
     """One way to train: what the candidates of a comparison differ in."""
 
-    backbone: str = "builtin"  #: a built-in's or timm name, a weights or Keras file; "auto" to choose one
+    #: A name of `headstart backbones` or of timm's, a weights or Keras file; "auto" to choose one; "default"
+    #: until known: `DEFAULT_BACKBONE`.
+    backbone: str = "default"
     size: int | None = None  #: pixels a side that the backbone sees; None until known: the backbone's own
     depth: int = 0  #: frozen stages, counted from the input
     stages: int = 0  #: how many the network has; depth == stages freezes all; 0 where nobody knows

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from headstart.costs.budgets import CAREFUL
 from headstart.errors import OptionError
-from headstart.runs import HEADS
+from headstart.runs import DEFAULT_BACKBONE, HEADS
 from headstart.runs.formatting import human_seconds
 from headstart.studio.datasets import Collection
 from headstart.studio.jobs import job_of, told_of
@@ -23,10 +23,10 @@ router = APIRouter()
 BUDGETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds at the notches of the slider; the notch after the last is "no limit"."""
 
-FIRST = ("builtin@96", "builtin")
-"""What a plan looks at until somebody asks for more."""
+FIRST = (DEFAULT_BACKBONE, f"{DEFAULT_BACKBONE}@128", "builtin")
+"""What a plan looks at until somebody asks for more, as far as it is here."""
 
-_SIZES = {"builtin": (96, 160, 224), "efficientnet_lite0": (128, 160)}
+_SIZES = {"builtin": (96, 160, 224), DEFAULT_BACKBONE: (128, 160)}
 """Further sizes that are offered of a network; its own is always there."""
 
 MOST_EPOCHS = 500
@@ -90,7 +90,7 @@ def choices() -> list[str]:
 def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
     return {
         "data": collection.id,
-        "backbones": list(FIRST),
+        "backbones": [name for name in FIRST if name in choices()],
         "head": "ridge",
         "views": 1,
         "epochs": None,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import heads
-from headstart.backbones import Backbone, available, load_backbone
+from headstart.backbones import Backbone, available
 from headstart.backbones.builtin import BUILTIN
 from headstart.backbones.runtimes import Runtime
 from headstart.costs import CostEstimate, Timings, Workload
@@ -28,7 +28,7 @@ from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback, Callbacks, Clock, PhaseTimer
 from headstart.runs.formatting import human_seconds
-from headstart.training.backbone_names import BackboneName, parse_names, sized
+from headstart.training.backbone_names import BackboneName, load_named, parse_names, sized
 from headstart.training.contenders import Contender, ContenderScore, Probe, reasons, score
 from headstart.training.layer_features import batches, choose_layers, layer_widths
 from headstart.training.published_accuracy import published_accuracy, undominated
@@ -223,11 +223,11 @@ def _load(session: _Session, candidates: Sequence[BackboneName]) -> list[Contend
             session.reasons.append(f"{candidate.label} is left out: no time was left to load it")
             continue
         try:
-            backbone = load_backbone(candidate.name, size=candidate.size)
+            known, backbone = load_named(candidate)
         except (BackboneError, MissingExtra, OptionError) as error:
             session.reasons.append(f"{candidate.label} is left out: {error}")
             continue
-        contenders.append(Contender(candidate, backbone, published_accuracy(backbone)))
+        contenders.append(Contender(known, backbone, published_accuracy(backbone)))
     if not contenders:
         raise BackboneError("; ".join(session.reasons) or "no backbone is here to choose from")
     return contenders

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from headstart.backbones import Backbone, load_backbone
 from headstart.errors import OptionError
+from headstart.runs import Method
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ def parse_names(names: Sequence[str]) -> tuple[BackboneName, ...]:
     if not found:
         raise OptionError("no backbones are named; give some, like builtin or builtin@160")
     return tuple(dict.fromkeys(found))
+
+
+def load_named(candidate: BackboneName) -> tuple[BackboneName, Backbone]:
+    """The backbone, and its name, which is another one where the default was asked for."""
+    backbone = load_backbone(candidate.name, size=candidate.size)
+    known = replace(candidate, name=backbone.name) if candidate.name == Method.backbone else candidate
+    return known, backbone
 
 
 def sized(names: Sequence[str] | None, *, size: int | None) -> tuple[str, ...] | None:

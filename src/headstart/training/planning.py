@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import Backbone
 from headstart.backbones.building import has_timm
 from headstart.backbones.runtimes import Runtime, select
 from headstart.costs import CostEstimate, Timings, Workload, parse_budget
@@ -35,7 +35,7 @@ from headstart.runs import FitConfig, refuse_others
 from headstart.runs.callbacks import Clock, Range
 from headstart.runs.formatting import human_seconds
 from headstart.runs.store import Timing
-from headstart.training.backbone_names import BackboneName, parse_names
+from headstart.training.backbone_names import BackboneName, load_named, parse_names
 from headstart.training.resolving import resolve
 from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training
 
@@ -181,7 +181,7 @@ class _Asked:
 def plan(
     source: Any,
     *,
-    backbones: Sequence[str] = ("builtin",),
+    backbones: Sequence[str] = (FitConfig.backbone,),
     depths: Sequence[str] | None = None,
     budget: float | str | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -207,9 +207,10 @@ def plan(
     dataset = read_dataset(source)
     engine = select(asked.runtime, precision=asked.precision)
     session = _Session(dataset, engine, asked, clock, begun, Timings.load())
-    networks = [(each, load_backbone(each.name, size=each.size)) for each in parse_names(backbones)]
+    networks = dict(load_named(each) for each in parse_names(backbones))
     every = []
-    for candidate, backbone in networks:
+    for candidate, backbone in networks.items():
+        session.notes += backbone.notes
         rows = [_asked(session, candidate, backbone, depth) for depth in _depths(backbone, depths)]
         _time_features(session, rows)
         every += rows

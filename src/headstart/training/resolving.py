@@ -1,4 +1,4 @@
-"""Resolves what a config leaves open for this data and network: depth, size, epochs, runtime, precision."""
+"""Resolves what a config leaves open for this data and network: its name, depth, size, epochs, runtime."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from headstart.runs import FitConfig
 
 
 def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:
-    """The config with everything decided: depth, size, epochs, runtime, precision.
+    """The config with everything decided: network, depth, size, epochs, runtime, precision.
 
     Raises:
         OptionError: the network has no such depth, or its stages cannot be fine-tuned.
@@ -28,6 +28,7 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
         require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
     return replace(
         config,
+        backbone=backbone.name if config.backbone == FitConfig.backbone else config.backbone,
         data=dataset.name,
         size=backbone.preprocess.size,
         depth=depth,

@@ -261,13 +261,14 @@ def serve(site: LessonSite) -> None:
 
     def first(job: Job, tell: Tell) -> dict[str, str]:
         folder = _images(site.home)
+        small = {"backbone": "builtin", "size": SIDE}
         run = _fit(
-            site, folder, tell, size=SIDE, head="softmax", layers="last", epochs=EPOCHS, learning_rate=RATE
+            site, folder, tell, head="softmax", layers="last", epochs=EPOCHS, learning_rate=RATE, **small
         )
         from headstart.backbones.building import has_timm
 
         if has_timm():
-            _fit(site, folder, tell, size=SIDE, scratch=True, budget=TWIN_SECONDS)
+            _fit(site, folder, tell, scratch=True, budget=TWIN_SECONDS, **small)
         return {"run": run.id}
 
     def twin(job: Job, tell: Tell) -> dict[str, str]:
