@@ -2,13 +2,14 @@
 
 Each backbone, on each folder, at each input size: the features of every image, a ridge head on those of the
 training side, accuracy on the validation side, with the last vector alone and with the layers that
-leave-one-out chooses. Beside it the same network with random weights: what pre-training is worth. Speed is
-the network alone, on images in memory, all backbones and sizes in turns so that a drifting machine treats
-them alike.
+leave-one-out chooses. Beside it, at the smallest size, the same network with random weights: what
+pre-training is worth. Speed is the network alone, on images in memory, all backbones and sizes in turns so
+that a drifting machine treats them alike.
 
-    python benchmarks/transfer.py FOLDER ... --backbone mobilenetv2-imagenet.safetensors
+    python benchmarks/transfer.py --data ../shared/data [FOLDER ...] [--backbone weights.safetensors]
 
-writes docs/transfer.md and docs/transfer.svg. Without --backbone: the backbones that are on this machine.
+writes docs/transfer.md and docs/transfer.svg, of the backbones that are on this machine. From DATA come the
+flowers and ten classes of Tiny ImageNet; the digits are scikit-learn's.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import subprocess
+import sys
 import tempfile
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +40,9 @@ BATCH = 32
 TIMED_BATCHES = 4
 ROUNDS = 15  # every backbone is timed once per round; the fastest counts, as others may use the machine
 CONFIDENCE = 1.96  # normal deviate of a 95 % interval
+PICTURED = "flowers"
+SIZES = (96, 128, 160, 224, 260)
+TINY_CLASSES, TINY_TRAINING = 10, 100  # of Tiny ImageNet: its first classes, training images of each
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,22 @@ class Result:
     accuracy: float  # last vector alone
     tapped: float  # the layers that leave-one-out chose
     layers: str
-    random: float  # the same network, random weights, last vector
+    random: float  # the same network, random weights, last vector; NaN where not measured
     speed: float  # images/s, network alone
+
+
+def made(data: Path, work: Path) -> list[Path]:
+    """The folders to measure on: flowers as they are, digits and ten classes of Tiny ImageNet made."""
+    program = Path(__file__).parent.parent / "examples" / "digits.py"
+    subprocess.run([sys.executable, program, work / "digits"], check=True)
+    with zipfile.ZipFile(data / "tiny-imagenet-64.zip") as archive:
+        listed = sorted(archive.namelist())
+        classes = sorted({name.split("/")[1] for name in listed if name.startswith("val/")})[:TINY_CLASSES]
+        for label in classes:
+            train = [name for name in listed if name.startswith(f"train/{label}/")][:TINY_TRAINING]
+            for name in (*train, *(name for name in listed if name.startswith(f"val/{label}/"))):
+                archive.extract(name, work / "tiny-imagenet")
+    return [data / "flowers", work / "digits", work / "tiny-imagenet"]
 
 
 def weights_bytes(name: str) -> int:
@@ -121,17 +142,36 @@ def interval(accuracy: float, images: int) -> float:
 
 
 def table(results: list[Result]) -> str:
-    """The results as Markdown."""
+    """One folder's results as Markdown: a row for each backbone, a column for each size."""
+    sizes = sorted({r.size for r in results})
     lines = [
-        "| folder | backbone | size | weights | images/s | accuracy | with layers | random weights |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        f"| {results[0].folder}, {results[0].images} images | weights | "
+        + " | ".join(f"{size} px" for size in sizes)
+        + f" | random weights, {sizes[0]} px |",
+        "|---|--:|" + "--:|" * (len(sizes) + 1),
     ]
-    for r in results:
-        spread = 100 * interval(r.accuracy, r.images)
+    for name in dict.fromkeys(r.backbone for r in results):
+        mine = {r.size: r for r in results if r.backbone == name}
+        cells = [
+            f"{100 * mine[s].tapped:.1f} % ({100 * mine[s].accuracy:.1f})" if s in mine else "" for s in sizes
+        ]
+        random = next((r.random for r in mine.values() if not math.isnan(r.random)), math.nan)
+        first = next(iter(mine.values()))
+        shown = "-" if math.isnan(random) else f"{100 * random:.1f} %"
+        lines.append(f"| {name} | {first.bytes / 1e6:.1f} MB | {' | '.join(cells)} | {shown} |")
+    widest = max(100 * interval(r.tapped, r.images) for r in results)
+    return "\n".join(lines) + f"\n\n95 % intervals: at most ± {widest:.1f} points."
+
+
+def speed_table(results: list[Result]) -> str:
+    """Images a second of each backbone at each size."""
+    sizes = sorted({r.size for r in results})
+    lines = ["| images a second | " + " | ".join(f"{size} px" for size in sizes) + " |"]
+    lines.append("|---|" + "--:|" * len(sizes))
+    for name in dict.fromkeys(r.backbone for r in results):
+        mine = {r.size: r.speed for r in results if r.backbone == name}
         lines.append(
-            f"| {r.folder} | {r.backbone} | {r.size} px | {r.bytes / 1e6:.1f} MB | {r.speed:,.0f} "
-            f"| {100 * r.accuracy:.1f} % ± {spread:.1f} | {100 * r.tapped:.1f} % ({r.layers}) "
-            f"| {100 * r.random:.1f} % |"
+            f"| {name} | " + " | ".join(f"{mine[s]:,.0f}" if s in mine else "" for s in sizes) + " |"
         )
     return "\n".join(lines)
 
@@ -141,9 +181,9 @@ WIDTH, HEIGHT, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 760, 420, 70, 30, 480, 320
 
 
 def picture(results: list[Result]) -> str:
-    """Accuracy against speed (logarithmic) as SVG; one line per backbone, one point per size."""
+    """Accuracy of one folder against speed (logarithmic) as SVG; a line per backbone, a point per size."""
     logs = [math.log10(r.speed) for r in results]
-    values = [100 * r.accuracy for r in results]
+    values = [100 * r.tapped for r in results]
     low, high = math.floor(min(values) / 5) * 5, math.ceil(max(values) / 5) * 5
     first, last = min(logs) - 0.1, max(logs) + 0.1
 
@@ -173,10 +213,10 @@ def picture(results: list[Result]) -> str:
     for i, (folder, name) in enumerate(lines):
         colour = COLOURS[i % len(COLOURS)]
         mine = [r for r in results if (r.folder, r.backbone) == (folder, name)]
-        points = " ".join(f"{x(r.speed):.1f},{y(r.accuracy):.1f}" for r in mine)
+        points = " ".join(f"{x(r.speed):.1f},{y(r.tapped):.1f}" for r in mine)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for r in mine:
-            cx, cy = x(r.speed), y(r.accuracy)
+            cx, cy = x(r.speed), y(r.tapped)
             parts.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{colour}"/>')
             parts.append(f'<text x="{cx + 7:.1f}" y="{cy - 7:.1f}" fill="{colour}">{r.size}</text>')
         key = TOP + 20 * i
@@ -199,12 +239,14 @@ def measure(folders: list[Path], names: list[str], sizes: list[int]) -> list[Res
     rates = speeds([backbone for _, backbone in loaded], runtime=runtime)
     for (name, backbone), speed in zip(loaded, rates, strict=True):
         size = backbone.preprocess.size
-        blank = load_backbone(name, size=size, pretrained=False)
         weights = weights_bytes(name)
         for folder in folders:
             dataset = read_dataset(folder)
             plain, tapped, layers, images = accuracies(backbone, dataset, runtime=runtime, layers=True)
-            random = accuracies(blank, dataset, runtime=runtime, layers=False)[0]
+            random = math.nan
+            if size == min(sizes):
+                blank = load_backbone(name, size=size, pretrained=False)
+                random = accuracies(blank, dataset, runtime=runtime, layers=False)[0]
             shown = Path(name).stem
             results.append(
                 Result(folder.name, shown, size, weights, images, plain, tapped, layers, random, speed)
@@ -215,20 +257,26 @@ def measure(folders: list[Path], names: list[str], sizes: list[int]) -> list[Res
 
 def page(results: list[Result], *, note: str) -> str:
     """docs/transfer.md."""
+    folders = dict.fromkeys(r.folder for r in results)
+    tables = "\n\n".join(table([r for r in results if r.folder == folder]) for folder in folders)
     return f"""# transfer
 
 How far frozen features carry: a ridge head on the features of the training side, accuracy on the validation
-side with its 95 % interval. `images/s` is the network alone, on {os.cpu_count()} cores, all backbones
-measured in turns, the fastest turn of each counts. *With layers*: the stages that leave-one-out chose on the
-training side. *Random weights*: the same network, untrained.
+side. It reads the layers that leave-one-out chose on the training side, as `headstart fit` does; in brackets
+the last layer alone. *Random weights*: the same network, untrained, its last layer.
 
-{table(results)}
+{tables}
 
-![Accuracy against speed](transfer.svg)
+Images a second of the network alone, on {os.cpu_count()} cores, all backbones measured in turns, the fastest
+turn of each counts:
+
+{speed_table([r for r in results if r.folder == results[0].folder])}
+
+![Accuracy on {PICTURED} against speed](transfer.svg)
 
 {note}
 
-Made by `benchmarks/transfer.py FOLDER … --backbone NAME-OR-FILE …`.
+Made by `benchmarks/transfer.py --data ../shared/data`.
 """
 
 
@@ -237,17 +285,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("folders", type=Path, nargs="*")
+    parser.add_argument("--data", type=Path, help="what has flowers and tiny-imagenet-64.zip")
     parser.add_argument("--backbone", action="append", help="name or file, beside those on this machine")
-    parser.add_argument("--size", type=int, action="append", help="pixels; default 96, 128, 160")
+    parser.add_argument("--size", type=int, action="append", help=f"pixels; default {SIZES}")
     parser.add_argument("--note", default="", help="a paragraph for the page")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs")
     options = parser.parse_args()
     names = list(dict.fromkeys([*(info.name for info in available()), *(options.backbone or [])]))
-    results = measure(options.folders, names, options.size or [96, 128, 160])
-    print(table(results))
+    with tempfile.TemporaryDirectory() as work:
+        folders = [*(made(options.data, Path(work)) if options.data else []), *options.folders]
+        results = measure(folders, names, options.size or list(SIZES))
     (options.out / "transfer.md").write_text(page(results, note=options.note))
-    (options.out / "transfer.svg").write_text(picture(results))
+    pictured = [r for r in results if r.folder == PICTURED] or results
+    (options.out / "transfer.svg").write_text(picture(pictured))
 
 
 if __name__ == "__main__":
