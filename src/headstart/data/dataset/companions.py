@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from headstart.data.dataset.split_names import split_of
 
 _MASK = r"masks?|segmentations?|ground[_ ]?truths?|segmap"
 _THUMB = r"thumb(?:s|nails?)?"
-_HINT = re.compile(rf"{_MASK}|{_THUMB}|trimap|annotation|label|[ _.-](?:gt|seg)\b|\bgt/", re.IGNORECASE)
+_HINTS = ("mask", "seg", "truth", "thumb", "trimap", "annotation", "label", "gt")
+"""Of these one is in every name that is looked at more closely: most data sets have none."""
+
 _MASK_FILE = re.compile(rf"(?P<of>.+?)[ _.-]+(?:{_MASK}|gt|seg)(?:[ _-]?\d+)?", re.IGNORECASE)
 _THUMB_FILE = re.compile(rf"(?P<of>.+?)[ _.-]+{_THUMB}|{_THUMB}[ _.-]+(?P<after>.+)", re.IGNORECASE)
 _MASK_FOLDERS = re.compile(
@@ -34,7 +37,7 @@ def companions(paths: Sequence[str], *, top_folders: bool) -> dict[str, str]:
         paths: all images.
         top_folders: whether a top folder may be one of masks, and not always a class.
     """
-    hinted = [path for path in paths if _HINT.search(path)]
+    hinted = [path for path in paths if _is_hinted(path)]
     if not hinted:
         return {}
     there = {_stem(path): path for path in paths}
@@ -48,6 +51,16 @@ def companions(paths: Sequence[str], *, top_folders: bool) -> dict[str, str]:
     return found
 
 
+def _is_hinted(text: str) -> bool:
+    lower = text.casefold()
+    return any(hint in lower for hint in _HINTS)
+
+
+@lru_cache(maxsize=1024)
+def _holds_companions(folder: str) -> bool:
+    return bool(_MASK_FOLDERS.fullmatch(folder) or _THUMB_FOLDER.fullmatch(folder))
+
+
 def _stem(path: str) -> str:
     return os.path.splitext(path)[0].casefold()
 
@@ -56,6 +69,8 @@ def _by_file(path: str, there: dict[str, str]) -> str | None:
     """A mask or thumbnail in the folder of its picture, by its name: `1_mask.png` beside `1.png`."""
     folder, slash, name = path.rpartition("/")
     stem = os.path.splitext(name)[0]
+    if not _is_hinted(stem):
+        return None
     for pattern, what in ((_MASK_FILE, "a mask"), (_THUMB_FILE, "a thumbnail")):
         match = pattern.fullmatch(stem)
         if match:
@@ -71,7 +86,7 @@ def _by_folder(paths: Collection[str]) -> dict[tuple[str, str], list[str]]:
     for path in paths:
         parts = path.split("/")
         for number, part in enumerate(parts[:-1]):
-            if _MASK_FOLDERS.fullmatch(part) or _THUMB_FOLDER.fullmatch(part):
+            if _holds_companions(part):
                 found.setdefault(("/".join(parts[:number]), part), []).append(path)
                 break
     return found
