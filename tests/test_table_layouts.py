@@ -1,5 +1,6 @@
 """Tables as services and public data sets lay them out: one-hot columns, splits of their own, addresses."""
 
+import io
 import json
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_column_of_splits_that_says_something_else_is_refused(table):
         table("path,label,is_valid\n0.jpg,a,True\n1.jpg,b,perhaps\n")
     with pytest.raises(DatasetError, match="is_valid, is_test all say the splits; write one column split"):
         table("path,label,is_valid,is_test\n0.jpg,a,True,False\n1.jpg,b,False,False\n")
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_texts_that_are_written_as_differences_are_read_and_bounded(table, monkeypatch, encoding):
+    pyarrow = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    made, buffer = pyarrow.table({"path": FOUR, "label": list("abab")}), io.BytesIO()
+    pq.write_table(
+        made, buffer, use_dictionary=False, column_encoding=dict.fromkeys(("path", "label"), encoding)
+    )
+    assert labels(table(buffer.getvalue(), name="t.parquet")) == list("abab")
+    monkeypatch.setattr("headstart.data.sources.parquet.MAX_DELTA_TEXT", 10)
+    with pytest.raises(DatasetError, match="the column path takes 0 MiB; paths and labels take at most"):
+        table(buffer.getvalue(), name="t.parquet")
 
 
 # --- addresses --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from headstart.data.dataset.columns import UNASSIGNED, ColumnNames, Columns, LabelTable, choose, flag
@@ -238,32 +239,31 @@ def _refuse_left_out(ledger: _Ledger, at: str) -> None:
 
 def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str]:
     """Every row's label; equal values are looked at once."""
-    known: dict[tuple[type, object], str | None] = {}
-    labels: list[str] = []
-    missing: list[int] = []
-    utf8 = any(isinstance(value, str) and not value.isascii() and is_utf8(value) for value in values)
-    for number, value in zip(numbers, values, strict=True):
-        key = (type(value), value if isinstance(value, str | int | float | bytes) else number)
-        if key not in known:
-            try:
-                text = _readable(value, located, utf8=utf8) if isinstance(value, str) else value
-                known[key] = as_label(text)
-            except NotCertain:
-                raise DatasetError(
-                    f"row {number}: the label {printable(str(value))!r} is no UTF-8, and its code page is "
-                    "not certain; save the table as CSV UTF-8"
-                ) from None
-            except DatasetError as error:
-                raise DatasetError(f"row {number}: {error}") from None
-        label = known[key]
-        if label is None:
-            missing.append(number)
-        else:
-            labels.append(label)
-    if missing:
+    keys: Sequence[object] = values
+    if {*map(type, values)} not in ({str}, {int}, {float}, {bytes}):  # 1 is True, and a list no key
+        plain = (str, int, float, bytes)
+        keys = [(type(v), v if isinstance(v, plain) else n) for n, v in zip(numbers, values, strict=True)]
+    first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+    different = [values[index] for index in first.values()]
+    utf8 = any(isinstance(value, str) and not value.isascii() and is_utf8(value) for value in different)
+    known: dict[object, str | None] = {}
+    for key, index in sorted(first.items(), key=itemgetter(1)):
+        value = values[index]
+        try:
+            known[key] = as_label(_readable(value, located, utf8=utf8) if isinstance(value, str) else value)
+        except NotCertain:
+            raise DatasetError(
+                f"row {numbers[index]}: the label {printable(str(value))!r} is no UTF-8, and its code page "
+                "is not certain; save the table as CSV UTF-8"
+            ) from None
+        except DatasetError as error:
+            raise DatasetError(f"row {numbers[index]}: {error}") from None
+    labels = [known[key] for key in keys]
+    if None in known.values():
+        missing = [number for number, label in zip(numbers, labels, strict=True) if label is None]
         more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
         raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them")
-    return labels
+    return [str(label) for label in labels]
 
 
 def _readable(text: str, located: LocatedTable, *, utf8: bool) -> str:

@@ -37,8 +37,11 @@ MAX_VALUE = 64 * 2**10
 MAX_TEXT = 256 * 2**20
 """Bytes of a column of paths or labels."""
 
+MAX_DELTA_TEXT = 96 * 2**20
+"""Likewise of one whose texts are written as differences, of which a few kilobytes can make any number."""
+
 _BATCH_ROWS = 16_384
-_NESTED_ROWS = 1_024
+_SMALL_BATCH = 1_024
 _GROUPS_KEPT = 2
 
 
@@ -99,20 +102,20 @@ class ParquetFile:
     def batches(self, column: str) -> Iterator[list[Any]]:
         """The values of a column, of a length that paths and labels have; equal texts are one object.
 
-        Texts are read as a dictionary, so that a long one that stands in each of a million rows is one.
+        Texts are read as a dictionary, so that a long one that stands in each of a million rows is one. Those
+        written as differences cannot be: they come in small batches, and all different ones are counted.
         """
         pyarrow, parquet = libraries()
         claimed = self._claimed(column)
         if claimed > MAX_TEXT:
-            raise DatasetError(
-                f"{printable(self.name)}: the column {printable(column)} takes {claimed / 2**20:,.0f} MiB; "
-                f"paths and labels take at most {MAX_TEXT // 2**20}"
-            )
-        nested = column not in self.schema.names
-        options = {} if nested else {"read_dictionary": [column]}  # nested: small batches
+            raise self._too_long(column, claimed, most=MAX_TEXT)
+        small = column not in self.schema.names or self._is_delta(column)
+        options = {} if small else {"read_dictionary": [column]}
+        texts: dict[object, object] = {}
+        length = 0
         try:
             reader = parquet.ParquetFile(self._source(), memory_map=self.data is None, **options)
-            for batch in reader.iter_batches(_NESTED_ROWS if nested else _BATCH_ROWS, columns=[column]):
+            for batch in reader.iter_batches(_SMALL_BATCH if small else _BATCH_ROWS, columns=[column]):
                 array = batch.column(0)
                 while pyarrow.types.is_struct(array.type):
                     array = array.flatten()[0]
@@ -122,18 +125,40 @@ class ParquetFile:
                     yield [None if index is None else known[index] for index in array.indices.to_pylist()]
                 else:
                     self._check_lengths(array, column)
-                    yield array.to_pylist()
+                    values = array.to_pylist()
+                    if small and values and isinstance(values[0], str | bytes):
+                        new = {value for value in values if value is not None and value not in texts}
+                        length += sum(map(len, new))
+                        if length > MAX_DELTA_TEXT:
+                            raise self._too_long(column, length, most=MAX_DELTA_TEXT)
+                        texts |= zip(new, new, strict=True)
+                        values = [texts.get(value) for value in values]
+                    yield values
         except (pyarrow.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
-    def _claimed(self, column: str) -> int:
-        """Decoded bytes of a column, as the footer has them."""
+    def _too_long(self, column: str, size: int, *, most: int) -> DatasetError:
+        return DatasetError(
+            f"{printable(self.name)}: the column {printable(column)} takes {size / 2**20:,.0f} MiB; "
+            f"paths and labels take at most {most // 2**20}"
+        )
+
+    def _chunks(self, column: str) -> list[Any]:
+        """What the footer says of a column in each row group."""
         metadata = self.reader.metadata
         at = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)
         if at is None:
-            return 0
-        groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
-        return sum(group.column(at).total_uncompressed_size for group in groups)
+            return []
+        return [metadata.row_group(group).column(at) for group in range(metadata.num_row_groups)]
+
+    def _claimed(self, column: str) -> int:
+        """Decoded bytes of a column."""
+        return sum(chunk.total_uncompressed_size for chunk in self._chunks(column))
+
+    def _is_delta(self, column: str) -> bool:
+        """Whether its texts are written as differences, as Spark and DuckDB may write them."""
+        kinds = {encoding for chunk in self._chunks(column) for encoding in chunk.encodings}
+        return bool(kinds & {"DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"})
 
     def _check_lengths(self, array: Any, column: str) -> None:
         import pyarrow.compute as compute
