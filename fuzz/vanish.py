@@ -24,6 +24,7 @@ from headstart.errors import printable
 
 FOLDERS = (
     *("ants", "bees", "Bees", "train", "val", "test", "dev", "seg_train", "holdout", "2019", "sub", "day 1"),
+    *("images", "masks", "thumbs", "train_masks", "images_part_1", "images_part_2", "unlabeled"),
     *(
         "a, b",
         "Käfer",
@@ -40,7 +41,17 @@ FOLDERS = (
 FILES = (
     *("1.jpg", "2.JPG", "3.png", "4.heic", "5.webp", "photograph", "README", "notes.txt", "1.cls", "2.txt"),
     *(".hidden.jpg", "._1.jpg", "Thumbs.db", ".DS_Store", "desktop.ini", "raw.cr2", "more.zip", "old.tar"),
-    *("run.json", "comparison.json", ".headstart-output", "a\nb.jpg", "1.jpg.jpg", "x.json"),
+    *(
+        "1_mask.png",
+        "thumb_1.jpg",
+        "3-seg.png",
+        "run.json",
+        "comparison.json",
+        ".headstart-output",
+        "a\nb.jpg",
+        "1.jpg.jpg",
+        "x.json",
+    ),
 )
 CONTENTS = (b"\xff\xd8\xff words", b"plain words", b"")
 

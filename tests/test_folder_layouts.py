@@ -80,6 +80,36 @@ def test_splits_are_found_below_folders_around_everything(tmp_path, around):
             read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("archive/seg_train/seg_train", "archive/seg_test/seg_test"),
+        ("train/images", "test/Images"),
+    ],
+)
+def test_classes_are_found_within_a_folder_that_says_the_split_again(tmp_path, train, test):
+    fill(tmp_path, *(f"{top}/{kind}/1.jpg" for top in (train, test) for kind in ("ants", "bees")))
+    dataset = read_dataset(tmp_path)
+    assert sorted((label, split) for _, label, split in described(dataset)) == [
+        (label, split) for label in ("ants", "bees") for split in ("test", "train")
+    ]
+    fill(tmp_path, f"{test}/loose.jpg")
+    assert left_out(read_dataset(tmp_path))[f"{test}/loose.jpg"].startswith("lies in no class folder")
+    (tmp_path / train / "wasps").mkdir()
+    with pytest.raises(DatasetError, match="no images in class folder wasps"):
+        read_dataset(tmp_path)
+
+
+def test_a_copy_of_the_classes_beside_them_is_asked_about(tmp_path):
+    fill(tmp_path, *(f"{top}{kind}/1.jpg" for top in ("", "brain/") for kind in ("yes", "no")))
+    with pytest.raises(
+        DatasetError, match=r"brain/ holds folders called as those beside it \(no/ and yes/\)"
+    ):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, split_by_folder=False).classes == ("brain", "no", "yes")
+
+
 def test_a_single_class_around_the_classes_is_named_as_deep_as_it_is(tmp_path):
     fill(tmp_path, "a/b/ants/1.jpg", "a/b/bees/1.jpg")
     with pytest.raises(DatasetError, match=r"the folders in it \(ants, bees\), give .*/a/b$"):

@@ -29,7 +29,7 @@ class _Layout:
     @property
     def depth(self) -> int:
         """Folders that an image must lie in."""
-        return 1 if self.split is None else 2
+        return max(self.label, self.split or 0) + 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
     rows: list[LabelledRow] = []
     loose = 0
     for path, source in images:
-        parts = path.removeprefix(layout.above).split("/", 2)
+        parts = path.removeprefix(layout.above).split("/", layout.depth)
         if len(parts) <= layout.depth:
             skipped.append(Skipped(printable(path), _NO_CLASS))
             loose += 1
@@ -94,12 +94,14 @@ def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
     above = wrapper_of(images)
     inner = {path.removeprefix(above).split("/", 1)[0] for path in images} if above else set()
     if above and are_splits(sorted(inner)):  # data/train/ants and data/val/ants: what is around says nothing
-        return _Layout(above=above, label=1, split=0, sides=sides_of(inner))
+        below = [path.removeprefix(above) for path in images]
+        return _Layout(above=above, label=_label_below_splits(below), split=0, sides=sides_of(inner))
     tops = _tops(listing, images)
     sides = sides_of(tops)
     with_classes = [top for top in sides if tops[top].folders]
     if sides and (len(sides) == len(tops) or (with_classes and are_splits(list(tops)))):
-        return _Layout(label=1, split=0, sides=sides)
+        inside_splits = [path for path in images if path.split("/", 1)[0] in sides]
+        return _Layout(label=_label_below_splits(inside_splits), split=0, sides=sides)
     inside = {top: sides_of(found.folders) for top, found in tops.items() if found.direct or found.folders}
     split_inside = [top for top, found in inside.items() if "train" in found.values() and len(found) > 1]
     if split_inside:
@@ -115,6 +117,13 @@ def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
             f"{_shown(split_inside[:1])} holds splits ({_shown(sorted(inside[split_inside[0]]))}) and "
             f"{_shown([other])} other images; give every class the same splits",
         )
+    for top, found in tops.items():
+        if not found.direct and len(same := found.folders & (tops.keys() - {top})) > 1:
+            _ask(
+                where,
+                f"{_shown([top])} holds folders called as those beside it ({_shown(sorted(same)[:2])}); move "
+                "it away if it is a copy",
+            )
     if pairs := families_of(tops):
         first = next(iter(pairs.values()))
         _ask(where, f"{_shown(first)} look like splits of one class; put them into train/, val/ and test/")
@@ -137,6 +146,24 @@ def _layout(listing: Listing, images: Sequence[str], *, where: str) -> _Layout:
     if unlabelled and len(tops) > 2:
         _ask(where, f"{_shown(unlabelled[:1])} lies beside class folders; move it away if it is no class")
     return _Layout()
+
+
+def _label_below_splits(images: Sequence[str]) -> int:
+    """Where classes are below folders of splits: mostly directly, or within one that says the same again.
+
+    `seg_train/seg_train/ants` or `train/images/ants`, where each split has one such folder and nothing else.
+    """
+    inside: dict[str, set[str]] = {}
+    deep = False
+    for path in images:
+        parts = path.split("/", 3)
+        inside.setdefault(parts[0], set()).add(parts[1] if len(parts) > 2 else "")
+        deep = deep or len(parts) > 3
+    again = all(
+        len(folders) == 1 and ((only := next(iter(folders))) == top or only.casefold() in IMAGE_FOLDERS)
+        for top, folders in inside.items()
+    )
+    return 2 if deep and again else 1
 
 
 def _ask_about_same_names(where: str, tops: Mapping[str, _Top]) -> None:
@@ -183,8 +210,8 @@ def _class_folders(folders: Sequence[str], layout: _Layout) -> list[str]:
     folders = [each.removeprefix(layout.above) for each in folders if each.startswith(layout.above)]
     if layout.label == 0:
         return [folder for folder in folders if "/" not in folder]
-    pairs = [folder.split("/") for folder in folders if folder.count("/") == 1]
-    return [pair[1] for pair in pairs if pair[0] in layout.sides]
+    paths = [folder.split("/") for folder in folders if folder.count("/") == layout.label]
+    return [parts[-1] for parts in paths if parts[0] in layout.sides]
 
 
 def _refuse_empty_classes(where: str, classes: list[str], used: set[str], skipped: list[Skipped]) -> None:
