@@ -176,10 +176,35 @@ def test_a_budget_marks_what_does_not_fit_without_javascript(world: World) -> No
     collection = world.studio.collection(data.rsplit("/", 1)[1])
     kept = world.studio.collections.read(collection, "plan")
     assert kept
-    kept["plan"]["rows"][0]["predicted_seconds"] = {"low": 8.0, "median": 9.0, "high": 12.0}
+    for number, row in enumerate(kept["plan"]["rows"]):  # each as good as slow
+        row["predicted_seconds"] = {"low": 1.0 + 4 * number, "median": 2.0 + 4 * number, "high": 90.0}
+        row["accuracy"]["accuracy"] = 0.5 + 0.04 * number
     world.studio.collections.write(collection, "plan", kept)
-    assert 'class="over"' in world.browser.get(f"{data}/plan?notch=0").text
-    assert 'class="over"' not in world.browser.get(f"{data}/plan?notch=9").text
+
+    def shown(notch: int) -> tuple[int, str]:
+        """Rows over a budget, and the one that is selected."""
+        page = world.browser.get(f"{data}/plan?notch={notch}").text
+        (selected,) = re.findall(r'value="([^"]+)" id="row-\d+" checked', page)
+        assert f"Recommended: {selected.rpartition('/')[0]}" in page
+        return page.count('class="over'), selected
+
+    rows = [f"{row['name']}/{row['depth']}" for row in kept["plan"]["rows"]]
+    assert shown(0) == (len(rows) - 1, rows[0])  # 5 s, of which 0.85 are planned with
+    assert shown(1) == (len(rows) - 2, rows[1])
+    assert shown(9) == (0, rows[-1])
+
+
+def test_a_plan_of_an_earlier_version_is_made_again(world: World) -> None:
+    data = world.open()
+    collection = world.studio.collection(data.rsplit("/", 1)[1])
+    world.studio.collections.write(
+        collection, "plan", {"plan": {"rows": [{"backbone": "builtin"}]}, "asked": {}}
+    )
+    assert world.browser.get(f"{data}/plan").status_code == 200
+    job = world.studio.work.last("plan", name=collection.id, learner="studio")
+    assert job
+    world.wait(f"/jobs/{job.id}")
+    assert "Recommended: " in world.browser.get(f"{data}/plan").text
 
 
 # Data -------------------------------------------------------------------------------------------------------

@@ -4,20 +4,28 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import backbones_option, layout_options, work_options
+from headstart.cli.options import layout_options, work_options
 from headstart.cli.terminal import (
     json_option,
     labelled,
     print_json,
     table,
 )
-from headstart.runs.formatting import human_bytes
+from headstart.runs.formatting import human_bytes, seconds_range
 
 
 @click.command()
 @click.argument("images", metavar="DIR|CSV|ZIP")
-@backbones_option("Networks or files, with NAME@PX at another size.")
-@click.option("--depths", metavar="DEPTH,...", help="Stages to freeze. Default: all, and two deeper cuts.")
+@click.option(
+    "--backbones",
+    metavar="NAME,...",
+    help="Networks or files, with NAME@PX at another size. Default: all on this machine.",
+)
+@click.option(
+    "--depths",
+    metavar="DEPTH,...",
+    help="Stages to freeze. Default: all, and two deeper cuts of the recommended backbone.",
+)
 @click.option("--budget", metavar="TIME", help="Say what this much time allows, e.g. 30s or 2m.")
 @click.option("--head", default="ridge", show_default=True, help="Head: ridge or softmax.")
 @work_options
@@ -25,12 +33,12 @@ from headstart.runs.formatting import human_bytes
 @json_option
 def command(
     images: str,
-    backbones: str,
+    backbones: str | None,
     depths: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Predict seconds, disk and memory of fits on these images; nothing is trained.
+    """Predict accuracy, seconds, disk and memory of fits on these images; nothing is saved.
 
     \b
     headstart plan photos/
@@ -40,7 +48,7 @@ def command(
 
     found = plan(
         labelled(images, options),
-        backbones=backbones.split(","),
+        backbones=backbones.split(",") if backbones else None,
         depths=depths.split(",") if depths else None,
         **options,
     )
@@ -52,43 +60,45 @@ def command(
 
 
 def lines(found: Any) -> list[str]:
-    """The table, then what is worth saying of it."""
-    header = ["backbone", "px", "depth", "seconds", "low", "high", "cache", "memory", "keep", "basis"]
+    """The table, which row is recommended and why, then what is worth saying of it."""
     budgeted = found.budget is not None
+    header = [
+        "backbone",
+        "depth",
+        "accuracy",
+        "from",
+        "seconds",
+        "range",
+        "cache",
+        "memory",
+        "seconds from",
+        "",
+    ]
     rows = [
         [
-            row.backbone,
-            str(row.size),
+            row.name,
             "all" if row.depth == row.stages else f"{row.depth} of {row.stages}",
+            str(row.accuracy),
+            row.accuracy.source,
             f"{row.seconds.median:.1f}",
-            f"{row.seconds.low:.1f}",
-            f"{row.seconds.high:.1f}",
+            seconds_range((row.seconds.low, row.seconds.high)),
+            *([row.allowed] if budgeted else []),
             human_bytes(row.cache_bytes),
             human_bytes(row.memory_bytes),
-            row.keep,
             row.basis,
-            *([row.allowed] if budgeted else []),
+            "recommended" if row.recommended else "front" if row.front else "",
         ]
         for row in found.rows
     ]
-    shown = [f"{found.images:,} images in {found.classes} classes"]
-    shown.append(
-        table(rows, header=[*header, *(["budget allows"] if budgeted else [])], right=[1, 3, 4, 5, 6, 7])
-    )
+    if budgeted:
+        header.insert(6, "budget allows")
+    right = [4, *(index for index, name in enumerate(header) if name in ("cache", "memory"))]
+    shown = [f"{found.images:,} images in {found.classes} classes", table(rows, header=header, right=right)]
+    shown.append(f"recommended: {found.why}")
     shown += dict.fromkeys(row.reason for row in found.rows if row.reason)
-    shown += [*_timed(found), *found.notes]
+    shown += found.notes
     cached = max((1 - row.missing for row in found.rows), default=0.0)
     if cached > 0:
         shown.append(f"up to {cached:.0%} of the features are cached already; the seconds count on them")
     shown.append(f"planning took {found.seconds:.1f} s")
-    return shown
-
-
-def _timed(found: Any) -> list[str]:
-    """Of each network that was timed now: milliseconds an image, in all and by stage."""
-    shown = []
-    for label, by_stage in found.stages.items():
-        stages = ", ".join(f"{name} {1e3 * seconds:.2g}" for name, seconds in by_stage.items())
-        whole = f"{1e3 * sum(by_stage.values()):.2g}"
-        shown.append(f"{label}, ms an image: {whole}; by stage, split by multiply-adds: {stages}")
     return shown

@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
-from headstart.costs.formulas import NOTHING, CostEstimate, ImageCounts, estimate, steps
+from headstart.costs.formulas import NOTHING, CostEstimate, ImageCounts, estimate, network_key, steps
 from headstart.costs.timings import Timings
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
@@ -83,6 +83,11 @@ class Workload:
             cache=FeatureCache(cache_folder()),
         )
         return cls(config, backbone, ImageCounts.of(dataset, config, missing=missing), spec)
+
+    @property
+    def network(self) -> str:
+        """The key of its network's timings."""
+        return network_key(self.config, self.backbone, self.spec or FeatureSpec.of(self.config))
 
     def estimate(self, timings: Timings, *, phases: tuple[str, ...] | None = None) -> CostEstimate:
         """Its seconds, of all phases or of some."""

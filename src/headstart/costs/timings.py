@@ -61,6 +61,11 @@ class Timings:
         """From the store; one that cannot be read is as good as an empty one: predictions get wider."""
         return cls(store.read_timings(_owner()))
 
+    def plus(self, newer: Iterable[Timing]) -> "Timings":
+        """With what was timed since, the newest last; whether or not the store could keep it."""
+        known = [Timing(*key, ratio) for key, ratios in self._ratios.items() for ratio in ratios]
+        return Timings((*reversed(list(newer)), *known))
+
     def known(self, step: str, key: str) -> bool:
         """Whether this very thing has been timed."""
         return (step, key) in self._ratios

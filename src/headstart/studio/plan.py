@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from headstart.costs.budgets import CAREFUL
 from headstart.errors import OptionError
-from headstart.runs import DEFAULT_BACKBONE, HEADS
+from headstart.runs import HEADS
 from headstart.runs.formatting import human_seconds
 from headstart.studio.datasets import Collection
 from headstart.studio.jobs import job_of, told_of
@@ -23,12 +23,6 @@ router = APIRouter()
 BUDGETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds at the notches of the slider; the notch after the last is "no limit"."""
 
-FIRST = (DEFAULT_BACKBONE, f"{DEFAULT_BACKBONE}@128", "builtin")
-"""What a plan looks at until somebody asks for more, as far as it is here."""
-
-_SIZES = {"builtin": (96, 160, 224), DEFAULT_BACKBONE: (128, 160)}
-"""Further sizes that are offered of a network; its own is always there."""
-
 MOST_EPOCHS = 500
 MOST_VIEWS = 16
 
@@ -39,11 +33,14 @@ def plan_page(
 ) -> Response:
     """The plan as a table; a budget says which rows fit, and one of them is trained."""
     kept = studio.collections.read(collection, "plan")
+    if kept is not None and not all("accuracy" in row for row in kept["plan"]["rows"]):
+        kept = None  # an earlier version's
     job = job_of(studio, "plan", collection.id)
     if kept is None and (job is None or job.state == "done"):
         job = studio.add("plan", name=collection.id, body=_asked(collection))
     notch = min(max(notch, 0), len(BUDGETS))
     rows = [_row(row, budget=budget_of(notch)) for row in kept["plan"]["rows"]] if kept else []
+    best = [_best(rows, budget=budget_of(each)) for each in range(len(BUDGETS) + 1)] if rows else []
     return page(
         request,
         "plan.html",
@@ -52,8 +49,8 @@ def plan_page(
         plan=kept["plan"] if kept else None,
         asked=kept["asked"] if kept else _asked(collection),
         rows=rows,
-        longest=max((row["predicted_seconds"]["high"] for row in rows), default=1.0),
-        chosen=chosen if any(row["key"] == chosen for row in rows) else thorough(rows),
+        chosen=chosen if any(row["key"] == chosen for row in rows) else best[notch]["key"] if best else "",
+        best=best,
         notch=notch,
         notches=[*({"seconds": s, "text": human_seconds(s)} for s in BUDGETS), NO_LIMIT],
         backbones=choices(),
@@ -68,29 +65,30 @@ def budget_of(notch: int) -> float | None:
     return float(BUDGETS[notch]) if 0 <= notch < len(BUDGETS) else None
 
 
-def thorough(rows: list[dict[str, Any]]) -> str:
-    """The row selected at first: all layers frozen where one fits, else the quickest."""
-    fitting = [row for row in rows if row["within"]]
-    simple = [row for row in fitting if row["depth"] == "all"]
-    found = (simple or fitting)[:1]
-    return str(found[0]["key"]) if found else ""
+def _best(rows: list[dict[str, Any]], *, budget: float | None) -> dict[str, Any]:
+    """The row that is selected at first within a budget: its key, and why in a sentence."""
+    from headstart.training.contenders import why
+    from headstart.training.expected_accuracy import Expected, recommend
+
+    expected = [Expected.from_dict(row["accuracy"]) for row in rows]
+    seconds = [row["predicted_seconds"]["median"] for row in rows]
+    limit = None if budget is None else CAREFUL * budget
+    chosen = recommend([each.accuracy for each in expected], seconds, limit=limit)
+    reason = why([row["label"] for row in rows], expected, seconds, chosen=chosen)
+    return {"key": rows[chosen]["key"], "why": f"{rows[chosen]['label']}: {reason}"}
 
 
 def choices() -> list[str]:
     """The backbones that are on this machine, with the sizes offered of each."""
-    from headstart.backbones import available
+    from headstart.training.backbone_names import default_candidates
 
-    found: list[str] = []
-    for each in available():
-        found.append(each.name)
-        found += [f"{each.name}@{size}" for size in _SIZES.get(each.name, ()) if size != each.size]
-    return found
+    return [f"{each.name}@{each.size}" if each.size else each.name for each in default_candidates()]
 
 
 def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
     return {
         "data": collection.id,
-        "backbones": [name for name in FIRST if name in choices()],
+        "backbones": choices(),
         "head": "ridge",
         "views": 1,
         "epochs": None,
@@ -138,7 +136,7 @@ def plan_again(
 ) -> Response:
     """Plans for other networks or settings."""
     known = choices()
-    wanted = [name for name in backbones or FIRST if name in known]
+    wanted = [name for name in backbones or known if name in known]
     if not wanted:
         raise OptionError(f"expected one or more of {', '.join(known)}")
     body = _asked(collection, backbones=wanted, **settings)

@@ -40,9 +40,6 @@ __all__ = [
     "train",
 ]
 
-_CHOICE_SHARE = 0.5
-"""Of a budget's remaining seconds, what choosing a backbone may take; the winner's features stay."""
-
 
 def fit(
     source: Any,
@@ -102,8 +99,7 @@ def _backbone(
     """The network that is named, or the best of those that are here; its name, and why it was chosen."""
     if not asked.chooses:
         return asked.backbone, backbone_of(asked, seed=asked.seed), ()
-    allowance = None if budget.left is None else _CHOICE_SHARE * budget.left
-    chosen = choose_backbone(dataset, asked, runtime=runtime, allowance=allowance, watch=watch)
+    chosen = choose_backbone(dataset, asked, runtime=runtime, seconds=budget.left, watch=watch)
     return chosen.candidate.name, chosen.backbone, chosen.reasons
 
 

@@ -1,13 +1,17 @@
-"""Backbones as options name them: a name or a file, and perhaps a size."""
+"""Backbones as options name them: a name or a file, and perhaps a size; and those that are here."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from headstart.backbones import Backbone, load_backbone
+from headstart.backbones import Backbone, available, load_backbone
 from headstart.errors import OptionError
-from headstart.runs import Method
+from headstart.runs import DEFAULT_BACKBONE, Method
+
+SIZES = {"builtin": (96, 128), DEFAULT_BACKBONE: (128, 160, 224)}
+"""Pixels a side at which these are considered; any other backbone at its own."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,13 @@ def sized(names: Sequence[str] | None, *, size: int | None) -> tuple[str, ...] |
         return None
     found = parse_names(names)
     return tuple(f"{each.name}@{each.size or size}" if each.size or size else each.name for each in found)
+
+
+def default_candidates() -> tuple[BackboneName, ...]:
+    """What can be loaded here without a download, some of it at several sizes."""
+    return tuple(
+        BackboneName(info.name, size)
+        for info in available()
+        if not (info.needs and find_spec(info.needs) is None)
+        for size in SIZES.get(info.name, (None,))
+    )

@@ -1,55 +1,42 @@
-"""`headstart plan`: what each backbone and depth would cost here, with this data. Nothing is trained."""
+"""`headstart plan`: the accuracy to expect of each backbone, and what a fit would cost. Nothing is saved."""
 
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from headstart.backbones import Backbone
 from headstart.backbones.building import has_timm
-from headstart.backbones.runtimes import Runtime, select
-from headstart.costs import CostEstimate, Timings, Workload, parse_budget
+from headstart.backbones.runtimes import select
+from headstart.costs import Timings, Workload, parse_budget
 from headstart.costs.budgets import CAREFUL, fit_into
-from headstart.costs.formulas import (
-    COMPILE,
-    FORWARD_AND_BACKWARD,
-    TORCH_START,
-    TRAIN_RATE,
-    data_key,
-    decode_base,
-    frozen_base,
-    network_key,
-)
-from headstart.costs.timings import remember
-from headstart.data.dataset import Dataset, read_dataset
+from headstart.costs.formulas import FORWARD_AND_BACKWARD, TORCH_START, TRAIN_RATE
+from headstart.data.dataset import read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureSpec, cache_bytes
-from headstart.features.coverage import spread
-from headstart.features.extraction import BATCH_SIZE
 from headstart.files import cache_folder
 from headstart.runs import FitConfig, refuse_others
-from headstart.runs.callbacks import Clock, Range
+from headstart.runs.callbacks import Range
 from headstart.runs.formatting import human_seconds
 from headstart.runs.store import Timing
-from headstart.training.backbone_names import BackboneName, load_named, parse_names
+from headstart.training.backbone_names import default_candidates, load_named, parse_names
+from headstart.training.contenders import Contender, why
+from headstart.training.expected_accuracy import Expected, recommend
+from headstart.training.probes import Probing, TimeIsUp
+from headstart.training.published_accuracy import published_accuracy, undominated
 from headstart.training.resolving import resolve
-from headstart.training.stopwatch import BATCHES, TRAINING_STEPS, time_decoding, time_frozen, time_training
+from headstart.training.stopwatch import TRAINING_STEPS, time_training
 
-LEAST_ALLOWANCE = 3.0
+LEAST_ALLOWANCE = 5.0
 """Seconds that a plan may always take."""
 
 ALLOWED_SHARE = 0.05
 """Share of the training it describes that a plan may take, where that is more."""
 
-_SAMPLE = 24
-"""Images decoded to time decoding."""
-
 _TIMED_AT_MOST = 1.5
-"""How much longer than expected a timing may take and still be begun."""
+"""How much longer than expected a look or a timing may take and still be begun."""
 
 _DECIDING = ("head", "layers", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test")
 """What of a fit's options decides its seconds, beside backbone and depth."""
@@ -64,12 +51,13 @@ _MOST_FEATURES_IN_MEMORY = 1 << 29  # beyond this a head's fit streams them; `he
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One backbone at one depth: what a fit would cost."""
+    """One backbone at one size and depth: what a fit would give and cost."""
 
     backbone: str
     size: int
     depth: int
     stages: int
+    accuracy: Expected
     seconds: Range
     phases: Mapping[str, float]  # median seconds by phase
     cache_bytes: int
@@ -79,13 +67,29 @@ class PlanRow:
     reason: str
     allowed: str  # what the budget allows, empty without a budget
     fits: bool
-    basis: str  # "timed now", "remembered" or "estimated"
+    basis: str  # of the seconds: "timed now", "remembered" or "estimated"
+    front: bool = False  # no other row is quicker and expected to be at least as accurate
+    recommended: bool = False
+
+    @property
+    def name(self) -> str:
+        """As options take it: NAME@SIZE."""
+        return f"{self.backbone}@{self.size}"
+
+    @property
+    def label(self) -> str:
+        """For a sentence."""
+        deeper = "" if self.depth == self.stages else f", {self.depth} of {self.stages} stages frozen"
+        return f"{self.name}{deeper}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        found = {name: value for name, value in vars(self).items() if name not in ("seconds", "missing")}
-        return found | {
+        kept = {name: value for name, value in vars(self).items() if name not in ("seconds", "missing")}
+        return kept | {
+            "name": self.name,
+            "label": self.label,
             "depth": "all" if self.depth == self.stages else self.depth,
+            "accuracy": self.accuracy.to_dict(),
             "predicted_seconds": self.seconds.to_dict(),
             "phases": {name: round(value, 3) for name, value in self.phases.items()},
             "cached_share": round(1 - self.missing, 3),
@@ -94,16 +98,21 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows, cheapest first, and what planning itself took."""
+    """The rows, cheapest first, which one is recommended and why, and what planning itself took."""
 
     data: str
     images: int
     classes: int
     rows: tuple[PlanRow, ...]
-    stages: Mapping[str, Mapping[str, float]]  # by backbone timed now: seconds per image of each stage
+    why: str
     notes: tuple[str, ...]
     seconds: float
     budget: float | None = None
+
+    @property
+    def recommended(self) -> PlanRow:
+        """The row to train."""
+        return next(row for row in self.rows if row.recommended)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -113,65 +122,37 @@ class Plan:
             "classes": self.classes,
             "budget": self.budget,
             "rows": [row.to_dict() for row in self.rows],
-            "stage_seconds_per_image": {name: dict(found) for name, found in self.stages.items()},
+            "recommended": self.recommended.label,
+            "why": self.why,
             "notes": list(self.notes),
             "plan_seconds": round(self.seconds, 3),
         }
 
 
-@dataclass
-class _Session:
-    """What one call of `plan` shares between its rows."""
-
-    dataset: Dataset
-    runtime: Runtime
-    asked: FitConfig
-    clock: Clock
-    begun: float
-    timings: Timings
-    seen: list[Timing] = field(default_factory=list)
-    pixels: dict[tuple[int, int], NDArray[np.uint8]] = field(default_factory=dict)
-    stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def elapsed(self) -> float:
-        return self.clock() - self.begun
-
-    def learn(self, *seen: Timing) -> None:
-        """From now on, also for the rows still to come."""
-        self.seen += seen
-        remember(seen)
-        self.timings = Timings.load()
-        for each in seen:
-            if not self.timings.known(each.step, each.key):  # a home that cannot be written
-                self.timings = Timings(reversed(self.seen))
-
-
 @dataclass(frozen=True)
-class _Asked:
+class _Wanted:
     """One row to be."""
 
-    candidate: BackboneName
-    backbone: Backbone
+    contender: Contender
     config: FitConfig
     job: Workload
 
     @property
-    def label(self) -> str:
-        return f"{self.candidate.label} at {self.backbone.preprocess.size} px"
+    def backbone(self) -> Backbone:
+        return self.contender.backbone
 
     @property
     def spec(self) -> FeatureSpec:
         return FeatureSpec.of(self.config)
 
     @property
-    def network(self) -> str:
-        return network_key(self.config, self.backbone, self.spec)
+    def expected(self) -> Expected:
+        found = self.contender.expected
+        return found.fine_tuned() if self.config.fine_tuned else found
 
     @property
     def epoch(self) -> str:
-        return f"{self.network} {self.config.batch_size}"
+        return f"{self.job.network} {self.config.batch_size}"
 
     @property
     def fine_tuned_macs(self) -> int:
@@ -181,18 +162,20 @@ class _Asked:
 def plan(
     source: Any,
     *,
-    backbones: Sequence[str] = (FitConfig.backbone,),
+    backbones: Sequence[str] | None = None,
     depths: Sequence[str] | None = None,
     budget: float | str | None = None,
     clock: Callable[[], float] = time.perf_counter,
     **options: Any,
 ) -> Plan:
-    """Predict what fits of these backbones and depths would cost; nothing is trained.
+    """Predict accuracy and costs of fits with these backbones and depths; nothing is trained to the end.
 
     Args:
         source: labelled images, as for `fit`.
-        backbones: names or files, each with ``@SIZE`` for another size than its own.
-        depths: as `fit`'s freeze; None for ``all`` and, where PyTorch is installed, two deeper cuts.
+        backbones: names or files, each with ``@SIZE`` for another size than its own; None for those that
+            ``backbone="auto"`` would choose from.
+        depths: as `fit`'s freeze; None for ``all``, and of the recommended backbone two deeper cuts where
+            PyTorch is installed.
         budget: seconds, or "30s", "2m"; the rows then say what it allows.
         clock: seconds; a test passes its own.
         options: as for `fit`: ``head``, ``layers``, ``views``, ``epochs``, ``batch_size``, ``runtime``,
@@ -204,121 +187,112 @@ def plan(
     begun, limit = clock(), parse_budget(budget)
     refuse_others(options, known=_DECIDING)
     asked = FitConfig.from_options(**options).checked()
-    dataset = read_dataset(source)
-    engine = select(asked.runtime, precision=asked.precision)
-    session = _Session(dataset, engine, asked, clock, begun, Timings.load())
-    networks = dict(load_named(each) for each in parse_names(backbones))
-    every = []
-    for candidate, backbone in networks.items():
-        session.notes += backbone.notes
-        rows = [_asked(session, candidate, backbone, depth) for depth in _depths(backbone, depths)]
-        _time_features(session, rows)
-        every += rows
-    for each in every:
-        _time_training(session, each)
-    found = [_row(session, each, budget=limit) for each in every]
+    dataset, runtime = read_dataset(source), select(asked.runtime, precision=asked.precision)
+    named = dict(load_named(each) for each in (parse_names(backbones) if backbones else default_candidates()))
+    contenders = [Contender(name, backbone, published_accuracy(backbone)) for name, backbone in named.items()]
+    probing = Probing(dataset, asked, runtime, clock=clock)
+    notes = _look_at(probing, contenders)
+    probing.expect(contenders)
+    wanted = [_wanted(probing, each, depth) for each in contenders for depth in depths or ("all",)]
+    if not depths:
+        best = _recommended([_row(probing, each) for each in wanted], budget=limit)
+        wanted += [_wanted(probing, wanted[best].contender, depth) for depth in _deeper(wanted[best])]
+    for each in wanted:
+        _time_training(probing, each, asked=bool(depths))
+    rows = sorted((_row(probing, each, budget=limit) for each in wanted), key=lambda row: row.seconds.median)
+    chosen = _recommended(rows, budget=limit)
+    accuracies, seconds = [row.accuracy for row in rows], [row.seconds.median for row in rows]
+    front = undominated(seconds, [each.accuracy for each in accuracies])
     return Plan(
         data=dataset.name,
         images=len(dataset),
         classes=len(dataset.classes),
-        rows=tuple(sorted(found, key=lambda row: row.seconds.median)),
-        stages=session.stages,
-        notes=tuple(dict.fromkeys(session.notes)),
-        seconds=session.elapsed,
+        rows=tuple(
+            replace(row, front=index in front, recommended=index == chosen) for index, row in enumerate(rows)
+        ),
+        why=f"{rows[chosen].label}: {why([row.label for row in rows], accuracies, seconds, chosen=chosen)}",
+        notes=tuple(dict.fromkeys((*notes, *(note for each in named.values() for note in each.notes)))),
+        seconds=clock() - begun,
         budget=limit,
     )
 
 
-def _depths(backbone: Backbone, asked: Sequence[str] | None) -> list[int]:
-    """The cuts to plan for, the shallowest training first."""
-    count = len(backbone.stages)
-    if asked:
-        return list(dict.fromkeys(backbone.depth(each) for each in asked))
-    if not has_timm() or backbone.recipe is None:
-        return [count]
-    return list(dict.fromkeys([count, max(0, count - 2), count // 2]))
+def _recommended(rows: Sequence[PlanRow], *, budget: float | None) -> int:
+    """Index of the row to take."""
+    return recommend(
+        [row.accuracy.accuracy for row in rows],
+        [row.seconds.median for row in rows],
+        limit=None if budget is None else CAREFUL * budget,
+    )
 
 
-def _asked(session: _Session, candidate: BackboneName, backbone: Backbone, depth: int) -> _Asked:
-    named = replace(session.asked, backbone=candidate.name)
-    settled = resolve(named, session.dataset, backbone, runtime=session.runtime)
-    config = replace(settled, depth=depth, layers=named.layers, epochs=named.epochs).settled()
-    job = Workload.of(config, session.dataset, backbone, runtime=session.runtime)
-    return _Asked(candidate, backbone, config, job)
+def _deeper(row: _Wanted) -> list[int]:
+    """Two deeper cuts of a backbone whose stages can be fine-tuned here, the quicker training first."""
+    count = len(row.backbone.stages)
+    if not has_timm() or row.backbone.recipe is None:
+        return []
+    return list(dict.fromkeys([max(0, count - 2), count // 2]))
 
 
-# ------------------------------------------------------------------------------------------ timing
+def _wanted(probing: Probing, contender: Contender, depth: str | int) -> _Wanted:
+    asked, backbone = probing.config, contender.backbone
+    named = replace(asked, backbone=contender.candidate.name)
+    settled = resolve(named, probing.dataset, backbone, runtime=probing.runtime)
+    config = replace(settled, depth=backbone.depth(depth), layers=named.layers, epochs=named.epochs).settled()
+    job = Workload.of(config, probing.dataset, backbone, runtime=probing.runtime)
+    return _Wanted(contender, config, job)
 
 
-def _affordable(session: _Session, row: _Asked, seconds: float) -> bool:
-    """Whether a timing stays within what the plan may take, although it may take longer than expected."""
-    whole = replace(row.job, counts=replace(row.job.counts, missing=row.job.counts.images))
-    allowed = max(LEAST_ALLOWANCE, ALLOWED_SHARE * whole.estimate(session.timings).seconds)
-    return session.elapsed + _TIMED_AT_MOST * seconds < allowed
+# ------------------------------------------------------------------------------------------ measuring
 
 
-def _time_features(session: _Session, rows: Sequence[_Asked]) -> None:
-    """Time of one backbone what is not remembered, as far as the allowance goes.
+def _affordable(probing: Probing, job: Workload, seconds: float) -> bool:
+    """Whether a look or a timing that is for a job stays within what a plan may take, even if it is slow.
 
-    Rows rest on the whole network in the batches of a pass: extraction runs all of it at every depth, behind
-    the cut for the vector that a head starts from.
+    From then on that is its allowance.
     """
-    first = rows[0]
-    backbone, views = first.backbone, len(first.spec.views)
-    if not session.timings.known("decode", data_key(first.config, backbone)):
-        _time_decoding(session, first)
-    unknown = [row for row in rows if not session.timings.known("prefix", row.network)]
-    if not unknown:
-        return
-    base = frozen_base(first.config, backbone, first.spec)
-    factor, _ = session.timings.scale("prefix", first.network, spread=0.0)
-    if not _affordable(session, first, COMPILE + factor * base * (BATCHES + 1) * BATCH_SIZE / views):
-        return
-    opened, each = time_frozen(
-        backbone,
-        _pixels(session, first),
-        runtime=session.runtime,
-        layers=first.spec.layers,
-        batch_size=BATCH_SIZE,
-        clock=session.clock,
+    whole = replace(job, counts=replace(job.counts, missing=job.counts.images))
+    allowed = max(LEAST_ALLOWANCE, ALLOWED_SHARE * whole.estimate(probing.timings).seconds)
+    probing.allowance = allowed
+    return probing.leaves(_TIMED_AT_MOST * seconds)
+
+
+def _look_at(probing: Probing, contenders: Sequence[Contender]) -> tuple[str, ...]:
+    """A look by each as far as the allowance goes, the quickest first; who went without."""
+    missed = []
+    for each in sorted(contenders, key=lambda each: each.multiply_adds):
+        seconds = probing.look_cost(each, images=probing.first_images).seconds
+        job = _wanted(probing, each, "all").job
+        with suppress(TimeIsUp):
+            if _affordable(probing, job, seconds):
+                probing.look(each, images=probing.first_images)
+        if each.probe is None:
+            missed.append(each.label)
+    if not missed:
+        return ()
+    return (
+        f"not measured, as a plan may take no longer: {', '.join(missed)}; the next plan goes on from here",
     )
-    session.learn(
-        Timing("open", f"{first.network} compiled", opened / COMPILE),
-        *(Timing("prefix", row.network, each * views / base) for row in unknown),
-    )
-    work = max(1, sum(stage.multiply_adds for stage in backbone.stages))
-    session.stages[first.label] = {stage.name: each * stage.multiply_adds / work for stage in backbone.stages}
 
 
-def _pixels(session: _Session, row: _Asked) -> NDArray[np.uint8]:
-    preprocess = row.backbone.preprocess
-    key = (preprocess.size, preprocess.resized_side)
-    if key not in session.pixels:
-        _time_decoding(session, row)
-    return session.pixels[key]
+def _time_training(probing: Probing, row: _Wanted, *, asked: bool) -> None:
+    """A few steps of the fine-tuned stages, where PyTorch is installed and they are not remembered.
 
-
-def _time_decoding(session: _Session, row: _Asked) -> None:
-    preprocess, views = row.backbone.preprocess, row.spec.views
-    few = spread(session.dataset.samples, _SAMPLE)
-    seconds, pixels = time_decoding(few, preprocess, views=views, clock=session.clock)
-    if not len(pixels):
-        raise OptionError(
-            f"{session.dataset.name}: none of {len(few)} images could be read; headstart check says more"
-        )
-    session.pixels[preprocess.size, preprocess.resized_side] = pixels
-    base = decode_base(row.backbone, views=len(views))
-    session.learn(Timing("decode", data_key(row.config, row.backbone), seconds / base))
-
-
-def _time_training(session: _Session, row: _Asked) -> None:
-    """A few steps of the fine-tuned stages, where PyTorch is installed and they are not remembered."""
-    if not row.config.fine_tuned or not has_timm() or session.timings.known("epoch", row.epoch):
+    A depth that nobody asked for may make the plan no longer than its head alone would.
+    """
+    if not row.config.fine_tuned:
+        return
+    job = _wanted(probing, row.contender, "all").job
+    whole = ("prefix", job.network)
+    if probing.timings.known(*whole) and not probing.timings.known("prefix", row.job.network):
+        factor, _ = probing.timings.scale(*whole, spread=0.0)  # a pass runs all of it at every depth
+        probing.learn(Timing("prefix", row.job.network, factor))
+    if not has_timm() or probing.timings.known("epoch", row.epoch):
         return
     step = row.fine_tuned_macs / TRAIN_RATE * FORWARD_AND_BACKWARD
-    factor, _ = session.timings.scale("epoch", row.epoch, spread=0.0)
+    factor, _ = probing.timings.scale("epoch", row.epoch, spread=0.0)
     expected = TORCH_START + factor * step * TRAINING_STEPS * row.config.batch_size
-    if not _affordable(session, row, expected):
+    if not _affordable(probing, row.job if asked else job, expected):
         return
     opened, each = time_training(
         row.backbone,
@@ -326,9 +300,9 @@ def _time_training(session: _Session, row: _Asked) -> None:
         classes=row.job.counts.classes,
         batch_size=row.config.batch_size,
         most=_TIMED_AT_MOST * expected,
-        clock=session.clock,
+        clock=probing.clock,
     )
-    session.learn(
+    probing.learn(
         Timing("epoch", row.epoch, each / step),
         Timing("torch", "", max(opened, 0.05) / TORCH_START),
     )
@@ -337,17 +311,18 @@ def _time_training(session: _Session, row: _Asked) -> None:
 # -------------------------------------------------------------------------------------------- rows
 
 
-def _row(session: _Session, row: _Asked, *, budget: float | None) -> PlanRow:
+def _row(probing: Probing, row: _Wanted, *, budget: float | None = None) -> PlanRow:
     config, backbone, job = row.config, row.backbone, row.job
-    needed = cache_bytes(backbone, spec=row.spec, images=len(session.dataset))
+    needed = cache_bytes(backbone, spec=row.spec, images=len(probing.dataset))
     keep, reason = _room(needed)
-    allowed, fits = allowance(job, session.timings, budget=budget)
-    cost = job.estimate(session.timings)
+    allowed, fits = allowance(job, probing.timings, budget=budget)
+    cost = probing.cost(row.contender, job)
     return PlanRow(
-        backbone=row.candidate.label,
-        size=backbone.preprocess.size,
+        backbone=row.contender.candidate.label,
+        size=row.contender.size,
         depth=config.depth,
         stages=len(backbone.stages),
+        accuracy=row.expected,
         seconds=cost.range(),
         phases=cost.phases,
         cache_bytes=needed,
@@ -357,20 +332,19 @@ def _row(session: _Session, row: _Asked, *, budget: float | None) -> PlanRow:
         reason=reason,
         allowed=allowed,
         fits=fits,
-        basis=_basis(session, row),
+        basis=_basis(probing, row),
     )
 
 
-def _basis(session: _Session, row: _Asked) -> str:
+def _basis(probing: Probing, row: _Wanted) -> str:
     """What a row's seconds rest on."""
-    needed = [("prefix", row.network), *([("epoch", row.epoch)] if row.config.fine_tuned else [])]
-    if not all(session.timings.known(*each) for each in needed):
-        session.notes.append(
-            f"{row.label}: partly estimated, because timing it would take longer than a plan may"
-        )
+    needed = [("epoch", row.epoch)] if row.config.fine_tuned else []
+    if row.job.counts.missing and row.contender.seconds_per_image is None:
+        needed.append(("prefix", row.job.network))
+    if not all(probing.timings.known(*each) for each in needed):
         return "estimated"
-    now = {(each.step, each.key) for each in session.seen}
-    return "timed now" if set(needed) & now else "remembered"
+    now = row.contender.seconds_per_image is not None or any(probing.timed(*each) for each in needed)
+    return "timed now" if now else "remembered"
 
 
 def allowance(job: Workload, timings: Timings, *, budget: float | None) -> tuple[str, bool]:
@@ -379,8 +353,7 @@ def allowance(job: Workload, timings: Timings, *, budget: float | None) -> tuple
         return "", True
 
     def seconds(each: Workload) -> float:
-        cost: CostEstimate = each.estimate(timings)
-        return cost.seconds
+        return each.estimate(timings).seconds
 
     try:
         _, cuts = fit_into(job, seconds=seconds, limit=CAREFUL * budget)

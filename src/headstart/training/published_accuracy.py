@@ -7,6 +7,7 @@ per architecture: the ones that the bare name stands for, or else the best that 
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from headstart.backbones import Backbone
@@ -84,14 +85,17 @@ def _measured(path: Path) -> tuple[float, int] | None:
     return (float(found), int(facts["preprocess"]["size"])) if isinstance(found, int | float) else None
 
 
-def undominated(costs: list[float], accuracies: list[float | None]) -> list[int]:
-    """Indices of those that no other one beats in both; those of unknown accuracy are never beaten."""
-    found = []
-    for index, (cost, accuracy) in enumerate(zip(costs, accuracies, strict=True)):
-        beaten = accuracy is not None and any(
-            other is not None and other > accuracy and other_cost < cost
-            for other_cost, other in zip(costs, accuracies, strict=True)
-        )
-        if not beaten:
-            found.append(index)
-    return found
+def undominated(costs: Sequence[float], accuracies: Sequence[float | None]) -> list[int]:
+    """Indices of the Pareto front: no other is at least as good in both and better in one.
+
+    Those of unknown accuracy are never beaten.
+    """
+
+    def beats(one: int, other: int) -> bool:
+        better, worse = accuracies[one], accuracies[other]
+        if better is None or worse is None or better < worse or costs[one] > costs[other]:
+            return False
+        return better > worse or costs[one] < costs[other]
+
+    every = range(len(costs))
+    return [index for index in every if not any(beats(other, index) for other in every)]

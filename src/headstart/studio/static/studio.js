@@ -89,21 +89,31 @@ function budget(slider) {
   const output = slider.form.querySelector("output");
   const texts = output.dataset.notches.split("|");
   const seconds = output.dataset.seconds.split("|").map((text) => (text ? Number(text) : Infinity));
+  const best = output.dataset.best.split("|");
+  const reasons = output.dataset.why.split("|");
+  const why = document.querySelector("[data-why]:not(output)");
   const hidden = document.querySelector("[data-notch]");
   const rows = [...document.querySelectorAll("tr[data-median]")];
   const allowed = document.querySelector("[data-allowed]");
   const button = document.querySelector("[data-train]");
   const careful = 0.85; // as the planner: a budget is met with a reserve
+  let before = Number(slider.value);
   const show = () => {
     const at = Number(slider.value);
     output.value = texts[at];
     slider.setAttribute("aria-valuetext", texts[at]);
     hidden.value = slider.value;
     const fits = rows.filter((row) => Number(row.dataset.median) <= careful * seconds[at]);
-    rows.forEach((row) => row.classList.toggle("over", !fits.includes(row)));
+    rows.forEach((row) => {
+      row.classList.toggle("over", !fits.includes(row));
+      row.classList.toggle("best", row.querySelector("[name=chosen]").value === best[at]);
+    });
     allowed.textContent = `${fits.length} of ${rows.length} fit`;
-    const radio = (row) => row.querySelector("[type=radio]");
-    if (fits.length && !fits.some((row) => radio(row).checked)) radio(fits[0]).checked = true;
+    why.textContent = `Recommended: ${reasons[at]}.`;
+    const checked = document.querySelector("[name=chosen]:checked");
+    const picked = checked && checked.value !== best[before] && fits.includes(checked.closest("tr"));
+    if (!picked) document.querySelector(`[name=chosen][value="${CSS.escape(best[at])}"]`).checked = true;
+    before = at;
     button.textContent = fits.length ? "Train the selected row" : "Train the selected row, reduced to the budget";
   };
   slider.addEventListener("input", show);
