@@ -107,6 +107,7 @@ def test_a_label_of_several_words_that_are_labels_too_is_said(table):
     ("column", "values", "expected"),
     [
         ("is_valid", ("False", "False", "True", "True"), ("train", "train", "validation", "validation")),
+        ("is_valid", ("no", "no", "yes", "No"), ("train", "train", "validation", "train")),
         ("Is Test", ("0", "0", "1", "0"), ("train", "train", "test", "train")),
         ("is_training_image", ("1", "1", "0", "0"), ("train", "train", "test", "test")),
         ("data set", ("train", "train", "valid", "test"), ("train", "train", "validation", "test")),

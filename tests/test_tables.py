@@ -80,6 +80,7 @@ def changed(*replacements):
         ("\n\n" + changed(("\n", "\n\n")) + "\n,\n", "utf-8"),
         ("# made by a program\n# in May\n" + PLAIN, "utf-8"),
         ("#" + PLAIN, "utf-8"),
+        ("# made\n" + changed(("path,label", "#filename,sort")), "utf-8"),
         (changed(("path,label", "Path , LABEL")), "utf-8"),
         (changed(("path,label", "File Name,Class")), "utf-8"),
         (changed(("path,label", "image_path,species")), "utf-8"),

@@ -35,7 +35,7 @@ TRUTH_COLUMNS = {
 UNASSIGNED = "unassigned"
 """What Google's AutoML writes for a row that it shall split itself."""
 
-_FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+_FLAGS = dict.fromkeys(("0", "0.0", "false", "no"), False) | dict.fromkeys(("1", "1.0", "true", "yes"), True)
 
 HEAD_ROWS = 50
 """Rows by which columns are judged."""

@@ -15,7 +15,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from headstart.data.dataset.columns import HEAD_ROWS, LabelTable, is_header, is_image_cell
+from headstart.data.dataset.columns import (
+    HEAD_ROWS,
+    IMAGE_NAMES,
+    LabelTable,
+    is_header,
+    is_image_cell,
+    plain,
+)
 from headstart.data.sources.parquet import MAX_COLUMNS, MAX_ROWS
 from headstart.errors import DatasetError, printable
 
@@ -168,7 +175,8 @@ def read_text(data: bytes, name: str) -> TextTable:
 
 
 def _is_comment(cells: Sequence[str]) -> bool:
-    return cells[0].startswith("#") and not is_header(cells)
+    header = is_header(cells) or (len(cells) > 1 and plain(cells[0]) in IMAGE_NAMES)
+    return cells[0].startswith("#") and not header
 
 
 def _delimiter(text: str, name: str) -> str:

@@ -30,6 +30,7 @@ from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import TABLE_SUFFIXES, FileSource, Listing, Source, why_not_an_image
 from headstart.data.sources.names import is_image_name
 from headstart.errors import DatasetError, ImageError, printable
+from headstart.files import is_there
 
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _MEANT = ("labels", "metadata", "annotations")
@@ -182,7 +183,8 @@ def beside(table: LabelTable, path: Path, *, wanted: ColumnNames) -> LocatedTabl
     places = [LocatedTable(table, Files.below(path.parent), shown)]
     if side := _side(path.name):
         with os.scandir(path.parent) as entries:
-            names = sorted(each.name for each in entries if _side(each.name) == side and each.is_dir())
+            fits = [each for each in entries if _side(each.name) == side and each.is_dir()]
+            names = sorted(each.name for each in fits if is_there(each.path))
         places += [
             LocatedTable(table, Files.below(path.parent / name), shown, folder=f"{name}/")
             for name in names[:_MOST_SPLITS]
