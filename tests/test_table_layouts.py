@@ -202,6 +202,26 @@ def test_a_table_named_after_a_split_speaks_of_that_splits_folder(tmp_path, name
         assert [(name, label) for name, label, _ in described(alone)] == [row[:2] for row in expected[4:]]
 
 
+def test_lists_of_files_and_labels_are_read_where_nothing_else_says_labels(tmp_path):
+    fill(tmp_path, *(f"images/{file}" for file in FOUR))
+    write(tmp_path, {"classes.txt": "ants\nbees\n", "train.txt": "images/0.jpg 0\nimages/1.jpg 1\n"})
+    write(tmp_path, {"val.txt": "2.jpg 0\n3.jpg 1\n"})
+    dataset = read_dataset(tmp_path)
+    assert described(dataset) == [
+        ("images/0.jpg", "0", "train"),
+        ("images/1.jpg", "1", "train"),
+        ("images/2.jpg", "0", "validation"),
+        ("images/3.jpg", "1", "validation"),
+    ]
+    fill(tmp_path, "more/4.jpg")
+    assert read_dataset(tmp_path).classes == ("images", "more")
+    write(
+        tmp_path / "alone", {"1.jpg": b"x", "1.txt": "0 0.5 0.5 0.1 0.1\n", "notes.txt": "of 1.jpg, in May\n"}
+    )
+    with pytest.raises(DatasetError, match="1 images but no class folders"):
+        read_dataset(tmp_path / "alone")
+
+
 def test_tables_of_splits_are_taken_before_one_that_is_none(tmp_path):
     files = both_sides("{}.csv") | {"meta.csv": "file,label\ntrain/0.jpg,z\ntest/0.jpg,y\n"}
     dataset = read_dataset(write(tmp_path, files))

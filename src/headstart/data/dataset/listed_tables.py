@@ -49,7 +49,13 @@ class _Candidate:
 
 
 def from_listed_tables(
-    name: str, listing: Listing, *, where: Path, wanted: ColumnNames, for_training: bool
+    name: str,
+    listing: Listing,
+    *,
+    where: Path,
+    wanted: ColumnNames,
+    for_training: bool,
+    suffixes: tuple[str, ...] = TABLE_SUFFIXES,
 ) -> Dataset | DatasetError | None:
     """The data set that tables in a folder or archive describe; None where there is no such table.
 
@@ -65,7 +71,7 @@ def from_listed_tables(
         used = {path for paths in shards.values() for path in paths}
     else:
         problems: list[DatasetError] = []
-        usable = _usable(files, where=where, wanted=wanted, problems=problems)
+        usable = _usable(files, suffixes, where=where, wanted=wanted, problems=problems)
         if not usable:
             return min(problems, key=lambda each: not isinstance(each, LabelsUnknown), default=None)
         meant, notes = _meant(usable, where=where)
@@ -84,10 +90,15 @@ def from_listed_tables(
 
 
 def _usable(
-    files: Mapping[str, Source], *, where: Path, wanted: ColumnNames, problems: list[DatasetError]
+    files: Mapping[str, Source],
+    suffixes: tuple[str, ...],
+    *,
+    where: Path,
+    wanted: ColumnNames,
+    problems: list[DatasetError],
 ) -> list[_Candidate]:
     """The tables at the top, else those in the folders there, that name images which are there."""
-    tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES)]
+    tables = [path for path in files if path.lower().endswith(suffixes)]
     tables = [path for path in tables if "submission" not in _stem(path)]  # forms, whose labels are made up
     for depth in (0, 1):
         found_here = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from headstart.data.sources.listing import wrapper_of
 from headstart.data.sources.names import TAR_SUFFIXES
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
+
+LIST_SUFFIXES = (".txt", ".lst")
+"""Of tables that may be anything else: read where they are given, or where nothing else has labels."""
 
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
@@ -113,7 +117,7 @@ def _read(
         return _read_listing(
             listing, wanted, name, path=path, split_by_folder=split_by_folder, for_training=for_training
         )
-    if path.suffix.lower() in (*TABLE_SUFFIXES, ".txt"):
+    if path.suffix.lower() in (*TABLE_SUFFIXES, *LIST_SUFFIXES):
         table = beside(read_table(shown, path=path), path, wanted=wanted)
         return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
     hint = "; save the workbook as CSV UTF-8" if path.suffix.lower() in _WORKBOOKS else ""
@@ -151,7 +155,26 @@ def _read_listing(
             )
         if wanted.label:
             return by_table
-    return _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
+    try:
+        dataset = _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
+        if len(dataset.classes) > 1 or isinstance(by_table, Dataset):
+            return dataset
+    except DatasetError:
+        if found := _by_lists(name, listing, path=path, for_training=for_training):
+            return found
+        raise
+    return _by_lists(name, listing, path=path, for_training=for_training) or dataset
+
+
+def _by_lists(name: str, listing: Listing, *, path: Path, for_training: bool) -> Dataset | None:
+    """By `train.txt` and the like, lines of files and labels, where nothing else says the labels."""
+    with suppress(DatasetError):
+        found = from_listed_tables(
+            name, listing, where=path, wanted=ColumnNames(), for_training=for_training, suffixes=LIST_SUFFIXES
+        )
+        if isinstance(found, Dataset) and len(found.classes) > 1:
+            return found
+    return None
 
 
 def _listed(
