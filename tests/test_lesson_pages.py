@@ -23,14 +23,15 @@ from headstart.lesson.engine import badge_images as pictures
 from headstart.lesson.engine import badges
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.pack import Mode
+from headstart.lesson.engine.reference import references
 from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, server, tasks, tour
-from headstart.lesson.pages.templating import Drawn, inline, markdown, sections
+from headstart.lesson.pages.templating import Drawn, inline, markdown, sections, show
 from headstart.web.addresses import names_for
 from headstart.web.plots import Plot, Series
 from headstart.web.security import SessionMiddleware
 from headstart.web.site import load_secret
 from lesson_packs import secret_pack
-from lesson_worlds import HOME, World, lesson_worlds
+from lesson_worlds import HOME, World, finished, lesson_worlds
 
 SECRETS = re.compile(r"SECRET\w+|secretkey-[\w-]+")
 
@@ -471,6 +472,7 @@ def test_every_page_of_the_bundled_lesson_opens(make_world: Callable[..., World]
         response = world.browser.get(address)
         assert response.status_code == 200, address
         assert "{{" not in response.text and "{%" not in response.text, address
+        assert "not measured yet" not in response.text and 'class="unmeasured"' not in response.text, address
         links = set(re.findall(r'href="(/[^"#?]*)', response.text))
         assert all(world.browser.get(link).status_code == 200 for link in links - set(addresses)), address
 
@@ -482,6 +484,43 @@ def test_numbers_are_measured_or_said_to_be_missing() -> None:
     assert ">3.46<" in markdown(text, {"one-pass": {"ratio": 3.4567}})
     assert ">none here<" in markdown(text, {"one-pass": {"ratio": None}})
     assert "<p></p>" not in pending and "<p><div" not in pending
+
+
+def test_a_number_is_the_reference_machines_until_this_one_has_measured(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(library.load_pack())
+    world.experiments.fields = {"ratio": 3.5}
+    before = world.browser.get("/modes/deep").text
+    known = references()["one-pass"]
+    assert f'{show(known.values["ratio"])}<sup aria-hidden="true">†</sup>' in before
+    assert f"{known.machine}), {known.day}" in before
+    world.post("/experiments/one-pass/run")
+    finished(world)
+    after = world.browser.get("/modes/deep").text
+    assert '">3.5</a>' in after  # replaced, while what this run did not give stays as it was
+    assert f"{show(known.values['difference'])}<sup" in after
+    assert f"{show(known.values['ratio'])}<sup" not in after
+
+
+def test_the_reference_machine_has_a_value_for_all_that_the_lesson_may_quote() -> None:
+    pack = library.load_pack()
+    lacking = {
+        name: left
+        for name, one in pack.experiments.items()
+        if (left := set(one.fields) - set(references()[name].values if name in references() else ()))
+    }
+    assert lacking == {}, f"run python benchmarks/reference.py {' '.join(lacking)}"
+
+
+def test_the_way_from_the_text_to_a_result_and_back_is_one_click_each(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(library.load_pack())
+    text = world.browser.get("/modes/deep").text
+    for name in set(re.findall(r'href="/experiments/([\w-]+)"', text)):
+        back = re.findall(r'href="/modes/deep#(section-\d+)"', world.browser.get(f"/experiments/{name}").text)
+        assert back and all(f'id="{section}"' in text for section in back), name
 
 
 def test_a_caption_says_which_images_and_what_one_must_know() -> None:

@@ -25,8 +25,9 @@ class _Experiments:
 
     def results(self) -> Mapping[str, Mapping[str, object]]:
         from headstart.lesson import experiments
+        from headstart.lesson.engine.reference import completed
 
-        return experiments.results()
+        return completed(experiments.results())
 
     def offer(self, name: str) -> str:
         from headstart.lesson import experiments

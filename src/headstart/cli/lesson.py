@@ -94,12 +94,13 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
     from headstart.lesson.engine import pack_loading as library
     from headstart.lesson.engine.gift import to_gift
     from headstart.lesson.engine.moodle import to_moodle_xml
+    from headstart.lesson.engine.reference import completed
 
     ending = file.suffix.lower()
     if ending not in (".xml", ".gift", ".txt"):
         raise OptionError(f"{file}: expected a name that ends in .xml (Moodle), .gift or .txt (GIFT)")
     problems = library.load_pack(pack).problems(mode)
-    given = list(problems) if keep else interchange.filled(problems, experiments.results())
+    given = list(problems) if keep else interchange.filled(problems, completed(experiments.results()))
     write = to_moodle_xml if ending == ".xml" else to_gift
     write_whole(file, write(given))
     to_stderr(f"{_counted(len(given))} written to {file}")

@@ -95,7 +95,8 @@ def filled(problems: Iterable[Problem], results: Mapping[str, Mapping[str, objec
     """The problems with measured numbers where placeholders stood, for those who read them elsewhere."""
 
     def fill(text: str) -> str:
-        return placeholders.fill(text, results).strip()
+        note = placeholders.footnote(text, results)
+        return placeholders.fill(text, results).strip() + (f"\n\n{note}" if note else "")
 
     return [
         replace(

@@ -5,8 +5,9 @@
     {{ claim:freeze-depth }}                      marks what stands before it as backed by the experiment
     {{ panel:runs }}                              on a line of its own: one of the page's own parts
 
-Nothing is invented: until the experiment has run on this machine, `fill` says so in the number's place; and
-where it has run and there was nothing of the kind, such as a model that another beats, it says that.
+Nothing is invented: until the experiment has run on this machine, the number is that of the reference machine
+and marked so (`reference`); where there is none either, `fill` says that in its place. Where it has run and
+found nothing of the kind, such as a model that another beats, it says that.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headstart.lesson.engine.reference import ReferenceValue, references
+
 PENDING = "not measured yet"
 NONE = "none here"
 HELD = "hidden until you finish the open problem"
+MARK = "†"
+"""Behind a number that the reference machine measured."""
 
 _PATTERN = re.compile(r"\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}")
 KINDS = ("experiment", "plot", "claim", "panel")
@@ -80,9 +85,34 @@ def panels(text: str) -> list[str | tuple[str, str]]:
 def measured(
     results: Mapping[str, Mapping[str, object]], experiment: str, field: str, *, pending: str = PENDING
 ) -> object:
-    """The value of a field; `pending` where no result has it, and NONE where a result says there is none."""
+    """The value of a field; `pending` where no result has it, and NONE where a result says there is none.
+
+    One that only the reference machine measured comes as a `ReferenceValue`.
+    """
     value = results.get(experiment, {}).get(field, pending)
+    if isinstance(value, ReferenceValue):
+        return ReferenceValue(NONE) if value.value is None else value
     return NONE if value is None else value
+
+
+def from_reference(text: str, results: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The experiments of which a text quotes values that only the reference machine has measured."""
+    quoted = (
+        found.experiment
+        for found in find(text)
+        if found.kind == "experiment"
+        and isinstance(measured(results, found.experiment, found.field or ""), ReferenceValue)
+    )
+    return list(dict.fromkeys(quoted))
+
+
+def footnote(text: str, results: Mapping[str, Mapping[str, object]]) -> str:
+    """What the mark behind numbers of a filled text means; empty where it bears none."""
+    names = from_reference(text, results)
+    if not names:
+        return ""
+    one = references()[names[0]]
+    return f"{MARK} From the reference machine ({one.machine}), {one.day}; not measured on this machine yet."
 
 
 def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str = PENDING) -> str:
@@ -90,7 +120,8 @@ def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str
 
     Args:
         text: prose with placeholders.
-        results: per experiment that has run, its fields; numbers are shown with three significant digits.
+        results: per experiment that has run, its fields; numbers are shown with three significant digits, and
+            with a mark where they are the reference machine's.
         pending: what stands where nothing has been measured.
     """
     parts: list[str] = []
@@ -99,7 +130,8 @@ def fill(text: str, results: Mapping[str, Mapping[str, object]], *, pending: str
         before = text[place : match.start()]
         if match["kind"] == "experiment":
             found = measured(results, match["name"], match["field"] or "", pending=pending)
-            parts += [before, f"{found:.3g}" if isinstance(found, float) else str(found)]
+            mark, found = (MARK, found.value) if isinstance(found, ReferenceValue) else ("", found)
+            parts += [before, (f"{found:.3g}" if isinstance(found, float) else str(found)) + mark]
         else:
             parts.append(before.rstrip(" \t"))  # with the blanks that set it off
         place = match.end()

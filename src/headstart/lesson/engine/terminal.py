@@ -182,7 +182,10 @@ class _Game:
                     found = experiments.table(name)
                 except UserError as error:
                     io.say(f"It could not run: {error}")
-        io.say(_wrap(placeholders.fill(view["explanation"], experiments.results() if experiments else {})))
+        results, text = experiments.results() if experiments else {}, view["explanation"]
+        io.say(_wrap(placeholders.fill(text, results)))
+        if note := placeholders.footnote(text, results):
+            io.say(_wrap(f"\n{note}"))
         if found:
             io.say(f"\n{textwrap.indent(found, '  ')}")
         io.say(f"\nEvidence: headstart experiment {name}\n")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from headstart.errors import OptionError
 from headstart.lesson.engine import placeholders
+from headstart.lesson.engine.reference import Reference, completed, references
 
 FRESH_SECONDS = 2.0
 """How long results are taken from memory before the store is asked again: a terminal may run some, too."""
@@ -54,7 +55,7 @@ class Catalogue:
         return self.experiments.find(identity) if self.experiments and identity else None
 
     def results(self) -> Mapping[str, Fields]:
-        """The fields of every experiment that has run, for the numbers in prose."""
+        """The fields of every experiment that has run."""
         return self._fresh(("results", None), self.experiments.results) if self.experiments else {}
 
     def run(
@@ -113,9 +114,13 @@ class Shown:
         """As `Catalogue.latest`; None where it is held back."""
         return None if name in self.held else self.catalogue.latest(name, as_declared=as_declared)
 
+    def reference(self, name: str) -> Reference | None:
+        """What the reference machine measured; None where it is held back, or was never measured there."""
+        return None if name in self.held else references().get(name)
+
     def results(self) -> Mapping[str, Fields]:
-        """As `Catalogue.results`; what is held back says so in place of its numbers."""
+        """The numbers in prose: this machine's, else the reference machine's; what is held back says so."""
         return {
             name: dict.fromkeys(fields, placeholders.HELD) if name in self.held else fields
-            for name, fields in self.catalogue.results().items()
+            for name, fields in completed(self.catalogue.results()).items()
         }

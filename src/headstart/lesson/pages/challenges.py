@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from headstart.errors import LessonError
-from headstart.lesson.engine import attempts, badges, review, scores
+from headstart.lesson.engine import attempts, badges, placeholders, review, scores
 from headstart.lesson.engine import badge_images as pictures
 from headstart.lesson.engine.attempts import (
     AnswerRefused,
@@ -221,7 +221,9 @@ async def problem_page(
         version=_version(item),
         hint_cost=attempts.HINT_COST,
         grace=attempts.GRACE.total_seconds(),
-        drawn=plots_of(_shown_in(site, state))(item["experiment"]) if item["status"] == "closed" else None,
+        drawn=plots_of(_shown_in(site, state), site.pack)(item["experiment"])
+        if item["status"] == "closed"
+        else None,
     )
 
 
@@ -315,7 +317,8 @@ def _item(site: LessonSite, state: Challenge, number: int) -> tuple[dict[str, An
         item["hint"] = markdown(item["hint"], results)
     if item["status"] == "closed":
         item["feedback"] = {key: inline(text, results) for key, text in item["feedback"].items()}
-        item["explanation"] = markdown(item["explanation"], results, plots=plots_of(shown))
+        item["footnote"] = placeholders.footnote(item["explanation"], results)
+        item["explanation"] = markdown(item["explanation"], results, plots=plots_of(shown, site.pack))
     return item, view
 
 

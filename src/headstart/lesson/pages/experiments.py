@@ -12,10 +12,11 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from headstart.errors import OptionError
+from headstart.lesson.engine import placeholders
 from headstart.lesson.engine.pack import Experiment
 from headstart.lesson.pages.challenges import shown_to
 from headstart.lesson.pages.site import LessonSite, SiteOf
-from headstart.lesson.pages.templating import page
+from headstart.lesson.pages.templating import page, sections
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job, Tell
@@ -60,6 +61,7 @@ async def list_page(request: Request, site: SiteOf, session: SessionOf) -> Respo
                 "title": entry.heading,
                 "shows": entry.shows,
                 "result": result,
+                "reference": shown.reference(name),
                 "about": site.catalogue.about(name),
                 "held": name in shown.held,
                 "job": None if job is None or job.over else job,
@@ -82,7 +84,7 @@ class Missing:
     """What has not been measured on this machine.
 
     Attributes:
-        names: experiments that could run.
+        names: experiments that could run, the quickest first.
         seconds: that they will take together.
         measured: how many others have run.
         lacking: how many cannot run without an optional part.
@@ -123,7 +125,8 @@ def missing(site: LessonSite) -> Missing:
             else:
                 found[name] = sum(about.predicted_range) / 2
     together = sum(found.values())
-    return Missing(tuple(found), together, measured, len(extras), tuple(sorted(set(extras))))
+    quickest_first = tuple(sorted(found, key=lambda name: found[name]))
+    return Missing(quickest_first, together, measured, len(extras), tuple(sorted(set(extras))))
 
 
 def first_running(site: LessonSite, learner: str) -> Job | None:
@@ -157,11 +160,23 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, one: Exp
         experiment=one,
         about=site.catalogue.about(name),
         result=result,
+        reference=shown.reference(name),
+        quoted_in=_quoted_in(site, name),
         job=site.jobs.running(KIND, name=name, learner=session.learner),
         held=name in shown.held,
         ended=_ended(site, session.learner, name),
         local=site.learner is not None,
     )
+
+
+def _quoted_in(site: LessonSite, name: str) -> list[tuple[str, str]]:
+    """Where the lesson's texts use an experiment: the section's title and address, each once."""
+    return [
+        (placeholders.fill(title, {}), f"/modes/{mode.name}#section-{number}")
+        for mode in site.pack.modes
+        for number, (title, text) in enumerate(sections(mode.body), 1)
+        if any(found.experiment == name and found.kind != "panel" for found in placeholders.find(text))
+    ]
 
 
 def serve(site: LessonSite) -> None:

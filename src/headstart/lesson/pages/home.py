@@ -43,7 +43,7 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         modes=modes,
         go_on=_go_on(modes),
         shown=shown,
-        drawn=plots_of(Shown(site.catalogue, held_in(site, current)))(shown),
+        drawn=plots_of(Shown(site.catalogue, held_in(site, current)), site.pack)(shown),
         missing=experiments.missing(site),
         job=experiments.first_running(site, session.learner),
         minutes=sum(mode.minutes for mode in site.pack.modes),
@@ -129,13 +129,14 @@ async def reading_page(
                 "pieces": [
                     {"panel": piece[1]}
                     if isinstance(piece, tuple)
-                    else {"panel": "", "text": markdown(piece, results, plots=plots_of(shown))}
+                    else {"panel": "", "text": markdown(piece, results, plots=plots_of(shown, site.pack))}
                     for piece in placeholders.panels(text)
                 ],
                 "read": title in read,
             }
             for title, text in sections(mode.body)
         ],
+        footnote=placeholders.footnote(mode.body, results),
         placed={found.experiment for found in placeholders.find(mode.body) if found.kind == "panel"},
         problems=len(site.pack.problem_sets.get(name, ())),
         tour=tour.of(site, session.learner),

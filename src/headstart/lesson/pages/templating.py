@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from html import escape
 from typing import Any
@@ -20,7 +20,8 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from headstart.lesson.engine import attempts, placeholders
-from headstart.lesson.engine.pack import Mode, prose_lines
+from headstart.lesson.engine.pack import Mode, Pack, prose_lines
+from headstart.lesson.engine.reference import Reference, ReferenceValue, conclusion_of, references
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite
 from headstart.runs.formatting import seconds_range
@@ -41,6 +42,9 @@ class Drawn:
         held: whether it is held back, as a problem that it settles is open.
         lacks: the extra to install before it can run, or empty.
         known: whether it is part of this installation.
+        reference: what the reference machine measured, where this one has not.
+        title: the experiment's.
+        meanings: of the result's fields.
     """
 
     plots: Sequence[Plot] = ()
@@ -49,6 +53,9 @@ class Drawn:
     held: bool = False
     lacks: str = ""
     known: bool = True
+    reference: Reference | None = None
+    title: str = ""
+    meanings: Mapping[str, Any] = field(default_factory=dict)
 
 
 Plots = Callable[[str], Drawn]
@@ -92,16 +99,24 @@ def _parsed_inline(text: str) -> Sequence[Token]:
     return _parser().parseInline(" ".join(text.split()))
 
 
-def plots_of(shown: Shown) -> Plots:
+def plots_of(shown: Shown, pack: Pack) -> Plots:
     """Where `markdown` gets its plots from."""
 
     def plots(name: str) -> Drawn:
+        declared = pack.experiments.get(name)
+        title, meanings = (declared.heading, declared.fields) if declared else ("", {})
         result = shown.latest(name, as_declared=True)
-        if result is None:
-            about = shown.catalogue.about(name)
-            lacks, known = (about.missing, True) if about else ("", False)
-            return Drawn(held=name in shown.held, lacks=lacks, known=known)
-        return Drawn(result.plots, result.data, result.notes)
+        if result is not None:
+            return Drawn(result.plots, result.data, result.notes, title=title)
+        about = shown.catalogue.about(name)
+        return Drawn(
+            title=title,
+            held=name in shown.held,
+            lacks=about.missing if about else "",
+            known=about is not None,
+            reference=shown.reference(name),
+            meanings=meanings,
+        )
 
     return plots
 
@@ -176,6 +191,12 @@ def _render_measured(
     if placeholder.kind == "claim":
         return f'<a class="claim" href="{address}" title="The experiment behind this">evidence</a>'
     value = placeholders.measured(env["results"], placeholder.experiment, placeholder.field or "")
+    if isinstance(value, ReferenceValue):
+        title = f"Reference machine, {references()[placeholder.experiment].day}; not measured here yet"
+        return (
+            f'<a class="number reference" href="{address}" title="{escape(title)}">'
+            f'{escape(show(value.value))}<sup aria-hidden="true">{placeholders.MARK}</sup></a>'
+        )
     if value == placeholders.PENDING:
         return f'<a class="pending" href="{address}">{escape(placeholders.PENDING)}</a>'
     return f'<a class="number" href="{address}">{escape(show(value))}</a>'
@@ -210,13 +231,14 @@ def _environment() -> Environment:
     return new_environment(
         "headstart.lesson.pages",
         clock=clock,
+        conclusion=conclusion_of,
         draw=draw,
         quoted=quoted,
         sentence=sentence,
         show=show,
         spoken=attempts.spoken,
         span=seconds_range,
-        words=lambda text: re.sub(r"[-_]", " ", text),
+        words=words,
     )
 
 
@@ -230,6 +252,11 @@ def compile_templates() -> None:
 def quoted(fields: Mapping[str, object], name: str) -> str:
     """A field of a result as prose quotes it."""
     return show(placeholders.measured({"": fields}, "", name))
+
+
+def words(text: str) -> str:
+    """A name as words."""
+    return re.sub(r"[-_]", " ", text)
 
 
 def sentence(text: str) -> str:
