@@ -78,7 +78,7 @@ audit: .venv/installed ## known vulnerabilities of what is pinned; says so where
 	$(DEV)/python locks/audit.py locks/dev.txt
 
 fuzz: .venv/installed ## a minute for each parser of what others may send
-	for target in decode archive table pack record cache weights front; do $(DEV)/python fuzz/$$target.py $(FUZZ_SECONDS) || exit 1; done
+	for target in decode archive table pack record cache weights networks front; do $(DEV)/python fuzz/$$target.py $(FUZZ_SECONDS) || exit 1; done
 	$(DEV)/python fuzz/vanish.py 10000
 
 # What is installed is pinned with hashes; the package itself is built with the pinned tools alone.

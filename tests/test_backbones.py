@@ -520,7 +520,7 @@ def test_missing_weights_name_the_three_ways_out(hub_cache: Path) -> None:
     message = str(caught.value)
     assert f"hf download timm/{SMALL_ORIGIN} model.safetensors" in message
     assert str(hub_cache) in message
-    assert "local .safetensors or .pth" in message
+    assert "a local file of weights or of ONNX" in message
     assert "'builtin'" in message
 
 

@@ -169,7 +169,8 @@ class Backbone:
         """
         if self.recipe is None:
             raise BackboneError(
-                f"backbone {self.name}: only its graph is here, so it cannot be trained; load it by name"
+                f"backbone {self.name} is a finished graph: it has no PyTorch module to run or to train; "
+                "take runtime openvino and freeze=all"
             )
         return build(self.recipe, size=self.preprocess.size, name=self.name)
 

@@ -6,6 +6,7 @@ Weights come from the Hugging Face cache of this machine, or by a guarded downlo
 import os
 import threading
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN
 from headstart.backbones.exported import Origin, digest, load_exported
 from headstart.data.preprocess import Preprocess
-from headstart.errors import BackboneError, MissingWeights, printable, reason_of
+from headstart.errors import BackboneError, MissingExtra, MissingWeights, printable, reason_of
 
 _SUGGESTIONS = 3
 _REACH_SECONDS = 3.0  # a hub that does not answer a HEAD request by then counts as absent
@@ -103,7 +104,7 @@ def _find_weights(name: str) -> Path:
         cached = try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
             return Path(cached)
-    return _download(name, repository=repository, files=files)
+    return download(name, repository=repository, files=files)
 
 
 def hub_folder() -> Path:
@@ -114,7 +115,15 @@ def hub_folder() -> Path:
     return Path.home() / ".cache" / "huggingface" / "hub"
 
 
-def _download(name: str, *, repository: str, files: tuple[str, ...]) -> Path:
+def download(name: str, *, repository: str, files: tuple[str, ...]) -> Path:
+    """The first of some files that a Hugging Face repository has, downloaded into the cache.
+
+    Raises:
+        MissingWeights: it has none of them, or the hub cannot be reached.
+        MissingExtra: what downloads is not installed.
+    """
+    if find_spec("huggingface_hub") is None:
+        raise MissingExtra(f"backbone {name}: it is not in {hub_folder()}, and downloading it", extra="hub")
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
@@ -132,7 +141,7 @@ def _download(name: str, *, repository: str, files: tuple[str, ...]) -> Path:
     raise MissingWeights(
         f"backbone {name}: its weights are not on this machine and could not be fetched ({reason}); "
         f"three ways out: (1) where there is a network run `hf download {repository} {files[0]}` and copy "
-        f"that machine's cache folder to {hub_folder()}, (2) give a local .safetensors or .pth file, "
+        f"that machine's cache folder to {hub_folder()}, (2) give a local file of weights or of ONNX, "
         f"(3) take 'builtin', which needs no download"
     )
 

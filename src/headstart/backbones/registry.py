@@ -20,8 +20,10 @@ from headstart.backbones.imagenet import (
 from headstart.backbones.keras.file import SUFFIXES as KERAS_SUFFIXES
 from headstart.backbones.keras.file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
+from headstart.backbones.onnx.file import HUB, load_hub, load_onnx_file
+from headstart.backbones.onnx.file import SUFFIX as ONNX_SUFFIX
 from headstart.backbones.published import hub_folder, known_name, load_published, published_preprocess
-from headstart.errors import BackboneError
+from headstart.errors import BackboneError, OptionError
 from headstart.runs import DEFAULT_BACKBONE, Method
 
 
@@ -45,6 +47,7 @@ def load_backbone(
     *,
     size: int | None = None,
     architecture: str | None = None,
+    preprocess: str | None = None,
     pretrained: bool = True,
     seed: int = 0,
 ) -> Backbone:
@@ -53,11 +56,13 @@ def load_backbone(
     Args:
         name: A built-in one (`headstart.backbones.builtin.BUILTIN`), one of a package
             (`headstart.backbones.imagenet.IMAGENET`), ``default`` (`headstart.runs.DEFAULT_BACKBONE`), a timm
-            name (``resnet152``, ``vit_tiny_patch16_224.augreg_in21k``), or a path to ``.safetensors``,
-            ``.pth``, ``.pt``, ``.bin`` or ``.keras``.
+            name (``resnet152``, ``vit_tiny_patch16_224.augreg_in21k``), a path to ``.safetensors``, ``.pth``,
+            ``.pt``, ``.bin``, ``.keras`` or ``.onnx``, or a Hugging Face repository with an ONNX file
+            (``hf:OWNER/NAME``).
         size: Pixels a side of its images; None for what its weights were made for.
-        architecture: For a file that does not say: timm's name of the network; for a ``.keras`` file what its
-            pixels are (see `headstart.backbones.keras.pixels`).
+        architecture: For a file that does not say: timm's name of the network.
+        preprocess: For a ``.keras`` or ``.onnx`` file that does not say: what its pixels are, see
+            `headstart.backbones.pixels.asked_pixels`.
         pretrained: False for the same network with random weights.
         seed: For the random weights.
 
@@ -70,18 +75,25 @@ def load_backbone(
     text = str(name)
     if size is not None and size < 1:
         raise BackboneError(f"backbone {text}: size {size}: expected pixels a side, at least 1")
+    if preprocess is not None and not is_graph(text):
+        raise OptionError(f"--preprocess: backbone {text} says itself what its pixels are; leave it out")
     if text == Method.backbone:
         return _load_default(size=size, pretrained=pretrained, seed=seed)
     if text in BUILTIN and pretrained:
         return load_builtin(text, size=size)
     if text in IMAGENET and pretrained:
         return load_imagenet(text, size=size)
-    if text.endswith(KERAS_SUFFIXES):
+    if is_graph(text):
         if not pretrained:
             raise BackboneError(
-                f"backbone {text}: a Keras file cannot be trained from scratch here; take a timm name"
+                f"backbone {text}: a finished graph cannot be trained from scratch; take a timm name"
             )
-        return load_keras_file(Path(name).expanduser(), size=size, architecture=architecture)
+        if text.startswith(HUB):
+            return load_hub(text, size=size, preprocess=preprocess)
+        path = Path(name).expanduser()
+        if text.endswith(KERAS_SUFFIXES):
+            return load_keras_file(path, size=size, asked=preprocess or architecture)
+        return load_onnx_file(path, size=size, preprocess=preprocess)
     is_file = isinstance(name, Path) or text.endswith(SUFFIXES) or os.sep in text
     if is_file and pretrained:
         return load_local(Path(name).expanduser(), size=size, architecture=architecture)
@@ -90,12 +102,18 @@ def load_backbone(
     return load_published(text, size=size)
 
 
+def is_graph(name: str | Path) -> bool:
+    """Whether a name is of a finished graph: its stages stay frozen, and its pixels may need to be said."""
+    return str(name).startswith(HUB) or str(name).endswith((ONNX_SUFFIX, *KERAS_SUFFIXES))
+
+
 def backbone_of(method: Method, *, seed: int = 0) -> Backbone:
     """The network that a training names, see `load_backbone`; ``seed`` is for random weights."""
     return load_backbone(
         method.backbone,
         size=method.size,
         architecture=method.architecture,
+        preprocess=method.preprocess,
         pretrained=method.pretrained,
         seed=seed,
     )

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from headstart.backbones.staging import names_read, needed
 from headstart.errors import RunError
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def compose(
     before, builder.nodes = builder.nodes, []
     pooled = [builder.layer(backbone, layer) for layer in layers]
     builder.classify(pooled, head)
-    nodes = _needed([*before, *model.graph.node, *builder.nodes], output="probabilities")
-    used = {name for node in nodes for name in node.input}
+    nodes = needed([*before, *model.graph.node, *builder.nodes], ["probabilities"])
+    used = {name for node in nodes for name in names_read(node)}
     size, classes = backbone.preprocess.size, head.weight.shape[1]
     composed = helper.make_graph(
         nodes,
@@ -100,16 +101,6 @@ class SavedGraph:
         del model.graph.initializer[:], model.graph.output[:]
         model.graph.initializer.extend(kept)
         return bytes(model.SerializeToString(deterministic=True))
-
-
-def _needed(nodes: Sequence[Any], *, output: str) -> list[Any]:
-    """The nodes that ``output`` depends on, in their order (which ONNX wants to be topological)."""
-    wanted, kept = {output}, []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            kept.append(node)
-    return kept[::-1]
 
 
 def pooling_matrix(stage: "Stage", *, grid: int) -> NDArray[np.float32]:

@@ -15,13 +15,15 @@ from headstart.runs.formatting import human_bytes
 @click.argument("name", required=False, metavar="[NAME|FILE]")
 @network_options
 @json_option
-def command(name: str | None, size: int | None, architecture: str | None, as_json: bool) -> None:
+def command(
+    name: str | None, size: int | None, architecture: str | None, preprocess: str | None, as_json: bool
+) -> None:
     """List backbones, or show one: its stages, what each costs, and its card.
 
     \b
     headstart backbones
     headstart backbones efficientnet_lite0 --size 96
-    headstart backbones model.keras
+    headstart backbones model.onnx --preprocess imagenet
     """
     from headstart.backbones import available, load_backbone
 
@@ -32,7 +34,7 @@ def command(name: str | None, size: int | None, architecture: str | None, as_jso
         else:
             click.echo(_listing(infos))
         return
-    backbone = load_backbone(name, size=size, architecture=architecture)
+    backbone = load_backbone(name, size=size, architecture=architecture, preprocess=preprocess)
     if as_json:
         print_json(
             {
@@ -71,6 +73,7 @@ def _listing(infos: Any) -> str:
     if missing := [name for name in IMAGENET if name not in {info.name for info in infos}]:
         lines.append(f"with headstart[imagenet] also {', '.join(missing)}")
     lines.append("with headstart[torch] also every timm name, and local .safetensors and .pth files")
+    lines.append("and any .onnx file of an image network, or hf:OWNER/NAME that has one")
     lines.append("with headstart[keras] also local .keras files")
     return "\n".join(lines)
 

@@ -110,7 +110,7 @@ def _refuse_options() -> None:
         )
 
 
-_OF_GRID = ("scratch", "size", "layers", "views", "epochs", "architecture")
+_OF_GRID = ("scratch", "size", "layers", "views", "epochs", "architecture", "preprocess")
 
 
 def _listed(text: str) -> list[str]:

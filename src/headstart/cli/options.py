@@ -53,8 +53,11 @@ layout_options = _together(
 
 network_options = _together(
     click.option("--size", type=int, metavar="PX", help="Pixels a side. Default: the backbone's own."),
+    click.option("--architecture", metavar="NAME", help="timm name of a file of weights that does not say."),
     click.option(
-        "--architecture", metavar="NAME", help="timm name of a weights file; pixel range of a .keras file."
+        "--preprocess",
+        metavar="PIXELS",
+        help="Pixels of an .onnx or .keras file that does not say: a family, a range or MEAN/STD.",
     ),
 )
 

@@ -35,8 +35,9 @@ def fit_command(candidate: Candidate, *, source: str, settings: Mapping[str, Any
             left to the defaults.
     """
     words = ["headstart", "fit", source, "--backbone", candidate.backbone, "--size", str(candidate.size)]
-    if candidate.architecture:
-        words += ["--architecture", candidate.architecture]
+    for name in ("architecture", "preprocess"):
+        if value := getattr(candidate, name):
+            words += [f"--{name}", value]
     if not candidate.pretrained:
         words += ["--scratch"]
     elif candidate.fine_tuned:

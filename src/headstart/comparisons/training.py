@@ -11,6 +11,7 @@ from typing import Any
 from headstart import __version__
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import require_timm
+from headstart.backbones.registry import is_graph
 from headstart.backbones.runtimes import Runtime, select
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.command_lines import SETTINGS, settings_of
@@ -51,6 +52,7 @@ def grid(
     views: int | str = 1,
     epochs: int | None = None,
     architecture: str | None = None,
+    preprocess: str | None = None,
 ) -> tuple[Candidate, ...]:
     """Every combination that differs: heads matter only where everything is frozen.
 
@@ -65,6 +67,7 @@ def grid(
         views: renderings of each training image.
         epochs: of whatever is trained in epochs; None for the defaults of `fit`.
         architecture: for weights files that do not say.
+        preprocess: for ONNX and Keras files that do not say what their pixels are.
 
     Raises:
         OptionError: a value that cannot be, or nothing to compare.
@@ -79,7 +82,8 @@ def grid(
     names = tuple(view.name for view in parse_views(views))
     found = []
     for backbone in backbones:
-        network = load_backbone(backbone, size=size, architecture=architecture)
+        pixels = preprocess if is_graph(backbone) else None
+        network = load_backbone(backbone, size=size, architecture=architecture, preprocess=pixels)
         stages = len(network.stages)
         basis = Candidate(
             str(backbone),
@@ -90,6 +94,7 @@ def grid(
             views=names,
             epochs=epochs,
             architecture=architecture,
+            preprocess=pixels,
         )
         for depth in (network.depth(freeze) for freeze in depths):
             if depth < stages:
@@ -295,7 +300,7 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Candidates that share a pass over the images, in the order of their first."""
     groups: dict[tuple[Any, ...], list[Candidate]] = {}
     for candidate in dict.fromkeys(candidates):
-        key = (candidate.backbone, candidate.size, candidate.architecture, candidate.views)
+        key = (candidate.untrained, candidate.views)
         groups.setdefault(key, []).append(candidate)
     return list(groups.values())
 

@@ -49,7 +49,8 @@ class Candidate(Method):
     @property
     def untrained(self) -> "Candidate":
         """What all ways to train one network have in common."""
-        return Candidate(self.backbone, self.size, 0, 0, architecture=self.architecture)
+        plain = Candidate(self.backbone, self.size, 0, 0)
+        return replace(plain, architecture=self.architecture, preprocess=self.preprocess)
 
     def _training(self) -> str:
         if not self.pretrained:

@@ -13,11 +13,12 @@ from typing import Any
 
 from headstart.backbones import Backbone, backbone_of
 from headstart.backbones.runtimes import Runtime, select
+from headstart.classifier import load
 from headstart.curation.corrections import Correction, Corrections
 from headstart.data.dataset import Sample, Skipped
 from headstart.data.images import View
 from headstart.data.sources import LostSource, source_at
-from headstart.errors import OptionError, RunError
+from headstart.errors import BackboneError, OptionError, RunError, printable
 from headstart.features import CacheUse, Extraction, FeatureCache, FeatureSpec, extract, record_key
 from headstart.features.extraction import partition_identity
 from headstart.files import cache_folder, home_folder
@@ -107,10 +108,16 @@ def network_of(run: Run) -> tuple[Backbone, Runtime]:
     """The run's backbone and runtime.
 
     Raises:
-        BackboneError: the backbone is no longer to be had.
+        BackboneError: the backbone is no longer to be had, or its file is another one now.
     """
     config = run.config
     backbone = backbone_of(config, seed=config.seed)
+    trained_on = load(run.path).about.get("weights", backbone.weights_hash)
+    if backbone.recipe is None and trained_on != backbone.weights_hash:
+        raise BackboneError(
+            f"backbone {printable(config.backbone)} is another network now than the one that run {run.id} "
+            "was trained on; put the old file back, or fit anew"
+        )
     return backbone, select(config.runtime, precision=config.precision)
 
 

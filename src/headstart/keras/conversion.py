@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from headstart.backbones.keras.export import write_onnx
-from headstart.backbones.keras.pixels import RANGES
+from headstart.backbones.pixels import RANGES
 from headstart.classifier import MODEL_FILE, Classifier
 from headstart.data.preprocess import Preprocess
 from headstart.errors import OptionError, ParityError

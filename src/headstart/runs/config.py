@@ -22,7 +22,7 @@ _EPOCHS = {"softmax": 30, "tail": 15, "scratch": 40}
 class Method:
     """One way to train: what the candidates of a comparison differ in."""
 
-    #: A name of `headstart backbones` or of timm's, a weights or Keras file; "auto" to choose one; "default"
+    #: A name of `headstart backbones` or of timm's, a file, hf:OWNER/NAME; "auto" to choose one; "default"
     #: until known: `DEFAULT_BACKBONE`.
     backbone: str = "default"
     size: int | None = None  #: pixels a side that the backbone sees; None until known: the backbone's own
@@ -35,7 +35,8 @@ class Method:
     views: tuple[str, ...] = ("centre",)  #: renderings of each training image
     pretrained: bool = True  #: False: from random weights, every stage trained
     epochs: int | None = None  #: None: 30 of a softmax head, 15 of fine-tuned stages, 40 from scratch
-    architecture: str | None = None  #: of files that do not say: a timm name; what a .keras file's pixels are
+    architecture: str | None = None  #: of files of weights that do not say: a timm name
+    preprocess: str | None = None  #: of .onnx and .keras files that do not say: what their pixels are
 
     @property
     def fine_tuned(self) -> bool:

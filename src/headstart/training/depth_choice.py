@@ -44,7 +44,8 @@ def deeper_config(config: FitConfig, backbone: Backbone, *, epochs: int, validat
     """
     if backbone.recipe is None:
         raise OptionError(
-            f"the stages of {backbone.name} are a Keras model's; headstart.keras.fit trains them"
+            f"the stages of {backbone.name}, a finished graph, stay frozen; fine-tuned are timm's names, and "
+            "Keras models by headstart.keras.fit"
         )
     if not has_timm():
         raise OptionError("training deeper needs PyTorch (pip install 'headstart[torch]')")

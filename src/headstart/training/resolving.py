@@ -22,8 +22,9 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
     if depth < len(backbone.stages):
         if backbone.recipe is None:
             raise OptionError(
-                f"freeze={config.freeze}: the stages of backbone {backbone.name} are a Keras model's and "
-                "stay frozen here; take freeze=all, or fine-tune them in Keras: headstart.keras.fit"
+                f"freeze={config.freeze}: backbone {backbone.name} is a finished graph, whose stages stay "
+                "frozen; take freeze=all, with head ridge or softmax; to fine-tune take a timm name, or "
+                "headstart.keras.fit for a Keras model"
             )
         require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
     return replace(

@@ -143,6 +143,7 @@ def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
         about={
             "backbone": config.backbone,
             "architecture": backbone.architecture,
+            "weights": backbone.weights_hash,
             "depth": config.depth,
             "stages": config.stages,
             "head": trained.head.kind,

@@ -63,14 +63,14 @@ _KERAS_ITSELF = ("DTypePolicy", "DTypePolicyMap", "Functional", "Model", "Sequen
 """And what it keeps at its top."""
 
 
-def load_keras_file(path: Path, *, size: int | None, architecture: str | None) -> Backbone:
+def load_keras_file(path: Path, *, size: int | None, asked: str | None) -> Backbone:
     """The backbone of a saved Keras model, its classification head left out.
 
     Args:
         path: A `.keras` file.
         size: Pixels a side; None for what the model is built for.
-        architecture: What its pixels are, where the file does not say: a family of Keras's applications
-            (``mobilenet_v2``), a range (``0..1``) or ``MEAN/STD`` (three numbers each).
+        asked: What its pixels are, where the file does not say: a family of Keras's applications
+            (``mobilenet_v2``), or see `headstart.backbones.pixels.asked_pixels`.
 
     Raises:
         MissingExtra: Keras is not installed.
@@ -84,8 +84,8 @@ def load_keras_file(path: Path, *, size: int | None, architecture: str | None) -
         )
     config, content_hash = _read(path)
     _refuse_code(config, path=path)
-    pixels = pixels_of(config, asked=architecture, path=path)
-    parts = (content_hash, pixels.mean, pixels.std, pixels.blue_first)
+    pixels = pixels_of(config, asked=asked, path=path)
+    parts = (content_hash, pixels.mean, pixels.std, pixels.blue_first, *pixels.geometry)
 
     def export(key: str) -> dict[str, Any]:
         if find_spec("keras") is None:

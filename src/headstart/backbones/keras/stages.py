@@ -14,9 +14,8 @@ from headstart.backbones import records
 from headstart.backbones.exported import check_graph
 from headstart.backbones.keras.export import write_onnx
 from headstart.backbones.keras.graph import Call, Graph, Key, apply, needed, open_model
-from headstart.backbones.keras.pixels import Pixels
 from headstart.backbones.openvino import measure
-from headstart.data.preprocess import Preprocess
+from headstart.backbones.pixels import Pixels
 from headstart.errors import BackboneError, OptionError, printable, reason_of
 from headstart.files import bounded_memory, whole
 
@@ -68,7 +67,7 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
         ParityError: The exported graph computes something else.
     """
     model = _open(path)
-    side = _side(model, size=size, path=path)
+    side = _side(model, size=size or pixels.size, path=path)
     images = np.random.default_rng(0).normal(0, 1, (2, 3, side, side)).astype(np.float32)
     try:
         staged = stages_of(open_model(model), _channels_last(images))
@@ -94,7 +93,7 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
         "graph": graph.name,
         "recipe": None,
         "family": str(model.name),
-        "preprocess": Preprocess(side, 1.0, "bilinear", "squash", pixels.mean, pixels.std).to_dict(),
+        "preprocess": pixels.preprocess(side).to_dict(),
         "pretrained": True,
         "dimensions": dimensions,
         "stages": [{**fact, **numbers} for fact, numbers in zip(measured, own, strict=True)],

@@ -1,6 +1,5 @@
 """Runs a saved classifier's complete `model.onnx`: pixels in, probabilities and, if asked, inner maps out."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +55,15 @@ def compile_model(
 def _refuse_further_files(path: Path) -> None:
     import onnx  # takes a moment, and what was compiled before needs no second look
 
+    from headstart.backbones.onnx.reading import tensors_in
+
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's, which is no public name
         raise RunError(f"{path} is damaged (not an ONNX model); fit again or restore it") from error
-    for tensor in _tensors(model):
+    for tensor in tensors_in(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise RunError(
                 f"{path}: the weights {printable(tensor.name)} lie in another file; expected a model that is "
                 "complete in itself; fit again or restore it"
             )
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor in an ONNX message, wherever it is: initialisers, attributes, subgraphs, functions."""
-    if message.DESCRIPTOR.name == "TensorProto":
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for each in [value] if hasattr(value, "DESCRIPTOR") else value:
-                yield from _tensors(each)

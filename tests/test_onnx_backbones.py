@@ -1,0 +1,567 @@
+"""An ONNX file as a backbone: what it is cut into, what its pixels are, and what is never read or run."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from headstart import fit, load, load_backbone
+from headstart.backbones import published
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.openvino import openvino
+from headstart.backbones.pixels import asked_pixels
+from headstart.curation.images import network_of
+from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError
+from headstart.training.evaluation import evaluate
+from onnx_models import SIDE, Writer, cnn, vit, with_weights_elsewhere
+
+ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime, which the graphs are compared with")
+
+ASKED = "0.5,0.4,0.3/0.2,0.25,0.3"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def saved(model: Any, path: str | Path = "model.onnx") -> Path:
+    found = Path(path).absolute()
+    found.parent.mkdir(parents=True, exist_ok=True)
+    found.write_bytes(model.SerializeToString())
+    return found
+
+
+def loaded(model: Any, **settings: Any) -> Backbone:
+    return load_backbone(saved(model), **{"preprocess": "imagenet", **settings})
+
+
+def images(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(7).normal(0, 1, (count, 3, SIDE, SIDE)).astype(np.float32)
+
+
+def outputs_of(backbone: Backbone, values: np.ndarray) -> dict[str, np.ndarray]:
+    core = openvino().Core()
+    graph = core.read_model(backbone.graph)
+    graph.reshape({"image": list(values.shape)})
+    found = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(values)
+    return {name: found[name] for name in [*(stage.name for stage in backbone.stages), "features"]}
+
+
+def by_onnxruntime(model: Any, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Every tensor of a model."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    names = [node.output[0] for node in model.graph.node]
+    known = {value.name for value in model.graph.output}
+    model.graph.output.extend(
+        helper.make_empty_tensor_value_info(name) for name in names if name not in known
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    return dict(zip(names, session.run(names, {"pixel_values": values}), strict=True))
+
+
+def origin(backbone: Backbone, output: str) -> str:
+    """The file's own tensor that an output of the staged graph is made of."""
+    makers = {name: node for node in onnx.load(backbone.graph).graph.node for name in node.output}
+    while not output.startswith("network/"):
+        output = makers[output].input[0]
+    return output.removeprefix("network/")
+
+
+def as_it_was(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    if values.ndim == 4 and like.shape[-1] != values.shape[-1]:
+        values = values.transpose(0, 3, 1, 2)
+    return values.reshape(like.shape)
+
+
+@pytest.mark.parametrize(
+    ("model", "shapes"),
+    [
+        (cnn(), [(8, 16, 16), (12, 8, 8), (20, 4, 4)]),
+        (cnn(last=True), [(8, 16, 16), (12, 8, 8), (20, 4, 4)]),
+        (vit(classes=5), [(17, 24)] * 6),
+        (vit(classes=5, batch=1), [(17, 24)] * 6),
+    ],
+    ids=["cnn", "channels last", "vit", "fixed batch"],
+)
+def test_all_outputs_equal_what_onnxruntime_computes(model: Any, shapes: list[tuple[int, ...]]) -> None:
+    backbone = loaded(model)
+    found = outputs_of(backbone, images())
+    last = model.graph.input[0].type.tensor_type.shape.dim[3].dim_value == 3
+    shaped = images().transpose(0, 2, 3, 1) if last else images()
+    each = [by_onnxruntime(model, np.ascontiguousarray(image[None])) for image in shaped]
+    assert [stage.shape for stage in backbone.stages] == shapes
+    for name, values in found.items():
+        expected = np.concatenate([computed[origin(backbone, name)] for computed in each])
+        assert np.abs(as_it_was(expected, values) - values).max() <= 1e-3 * np.abs(values).max(), name
+    weight, bias = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer[-2:])
+    scores = np.concatenate([computed["logits"] for computed in each])
+    assert np.abs(found["features"] @ weight.T + bias - scores).max() <= 1e-3 * np.abs(scores).max()
+
+
+def test_a_transformer_without_classifier_gives_its_class_token() -> None:
+    backbone = loaded(vit())
+    assert backbone.stages[-1].prefix_tokens == 1
+    tokens = by_onnxruntime(vit(), images())["last_hidden_state"]
+    assert np.allclose(outputs_of(backbone, images())["features"], tokens[:, 0], rtol=1e-3, atol=1e-4)
+    assert "the class token of last_hidden_state (17 x 24)" in backbone.notes[-1]
+
+
+def test_half_precision_and_double_are_computed_as_they_are_and_handed_out_as_float32() -> None:
+    for kind, dtype in ((TensorProto.FLOAT16, np.float16), (TensorProto.DOUBLE, np.float64)):
+        model = cnn(kind=kind)
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(dtype), tensor.name))
+        found = outputs_of(loaded(model), images())["features"]
+        expected = outputs_of(loaded(cnn()), images())["features"]
+        assert found.dtype == np.float32
+        assert np.abs(found - expected).max() < 2e-2 * np.abs(expected).max()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three classes of noise around a colour each."""
+    rng = np.random.default_rng(0)
+    for label, colour in (("red", (200, 60, 60)), ("green", (60, 180, 60)), ("blue", (60, 60, 200))):
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True)
+        for number in range(14):
+            pixels = np.clip(rng.normal(colour, 40, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+def test_a_run_with_it_answers_as_its_head_on_onnxruntimes_features(
+    photos: Path, place: Path, name: str
+) -> None:
+    model = cnn() if name == "cnn" else vit(classes=5)
+    asked = f"{ASKED}:crop=1"
+    _, run = fit(photos, backbone=saved(model), preprocess=asked, layers="last", out=place / "run")
+    Path("model.onnx").unlink()  # the run has all of it
+    classifier = load(run.path)
+    files = sorted(photos.glob("*/*.png"))
+    said = [answer.label for answer in classifier.predict(files)]
+    pixels = np.stack([np.asarray(Image.open(file)) for file in files])
+    mean, std = (np.array([float(each) for each in part.split(",")]) for part in ASKED.split("/"))
+    normal = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+    features = by_onnxruntime(model, normal)[model.graph.node[-1].input[0]]
+    from safetensors.numpy import load_file
+
+    head = load_file(run.path / "model.safetensors")
+    scores = features @ head["head.weight"] + head["head.bias"]
+    assert said == [classifier.classes[row] for row in scores.argmax(1)]
+    assert evaluate(classifier, photos)[0].accuracy > 0.5
+    assert run.config.preprocess == asked
+
+
+def test_it_works_without_pytorch_and_timm(photos: Path) -> None:
+    saved(cnn())
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['timm'] = None\n"
+        "from headstart import fit\n"
+        f"_, run = fit({str(photos)!r}, backbone='model.onnx', preprocess='imagenet', out='run')\n"
+        "print(run.config.stages)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "3", done.stderr
+
+
+# ------------------------------------------------------------------------------------------- pixels
+
+
+def test_without_any_word_on_its_pixels_the_ways_out_are_named() -> None:
+    with pytest.raises(BackboneError, match=r"nothing says what its pixels are.*--preprocess MEAN/STD"):
+        load_backbone(saved(cnn()))
+
+
+def config(**fields: Any) -> dict[str, Any]:
+    return {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3], "resample": 3, "size": 32, **fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {"crop_mode": "squash", "crop_fraction": 1.0, "interpolation": "bicubic"}),
+        ({"size": {"height": 32, "width": 32}, "resample": 2}, {"interpolation": "bilinear"}),
+        (
+            {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
+            {"crop_mode": "center", "crop_fraction": 0.8},
+        ),
+        ({"size": {"shortest_edge": 32}, "crop_pct": 0.875}, {"crop_mode": "center", "crop_fraction": 0.875}),
+        ({"do_normalize": False}, {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}),
+        (
+            {"do_rescale": False, "image_mean": [255.0, 0, 51], "image_std": [51.0, 51, 51]},
+            {"mean": [1.0, 0.0, 0.2], "std": [0.2, 0.2, 0.2]},
+        ),
+    ],
+)
+def test_pixels_come_from_the_processor_of_its_makers(
+    place: Path, fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    (place / "preprocessor_config.json").write_text(json.dumps(config(**fields)))
+    backbone = load_backbone(saved(cnn()))
+    found = backbone.preprocess.to_dict()
+    for key, value in expected.items():
+        assert found[key] == (pytest.approx(value) if key in ("mean", "std", "crop_fraction") else value)
+    assert backbone.notes[0] == "pixels as preprocessor_config.json beside model.onnx says"
+
+
+def test_a_processor_that_names_no_filter_is_said_and_one_that_is_unusable_is_refused(place: Path) -> None:
+    file = place / "preprocessor_config.json"
+    file.write_text(json.dumps(config(resample=None)))
+    assert "it names no filter: took bicubic" in load_backbone(saved(cnn())).notes[0]
+    for bad in (
+        {"size": {"height": 32, "width": 48}},
+        {"image_std": [0, 1, 1]},
+        {"image_mean": "x"},
+        {"resample": 9},
+    ):
+        file.write_text(json.dumps(config(**bad)))
+        with pytest.raises(BackboneError, match="says nothing usable of pixels"):
+            load_backbone(saved(cnn()))
+    file.write_text("[" * 10_000)
+    with pytest.raises(BackboneError, match="says nothing usable of pixels"):
+        load_backbone(saved(cnn()))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "mean", "turned"),
+    [
+        ({"mean": "(0.5, 0.4, 0.3)", "std": "0.2,0.25,0.3", "crop_pct": "0.9"}, (0.5, 0.4, 0.3), False),
+        ({"preprocess": json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3})}, (0.5,) * 3, False),
+        ({"Image.BitmapPixelFormat": "Bgr8", "Image.NominalPixelRange": "Normalized_0_1"}, (0.0,) * 3, True),
+    ],
+)
+def test_pixels_come_from_its_metadata(
+    metadata: dict[str, str], mean: tuple[float, ...], turned: bool
+) -> None:
+    backbone = load_backbone(saved(cnn(metadata=metadata)))
+    assert backbone.preprocess.mean == mean
+    given = images()[:, ::-1] if turned else images()
+    expected = by_onnxruntime(cnn(), np.ascontiguousarray(given))["flatten16"]
+    assert np.allclose(outputs_of(backbone, images())["features"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_asked_for_counts_before_what_is_said_beside_it(place: Path) -> None:
+    (place / "preprocessor_config.json").write_text(json.dumps(config()))
+    found = load_backbone(
+        saved(cnn()), preprocess="clip:crop=0.9:interpolation=lanczos:mode=squash"
+    ).preprocess
+    assert found.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert (found.crop_fraction, found.interpolation, found.crop_mode) == (0.9, "lanczos", "squash")
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "imagnet", "0.5/0.5", "0..2", "nan,0,0/1,1,1", "imagenet:crop=2", "clip:x=1"]
+)
+def test_pixels_that_cannot_be_are_refused_with_what_can(asked: str) -> None:
+    with pytest.raises(OptionError, match=r"expected a family \(imagenet, .*size=PX"):
+        asked_pixels(asked)
+
+
+def test_a_network_whose_weights_say_their_pixels_takes_no_others() -> None:
+    with pytest.raises(OptionError, match="--preprocess: backbone builtin says itself"):
+        load_backbone("builtin", preprocess="imagenet")
+
+
+# ------------------------------------------------------------------------------------------- sizes
+
+
+def test_a_file_of_one_size_takes_no_other_and_a_free_one_needs_one(place: Path) -> None:
+    with pytest.raises(BackboneError, match="takes images of 32 px alone"):
+        loaded(cnn(), size=48)
+    free = cnn(side="S")
+    with pytest.raises(BackboneError, match="takes images of any size"):
+        loaded(free)
+    assert loaded(free, size=48).stages[0].shape == (8, 24, 24)
+    assert loaded(free, preprocess="imagenet:size=64").stages[0].shape == (8, 32, 32)
+
+
+def test_positions_that_fit_one_size_alone_are_a_sentence() -> None:
+    with pytest.raises(BackboneError, match="takes no images of 48 px") as caught:
+        loaded(vit(side="S"), size=48)
+    assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def test_weights_in_a_file_beside_it_are_its_own(place: Path) -> None:
+    whole = outputs_of(loaded(cnn()), images())["features"]
+    backbone = loaded(with_weights_elsewhere(cnn(), place))
+    assert np.array_equal(outputs_of(backbone, images())["features"], whole)
+    before = backbone.weights_hash
+    data = bytearray((place / "weights.bin").read_bytes())
+    data[3] ^= 1
+    (place / "weights.bin").write_bytes(data)
+    assert loaded(with_weights_elsewhere(cnn(), place / "..")).weights_hash != before
+
+
+def elsewhere(place: Path, location: str) -> Path:
+    """A model in a folder of its own whose weights lie somewhere else."""
+    folder = place / "inside"
+    folder.mkdir(exist_ok=True)
+    model = with_weights_elsewhere(cnn(), place, location)
+    return saved(model, folder / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "location", ["../weights.bin", "a/../../weights.bin", "/etc/hostname", "..\\weights.bin", "C:w", ""]
+)
+def test_weights_in_another_folder_are_not_read(place: Path, location: str) -> None:
+    with pytest.raises(BackboneError, match="expected a file beside the model"):
+        load_backbone(elsewhere(place, location), preprocess="imagenet")
+
+
+def test_a_link_that_leaves_its_folder_is_not_followed(place: Path) -> None:
+    path = elsewhere(place, "weights.bin")
+    (path.parent / "weights.bin").symlink_to(place / "weights.bin")
+    with pytest.raises(BackboneError, match="cannot be read: not in its folder, or not there"):
+        load_backbone(path, preprocess="imagenet")
+
+
+def changed_weights(model: Any, **facts: int | str) -> Any:
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key in facts:
+            entry.value = str(facts[entry.key])
+    return model
+
+
+@pytest.mark.parametrize(
+    "facts", [{"offset": -1}, {"offset": 10**12}, {"length": 3}, {"offset": "x"}, {"length": 10**30}]
+)
+def test_weights_that_their_file_does_not_have_are_refused(place: Path, facts: Mapping[str, Any]) -> None:
+    with pytest.raises(BackboneError, match="are not in their file"):
+        loaded(changed_weights(with_weights_elsewhere(cnn(), place), **facts))
+
+
+def test_one_piece_of_a_file_for_many_tensors_is_refused(place: Path) -> None:
+    model = with_weights_elsewhere(cnn(), place)
+    largest = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    for number in range(40):
+        again = model.graph.initializer.add()
+        again.CopyFrom(largest)
+        again.name = f"again{number}"
+    with pytest.raises(BackboneError, match="takes more memory than its files explain"):
+        loaded(model)
+
+
+def huge(operator: str) -> Any:
+    """A small file that asks for far more numbers than any machine holds."""
+    w, x = Writer(), "pixel_values"
+    sides = w.constant(np.array([1, 3, 10**6, 10**6], np.int64))
+    if operator == "ConstantOfShape":
+        x = w.add("Add", x, w.add("ReduceMean", w.add(operator, sides), keepdims=1))
+    else:
+        x = w.add(operator, x, w.constant(np.array([1, 1, 10**5, 10**5], np.int64)))
+    w.add("Flatten", w.add("GlobalAveragePool", w.conv(x, 3, 8)), output="out")
+    return w.model({"out": None})
+
+
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Tile"])
+def test_a_small_file_that_asks_for_all_memory_is_refused_in_a_line(operator: str) -> None:
+    with pytest.raises(BackboneError, match="takes more memory than its size explains; refused"):
+        loaded(huge(operator))
+
+
+def with_functions(calls: Mapping[str, list[str]]) -> Any:
+    """A network whose first operation is a function of the file, which calls others."""
+    w = Writer()
+    w.nodes.append(helper.make_node("F0", ["pixel_values"], ["first"], domain="own"))
+    w.add("Flatten", w.add("GlobalAveragePool", w.conv("first", 3, 8)), output="out")
+    model = w.model({"out": None})
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    model.opset_import.append(sets[1])
+    for name, inner in calls.items():
+        chain = ["a", *(f"t{number}" for number in range(1, len(inner))), "b"]
+        nodes = [
+            helper.make_node(call, [chain[at]], [chain[at + 1]], domain="own" if call.startswith("F") else "")
+            for at, call in enumerate(inner)
+        ]
+        model.functions.append(helper.make_function("own", name, ["a"], ["b"], nodes, sets))
+    return model
+
+
+def test_functions_of_a_file_are_opened_up_unless_they_have_no_end() -> None:
+    assert loaded(with_functions({"F0": ["Relu", "Neg"]})).dimensions == 8
+    doubling = {f"F{number}": [f"F{number + 1}"] * 2 for number in range(40)} | {"F40": ["Relu"]}
+    for endless in ({"F0": ["F0"]}, doubling):
+        with pytest.raises(BackboneError, match="open up to more operations than a network has"):
+            loaded(with_functions(endless))
+
+
+def test_a_loop_is_refused_by_name() -> None:
+    w = Writer()
+    facts = [helper.make_tensor_value_info(name, kind, None) for name, kind in (("i", 7), ("c", 9), ("a", 1))]
+    after = [helper.make_tensor_value_info(name, kind, None) for name, kind in (("c2", 9), ("a2", 1))]
+    inner = [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Sin", ["a"], ["a2"])]
+    body = helper.make_graph(inner, "body", facts, after)
+    often, on = w.constant(np.array(2**40, np.int64)), w.constant(np.array(True))
+    x = w.add("Loop", often, on, "pixel_values", body=body)
+    w.add("Flatten", w.add("GlobalAveragePool", w.conv(x, 3, 8)), output="out")
+    with pytest.raises(BackboneError, match="has the operation Loop, which may never end"):
+        loaded(w.model({"out": None}))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no ONNX model"),
+        (b"\x00" * 100, "no ONNX model"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!doctype html><html>", "a web page"),
+    ],
+)
+def test_what_is_no_onnx_model_is_refused_in_a_line(content: bytes, reason: str) -> None:
+    Path("model.onnx").write_bytes(content)
+    with pytest.raises(BackboneError, match=reason):
+        load_backbone("model.onnx", preprocess="imagenet")
+
+
+def test_a_missing_file_is_a_line() -> None:
+    with pytest.raises(BackboneError, match=r"backbone gone\.onnx: no such file of weights"):
+        load_backbone("gone.onnx", preprocess="imagenet")
+
+
+def test_damaged_files_are_backbones_or_a_line(place: Path) -> None:
+    whole, rng = bytearray(cnn().SerializeToString()), np.random.default_rng(3)
+    for _ in range(12):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), 4):
+            data[at] = int(rng.integers(256))
+        Path("model.onnx").write_bytes(data)
+        try:
+            load_backbone("model.onnx", preprocess="imagenet")
+        except BackboneError as error:
+            assert "\n" not in str(error)
+
+
+# ------------------------------------------------------------------------------------- what it takes part in
+
+
+def test_stages_of_a_finished_graph_are_not_fine_tuned_and_pytorch_does_not_run_it(photos: Path) -> None:
+    saved(cnn())
+    with pytest.raises(OptionError, match="is a finished graph, whose stages stay frozen; take freeze=all"):
+        fit(photos, backbone="model.onnx", preprocess="imagenet", freeze=1)
+    with pytest.raises(BackboneError, match="cannot be trained from scratch"):
+        fit(photos, backbone="model.onnx", preprocess="imagenet", scratch=True)
+    with pytest.raises(BackboneError, match="take runtime openvino and freeze=all"):
+        load_backbone("model.onnx", preprocess="imagenet").module()
+
+
+def test_a_run_is_not_gone_on_with_after_its_file_became_another(photos: Path, place: Path) -> None:
+    _, run = fit(photos, backbone=saved(cnn()), preprocess="imagenet", out=place / "run")
+    assert network_of(run)[0].dimensions == 20
+    saved(cnn(classes=9))
+    with pytest.raises(BackboneError, match="is another network now than the one that run"):
+        network_of(run)
+    Path("model.onnx").unlink()
+    with pytest.raises(BackboneError, match="no such file of weights"):
+        network_of(run)
+
+
+def test_of_several_inputs_and_outputs_those_of_the_image_are_taken() -> None:
+    model = cnn(classes=0)
+    text = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["N", 8])
+    model.graph.input.append(text)
+    table = numpy_helper.from_array(np.ones((50, 20), np.float32), "table")
+    model.graph.initializer.append(table)
+    model.graph.node.extend(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+            helper.make_node("ReduceMean", ["words"], ["text_embeds"], axes=[1], keepdims=0),
+            helper.make_node("Mul", ["text_embeds", "embedding"], ["logits_per_text"]),
+        ]
+    )
+    before = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in ("logits_per_text", "text_embeds", "embedding")
+    ]
+    del model.graph.output[:]
+    model.graph.output.extend(before)
+    assert loaded(model).dimensions == 20
+    del model.graph.output[2]
+    with pytest.raises(BackboneError, match="none of its outputs is computed of the image alone"):
+        loaded(model)
+
+
+def test_a_network_of_no_images_is_refused_with_what_it_takes() -> None:
+    grey = Writer()
+    grey.add("Flatten", grey.add("GlobalAveragePool", "pixel_values"), output="out")
+    model = grey.model({"out": None})
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    with pytest.raises(BackboneError, match=r"one input of colour images.*pixel_values \[0, 1, 32, 32\]"):
+        loaded(model)
+
+
+# ---------------------------------------------------------------------------------- the Hugging Face cache
+
+
+def hub(place: Path, model: Any, *, file: str = "onnx/model.onnx", beside: bool = True) -> Path:
+    """A repository as the hub's own client leaves it: snapshots of links to blobs, and what `main` is."""
+    repository = place / "hub" / "models--someone--network"
+    snapshot, blobs = repository / "snapshots" / "abc123", repository / "blobs"
+    blobs.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    contents = {file: model.SerializeToString(), f"{Path(file).parent}/weights.bin": None}
+    if beside:
+        contents["preprocessor_config.json"] = json.dumps(config()).encode()
+    for number, (name, content) in enumerate(contents.items()):
+        blob = blobs / f"blob{number}"
+        blob.write_bytes((place / "weights.bin").read_bytes() if content is None else content)
+        link = snapshot / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+@pytest.mark.parametrize("file", ["onnx/model.onnx", "onnx/vision_model.onnx"])
+def test_a_repository_in_the_cache_is_a_backbone_with_the_weights_and_pixels_beside_it(
+    place: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "find_spec", lambda name: None)  # nothing there to download with
+    snapshot = hub(place, with_weights_elsewhere(cnn(), place), file=file)
+    backbone = load_backbone("hf:someone/network")
+    assert backbone.name == "hf:someone/network"
+    assert backbone.preprocess.mean == (0.5, 0.4, 0.3)
+    assert load_backbone(snapshot / file).weights_hash == backbone.weights_hash
+    assert load_backbone(f"hf:someone/network/{file}").weights_hash == backbone.weights_hash
+
+
+def test_weights_in_another_repository_of_the_cache_are_not_read(place: Path) -> None:
+    snapshot = hub(place, with_weights_elsewhere(cnn(), place))
+    other = place / "hub" / "models--someone--secret"
+    other.mkdir()
+    (other / "blob").write_bytes((place / "weights.bin").read_bytes())
+    (snapshot / "onnx" / "weights.bin").unlink()
+    (snapshot / "onnx" / "weights.bin").symlink_to(other / "blob")
+    with pytest.raises(BackboneError, match="not in its folder, or not there"):
+        load_backbone("hf:someone/network")
+
+
+def test_a_repository_that_is_not_there_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingWeights, match=r"three ways out: .*hf download someone/other onnx/model\.onnx"):
+        load_backbone("hf:someone/other")
+    monkeypatch.setattr(published, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"downloading it needs an optional part: .*headstart\[hub\]"):
+        load_backbone("hf:someone/other")
+    for name in ("hf:other", "hf:../../etc/passwd", "hf:a/b/c", "hf:a/../b.onnx"):
+        with pytest.raises(BackboneError, match="expected hf:OWNER/NAME"):
+            load_backbone(name)
