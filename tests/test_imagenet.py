@@ -104,14 +104,14 @@ def assert_close(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) ->
 def test_every_stage_is_what_timm_computes_from_the_same_weights(install: Install, name: str) -> None:
     torch = pytest.importorskip("torch", reason="needs the extra torch")
     timm = pytest.importorskip("timm", reason="needs the extra torch")
-    from headstart.backbones.families import cut_into_stages
+    from headstart.backbones.cutting import cut_into_stages
 
     tensors = random_tensors(name)
     install(name, tensors=tensors)
     model = timm.create_model(f"tf_{name}", num_classes=0).eval()
     own = [torch.from_numpy(values) for key, values in tensors.items() if not key.startswith("_fc")]
     model.load_state_dict(dict(zip(model.state_dict(), own, strict=True)))
-    staged = cut_into_stages(model, architecture=f"tf_{name}")
+    staged = cut_into_stages(model, architecture=f"tf_{name}", size=SIZE + 11)
 
     # An odd size, so that "same" padding is another on each side.
     backbone = load_backbone(name, size=SIZE + 11)

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from headstart.backbones.families import cut_into_stages
+from headstart.backbones.cutting import cut_into_stages
 from headstart.backbones.openvino import measure
 from headstart.backbones.staged import StagedModule
 from headstart.backbones.tracing import export_staged
@@ -73,7 +73,7 @@ def export(
     }
     save_file(weights, out_dir / f"{name}.safetensors", metadata=metadata)
 
-    staged = cut_into_stages(rounded, architecture=architecture)
+    staged = cut_into_stages(rounded, architecture=architecture, size=preprocess.size)
     graph = out_dir / f"{name}.onnx"
     export_staged(staged, graph, size=preprocess.size, any_size=True, half=True)
     _check(graph, staged, size=preprocess.size)

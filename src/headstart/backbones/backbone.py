@@ -37,6 +37,7 @@ class Stage:
     multiply_adds: int  # of convolutions and matrix products
     shape: tuple[int, ...]  # of the output for one image, `(C, H, W)` or `(tokens, C)`
     prefix_tokens: int = 0  # how many of `tokens` come before the patches (class, distillation, registers)
+    in_rows: bool = True  # false where the patches come in another order than row by row
 
     @property
     def bytes_per_image(self) -> int:
@@ -53,6 +54,8 @@ class Stage:
         """Rows and columns of the map or of the patch tokens; None where the patches form no square."""
         if len(self.shape) == 3:
             return self.shape[1], self.shape[2]
+        if not self.in_rows:
+            return None
         patches = self.shape[0] - self.prefix_tokens
         side = round(patches**0.5)
         return (side, side) if side * side == patches else None

@@ -49,9 +49,10 @@ def require_timm(feature: str) -> None:
 def build(recipe: Recipe, *, size: int, name: str) -> "StagedModule":
     """A new `StagedModule` in eval mode, with the recipe's weights in float32."""
     require_timm(f"PyTorch module of backbone {name}")
-    from headstart.backbones.families import cut_into_stages
+    from headstart.backbones.cutting import cut_into_stages
 
-    return cut_into_stages(make_model(recipe, size=size, name=name), architecture=recipe.architecture).eval()
+    model = make_model(recipe, size=size, name=name)
+    return cut_into_stages(model, architecture=recipe.architecture, size=size).eval()
 
 
 def make_model(recipe: Recipe, *, size: int, name: str) -> Any:

@@ -132,9 +132,9 @@ def cuts_of(model: Any, *, output: str | None = None) -> tuple[Cut, ...]:
         more_work, more_weights = cost_before(port.get_node(), seen)
         work, weights = work + more_work, weights + more_weights
         if form := _form(port, batch=batch, before=found):
-            prefix = _prefix_tokens(form[1][0], found) if form[0] == "NTC" else 0
+            layout, shape, prefix = form
             name = min(port.get_names(), key=lambda text: (len(text), text), default="")
-            found.append(Cut(name, *form, work // batch, weights, prefix, port))
+            found.append(Cut(name, layout, shape, work // batch, weights, prefix, port))
     if not found:
         raise BackboneError("nowhere in the network one tensor alone carries everything on")
     return tuple(found)
@@ -297,23 +297,36 @@ def _dominators(model: Any, end: Any) -> list[Any]:
     ]
 
 
-def _form(port: Any, *, batch: int, before: Sequence[Cut]) -> tuple[Layout, tuple[int, ...]] | None:
-    """How a tensor is laid out, and its shape as of a stage; None for what can be no stage's output."""
+Form = tuple[Layout, tuple[int, ...], int]
+"""How a tensor is laid out, its shape as of a stage, and its prefix tokens."""
+
+
+def _form(port: Any, *, batch: int, before: Sequence[Cut]) -> Form | None:
     if port.get_partial_shape().is_dynamic or list(port.get_shape())[:1] != [batch]:
         return None
     sizes = tuple(int(size) for size in port.get_shape())[1:]
+    return None if len(sizes) == 2 and _is_turned(port) else form_of(sizes, before=before)
+
+
+def form_of(sizes: Sequence[int], *, before: Sequence[Cut]) -> Form | None:
+    """The form of a tensor of these sizes, without the batch's; None for what can be no stage's output.
+
+    Args:
+        sizes: Of one image's.
+        before: The cuts that lead to it, as the sizes alone can leave two readings.
+    """
     wide = [size for size in sizes if size > 1]
     if sizes and len(sizes) <= 3 and len(wide) <= 1:
-        return "NC", tuple(wide or [1])
-    if len(sizes) == 2 and not _is_turned(port):
-        return "NTC", sizes
+        return "NC", tuple(wide or [1]), 0
+    if len(sizes) == 2:
+        return "NTC", tuple(sizes), _prefix_tokens(sizes[0], before)
     if len(sizes) != 3:
         return None
     first, second, third = sizes
     last_before = next((cut.layout for cut in reversed(before) if len(cut.shape) == 3), "NCHW")
     if second == third and not (first == second and last_before == "NHWC"):
-        return "NCHW", sizes
-    return ("NHWC", (third, first, second)) if first == second else None
+        return "NCHW", tuple(sizes), 0
+    return ("NHWC", (third, first, second), 0) if first == second else None
 
 
 def _is_turned(port: Any) -> bool:

@@ -106,6 +106,7 @@ def _export(name: str, *, key: str, size: int | None, origin: Origin) -> dict[st
     with whole(graph) as draft:
         _write_checked_graph(staged, draft, name=name, size=preprocess.size)
     measured, dimensions = measure(graph, stages=staged.names, size=preprocess.size)
+    own = [{**fact, "in_rows": staged.in_rows(preprocess.size)} for fact in staged.facts()]
     return {
         "graph": graph.name,
         "recipe": {
@@ -116,7 +117,7 @@ def _export(name: str, *, key: str, size: int | None, origin: Origin) -> dict[st
         "preprocess": preprocess.to_dict(),
         "pretrained": origin.pretrained,
         "dimensions": dimensions,
-        "stages": [{**fact, **own} for fact, own in zip(measured, staged.facts(), strict=True)],
+        "stages": [{**one, **other} for one, other in zip(measured, own, strict=True)],
         "notes": list(origin.notes),
     }
 
@@ -126,18 +127,20 @@ def _checked_module(name: str, recipe: Recipe, *, size: int) -> Any:
     import torch
 
     from headstart.backbones.building import make_model
-    from headstart.backbones.families import cut_into_stages
+    from headstart.backbones.cutting import cut_into_stages
 
     model = make_model(recipe, size=size, name=name)
-    staged = cut_into_stages(model, architecture=recipe.architecture).eval()
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            expected, found = model(image), staged(image)
+            expected = model(image)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise BackboneError(
             f"backbone {name}: cannot take images of {size} px: {reason_of(error)}; try another size"
         ) from error
+    staged = cut_into_stages(model, architecture=recipe.architecture, size=size).eval()
+    with torch.no_grad():
+        found = staged(image)
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-5, atol=1e-6):
         raise BackboneError(
             f"backbone {name}: cut into stages, {recipe.architecture} computes something else"
@@ -151,9 +154,9 @@ def _write_checked_graph(staged: Any, path: Path, *, name: str, size: int) -> No
     from headstart.backbones.tracing import export_staged
 
     export_staged(staged, path, size=size)
-    image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    image = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = {"features": staged(image).numpy()}
+        expected = {output: value.numpy() for output, value in staged.outputs(image).items()}
     check_graph(path, image.numpy(), expected, name=name)
 
 

@@ -67,7 +67,7 @@ def load_backbone(
         seed: For the random weights.
 
     Raises:
-        BackboneError: Unknown name (the nearest ones are suggested), unusable file, unsupported family, or a
+        BackboneError: Unknown name (the nearest ones are suggested), unusable file, no place to cut, or a
             size that the network cannot take.
         MissingWeights: The weights are not on this machine and cannot be fetched.
         MissingExtra: The backbone needs PyTorch and timm, or Keras, and they are not installed.

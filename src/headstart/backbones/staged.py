@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -31,37 +31,90 @@ class FrozenStages(nn.Sequential):
 
 
 class StagedModule(nn.Module):
-    """A timm model cut into its ordered stages; see `headstart.backbones.families.cut_into_stages`."""
+    """A timm model cut into its ordered stages; see `headstart.backbones.cutting.cut_into_stages`."""
 
     def __init__(
-        self, stages: Iterable[tuple[str, nn.Module]], pool: nn.Module, *, prefix_tokens: int = 0
+        self,
+        stages: Iterable[tuple[str, nn.Module]],
+        pool: nn.Module,
+        *,
+        prefix_tokens: Sequence[int],
+        places: Sequence[str],
     ) -> None:
         """Put the parts together.
 
         Args:
             stages: Modules with their names; each takes the map of the one before it.
             pool: Turns the last stage's map into the features ``[N, D]``; its weights count to that stage.
-            prefix_tokens: Class, distillation and register tokens before the patch tokens (0 for maps).
+            prefix_tokens: Of each stage: class, distillation and register tokens before the patch tokens (0
+                for maps).
+            places: Of each stage the module of the whole network that gives its map, by its name; empty where
+                none does.
         """
         super().__init__()
         self.names, modules = zip(*stages, strict=True)
-        self.stages, self.pool, self.prefix_tokens = nn.ModuleList(modules), pool, prefix_tokens
+        self.stages, self.pool = nn.ModuleList(modules), pool
+        self.prefix_tokens, self.places = tuple(prefix_tokens), tuple(places)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``[N, 3, S, S]``, normalised, to the features ``[N, D]``."""
-        for stage in self.stages:
-            image = stage(image)
-        features: torch.Tensor = self.pool(image)
-        return features
+        return self.outputs(image)["features"]
+
+    def outputs(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The map of each stage, by its name, and ``features``."""
+        maps = {}
+        for name, stage in zip(self.names, self.stages, strict=True):
+            maps[name] = image = stage(image)
+        return {**maps, "features": self.pool(image)}
 
     def facts(self) -> list[dict[str, Any]]:
         """Per stage its name, its number of trainable numbers, and how many tokens precede the patches."""
-        counts = [sum(weight.numel() for weight in stage.parameters()) for stage in self.stages]
-        counts[-1] += sum(weight.numel() for weight in self.pool.parameters())
+        counted: set[nn.Parameter] = set()  # what several stages use counts to the first
+        counts = []
+        for stage in (*self.stages, self.pool):
+            own = set(stage.parameters()) - counted
+            counted |= own
+            counts.append(sum(weight.numel() for weight in own))
+        counts[-2:] = [sum(counts[-2:])]
         return [
-            {"name": name, "parameters": count, "prefix_tokens": self.prefix_tokens}
-            for name, count in zip(self.names, counts, strict=True)
+            {"name": name, "parameters": count, "prefix_tokens": prefix}
+            for name, count, prefix in zip(self.names, counts, self.prefix_tokens, strict=True)
         ]
+
+    def in_rows(self, size: int) -> bool:
+        """Whether the first tokens stand for the image's patches row by row; true where there are maps alone.
+
+        A change in one quarter of the image must change a token of that quarter most.
+        """
+        images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(2)).repeat(5, 1, 1, 1)
+        half, margin = size // 2, size // 8
+        for image, (row, column) in zip(
+            images[1:], ((0, 0), (0, half), (half, 0), (half, half)), strict=True
+        ):
+            image[:, row + margin : row + half - margin, column + margin : column + half - margin] *= -1
+        with torch.no_grad():
+            for stage, prefix in zip(self.stages, self.prefix_tokens, strict=True):
+                images = stage(images)
+                side = round((images.shape[1] - prefix) ** 0.5)
+                if images.ndim == 3 and side**2 == images.shape[1] - prefix:
+                    changes = (images[1:] - images[:1])[:, prefix:].abs().sum(2).unflatten(1, (side, side))
+                    quarters = nn.functional.adaptive_avg_pool2d(changes, 2).flatten(1)
+                    return quarters.argmax(1).tolist() == [0, 1, 2, 3]
+        return True
+
+    def load_part(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put trained weights into a stage (or ``pool``), in place, by the names that `after` gives them.
+
+        Older versions had further modules around a stage's own, whose names came first.
+        """
+        module = self.pool if name == "pool" else self.stages[self.names.index(name)]
+        wanted = module.state_dict().keys()
+        while weights.keys() != wanted and all("." in key for key in weights):
+            first, *others = {key.partition(".")[0] for key in weights}
+            if others:
+                break
+            weights = {key.removeprefix(f"{first}."): value for key, value in weights.items()}
+        module.load_state_dict(weights)
 
     def split(self, depth: int) -> tuple[nn.Module, nn.Module]:
         """Two new modules, the frozen part and the trainable part; neither shares a weight with anything.

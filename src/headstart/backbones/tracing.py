@@ -34,11 +34,7 @@ class _AllStages(nn.Module):
         self.staged = staged
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        maps = []
-        for stage in self.staged.stages:
-            image = stage(image)
-            maps.append(image)
-        return (*maps, self.staged.pool(image))
+        return tuple(self.staged.outputs(image).values())
 
 
 def export_staged(

@@ -69,7 +69,9 @@ def trained_pool(classifier: Classifier) -> tuple[str, Any]:
     backbone = load_backbone(
         name, size=classifier.preprocess.size, architecture=timm_name, pretrained=about["depth"] > 0
     )
-    pool = backbone.module().pool
+    if len(backbone.stages) != about["stages"]:
+        raise OptionError(f"backbone {name} has other stages than when it was trained; take occlusion")
+    staged = backbone.module()
     try:
         trained = load_file(classifier.model.parent / WEIGHTS_FILE)
     except OSError as error:
@@ -77,7 +79,5 @@ def trained_pool(classifier: Classifier) -> tuple[str, Any]:
     start = "tail.pool."
     state = {key.removeprefix(start): value for key, value in trained.items() if key.startswith(start)}
     if state:
-        pool.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
-    if len(backbone.stages) != about["stages"]:
-        raise OptionError(f"backbone {name} has other stages than when it was trained; take occlusion")
-    return backbone.stages[-1].name, pool
+        staged.load_part("pool", {key: torch.tensor(value) for key, value in state.items()})
+    return backbone.stages[-1].name, staged.pool

@@ -110,6 +110,13 @@ class Explainer:
 
     def _signed(self, pixels: NDArray[np.uint8], *, label: int, method: str) -> tuple[str, Signed]:
         """The method used, and its map: closed form, else a gradient, else occlusion."""
+        if not self.classifier.about.get("in_rows", True):
+            if method in ("cam", "grad-cam"):
+                raise OptionError(
+                    f"method {method}: this network keeps its patches in another order than row by row; "
+                    "take occlusion or auto"
+                )
+            return "occlusion", occlusion(pixels, self._logits, label=label)
         closed = all(reading.tensor is not None for reading in self._readings)
         if method == "cam" or (method == "auto" and closed):
             if not closed:

@@ -88,14 +88,16 @@ def _trained(subject: "Subject") -> _Network:
     """
     from headstart.backbones import FeatureLayer, backbone_of
     from headstart.backbones.building import make_model, timm_arguments
-    from headstart.backbones.families import cut_into_stages
+    from headstart.backbones.cutting import cut_into_stages
 
     config = subject.recorded("this format").config
     backbone = backbone_of(config, seed=config.seed)
     if backbone.recipe is None:
         raise RunError(f"{config.backbone}: only its graph is here; take --to onnx or --to openvino")
     model = make_model(backbone.recipe, size=backbone.preprocess.size, name=config.backbone)
-    staged = cut_into_stages(model, architecture=backbone.recipe.architecture).eval()
+    staged = cut_into_stages(
+        model, architecture=backbone.recipe.architecture, size=backbone.preprocess.size
+    ).eval()
     tensors, metadata = _trained_weights(subject.folder / _WEIGHTS_FILE)
     _put_fine_tuned(staged, tensors)
     return _Network(
@@ -121,36 +123,33 @@ def _trained_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _put_fine_tuned(staged: Any, tensors: dict[str, Any]) -> None:
     """Put fine-tuned stages' weights (`trainable.STAGE.…`) where they belong, in place."""
-    parts = {**dict(zip(staged.names, staged.stages, strict=True)), "pool": staged.pool}
-    for name, module in parts.items():
+    for name in (*staged.names, "pool"):
         prefix = f"tail.{name}."
         own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
         if own:
-            module.load_state_dict(own)
+            staged.load_part(name, own)
 
 
 def _where(network: _Network, layer: "FeatureLayer") -> dict[str, Any]:
     """A layer in timm's terms: the module whose output it is."""
-    from headstart.backbones.families import ChannelsFirst, TokenStem
+    from headstart.backbones.cutting import ChannelsFirst
 
     if layer.stage == "features":
         return {"name": layer.name, "module": "", "grid": 1, "channels_last": False, "prefix_tokens": 0}
-    names = {id(module): name for name, module in network.model.named_modules()}
-    module = network.staged.stages[network.staged.names.index(layer.stage)]
-    channels_last = isinstance(module, ChannelsFirst)
-    while id(module) not in names:
-        if isinstance(module, ChannelsFirst):
-            module = module.inner
-        elif isinstance(module, TokenStem):
-            module = module.shell.norm_pre
-        else:
-            module = list(module.children())[-1]  # a group of timm's modules, run one after another
+    staged = network.staged
+    position = staged.names.index(layer.stage)
+    stage = staged.stages[position]
+    if not staged.places[position]:
+        raise RunError(
+            f"the head reads {layer.name}, which no module of {network.architecture} gives by itself; "
+            "take --to torchscript or --to onnx"
+        )
     return {
         "name": layer.name,
-        "module": names[id(module)],
+        "module": staged.places[position],
         "grid": layer.grid,
-        "channels_last": channels_last,
-        "prefix_tokens": network.staged.prefix_tokens,
+        "channels_last": isinstance(stage, ChannelsFirst) and stage.gives_map,
+        "prefix_tokens": staged.prefix_tokens[position],
     }
 
 
@@ -161,10 +160,11 @@ def _whole(network: _Network, subject: "Subject") -> Any:
     from torch.nn import functional
 
     preprocess, staged = subject.classifier.preprocess, network.staged
+    prefixes = dict(zip(staged.names, staged.prefix_tokens, strict=True))
 
-    def pool(output: Any, grid: int) -> Any:
+    def pool(output: Any, *, prefix: int, grid: int) -> Any:
         if output.ndim == 3:
-            patches = output[:, staged.prefix_tokens :].transpose(1, 2)
+            patches = output[:, prefix:].transpose(1, 2)
             side = round(float(patches.shape[2]) ** 0.5)
             output = patches.unflatten(2, (side, side)) if grid > 1 else patches.unsqueeze(3)
         return functional.adaptive_avg_pool2d(output, grid).flatten(1)
@@ -179,15 +179,14 @@ def _whole(network: _Network, subject: "Subject") -> Any:
             self.bias = nn.Parameter(network.head["head.bias"] / network.temperature, False)
 
         def forward(self, pixels: Any) -> Any:
-            output = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-            seen = {}
-            for name, stage in zip(self.staged.names, self.staged.stages, strict=True):
-                output = stage(output)
-                for layer in network.layers:
-                    if layer.stage == name:
-                        seen[layer.name] = pool(output, layer.grid)
-            seen["features"] = self.staged.pool(output)
-            features = torch.cat([seen[layer.name] for layer in network.layers], dim=1)
+            outputs = self.staged.outputs((pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)
+            read = []
+            for layer in network.layers:
+                output, prefix = outputs[layer.stage], prefixes.get(layer.stage, 0)
+                read.append(
+                    output if layer.stage == "features" else pool(output, prefix=prefix, grid=layer.grid)
+                )
+            features = torch.cat(read, dim=1)
             return torch.softmax(features @ self.weight + self.bias, dim=1)
 
     return Whole().eval()

@@ -146,6 +146,7 @@ def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
             "weights": backbone.weights_hash,
             "depth": config.depth,
             "stages": config.stages,
+            "in_rows": all(stage.in_rows for stage in backbone.stages),
             "head": trained.head.kind,
             "layers": [layer.name for layer in layers],
             "temperature": trained.head.temperature,
