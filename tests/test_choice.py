@@ -13,19 +13,22 @@ from hypothesis import strategies as st
 import headstart
 from headstart.backbones import load_backbone
 from headstart.backbones.runtimes import select
+from headstart.costs import Budget, Timings, Workload
+from headstart.costs.budgets import CAREFUL
 from headstart.data.dataset import read_dataset
 from headstart.errors import BackboneError, OptionError
 from headstart.features import missing_share
 from headstart.heads import fit_ridge
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
-from headstart.training.backbone_choice import choose_backbone
-from headstart.training.backbone_names import default_candidates
+from headstart.training.backbone_choice import choose_backbone, smaller_backbone
+from headstart.training.backbone_names import BackboneName, default_candidates
 from headstart.training.contenders import why
 from headstart.training.depth_choice import cross_validated_outcomes, judge
 from headstart.training.expected_accuracy import Expected, Probe, expectations, recommend
 from headstart.training.probes import Probing
 from headstart.training.published_accuracy import POINTS_PER_HALVING, published_accuracy, undominated
+from headstart.training.resolving import resolve
 from made_up_jobs import FakeClock
 
 
@@ -383,6 +386,60 @@ def test_what_is_here_is_considered_at_several_sizes() -> None:
     assert {("builtin", 96), ("builtin", 128), ("builtin-large", None)} <= here
     lite = {size for name, size in here if name == "efficientnet_lite0"}
     assert lite in ({128, 160, 224}, set())
+
+
+# ------------------------------------------------------------------------- a smaller one for a budget
+
+
+@pytest.fixture
+def many(tmp_path: Path, make_photos: Any) -> Path:
+    """So many that seconds depend on the network."""
+    photos: Path = make_photos(tmp_path / "many", per_class=100)
+    return photos
+
+
+def smaller(
+    photos: Path, name: str, seconds: float | None, *, network: Any = None, **options: Any
+) -> tuple[str, int, tuple[str, ...]]:
+    """Name, size and note of what a budget leaves of a backbone, by the formulas, as no time passes."""
+    asked = FitConfig.from_options(backbone=name, layers="last", **options)
+    budget, runtime = Budget(seconds, clock=FakeClock()), select(precision="f32")
+    found, backbone, notes = smaller_backbone(
+        asked, read_dataset(photos), network or load_backbone(name), runtime=runtime, budget=budget
+    )
+    return found, backbone.preprocess.size, notes
+
+
+def whole(photos: Path, name: str, size: int) -> float:
+    """The budget that all of a fit just keeps."""
+    dataset, backbone, runtime = read_dataset(photos), load_backbone(name, size=size), select(precision="f32")
+    asked = FitConfig.from_options(backbone=name, layers="last")
+    config = resolve(asked, dataset, backbone, runtime=runtime)
+    job = Workload.of(config, dataset, backbone, runtime=runtime)
+    return 1.001 * job.estimate(Timings()).seconds / CAREFUL
+
+
+def test_a_budget_takes_a_smaller_size_before_it_takes_images_and_says_what_that_costs(many: Path) -> None:
+    enough, less = whole(many, "builtin", 128), whole(many, "builtin", 96)
+    assert smaller(many, "builtin", None) == ("builtin", 128, ())
+    assert smaller(many, "builtin", enough) == ("builtin", 128, ())
+    name, size, (note,) = smaller(many, "builtin", less - 0.1)
+    assert (name, size) == ("builtin", 96)
+    assert "builtin at 96 px instead of builtin at 128 px" in note
+    assert float(note.split(" ")[-2]) == pytest.approx(1.0, abs=0.9)  # points
+    assert smaller(many, "builtin", less, size=128) == ("builtin", 128, ())  # as was asked for
+
+
+def test_of_the_default_any_smaller_backbone_may_be_taken(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (BackboneName("builtin", 96), BackboneName("builtin", 128), BackboneName("builtin-large", 224))
+    monkeypatch.setattr("headstart.training.backbone_choice.default_candidates", lambda: names)
+    large = {"network": load_backbone("builtin-large", size=224)}
+    small = whole(many, "builtin", 128)
+    assert smaller(many, "builtin-large", small, **large)[:2] == ("builtin-large", 224)
+    assert smaller(many, "default", small, **large)[:2] == ("builtin", 128)
+    assert smaller(many, "default", 0.01, **large)[:2] == ("builtin", 96)  # which will say what it needs
 
 
 # ---------------------------------------------------------------------------------------- the depth

@@ -230,12 +230,8 @@ class Budget(Callback):
         job = Workload.of(config, dataset, backbone, runtime=runtime)
         spent = self.elapsed
         if self.seconds is not None:
-            dataset = interleaved(dataset)
-            limit = CAREFUL * self.seconds
-            job, cuts = fit_into(
-                job, seconds=lambda each: spent + each.estimate(timings).seconds, limit=limit
-            )
-            dataset, config = beginning(dataset, job.counts.images), job.config
+            job, cuts = self.cut(job)
+            dataset, config = beginning(interleaved(dataset), job.counts.images), job.config
             for cut in cuts:
                 self._say(cut)
         self._job = job
@@ -245,6 +241,18 @@ class Budget(Callback):
                 deeper, dataset, backbone, runtime=runtime, before=spent + expected.seconds
             )
         return config, dataset, expected
+
+    def cut(self, job: Workload) -> tuple[Workload, tuple[str, ...]]:
+        """What of a job fits into what is left, and in words what does not.
+
+        Raises:
+            OptionError: not even the smallest job fits.
+        """
+        if self.seconds is None:
+            return job, ()
+        spent, timings = self.elapsed, self._timings
+        limit = CAREFUL * self.seconds
+        return fit_into(job, seconds=lambda each: spent + each.estimate(timings).seconds, limit=limit)
 
     def _of_deeper(
         self, config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime, before: float

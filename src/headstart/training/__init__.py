@@ -18,7 +18,7 @@ from headstart.data.dataset import Dataset, read_dataset
 from headstart.errors import OptionError
 from headstart.runs import FitConfig, Run, check_place, new_id, software, timestamp
 from headstart.runs.callbacks import Callback, Callbacks
-from headstart.training.backbone_choice import choose_backbone
+from headstart.training.backbone_choice import choose_backbone, smaller_backbone
 from headstart.training.depth_choice import deeper_config, try_deeper
 from headstart.training.fitting import Trained, predict_images, train
 from headstart.training.preparation import Prepared, prepare
@@ -57,7 +57,8 @@ def fit(
             either, a pair of arrays ``(X, y)`` with X uint8 [N, H, W, 3], or a `Dataset`.
         strict: unreadable images are an error instead of being skipped.
         out: the run's folder; None for ``runs/ID`` in the working directory.
-        budget: seconds, or "30s", "2m": epochs, views and at last images are cut to keep it; a note says so.
+        budget: seconds, or "30s", "2m": epochs, views, the backbone's size and at last images are cut to keep
+            it; a note says so.
         callbacks: what watches the job.
         options: which training, by the names of `FitConfig`'s fields, such as ``backbone``, ``freeze`` or
             ``epochs``; besides them ``scratch`` for random weights, and ``views`` is 1, "flip" or a number.
@@ -98,7 +99,9 @@ def _backbone(
 ) -> tuple[str, Backbone, tuple[str, ...]]:
     """The network that is named, or the best of those that are here; its name, and why it was chosen."""
     if not asked.chooses:
-        return asked.backbone, backbone_of(asked, seed=asked.seed), ()
+        return smaller_backbone(
+            asked, dataset, backbone_of(asked, seed=asked.seed), runtime=runtime, budget=budget
+        )
     chosen = choose_backbone(dataset, asked, runtime=runtime, seconds=budget.left, watch=watch)
     return chosen.candidate.name, chosen.backbone, chosen.reasons
 

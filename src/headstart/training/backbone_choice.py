@@ -3,11 +3,11 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
-from headstart.costs import CostEstimate
+from headstart.costs import Budget, CostEstimate, ImageCounts, Workload
 from headstart.costs.budgets import CAREFUL
 from headstart.costs.formulas import NOTHING
 from headstart.data.dataset import Dataset
@@ -17,9 +17,10 @@ from headstart.runs.callbacks import Callback, Clock
 from headstart.runs.formatting import human_seconds
 from headstart.training.backbone_names import BackboneName, default_candidates, load_named, parse_names, sized
 from headstart.training.contenders import Contender, why
-from headstart.training.expected_accuracy import recommend
+from headstart.training.expected_accuracy import by_published, recommend
 from headstart.training.probes import Probing, TimeIsUp
 from headstart.training.published_accuracy import published_accuracy, undominated
+from headstart.training.resolving import resolve
 
 MOST_PROBED = 6
 """Candidates beyond this are left to the prior: a look costs the compiling of a network, a second or so."""
@@ -95,6 +96,69 @@ def choose_backbone(
     )
     watch.on_phase_end("choice", choice)
     return choice
+
+
+def smaller_backbone(
+    asked: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime, budget: Budget
+) -> tuple[str, Backbone, tuple[str, ...]]:
+    """A named backbone; or a smaller one, where the budget would cost it images and that costs more accuracy.
+
+    Of a backbone that was asked for by name smaller sizes are tried, of the default any smaller network, by
+    what is published of them: nothing is looked at. A size that was asked for stays.
+
+    Returns:
+        The name, the backbone, and in words what that costs.
+    """
+    default = asked.backbone == FitConfig.backbone
+    name = backbone.name if default else asked.backbone
+    own = Contender(BackboneName(name), backbone, published_accuracy(backbone))
+    open_to_others = asked.size is None and asked.pretrained and asked.freeze in ("all", "auto")
+    if budget.seconds is None or not open_to_others:
+        return asked.backbone, backbone, ()
+
+    def judged(contender: Contender) -> tuple[float, bool]:
+        """The accuracy to expect within the budget, and whether that is with all images."""
+        named = replace(asked, backbone=contender.candidate.name)
+        job = Workload.of(
+            resolve(named, dataset, contender.backbone, runtime=runtime),
+            dataset,
+            contender.backbone,
+            runtime=runtime,
+        )
+        try:
+            kept = budget.cut(job)[0].counts
+        except OptionError:
+            return 0.0, False
+        of, classes = job.counts.training, job.counts.classes
+        accuracy = by_published(contender.published, training_images=kept.training, of=of, classes=classes)
+        return accuracy, kept.images == job.counts.images
+
+    best, (accuracy, whole) = own, judged(own)
+    if whole:
+        return asked.backbone, backbone, ()
+    alike = [each for each in default_candidates() if default or each.name == name]
+    for each in _smaller(own, [load_named(name) for name in alike]):
+        found, whole = judged(each)
+        if found > accuracy or not accuracy:  # where nothing fits, the last one says what it needs
+            best, accuracy = each, found
+        if whole:
+            break
+    if best is own:
+        return asked.backbone, backbone, ()
+    images = ImageCounts.of(dataset, asked).training
+    lost = by_published(own.published, training_images=images, of=images, classes=1) - accuracy
+    note = (
+        f"budget {human_seconds(budget.seconds)}: {best.label} instead of {own.label}, which by published "
+        f"accuracy costs about {100 * lost:.1f} points"
+    )
+    return best.candidate.name, best.backbone, (note,)
+
+
+def _smaller(own: Contender, others: Sequence[tuple[BackboneName, Backbone]]) -> list[Contender]:
+    """Those that compute less, the best published first."""
+    found = [Contender(name, backbone, published_accuracy(backbone)) for name, backbone in others]
+    fewer = [each for each in found if each.multiply_adds < own.multiply_adds]
+    return sorted(fewer, key=lambda each: -(each.published or 0.0))
 
 
 def _load(probing: Probing, candidates: Sequence[BackboneName]) -> tuple[list[Contender], list[str]]:

@@ -231,6 +231,21 @@ def _log_odds(share: float) -> float:
     return math.log(share / (1 - share))
 
 
+def by_published(published: float | None, *, training_images: int, of: int, classes: int) -> float:
+    """Accuracy to expect before any look, of a head on some of the training images, 0 to 1.
+
+    Args:
+        published: ImageNet top-1 in percent.
+        training_images: those that are trained on.
+        of: how many there are.
+        classes: among which they are divided.
+    """
+    log_odds = _HEIGHT + _SLOPE * (0.0 if published is None else published - _TYPICAL)
+    falls = math.sqrt(classes / training_images) - math.sqrt(classes / of)
+    common, own = _GROWTH
+    return _share(log_odds - (common + own * max(log_odds, 0.0)) * falls)
+
+
 def recommend(accuracies: Sequence[float], seconds: Sequence[float], *, limit: float | None) -> int:
     """Index of the training to take.
 
