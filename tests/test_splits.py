@@ -345,3 +345,5 @@ def test_a_table_of_groups_that_cannot_be_meant_is_refused(tmp_path, rows, messa
         read_dataset(folder, groups="camera")
     with pytest.raises(DatasetError, match=message):
         read_dataset(folder, groups=str(folder / "groups.csv"))
+    with pytest.raises(DatasetError, match=r"none\.csv: no such table of groups"):
+        read_dataset(folder, groups=str(folder / "none.csv"))

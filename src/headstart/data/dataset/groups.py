@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from headstart.data.dataset.columns import ColumnNames, LabelTable, image_column, plain
 from headstart.data.dataset.labels import as_label
@@ -30,8 +29,16 @@ _GROUP_NAMES = (
 
 
 def names_a_table(groups: str | None) -> bool:
-    """Whether `groups` is the path of a table, and not the name of a column."""
-    return groups is not None and groups.lower().endswith(TABLE_SUFFIXES) and is_there(Path(groups))
+    """Whether `groups` is the path of a table, and not the name of a column.
+
+    Raises:
+        DatasetError: it is called like one, and is not there.
+    """
+    if groups is None or not groups.lower().endswith(TABLE_SUFFIXES):
+        return False
+    if not is_there(groups):
+        raise DatasetError(f"{printable(groups)}: no such table of groups")
+    return True
 
 
 def grouped(dataset: Dataset, table: LabelTable, *, column: str | None, shown: str) -> Dataset:
