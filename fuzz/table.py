@@ -21,6 +21,8 @@ def seeds() -> list[bytes]:
         b"path;label\n1.jpg;a\n",
         b'sep=;\r\nimage_id; species\r1; "a" \r\n#2;b\n',
         b"1.jpg\ta\n",
+        b"image,MEL,NV,is_valid\n1,1.0,0.0,True\n",
+        b"TRAIN,gs://bucket/x/1.jpg,a\nUNASSIGNED,https://x/1.jpg?y#z,a|b\n",
         b"path,label\n/etc/passwd,a\n../../x,b\n\x00,c\n",
         "path,label\n1.jpg,ä\n".encode("utf-16"),
         b"path,label\n\xff\xfe.jpg,\xe4\n",
