@@ -15,7 +15,6 @@ from headstart.errors import LessonError
 from headstart.lesson.engine import attempts, logbook
 from headstart.lesson.engine.attempts import (
     GRACE,
-    HINT_COST,
     LATE_COST,
     POINTS,
     RETRY_COST,
@@ -76,13 +75,13 @@ def test_a_right_answer_in_time_earns_full_points_and_closes() -> None:
 @pytest.mark.parametrize(
     ("hinted", "retried", "late", "expected"),
     [
-        (True, False, False, POINTS - HINT_COST),
+        (True, False, False, POINTS),
         (False, True, False, POINTS - RETRY_COST),
         (False, False, True, POINTS - LATE_COST),
-        (True, True, True, POINTS - HINT_COST - RETRY_COST - LATE_COST),
+        (True, True, True, POINTS - RETRY_COST - LATE_COST),
     ],
 )
-def test_hint_second_attempt_and_lateness_cost_points(
+def test_second_attempt_and_lateness_cost_points_and_the_hint_is_free(
     hinted: bool, retried: bool, late: bool, expected: int
 ) -> None:
     state = opened()
@@ -299,10 +298,9 @@ class AnyLearner(RuleBasedStateMachine):
         for item in view["items"]:
             text = json.dumps(item)
             if item["status"] != "closed":
-                assert "SECRET" not in text
-                assert not {"answer", "correct", "feedback", "explanation", "points", "experiment"} & set(
-                    item
-                )
+                tried = set(item.get("feedback", ()))
+                assert tried == set(item.get("tried", ())) and text.count("SECRET") == len(tried)
+                assert not {"answer", "correct", "explanation", "points", "experiment"} & set(item)
             if item["status"] == "unopened":
                 assert "Prompt" not in text and "Text" not in text
 

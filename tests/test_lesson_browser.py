@@ -140,7 +140,7 @@ def test_from_the_first_page_to_a_badge_that_verifies(
             expect(page.get_by_label("Hint")).to_be_visible()
             expect(page.locator("input:checked")).to_have_count(1)
             submit(page)
-            expect(page.get_by_role("alert")).to_contain_text("One attempt is left")
+            expect(page.get_by_role("alert")).to_contain_text("1 attempt is left")
             check("second attempt")
         choose(page, served.right(number))
         submit(page)
@@ -279,6 +279,27 @@ def test_the_latest_of_hasty_choices_is_saved_even_where_the_server_failed(
         page.wait_for_timeout(50)
     assert served.item(1).chosen == third
     expect(page.get_by_role("status")).to_be_empty()
+
+
+def test_keys_choose_and_the_clock_and_submit_stay_in_sight(served: Served, opened: Visit) -> None:
+    page = opened.page
+    page.set_viewport_size({"width": 1024, "height": 768})
+    for key, place in (("2", 1), ("d", 3), ("5", 3)):
+        page.keyboard.press(key)
+        expect(page.locator("input[name=option]").nth(place)).to_be_checked()
+    for place in (0, 10_000):  # pixels from the top
+        page.evaluate(f"scrollTo(0, {place})")
+        expect(page.get_by_role("timer")).to_be_in_viewport()
+        expect(page.get_by_role("button", name="Submit")).to_be_in_viewport()
+    choose(page, served.wrong(1)[0])
+    submit(page)
+    expect(page.get_by_role("alert")).to_contain_text("Not that one.")
+    choose(page, served.right(1))
+    submit(page)
+    expect(page.get_by_role("link", name="Next problem")).to_be_in_viewport()
+    page.evaluate("scrollTo(0, 10000)")
+    expect(page.get_by_role("link", name="Next problem")).to_be_in_viewport()
+    expect(page.get_by_role("navigation", name="Problems")).to_contain_text("✓")
 
 
 def test_a_double_click_costs_one_attempt(served: Served, opened: Visit) -> None:

@@ -50,7 +50,7 @@ def world(make_world: Callable[..., World]) -> World:
 # Secrets --------------------------------------------------------------------------------------------------
 
 
-def test_no_response_holds_an_answer_feedback_explanation_or_hint_before_its_item_closes(
+def test_before_an_item_closes_no_response_holds_more_than_the_feedback_on_what_was_tried(
     world: World,
 ) -> None:
     said: list[str] = []
@@ -69,12 +69,15 @@ def test_no_response_holds_an_answer_feedback_explanation_or_hint_before_its_ite
         world.browser.get(f"{challenge}/{number}")
         world.browser.get(f"{challenge}/{number}/badge")
     assert len(said) > 40
-    assert not SECRETS.search("\n".join(said))
+    told = "\n".join(said)
+    assert set(SECRETS.findall(told)) == {"SECRETFEEDBACK"}
+    of = set(re.findall(r"SECRETFEEDBACK (\d)/(\d)", told))  # of the one option tried in each problem
+    assert len(of) == 5 and all(option != "0" for _, option in of)
     # The same search does find what is told once an item is closed, so it can fail.
     world.answer(challenge, 1, right=False)
     closed = world.browser.get(f"{challenge}/1").text
     assert set(SECRETS.findall(closed)) == {"SECRETFEEDBACK", "SECRETEXPLANATION", "SECRETHINT"}
-    assert not SECRETS.search(world.browser.get(f"{challenge}/2").text)
+    assert set(SECRETS.findall(world.browser.get(f"{challenge}/2").text)) == {"SECRETFEEDBACK"}
 
 
 def test_an_unopened_problem_shows_no_question(world: World) -> None:
@@ -82,12 +85,12 @@ def test_an_unopened_problem_shows_no_question(world: World) -> None:
     assert "Prompt 0?" not in page and "Text 0/" not in page
 
 
-def test_a_hint_comes_by_its_own_request_and_costs_points(world: World) -> None:
+def test_a_hint_comes_by_its_own_request_and_is_free(world: World) -> None:
     challenge = world.begin()
     before = world.open(challenge, 1).text
     after = world.post(f"{challenge}/1/hint").text
     assert "SECRETHINT 0" not in before and "SECRETHINT 0" in after
-    assert "worth <span data-worth>80</span> points" in after
+    assert "worth <span data-worth>100</span> points" in after
 
 
 def test_a_stranger_cannot_see_or_answer_a_challenge(make_world: Callable[..., World]) -> None:

@@ -23,7 +23,7 @@ taken = partial(lesson_packs.taken, pack=PACK, seconds=10.0)
 def test_a_score_counts_what_happened() -> None:
     score = scores.score(taken("ada", "rrsw-", hint=True))
     assert (score.correct, score.problems, score.hints, score.retries, score.late) == (3, 5, 5, 2, 0)
-    assert score.points == 80 + 80 + 50 and score.possible == 500 and score.seconds == 40.0
+    assert score.points == 100 + 100 + 70 and score.possible == 500 and score.seconds == 40.0
 
 
 def test_facility_counts_first_answers_only() -> None:

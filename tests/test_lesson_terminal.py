@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ PACK = secret_pack()
 
 
 class Typist:
-    """Types the given lines; `right` and `wrong` look up the option's number on the screen."""
+    """Types the given lines; `right` and `wrong` look up the option's letter on the screen."""
 
     def __init__(self, *lines: str) -> None:
         self.lines: Iterator[str] = iter(lines)
@@ -39,6 +40,8 @@ class Typist:
             raise EOFError
         options = [text.strip() for text in self.screen if text.startswith("  ")][-4:]
         places = {"right": lambda text: text.endswith("/0"), "wrong": lambda text: not text.endswith("/0")}
+        if line == "another wrong":
+            return [text[0] for text in options if places["wrong"](text)][-1]
         if line in places:
             return next(text[0] for text in options if places[line](text))
         return line
@@ -94,12 +97,20 @@ def test_the_time_of_problems_is_said_as_people_say_it(seconds: tuple[float | No
 def test_nothing_secret_is_on_the_screen_before_the_answer(store: Progress) -> None:
     typist = Typist("wrong", "nonsense", "9", "0", "²")
     play(store, typist)
-    assert "SECRET" not in typist.text and "secretkey" not in typist.text
-    assert "Not that one. One attempt is left." in typist.text
-    assert typist.text.count("Type the number of an answer") == 4
+    assert "secretkey" not in typist.text
+    (told,) = re.findall(r"SECRET\w+ 0/[^0]", typist.text)  # of the option that was tried, and nothing else
+    assert f"Not that one. {told} One attempt is left." in typist.text and typist.text.count("SECRET") == 1
+    assert typist.text.count("Type the letter of an answer") == 4
     again = Typist("right")
     play(store, again)
     assert "SECRETEXPLANATION 0" in again.text and "SECRETFEEDBACK 0/0" in again.text
+
+
+def test_a_second_miss_is_called_not_correct(store: Progress) -> None:
+    typist = Typist("wrong", "another wrong", "g")
+    play(store, typist)
+    assert "\nNot correct." in typist.screen and "\nGiven up." in typist.screen
+    assert typist.screen.index("\nNot correct.") < typist.screen.index("The answer: Text 0/0")
 
 
 def test_leaving_and_coming_back_goes_on_in_the_same_challenge(store: Progress) -> None:
@@ -108,15 +119,15 @@ def test_leaving_and_coming_back_goes_on_in_the_same_challenge(store: Progress) 
     second = play(store, typist, timer=10.0)
     assert second.id == first.id and second.timer == 1.0
     assert "going on where you stopped, 4 of 5" in typist.screen[0]
-    assert (second.correct, second.points) == (2, 180)
-    assert typist.screen[-1] == "2 of 5 correct, 180 of 500 points."
+    assert (second.correct, second.points) == (2, 200)
+    assert typist.screen[-1] == "2 of 5 correct, 200 of 500 points."
     assert play(store, Typist()).id != first.id
 
 
 def test_a_hint_is_shown_when_asked_for(store: Progress) -> None:
     typist = Typist("h", "right")
     play(store, typist)
-    assert typist.text.index("SECRETHINT 0") < typist.text.index("Correct, 80 points.")
+    assert typist.text.index("SECRETHINT 0") < typist.text.index("Correct, 100 points.")
 
 
 def test_an_answer_after_the_time_counts_for_fewer_points(store: Progress) -> None:

@@ -7,8 +7,8 @@
 lesson or a constant in this file has changed. Nothing here reads a clock, a file or a random number.
 
 The rules: each problem has its own time, which begins when it is opened. An answer that arrives until
-`deadline + GRACE` is on time; a later one still counts and costs points. Two attempts; a hint and the second
-attempt cost points. Nobody is stuck at zero, and the clock never decides about the badge.
+`deadline + GRACE` is on time; a later one still counts and costs points. There are two attempts; the second
+costs points, the hint is free. Nobody is stuck at zero, and the clock never decides about the badge.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ LONGEST_TIMER = 10.0
 """The time may be stretched tenfold or switched off (WCAG 2.2, success criterion 2.2.1)."""
 
 POINTS = 100
-HINT_COST = 20
 RETRY_COST = 30
 LATE_COST = 30
 
@@ -176,7 +175,7 @@ class Item:
 
     def worth(self, now: datetime) -> int:
         """What a correct answer would earn now. Never negative."""
-        cost = HINT_COST * self.hint_taken + RETRY_COST * bool(self.tried) + LATE_COST * self.is_late(now)
+        cost = RETRY_COST * bool(self.tried) + LATE_COST * self.is_late(now)
         return max(0, POINTS - cost)
 
 
@@ -264,6 +263,11 @@ def spoken(times: Iterable[float | None]) -> str:
         return "no clock"
     low, high = _duration(seconds[0]), _duration(seconds[-1])
     return low if low == high else f"{low} to {high}"
+
+
+def letter(place: int) -> str:
+    """The letter of an option at a place of the shown order, from 1: `A`."""
+    return chr(ord("A") + place - 1)
 
 
 def _duration(seconds: float) -> str:
@@ -443,8 +447,9 @@ def overdue(state: Challenge, now: datetime) -> tuple[Expired, ...]:
 def public_view(state: Challenge, pack: Pack, now: datetime) -> dict[str, Any]:
     """What a page may show now, as JSON-ready values.
 
-    Until an item closes there is nothing in it about which option is right, no feedback, no explanation, no
-    hint, no option key; and until it is opened no question either, since its time has not begun.
+    Until an item closes there is nothing in it about which option is right, no feedback but on what was
+    tried, no explanation, no hint, no option key; and until it is opened no question either, since its time
+    has not begun.
     """
     now = max(now, state.latest)
     items = [_item_view(state, item, pack, now) for item in state.items]
@@ -489,14 +494,20 @@ def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime) -> dict[
         "seconds_left": max(0.0, (item.deadline - now).total_seconds()) if item.deadline else None,
         "hint_taken": item.hint_taken,
     }
+    feedback = {identity: problem.option(key).feedback for identity, key in item.layout.options}
     if status != "closed":
-        return view | {"attempts_left": ATTEMPTS - len(item.tried), "worth": item.worth(now)}
+        tried = {identity: feedback[identity] for identity in item.tried}
+        return view | {
+            "attempts_left": ATTEMPTS - len(item.tried),
+            "worth": item.worth(now),
+            "feedback": tried,
+        }
     return view | {
         "correct": item.correct,
         "late": item.late,
         "points": item.points,
         "answer": item.layout.answer,
-        "feedback": {identity: problem.option(key).feedback for identity, key in item.layout.options},
+        "feedback": feedback,
         "explanation": problem.explanation,
         "hint": problem.hint,
         "experiment": problem.experiment,
@@ -504,7 +515,7 @@ def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime) -> dict[
 
 
 def hint(state: Challenge, pack: Pack, problem: str) -> str:
-    """A hint that was paid for, or that costs nothing any more. Raises AnswerRefused otherwise."""
+    """The hint, once asked for or once the problem has closed. Raises AnswerRefused before."""
     item = state.item(problem)
     if not item.hint_taken and item.closed_at is None:
         raise AnswerRefused("hint-not-taken", f"the hint for problem {problem!r} has not been asked for")

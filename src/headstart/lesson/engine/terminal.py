@@ -147,7 +147,7 @@ class _Game:
             try:
                 event = _event(answer, view)
                 if event is None:
-                    self.io.say("Type the number of an answer, h for the hint, g to give up, or q to stop.")
+                    self.io.say("Type the letter of an answer, h for the hint, g to give up, or q to stop.")
                 else:
                     state, entry = self.store.record(state.id, event, self.clock())
                     self.react(state, event, entry)
@@ -167,8 +167,9 @@ class _Game:
     def react(self, state: Challenge, event: Event, entry: attempts.LogEntry | None) -> None:
         if isinstance(event, HintTaken):
             self.io.say(_wrap(f"Hint: {attempts.hint(state, self.pack, event.problem)}"))
-        elif entry is not None and entry.ruling is not None and not entry.ruling.closes:
-            self.io.say("Not that one. One attempt is left.")
+        elif isinstance(event, Submitted) and entry is not None and entry.ruling and not entry.ruling.closes:
+            why = self.view(state, event.problem)["feedback"][event.option].strip()
+            self.io.say(_wrap(f"Not that one. {why} One attempt is left."))
 
     def evidence(self, view: Mapping[str, Any]) -> None:
         """The explanation with its numbers, after the experiment where the learner wants it run first."""
@@ -198,9 +199,17 @@ def _event(answer: str, view: Mapping[str, Any]) -> Event | None:
         return HintTaken(view["problem"])
     if answer in ("g", "give up"):
         return Closed(view["problem"])
-    if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(view["options"]):
-        return Submitted(view["problem"], view["options"][int(answer) - 1]["id"], uuid.uuid4().hex)
+    for place, (name, option) in enumerate(zip(_names(view), view["options"], strict=True), 1):
+        if answer in (name.lower(), str(place)):
+            return Submitted(view["problem"], option["id"], uuid.uuid4().hex)
     return None
+
+
+def _names(view: Mapping[str, Any]) -> list[str]:
+    """What the options are called: letters, or numbers where a letter would be that of another command."""
+    places = range(1, len(view["options"]) + 1)
+    letters = [attempts.letter(place) for place in places]
+    return letters if not {"G", "H", "Q"} & set(letters) else [str(place) for place in places]
 
 
 def _show(view: Mapping[str, Any], number: int, count: int, io: Terminal) -> None:
@@ -208,8 +217,9 @@ def _show(view: Mapping[str, Any], number: int, count: int, io: Terminal) -> Non
     io.say(_wrap(view["prompt"]) + "\n")
     for face in view["code"]:
         io.say(f"{face['label']}:\n\n{textwrap.indent(face['text'], '    ')}")
-    for place, option in enumerate(view["options"], 1):
-        io.say(textwrap.fill(option["text"], WIDTH, initial_indent=f"  {place}. ", subsequent_indent="     "))
+    for name, option in zip(_names(view), view["options"], strict=True):
+        lead = f"  {name}. "
+        io.say(textwrap.fill(option["text"], WIDTH, initial_indent=lead, subsequent_indent="     "))
     io.say("")
 
 
@@ -229,6 +239,7 @@ def _explain(view: Mapping[str, Any], io: Terminal) -> None:
     if view["correct"]:
         io.say(f"\nCorrect, {view['points']} points.")
     else:
+        io.say("\nNot correct." if view["tried"] else "\nGiven up.")
         io.say(_wrap(f"The answer: {texts[view['answer']]}"))
         if view["tried"]:
             io.say(_wrap(view["feedback"][view["tried"][-1]]))

@@ -35,7 +35,7 @@ from headstart.lesson.engine.attempts import (
 from headstart.lesson.pages import tour
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite, SiteOf
-from headstart.lesson.pages.templating import inline, markdown, page, parts_of, plots_of
+from headstart.lesson.pages.templating import inline, markdown, page, parts_of, plots_of, quoted_in
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
 
@@ -198,7 +198,18 @@ async def result_page(request: Request, site: SiteOf, state: ChallengeOf) -> Res
         score=scores.score(state),
         next=_next(state),
         badge=site.store.badge(state.id) is not None,
+        reread={
+            item.problem: _to_reread(site, site.pack.problem(state.mode, item.problem).experiment)
+            for item in state.items
+            if item.closed_at is not None and not item.correct
+        },
     )
+
+
+def _to_reread(site: LessonSite, experiment: str) -> list[tuple[str, str]]:
+    """Where the lesson explains what a problem asks: sections that quote its experiment, else that itself."""
+    found = site.pack.experiments[experiment]
+    return quoted_in(site.pack, experiment) or [(found.heading, f"/experiments/{experiment}")]
 
 
 @router.get("/challenges/{identity}/{number:int}")
@@ -219,7 +230,6 @@ async def problem_page(
         nonce=secrets.token_hex(16),
         note=_NOTES.get(note, ""),
         version=_version(item),
-        hint_cost=attempts.HINT_COST,
         grace=attempts.GRACE.total_seconds(),
         drawn=plots_of(_shown_in(site, state), site.pack)(item["experiment"])
         if item["status"] == "closed"
@@ -230,7 +240,6 @@ async def problem_page(
 _NOTES = {
     "choose": "Choose an answer first.",
     "tried": "That answer was tried already. Choose another one.",
-    "wrong": "Not that one. One attempt is left.",
     "closed": "This problem was closed meanwhile.",
 }
 
@@ -259,15 +268,13 @@ async def act(
     if action == "submit" and not option:
         return leave(request, f"{address}?note=choose")
     try:
-        entry = None
         for event in _events(action, problem, option=option, key=key):
-            state, entry = await run_in_threadpool(site.store.record, state.id, event, site.clock())
+            await run_in_threadpool(site.store.record, state.id, event, site.clock())
     except AnswerRefused as refused:
         if refused.reason not in _NOTES:
             raise HTTPException(409, f"{str(refused).capitalize()}.") from None
         return leave(request, f"{address}?note={refused.reason}")
-    missed = entry is not None and entry.ruling is not None and not entry.ruling.closes
-    return leave(request, f"{address}?note=wrong" if missed else address)
+    return leave(request, address)
 
 
 def _events(action: str, problem: str, *, option: str, key: str) -> list[Event]:
@@ -315,8 +322,9 @@ def _item(site: LessonSite, state: Challenge, number: int) -> tuple[dict[str, An
         item["hint"] = attempts.hint(state, site.pack, item["problem"])
     if "hint" in item:
         item["hint"] = markdown(item["hint"], results)
-    if item["status"] == "closed":
+    if "feedback" in item:
         item["feedback"] = {key: inline(text, results) for key, text in item["feedback"].items()}
+    if item["status"] == "closed":
         item["footnote"] = placeholders.footnote(item["explanation"], results)
         item["explanation"] = markdown(item["explanation"], results, plots=plots_of(shown, site.pack))
     return item, view

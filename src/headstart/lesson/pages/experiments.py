@@ -12,11 +12,10 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from headstart.errors import OptionError
-from headstart.lesson.engine import placeholders
 from headstart.lesson.engine.pack import Experiment
 from headstart.lesson.pages.challenges import shown_to
 from headstart.lesson.pages.site import LessonSite, SiteOf
-from headstart.lesson.pages.templating import page, sections
+from headstart.lesson.pages.templating import page, quoted_in
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job, Tell
@@ -161,22 +160,12 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, one: Exp
         about=site.catalogue.about(name),
         result=result,
         reference=shown.reference(name),
-        quoted_in=_quoted_in(site, name),
+        quoted_in=quoted_in(site.pack, name),
         job=site.jobs.running(KIND, name=name, learner=session.learner),
         held=name in shown.held,
         ended=_ended(site, session.learner, name),
         local=site.learner is not None,
     )
-
-
-def _quoted_in(site: LessonSite, name: str) -> list[tuple[str, str]]:
-    """Where the lesson's texts use an experiment: the section's title and address, each once."""
-    return [
-        (placeholders.fill(title, {}), f"/modes/{mode.name}#section-{number}")
-        for mode in site.pack.modes
-        for number, (title, text) in enumerate(sections(mode.body), 1)
-        if any(found.experiment == name and found.kind != "panel" for found in placeholders.find(text))
-    ]
 
 
 def serve(site: LessonSite) -> None:

@@ -138,6 +138,16 @@ def sections(body: str) -> Sequence[tuple[str, str]]:
     return [(heading, "\n".join(lines)) for heading, lines in found]
 
 
+def quoted_in(pack: Pack, experiment: str) -> list[tuple[str, str]]:
+    """Where the lesson's texts use an experiment: each section's title and address."""
+    return [
+        (placeholders.fill(title, {}), f"/modes/{mode.name}#section-{number}")
+        for mode in pack.modes
+        for number, (title, text) in enumerate(sections(mode.body), 1)
+        if any(found.experiment == experiment for found in placeholders.find(text) if found.kind != "panel")
+    ]
+
+
 def parts_of(mode: Mode, results: Results) -> list[tuple[str, Markup]]:
     """A mode's sections as (heading, HTML)."""
     return [(heading, markdown(text, results)) for heading, text in sections(mode.body)]
@@ -233,6 +243,7 @@ def _environment() -> Environment:
         clock=clock,
         conclusion=conclusion_of,
         draw=draw,
+        letter=attempts.letter,
         quoted=quoted,
         sentence=sentence,
         show=show,

@@ -64,9 +64,26 @@ function playProblem(article) {
     } catch { /* no connection: the next look will tell */ }
   };
   const correct = timer ? runClock(timer, look) : () => {};
+  if (form) {
+    // Keys of single characters may act only while what they act on has the focus (WCAG 2.2, 2.1.4).
+    if (document.activeElement === document.body) article.querySelector("#prompt").focus({ preventScroll: true });
+    article.addEventListener("keydown", (event) => chooseByKey(form, event));
+  }
   document.addEventListener("visibilitychange", look);
   addEventListener("online", look);
   addEventListener("focus", look);
+}
+
+// 1 or A marks the first option, and so on; one that was tried stays as it is.
+function chooseByKey(form, event) {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.key.length !== 1) return;
+  const place = "1234567890".indexOf(event.key);
+  const radio = form.querySelectorAll("input[name=option]")[place >= 0 ? place : "abcdefghij".indexOf(event.key.toLowerCase())];
+  if (!radio || radio.disabled) return;
+  radio.focus();
+  if (radio.checked) return;
+  radio.checked = true;
+  radio.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 // One save is under way at a time, of what is marked then: an older choice can never overtake a newer one.
