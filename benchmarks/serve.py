@@ -73,7 +73,7 @@ def fitted(data: Path, scratch: Path) -> Path:
     """A classifier of these photographs, with `builtin` at its default size."""
     import headstart
 
-    headstart.fit(data, out=scratch / "run")
+    headstart.fit(data, backbone="builtin", out=scratch / "run")
     return scratch / "run"
 
 

