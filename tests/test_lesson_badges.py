@@ -10,6 +10,7 @@ import time
 import xml.etree.ElementTree as ET
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -24,8 +25,8 @@ from PIL import Image
 
 from headstart.cli import cli
 from headstart.errors import LessonError
+from headstart.lesson.engine import attempts, badges
 from headstart.lesson.engine import badge_images as pictures
-from headstart.lesson.engine import badges
 from headstart.lesson.engine.attempts import Challenge
 from headstart.lesson.engine.badges import BadgeError, Issuer
 from lesson_packs import secret_pack, taken
@@ -34,7 +35,15 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PACK = secret_pack()
 ISSUER = Issuer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 RESULTS = {
-    "one-pass": SimpleNamespace(fields={"ratio": 3.5}, machine={"cores": "two"}, data="digits", seed=7)
+    "one-pass": SimpleNamespace(
+        fields={"ratio": 3.5, "images": 208},
+        machine={"cores": "two"},
+        data="digits",
+        seed=7,
+        size="normal",
+        parameters={"epochs": 3},
+        varied=("epochs",),
+    )
 }
 
 
@@ -88,9 +97,31 @@ def test_the_credential_has_the_shape_of_open_badges_3() -> None:
 def test_attempts_and_experiments_are_its_evidence_and_secrets_are_not() -> None:
     credential = badges.verify(issue(), now=NOW).credential
     genres = [evidence["genre"] for evidence in credential["evidence"]]
-    assert genres == ["Attempt"] * 5 + ["Experiment"]
-    assert "ratio: 3.5; machine: two; images: digits; seed: 7" in credential["evidence"][-1]["narrative"]
+    assert genres == ["Circumstances"] + ["Attempt"] * 5 + ["Experiment"]
+    said = credential["evidence"][-1]["narrative"]
+    assert "ratio: 3.5; images: 208; machine: two; data: digits; seed: 7; size: normal" in said
+    assert "set to another value, epochs: 3" in said
     assert "secretkey" not in json.dumps(credential) and "SECRET" not in json.dumps(credential)
+
+
+def test_a_badge_says_how_often_it_was_tried_and_how_the_clock_was_set() -> None:
+    before = NOW - timedelta(days=1)
+    earlier = [
+        taken("ada", "rw---", pack=PACK, now=before),
+        replace(taken("ada", "rrrrr", pack=PACK, now=before), pack="another lesson"),
+        replace(taken("bob", "rrrrr", pack=PACK, now=before), id="bob's"),
+        replace(taken("ada", "wwwww", pack=PACK, now=NOW + timedelta(days=1)), id="later"),
+    ]
+    gave_up = earlier[0]
+    for item in gave_up.items[2:]:
+        gave_up, _ = attempts.step(gave_up, attempts.Closed(item.problem), before)
+    told = badges.verify(issue(earlier=[gave_up, *earlier[1:]]), now=NOW).circumstances
+    assert told.startswith("Challenge number 2 of this lesson, with the same problems.")
+    assert "1 right, 1 wrong, 3 given up" in told and "The clock ran as set by the lesson. " in told
+    assert badges.verify(issue(), now=NOW).circumstances.startswith("The first challenge of this lesson.")
+    for timer, says in ((None, "switched off"), (3.0, "stretched 3 times")):
+        text = badges.issue(replace(finished(), timer=timer), PACK, name="Ada", issuer=ISSUER)
+        assert says in badges.verify(text, now=NOW).circumstances
 
 
 def test_the_same_challenge_gives_the_same_badge() -> None:
@@ -444,9 +475,11 @@ def test_verify_reads_regular_files_alone_and_prints_no_escapes(
     assert isinstance(refused.exception, BadgeError) and "not a regular file" in str(refused.exception)
     claims = decoded(issued_in_the_past().split(".")[1])
     claims["credentialSubject"]["identifier"][0]["identityHash"] = "Ada\x1b[31m\nvalid: all"  # type: ignore[index]
+    claims["evidence"][0]["narrative"] = "\x1b[2J\nvalid: this installation"  # type: ignore[index]
     (tmp_path / "odd.jwt").write_text(signed_text(json.dumps(claims)))
     shown = CliRunner().invoke(cli, ["badge", "verify", str(tmp_path / "odd.jwt")])
-    assert "Ada\\x1b[31m\\nvalid: all" in shown.stdout and shown.stdout.count("\n") == 1
+    assert "Ada\\x1b[31m\\nvalid: all" in shown.stdout and shown.stdout.count("\n") == 2
+    assert shown.stdout.splitlines()[1] == "it says: \\x1b[2J\\nvalid: this installation"
 
 
 def test_a_badge_of_the_first_release_still_verifies() -> None:

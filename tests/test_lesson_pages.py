@@ -137,7 +137,7 @@ def test_a_badge_says_what_lacks_as_evidence_and_holds_what_was_measured(world: 
     world.post(f"{challenge}/badge/issue", name="Ada")
     credential = world.browser.get(f"{challenge}/badge.jwt").text
     evidence = badges.verify(credential, now=world.clock()).credential["evidence"]
-    assert "images: digits; seed: 0" in evidence[-1]["narrative"] and evidence[-1]["genre"] == "Experiment"
+    assert "data: digits; seed: 0" in evidence[-1]["narrative"] and evidence[-1]["genre"] == "Experiment"
 
 
 def test_no_badge_without_five_correct(world: World) -> None:

@@ -285,7 +285,7 @@ def test_the_badge_of_a_challenge_can_be_taken_later_with_its_evidence(
     found = badges.verify(credential, now=now + timedelta(seconds=1))
     assert found.holder == "Ada L." and home.badge("one") == credential
     genres = [one["genre"] for one in found.credential["evidence"]]
-    assert genres == ["Attempt"] * 5 + ["Experiment"]
+    assert genres == ["Circumstances"] + ["Attempt"] * 5 + ["Experiment"]
     again = tmp_path / "again.svg"
     CliRunner().invoke(cli, ["badge", "take", str(again), "--learner", "ada", "--name", "Someone else"])
     assert pictures.extract(again.read_bytes()) == credential, "a challenge has one badge"

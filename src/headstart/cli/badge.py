@@ -120,3 +120,5 @@ def verify(file: Path, as_json: bool) -> None:
     issuer = "this installation" if found.trusted else f"an issuer not known here ({found.issuer[:40]}…)"
     earned = f"{found.name}, earned by {found.holder} on {found.issued_at:%Y-%m-%d}"
     click.echo(printable(f"valid: {earned}, signed by {issuer}"))
+    if found.circumstances:
+        click.echo(f"it says: {found.circumstances}")

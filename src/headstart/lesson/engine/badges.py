@@ -20,7 +20,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +48,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead the issuer's clock may have been."""
 
 ALGORITHM = "EdDSA"
+_CIRCUMSTANCES = "Circumstances"
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
 _ED25519 = b"\xed\x01"
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -60,7 +61,10 @@ class BadgeError(LessonError):
 
 @dataclass(frozen=True)
 class Verified:
-    """What a valid badge says. `trusted` is whether its issuer is among those the caller trusts."""
+    """What a valid badge says. `trusted` is whether its issuer is among those the caller trusts.
+
+    `circumstances` is how the challenge was taken, or empty where an older badge does not say.
+    """
 
     name: str
     holder: str
@@ -68,6 +72,7 @@ class Verified:
     issued_at: datetime
     trusted: bool
     credential: Mapping[str, Any]
+    circumstances: str = ""
 
 
 # The issuer's key -----------------------------------------------------------------------------------------
@@ -139,6 +144,7 @@ def issue(
     name: str,
     issuer: Issuer,
     results: Mapping[str, ExperimentResult] | None = None,
+    earlier: Sequence[Challenge] = (),
 ) -> str:
     """The badge of a challenge as a compact JWS, which is also what a `.jwt` file holds.
 
@@ -150,6 +156,7 @@ def issue(
         name: the learner's name, as it shall stand on the badge.
         issuer: see `load_issuer`.
         results: experiments that have run, as evidence.
+        earlier: what the learner had begun before, of any lesson; what counts of it is said on the badge.
 
     Raises LessonError where a problem is not correct, or the mode gives no badge.
     """
@@ -167,7 +174,11 @@ def issue(
         "issuer": {"id": issuer.id, "type": ["Profile"], "name": issuer.name},
         "validFrom": _timestamp(finished),
         "credentialSubject": _subject(challenge, pack, _printable(name)),
-        "evidence": [*_attempt_evidence(challenge, pack), *_experiment_evidence(pack, results or {})],
+        "evidence": [
+            _circumstances(challenge, earlier),
+            *_attempt_evidence(challenge, pack),
+            *_experiment_evidence(pack, results or {}),
+        ],
     }
     payload = _json({**credential, **_claims(credential)})
     signed: str = _jwt().PyJWS().encode(payload, issuer.key, ALGORITHM, headers={"jwk": issuer.jwk})
@@ -222,6 +233,56 @@ def _subject(challenge: Challenge, pack: Pack, name: str) -> dict[str, Any]:
     }
 
 
+def _circumstances(challenge: Challenge, earlier: Sequence[Challenge]) -> dict[str, Any]:
+    """How often the learner had tried before, how the clock was set, and how long it took."""
+    before = [
+        each
+        for each in earlier
+        if (each.learner, each.pack, each.mode) == (challenge.learner, challenge.pack, challenge.mode)
+        and each.id != challenge.id
+        and each.started_at <= challenge.started_at
+    ]
+    said = [_before(before), _clock(challenge.timer)]
+    if (finished := challenge.finished_at) is not None:
+        minutes, seconds = divmod(round((finished - challenge.started_at).total_seconds()), 60)
+        said.append(f"From its beginning to the last answer {minutes}:{seconds:02} passed.")
+    return {
+        "type": ["Evidence"],
+        "name": "How it was taken",
+        "genre": _CIRCUMSTANCES,
+        "narrative": " ".join(said),
+    }
+
+
+def _circumstances_said(credential: Mapping[str, Any]) -> str:
+    evidence = credential.get("evidence")
+    found = [
+        str(each.get("narrative", ""))
+        for each in (evidence if isinstance(evidence, list) else ())
+        if isinstance(each, dict) and each.get("genre") == _CIRCUMSTANCES
+    ]
+    return printable(found[0])[:500] if found else ""
+
+
+def _before(challenges: Sequence[Challenge]) -> str:
+    if not challenges:
+        return "The first challenge of this lesson."
+    items = [item for each in challenges for item in each.items if item.closed_at is not None]
+    right = sum(item.correct for item in items)
+    given_up = sum(not item.tried for item in items)
+    wrong = len(items) - right - given_up
+    return (
+        f"Challenge number {len(challenges) + 1} of this lesson, with the same problems. In earlier ones: "
+        f"{right} right, {wrong} wrong, {given_up} given up; each of these showed its solution."
+    )
+
+
+def _clock(timer: float | None) -> str:
+    if timer is None:
+        return "The clock was switched off."
+    return "The clock ran as set by the lesson." if timer == 1 else f"The time was stretched {timer:g} times."
+
+
 def _attempt_evidence(challenge: Challenge, pack: Pack) -> Iterable[dict[str, Any]]:
     for item in challenge.items:
         attempt = "first" if len(item.tried) == 1 else "second"
@@ -240,8 +301,15 @@ def _experiment_evidence(pack: Pack, results: Mapping[str, ExperimentResult]) ->
     for name, result in sorted(results.items()):
         shows = pack.experiments[name].shows if name in pack.experiments else name
         machine = ", ".join(str(value) for value in result.machine.values())
-        setting = {"machine": machine, "images": result.data, "seed": result.seed}
-        values = "; ".join(f"{key}: {value}" for key, value in {**result.fields, **setting}.items())
+        setting = {
+            "machine": machine,
+            "data": result.data,
+            "seed": result.seed,
+            "size": result.size,
+            **{f"set to another value, {name}": result.parameters.get(name) for name in result.varied},
+        }
+        said = [*result.fields.items(), *setting.items()]  # one after the other: no name may hide another
+        values = "; ".join(f"{key}: {value}" for key, value in said)
         yield {
             "type": ["Evidence"],
             "name": name,
@@ -279,7 +347,10 @@ def award(
         return kept
     found = {problem.experiment: latest(problem.experiment) for problem in pack.problems(challenge.mode)}
     evidence = {key: result for key, result in found.items() if result is not None}
-    credential = issue(challenge, pack, name=name, issuer=load_issuer(home), results=evidence)
+    earlier = store.challenges(learner=challenge.learner, pack=challenge.pack)
+    credential = issue(
+        challenge, pack, name=name, issuer=load_issuer(home), results=evidence, earlier=earlier
+    )
     return store.keep_badge(challenge, credential, now)
 
 
@@ -318,7 +389,8 @@ def verify(text: str, *, now: datetime, trusted: Iterable[str] = ()) -> Verified
         raise BadgeError("the badge was signed by another key than its issuer's")
     if ahead:
         raise BadgeError(f"the badge is dated {issued_at:%Y-%m-%d}, which is in the future")
-    return Verified(str(achievement), str(name), by, issued_at, not names.isdisjoint(trusted), payload)
+    trust = not names.isdisjoint(trusted)
+    return Verified(str(achievement), str(name), by, issued_at, trust, payload, _circumstances_said(payload))
 
 
 def _checked(text: str) -> tuple[dict[str, Any], Ed25519PublicKey]:
