@@ -50,6 +50,7 @@ class FakeExperiments:
     names: tuple[str, ...] = ("one-pass", "pretrained-vs-scratch")
     without_torch: tuple[str, ...] = ()
     seeds: list[int] = field(default_factory=list)
+    busy: bool = False
     fields: dict[str, Any] = field(
         default_factory=lambda: {"ratio": 3.5, "seconds_pretrained": 2.0, "seconds_scratch": 9.0}
     )
@@ -86,7 +87,8 @@ class FakeExperiments:
             id=f"{name}-1", name=name, fields=fields,
             plots=(plot,), table=plot.table(), notes=("batches of 8, BatchNorm is fixed",), varied=(),
             created="now",
-            data="digits", seconds=2.0, predicted_seconds=3.0, seed=0, parameters={}, machine={}, versions={},
+            data="digits", size="normal", busy=self.busy,
+            seconds=2.0, predicted_seconds=3.0, seed=0, parameters={}, machine={}, versions={},
         )  # fmt: skip
         self.results_by_name[name] = result
         return result

@@ -279,6 +279,44 @@ def test_used_tries_close_a_task_that_was_not_reached(make_world: Callable[..., 
     assert world.post(f"{address}/run", **values).status_code == 409
 
 
+def test_a_task_begun_anew_has_all_its_tries_and_hints_and_draws_new_images(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(library.load_pack())
+    task = world.site.pack.tasks[0]
+    address, values = f"/tasks/{task.slug}", {"start": "random weights", "epochs": "1"}
+    world.experiments.fields["seconds_scratch"] = 2.0
+    assert "Begin this task anew" not in world.browser.get(address).text
+    for round_of_tries in (1, 2):
+        assert task.hints[0][:20] in world.post(f"{address}/hint").text
+        for _ in range(task.tries):
+            world.post(f"{address}/run", **values)
+            finished(world)
+        assert "3 of 3 tries used" in world.browser.get(address).text
+        page = world.post(f"{address}/reset").text
+        assert "0 of 3 tries used" in page and "<button>Run" in page
+        assert task.hints[0][:20] not in page and task.solution[:20] not in page
+        assert world.experiments.seeds == list(range(1, task.tries * round_of_tries + 1)), "none comes again"
+
+
+def test_a_try_that_missed_on_a_busy_machine_is_not_charged(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    task = world.site.pack.tasks[0]
+    address, values = f"/tasks/{task.slug}", {"start": "pre-trained weights", "epochs": "3"}
+    world.experiments.fields["seconds_scratch"] = 2.0
+    world.experiments.busy = True
+    for _ in range(task.tries + 1):
+        world.post(f"{address}/run", **values)
+        finished(world)
+    page = world.browser.get(address).text
+    assert "0 of 3 tries used" in page and "It was not counted" in page and "<button>Run" in page
+    world.experiments.fields["seconds_scratch"] = 9.0
+    world.post(f"{address}/run", **values)
+    finished(world)
+    page = world.browser.get(address).text
+    assert "1 of 3 tries used" in page and "✓ reached" in page, "what is reached is reached, busy or not"
+
+
 def test_the_first_page_counts_tasks_that_were_reached(make_world: Callable[..., World]) -> None:
     world = make_world(library.load_pack())
     first = world.browser.get("/").text
@@ -353,7 +391,7 @@ def test_a_try_shows_what_it_took_and_what_came_of_it(make_world: Callable[..., 
     page = world.browser.get(f"/tasks/{task.slug}").text
     changed = page.split("What changed")[1]
     assert "<svg" in changed and "your last try" in changed and "As a table" in changed
-    assert "seconds until the first run, pre-trained unless" in changed
+    assert "seconds until the first training, pre-trained unless" in changed
     row = re.sub(r"<[^>]+>", " ", changed.split("<tbody>")[-1]).split()
     assert row[:8] == ["1", "pre-trained", "weights", "3", "2", "9", "2", "–"], row
     assert task.goals[0].says in page

@@ -197,7 +197,8 @@ class Goal:
 class Task:
     """A hands-on task: set the controls, run the experiment, reach the goals.
 
-    Hints, mistakes and the solution are for the server: a page asks for them one at a time.
+    Hints, mistakes and the solution are for the server: a page asks for them one at a time. `solved_with` are
+    the solution's values by control, with which anyone can check that the task can be done.
     """
 
     slug: Slug
@@ -209,6 +210,7 @@ class Task:
     hints: Annotated[tuple[str, ...], not_blank]
     mistakes: Annotated[tuple[str, ...], not_blank] = ()
     solution: str = ""
+    solved_with: Mapping[str, Any] = field(default_factory=dict)
     tries: Annotated[int, _between(1, 10)] = 3
 
     def reached(self, result: Mapping[str, float]) -> bool:

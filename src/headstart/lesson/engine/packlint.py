@@ -282,6 +282,10 @@ def _check_task(reader: _Reader, path: KeyPath, task: Task) -> None:
             reader.wrong(here, "expected choices, or a number to start at with minimum, maximum and step")
         elif not low <= start <= high or step <= 0:
             reader.wrong(here, "expected minimum <= start <= maximum and a positive step")
+    accepted = {control.name: control for control in task.controls}
+    for solved, value in task.solved_with.items():
+        if solved not in accepted or not accepted[solved].accepts(value):
+            reader.wrong((*path, "solved_with", solved), f"no control accepts {solved!r} = {value!r}")
     experiment = reader.experiments.get(task.experiment)
     for index, goal in enumerate(task.goals):
         here = (*path, "goals", index)
@@ -302,7 +306,17 @@ def _check_texts(reader: _Reader, path: KeyPath, entry: Any) -> None:
     """
     if isinstance(entry, dict):
         for key, value in entry.items():
-            if key not in ("code", "key", "slug", "experiment", "controls", "goals", "level", "kind"):
+            if key not in (
+                "code",
+                "key",
+                "slug",
+                "experiment",
+                "controls",
+                "solved_with",
+                "goals",
+                "level",
+                "kind",
+            ):
                 _check_texts(reader, (*path, str(key)), value)
     elif isinstance(entry, list):
         for index, value in enumerate(entry):

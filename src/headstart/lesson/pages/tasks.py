@@ -179,9 +179,20 @@ def _plots(site: LessonSite, one: dict[str, Any]) -> Sequence[Plot]:
 @router.post("/tasks/{slug}/hint")
 def hint(request: Request, site: SiteOf, session: SessionOf, task: TaskOf) -> Response:
     """Shows one more hint."""
-    taken = len(_log(site, session.learner, task)["hint"])
+    log = _log(site, session.learner, task)
+    taken, resets = len(log["hint"]), len(log["reset"])
     if taken < len(task.hints):
-        _write(site, session.learner, task, "hint", {"number": taken + 1}, key=f"hint-{taken + 1}")
+        key = f"hint-{taken + 1}" + (f"-{resets}" if resets else "")
+        _write(site, session.learner, task, "hint", {"number": taken + 1}, key=key)
+    return leave(request, f"/tasks/{task.slug}")
+
+
+@router.post("/tasks/{slug}/reset")
+def reset(request: Request, site: SiteOf, session: SessionOf, task: TaskOf) -> Response:
+    """Begins a task anew: every try and every hint is there again, and new images are drawn."""
+    log = _log(site, session.learner, task)
+    if log["try"] or log["hint"]:
+        _write(site, session.learner, task, "reset", {}, key=f"reset-{len(log['reset']) + 1}")
     return leave(request, f"/tasks/{task.slug}")
 
 
@@ -194,7 +205,7 @@ def run(request: Request, site: SiteOf, session: SessionOf, task: TaskOf, form: 
         raise HTTPException(400, "Say in one sentence why you chose these values; go back and try again.")
     standing = _standing(_log(site, session.learner, task), task)
     if standing["done"] and not standing["reached"]:
-        raise HTTPException(409, "Every try of this task is used.")
+        raise HTTPException(409, "Every try of this task is used; begin the task anew for more.")
     if task.experiment not in site.catalogue.known():
         raise HTTPException(409, f"Experiment {task.experiment} is not part of this installation.")
     with _queueing:
@@ -207,18 +218,21 @@ def run(request: Request, site: SiteOf, session: SessionOf, task: TaskOf, form: 
 def serve(site: LessonSite) -> None:
     """Lets the queue of a site run tasks; what has run becomes a try in the learner's log, once.
 
-    The seed of a try is its number, so that each draws its images anew; digits come from one pool, and some
-    return.
+    The seed of a try is its number, those before a reset included, so that each draws its images anew; digits
+    come from one pool, and some return. A try that missed while other work kept the machine busy is not
+    charged.
     """
 
     def work(job: Job, tell: Tell) -> None:
         task = _task(site, job.name)
         values = job.body["parameters"]
-        seed = len(_log(site, job.learner, task)["try"]) + 1
+        log = _log(site, job.learner, task)
+        seed = len(log["earlier"]) + len(log["try"]) + 1
         result = site.catalogue.run(task.experiment, parameters=values, seed=seed, progress=tell)
         fields = dict(result.fields)
         body = {"parameters": values, "fields": fields, "reached": _reached(task, fields), "seed": seed}
         body |= {"result": str(getattr(result, "id", "")), "seconds": result.seconds}
+        body["free"] = bool(getattr(result, "busy", False)) and not body["reached"]
         if predicted := getattr(result, "predicted", None):
             body["predicted"] = [predicted["low"], predicted["high"]]
         if job.body.get("why"):
@@ -238,11 +252,13 @@ def _log(site: LessonSite, learner: str, task: Task) -> dict[str, list[dict[str,
 
 
 def _sorted(lines: Sequence[Line], stream: str) -> dict[str, list[dict[str, Any]]]:
-    """What a task's log holds, by kind."""
-    log: dict[str, list[dict[str, Any]]] = {"hint": [], "try": []}
+    """What a task's log holds since it was last begun anew, by kind; and the tries of before."""
+    log: dict[str, list[dict[str, Any]]] = {"hint": [], "try": [], "reset": [], "earlier": []}
     for line in lines:
         if line.stream == stream:
             log[line.kind].append(dict(line.body))
+            if line.kind == "reset":
+                log |= {"hint": [], "try": [], "earlier": log["earlier"] + log["try"]}
     return log
 
 
@@ -251,9 +267,10 @@ def _write(site: LessonSite, learner: str, task: Task, kind: str, body: dict[str
 
 
 def _standing(log: dict[str, list[dict[str, Any]]], task: Task) -> dict[str, Any]:
-    """How a task stands; runs after the first try that reached it are free."""
-    first = next((number for number, one in enumerate(log["try"], 1) if one["reached"]), None)
-    reached, used = first is not None, first or len(log["try"])
+    """How a task stands; runs after the first try that reached it are free, and those that were disturbed."""
+    charged = [one for one in log["try"] if not one.get("free")]
+    first = next((number for number, one in enumerate(charged, 1) if one["reached"]), None)
+    reached, used = first is not None, first or len(charged)
     return {
         "hints": len(log["hint"]),
         "used": used,
