@@ -40,6 +40,9 @@ class ExperimentResult:
         versions: Of Headstart and of what computed.
         seed: Of whatever is random.
         seconds: Wall-clock seconds of the whole experiment.
+        processor_seconds: What was computed in them; 0 in old results, whose trainings may have been cut
+            short, so that prose no longer quotes them.
+        busy: Whether other work kept the processor from this one.
         predicted_seconds: What was said before it began, the median.
         created: When it ended, UTC, ISO 8601.
         predicted: What was said: low, median, high in seconds, and its source; empty in old results.
@@ -63,6 +66,8 @@ class ExperimentResult:
     predicted_seconds: float
     created: str
     predicted: Mapping[str, float | str] = field(default_factory=dict)
+    processor_seconds: float = 0.0
+    busy: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -75,11 +80,10 @@ class ExperimentResult:
         Raises:
             RunError: a part is missing.
         """
+        added: dict[str, Any] = {"predicted": {}, "processor_seconds": 0.0, "busy": False}
         names = [field.name for field in fields(cls)]
         try:
-            known = {"predicted": {}} | {
-                name: data[name] for name in names if name != "predicted" or name in data
-            }
+            known = added | {name: data[name] for name in names if name not in added or name in data}
             return cls(
                 **{
                     **known,

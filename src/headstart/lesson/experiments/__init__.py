@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
-import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -70,7 +70,7 @@ class Description:
         predicted_seconds: What it will take, the median.
         predicted_range: Seconds that nine in ten runs should lie between.
         predicted_from: "planned" where it never ran here at this size, else "remembered from runs here".
-        bound: Seconds after which trainings are cut short.
+        bound: Seconds after which it is ended without a result.
         own_images: Whether it can run on the learner's own folder.
         missing: The extra to install before it can run, or empty.
     """
@@ -147,7 +147,7 @@ def run(
         MissingExtra: it needs PyTorch, which is not installed.
         UserError: the learner's images cannot be used.
     """
-    from headstart.lesson.experiments.context import Work
+    from headstart.lesson.experiments.context import Stopwatch, Work, is_busy
     from headstart.lesson.experiments.durations import foresee, remember
     from headstart.runs import new_id, timestamp
 
@@ -158,17 +158,24 @@ def run(
     if _missing(declared):
         raise MissingExtra(f"experiment {name}", extra=declared.needs)
     foreseen = foresee(declared, values, size=size)
-    started = time.perf_counter()
+    watch = Stopwatch()
     module, function = declared.function.split(":")
     experiment = getattr(import_module(f"{__name__}.{module}"), function)
     with (
         tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as folder,
-        closing(Work(values, source, seed, Path(folder), started + BOUND, progress)) as work,
+        closing(Work(values, source, seed, Path(folder), BOUND, progress)) as work,
+        _on_one_core(),
     ):
         outcome: Outcome = experiment(work)
     if not outcome.fields:
         raise InternalError(f"experiment {name} gave no fields")
-    seconds = time.perf_counter() - started
+    seconds = watch.seconds()
+    if is_busy(seconds):
+        work.notes.append(
+            f"the machine was busy with other work: of {seconds.clock:.1f} s on the clock "
+            f"{seconds.processor:.1f} s were computed here; what is compared are processor seconds, which "
+            "other work hardly changes"
+        )
     plain = declared.values(size)
     result = ExperimentResult(
         id=new_id(name),
@@ -185,15 +192,37 @@ def run(
         machine=machine(),
         versions=_versions(),
         seed=seed,
-        seconds=round(seconds, 2),
+        seconds=round(seconds.clock, 2),
+        processor_seconds=round(seconds.processor, 2),
+        busy=is_busy(seconds),
         predicted_seconds=round(foreseen.seconds.median, 2),
         predicted=foreseen.seconds.to_dict() | {"source": foreseen.source},
         created=timestamp(),
     )
     ResultStore().add(result)
     if source is None:  # the learner's own images may be of any number and size
-        remember(declared, values, size=size, seconds=seconds)
+        quiet = seconds.processor if result.busy else seconds.clock
+        remember(declared, values, size=size, seconds=quiet)
     return result
+
+
+@contextmanager
+def _on_one_core() -> Iterator[None]:
+    """PyTorch on one core, where it is used: two that wait for each other make time of their own.
+
+    Beside other work a wait may be as long as a scheduler's turn, and a core that waits in a loop computes
+    nothing and is charged for it.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def latest(name: str, *, as_declared: bool = False) -> ExperimentResult | None:

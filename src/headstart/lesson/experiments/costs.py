@@ -1,11 +1,11 @@
-"""Experiments on what training costs: a step, frozen depth, one pass or many, accuracy against time."""
+"""Experiments on what training costs: a step, frozen depth, one pass or many."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,54 +13,35 @@ from torch import nn
 
 from headstart.backbones import load_backbone
 from headstart.backbones.runtimes import select
-from headstart.data.dataset import Dataset
-from headstart.heads import LinearHead, fit_ridge
 from headstart.lesson.engine.results import Outcome
 from headstart.lesson.experiments import networks
-from headstart.lesson.experiments.context import Work
-from headstart.lesson.experiments.passes import Look, look, total_per_class
+from headstart.lesson.experiments.context import SECONDS, Seconds, Stopwatch, Work
+from headstart.lesson.experiments.data import TURNED
+from headstart.lesson.experiments.passes import Look, look, spread_of, total_per_class
 from headstart.lesson.experiments.training import (
+    BATCH,
     Computed,
     Finished,
     Held,
     Images,
-    Model,
     fit_stages,
-    frozen_model,
     no_head,
     pixels_of,
     pixels_to_numbers,
-    random_twin,
-    scratch,
-    trained_model,
+    train_ridge,
 )
 from headstart.training.finetune import FineTuneConfig, FineTuneResult, fine_tune, run_fine_tuned
 from headstart.web.plots import Plot, Series, Table, Value
 
-_THAWED = 2
-"""Last stages that a fine-tuned model trains: where fine-tuning pays most for its time."""
-
 _PASSES = 3
-"""So often a pass through frozen stages is timed: one alone may meet a busy moment."""
+"""So often a pass through frozen stages is timed, for a median."""
 
-_FROZEN = 5
-"""So many of the finished models, the first, are pre-trained and frozen whole: they differ in computation."""
+_RATE = 0.1
+"""Of the head in a fine-tuning: the loop's rate from scratch, as few images give few steps."""
 
 
 def gradients_way(work: Work) -> Outcome:
-    """Milliseconds of one training step, with nothing, the first and the last half of the stages frozen.
-
-    On one core, and of its own time: what else the machine does must not be taken for arithmetic.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _gradients_way(work)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _gradients_way(work: Work) -> Outcome:
+    """Milliseconds of one training step, with nothing, the first and the last half of the stages frozen."""
     batch, size = work.number("batch_size"), work.number("size")
     network = load_backbone(networks.BUILTIN, size=size)
     module = network.module().split(0)[1].eval()
@@ -86,14 +67,11 @@ def _gradients_way(work: Work) -> Outcome:
             if number:
                 times[name].append(1000 * seconds)
         work.tell("steps", number, rounds)
-        if number and work.left() <= 0:
-            work.notes.append(f"ended after {number} of {rounds} rounds to stay within the time limit")
-            break
     median = {name: round(float(np.median(some)), 3) for name, some in times.items()}
     forward, whole = median["forward pass alone"], median["nothing frozen"]
     work.notes.append(
-        f"medians of {len(times['nothing frozen'])} steps of {batch} images at {size} px, on one core and of "
-        f"its own time; {half} of {len(stages)} stages are a half; normalisation keeps its statistics in all"
+        f"medians of {rounds} steps of {batch} images at {size} px, taken in turns, on one core and of its "
+        f"own time; {half} of {len(stages)} stages are a half; normalisation keeps its statistics in all"
     )
     table = Table(
         ("step", "milliseconds", "of a step with nothing frozen, percent"),
@@ -102,12 +80,15 @@ def _gradients_way(work: Work) -> Outcome:
     plot = table.plot(
         "bars", "One training step", x="what is frozen", y="milliseconds", series={"milliseconds": 1}
     )
-    fields = {
+    first, last = median["first half frozen"], median["last half frozen"]
+    fields: dict[str, Value] = {
+        "conclusion": f"with the first half frozen a step took {100 * first / whole:.0f} percent of the time "
+        f"of one with nothing frozen, with the last half frozen {100 * last / whole:.0f} percent",
         "forward": forward,
         "step": whole,
         "backward_ratio": round((whole - forward) / forward, 2),
-        "first_frozen": median["first half frozen"],
-        "last_frozen": median["last half frozen"],
+        "first_frozen": first,
+        "last_frozen": last,
     }
     return Outcome(fields, table, (plot,))
 
@@ -134,32 +115,44 @@ def freeze_depth(work: Work) -> Outcome:
     middle = stages // 2 if chosen is None else min(int(chosen), stages)
     evenly = np.linspace(0, stages, work.number("depths")).round().astype(int).tolist()
     depths = sorted({0, middle, stages, *evenly})
-    dataset = work.images(per_class=total_per_class(per_class))
+    dataset = work.images(per_class=total_per_class(per_class), default=TURNED)
     found = look(work, dataset, network, depths=depths[:-1]).limited(per_class)
     module = network.module()
     ridge = train_ridge(found)
-    config = FineTuneConfig(epochs=epochs, patience=None, seed=work.seed)
+    config = FineTuneConfig(
+        epochs=epochs, batch_size=BATCH, learning_rate=_RATE, patience=None, seed=work.seed
+    )
     runs: dict[int, Finished] = {}
     for depth in work.each("depths", depths):
         if depth < stages:
             trainable, at = module.split(depth)[1], found.at(depth)
         else:
             trainable, at = nn.Identity(), _pooled(found)
-        ends = work.part(0.9 / (len(depths) - len(runs)))
-        runs[depth] = fit_stages(at, trainable, config=config, ends=ends, head=ridge, validate=False)
-    if any(run.stopped for run in runs.values()):
-        work.notes.append("a depth was cut short to stay within the time limit; its seconds per epoch stand")
+        progress = partial(work.tell, f"epochs with {depth} frozen")
+        runs[depth] = fit_stages(at, trainable, config=config, head=ridge, validate=False, progress=progress)
     again = {depth: runs[depth].per_epoch + _pass_seconds(found, depth=depth) for depth in depths}
     work.notes.append(
-        f"every depth starts from the same head and trains {epochs} epochs; at {stages} frozen stages only "
-        f"the head trains; the middle depth is {middle}; the best depth is that of the highest validation "
-        f"accuracy, on {found.count('validation')} images, the deeper one where two are equal"
+        f"every depth starts from the same head and trains {epochs} epochs of {BATCH} images a step; at "
+        f"{stages} frozen stages only the head trains; the middle depth is {middle}; the best depth is that "
+        f"of the highest validation accuracy, on {found.count('validation')} images, the deeper one where "
+        "two are equal"
+    )
+    if work.data == TURNED:
+        work.notes.append(
+            "which way a shape points is more than the pre-trained features say, so here freezing everything "
+            "has its price; digits and most photographs do not show it"
+        )
+    low, high = spread_of(runs[stages].accuracy, found.count("test"))
+    work.notes.append(
+        f"seconds per epoch are medians of {epochs} epochs, of the processor; on {found.count('test')} test "
+        f"images {runs[stages].accuracy:g} percent may be anything from {low:g} to {high:g} with 95 "
+        "percent confidence"
     )
     table = Table(
         (
             "frozen stages",
-            "seconds per epoch, features kept",
-            "seconds per epoch, features computed again",
+            "processor seconds per epoch, features kept",
+            "processor seconds per epoch, features computed again",
             "validation accuracy, percent",
             "test accuracy, percent",
         ),
@@ -172,7 +165,7 @@ def freeze_depth(work: Work) -> Outcome:
         "line",
         "What an epoch costs",
         x="frozen stages",
-        y="seconds per epoch",
+        y="processor seconds per epoch",
         series={"features kept": 1, "features computed again": 2},
     )
     price = table.plot(
@@ -182,7 +175,8 @@ def freeze_depth(work: Work) -> Outcome:
         y="accuracy, percent",
         series={"validation accuracy": 3, "test accuracy": 4},
     )
-    fields = {
+    fields: dict[str, Value] = {
+        "conclusion": _price_of_freezing(runs, interval=(low, high)),
         "stages": stages,
         "seconds_none": round(runs[0].per_epoch, 4),
         "seconds_half": round(runs[middle].per_epoch, 4),
@@ -194,6 +188,25 @@ def freeze_depth(work: Work) -> Outcome:
         "best_depth": max(depths, key=lambda depth: (runs[depth].validation_accuracy, depth)),
     }
     return Outcome(fields, table, (cost, price))
+
+
+def _price_of_freezing(runs: dict[int, Finished], *, interval: tuple[float, float]) -> str:
+    """Whether training more stages was worth its seconds, as far as the test images can tell."""
+    frozen_all = max(runs)
+    best = max(runs, key=lambda depth: (runs[depth].validation_accuracy, depth))
+    everything, nothing = runs[0].accuracy, runs[frozen_all].accuracy
+    said = (
+        f"with nothing frozen it was right on {everything:.3g} percent of the test images, with everything "
+        f"frozen on {nothing:.3g}"
+    )
+    low, high = interval
+    if everything > high:
+        said += ": freezing everything had a price"
+    elif everything < low:
+        said += ": training everything cost accuracy as well as time"
+    else:
+        said += ", a difference that so few images cannot tell from chance: freezing had no price that shows"
+    return f"{said}; most accurate on the validation images was {best} of {frozen_all} stages frozen"
 
 
 @dataclass(frozen=True)
@@ -212,13 +225,8 @@ def _pooled(found: Look) -> Look:
     return _Pooled(at.network, at.prepared, at.runtime, at.seconds)
 
 
-def train_ridge(found: Look) -> LinearHead:
-    """The closed-form head of the frozen network, from which every depth starts."""
-    return fit_ridge((found.features("train"), found.labels("train")), classes=found.classes).head
-
-
 def _pass_seconds(found: Look, *, depth: int) -> float:
-    """Seconds of the training images' way through the frozen stages, without a cache once an epoch.
+    """Processor seconds of the training images' way through the frozen stages, without a cache once an epoch.
 
     The median of a few passes, as the seconds of an epoch are the median of its epochs.
     """
@@ -231,9 +239,9 @@ def _pass_seconds(found: Look, *, depth: int) -> float:
     run_fine_tuned(frozen, pixels[:2], batch_size=32, input_transform=transform)
     passes = []
     for _ in range(_PASSES):
-        started = time.perf_counter()
+        watch = Stopwatch()
         run_fine_tuned(frozen, pixels, batch_size=32, input_transform=transform)
-        passes.append(time.perf_counter() - started)
+        passes.append(watch.seconds().processor)
     return float(np.median(passes))
 
 
@@ -244,26 +252,23 @@ def one_pass(work: Work) -> Outcome:
     pixels, labels = found.activations("train"), found.labels("train")
     compute = prefix_of(found)
     compute(pixels[:2])
-    again, seconds_again, ran = _train(
-        Computed(pixels, labels, compute), found, epochs=epochs, work=work, ends=work.part(0.7)
-    )
-    if ran < epochs:
-        work.notes.append(f"ended after {ran} of {epochs} epochs to stay within the time limit")
+    again, seconds_again = _train(Computed(pixels, labels, compute), found, work=work)
     if work.text("keep") == "yes":
-        started = time.perf_counter()
+        watch = Stopwatch()
         kept = Held(_in_batches(compute, pixels), labels)
-        passing = time.perf_counter() - started
-        once, training, _ = _train(kept, found, epochs=epochs, most=ran, work=work)
+        passing = watch.seconds()
+        once, training = _train(kept, found, work=work)
         seconds_once = passing + training
     else:
         once, seconds_once = again, seconds_again
         work.notes.append("features were not kept: both sides are the same run")
     tests = _in_batches(compute, found.activations("test"))
-    difference = np.abs(once.head.probabilities(tests) - again.head.probabilities(tests)).max()
+    difference = float(np.abs(once.head.probabilities(tests) - again.head.probabilities(tests)).max())
+    ratio = seconds_again.processor / seconds_once.processor
     table = Table(
-        ("features", "seconds", "seconds per epoch"),
+        ("features", *SECONDS, "processor seconds per epoch"),
         tuple(
-            (name, round(seconds, 3), round(seconds / ran, 4))
+            (name, *seconds.row, round(seconds.processor / epochs, 4))
             for name, seconds in (
                 ("computed once", seconds_once),
                 ("computed in every epoch", seconds_again),
@@ -272,17 +277,19 @@ def one_pass(work: Work) -> Outcome:
     )
     plot = Plot(
         "bars",
-        f"{ran} epochs of a head on {len(labels)} images",
+        f"{epochs} epochs of a head on {len(labels)} images",
         "features",
-        "seconds",
-        tuple(Series(str(name), ((str(name), float(seconds or 0)),)) for name, seconds, _ in table.rows),
+        "processor seconds",
+        tuple(Series(str(row[0]), ((str(row[0]), float(row[1] or 0)),)) for row in table.rows),
     )
-    fields = {
-        "epochs": ran,
-        "seconds_once": round(seconds_once, 3),
-        "seconds_every_epoch": round(seconds_again, 3),
-        "ratio": round(seconds_again / seconds_once, 2),
-        "difference": float(f"{float(difference):.2g}"),
+    fields: dict[str, Value] = {
+        "conclusion": f"{epochs} epochs took {seconds_once.processor:.3g} s with features kept and "
+        f"{seconds_again.processor:.3g} s with features computed again in each",
+        "epochs": epochs,
+        "seconds_once": round(seconds_once.processor, 3),
+        "seconds_every_epoch": round(seconds_again.processor, 3),
+        "ratio": round(ratio, 2),
+        "difference": float(f"{difference:.2g}"),
     }
     return Outcome(fields, table, (plot,))
 
@@ -305,171 +312,15 @@ def _in_batches(compute: Callable[[Images], Images], pixels: Images, *, size: in
     return np.concatenate([compute(pixels[i : i + size]) for i in range(0, len(pixels), size)])
 
 
-def _train(
-    images: Held | Computed,
-    found: Look,
-    *,
-    epochs: int,
-    work: Work,
-    most: int | None = None,
-    ends: float = math.inf,
-) -> tuple[FineTuneResult, float, int]:
-    """A head trained on features that are held, or computed as they are read; seconds; epochs.
-
-    The schedule is that of ``epochs``, also where the training ends after ``most`` or at ``ends``: two
-    trainings that end after the same epoch have the same result.
-    """
+def _train(images: Held | Computed, found: Look, *, work: Work) -> tuple[FineTuneResult, Seconds]:
+    """A head trained on features that are held, or computed as they are read; and what that took."""
+    epochs = work.number("epochs")
     config = FineTuneConfig(epochs=epochs, learning_rate=0.03, seed=work.seed, precision="f32")
-    done: list[float] = []
-
-    def after(row: dict[str, float]) -> bool:
-        done.append(row["epoch"])
-        work.tell("epochs", len(done), epochs)
-        another = (time.perf_counter() - started) / len(done)
-        return len(done) == most or time.perf_counter() + another >= ends
-
-    started = time.perf_counter()
+    watch = Stopwatch()
     head = no_head(found.network.dimensions, found.classes)
+
+    def after(row: dict[str, float]) -> None:
+        work.tell("epochs", int(row["epoch"]), epochs)
+
     result = fine_tune(nn.Identity(), head, images, None, config=config, progress=after)
-    return result, time.perf_counter() - started, len(done)
-
-
-def accuracy_against_time(work: Work) -> Outcome:
-    """Finished models, the front that none of them beats, one that is beaten, and the learner's choice."""
-    per_class, epochs, size = (work.number(name) for name in ("images_per_class", "reference_epochs", "size"))
-    dataset = work.images(per_class=total_per_class(per_class))
-    small, large = networks.BUILTIN, networks.BUILTIN_LARGE
-    jobs: tuple[Callable[[float], Model], ...] = (
-        lambda ends: _frozen(work, dataset, small, size=size // 2),
-        lambda ends: _frozen(work, dataset, small, size=size),
-        lambda ends: _frozen(work, dataset, small, size=size, layers="all"),
-        lambda ends: _frozen(work, dataset, large, size=size, layers="all"),
-        lambda ends: _frozen(work, dataset, large, size=2 * size),
-        lambda ends: _tuned(work, dataset, networks.load(small, size=size), epochs=epochs, ends=ends),
-        lambda ends: _from_scratch(work, dataset, size=size, epochs=epochs, ends=ends),
-        lambda ends: _own(work, dataset),
-    )
-    models: list[Model] = []
-    for job in work.each("models", jobs):
-        models.append(job(work.part(0.8 / max(1, len(jobs) - 1 - len(models)))))
-    own = models.pop()
-    front = _front(models)
-    fast, slow = front[0], front[-1]
-    beaten, winner = _beaten(models[:_FROZEN])
-    if fast is slow:
-        work.notes.append(f"here {fast.name} is both the fastest and the most accurate: there was no trade")
-    work.notes.append(
-        f"your choice was right on {own.validation_accuracy:g} percent of the validation images: compare "
-        "your choices by this number, as each look at the test images wears them out"
-    )
-    fields: dict[str, Value] = {
-        "fast_name": fast.name,
-        "slow_name": slow.name,
-        "fast_accuracy": fast.accuracy,
-        "slow_accuracy": slow.accuracy,
-        "fast_seconds": fast.seconds,
-        "slow_seconds": slow.seconds,
-        "scratch_seconds": models[-1].seconds,
-        "accuracy": own.accuracy,
-        "validation_accuracy": own.validation_accuracy,
-        "seconds": own.seconds,
-        "beaten_name": beaten.name if beaten else None,
-        "beaten_by": winner.name if winner else None,
-    }
-    judged = [(model, "yes" if model in front else "no") for model in models] + [(own, "not asked")]
-    table = Table(
-        ("model", "validation accuracy, percent", "test accuracy, percent", "seconds", "on the front"),
-        tuple(
-            (model.name, model.validation_accuracy, model.accuracy, model.seconds, on_front)
-            for model, on_front in judged
-        ),
-    )
-    plot = Plot(
-        "dots",
-        "Finished models, and the front that none of them beats",
-        "seconds",
-        "test accuracy, percent",
-        (
-            *(Series(model.name, ((model.seconds, model.accuracy),)) for model in (*models, own)),
-            Series("front", tuple((model.seconds, model.accuracy) for model in front)),
-        ),
-    )
-    return Outcome(fields, table, (plot,))
-
-
-def _front(models: list[Model]) -> list[Model]:
-    """Those that no other beats, the fastest first."""
-    front: list[Model] = []
-    for model in sorted(models, key=lambda model: (model.seconds, -model.accuracy)):
-        if not front or model.accuracy > front[-1].accuracy:
-            front.append(model)
-    return front
-
-
-def _beaten(models: list[Model]) -> tuple[Model | None, Model | None]:
-    """The slowest model that another beats on both counts, and the most accurate of those that do."""
-    for model in sorted(models, key=lambda model: -model.seconds):
-        better = [m for m in models if m.seconds < model.seconds and m.accuracy > model.accuracy]
-        if better:
-            return model, max(better, key=lambda m: m.accuracy)
-    return None, None
-
-
-def _frozen(work: Work, dataset: Dataset, name: str, *, size: int, layers: str = "last") -> Model:
-    """A head on the last vector, or on what every stage says: richer features."""
-    chosen = networks.load(name, size=size)
-    found = look(work, dataset, chosen.network, layers=layers != "last")
-    label = f"{chosen.label}, all frozen" + (", every stage read" if layers == "all" else "")
-    return frozen_model(found, label, layers=layers, seed=work.seed)
-
-
-def _tuned(
-    work: Work,
-    dataset: Dataset,
-    chosen: networks.Chosen,
-    *,
-    epochs: int,
-    ends: float,
-    depth: int | None = None,
-    views: int = 1,
-) -> Model:
-    """The stages behind the cut trained, from the closed-form head on."""
-    network = chosen.network
-    cut = len(network.stages) - _THAWED if depth is None else depth
-    found = look(work, dataset, network, depths=(cut,), views=views)
-    config = FineTuneConfig(epochs=epochs, patience=None, seed=work.seed)
-    started = time.perf_counter()
-    head = train_ridge(found)
-    before = found.seconds + time.perf_counter() - started
-    trainable = network.module().split(cut)[1]
-    run = fit_stages(found, trainable, config=config, ends=ends, head=head)
-    name = f"{chosen.label}, {cut} of {len(network.stages)} frozen"
-    return trained_model(work, name, run, before=before, trainable=trainable)
-
-
-def _from_scratch(work: Work, dataset: Dataset, *, size: int, epochs: int, ends: float) -> Model:
-    chosen = networks.load(networks.BUILTIN, size=size)
-    found = look(work, dataset, chosen.network, depths=(0,), pooled=False)
-    trainable = random_twin(chosen.network, seed=work.seed)
-    run = fit_stages(found, trainable, config=scratch(epochs, seed=work.seed), ends=ends)
-    name = f"{chosen.label}, from scratch"
-    return trained_model(work, name, run, before=found.seconds, trainable=trainable)
-
-
-def _own(work: Work, dataset: Dataset) -> Model:
-    """The configuration that the learner chose."""
-    chosen = networks.load(work.text("backbone"), size=work.number("size"))
-    if chosen.note:
-        work.notes.append(chosen.note)
-    stages, views = len(chosen.network.stages), work.number("views")
-    depth = {"all": stages, "half": stages // 2, "none": 0}[work.text("depth")]
-    if depth < stages:
-        epochs, ends = work.number("epochs"), work.part(0.9)
-        model = _tuned(work, dataset, chosen, epochs=epochs, ends=ends, depth=depth, views=views)
-        return replace(model, name=f"your choice: {model.name}")
-    work.notes.append(
-        "with all frozen the head is computed at once, so the epochs of your choice were not used"
-    )
-    found = look(work, dataset, chosen.network, views=views)
-    label = f"your choice: {chosen.label}, all frozen, {views} {'view' if views == 1 else 'views'}"
-    return frozen_model(found, label, seed=work.seed)
+    return result, watch.seconds()

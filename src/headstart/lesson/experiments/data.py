@@ -15,6 +15,8 @@ from headstart.data.dataset import Dataset, read_dataset
 
 DRAWINGS = "drawings"
 DIGITS = "digits"
+TURNED = "turned drawings"
+"""Two shapes, each turned four ways: pre-trained features hardly say which way something points."""
 
 SIDE = 32
 """Pixels a side of digits (8 in the collection, each repeated) and drawings."""
@@ -28,23 +30,24 @@ _DRAWN_PER_CLASS = 180
 SHAPES = ("bars", "checks", "cross", "disc", "frame", "ring", "stairs", "triangle")
 
 
-def images_of(source: Any, *, per_class: int, seed: int) -> Dataset:
+def images_of(source: Any, *, per_class: int, seed: int, default: str | None = None) -> Dataset:
     """The data set of an experiment, cut to a size that keeps its bound.
 
     Args:
-        source: what `fit` takes; "drawings" or "digits" by name; None for digits where scikit-learn is
-            installed, else drawings.
+        source: what `fit` takes; "drawings", "turned drawings" or "digits" by name; None for the default.
         per_class: images of each class at most, of all splits together.
         seed: which ones; other drawings are made, digits and one's own are drawn from those there are.
+        default: a name; None is digits where scikit-learn is installed, else drawings.
 
     Raises:
         DatasetError: the learner's own images form no data set.
     """
     if source is None:
-        source = DIGITS if find_spec("sklearn") else DRAWINGS
-    if isinstance(source, str) and source == DRAWINGS:
-        drawn = drawings(per_class=min(per_class, _DRAWN_PER_CLASS), seed=seed)
-        return replace(read_dataset(drawn), name=DRAWINGS)
+        source = default or (DIGITS if find_spec("sklearn") else DRAWINGS)
+    if isinstance(source, str) and source in (DRAWINGS, TURNED):
+        draw = turned_drawings if source == TURNED else drawings
+        drawn = draw(per_class=min(per_class, _DRAWN_PER_CLASS), seed=seed)
+        return replace(read_dataset(drawn), name=source)
     if isinstance(source, str) and source == DIGITS:
         return replace(limited(read_dataset(_digits()), per_class=per_class, seed=seed), name=DIGITS)
     return limited(_testable(read_dataset(source)), per_class=per_class, seed=seed)
@@ -86,18 +89,30 @@ def _digits() -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
     return np.repeat(enlarged[..., None], 3, axis=3), found.target.astype(str)
 
 
-def drawings(*, per_class: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+def drawings(
+    *, per_class: int, seed: int = 0, shapes: tuple[str, ...] = SHAPES
+) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
     """Small labelled drawings: a shape of random colour, size and place on a noisy background.
 
     Returns:
         Pixels uint8 [N, 32, 32, 3] and names [N]; the same for the same arguments, and fewer are among more.
     """
     pixels, names = [], []
-    for place, shape in enumerate(SHAPES):
+    for place, shape in enumerate(shapes):
         for number in range(per_class):
             pixels.append(_draw(shape, np.random.default_rng([seed, place, number])))
             names.append(shape)
     return np.stack(pixels), np.array(names)
+
+
+def turned_drawings(*, per_class: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    """Drawings of two shapes, each turned by none, one, two and three quarters, which are the classes."""
+    pixels, names = drawings(per_class=4 * per_class, seed=seed, shapes=("stairs", "triangle"))
+    quarters = [number % 4 for number in range(len(names))]
+    turned = [np.rot90(image, quarter) for image, quarter in zip(pixels, quarters, strict=True)]
+    return np.stack(turned), np.array(
+        [f"{name} turned by {90 * quarter}" for name, quarter in zip(names, quarters, strict=True)]
+    )
 
 
 def _draw(shape: str, random: np.random.Generator) -> NDArray[np.uint8]:

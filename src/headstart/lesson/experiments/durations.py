@@ -40,6 +40,12 @@ STAND_IN = 4.0
 HELD_OUT = 1.0
 """Images held out, over those trained on: a fifth to validate and three tenths to test, of all."""
 
+_BATCH = 8
+"""Images of a step from scratch."""
+
+_SHALLOW = 0.6
+"""Arithmetic of a network's first stages, of all of it."""
+
 QUANTITY = "experiment"
 _UNSEEN = 0.5
 """How far a plan may be off on a machine that ran no experiment: a factor 1.6, as a standard deviation."""
@@ -170,16 +176,19 @@ def _trained(values: Mapping[str, Value], *, macs: float, epochs: float) -> _Par
 
 def _pretrained_vs_scratch(values: Mapping[str, Value]) -> list[_Part]:
     macs, epochs = _macs(values), _number(values, "epochs")
-    both = epochs * (1 + _number(values, "patience"))
-    return [*_look(values, macs=0.0), _trained(values, macs=macs, epochs=both)]
+    return [
+        *_look(values, macs=macs),
+        *_look(values, macs=0.0),
+        _trained(values, macs=macs, epochs=2 * epochs),
+    ]
 
 
 def _images_needed(values: Mapping[str, Value]) -> list[_Part]:
     few, many = _number(values, "images_per_class"), _number(values, "most_images_per_class")
-    counts = {few, round((few * many) ** 0.5), many}
-    epochs = _number(values, "epochs") * len(counts)  # each number of images has as many steps
-    trained = _train(CLASSES * many, macs=_macs(values), epochs=epochs)
-    return [*_look({**values, "images_per_class": many}, macs=_macs(values)), trained]
+    counts, draws = len({few, round((few * many) ** 0.5), many}), _number(values, "draws")
+    looks = _look({**values, "images_per_class": many}, macs=_macs(values)) * draws
+    images = counts * draws * _number(values, "steps") * _BATCH
+    return [*looks, _train(images, macs=_SHALLOW * _macs(values), epochs=1)]
 
 
 def _five_images(values: Mapping[str, Value]) -> list[_Part]:
@@ -192,8 +201,9 @@ def _five_images(values: Mapping[str, Value]) -> list[_Part]:
 
 def _model_choice(values: Mapping[str, Value]) -> list[_Part]:
     small, large = (_macs_of(values, network) for network in ("backbone", "large"))
-    looks = [part for macs in (small, large, 0.0) for part in _look(values, macs=macs)]
-    return [*looks, _trained(values, macs=1.6 * _macs(values), epochs=_number(values, "epochs"))]
+    draws, epochs = _number(values, "draws"), _number(values, "epochs")
+    looks = [part for macs in (small, large, 0.0, 0.0) for part in _look(values, macs=macs)] * draws
+    return [*looks, _trained(values, macs=(1 + _SHALLOW) * _macs(values), epochs=epochs * draws)]
 
 
 def _freeze_depth(values: Mapping[str, Value]) -> list[_Part]:
@@ -207,11 +217,13 @@ def _accuracy_against_time(values: Mapping[str, Value]) -> list[_Part]:
     macs, chosen, epochs = _macs(values), _macs_of(values, "backbone"), _number(values, "epochs")
     share = {"none": 1.0, "half": 0.45, "all": 0.0}[str(values["depth"])]
     views = _number(values, "views")
-    own = _look(values, macs=chosen, views=views)
-    large = LARGE * macs  # at the same size and at twice the pixels a side
-    looks = [*_look(values, macs=3.25 * macs), *_look(values, macs=5 * large), *own]
+    large, draws = LARGE * macs, _number(values, "draws")
+    smallest = MACS_PER_PIXEL * networks.SMALLEST**2
+    frozen = (smallest, macs, macs, large, 4 * large)
+    looks = [part for each in frozen for part in _look(values, macs=each)] * draws
+    own = _look(values, macs=chosen, views=views) * (1 if share else draws)
     reference = _trained(values, macs=1.17 * macs, epochs=_number(values, "reference_epochs"))
-    return [*looks, reference, _trained(values, macs=share * views * chosen, epochs=epochs)]
+    return [*looks, *own, reference, _trained(values, macs=share * views * chosen, epochs=epochs)]
 
 
 def _one_pass(values: Mapping[str, Value]) -> list[_Part]:

@@ -16,7 +16,7 @@ BUILTIN, BUILTIN_LARGE = BUILTINS
 _GROWTH = 2
 """Large networks that take any size see so many times the small one's pixels a side, see `_LARGEST_SIZE`."""
 
-_SMALLEST, _LARGEST = 32, 224
+SMALLEST, _LARGEST = 32, 224
 """Pixels a side that may be asked for."""
 
 _LARGEST_SIZE = 96
@@ -82,8 +82,8 @@ def _labelled(network: Backbone) -> Chosen:
 
 
 def _pixels(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not _SMALLEST <= int(text) <= _LARGEST:
-        raise OptionError(f"{name}@{text}: expected pixels a side after the @, {_SMALLEST} to {_LARGEST}")
+    if not text.isascii() or not text.isdigit() or not SMALLEST <= int(text) <= _LARGEST:
+        raise OptionError(f"{name}@{text}: expected pixels a side after the @, {SMALLEST} to {_LARGEST}")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from headstart.data.images import CENTRE, parse_views
 from headstart.errors import DatasetError
 from headstart.features import FeatureSpec, extract
 from headstart.heads import metrics
-from headstart.lesson.experiments.context import Work
+from headstart.lesson.experiments.context import Seconds, Work
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callbacks, PhaseTimer, ProgressFunction
 from headstart.training import Prepared, prepare
@@ -49,7 +50,7 @@ class Look:
     network: Backbone
     prepared: Prepared
     runtime: Runtime
-    seconds: float
+    seconds: Seconds
 
     @property
     def stages(self) -> int:
@@ -62,12 +63,12 @@ class Look:
         return len(self.prepared.dataset.classes)
 
     def at(self, depth: int) -> Look:
-        """The same look for a job that freezes so many stages; the depth must have been spec."""
+        """The same look for a job that freezes so many stages; the depth must have been among the cuts."""
         return replace(self, prepared=replace(self.prepared, extraction=self.prepared.extraction.at(depth)))
 
-    def limited(self, per_class: int) -> Look:
-        """With at most so many training images of each class."""
-        return replace(self, prepared=limit_images(self.prepared, per_class=per_class, seed=0))
+    def limited(self, per_class: int, *, seed: int = 0) -> Look:
+        """With at most so many training images of each class; the seed says which."""
+        return replace(self, prepared=limit_images(self.prepared, per_class=per_class, seed=seed))
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Labels [n] of a split."""
@@ -129,8 +130,8 @@ def look(
         also=tuple(cuts[1:]),
     )
     extract(dataset.samples[:_WARM_UP], network, spec=spec, runtime=runtime, cache=work.new_cache())
-    timer = PhaseTimer()
-    watch = Callbacks([timer, *([ProgressFunction(work.progress)] if work.progress else [])])
+    processor, clock = PhaseTimer(clock=time.process_time), PhaseTimer()
+    watch = Callbacks([processor, clock, ProgressFunction(work.tell)])
     prepared = prepare(
         dataset,
         network,
@@ -146,7 +147,8 @@ def look(
                 f"{dataset.name}: no {side} images in {len(dataset.samples)}; an experiment needs at least "
                 "ten images of each class"
             )
-    return Look(network, prepared, runtime, timer.seconds["features"])
+    seconds = Seconds(processor.seconds["features"], clock.seconds["features"])
+    return Look(network, prepared, runtime, seconds)
 
 
 def accuracy_of(scores: NDArray[Any], labels: NDArray[np.int64]) -> float:

@@ -13,6 +13,8 @@ from headstart.files import Unreadable, parse_json
 from headstart.lesson.engine.results import ExperimentResult
 from headstart.runs import store
 
+_MEASURED_WHOLE = "case when json_valid(result) then json_extract(result, '$.processor_seconds') end > 0"
+
 
 class ResultStore:
     """An append-only table of results."""
@@ -49,13 +51,14 @@ class ResultStore:
         Args:
             name: the experiment's.
             size: only of this size.
-            as_declared: only where no parameter was varied, which is what prose may quote.
+            as_declared: only where no parameter was varied and no training was cut short, as in results of
+                old, which is what prose may quote.
         """
         where, values = "where name = ?", [name]
         if size is not None:
             where, values = f"{where} and size = ?", [*values, size]
         if as_declared:
-            where += " and varied = 0"
+            where += f" and varied = 0 and {_MEASURED_WHOLE}"
         return next(iter(self._select(f"{where} order by number desc limit 1", *values)), None)
 
     def history(self, name: str | None = None, *, limit: int = 50) -> list[ExperimentResult]:

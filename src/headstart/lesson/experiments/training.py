@@ -1,9 +1,8 @@
-"""Fine-tuning against a clock for experiments, and the records of the models that come of it."""
+"""Trainings of experiments, timed: a fit's loop, on activations that are held or computed again."""
 
 from __future__ import annotations
 
 import copy
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +17,10 @@ from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.building import build
 from headstart.data.dataset import Dataset
 from headstart.errors import BackboneError
-from headstart.heads import LinearHead
-from headstart.lesson.experiments.context import Work
+from headstart.heads import LinearHead, fit_ridge
+from headstart.lesson.experiments.context import Seconds, Stopwatch, Work
 from headstart.lesson.experiments.networks import BUILTIN
 from headstart.lesson.experiments.passes import Look, accuracy_of, look, total_per_class
-from headstart.runs import FitConfig
-from headstart.training import predict_images, train
 from headstart.training.finetune import (
     Activations,
     FineTuneConfig,
@@ -37,9 +34,6 @@ Images = NDArray[Any]
 
 BATCH = 8
 """Images per step of runs that begin with random weights or a head of zeros: few images, yet many steps."""
-
-_FORWARD_SHARE = 1 / 3
-"""Of a training step: the backward pass takes twice as long."""
 
 
 @dataclass(frozen=True)
@@ -80,30 +74,29 @@ class Finished:
         accuracy: On the test images, percent.
         validation_accuracy: On the validation images, percent: what a choice between trainings may go by.
         seconds: Of training, without the look at the images.
-        curve: (seconds, validation accuracy in percent) after each epoch.
-        epochs: How many were trained, the last of them perhaps in part.
-        stopped: Whether it was ended before all its epochs.
-        whole: How much of the last epoch was trained, 1 for all of it.
+        curve: (processor seconds, validation accuracy in percent) after each epoch.
+        steps: How many were made.
     """
 
     accuracy: float
     validation_accuracy: float
-    seconds: float
+    seconds: Seconds
     curve: tuple[tuple[float, float], ...]
-    epochs: int
-    stopped: bool
-    whole: float = 1.0
+    steps: int
+
+    @property
+    def epochs(self) -> int:
+        """How many were trained, the last perhaps in part."""
+        return len(self.curve)
 
     def seconds_to(self, target: float) -> float | None:
-        """Seconds until the curve first reached an accuracy in percent, or None."""
+        """Processor seconds until the curve first reached an accuracy in percent, or None."""
         return next((seconds for seconds, reached in self.curve if reached >= target), None)
 
     @property
     def per_epoch(self) -> float:
-        """Median seconds of an epoch; one that was cut short counts in proportion."""
-        epochs = np.diff([0.0, *(seconds for seconds, _ in self.curve)])
-        epochs[-1] /= self.whole
-        return float(np.median(epochs if len(epochs) == 1 or self.whole == 1.0 else epochs[:-1]))
+        """Median processor seconds of an epoch."""
+        return float(np.median(np.diff([0.0, *(seconds for seconds, _ in self.curve)])))
 
 
 def fit_stages(
@@ -111,22 +104,19 @@ def fit_stages(
     trainable: nn.Module,
     *,
     config: FineTuneConfig,
-    ends: float,
-    target: float | None = None,
     head: LinearHead | None = None,
+    steps: int | None = None,
     validate: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Finished:
-    """Train a trainable part from what the look holds at its depth, against a clock.
+    """Train a trainable part from what the look holds at its depth, and time it.
 
     Args:
         found: a look at the trainable part's depth.
         trainable: the fine-tuned stages; left as it is.
         config: of the training loop.
-        ends: on `time.perf_counter`'s clock. An epoch that would end later is not begun, and one that does
-            is left in the middle, so that the bound holds on a machine that is busy too.
-        target: stop where the validation accuracy, in percent, reaches it.
         head: where the head starts; None for zeros.
+        steps: so many are made, whatever the epochs say: trainings on more and on fewer images are equals.
         validate: False leaves validation out, so that the seconds are those of training alone.
         progress: called with (epochs done, epochs planned).
     """
@@ -134,20 +124,27 @@ def fit_stages(
     train, held_out = found.cached("train"), found.cached("validation")
     one = train.read(np.zeros(1, np.int64), views=[0])
     start = head or no_head(width_of(trainable, one, transform), found.classes)
+    per_epoch = -(-len(train.labels) // config.batch_size)
+    if steps is not None:
+        config = replace(config, epochs=-(-steps // per_epoch))
+    wanted = steps or per_epoch * config.epochs
+    _warm_up(trainable, train, transform, batch=min(config.batch_size, len(train.labels)))
     curve: list[tuple[float, float]] = []
-    batch = min(config.batch_size, len(train.labels))
-    step = _warm_up(trainable, train, transform, batch=batch)
-    judged = found.count("test") + found.count("validation") * (2 if validate else 1)
-    clock = _Clock(ends - _FORWARD_SHARE * step * judged / batch, steps=max(1, len(train.labels) // batch))
-    begun = time.perf_counter()
+    watch, made = Stopwatch(), 0
 
-    def after(row: dict[str, float]) -> bool:
+    def after_step() -> bool:
+        nonlocal made
+        made += 1  # not asked after an epoch's last step
+        return made >= wanted
+
+    def after_epoch(row: dict[str, float]) -> bool:
+        nonlocal made
+        made = min(wanted, per_epoch * (len(curve) + 1))
         reached = 100 * row.get("validation_accuracy", row["accuracy"])
-        curve.append((time.perf_counter() - begun, round(reached, 2)))
+        curve.append((watch.seconds().processor, round(reached, 2)))
         if progress is not None:
             progress(len(curve), config.epochs)
-        another = curve[-1][0] - (curve[-2][0] if len(curve) > 1 else 0.0)
-        return clock.after_epoch(another) or (target is not None and reached >= target)
+        return made >= wanted
 
     result = fine_tune(
         trainable,
@@ -156,9 +153,10 @@ def fit_stages(
         held_out if validate else None,
         config=config,
         input_transform=transform,
-        progress=after,
-        stop=clock.after_step,
+        progress=after_epoch,
+        stop=after_step,
     )
+    seconds = watch.seconds()
     test, validation = (
         accuracy_of(
             result.head.logits(
@@ -168,63 +166,29 @@ def fit_stages(
         )
         for split in ("test", "validation")
     )
-    return Finished(
-        accuracy=test,
-        validation_accuracy=validation,
-        seconds=curve[-1][0],
-        curve=tuple((round(seconds, 3), reached) for seconds, reached in curve),
-        epochs=len(curve),
-        stopped=len(curve) < config.epochs or clock.whole < 1,
-        whole=clock.whole,
-    )
-
-
-class _Clock:
-    """Ends a training in time: between epochs where another would be too long, else in the middle of one."""
-
-    def __init__(self, ends: float, *, steps: int) -> None:
-        self.ends, self.steps, self.taken, self.whole = ends, steps, 0, 1.0
-
-    def after_step(self) -> bool:
-        """Whether to leave the epoch here; notes how much of it was trained."""
-        self.taken += 1
-        if time.perf_counter() < self.ends:
-            return False
-        self.whole = min(1.0, self.taken / self.steps)
-        return True
-
-    def after_epoch(self, seconds: float) -> bool:
-        """Whether another epoch of so many seconds would be too long."""
-        self.taken = 0
-        return time.perf_counter() + seconds >= self.ends
+    rounded = tuple((round(at, 3), reached) for at, reached in curve)
+    return Finished(test, validation, seconds, rounded, made)
 
 
 def _warm_up(
     trainable: nn.Module, images: Activations, transform: InputTransform | None, *, batch: int
-) -> float:
-    """Two steps of a copy: what is paid once per process is not charged to whoever is timed first.
-
-    Returns:
-        Seconds of the second.
-    """
+) -> None:
+    """Two steps of a copy: what is paid once per process is not charged to whoever is timed first."""
     rows = torch.from_numpy(np.ascontiguousarray(images.read(np.arange(batch), views=[0] * batch)))
     inputs = rows.float() if transform is None else transform(rows)
-    trained, seconds = copy.deepcopy(trainable).train(), 0.0
+    trained = copy.deepcopy(trainable).train()
     for _ in range(2):
-        started = time.perf_counter()
         outputs = trained(inputs.to(memory_format=torch.channels_last) if rows.ndim == 4 else inputs)
         if outputs.requires_grad:
             outputs.sum().backward()
-        seconds = time.perf_counter() - started
-    return seconds
 
 
-def pixels_of(work: Work, dataset: Dataset | None = None) -> Look:
+def pixels_of(work: Work, dataset: Dataset | None = None, *, seed: int = 0) -> Look:
     """A look at pixels, for the built-in network at the size and with the images that the parameters say."""
     per_class = work.number("images_per_class")
     network = load_backbone(BUILTIN, size=work.number("size"))
     dataset = dataset or work.images(per_class=total_per_class(per_class))
-    return look(work, dataset, network, depths=(0,), pooled=False).limited(per_class)
+    return look(work, dataset, network, depths=(0,), pooled=False).limited(per_class, seed=seed)
 
 
 def pixels_to_numbers(found: Look) -> InputTransform:
@@ -241,6 +205,11 @@ def no_head(width: int, classes: int) -> LinearHead:
 def width_of(trainable: nn.Module, rows: Images, transform: InputTransform | None) -> int:
     """How many numbers the trainable part makes of an image."""
     return int(run_fine_tuned(copy.deepcopy(trainable), rows, input_transform=transform).shape[1])
+
+
+def train_ridge(found: Look) -> LinearHead:
+    """The closed-form head of the frozen network, from which fine-tuning starts."""
+    return fit_ridge((found.features("train"), found.labels("train")), classes=found.classes).head
 
 
 def first_stages(trainable: nn.Module, count: int) -> nn.Module:
@@ -267,46 +236,3 @@ def random_twin(network: Backbone, *, seed: int) -> nn.Module:
 def scratch(epochs: int, *, seed: int) -> FineTuneConfig:
     """Settings for training from random weights as `fit` would."""
     return FineTuneConfig(epochs=epochs, batch_size=BATCH, scratch=True, patience=None, seed=seed)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A finished model.
-
-    Attributes:
-        name: What to call it.
-        accuracy: On the test images, percent.
-        validation_accuracy: On the validation images, percent.
-        seconds: From the images to the end of its training.
-        weights: How many it has, without the head's.
-    """
-
-    name: str
-    accuracy: float
-    validation_accuracy: float
-    seconds: float
-    weights: int
-
-
-def frozen_model(found: Look, name: str, *, layers: str = "last", seed: int) -> Model:
-    """The look's network, frozen whole, with a ridge head on its last vector or on more (`fit --layers`)."""
-    started = time.perf_counter()
-    config = FitConfig(depth=found.stages, stages=found.stages, layers=layers, seed=seed).settled()
-    trained = train(found.prepared, config=config)
-    seconds = found.seconds + time.perf_counter() - started
-    test, validation = (
-        accuracy_of(
-            predict_images(found.prepared, trained, images=found.prepared.images(split)), found.labels(split)
-        )
-        for split in ("test", "validation")
-    )
-    weights = sum(stage.parameters for stage in found.network.stages)
-    return Model(name, test, validation, round(seconds, 3), weights)
-
-
-def trained_model(work: Work, name: str, run: Finished, *, before: float, trainable: nn.Module) -> Model:
-    """A model that was trained, with the seconds that passed before its training."""
-    if run.stopped:
-        work.notes.append(f"{name}: stopped after {run.epochs} epochs to stay within the time limit")
-    weights = sum(weight.numel() for weight in trainable.parameters())
-    return Model(name, run.accuracy, run.validation_accuracy, round(before + run.seconds, 3), weights)
