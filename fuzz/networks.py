@@ -1,4 +1,4 @@
-"""Fuzzes the reading of ONNX and safetensors files: a backbone or a `BackboneError`, from their folder alone.
+"""Fuzzes the reading of ONNX, OpenVINO and safetensors files: a backbone or a `BackboneError`, no other file.
 
 python fuzz/networks.py [SECONDS]
 """
@@ -42,9 +42,19 @@ def seeds() -> list[bytes]:
             each.SerializeToString()
             for each in (small, vit(blocks=1), vit(blocks=1, batch=1), cnn(last=True))
         ),
+        _openvino_form(small),
         *(with_weights_elsewhere(small, _BESIDE, place).SerializeToString() for place in places),
         struct.pack("<Q", len(text)) + text + np.arange(6, dtype=np.float32).tobytes(),
     ]
+
+
+def _openvino_form(model: Any) -> bytes:
+    """The text of a network in OpenVINO's form, its weights beside it."""
+    from headstart.backbones.openvino import openvino
+
+    ov = openvino()
+    ov.save_model(ov.Core().read_model(model.SerializeToString()), _BESIDE / "model.xml")
+    return (_BESIDE / "model.xml").read_bytes()
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -68,7 +78,8 @@ def target(data: bytes) -> None:
     from headstart.errors import BackboneError, OptionError, ParityError
 
     tensors = data[8:9] == b"{"
-    path = _BESIDE / ("weights.safetensors" if tensors else "model.onnx")
+    kind = "model.xml" if data[:2] == b"<?" else "model.onnx"
+    path = _BESIDE / ("weights.safetensors" if tensors else kind)
     path.write_bytes(data)
     try:
         if tensors:

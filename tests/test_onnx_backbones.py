@@ -508,6 +508,75 @@ def test_a_network_of_no_images_is_refused_with_what_it_takes() -> None:
         loaded(model)
 
 
+# ------------------------------------------------------------------------------------- OpenVINO's own form
+
+
+def as_ir(model: Any, *, half: bool = False) -> Path:
+    ov = openvino()
+    ov.save_model(ov.Core().read_model(model.SerializeToString()), "model.xml", compress_to_fp16=half)
+    return Path("model.xml")
+
+
+@pytest.mark.parametrize("model", [cnn(last=True), vit(blocks=2, classes=5)], ids=["cnn", "vit"])
+def test_openvinos_own_form_is_the_same_backbone(model: Any) -> None:
+    expected = outputs_of(loaded(model), images())["features"]
+    backbone = load_backbone(as_ir(model), preprocess="imagenet")
+    found = outputs_of(backbone, images())["features"]
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+    assert len(backbone.stages) >= 3
+
+
+def test_operations_of_openvino_are_written_as_what_they_compute() -> None:
+    ov = openvino()
+    ops = ov.opset13
+    x = ops.parameter([-1, 3, SIDE, SIDE], np.float32, name="image")
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> Any:
+        return ops.constant(rng.normal(0, 0.3, shape).astype(np.float32))
+
+    ones = [1, 1]
+    y = ops.group_convolution(ops.swish(x), weights(3, 4, 1, 3, 3), [2, 2], ones, ones, ones)
+    y = ops.hsigmoid(ops.pad(y, [0, 0, 1, 1], [0, 0, 1, 1], "reflect"))
+    y = ops.avg_pool(y, [1, 1], ones, ones, [2, 2], True, "ceil")
+    y = ops.max_pool(ops.elu(y, 0.5), [2, 2], ones, [0, 0], ones, [2, 2], "floor").output(0)
+    y = ops.roll(ops.clamp(y, -0.7, 0.9), [1, -2], [2, 3])
+    y = ops.mvn(y, [1], True, 1e-5, "outside_sqrt")
+    left, right = ops.variadic_split(y, 1, [5, 7]).outputs()
+    y = ops.concat([ops.gelu(left, "tanh"), ops.prelu(right, weights(7))], 1)
+    y = ops.strided_slice(y, [0, 0, 1, 0], [0, 0, 9, 0], [1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 0, 1])
+    tokens = ops.transpose(ops.reshape(y, [0, 12, -1], True), [0, 2, 1])
+    queries, keys = (ops.unsqueeze(ops.matmul(tokens, weights(12, 6), False, False), [1]) for _ in range(2))
+    mixed = ops.squeeze(ops.scaled_dot_product_attention(queries, keys, keys), [1])
+    vector = ops.reduce_mean(ops.hswish(ops.matmul(mixed, weights(9, 6), False, True)), [1], False)
+    vector.output(0).get_tensor().set_names({"vector"})
+    model = ov.Model([vector], [x], "all")
+    ov.save_model(model, "model.xml", compress_to_fp16=False)
+    backbone = load_backbone("model.xml", preprocess="imagenet")
+    model.reshape([3, 3, SIDE, SIDE])
+    expected = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images())["vector"]
+    found = outputs_of(backbone, images())["features"]
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
+def test_an_openvino_file_that_cannot_be_used_is_a_line() -> None:
+    path = as_ir(cnn(), half=True)
+    before = load_backbone(path, preprocess="imagenet").weights_hash
+    weights, text = Path("model.bin"), path.read_bytes()
+    weights.write_bytes(weights.read_bytes()[:-2] + b"\1\1")
+    assert load_backbone(path, preprocess="imagenet").weights_hash != before
+    path.write_bytes(text.replace(b'type="ReLU"', b'type="Sinh"'))
+    with pytest.raises(BackboneError, match=r"its operation Sinh .* is not one that is translated"):
+        load_backbone(path, preprocess="imagenet")
+    path.write_bytes(text[:-500])
+    with pytest.raises(BackboneError, match="no OpenVINO model"):
+        load_backbone(path, preprocess="imagenet")
+    path.write_bytes(text)
+    weights.unlink()
+    with pytest.raises(BackboneError, match="put that file beside the model"):
+        load_backbone(path, preprocess="imagenet")
+
+
 # ---------------------------------------------------------------------------------- the Hugging Face cache
 
 

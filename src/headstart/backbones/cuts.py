@@ -26,9 +26,9 @@ _PRODUCTS = ("MatMul", "Convolution")
 
 _AFTER_CLASSIFIER = frozenset(
     {
-        *("Add", "Concat", "Convert", "Divide", "FakeQuantize", "LogSoftmax", "Maximum", "Multiply"),
-        *("NormalizeL2", "Power", "ReduceL2", "ReduceMean", "ReduceSum", "Reshape", "Sigmoid", "Softmax"),
-        *("Sqrt", "Squeeze", "Subtract", "Transpose", "Unsqueeze"),
+        *("Add", "Concat", "Convert", "Divide", "FakeQuantize", "Identity", "LogSoftmax", "Maximum"),
+        *("Multiply", "NormalizeL2", "Power", "ReduceL2", "ReduceMean", "ReduceSum", "Reshape", "Sigmoid"),
+        *("Softmax", "Sqrt", "Squeeze", "Subtract", "Transpose", "Unsqueeze"),
     }
 )
 """What turns scores into an answer, or an embedding into one of length 1. Any other operation computes on."""

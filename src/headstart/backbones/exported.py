@@ -17,7 +17,7 @@ from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, ParityError, reason_of
 from headstart.files import whole
 
-_TOLERANCE = 1e-3  # of the largest feature: float32 in another order, through up to a hundred layers
+TOLERANCE = 1e-3  # of the largest feature: float32 in another order, through up to a hundred layers
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ def check_graph(
     for output, values in expected.items():
         with np.errstate(invalid="ignore"):  # infinities differ from everything
             error = float(np.abs(found[output] - values).max()) / max(float(np.abs(values).max()), 1e-12)
-        if not error <= _TOLERANCE:
+        if not error <= TOLERANCE:
             raise ParityError(
                 f"backbone {name}: its exported graph's {output} differ by {error:.1e}, "
-                f"allowed {_TOLERANCE:.0e}"
+                f"allowed {TOLERANCE:.0e}"
             )

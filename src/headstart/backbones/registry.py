@@ -21,7 +21,7 @@ from headstart.backbones.keras.file import SUFFIXES as KERAS_SUFFIXES
 from headstart.backbones.keras.file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
 from headstart.backbones.onnx.file import HUB, load_hub, load_onnx_file
-from headstart.backbones.onnx.file import SUFFIX as ONNX_SUFFIX
+from headstart.backbones.onnx.file import SUFFIXES as ONNX_SUFFIXES
 from headstart.backbones.published import hub_folder, known_name, load_published, published_preprocess
 from headstart.errors import BackboneError, OptionError
 from headstart.runs import DEFAULT_BACKBONE, Method
@@ -57,8 +57,8 @@ def load_backbone(
         name: A built-in one (`headstart.backbones.builtin.BUILTIN`), one of a package
             (`headstart.backbones.imagenet.IMAGENET`), ``default`` (`headstart.runs.DEFAULT_BACKBONE`), a timm
             name (``resnet152``, ``vit_tiny_patch16_224.augreg_in21k``), a path to ``.safetensors``, ``.pth``,
-            ``.pt``, ``.bin``, ``.keras`` or ``.onnx``, or a Hugging Face repository with an ONNX file
-            (``hf:OWNER/NAME``).
+            ``.pt``, ``.bin``, ``.keras``, ``.onnx`` or ``.xml`` (OpenVINO's), or a Hugging Face repository
+            with an ONNX file (``hf:OWNER/NAME``).
         size: Pixels a side of its images; None for what its weights were made for.
         architecture: For a file that does not say: timm's name of the network.
         preprocess: For a ``.keras`` or ``.onnx`` file that does not say: what its pixels are, see
@@ -104,7 +104,7 @@ def load_backbone(
 
 def is_graph(name: str | Path) -> bool:
     """Whether a name is of a finished graph: its stages stay frozen, and its pixels may need to be said."""
-    return str(name).startswith(HUB) or str(name).endswith((ONNX_SUFFIX, *KERAS_SUFFIXES))
+    return str(name).startswith(HUB) or str(name).endswith((*ONNX_SUFFIXES, *KERAS_SUFFIXES))
 
 
 def backbone_of(method: Method, *, seed: int = 0) -> Backbone:

@@ -35,7 +35,7 @@ def staged_model(
         blue_first: Whether the model itself reads blue, green, red.
     """
     inner = onnx.compose.add_prefix(model, _PREFIX)
-    builder = _Builder()
+    builder = _Builder("cut")
     builder.image(inner.graph.input[0], blue_first=blue_first)
     before, builder.nodes = builder.nodes, []
     for name, cut in zip(staging.names, staging.stages, strict=True):
@@ -73,18 +73,35 @@ def as_features(values: NDArray[Any], cut: Cut) -> NDArray[np.float32]:
     return stage[:, 0] if cut.prefix_tokens else np.asarray(stage.mean(1))
 
 
-class _Builder:
-    """Collects nodes and constants."""
+class Nodes:
+    """Nodes and constants of a graph that is being written."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix  # of every name that is made here
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+
+    def add(self, operator: str, inputs: Sequence[str], *, output: str = "", **attributes: Any) -> str:
+        """Append a node; its output's name."""
+        name = output or f"{self.prefix}/{len(self.nodes)}-{operator.lower()}-{len(self.constants)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, values: NDArray[Any]) -> str:
+        """Add a constant; its name."""
+        name = f"{self.prefix}/constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
+        return name
+
+
+class _Builder(Nodes):
+    """What stands in front of a network and behind its cuts."""
 
     def image(self, value: Any, *, blue_first: bool) -> None:
         """``image`` as the model's own input."""
         kind, name = value.type.tensor_type, INPUT
         if blue_first:
-            name = self.add("Gather", [name, self.constant([2, 1, 0])], axis=1)
+            name = self.add("Gather", [name, self.constant(np.array([2, 1, 0]))], axis=1)
         if kind.shape.dim[1].dim_value != 3:
             name = self.add("Transpose", [name], perm=[0, 2, 3, 1])
         self.add("Cast", [name], to=kind.elem_type, output=value.name)
@@ -95,7 +112,7 @@ class _Builder:
         if cut.layout == "NHWC":
             self.add("Transpose", [found], perm=[0, 3, 1, 2], output=name)
         elif cut.layout == "NC":
-            self.add("Reshape", [found, self.constant([0, -1, 1, 1])], output=name)
+            self.add("Reshape", [found, self.constant(np.array([0, -1, 1, 1]))], output=name)
         else:
             self.add("Identity", [found], output=name)
 
@@ -103,7 +120,7 @@ class _Builder:
         """``features`` of a cut's tensor, see `headstart.backbones.cuts.Cut.pooling`."""
         found = self.add("Cast", [_PREFIX + cut.tensor], to=TensorProto.FLOAT)
         if cut.layout == "NTC" and cut.prefix_tokens:
-            self.add("Gather", [found, self.constant(0)], axis=1, output="features")
+            self.add("Gather", [found, self.constant(np.array(0))], axis=1, output="features")
             return
         if cut.layout != "NC":
             if cut.layout != "NCHW":
@@ -112,18 +129,6 @@ class _Builder:
                 )
             found = self.add("GlobalAveragePool", [found])
         self.add("Flatten", [found], axis=1, output="features")
-
-    def add(self, operator: str, inputs: Sequence[str], *, output: str = "", **attributes: Any) -> str:
-        """Append a node; its output's name."""
-        name = output or f"cut/{len(self.nodes)}-{operator.lower()}-{len(self.constants)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, value: Any) -> str:
-        """Add a constant of whole numbers; its name."""
-        name = f"cut/constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(value, np.int64), name))
-        return name
 
 
 def _described(name: str, *sides: int | str) -> Any:

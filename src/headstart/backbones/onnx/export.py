@@ -14,12 +14,12 @@ from onnx import TensorProto, numpy_helper
 
 from headstart.backbones import records
 from headstart.backbones.cuts import Staging, staging_of
-from headstart.backbones.exported import check_graph
-from headstart.backbones.onnx.reading import read_model
+from headstart.backbones.exported import TOLERANCE, check_graph
+from headstart.backbones.onnx.reading import IR_SUFFIX, read_ir, read_model
 from headstart.backbones.openvino import openvino
 from headstart.backbones.pixels import Pixels
 from headstart.backbones.staging import as_features, as_stage, names_read, needed, staged_model
-from headstart.errors import BackboneError, printable, reason_of
+from headstart.errors import BackboneError, ParityError, printable, reason_of
 from headstart.files import bounded_memory, whole
 
 _COLOURS = 3
@@ -65,6 +65,8 @@ def _export(model: Any, path: Path, *, key: str, size: int | None, pixels: Pixel
     shown = printable(path.name)
     side, note = _side(model.graph.input[0], size=size, pixels=pixels, shown=shown)
     batch = _set_dimensions(model, side)
+    if path.suffix == IR_SUFFIX:
+        _check_translation(model, path, batch=batch or 1)
     staging = _staging(model, side=side, fixed=batch, shown=shown)
     staged = staged_model(model, staging, side=side, blue_first=pixels.blue_first)
     onnx.checker.check_model(staged)
@@ -170,13 +172,14 @@ def _sides(value: Any) -> list[int]:
     return [int(dim.dim_value) for dim in value.type.tensor_type.shape.dim]
 
 
+def _kind(value: Any) -> int:
+    """ONNX's number of a value's type."""
+    return int(value.type.tensor_type.elem_type)
+
+
 def _is_image(value: Any) -> bool:
     sides = _sides(value)
-    return (
-        len(sides) == 4
-        and value.type.tensor_type.elem_type in _FLOATS
-        and (sides[1] in (_COLOURS, 0) or sides[3] == _COLOURS)
-    )
+    return len(sides) == 4 and _kind(value) in _FLOATS and (sides[1] in (_COLOURS, 0) or sides[3] == _COLOURS)
 
 
 def _is_last(image: Any) -> bool:
@@ -291,6 +294,23 @@ def _staging(model: Any, *, side: int, fixed: int, shown: str) -> Staging:
     return staging
 
 
+def _check_translation(model: Any, path: Path, *, batch: int) -> None:
+    """Compare what was made of an OpenVINO model with itself."""
+    core, image = openvino().Core(), model.graph.input[0]
+    values = np.random.default_rng(1).normal(0, 1, [batch, *_sides(image)[1:]])
+    found = []
+    for graph in (read_ir(path), core.read_model(model.SerializeToString())):
+        graph.reshape({graph.inputs[0]: list(values.shape)})
+        compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        results = compiled(values.astype(onnx.helper.tensor_dtype_to_np_dtype(_kind(image))))
+        names = [min(port.get_names(), default="") for port in graph.outputs]
+        place = names.index(model.graph.output[0].name) if len(names) > 1 else 0
+        found.append(np.asarray(results[place], np.float64))
+    error = np.abs(found[0] - found[1]).max() / max(np.abs(found[0]).max(), 1e-12)
+    if not error <= TOLERANCE:
+        raise ParityError(f"backbone {printable(path)}: written as ONNX it differs by {error:.1e}")
+
+
 def _keeps_count(node: Any) -> bool:
     """Whether a reshaped tensor has as many numbers as before, where that is known."""
     before, after = node.get_input_partial_shape(0), node.get_output_partial_shape(0)
@@ -317,7 +337,7 @@ def _expected(
     missing = set(tensors) - {name for port in graph.outputs for name in port.get_names()}
     graph.add_outputs(sorted(missing))
     compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    kind = onnx.helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(_kind(image))
     found: dict[str, list[NDArray[Any]]] = {name: [] for name in tensors}
     for each in images:
         shaped = np.repeat((each.transpose(1, 2, 0) if _is_last(image) else each)[None], batch, axis=0)

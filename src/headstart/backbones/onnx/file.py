@@ -16,7 +16,8 @@ from headstart.backbones.published import download, hub_folder
 from headstart.errors import BackboneError, MissingWeights, OptionError, printable
 from headstart.files import Unreadable
 
-SUFFIX = ".onnx"
+SUFFIXES = (".onnx", ".xml")
+"""ONNX, and OpenVINO's own form (IR)."""
 
 HUB = "hf:"
 """How the name of a Hugging Face repository begins."""
@@ -104,10 +105,9 @@ def _known(path: Path) -> dict[str, Any]:
     pointer = records.graphs_folder() / f"onnx-{digest(str(path.absolute()))}.json"
     known = records.read_record(pointer)
     if known is None or any(records.stamp(path.parent / name) != stamp for name, stamp in known["files"]):
-        from headstart.backbones.onnx.reading import further_files, parse, read_model
+        from headstart.backbones.onnx.reading import files_and_metadata, read_model
 
-        model = parse(path)
-        names = [path.name, *further_files(model, path)]
+        names, metadata = files_and_metadata(path)
         stamps = [[name, records.stamp(path.parent / name)] for name in names]
         if len(names) > 1:
             read_model(
@@ -117,7 +117,6 @@ def _known(path: Path) -> dict[str, Any]:
             parts = [records.hash_file(path.parent / name) for name in names]
         except (OSError, Unreadable) as error:
             raise BackboneError(f"backbone {printable(path)}: not readable: {error}") from error
-        metadata = {entry.key: entry.value for entry in model.metadata_props}
         known = {"files": stamps, "hash": _joined(parts), "metadata": metadata}
         records.write_record(pointer, known)
     return known

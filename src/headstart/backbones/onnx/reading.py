@@ -13,13 +13,20 @@ import onnx
 from onnx import TensorProto, helper
 
 from headstart.backbones.checkpoints import open_weights
+from headstart.backbones.onnx.ir import as_onnx
+from headstart.backbones.openvino import openvino
 from headstart.errors import BackboneError, printable, reason_of
 from headstart.files import Unreadable, read_regular
 
 MOST_BYTES = 2**31 - 2**20
 """Of a network with its weights: ONNX files, which ours are, hold 2 GB."""
 
+IR_SUFFIX = ".xml"
+"""Of OpenVINO's own form, whose weights lie in a file of the same name that ends in ``.bin``."""
+
 _OLDEST_OPSET = 9
+
+_MOST_XML = 2**28
 
 
 def read_model(path: Path) -> Any:
@@ -29,6 +36,8 @@ def read_model(path: Path) -> Any:
         BackboneError: it is no ONNX model, is too large or too old, or its further files are missing, damaged
             or not beside it.
     """
+    if path.suffix == IR_SUFFIX:
+        return as_onnx(read_ir(path), name=printable(path.name))
     model = parse(path)
     further: dict[str, bytes] = {}
     room, taken = MOST_BYTES - model.ByteSize(), 0
@@ -42,6 +51,27 @@ def read_model(path: Path) -> Any:
         taken += _fill(tensor, further[location], path=path)
         if taken > sum(map(len, further.values())):  # the same bytes for many tensors
             raise BackboneError(f"backbone {printable(path)}: takes more memory than its files explain")
+    return model
+
+
+def read_ir(path: Path) -> Any:
+    """The OpenVINO model of an ``.xml`` file and the ``.bin`` file beside it.
+
+    Raises:
+        BackboneError: one of them is missing or no such file.
+    """
+    shown = printable(path)
+    try:
+        text = read_regular(path, limit=_MOST_XML)
+    except Unreadable as error:
+        raise BackboneError(f"backbone {shown}: {error}") from error
+    weights = _read_beside(path, path.with_suffix(".bin").name, limit=MOST_BYTES)
+    try:
+        model = openvino().Core().read_model(text, weights)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise BackboneError(f"backbone {shown}: no OpenVINO model (IR), or a damaged one") from error
+    if len(model.inputs) != 1:
+        raise BackboneError(f"backbone {shown}: expected one input, images; found {len(model.inputs)}")
     return model
 
 
@@ -87,6 +117,14 @@ def _operations(message: Any) -> set[str]:
             for each in [value] if hasattr(value, "DESCRIPTOR") else value:
                 found |= _operations(each)
     return found
+
+
+def files_and_metadata(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of the files that a model lies in, its own first, and what it says of itself."""
+    if path.suffix == IR_SUFFIX:
+        return [path.name, path.with_suffix(".bin").name], {}
+    model = parse(path)
+    return [path.name, *further_files(model, path)], {each.key: each.value for each in model.metadata_props}
 
 
 def further_files(model: Any, path: Path) -> list[str]:
