@@ -32,7 +32,9 @@ from headstart.backbones import (
 )
 from headstart.backbones.builtin import BUILTIN, WEIGHTS
 from headstart.backbones.cutting import cut_into_stages
-from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError
+from headstart.backbones.exported import check_graph
+from headstart.backbones.tracing import export_staged
+from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError, ParityError
 
 SIZE = 64
 
@@ -228,6 +230,52 @@ class Counting(torch.nn.Module):
             x = x + block(x)
             x = x.reshape(count, patches + 1, -1) * scale + self.token
         return x[:, 0]
+
+
+class UnevenCells(torch.nn.Module):
+    """Pools five cells of a side to two and three, which ONNX has no operation for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = [(3, 4), (4, 6), (6, 8)]
+        blocks = [
+            torch.nn.Sequential(torch.nn.Conv2d(low, high, 1), torch.nn.Conv2d(high, high, 3, padding=1))
+            for low, high in sizes
+        ]
+        self.blocks, self.last = torch.nn.Sequential(*blocks), torch.nn.AdaptiveAvgPool2d((2, 3))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.last(self.blocks(image)).flatten(1)
+
+
+def test_pooling_to_uneven_cells_is_in_the_graph(tmp_path: Path) -> None:
+    staged = cut_into_stages(UnevenCells().eval(), architecture="cells", size=5).eval()
+    graph = export_staged(staged, tmp_path / "cells.onnx", size=5)
+    image = torch.randn(3, 3, 5, 5)
+    with torch.no_grad():
+        expected = {name: value.numpy() for name, value in staged.outputs(image).items()}
+    assert expected["features"].shape == (3, 8 * 6)
+    check_graph(graph, image.numpy(), expected, name="cells")
+    with pytest.raises(ParityError, match="features differ"):
+        check_graph(graph, image.numpy(), {"features": expected["features"] * 1.01}, name="cells")
+
+
+def test_a_transformer_of_2025_loads_from_its_file_and_keeps_its_prefix_tokens_apart(tmp_path: Path) -> None:
+    name = "vit_small_patch16_dinov3"
+    model = timm_model(name, **FEWER_LAYERS[name])
+    about = {**SAID, "architecture": name, "timm_kwargs": json.dumps(FEWER_LAYERS[name])}
+    save_file(
+        {key: value.contiguous() for key, value in model.state_dict().items()},
+        tmp_path / "a.safetensors",
+        about,
+    )
+    backbone = load_backbone(tmp_path / "a.safetensors", size=SIZE)
+    assert [(stage.shape, stage.prefix_tokens) for stage in backbone.stages] == [((21, 48), 5)] * 3
+    assert backbone.stages[0].patch_grid == (4, 4)
+    image = torch.randn(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        frozen, trainable = backbone.module().split(2)
+        torch.testing.assert_close(trainable(frozen(image)), model(image))
 
 
 def test_a_network_that_one_tensor_never_carries_is_refused() -> None:

@@ -7,6 +7,7 @@ blocks; where it has none, as `headstart.backbones.cuts.stages_of` says. That th
 network computes is checked by `headstart.backbones.exported`.
 """
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -231,7 +232,8 @@ class _Cutter:
 
         last = source
         for node in nodes:
-            if node in recorded.from_image and carries(recorded.values[node]):
+            unread = node.target is operator.getitem and not node.users
+            if node in recorded.from_image and carries(recorded.values[node]) and not unread:
                 known[node] = graph.node_copy(node, found)
                 last = node
         graph.output(known[last])

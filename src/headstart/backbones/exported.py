@@ -153,7 +153,10 @@ def _write_checked_graph(staged: Any, path: Path, *, name: str, size: int) -> No
 
     from headstart.backbones.tracing import export_staged
 
-    export_staged(staged, path, size=size)
+    try:
+        export_staged(staged, path, size=size)
+    except BackboneError as error:
+        raise BackboneError(f"backbone {name}: {error}") from error
     image = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = {output: value.numpy() for output, value in staged.outputs(image).items()}

@@ -19,9 +19,10 @@ import torch
 from onnx import helper, numpy_helper
 from timm.utils.model import reparameterize_model
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from headstart.backbones.staged import StagedModule
-from headstart.errors import BackboneError
+from headstart.errors import BackboneError, reason_of
 
 Array = npt.NDArray[np.float64]
 
@@ -71,21 +72,51 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
         # both are meant here (sizes are fixed on purpose) and the result is checked against the module.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            _AllStages(traced),
-            (torch.zeros(2, 3, size, size),),
-            buffer,
-            input_names=["image"],
-            output_names=names,
-            dynamic_axes={name: {0: "N"} if name == "features" else free for name in ["image", *names]},
-            opset_version=OPSET,
-            dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,  # keep BatchNorm as nodes: folding them is ours
-            do_constant_folding=False,
-        )
+        try:
+            with _PoolingAsProducts():
+                torch.onnx.export(
+                    _AllStages(traced),
+                    (torch.zeros(2, 3, size, size),),
+                    buffer,
+                    input_names=["image"],
+                    output_names=names,
+                    dynamic_axes={
+                        name: {0: "N"} if name == "features" else free for name in ["image", *names]
+                    },
+                    opset_version=OPSET,
+                    dynamo=False,
+                    training=torch.onnx.TrainingMode.PRESERVE,  # keep BatchNorm as nodes: folding it is ours
+                    do_constant_folding=False,
+                )
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise BackboneError(f"cannot be written as ONNX: {reason_of(error)}") from error
     model = onnx.load_from_string(buffer.getvalue())
     _set_same_padding(model.graph, same)
     return model
+
+
+class _PoolingAsProducts(TorchFunctionMode):
+    """Writes adaptive pooling to several cells as matrix products, since the exporter does not know it."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") == "adaptive_avg_pool2d" and len(args) == 2:
+            image, cells = args
+            rows, columns = (cells, cells) if isinstance(cells, int) else cells
+            if rows and columns and (rows, columns) != (1, 1):
+                height, width = (int(side) for side in image.shape[-2:])
+                return _averages(height, rows) @ image @ _averages(width, columns).T
+        return func(*args, **(kwargs or {}))
+
+
+def _averages(length: int, cells: int) -> torch.Tensor:
+    """[cells, length]: cell i covers floor(i L / n) to ceil((i + 1) L / n), as in ``adaptive_avg_pool2d``."""
+    found = []
+    for cell in range(cells):
+        start, stop = cell * length // cells, -(-(cell + 1) * length // cells)
+        found.append([(start <= place < stop) / (stop - start) for place in range(length)])
+    return torch.tensor(found)
 
 
 def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> set[str]:
