@@ -14,6 +14,7 @@ from headstart import __version__
 from headstart.errors import HeadstartError, printable, stopped
 
 _VERBS = {
+    "sample": "Fetch a public set of photographs.",
     "check": "Find what is wrong with a set of images.",
     "plan": "Predict seconds, disk and memory of trainings.",
     "fit": "Train, evaluate and save a classifier.",
