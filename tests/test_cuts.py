@@ -133,6 +133,14 @@ def test_the_classifier_of_a_transformer_reads_the_vector_that_was_taken_from_th
     assert staging.features.port.get_node().get_friendly_name() == token.get_friendly_name()
 
 
+def test_tokens_that_the_features_are_taken_of_end_the_last_stage_and_hide_none_before_it():
+    x, tokens = transformer(4)
+    patches = ops.slice(tokens, [1], [17], [1], [1])
+    staging = staging_of(model_of(classified(ops.reduce_mean(patches, [1], False)), x))
+    assert shapes(staging)[-1] == (16, 12)
+    assert set(shapes(staging)[:-1]) == {(17, 12)}
+
+
 def test_densely_connected_layers_have_cuts_only_where_all_of_them_are_joined():
     x = image()
     maps = [ops.relu(conv(x, 8, stride=2))]
@@ -140,10 +148,9 @@ def test_densely_connected_layers_have_cuts_only_where_all_of_them_are_joined():
         joined = ops.concat(maps, 1) if len(maps) > 1 else maps[0]
         maps.append(ops.relu(conv(joined, 4)))
     narrow = conv(ops.concat(maps, 1), 10, kernel=1)
-    model = model_of(classified(pooled(ops.relu(conv(narrow, 20, stride=2)))), x)
-    staging = staging_of(model)
-    assert shapes(staging) == [(10, 16, 16), (20, 8, 8)]
-    assert (8, 16, 16) in [cut.shape for cut in cuts_of(model)]
+    out = ops.relu(conv(narrow, 20, stride=2))
+    staging = staging_of(model_of(classified(pooled(out)), x))
+    assert shapes(staging) == [(8, 16, 16), (10, 16, 16), (20, 8, 8)]
 
 
 def test_two_branches_that_meet_in_a_vector_are_one_stage():

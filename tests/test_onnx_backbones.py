@@ -112,6 +112,41 @@ def test_all_outputs_equal_what_onnxruntime_computes(model: Any, shapes: list[tu
     assert np.abs(found["features"] @ weight.T + bias - scores).max() <= 1e-3 * np.abs(scores).max()
 
 
+def exported(name: str) -> Any:
+    """What PyTorch's exporter writes by default of a small network of timm: for one image alone."""
+    import io
+    import warnings
+
+    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network, file = timm.create_model(name, num_classes=5).eval(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        side = network.pretrained_cfg["input_size"][-1]
+        names = {"input_names": ["pixel_values"], "output_names": ["logits"]}
+        torch.onnx.export(
+            network, (torch.zeros(1, 3, side, side),), file, dynamo=False, opset_version=17, **names
+        )
+    return onnx.load_from_string(file.getvalue()), network, side
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet"])
+def test_what_pytorch_exports_is_cut_between_its_blocks_and_its_head_says_the_same(name: str) -> None:
+    import torch
+
+    model, network, side = exported(name)
+    backbone = loaded(model)
+    assert len(backbone.stages) >= 5
+    values = np.random.default_rng(3).normal(0, 1, (4, 3, side, side)).astype(np.float32)
+    features = outputs_of(backbone, values)["features"]
+    head = network.get_classifier()
+    with torch.no_grad():
+        expected = network(torch.from_numpy(values)).numpy()
+        scores = head(torch.from_numpy(features)).numpy()
+    assert np.abs(scores - expected).max() <= 1e-3 * np.abs(expected).max()
+    assert (scores.argmax(1) == expected.argmax(1)).all()
+
+
 def test_a_transformer_without_classifier_gives_its_class_token() -> None:
     backbone = loaded(vit())
     assert backbone.stages[-1].prefix_tokens == 1

@@ -174,7 +174,7 @@ def stages_of(cuts: Sequence[Cut], *, most: int = MOST_STAGES) -> tuple[Cut, ...
     it. Vectors end no stage.
     """
     usable = _narrow([cut for cut in cuts if cut.side > 1 and cut.multiply_adds])
-    last_of_size = {(cut.layout == "NTC" and cut.shape[0], cut.side): cut for cut in usable}
+    last_of_size = {(cut.layout == "NTC", cut.side): cut for cut in usable}
     ends = {_with_free(end, usable).multiply_adds: _with_free(end, usable) for end in last_of_size.values()}
     found = [ends[work] for work in sorted(ends)]
     while len(found) > most:  # the one with the least work goes to what follows it
@@ -229,12 +229,12 @@ def _divided(ends: Sequence[Cut], cuts: Sequence[Cut], *, most: int) -> tuple[Cu
 
 
 def _inside(end: Cut, work: int, cuts: Sequence[Cut]) -> dict[int, Cut]:
-    """By the work before them the cuts of a stage that have its end's shape; of equal ones the last."""
-    start = end.multiply_adds - work
+    """By the work before them the cuts inside a stage, of its end's size; of equal ones the last."""
+    start, size = end.multiply_adds - work, (end.layout == "NTC", end.side)
     return {
         cut.multiply_adds: cut
         for cut in cuts
-        if cut.shape == end.shape and start < cut.multiply_adds < end.multiply_adds
+        if (cut.layout == "NTC", cut.side) == size and start < cut.multiply_adds < end.multiply_adds
     }
 
 
