@@ -329,6 +329,10 @@ def test_patches_out_of_order_have_no_grid() -> None:
     assert {fact["in_rows"] for fact in facts("hiera_tiny_224")} == {False}
     found = facts("vit_small_patch16_dinov3")
     assert {(fact["in_rows"], fact["prefix_tokens"]) for fact in found} == {(True, 5)}
+    name = "vit_small_patch16_dinov3"
+    few = timm.create_model(name, num_classes=0, img_size=32, **FEWER_LAYERS[name]).eval()
+    staged = cut_into_stages(few, architecture=name, size=32)  # 2 x 2 patches and 5 others: 9, a square too
+    assert staged.prefix_tokens == (5, 5, 5)
     stage = Stage("stem", 1, 1, (17, 8), prefix_tokens=1, in_rows=False)
     assert (stage.patch_grid, Stage.from_dict(stage.to_dict())) == (None, stage)
 

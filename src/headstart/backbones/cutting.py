@@ -7,17 +7,19 @@ blocks; where it has none, as `headstart.backbones.cuts.stages_of` says. That th
 network computes is checked by `headstart.backbones.exported`.
 """
 
+import contextlib
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import isqrt
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from headstart.backbones.cuts import Cut, form_of, stages_of
+from headstart.backbones.cuts import Cut, Form, form_of, stages_of
 from headstart.backbones.recording import Recording, carries, matrices, record
 from headstart.backbones.staged import StagedModule
 from headstart.errors import BackboneError, reason_of
@@ -53,9 +55,12 @@ def cut_into_stages(model: nn.Module, *, architecture: str, size: int) -> Staged
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
         found = _Cutter(model, record(model, images))
-        if len(ends := found.ends()) < _FEWEST:
-            found = _Cutter(model, record(model, images, deeper=True))
-            ends = found.ends()
+        ends = found.ends()
+        if len(ends) < _FEWEST:
+            with contextlib.suppress(Exception):  # then it stays with what was found
+                deeper = _Cutter(model, record(model, images, deeper=True))
+                if len(more := deeper.ends()) > len(ends):
+                    found, ends = deeper, more
         if not ends:
             raise BackboneError("nowhere in it one map or row of tokens alone carries everything on")
         parts = [found.part(start, end) for start, end in pairwise([None, *ends, None])]
@@ -120,7 +125,7 @@ class _Cutter:
                 found[only] = Cut(only.name, layout, shape, done, parameters, prefix, only)
         return tuple(found.values())
 
-    def _form(self, node: fx.Node, *, before: Sequence[Cut]) -> Any:
+    def _form(self, node: fx.Node, *, before: Sequence[Cut]) -> Form | None:
         value = self.recording.values[node]
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return None
@@ -128,7 +133,13 @@ class _Cutter:
         if len(sizes) == 3 and sizes[1:] == (1, 1):  # of an image so small that one cell is left
             return "NCHW", sizes, 0
         form = form_of(sizes, before=before)
-        return None if form is None or form[0] == "NC" else form
+        if form is None or form[0] == "NC":
+            return None
+        layout, shape, prefix = form
+        said = getattr(self.model, "num_prefix_tokens", 0)  # decides where other numbers leave a square, too
+        if layout == "NTC" and 0 < said < shape[0] and isqrt(shape[0] - said) ** 2 == shape[0] - said:
+            prefix = said
+        return layout, shape, prefix
 
     def ends(self) -> list[Cut]:
         """Where stages end: the last cut before each next block."""
