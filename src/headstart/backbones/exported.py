@@ -103,9 +103,12 @@ def _export(name: str, *, key: str, size: int | None, origin: Origin) -> dict[st
     preprocess = origin.preprocess if size is None else replace(origin.preprocess, size=size)
     staged = _checked_module(name, origin.recipe, size=preprocess.size)
     graph = records.graphs_folder() / f"{key}-{preprocess.size}.onnx"
-    with whole(graph) as draft:
-        _write_checked_graph(staged, draft, name=name, size=preprocess.size)
-    measured, dimensions = measure(graph, stages=staged.names, size=preprocess.size)
+    try:
+        with whole(graph) as draft:
+            _write_checked_graph(staged, draft, name=name, size=preprocess.size)
+        measured, dimensions = measure(graph, stages=staged.names, size=preprocess.size)
+    except RuntimeError as error:  # OpenVINO's
+        raise BackboneError(f"backbone {name}: OpenVINO cannot run its graph: {reason_of(error)}") from error
     own = [{**fact, "in_rows": staged.in_rows(preprocess.size)} for fact in staged.facts()]
     return {
         "graph": graph.name,

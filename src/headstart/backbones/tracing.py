@@ -7,6 +7,7 @@ The file is made for fast execution: BatchNorm is folded into the convolution be
 import copy
 import io
 import logging
+import operator
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 from timm.utils.model import reparameterize_model
-from torch import nn
+from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
 from headstart.backbones.staged import StagedModule
@@ -64,6 +65,8 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
     traced = copy.deepcopy(staged).eval().requires_grad_(False)
     reparameterize_model(traced, inplace=True)  # parallel branches, as in repvgg, become one convolution
     same = _replace_same_convolutions(traced)
+    for part in [module for module in traced.modules() if isinstance(module, fx.GraphModule)]:
+        _fold_weights(part)
     names = [*traced.names, "features"]
     free = {0: "N", 2: "H", 3: "W"} if any_size else {0: "N"}
     buffer: Any = io.BytesIO()
@@ -93,6 +96,33 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
     model = onnx.load_from_string(buffer.getvalue())
     _set_same_padding(model.graph, same)
     return model
+
+
+def _fold_weights(module: fx.GraphModule) -> None:
+    """Compute what is made of weights alone, such as resized positions, in place."""
+    known = {
+        node: operator.attrgetter(str(node.target))(module) for node in module.graph.find_nodes(op="get_attr")
+    }
+    for node in list(module.graph.nodes):
+        inputs = node.all_input_nodes
+        if node.op not in ("call_function", "call_method") or not inputs or not known.keys() >= {*inputs}:
+            continue
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+        function: Any = node.target
+        with torch.no_grad():
+            value = (
+                function(*args, **kwargs)
+                if node.op == "call_function"
+                else getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            )
+        if isinstance(value, torch.Tensor):
+            module.register_buffer(f"folded_{node.name}", value)
+            with module.graph.inserting_before(node):
+                constant = module.graph.get_attr(f"folded_{node.name}")
+            node.replace_all_uses_with(constant)
+            module.graph.erase_node(node)
+            known[constant] = value
+    module.recompile()
 
 
 class _PoolingAsProducts(TorchFunctionMode):
