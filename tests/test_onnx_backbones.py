@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from headstart import fit, load, load_backbone
-from headstart.backbones import published
+from headstart.backbones import available, published
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.openvino import openvino
 from headstart.backbones.pixels import asked_pixels
@@ -645,6 +645,9 @@ def test_a_repository_in_the_cache_is_a_backbone_with_the_weights_and_pixels_bes
     assert backbone.preprocess.mean == (0.5, 0.4, 0.3)
     assert load_backbone(snapshot / file).weights_hash == backbone.weights_hash
     assert load_backbone(f"hf:someone/network/{file}").weights_hash == backbone.weights_hash
+    assert "hf:someone/network" in {info.name for info in available()}
+    (snapshot / "preprocessor_config.json").unlink()
+    assert "hf:someone/network" not in {info.name for info in available()}
 
 
 def test_weights_in_another_repository_of_the_cache_are_not_read(place: Path) -> None:

@@ -20,7 +20,7 @@ from headstart.backbones.imagenet import (
 from headstart.backbones.keras.file import SUFFIXES as KERAS_SUFFIXES
 from headstart.backbones.keras.file import load_keras_file
 from headstart.backbones.local import SUFFIXES, load_local, origin_of
-from headstart.backbones.onnx.file import HUB, load_hub, load_onnx_file
+from headstart.backbones.onnx.file import HUB, cached_networks, load_hub, load_onnx_file
 from headstart.backbones.onnx.file import SUFFIXES as ONNX_SUFFIXES
 from headstart.backbones.published import hub_folder, known_name, load_published, published_preprocess
 from headstart.errors import BackboneError, OptionError
@@ -131,6 +131,7 @@ def available() -> list[BackboneInfo]:
     for file in sorted(hub_folder().glob("models--timm--*/snapshots/*/model.safetensors")):
         name = file.parents[2].name.removeprefix("models--timm--")
         found.append(BackboneInfo(name, file.stat().st_size, None, "torch", file))
+    found += [BackboneInfo(name, file.stat().st_size, None, "", file) for name, file in cached_networks()]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,16 @@ def _cached(owner: str, repository: str, files: tuple[str, ...]) -> Path | None:
     except (OSError, ValueError):
         revisions = sorted((folder / "snapshots").glob("*"))
     return next((each / file for file in files for each in revisions if (each / file).is_file()), None)
+
+
+def cached_networks() -> Iterator[tuple[str, Path]]:
+    """Networks in the Hugging Face cache whose pixels are said there, by the names that `load_hub` takes."""
+    for folder in sorted(hub_folder().glob("models--*--*")):
+        owner, _, repository = folder.name.removeprefix("models--").partition("--")
+        path = _cached(owner, repository, _FILES)
+        places = () if path is None else (path.parent, path.parent.parent)
+        if path and any((place / CONFIG_FILE).is_file() for place in places):
+            yield f"{HUB}{owner}/{repository}", path
 
 
 def _downloaded(repository: str, files: tuple[str, ...], *, name: str) -> Path:
