@@ -16,6 +16,7 @@ from pathlib import Path
 from camera import chromium, keep, open_page, serve
 from playwright.sync_api import Browser, Page, expect
 
+from headstart.lesson.engine.pack_loading import load_pack
 from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.server import prepare
 from headstart.lesson.pages.site import LessonSite
@@ -23,16 +24,6 @@ from headstart.lesson.pages.site import LessonSite
 LEARNER = "ada"
 SECONDS = 1000
 """What Playwright counts in is a thousandth of it."""
-
-SOLUTIONS = {
-    "beat-scratch": {"start": "pre-trained weights", "epochs": "5"},
-    "few-images": {"images_per_class": "10"},
-    "freeze-for-speed": {"depth": "5"},
-    "fill-in-the-size": {"backbone": "builtin@96"},
-    "keep-the-features": {"keep": "yes", "epochs": "30"},
-    "enough-in-time": {"backbone": "builtin@96", "depth": "all", "views": "1", "epochs": "10"},
-}
-"""What reaches the goals of each task, as its worked solution says."""
 
 WHY = "Frozen all the way it looks at each image once, and a medium size sees enough of a digit."
 
@@ -98,9 +89,11 @@ def take_the_challenge(browser: Browser, page: Page, address: str, site: LessonS
 
 def try_the_tasks(page: Page, address: str) -> None:
     """Every task and the project, each with its solution. Ends where one does not reach its goals."""
-    for slug, values in SOLUTIONS.items():
+    pack = load_pack()
+    for task in (*pack.tasks, *([pack.project] if pack.project else [])):
+        slug = task.slug
         page.goto(f"{address}/tasks/{slug}")
-        for name, value in values.items():
+        for name, value in ((name, str(value)) for name, value in task.solved_with.items()):
             slider = page.locator(f"input[type=range][name={name}]")
             if slider.count():
                 slider.fill(value)

@@ -32,7 +32,7 @@ def command(
     \b
     headstart experiment
     headstart experiment one-pass --size small
-    headstart experiment images-needed photos/ --set epochs=20
+    headstart experiment images-needed photos/ --set steps=200
     """
     from headstart.lesson import experiments
 
