@@ -147,6 +147,17 @@ def test_the_learn_pages_example_runs_as_copied(photos: Path, capsys: pytest.Cap
     assert {line.split()[0] for line in predictions} <= {"bars", "discs", "squares"}
 
 
+def test_a_headline_quotes_fields_that_the_pack_declares(tmp_path: Path) -> None:
+    folder = library.new_pack("mine", tmp_path)
+    head = folder / "pack.yaml"
+    text = head.read_text()
+    for field, wrong in (("ratio", 0), ("seconds", 1)):
+        number = f'"{{{{ experiment:pretrained-vs-scratch.{field} }}}}"'
+        head.write_text(f"{text}headline:\n  - {{number: {number}, label: times as long}}\n")
+        assert len(library.check_pack(folder)) == wrong
+    assert "declares no field 'seconds'" in str(library.check_pack(folder)[0])
+
+
 def test_a_panel_stands_alone_and_is_one_that_there_is(tmp_path: Path) -> None:
     folder = library.new_pack("mine", tmp_path)
     learn, challenge = folder / "modes" / "learn.md", folder / "problems" / "challenge.yaml"
@@ -156,7 +167,7 @@ def test_a_panel_stands_alone_and_is_one_that_there_is(tmp_path: Path) -> None:
     learn.write_text(f"{text}\nSee {{{{ panel:runs }}}}\n\n{{{{ panel:kitchen }}}}\n")
     challenge.write_text(challenge.read_text().replace("What do you ask?", '"{{ panel:runs }}"'))
     said = [str(finding) for finding in library.check_pack(folder)]
-    assert len(said) == 3 and "no panel 'kitchen'; there are runs" in " ".join(said)
+    assert len(said) == 3 and "no panel 'kitchen'; there are picture, runs" in " ".join(said)
     assert sum("on a line of its own" in one for one in said) == 2
 
 

@@ -81,8 +81,8 @@ def test_before_an_item_closes_no_response_holds_more_than_the_feedback_on_what_
 
 
 def test_an_unopened_problem_shows_no_question(world: World) -> None:
-    page = world.browser.get(f"{world.begin()}/1").text
-    assert "Prompt 0?" not in page and "Text 0/" not in page
+    page = world.browser.get(f"{world.begin()}/2").text
+    assert "Prompt 1?" not in page and "Text 1/" not in page
 
 
 def test_a_hint_comes_by_its_own_request_and_is_free(world: World) -> None:

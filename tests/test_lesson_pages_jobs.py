@@ -21,6 +21,7 @@ from headstart.errors import OptionError
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages import runs
+from headstart.lesson.pages.experiments import measure_quick
 from headstart.lesson.pages.site import TOURS_KEPT
 from lesson_worlds import World, finished, lesson_worlds, running
 
@@ -184,7 +185,11 @@ def test_pages_say_what_to_install_where_experiments_need_it(make_world: Callabl
     world.experiments.without_torch = world.experiments.names
     world.site.catalogue.forget()
     first = world.browser.get("/").text
-    assert "2 experiments need an optional part" in first and "<button>Measure" not in first
+    assert (
+        "2 experiments need an optional part" in first
+        and "Measure</button>" not in first
+        and ">Measure the" not in first
+    )
 
 
 def test_what_settles_an_open_problem_is_held_back_until_it_is_closed(
@@ -199,15 +204,15 @@ def test_what_settles_an_open_problem_is_held_back_until_it_is_closed(
     world.post("/experiments/one-pass/run")
     world.post(f"/tasks/{task.slug}/run", start="pre-trained weights", epochs="3")
     finished(world)
-    places = ("/", f"/experiments/{problem.experiment}", "/modes/learn", f"/tasks/{task.slug}")
+    places = (f"/experiments/{problem.experiment}", "/modes/learn", f"/tasks/{task.slug}")
     result = re.compile(r"<svg viewBox=\"0 0 640|>3\.5<|>9<")
 
     def seen() -> list[bool]:
-        return [bool(result.search(world.browser.get(place).text)) for place in places]
+        first = f'href="/experiments/{problem.experiment}"' in world.browser.get("/").text
+        return [first, *(bool(result.search(world.browser.get(place).text)) for place in places)]
 
-    challenge = world.begin()
     assert seen() == [True] * 4, "before a problem is open the lesson shows its results"
-    world.open(challenge, 1)
+    challenge = world.begin()  # which opens the first
     assert seen() == [False] * 4
     assert world.browser.get("/experiments").text.count('<svg class="small"') == 1
     assert "hidden until you finish the open problem" in world.browser.get("/modes/learn").text
@@ -339,7 +344,8 @@ def test_the_first_page_counts_tasks_that_were_reached(make_world: Callable[...,
 def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., World]) -> None:
     world = make_world(library.load_pack())
     first = world.browser.get("/").text
-    assert "Nothing is measured yet" in first and "<svg" not in first.split("<main")[1].split("ways")[0]
+    assert "The numbers in the lesson are still those of the reference machine" in first
+    assert "<svg" not in first.split("<main")[1]
     assert "Measure everything, less than a minute" in world.browser.get("/experiments").text
     world.post("/experiments")
     running(world)
@@ -350,7 +356,29 @@ def test_one_button_measures_all_that_has_not_run(make_world: Callable[..., Worl
     assert len(world.experiments.asked) == 2
     page = world.browser.get("/experiments").text
     assert page.count("✓ measured in") == 2 and "Measure" not in page.split("<main")[1].split("<ul")[0]
-    assert "measured on this machine" in world.browser.get("/").text
+    last = world.browser.get("/").text.split("<main")[1]
+    assert "<svg" in last and "Some numbers in the lesson are still" not in last and "<button" not in last
+
+
+def test_what_is_quick_measures_by_itself_quickest_first_and_once(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    seconds = {"one-pass": (7.0, 8.0), "pretrained-vs-scratch": (20.0, 30.0), "calibration": (1.0, 2.0)}
+    world.experiments.names = tuple(seconds)
+    describe = world.experiments.describe
+
+    def described(name: str, **rest: Any) -> Any:
+        return SimpleNamespace(**vars(describe(name, **rest)) | {"predicted_range": seconds[name]})
+
+    world.experiments.describe = described  # type: ignore[method-assign]
+    measure_quick(world.site)
+    assert [job.name for job in world.site.jobs.unfinished()] == ["calibration", "one-pass"]
+    assert "data-refresh" in world.browser.get("/").text
+    finished(world)
+    measure_quick(world.site)
+    assert not world.site.jobs.unfinished()
+    of_a_class = make_world(library.load_pack(), learner=None)
+    measure_quick(of_a_class.site)
+    assert not of_a_class.site.jobs.unfinished()
 
 
 def test_an_experiment_runs_with_the_values_that_were_changed(make_world: Callable[..., World]) -> None:

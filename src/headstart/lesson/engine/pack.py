@@ -258,6 +258,14 @@ class BadgeText:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """A number for the first page, with placeholders, and what it is."""
+
+    number: Text
+    label: Text
+
+
+@dataclass(frozen=True)
 class Pack:
     """A whole lesson. `fingerprint` changes when any of its files does."""
 
@@ -274,6 +282,7 @@ class Pack:
     project: Task | None
     badge: BadgeText
     fingerprint: str
+    headline: tuple[Headline, ...] = ()
 
     def mode(self, name: str) -> Mode:
         """The mode of that name. Raises LessonError where the pack has none."""

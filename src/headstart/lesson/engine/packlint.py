@@ -81,6 +81,7 @@ def check(sources: Sources) -> tuple[Pack | None, list[Finding]]:
     contents: dict[str, Any] = {"problem_sets": {}}
     for name, file in sources.yaml.items():
         _read_file(name, _Reader(file, findings, pack.experiments), contents)
+    _check_texts(replace(head, experiments=pack.experiments), ("headline",), head.file.data.get("headline"))
     for name, text in sources.markdown.items():
         findings += _check_prose(name, text, pack.experiments)
     return (None if findings else replace(pack, **contents)), findings

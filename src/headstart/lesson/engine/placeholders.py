@@ -26,9 +26,9 @@ MARK = "†"
 
 _PATTERN = re.compile(r"\{\{\s*(?P<kind>[a-z]+):(?P<name>[a-z0-9-]+)(?:\.(?P<field>[a-z0-9_]+))?\s*\}\}")
 KINDS = ("experiment", "plot", "claim", "panel")
-PANELS = ("runs", "journey", "judged", "scores", "confusion", "reliability", "questions")
-"""The learner's stored runs; a picture followed through the stages; a run judged, as a whole or in three
-parts (scores, confusion matrix, calibration); a mode's short questions."""
+PANELS = ("picture", "runs", "journey", "judged", "scores", "confusion", "reliability", "questions")
+"""A photograph that becomes a label; the learner's stored runs; a picture followed through the stages; a run
+judged, as a whole or in three parts (scores, confusion matrix, calibration); a mode's short questions."""
 
 
 @dataclass(frozen=True)

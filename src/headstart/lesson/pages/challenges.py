@@ -133,6 +133,8 @@ def begin(
             only=only,
         )
         state = site.store.start(event, site.clock())
+        first = Opened(state.items[0].problem)
+        state, _ = site.store.record(state.id, first, site.clock())
     return leave(request, _next(state) or f"/challenges/{state.id}")
 
 

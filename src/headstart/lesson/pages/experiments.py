@@ -26,6 +26,9 @@ router = APIRouter()
 KIND = "experiment"
 """The kind of these pages' jobs."""
 
+QUICK_SECONDS = 15.0
+"""What an experiment may take to run without being asked for."""
+
 _LOCAL = re.compile(r"(/[a-z0-9-]+)+(\?[\w.=&-]*)?")
 """Addresses of this lesson's pages."""
 
@@ -84,6 +87,7 @@ class Missing:
 
     Attributes:
         names: experiments that could run, the quickest first.
+        quick: those of them that take less than `QUICK_SECONDS`.
         seconds: that they will take together.
         measured: how many others have run.
         lacking: how many cannot run without an optional part.
@@ -91,6 +95,7 @@ class Missing:
     """
 
     names: tuple[str, ...]
+    quick: tuple[str, ...]
     seconds: float
     measured: int
     lacking: int
@@ -125,7 +130,8 @@ def missing(site: LessonSite) -> Missing:
                 found[name] = sum(about.predicted_range) / 2
     together = sum(found.values())
     quickest_first = tuple(sorted(found, key=lambda name: found[name]))
-    return Missing(quickest_first, together, measured, len(extras), tuple(sorted(set(extras))))
+    quick = tuple(name for name in quickest_first if found[name] < QUICK_SECONDS)
+    return Missing(quickest_first, quick, together, measured, len(extras), tuple(sorted(set(extras))))
 
 
 def first_running(site: LessonSite, learner: str) -> Job | None:
@@ -145,6 +151,15 @@ def run_missing(request: Request, site: SiteOf, session: SessionOf) -> Response:
     for name in missing(site).names:
         site.jobs.add(KIND, name=name, learner=session.learner, body={})
     return leave(request, "/experiments")
+
+
+def measure_quick(site: LessonSite) -> None:
+    """Queues the quick experiments that have never been tried here, on a machine of one's own."""
+    if site.learner is None:
+        return
+    for name in missing(site).quick:
+        if site.jobs.last(KIND, name=name, learner=site.learner) is None:
+            site.jobs.add(KIND, name=name, learner=site.learner, body={})
 
 
 @router.get("/experiments/{name}")

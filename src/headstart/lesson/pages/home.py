@@ -10,20 +10,31 @@ from starlette.responses import Response
 
 from headstart.lesson.engine import placeholders, review, scores
 from headstart.lesson.engine.attempts import Challenge
+from headstart.lesson.engine.badge_images import draw_svg
 from headstart.lesson.engine.pack import Mode
 from headstart.lesson.engine.progress import History
 from headstart.lesson.pages import experiments, runs, tasks, tour
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.challenges import due_questions, held_in, shown_to, unfinished
 from headstart.lesson.pages.site import LessonSite, SiteOf
-from headstart.lesson.pages.templating import inline, markdown, page, plots_of, sections
+from headstart.lesson.pages.templating import Drawn, inline, markdown, page, plots_of, sections
 from headstart.web.app import leave
 from headstart.web.security import SessionOf
 
 router = APIRouter()
 
+PICTURE = ("panel", "picture")
+"""Of a text's pieces: a photograph that becomes a label. The first page shows it where a text does."""
+
 OPENS_RUNS = ("visualize", "metrics")
 """Modes that show the learner's stored runs."""
+
+PATH = {
+    "Understand": ("learn", "why", "deep", "visualize"),
+    "Do": ("try", "project", "metrics"),
+    "Prove": ("challenge", "review"),
+}
+"""The path through the modes, in three parts; the badge stands at its end."""
 
 _REACHED = {False: "not reached", True: "reached"}
 
@@ -35,15 +46,21 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
     states = history.challenges(pack=site.pack.slug)
     days = {line.at.astimezone().date() for line in history.lines}
     modes = [_standing(site, session.learner, mode, states, history) for mode in site.pack.modes]
-    shown = next(iter(site.pack.experiments))
     current = unfinished(site, [state for state in states if state.mode == "challenge"])
+    shown = Shown(site.catalogue, held_in(site, current))
+    newest = _newest(site, shown)
+    results = shown.results()
+    parts = {title: [one for one in modes if one["mode"].name in names] for title, names in PATH.items()}
     return page(
         request,
         "home.html",
-        modes=modes,
+        path=[(title, ways) for title, ways in parts.items() if ways],
         go_on=_go_on(modes),
-        shown=shown,
-        drawn=plots_of(Shown(site.catalogue, held_in(site, current)), site.pack)(shown),
+        picture=any(PICTURE in placeholders.panels(mode.body) for mode in site.pack.modes),
+        headline=[(inline(one.number, results), inline(one.label, results)) for one in site.pack.headline],
+        footnote=placeholders.footnote(" ".join(one.number for one in site.pack.headline), results),
+        shown=newest,
+        drawn=plots_of(shown, site.pack)(newest) if newest else Drawn(),
         missing=experiments.missing(site),
         job=experiments.first_running(site, session.learner),
         minutes=sum(mode.minutes for mode in site.pack.modes),
@@ -51,6 +68,18 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         experiments=len(site.pack.experiments),
         measured=len(set(site.catalogue.results()) & set(site.pack.experiments)),
     )
+
+
+def _newest(site: LessonSite, shown: Shown) -> str:
+    """The experiment that ran last on this machine as the lesson declares it, or empty."""
+    found = {name: shown.latest(name, as_declared=True) for name in site.pack.experiments}
+    return max((name for name, one in found.items() if one), key=lambda name: found[name].created, default="")
+
+
+@router.get("/badge.svg")
+async def badge_picture(site: SiteOf, session: SessionOf) -> Response:
+    """What the badge looks like, with nobody's name on it."""
+    return Response(draw_svg(site.pack.badge.title, ""), media_type="image/svg+xml")
 
 
 def _go_on(modes: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Unpack
 
+from headstart.errors import HeadstartError
 from headstart.lesson import experiments
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.catalogue import Catalogue
+from headstart.lesson.pages.experiments import measure_quick
 from headstart.lesson.pages.site import LessonSite
 from headstart.web.jobs import Jobs
 from headstart.web.server import Where, run
@@ -38,9 +41,12 @@ def prepare(pack: str | None, *, host: str, token: str | None = None) -> LessonS
 
 
 def serve(pack: str | None, **where: Unpack[Where]) -> None:
-    """Serves a lesson until Ctrl-C; ``pack`` as in `prepare`.
+    """Serves a lesson until Ctrl-C; ``pack`` as in `prepare`. Quick experiments run by themselves.
 
     Raises OptionError where the port cannot be used.
     """
     site = prepare(pack, host=where["host"])
-    run(create_app(site), site, title=site.pack.title, **where)
+    app = create_app(site)
+    with suppress(HeadstartError):  # the queue cannot be written: the pages say so
+        measure_quick(site)
+    run(app, site, title=site.pack.title, **where)

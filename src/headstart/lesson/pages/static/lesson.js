@@ -184,8 +184,24 @@ function watch(panel) {
   });
   source.addEventListener("running", () => { text.textContent = "Running"; });
   for (const end of ["done", "failed", "stopped"]) {
-    source.addEventListener(end, () => { source.close(); location.reload(); });
+    source.addEventListener(end, () => {
+      source.close();
+      const part = panel.closest("[data-refresh]");
+      if (part) refresh(part); else location.reload();
+    });
   }
+}
+
+// A part of a page is taken anew from the server, and the reader stays where they are.
+async function refresh(part) {
+  try {
+    const response = await fetch(location.pathname, { cache: "no-store" });
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const fresh = page.getElementById(part.id);
+    if (!fresh) return;
+    part.replaceWith(document.adoptNode(fresh));
+    fresh.querySelectorAll("[data-events]").forEach(watch);
+  } catch { /* no connection: the page keeps what it shows */ }
 }
 
 function showValues(slider) {
