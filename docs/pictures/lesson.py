@@ -75,7 +75,6 @@ def take_the_challenge(browser: Browser, page: Page, address: str, site: LessonS
     """A problem on a desk, and answered on a phone in the dark."""
     page.goto(f"{address}/modes/challenge")
     page.get_by_role("button", name="Begin").click()
-    page.get_by_role("button", name="Open the problem").click()
     expect(page.get_by_role("group", name="Your answer")).to_be_visible()
     keep(page, "lesson-problem", height=1154)
     phone = open_page(browser, width=390, height=844, dark=True)

@@ -72,8 +72,12 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
 
 def _newest(site: LessonSite, shown: Shown) -> str:
     """The experiment that ran last on this machine as the lesson declares it, or empty."""
-    found = {name: shown.latest(name, as_declared=True) for name in site.pack.experiments}
-    return max((name for name, one in found.items() if one), key=lambda name: found[name].created, default="")
+    found = {
+        name: result.created
+        for name in site.pack.experiments
+        if (result := shown.latest(name, as_declared=True)) is not None
+    }
+    return max(found, key=lambda name: found[name], default="")
 
 
 @router.get("/badge.svg")
