@@ -376,6 +376,21 @@ def fill(served: Served, photos: Path) -> None:
     served.site.store.append(Line(stream, "ada", "try", served.clock(), body, "one"))
 
 
+def test_an_empty_home_shows_no_blank_and_the_first_question_after_two_clicks(
+    served: Served, visit: Callable[..., Visit]
+) -> None:
+    page = visit(viewport={"width": 360, "height": 768}).page
+    for address in ("/", "/experiments", *(f"/modes/{mode.name}" for mode in served.site.pack.modes)):
+        page.goto(served.address + address)
+        expect(page.locator("main h1")).to_be_visible()
+        assert not re.search("not measured yet|to be measured", page.inner_text("main"))
+    page.goto(served.address)
+    expect(page.locator(".headline dd")).to_have_text([re.compile(r"^[\d.]+†? % in [\d.]+†? s$")] * 2)
+    page.get_by_role("link", name="The challenge").click()
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("group", name="Your answer")).to_be_visible()
+
+
 def test_axe_finds_nothing_and_nothing_overflows(
     served: Served, visit: Callable[..., Visit], photos: Path
 ) -> None:

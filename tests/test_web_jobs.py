@@ -97,7 +97,7 @@ def test_too_much_waiting_work_is_refused_by_name(open_jobs: Callable[[], Jobs])
     jobs = open_jobs()
     for number in range(WAITING_JOBS):
         jobs.add("nobody", name=str(number), learner="ada")
-    with pytest.raises(OptionError, match="20 jobs are waiting already"):
+    with pytest.raises(OptionError, match="the queue is full: 20 jobs are waiting"):
         jobs.add("nobody", name="one more", learner="ada")
 
 

@@ -185,7 +185,7 @@ class Jobs:
                 (self.queue,),
             ).fetchone()
             if waiting >= WAITING_JOBS:
-                raise OptionError(f"{WAITING_JOBS} jobs are waiting already; try again in a while")
+                raise OptionError(f"the queue is full: {WAITING_JOBS} jobs are waiting; try again in a while")
             identity = uuid.uuid4().hex
             database.execute(
                 "insert into jobs (id, queue, kind, name, learner, body, state, created) "

@@ -7,7 +7,7 @@ What a learner tried and which hints were asked for is in the log; hints, mistak
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -312,10 +312,18 @@ def _goal(site: LessonSite, task: Task, goal: Goal, last: dict[str, Any] | None)
     return {
         "text": goal.says or f"{meaning.get(goal.field, goal.field)}: {RELATIONS[goal.relation]} {bound}",
         "value": fields.get(goal.field),
-        "bound": goal.value if goal.of is None else fields.get(goal.of),
-        "times": goal.times,
+        "bound": _bound(goal, fields),
+        "relation": RELATIONS[goal.relation],
         "met": _met(goal, fields) if last else None,
     }
+
+
+def _bound(goal: Goal, fields: Mapping[str, Any]) -> float | None:
+    """What a goal asks for, as a number; None where the result lacks the field that it rests on."""
+    if goal.of is None:
+        return goal.value
+    found = fields.get(goal.of)
+    return None if found is None else float(found) * goal.times
 
 
 def _shown(control: Control, last: dict[str, Any] | None) -> dict[str, Any]:

@@ -201,15 +201,16 @@ def _render_measured(
     if placeholder.kind == "claim":
         return f'<a class="claim" href="{address}" title="The experiment behind this">evidence</a>'
     value = placeholders.measured(env["results"], placeholder.experiment, placeholder.field or "")
+    kind = "finding" if placeholder.field == "conclusion" else "number"
     if isinstance(value, ReferenceValue):
         title = f"Reference machine, {references()[placeholder.experiment].day}; not measured here yet"
         return (
-            f'<a class="number reference" href="{address}" title="{escape(title)}">'
+            f'<a class="{kind} reference" href="{address}" title="{escape(title)}">'
             f'{escape(show(value.value))}<sup aria-hidden="true">{placeholders.MARK}</sup></a>'
         )
     if value == placeholders.PENDING:
         return f'<a class="pending" href="{address}">{escape(placeholders.PENDING)}</a>'
-    return f'<a class="number" href="{address}">{escape(show(value))}</a>'
+    return f'<a class="{kind}" href="{address}">{escape(show(value))}</a>'
 
 
 def _render_plot(
