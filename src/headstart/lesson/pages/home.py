@@ -13,6 +13,7 @@ from headstart.lesson.engine.attempts import Challenge
 from headstart.lesson.engine.badge_images import draw_svg
 from headstart.lesson.engine.pack import Mode
 from headstart.lesson.engine.progress import History
+from headstart.lesson.engine.reference import conclusion_of
 from headstart.lesson.pages import experiments, runs, tasks, tour
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.challenges import due_questions, held_in, shown_to, unfinished
@@ -60,6 +61,7 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         headline=[(inline(one.number, results), inline(one.label, results)) for one in site.pack.headline],
         footnote=placeholders.footnote(" ".join(one.number for one in site.pack.headline), results),
         shown=newest,
+        finding=conclusion_of(shown.catalogue.results().get(newest, {})) if newest else "",
         drawn=plots_of(shown, site.pack)(newest) if newest else Drawn(),
         missing=experiments.missing(site),
         job=experiments.first_running(site, session.learner),

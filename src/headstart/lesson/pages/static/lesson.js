@@ -186,21 +186,22 @@ function watch(panel) {
   for (const end of ["done", "failed", "stopped"]) {
     source.addEventListener(end, () => {
       source.close();
-      const part = panel.closest("[data-refresh]");
-      if (part) refresh(part); else location.reload();
+      if (panel.closest("[data-refresh]")) refresh(); else location.reload();
     });
   }
 }
 
-// A part of a page is taken anew from the server, and the reader stays where they are.
-async function refresh(part) {
+// Parts of the page are taken anew from the server, and the reader stays where they are.
+async function refresh() {
   try {
     const response = await fetch(location.pathname, { cache: "no-store" });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const fresh = page.getElementById(part.id);
-    if (!fresh) return;
-    part.replaceWith(document.adoptNode(fresh));
-    fresh.querySelectorAll("[data-events]").forEach(watch);
+    for (const part of document.querySelectorAll("[data-refresh]")) {
+      const fresh = page.getElementById(part.id);
+      if (!fresh) continue;
+      part.replaceWith(document.adoptNode(fresh));
+      fresh.querySelectorAll("[data-events]").forEach(watch);
+    }
   } catch { /* no connection: the page keeps what it shows */ }
 }
 
