@@ -51,6 +51,11 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
     shown = Shown(site.catalogue, held_in(site, current))
     newest = _newest(site, shown)
     results = shown.results()
+    headline = [
+        one
+        for one in site.pack.headline
+        if shown.held.isdisjoint(found.experiment for found in placeholders.find(one.number))
+    ]
     parts = {title: [one for one in modes if one["mode"].name in names] for title, names in PATH.items()}
     return page(
         request,
@@ -58,8 +63,8 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         path=[(title, ways) for title, ways in parts.items() if ways],
         go_on=_go_on(modes),
         picture=any(PICTURE in placeholders.panels(mode.body) for mode in site.pack.modes),
-        headline=[(inline(one.number, results), inline(one.label, results)) for one in site.pack.headline],
-        footnote=placeholders.footnote(" ".join(one.number for one in site.pack.headline), results),
+        headline=[(inline(one.number, results), inline(one.label, results)) for one in headline],
+        footnote=placeholders.footnote(" ".join(one.number for one in headline), results),
         shown=newest,
         finding=conclusion_of(shown.catalogue.results().get(newest, {})) if newest else "",
         drawn=plots_of(shown, site.pack)(newest) if newest else Drawn(),
