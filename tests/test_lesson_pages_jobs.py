@@ -322,6 +322,16 @@ def test_a_try_that_missed_on_a_busy_machine_is_not_charged(make_world: Callable
     assert "1 of 3 tries used" in page and "✓ reached" in page, "what is reached is reached, busy or not"
 
 
+def test_tries_of_before_open_and_are_charged(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    task = world.site.pack.tasks[0]
+    stream = f"task:{world.site.pack.slug}:{task.slug}:ada"
+    values = {"start": "random weights", "epochs": 5}
+    body = {"parameters": values, "fields": {"seconds_pretrained": None}, "reached": False, "seed": 1}
+    world.site.store.append(Line(stream, "ada", "try", world.clock(), body, "before"))
+    assert "1 of 3 tries used" in world.browser.get(f"/tasks/{task.slug}").text
+
+
 def test_the_first_page_counts_tasks_that_were_reached(make_world: Callable[..., World]) -> None:
     world = make_world(library.load_pack())
     first = world.browser.get("/").text

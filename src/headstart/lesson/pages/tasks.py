@@ -256,7 +256,7 @@ def _sorted(lines: Sequence[Line], stream: str) -> dict[str, list[dict[str, Any]
     log: dict[str, list[dict[str, Any]]] = {"hint": [], "try": [], "reset": [], "earlier": []}
     for line in lines:
         if line.stream == stream:
-            log[line.kind].append(dict(line.body))
+            log[line.kind].append({"free": False, **line.body})  # tries of before do not say
             if line.kind == "reset":
                 log |= {"hint": [], "try": [], "earlier": log["earlier"] + log["try"]}
     return log
