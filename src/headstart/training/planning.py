@@ -270,9 +270,7 @@ def _look_at(probing: Probing, contenders: Sequence[Contender]) -> tuple[str, ..
             missed.append(each.label)
     if not missed:
         return ()
-    return (
-        f"not measured, as a plan may take no longer: {', '.join(missed)}; the next plan goes on from here",
-    )
+    return (f"not measured, as a plan may take no longer: {', '.join(missed)}",)
 
 
 def _time_training(probing: Probing, row: _Wanted, *, asked: bool) -> None:
