@@ -38,6 +38,10 @@ ALLOWED_SHARE = 0.05
 _TIMED_AT_MOST = 1.5
 """How much longer than expected a look or a timing may take and still be begun."""
 
+_FIRST_LOOK = 3.0
+"""How much longer than that the first look of a plan may be expected to take: it is given up in time, and the
+features so far are there for the next plan."""
+
 _DECIDING = ("head", "layers", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test")
 """What of a fit's options decides its seconds, beside backbone and depth."""
 
@@ -263,8 +267,9 @@ def _look_at(probing: Probing, contenders: Sequence[Contender]) -> tuple[str, ..
     for each in sorted(contenders, key=lambda each: each.multiply_adds):
         seconds = probing.look_cost(each, images=probing.first_images).seconds
         job = _wanted(probing, each, "all").job
+        looked = any(other.seconds_per_image for other in contenders)
         with suppress(TimeIsUp):
-            if _affordable(probing, job, seconds):
+            if _affordable(probing, job, seconds if looked else seconds / _FIRST_LOOK):
                 probing.look(each, images=probing.first_images)
         if each.probe is None:
             missed.append(each.label)
