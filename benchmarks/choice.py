@@ -210,8 +210,12 @@ def summary(results: list[dict[str, Any]]) -> None:
     """The figures of merit, of each folder and in all."""
     for folder in (*dict.fromkeys(each["draw"].folder for each in results), "all"):
         chosen = [each for each in results if folder in (each["draw"].folder, "all")]
-        rows = [(row, each["fits"][label].mean()) for each in chosen for label, row in each["table"].items()]
-        held = statistics.mean(row["low"] <= accuracy <= row["high"] for row, accuracy in rows)
+        rows = [
+            (row, float(each["fits"][label].mean()))
+            for each in chosen
+            for label, row in each["table"].items()
+        ]
+        held = statistics.mean(float(row["low"] <= accuracy <= row["high"]) for row, accuracy in rows)
         error = statistics.mean(abs(row["accuracy"] - accuracy) for row, accuracy in rows)
         width = statistics.mean(row["high"] - row["low"] for row, _ in rows)
         print(

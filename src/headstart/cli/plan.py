@@ -71,7 +71,7 @@ def lines(found: Any) -> list[str]:
         "range",
         "cache",
         "memory",
-        "seconds from",
+        "timing",
         "",
     ]
     rows = [

@@ -7,7 +7,7 @@ from typing import Any
 from headstart.backbones import Backbone
 from headstart.runs.formatting import human_seconds
 from headstart.training.backbone_names import BackboneName
-from headstart.training.expected_accuracy import NOTHING_KNOWN, Expected, Probe
+from headstart.training.expected_accuracy import HARDLY_BETTER, NOTHING_KNOWN, Expected, Probe
 from headstart.training.published_accuracy import undominated
 
 
@@ -61,15 +61,18 @@ class Contender:
 def why(labels: Sequence[str], expected: Sequence[Expected], seconds: Sequence[float], *, chosen: int) -> str:
     """Why one training is recommended, in a sentence: what it gives and takes, and what another would.
 
-    The other one is the next better on the Pareto front; where there is none, the quickest.
+    The other one is the next better on the Pareto front; where there is none, the best of half the time.
     """
     accuracies = [each.accuracy for each in expected]
     gives = f"{expected[chosen].text} in {human_seconds(seconds[chosen])}"
     kept = undominated(seconds, accuracies)
-    better = [index for index in kept if accuracies[index] > accuracies[chosen]]
-    quicker = [index for index in kept if seconds[index] < seconds[chosen]]
+    better = [index for index in kept if accuracies[index] >= accuracies[chosen] + HARDLY_BETTER]
+    quicker = [index for index in kept if seconds[index] <= seconds[chosen] / 2]
     if not better and not quicker:
         return gives
-    other = min(better or quicker, key=lambda index: seconds[index])
+    if better:
+        other = min(better, key=lambda index: seconds[index])
+    else:
+        other = max(quicker, key=lambda index: accuracies[index])
     takes = f"{labels[other]} would take {human_seconds(seconds[other])}"
     return f"{gives}; {takes} and give {expected[other].brief}"
