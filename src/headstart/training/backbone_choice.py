@@ -17,7 +17,7 @@ from headstart.runs.callbacks import Callback, Clock
 from headstart.runs.formatting import human_seconds
 from headstart.training.backbone_names import BackboneName, default_candidates, load_named, parse_names, sized
 from headstart.training.contenders import Contender, why
-from headstart.training.expected_accuracy import by_published, recommend
+from headstart.training.expected_accuracy import HARDLY_BETTER, by_published, recommend
 from headstart.training.probes import Probing, TimeIsUp
 from headstart.training.published_accuracy import published_accuracy, undominated
 from headstart.training.resolving import resolve
@@ -27,9 +27,6 @@ MOST_PROBED = 6
 
 _CHOICE_SHARE = 0.5
 """Of the seconds for choice and fit, what choosing may take; the winner's features stay."""
-
-_WORTH_A_LOOK = 0.003
-"""Looking on ends for a candidate whose turning out the best is expected to gain less than this share."""
 
 _UNDECIDED = 0.5
 """How far a choice's seconds may be off beside its looks': who goes on, and how soon it is clear, is open."""
@@ -247,13 +244,13 @@ class _Race:
         images = self.probing.first_images
         racing = sorted(racing, key=lambda each: each.multiply_adds)  # where time is short, the fastest look
         racing = self._without_late(racing, self._round(racing, images=images))
-        racing = self._hopeful(racing)
+        racing = self._hopeful(racing, images=2 * images)
         while len(racing) > 1 and images < self.probing.training_images:
             images *= 2
             if len(self._round(racing, images=images)) < len(racing):
                 self.reasons.append(f"no time was left for a look at {images} images by all")
                 break
-            racing = self._hopeful(racing)
+            racing = self._hopeful(racing, images=2 * images)
         return self._recommended()
 
     def _round(self, racing: Sequence[Contender], *, images: int) -> list[Contender]:
@@ -279,14 +276,14 @@ class _Race:
             self.reasons.append(f"without {names}: no time was left for a look")
         return [each for each in racing if each not in late]
 
-    def _hopeful(self, racing: Sequence[Contender]) -> list[Contender]:
-        """Those that look on, best first: at most half of them, none that is not expected to win."""
+    def _hopeful(self, racing: Sequence[Contender], *, images: int) -> list[Contender]:
+        """Those for which a look at so many images pays, best first: at most half of them."""
         found = self.probing.expect(self.contenders)
         place = {id(each): index for index, each in enumerate(self.contenders)}
         best, *others = sorted(self._affordable(racing), key=lambda each: -each.expected.accuracy)
-        hopes = [found.gain(place[id(each)], over=place[id(best)]) for each in others]
+        hopes = [found.gain(place[id(each)], over=place[id(best)], images=images) for each in others]
         keep = _kept(len(racing))
-        kept = [each for each, hope in zip(others, hopes, strict=True) if hope >= _WORTH_A_LOOK][: keep - 1]
+        kept = [each for each, hope in zip(others, hopes, strict=True) if hope >= HARDLY_BETTER][: keep - 1]
         for each in others:
             if each not in kept:
                 each.left = "probe"

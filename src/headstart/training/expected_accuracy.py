@@ -154,18 +154,21 @@ class Expectations:
             guessed=not any(self.probes),
         )
 
-    def gain(self, index: int, over: int) -> float:
-        """By how much one is expected to turn out better than another, 0 to 1, where it does and else 0.
+    def gain(self, index: int, *, over: int, images: int) -> float:
+        """What a look at so many images by two is expected to be worth, 0 to 1, if the second is ahead now.
 
-        What looking longer at the two can be worth at most.
+        The accuracy gained where the first comes out ahead, times how likely that is (expected value of
+        sample information: Raiffa and Schlaifer, "Applied Statistical Decision Theory", 1961).
         """
+        share = _share(float(self.means[index] + self.means[over]) / 2)
+        slope = share * (1 - share)
         pair = self.covariances[index, index] + self.covariances[over, over]
-        spread = math.sqrt(max(pair - 2 * self.covariances[index, over], 1e-12))
+        variance = max(pair - 2 * self.covariances[index, over], 1e-12)
+        noise = 2 * (1 - _SHARED) * _OVERDISPERSION**2 / (images * slope)
+        spread = variance / math.sqrt(variance + noise)  # of the difference that will be expected then
         lead = float(self.means[index] - self.means[over]) / spread
         density = math.exp(-(lead**2) / 2) / math.sqrt(2 * math.pi)
-        share = _share(float(self.means[index] + self.means[over]) / 2)
-        below = 0.5 * math.erfc(-lead / math.sqrt(2))
-        return share * (1 - share) * spread * (density + lead * below)
+        return float(slope * spread * (density + lead * 0.5 * math.erfc(-lead / math.sqrt(2))))
 
 
 def expectations(
