@@ -22,6 +22,7 @@ from headstart.backbones.pixels import asked_pixels
 from headstart.curation.images import network_of
 from headstart.errors import BackboneError, MissingExtra, MissingWeights, OptionError
 from headstart.training.evaluation import evaluate
+from headstart.training.planning import plan
 from onnx_models import SIDE, Writer, cnn, vit, with_weights_elsewhere
 
 ort = pytest.importorskip("onnxruntime", reason="needs onnxruntime, which the graphs are compared with")
@@ -496,6 +497,16 @@ def test_stages_of_a_finished_graph_are_not_fine_tuned_and_pytorch_does_not_run_
         fit(photos, backbone="model.onnx", preprocess="imagenet", scratch=True)
     with pytest.raises(BackboneError, match="take runtime openvino and freeze=all"):
         load_backbone("model.onnx", preprocess="imagenet").module()
+
+
+def test_it_is_planned_and_chosen_beside_others_that_say_their_pixels_themselves(
+    photos: Path, place: Path
+) -> None:
+    names = [str(saved(cnn())), "builtin@32"]
+    found = plan(photos, backbones=names, preprocess="imagenet", depths=["all"])
+    assert {row.name for row in found.rows} == {"model.onnx@32", "builtin@32"}
+    _, run = fit(photos, backbone="auto", candidates=names, preprocess="imagenet", out=place / "run")
+    assert run.config.preprocess == ("imagenet" if run.config.backbone.endswith(".onnx") else None)
 
 
 def test_a_run_is_not_gone_on_with_after_its_file_became_another(photos: Path, place: Path) -> None:

@@ -51,14 +51,16 @@ layout_options = _together(
 )
 """How labelled images are read, see `headstart.cli.terminal.labelled`."""
 
+preprocess_option = click.option(
+    "--preprocess",
+    metavar="PIXELS",
+    help="Pixels of an .onnx or .keras file that does not say: a family, a range or MEAN/STD.",
+)
+
 network_options = _together(
     click.option("--size", type=int, metavar="PX", help="Pixels a side. Default: the backbone's own."),
     click.option("--architecture", metavar="NAME", help="timm name of a file of weights that does not say."),
-    click.option(
-        "--preprocess",
-        metavar="PIXELS",
-        help="Pixels of an .onnx or .keras file that does not say: a family, a range or MEAN/STD.",
-    ),
+    preprocess_option,
 )
 
 

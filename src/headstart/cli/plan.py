@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import layout_options, work_options
+from headstart.cli.options import layout_options, preprocess_option, work_options
 from headstart.cli.terminal import (
     json_option,
     labelled,
@@ -28,6 +28,7 @@ from headstart.runs.formatting import human_bytes, seconds_range
 )
 @click.option("--budget", metavar="TIME", help="Say what this much time allows, e.g. 30s or 2m.")
 @click.option("--head", default="ridge", show_default=True, help="Head: ridge or softmax.")
+@preprocess_option
 @work_options
 @layout_options
 @json_option

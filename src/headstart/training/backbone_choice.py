@@ -167,7 +167,7 @@ def _load(probing: Probing, candidates: Sequence[BackboneName]) -> tuple[list[Co
             reasons.append(f"{candidate.label} is left out: no time was left to load it")
             continue
         try:
-            known, backbone = load_named(candidate)
+            known, backbone = load_named(candidate, preprocess=probing.config.preprocess)
         except (BackboneError, MissingExtra, OptionError) as error:
             reasons.append(f"{candidate.label} is left out: {error}")
             continue

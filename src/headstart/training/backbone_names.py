@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from headstart.backbones import Backbone, available, load_backbone
+from headstart.backbones.registry import is_graph
 from headstart.errors import OptionError
 from headstart.runs import DEFAULT_BACKBONE, Method
 
@@ -45,9 +46,15 @@ def parse_names(names: Sequence[str]) -> tuple[BackboneName, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def load_named(candidate: BackboneName) -> tuple[BackboneName, Backbone]:
-    """The backbone, and its name, which is another one where the default was asked for."""
-    backbone = load_backbone(candidate.name, size=candidate.size)
+def load_named(candidate: BackboneName, *, preprocess: str | None = None) -> tuple[BackboneName, Backbone]:
+    """The backbone, and its name, which is another one where the default was asked for.
+
+    Args:
+        candidate: Which one.
+        preprocess: What the pixels of those are that do not say it themselves.
+    """
+    pixels = preprocess if is_graph(candidate.name) else None
+    backbone = load_backbone(candidate.name, size=candidate.size, preprocess=pixels)
     known = replace(candidate, name=backbone.name) if candidate.name == Method.backbone else candidate
     return known, backbone
 
@@ -61,10 +68,13 @@ def sized(names: Sequence[str] | None, *, size: int | None) -> tuple[str, ...] |
 
 
 def default_candidates() -> tuple[BackboneName, ...]:
-    """What can be loaded here without a download, some of it at several sizes."""
+    """What can be loaded here without a download, some of it at several sizes.
+
+    Of ONNX files in the Hugging Face cache nobody knows what they are, so they are to be named.
+    """
     return tuple(
         BackboneName(info.name, size)
         for info in available()
-        if not (info.needs and find_spec(info.needs) is None)
+        if not (info.needs and find_spec(info.needs) is None) and not is_graph(info.name)
         for size in SIZES.get(info.name, (None,))
     )

@@ -42,7 +42,10 @@ _FIRST_LOOK = 3.0
 """How much longer than that the first look of a plan may be expected to take: it is given up in time, and the
 features so far are there for the next plan."""
 
-_DECIDING = ("head", "layers", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test")
+_DECIDING = (
+    *("head", "layers", "views", "epochs", "batch_size", "runtime", "precision", "validation", "test"),
+    "preprocess",
+)
 """What of a fit's options decides its seconds, beside backbone and depth."""
 
 _MEGABYTE = 1_000_000
@@ -192,7 +195,8 @@ def plan(
     refuse_others(options, known=_DECIDING)
     asked = FitConfig.from_options(**options).checked()
     dataset, runtime = read_dataset(source), select(asked.runtime, precision=asked.precision)
-    named = dict(load_named(each) for each in (parse_names(backbones) if backbones else default_candidates()))
+    names = parse_names(backbones) if backbones else default_candidates()
+    named = dict(load_named(each, preprocess=asked.preprocess) for each in names)
     contenders = [Contender(name, backbone, published_accuracy(backbone)) for name, backbone in named.items()]
     probing = Probing(dataset, asked, runtime, clock=clock)
     notes = _look_at(probing, contenders)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from headstart.backbones import Backbone
 from headstart.backbones.building import require_timm
+from headstart.backbones.registry import is_graph
 from headstart.backbones.runtimes import Runtime
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
@@ -31,6 +32,7 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
         config,
         backbone=backbone.name if config.backbone == FitConfig.backbone else config.backbone,
         data=dataset.name,
+        preprocess=config.preprocess if is_graph(config.backbone) else None,
         size=backbone.preprocess.size,
         depth=depth,
         stages=len(backbone.stages),
