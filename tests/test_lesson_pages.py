@@ -220,8 +220,8 @@ def test_the_time_can_be_stretched_or_switched_off(world: World, timer: str, lef
 def test_the_offered_times_are_those_of_the_lesson(make_world: Callable[..., World]) -> None:
     pack = secret_pack()
     problems = pack.problem_sets["challenge"]
-    short = replace(problems[0], seconds=90)
-    world = make_world(replace(pack, problem_sets={"challenge": (short, *problems[1:])}))
+    short = replace(problems[1], seconds=90)
+    world = make_world(replace(pack, problem_sets={"challenge": (problems[0], short, *problems[2:])}))
     offered = world.browser.get("/modes/challenge").text
     assert (
         "90 seconds to 2 minutes" in offered
@@ -229,7 +229,7 @@ def test_the_offered_times_are_those_of_the_lesson(make_world: Callable[..., Wor
         and "No clock" in offered
     )
     challenge = world.begin("2")
-    assert "You have 3 minutes." in world.browser.get(f"{challenge}/1").text
+    assert "You have 3 minutes." in world.browser.get(f"{challenge}/2").text
 
 
 def test_what_was_accepted_is_there_when_the_server_starts_anew(make_world: Callable[..., World]) -> None:
