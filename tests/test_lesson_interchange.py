@@ -180,7 +180,7 @@ def test_the_log_tells_its_story_in_xapi() -> None:
         "initialized", "attempted", "asked", "answered", "attempted", "terminated", "terminated", "completed",
     ]  # fmt: skip
     answered, completed = lines[3]["result"], lines[-1]["result"]
-    assert answered["success"] and answered["duration"] == "PT3.00S" and answered["score"]["scaled"] == 0.8
+    assert answered["success"] and answered["duration"] == "PT3.00S" and answered["score"]["scaled"] == 1.0
     assert completed == {
         "completion": True,
         "success": False,
@@ -318,7 +318,7 @@ def test_those_who_read_it_elsewhere_see_numbers_and_no_placeholder(
     file = tmp_path / "questions.xml"
     CliRunner().invoke(cli, ["lesson", "export", str(file)])
     text = file.read_text()
-    assert "{{" not in text and "not measured yet" in text
+    assert "{{" not in text and "not measured yet" not in text and "† From the reference machine" in text
     filled_in = filled(library.load_pack().problems("challenge"), {"freeze-depth": {"seconds_none": 1.234}})
     assert "1.23 seconds with nothing frozen" in filled_in[3].explanation
 

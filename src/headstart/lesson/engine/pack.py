@@ -151,11 +151,11 @@ class Control:
             object.__setattr__(self, "choices", tuple(map(str, self.choices)))
             object.__setattr__(self, "start", str(self.start))
 
-    def accepts(self, value: str | float) -> bool:
+    def accepts(self, value: object) -> bool:
         """Whether a learner may send this value."""
         if self.choices:
             return value in self.choices
-        if isinstance(value, (str, bool)):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
             return False
         low, high = self.minimum or 0.0, self.maximum or 0.0
         return low <= value <= high
