@@ -184,7 +184,7 @@ def test_the_log_tells_its_story_in_xapi() -> None:
     assert completed == {
         "completion": True,
         "success": False,
-        "score": {"raw": 80, "min": 0, "max": 200, "scaled": 0.4},
+        "score": {"raw": 100, "min": 0, "max": 200, "scaled": 0.5},
     }
     assert {line["context"]["registration"] for line in lines} == {lines[0]["context"]["registration"]}
     assert all(line["timestamp"].endswith("Z") for line in lines)
