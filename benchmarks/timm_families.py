@@ -200,8 +200,9 @@ def checked(name: str, size: int) -> dict[str, Any]:
     )
     features += [torch.tensor(cached["features"])]
     ends = max(float((each - whole).abs().max() / whole.abs().max()) for each in features)
-    middle = max(len(backbone.stages) // 2, 1)
-    train(staged.after(middle), torch.tensor(cached[backbone.stages[middle - 1].name]))
+    middle = len(backbone.stages) // 2
+    before = image.numpy() if middle == 0 else cached[backbone.stages[middle - 1].name]
+    train(staged.after(middle), torch.tensor(before))
     return {
         "stages": len(backbone.stages),
         "maps": differ,

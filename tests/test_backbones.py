@@ -296,6 +296,24 @@ def test_sizes_and_weights_that_a_network_reads_itself_are_right_behind_every_cu
                 torch.testing.assert_close(trainable(frozen(images)), model(images))
 
 
+class Windows(Counting):
+    """Computes on windows, of which several belong to an image: no place to cut."""
+
+    def forward(self, image: torch.Tensor, *, scale: float = 1.0) -> torch.Tensor:
+        x = torch.relu(self.patches(image))
+        windows = x.reshape(len(x) * 4, 4, 8)
+        for block in self.blocks:
+            windows = windows + block(windows)
+        return windows.reshape(len(x), 128) * scale
+
+
+def test_several_windows_of_an_image_are_no_place_to_cut() -> None:
+    staged = cut_into_stages(Windows().eval(), architecture="windows", size=32)
+    assert staged.names == ("stem",)
+    with torch.no_grad():
+        assert len(staged.stages[0](torch.randn(3, 3, 32, 32))) == 3
+
+
 class Meeting(Counting):
     """While it is followed it computes another network in a thread, and waits until another is followed."""
 

@@ -127,7 +127,8 @@ class _Cutter:
 
     def _form(self, node: fx.Node, *, before: Sequence[Cut]) -> Form | None:
         value = self.recording.values[node]
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        images = self.recording.values[self.nodes[0]]
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or len(value) != len(images):
             return None
         sizes = tuple(value.shape[1:])
         if len(sizes) == 3 and sizes[1:] == (1, 1):  # of an image so small that one cell is left
