@@ -12,7 +12,7 @@ from headstart.web.plots import Value
 BOUND = 180.0
 """Seconds on the clock after which an experiment is ended without a result.
 
-Each takes a third of a minute or less on a quiet core; this leaves room for a slow one beside other work.
+Each takes half a minute or less on a quiet core; this leaves room for a slow one beside other work.
 """
 
 SIZES = ("small", "normal")
@@ -218,7 +218,7 @@ _TABLE = (
             _side(32, 32),
         ),
         4.0,
-        23.0,
+        33.0,
     ),
     Declaration(
         "freeze-depth",
