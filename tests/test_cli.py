@@ -135,7 +135,8 @@ def test_check_reports_what_is_wrong(photos: Path) -> None:
 
 
 def test_backbones_lists_and_shows_stages() -> None:
-    assert "builtin" in headstart("backbones").stdout
+    listed = headstart("backbones").stdout
+    assert "builtin" in listed and "\ndefault: efficientnet_lite0\n" in listed
     assert any(info["name"] == "builtin" for info in json.loads(headstart("backbones", "--json").stdout))
     shown = json.loads(headstart("backbones", "builtin", "--size", 64, "--json").stdout)
     assert [stage["depth"] for stage in shown["stages"]] == list(range(1, len(shown["stages"]) + 1))
