@@ -226,3 +226,13 @@ def test_an_output_is_chosen_by_its_name():
         cuts_of(model)
     with pytest.raises(BackboneError, match="expected an output other; the network has map, vector"):
         cuts_of(model, output="other")
+
+
+def test_a_map_of_as_many_channels_as_rows_is_told_by_where_a_corner_of_the_image_changes_it():
+    x = image(16)
+    first = conv(x, 8, stride=2)
+    turned = ops.transpose(first, np.array([0, 2, 3, 1], np.int64))
+    last = dense(ops.gelu(dense(turned, 8), "erf"), 8)
+    cuts = cuts_of(model_of(ops.reduce_mean(last, np.array([1, 2], np.int64), False), x))
+    assert [cut.layout for cut in cuts] == ["NCHW", *["NHWC"] * 4, "NC"]
+    assert {cut.shape for cut in cuts[:-1]} == {(8, 8, 8)}

@@ -82,6 +82,13 @@ def test_every_choice_of_layers_predicts_as_it_was_trained(photos: Path, layers:
     assert (run.config.layers is None) or layers != "last"
 
 
+def test_named_layers_are_read_and_names_that_the_network_lacks_refused(photos: Path) -> None:
+    _, run = headstart.fit(photos, layers=["block5@1x1", "features"], **FAST)
+    assert run.config.layers == ("block5@1x1", "features")
+    with pytest.raises(OptionError, match=r"layers=block5: builtin has stem@1x1, .*, features; name some"):
+        headstart.fit(photos, layers=["block5"], **FAST)
+
+
 def test_another_layer_that_is_right_as_often_as_the_last_layer_is_named() -> None:
     table = tuple(
         heads.layer_choice.LayerCandidate((name,), 0.5, 1.0, 0.0, 0.0, 0.0) for name in ("early", "features")

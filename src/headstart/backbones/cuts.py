@@ -8,11 +8,14 @@ of weights or shapes alone, are on no such way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isqrt, prod
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headstart.backbones.openvino import cost_before
 from headstart.errors import BackboneError, printable
@@ -131,7 +134,7 @@ def cuts_of(model: Any, *, output: str | None = None) -> tuple[Cut, ...]:
     for port in _dominators(model, _output(model, output)):
         more_work, more_weights = cost_before(port.get_node(), seen)
         work, weights = work + more_work, weights + more_weights
-        if form := _form(port, batch=batch, before=found):
+        if form := _form(model, port, batch=batch, before=found):
             layout, shape, prefix = form
             name = min(port.get_names(), key=lambda text: (len(text), text), default="")
             found.append(Cut(name, layout, shape, work // batch, weights, prefix, port))
@@ -301,19 +304,25 @@ Form = tuple[Layout, tuple[int, ...], int]
 """How a tensor is laid out, its shape as of a stage, and its prefix tokens."""
 
 
-def _form(port: Any, *, batch: int, before: Sequence[Cut]) -> Form | None:
+def _form(model: Any, port: Any, *, batch: int, before: Sequence[Cut]) -> Form | None:
     if port.get_partial_shape().is_dynamic or list(port.get_shape())[:1] != [batch]:
         return None
     sizes = tuple(int(size) for size in port.get_shape())[1:]
-    return None if len(sizes) == 2 and _is_turned(port) else form_of(sizes, before=before)
+    if len(sizes) == 2 and _is_turned(port):
+        return None
+    return form_of(sizes, before=before, changes=lambda: _changes_at(model, port))
 
 
-def form_of(sizes: Sequence[int], *, before: Sequence[Cut]) -> Form | None:
+def form_of(
+    sizes: Sequence[int], *, before: Sequence[Cut], changes: Callable[[], NDArray[np.float32]]
+) -> Form | None:
     """The form of a tensor of these sizes, without the batch's; None for what can be no stage's output.
 
     Args:
         sizes: Of one image's.
-        before: The cuts that lead to it, as the sizes alone can leave two readings.
+        before: The cuts that lead to it, as the sizes alone can leave two readings of tokens.
+        changes: By how much each of its numbers changes with the upper left quarter of the image, as an array
+            of these sizes; asked where all three sizes are equal.
     """
     wide = [size for size in sizes if size > 1]
     if sizes and len(sizes) <= 3 and len(wide) <= 1:
@@ -323,10 +332,35 @@ def form_of(sizes: Sequence[int], *, before: Sequence[Cut]) -> Form | None:
     if len(sizes) != 3:
         return None
     first, second, third = sizes
-    last_before = next((cut.layout for cut in reversed(before) if len(cut.shape) == 3), "NCHW")
-    if second == third and not (first == second and last_before == "NHWC"):
+    if second == third and not (first == second and _is_rows_first(changes())):
         return "NCHW", tuple(sizes), 0
     return ("NHWC", (third, first, second), 0) if first == second else None
+
+
+def _is_rows_first(changes: NDArray[np.float32]) -> bool:
+    """Whether the first axis of a map is the image's rows and the last one its channels, by where it changes.
+
+    A change in a corner of the image is one in a corner of the map, and in any channel.
+    """
+    first, last = changes.sum((1, 2)), changes.sum((0, 1))
+    half = len(first) // 2
+    return bool(first[:half].sum() > last[:half].sum())
+
+
+def _changes_at(model: Any, port: Any) -> NDArray[np.float32]:
+    """Of one image, how a tensor changes with the upper left quarter of it."""
+    from openvino import Core, Model
+
+    shape = [int(size) for size in model.inputs[0].get_shape()]
+    images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    others, half = images.copy(), max(shape[1:]) // 2
+    others[(slice(None), *(slice(size if size <= 4 else half) for size in shape[1:]))] *= -1
+    compiled = Core().compile_model(
+        Model([port], model.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    before, after = (np.array(compiled(each)[0][0], dtype=np.float32) for each in (images, others))
+    changes: NDArray[np.float32] = np.abs(after - before)
+    return changes
 
 
 def _is_turned(port: Any) -> bool:

@@ -29,8 +29,8 @@ class Method:
     depth: int = 0  #: frozen stages, counted from the input
     stages: int = 0  #: how many the network has; depth == stages freezes all; 0 where nobody knows
     head: str = "ridge"  #: "ridge" (closed form) or "softmax" (a dense layer trained with Adam)
-    #: What a ridge head reads: "auto" (by leave-one-out error), "last", "all"; once trained, the names of
-    #: what it reads, None for the last vector alone.
+    #: What a ridge head reads: "auto" (by leave-one-out error), "last", "all", or names of layers; once
+    #: trained, the names of what it reads, None for the last vector alone.
     layers: str | tuple[str, ...] | None = "auto"
     views: tuple[str, ...] = ("centre",)  #: renderings of each training image
     pretrained: bool = True  #: False: from random weights, every stage trained
@@ -88,8 +88,9 @@ class FitConfig(Method):
             TypeError: a keyword that `fit` does not have.
         """
         refuse_others(options, known=_OPTIONS)
-        if options.get("candidates") is not None:
-            options["candidates"] = tuple(options["candidates"])
+        for several in ("candidates", "layers"):
+            if not isinstance(options.get(several), str | None):
+                options[several] = tuple(options[several])
         options["backbone"] = str(options.get("backbone", cls.backbone))  # which may be a path
         names = tuple(view.name for view in parse_views(views))
         return cls(**options, pretrained=not scratch, views=names)

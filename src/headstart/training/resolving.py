@@ -9,13 +9,14 @@ from headstart.backbones.runtimes import Runtime
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
 from headstart.runs import FitConfig
+from headstart.runs.config import LAYERS
 
 
 def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:
     """The config with everything decided: network, depth, size, epochs, runtime, precision.
 
     Raises:
-        OptionError: the network has no such depth, or its stages cannot be fine-tuned.
+        OptionError: the network has no such depth or layer, or its stages cannot be fine-tuned.
         MissingExtra: stages are to be fine-tuned, and what trains them is not installed.
     """
     freeze = "all" if config.freeze == "auto" else config.freeze
@@ -28,6 +29,12 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
                 "headstart.keras.fit for a Keras model"
             )
         require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
+    layers = [layer.name for layer in backbone.feature_layers()]
+    if isinstance(config.layers, tuple) and not (config.layers and set(config.layers) <= set(layers)):
+        raise OptionError(
+            f"layers={', '.join(config.layers)}: {backbone.name} has {', '.join(layers)}; "
+            f"name some of them, or take {', '.join(LAYERS)}"
+        )
     return replace(
         config,
         backbone=backbone.name if config.backbone == FitConfig.backbone else config.backbone,
