@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InternalError, MissingExtra, OptionError
 from headstart.lesson.engine.results import ExperimentResult, Outcome
@@ -39,6 +39,10 @@ from headstart.lesson.experiments.declarations import (
 )
 from headstart.lesson.experiments.store import ResultStore
 from headstart.web.plots import Plot, Series, Table, Value
+
+if TYPE_CHECKING:
+    from headstart.lesson.experiments.context import Seconds, Work
+    from headstart.lesson.experiments.durations import Foreseen
 
 __all__ = [
     "BOUND",
@@ -149,7 +153,6 @@ def run(
     """
     from headstart.lesson.experiments.context import Stopwatch, Work, is_busy
     from headstart.lesson.experiments.durations import foresee, remember
-    from headstart.runs import new_id, timestamp
 
     declared = declaration(name)
     values = declared.read(parameters, size=size)
@@ -176,22 +179,37 @@ def run(
             f"{seconds.processor:.1f} s were computed here; what is compared are processor seconds, which "
             "other work hardly changes"
         )
+    result = _result(work, outcome, declared=declared, size=size, seconds=seconds, foreseen=foreseen)
+    ResultStore().add(result)
+    if source is None:  # the learner's own images may be of any number and size
+        quiet = seconds.processor if result.busy else seconds.clock
+        remember(declared, values, size=size, seconds=quiet)
+    return result
+
+
+def _result(
+    work: Work, outcome: Outcome, *, declared: Declaration, size: str, seconds: Seconds, foreseen: Foreseen
+) -> ExperimentResult:
+    """What is stored of an experiment that has run."""
+    from headstart.lesson.experiments.context import is_busy
+    from headstart.runs import new_id, timestamp
+
     plain = declared.values(size)
-    result = ExperimentResult(
-        id=new_id(name),
-        name=name,
+    return ExperimentResult(
+        id=new_id(declared.name),
+        name=declared.name,
         size=size,
-        parameters=values,
-        varied=tuple(name for name in values if values[name] != plain[name]),
+        parameters=dict(work.parameters),
+        varied=tuple(name for name, value in work.parameters.items() if value != plain[name]),
         fields=dict(outcome.fields),
         plots=outcome.plots,
         table=outcome.table,
         notes=tuple(work.notes),
         data=work.data,
-        own_data=source is not None,
+        own_data=work.source is not None,
         machine=machine(),
         versions=_versions(),
-        seed=seed,
+        seed=work.seed,
         seconds=round(seconds.clock, 2),
         processor_seconds=round(seconds.processor, 2),
         busy=is_busy(seconds),
@@ -199,11 +217,6 @@ def run(
         predicted=foreseen.seconds.to_dict() | {"source": foreseen.source},
         created=timestamp(),
     )
-    ResultStore().add(result)
-    if source is None:  # the learner's own images may be of any number and size
-        quiet = seconds.processor if result.busy else seconds.clock
-        remember(declared, values, size=size, seconds=quiet)
-    return result
 
 
 @contextmanager

@@ -148,6 +148,24 @@ def freeze_depth(work: Work) -> Outcome:
         f"images {runs[stages].accuracy:g} percent may be anything from {low:g} to {high:g} with 95 "
         "percent confidence"
     )
+    table, plots = _depths_table(runs, again)
+    fields: dict[str, Value] = {
+        "conclusion": _price_of_freezing(runs, interval=(low, high)),
+        "stages": stages,
+        "seconds_none": round(runs[0].per_epoch, 4),
+        "seconds_half": round(runs[middle].per_epoch, 4),
+        "seconds_all": round(runs[stages].per_epoch, 4),
+        "seconds_half_again": round(again[middle], 4),
+        "seconds_all_again": round(again[stages], 4),
+        "accuracy_none": runs[0].accuracy,
+        "accuracy_all": runs[stages].accuracy,
+        "best_depth": max(depths, key=lambda depth: (runs[depth].validation_accuracy, depth)),
+    }
+    return Outcome(fields, table, plots)
+
+
+def _depths_table(runs: dict[int, Finished], again: dict[int, float]) -> tuple[Table, tuple[Plot, Plot]]:
+    """Each depth's costs and accuracy; ``again``: seconds per epoch where features are computed again."""
     table = Table(
         (
             "frozen stages",
@@ -175,19 +193,7 @@ def freeze_depth(work: Work) -> Outcome:
         y="accuracy, percent",
         series={"validation accuracy": 3, "test accuracy": 4},
     )
-    fields: dict[str, Value] = {
-        "conclusion": _price_of_freezing(runs, interval=(low, high)),
-        "stages": stages,
-        "seconds_none": round(runs[0].per_epoch, 4),
-        "seconds_half": round(runs[middle].per_epoch, 4),
-        "seconds_all": round(runs[stages].per_epoch, 4),
-        "seconds_half_again": round(again[middle], 4),
-        "seconds_all_again": round(again[stages], 4),
-        "accuracy_none": runs[0].accuracy,
-        "accuracy_all": runs[stages].accuracy,
-        "best_depth": max(depths, key=lambda depth: (runs[depth].validation_accuracy, depth)),
-    }
-    return Outcome(fields, table, (cost, price))
+    return table, (cost, price)
 
 
 def _price_of_freezing(runs: dict[int, Finished], *, interval: tuple[float, float]) -> str:

@@ -73,21 +73,7 @@ def pretrained_vs_scratch(work: Work) -> Outcome:
             ("every layer trained, from scratch", second.steps, *_results(second, before)),
         ),
     )
-    end = round(before.processor + max(run.curve[-1][0] for run in (first, second)), 3)
-    plot = Plot(
-        "line",
-        "Validation accuracy as training goes on",
-        "processor seconds",
-        "validation accuracy, percent",
-        (
-            Series(
-                "frozen, with a new head",
-                tuple((at, head_alone.validation_accuracy) for at in (head_alone.seconds.row[0], end)),
-            ),
-            Series(name, _curve(first, before=before)),
-            Series("from scratch", _curve(second, before=before)),
-        ),
-    )
+    plot = _course(head_alone, {name: first, "from scratch": second}, before=before)
     fields: dict[str, Value] = {
         "conclusion": _conclusion(first, second, target=target, seconds=(seconds_first, seconds_scratch)),
         "epochs": epochs,
@@ -125,6 +111,22 @@ def _conclusion(
             f"images, the other on {second.accuracy:.3g}"
         )
     return f"{said}, and yet it was no better on the test images after equally many steps"
+
+
+def _course(head_alone: Trained, runs: dict[str, Finished], *, before: Seconds) -> Plot:
+    """Validation accuracy of each run against seconds, the frozen head as a level line."""
+    end = round(before.processor + max(run.curve[-1][0] for run in runs.values()), 3)
+    level = tuple((at, head_alone.validation_accuracy) for at in (head_alone.seconds.row[0], end))
+    return Plot(
+        "line",
+        "Validation accuracy as training goes on",
+        "processor seconds",
+        "validation accuracy, percent",
+        (
+            Series("frozen, with a new head", level),
+            *(Series(name, _curve(run, before=before)) for name, run in runs.items()),
+        ),
+    )
 
 
 def _curve(run: Finished, *, before: Seconds) -> tuple[tuple[float, float], ...]:
@@ -167,6 +169,25 @@ def images_needed(work: Work) -> Outcome:
         f"means over {draws} draws of the images, with the lowest and the highest in the table; each is "
         f"judged on about {found.count('test')} test images",
     ]
+    table, plot = _counts_table(pretrained, shallow, steps=steps)
+    fields: dict[str, Value] = {
+        "conclusion": _conclusion_of_counts(pretrained, shallow, few=few, many=many),
+        "draws": draws,
+        "steps": steps,
+        "few": few,
+        "many": many,
+        "accuracy_pretrained_few": pretrained[few].accuracy,
+        "accuracy_pretrained_many": pretrained[many].accuracy,
+        "accuracy_scratch_few": shallow[few].accuracy,
+        "accuracy_scratch_many": shallow[many].accuracy,
+    }
+    return Outcome(fields, table, (plot,))
+
+
+def _counts_table(
+    pretrained: dict[int, Model], shallow: dict[int, Model], *, steps: int
+) -> tuple[Table, Plot]:
+    """Both ways to train at each number of images."""
     table = Table(
         (
             "training images of each class, at most",
@@ -187,7 +208,7 @@ def images_needed(work: Work) -> Outcome:
                 steps,
                 shallow[count].seconds.processor,
             )
-            for count in counts
+            for count in pretrained
         ),
     )
     plot = table.plot(
@@ -197,18 +218,7 @@ def images_needed(work: Work) -> Outcome:
         y="test accuracy, percent",
         series={"pre-trained, all frozen": 1, "from scratch": 4},
     )
-    fields: dict[str, Value] = {
-        "conclusion": _conclusion_of_counts(pretrained, shallow, few=few, many=many),
-        "draws": draws,
-        "steps": steps,
-        "few": few,
-        "many": many,
-        "accuracy_pretrained_few": pretrained[few].accuracy,
-        "accuracy_pretrained_many": pretrained[many].accuracy,
-        "accuracy_scratch_few": shallow[few].accuracy,
-        "accuracy_scratch_many": shallow[many].accuracy,
-    }
-    return Outcome(fields, table, (plot,))
+    return table, plot
 
 
 def _spread(model: Model) -> tuple[float, float, float]:

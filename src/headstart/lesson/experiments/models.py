@@ -341,9 +341,17 @@ def accuracy_against_time(work: Work) -> Outcome:
         f"your choice was right on {chosen.validation_accuracy:g} percent of the validation images: compare "
         "your choices by this number, as choosing by test score makes it too optimistic",
     ]
+    return _outcome_of_front(found, front, beaten=beaten, winner=winner, draws=work.number("draws"))
+
+
+def _outcome_of_front(
+    found: list[Model], front: list[Model], *, beaten: Model | None, winner: Model | None, draws: int
+) -> Outcome:
+    """What is quoted, tabled and drawn; the last model is the learner's choice."""
+    *models, chosen = found
     fields: dict[str, Value] = {
         "conclusion": _conclusion_of_front(front, beaten, winner),
-        "draws": work.number("draws"),
+        "draws": draws,
         "fast_name": front[0].name,
         "slow_name": front[-1].name,
         "fast_accuracy": front[0].accuracy,
