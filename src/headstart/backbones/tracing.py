@@ -22,6 +22,7 @@ from timm.utils.model import reparameterize_model
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 
+from headstart.backbones.onnx.nodes import averages
 from headstart.backbones.staged import StagedModule
 from headstart.errors import BackboneError, reason_of
 
@@ -136,17 +137,12 @@ class _PoolingAsProducts(TorchFunctionMode):
             rows, columns = (cells, cells) if isinstance(cells, int) else cells
             if rows and columns and (rows, columns) != (1, 1):
                 height, width = (int(side) for side in image.shape[-2:])
-                return _averages(height, rows) @ image @ _averages(width, columns).T
+                down, across = (
+                    torch.from_numpy(averages(length, count)).float()
+                    for length, count in ((height, rows), (width, columns))
+                )
+                return down.T @ image @ across
         return func(*args, **(kwargs or {}))
-
-
-def _averages(length: int, cells: int) -> torch.Tensor:
-    """[cells, length]: cell i covers floor(i L / n) to ceil((i + 1) L / n), as in ``adaptive_avg_pool2d``."""
-    found = []
-    for cell in range(cells):
-        start, stop = cell * length // cells, -(-(cell + 1) * length // cells)
-        found.append([(start <= place < stop) / (stop - start) for place in range(length)])
-    return torch.tensor(found)
 
 
 def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> set[str]:

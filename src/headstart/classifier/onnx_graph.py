@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from headstart.backbones.staging import names_read, needed
+from headstart.backbones.onnx.nodes import Nodes, averages, names_read, needed
 from headstart.errors import RunError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headstart.data.images import Preprocess
     from headstart.heads import LinearHead
 
-PREFIX = "headstart/"
+PREFIX = "headstart"
 """In front of every name this module adds, so that none collides with the backbone's."""
 
 
@@ -37,7 +37,7 @@ def compose(
         graph: the staged ONNX file to use instead of the backbone's own (fine-tuned stages have new weights).
     """
     model = onnx.load(graph or backbone.graph)
-    builder = _Builder()
+    builder = _Builder(PREFIX)
     builder.normalise(backbone.preprocess, output=model.graph.input[0].name)
     before, builder.nodes = builder.nodes, []
     pooled = [builder.layer(backbone, layer) for layer in layers]
@@ -106,30 +106,17 @@ class SavedGraph:
 def pooling_matrix(stage: "Stage", *, grid: int) -> NDArray[np.float32]:
     """Adaptive average pooling as a matrix [positions, grid * grid], positions being H * W or tokens.
 
-    Cell i of an axis of length L covers floor(i L / grid) to ceil((i + 1) L / grid), as in PyTorch's
-    ``adaptive_avg_pool2d``. Tokens in front of the patches get weight 0.
+    Tokens in front of the patches get weight 0.
     """
     patches = stage.shape[0] - stage.prefix_tokens  # where the stage gives tokens
     height, width = stage.patch_grid or (patches, 1)
-    rows, columns = _cells(height, grid), _cells(width, grid)
+    rows, columns = averages(height, grid), averages(width, grid)
     cells = np.einsum("hi,wj->hwij", rows, columns).reshape(height * width, grid * grid)
     return np.concatenate([np.zeros((stage.prefix_tokens, grid * grid)), cells]).astype(np.float32)
 
 
-def _cells(length: int, grid: int) -> NDArray[np.float64]:
-    weights = np.zeros((length, grid))
-    for i in range(grid):
-        start, end = i * length // grid, -(-(i + 1) * length // grid)
-        weights[start:end, i] = 1.0 / (end - start)
-    return weights
-
-
-class _Builder:
-    """Collects nodes and constants."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+class _Builder(Nodes):
+    """What stands in front of the stages and behind them."""
 
     def normalise(self, preprocess: "Preprocess", *, output: str) -> None:
         """``pixels`` to the backbone's input: (x / 255 - mean) / std, channels first."""
@@ -160,21 +147,6 @@ class _Builder:
     def classify(self, pooled: Sequence[str], head: "LinearHead") -> None:
         """Concatenated features to ``probabilities``, the head's temperature included."""
         features = pooled[0] if len(pooled) == 1 else self.add("Concat", list(pooled), axis=1)
-        weight, bias = head.weight / head.temperature, head.bias / head.temperature
+        weight, bias = ((each / head.temperature).astype(np.float32) for each in (head.weight, head.bias))
         scores = self.add("Gemm", [features, self.constant(weight), self.constant(bias)])
         self.add("Softmax", [scores], axis=1, output="probabilities")
-
-    def add(
-        self, operator: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any
-    ) -> str:
-        """Append a node; its output's name."""
-        name = output or f"{PREFIX}{len(self.nodes)}-{operator.lower()}-{len(self.constants)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=PREFIX + name, **attributes))
-        return name
-
-    def constant(self, value: NDArray[Any]) -> str:
-        """Add a constant; its name."""
-        name = f"{PREFIX}constant{len(self.constants)}"
-        kind = np.float32 if value.dtype.kind == "f" else value.dtype
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, kind), name))
-        return name

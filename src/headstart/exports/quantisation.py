@@ -110,7 +110,7 @@ def _quantised(nncf: ModuleType, plain: Any, *, to: str, calibration: Images, fl
             subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,
             ignored_scope=nncf.IgnoredScope(
-                names=names[:float_layers], patterns=[f"{PREFIX}.*"], validate=False
+                names=names[:float_layers], patterns=[f"{PREFIX}/.*"], validate=False
             ),
         )
 
@@ -121,7 +121,7 @@ def _layers(model: Any, *, to: str) -> list[str]:
         named = [(each.get_type_name(), each.get_friendly_name()) for each in model.get_ordered_ops()]
     else:
         named = [(node.op_type, node.name) for node in model.graph.node]
-    return [name for kind, name in named if kind in _WEIGHTED and not name.startswith(PREFIX)]
+    return [name for kind, name in named if kind in _WEIGHTED and not name.startswith(f"{PREFIX}/")]
 
 
 def _probabilities(model: Any, images: Images, *, to: str) -> NDArray[np.float32]:

@@ -15,14 +15,18 @@ from onnx import TensorProto, numpy_helper
 from headstart.backbones import records
 from headstart.backbones.cuts import Staging, staging_of
 from headstart.backbones.exported import TOLERANCE, check_graph
+from headstart.backbones.onnx.nodes import names_read, needed
 from headstart.backbones.onnx.reading import IR_SUFFIX, read_ir, read_model
+from headstart.backbones.onnx.staging import as_features, as_stage, staged_model
 from headstart.backbones.openvino import openvino
 from headstart.backbones.pixels import Pixels
-from headstart.backbones.staging import as_features, as_stage, names_read, needed, staged_model
 from headstart.errors import BackboneError, ParityError, printable, reason_of
 from headstart.files import bounded_memory, whole
 
 _COLOURS = 3
+
+_MOST_OPERATIONS = 1_000_000
+"""That the functions inside a file may open up to."""
 
 _BATCH = 2
 """Images that a network is looked at and checked with; that it takes two at once is not said by one."""
@@ -133,9 +137,6 @@ def _inlined(model: Any, shown: str) -> Any:
     except RecursionError:
         pass
     raise BackboneError(f"backbone {shown}: its functions open up to more operations than a network has")
-
-
-_MOST_OPERATIONS = 1_000_000
 
 
 def _of_one_output(model: Any, shown: str) -> Any:

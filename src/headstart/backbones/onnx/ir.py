@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from headstart.backbones.onnx.nodes import Nodes
 from headstart.backbones.openvino import openvino
-from headstart.backbones.staging import Nodes
 from headstart.errors import BackboneError, printable
 
 _OPSET, _IR_VERSION = 17, 8  # as of every graph that is written here

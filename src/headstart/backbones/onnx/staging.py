@@ -6,15 +6,15 @@ way. What is in front of the image and behind the cuts (a layout, half precision
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from headstart.backbones.cuts import Cut, Staging
+from headstart.backbones.onnx.nodes import Nodes, names_read, needed
 
 INPUT = "image"
 
@@ -73,27 +73,6 @@ def as_features(values: NDArray[Any], cut: Cut) -> NDArray[np.float32]:
     return stage[:, 0] if cut.prefix_tokens else np.asarray(stage.mean(1))
 
 
-class Nodes:
-    """Nodes and constants of a graph that is being written."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix  # of every name that is made here
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operator: str, inputs: Sequence[str], *, output: str = "", **attributes: Any) -> str:
-        """Append a node; its output's name."""
-        name = output or f"{self.prefix}/{len(self.nodes)}-{operator.lower()}-{len(self.constants)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, values: NDArray[Any]) -> str:
-        """Add a constant; its name."""
-        name = f"{self.prefix}/constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
-        return name
-
-
 class _Builder(Nodes):
     """What stands in front of a network and behind its cuts."""
 
@@ -142,24 +121,3 @@ def _free(value: Any) -> Any:
         if (len(dims) == 4 and position > 1) or (len(dims) == 3 and position == 1):
             dim.dim_param = f"{value.name}_{position}"
     return value
-
-
-def names_read(node: Any) -> set[str]:
-    """Names that a node reads, those that its inner graphs read from outside included."""
-    found = set(node.input)
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs] if attribute.type in (5, 10) else []:
-            for inner in graph.node:
-                found |= names_read(inner)
-            found.update(value.name for value in graph.output)
-    return found
-
-
-def needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
-    """The nodes that the outputs depend on, in their order (which ONNX wants to be topological)."""
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            wanted |= names_read(node)
-            kept.append(node)
-    return kept[::-1]
