@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from headstart.backbones import load_backbone
+from headstart.backbones.backbone import Backbone
+from headstart.backbones.openvino import openvino
 
 SIDE = 32
 
@@ -136,3 +141,33 @@ def with_weights_elsewhere(model: Any, folder: Path, location: str = "weights.bi
         data += raw
     (folder / "weights.bin").write_bytes(data)
     return model
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def saved(model: Any, path: str | Path = "model.onnx") -> Path:
+    found = Path(path).absolute()
+    found.parent.mkdir(parents=True, exist_ok=True)
+    found.write_bytes(model.SerializeToString())
+    return found
+
+
+def loaded(model: Any, **settings: Any) -> Backbone:
+    return load_backbone(saved(model), **{"preprocess": "imagenet", **settings})
+
+
+def images(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(7).normal(0, 1, (count, 3, SIDE, SIDE)).astype(np.float32)
+
+
+def outputs_of(backbone: Backbone, values: np.ndarray) -> dict[str, np.ndarray]:
+    core = openvino().Core()
+    graph = core.read_model(backbone.graph)
+    graph.reshape({"image": list(values.shape)})
+    found = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(values)
+    return {name: found[name] for name in [*(stage.name for stage in backbone.stages), "features"]}

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from keras_models import ONNX_WRITER, keras
+from made_images import write_noise
 
 pytest.importorskip(ONNX_WRITER, reason="writes the ONNX files on this backend of Keras")
 
@@ -69,14 +69,7 @@ def save(model: Any, name: str = "model.keras") -> Path:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Three classes of noise around a colour each."""
-    rng = np.random.default_rng(0)
-    for label, colour in (("red", (220, 40, 40)), ("green", (40, 200, 40)), ("blue", (40, 40, 220))):
-        folder = tmp_path / "photos" / label
-        folder.mkdir(parents=True)
-        for number in range(14):
-            pixels = np.clip(rng.normal(colour, 40, (SIDE, SIDE, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number}.png")
-    return tmp_path / "photos"
+    return write_noise(tmp_path / "photos", side=SIDE)
 
 
 def run_graph(backbone: Any, images: np.ndarray) -> dict[str, np.ndarray]:
