@@ -76,16 +76,10 @@ def versions() -> str:
     """What computed the table, and when."""
     from importlib.metadata import version
 
+    from headstart.lesson.experiments import machine
+
     packages = ", ".join(f"{name} {version(name)}" for name in ("timm", "torch", "openvino"))
-    processor = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "unknown processor",
-    )
-    return f"{date.today()}, {packages}, {os.cpu_count()} cores of {processor}."
+    return f"{date.today()}, {packages}, {machine()['cores']} cores of {machine()['processor']}."
 
 
 def in_process(module: str) -> dict[str, Any]:
