@@ -38,7 +38,10 @@ function sendsFiles(form) {
     chosen.textContent = found.length === 1 ? found[0].name : `${found.length.toLocaleString("en")} files, ${(bytes / 1e6).toFixed(1)} MB`;
     if (found.length && form.dataset.atOnce !== undefined) form.requestSubmit();
   };
-  input.addEventListener("change", () => take([...input.files].map((file) => ({ file, name: file.webkitRelativePath || file.name }))));
+  const takeChosen = () => take([...input.files].map((file) => ({ file, name: file.webkitRelativePath || file.name })));
+  input.addEventListener("change", takeChosen);
+  // chosen while the script was still on its way; a file that the browser restores on going back was sent before
+  if (input.files.length && performance.getEntriesByType("navigation")[0].type === "navigate") takeChosen();
   if (input.multiple && "webkitdirectory" in input) {
     const whole = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "Choose a whole folder" });
     whole.addEventListener("click", () => { input.webkitdirectory = true; input.click(); input.webkitdirectory = false; });
