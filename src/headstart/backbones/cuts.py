@@ -108,10 +108,12 @@ def staging_of(model: Any, *, output: str | None = None, most: int = MOST_STAGES
         most: How many stages there may be.
 
     Raises:
-        BackboneError: see `cuts_of`.
+        BackboneError: see `cuts_of`; or nothing is computed of the image before the classifier.
     """
     cuts = cuts_of(model, output=output)
     features, classifier = features_of(model, cuts)
+    if not features.multiply_adds:
+        raise BackboneError("it computes no features: no weights stand in front of its classifier")
     cuts = cuts[: cuts.index(features) + 1]
     return Staging(stages_of(cuts, most=most) or (features,), features, classifier)
 

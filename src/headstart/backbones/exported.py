@@ -19,6 +19,9 @@ from headstart.files import whole
 
 TOLERANCE = 1e-3  # of the largest feature: float32 in another order, through up to a hundred layers
 
+CUT_SO = 2
+"""Raised when files of graphs (ONNX, Keras) are cut at other places than before."""
+
 
 @dataclass(frozen=True)
 class Origin:

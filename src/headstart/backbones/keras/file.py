@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.exported import from_record
+from headstart.backbones.exported import CUT_SO, from_record
 from headstart.backbones.keras.pixels import objects_in, pixels_of
 from headstart.errors import BackboneError, MissingExtra, printable
 from headstart.files import HEADROOM, Unreadable, open_regular, parse_json
@@ -91,11 +91,11 @@ def load_keras_file(path: Path, *, size: int | None, asked: str | None) -> Backb
         if find_spec("keras") is None:
             raise MissingExtra(f"backbone {path.name}, for its first use,", extra="keras")
         with _without_log_lines():
-            from headstart.backbones.keras.stages import export_model
+            from headstart.backbones.keras.network import export_model
 
         return export_model(path, key=key, size=size, pixels=pixels)
 
-    return from_record(path.stem, identity=f"keras:{parts}", size=size, export=export, weights=None)
+    return from_record(path.stem, identity=f"keras:{CUT_SO}:{parts}", size=size, export=export, weights=None)
 
 
 @contextlib.contextmanager

@@ -47,16 +47,42 @@ def export_model(path: Path, *, key: str, size: int | None, pixels: Pixels) -> d
         BackboneError: It is unreadable, no image network, or takes no images of that size.
         ParityError: The staged graph computes something else.
     """
-    shown = printable(path.name)
-    model = _of_one_output(_inlined(read_model(path), shown), shown)
+    of_ir = path if path.suffix == IR_SUFFIX else None
+    return export_network(read_model(path), name=path.name, key=key, size=size, pixels=pixels, of_ir=of_ir)
+
+
+def export_network(
+    model: Any,
+    *,
+    name: str,
+    key: str,
+    size: int | None,
+    pixels: Pixels,
+    family: str = "",
+    of_ir: Path | None = None,
+) -> dict[str, Any]:
+    """Write the staged ONNX file of an ONNX model, check it, and say what it is; see `export_model`.
+
+    Args:
+        model: It may be changed.
+        name: Of the file that it comes from, for messages.
+        key: Of the graph that is written.
+        size: Pixels a side; None for its own.
+        pixels: What it wants its images to be.
+        family: What it says it is; empty for what its graph says.
+        of_ir: The file in OpenVINO's form that it was translated from.
+    """
+    shown = printable(name)
+    model = _of_one_output(_inlined(model, shown), shown)
     try:
         with bounded_memory(_TIMES_THE_FILE * model.ByteSize() + _OPENVINO_ITSELF):
-            return _export(model, path, key=key, size=size, pixels=pixels)
+            record = _export(model, shown, key=key, size=size, pixels=pixels, of_ir=of_ir)
     except (RuntimeError, ValueError, TypeError, MemoryError, onnx.checker.ValidationError) as error:
         reason = f"OpenVINO cannot read or run it: {_reason(error)}"
         if isinstance(error, MemoryError) or "alloc" in str(error):
             reason = "takes more memory than its size explains; refused"
         raise BackboneError(f"backbone {shown}: {reason}") from error
+    return {**record, "family": printable((family or model.graph.name)[:60]) or Path(name).stem}
 
 
 def _reason(error: BaseException) -> str:
@@ -65,12 +91,13 @@ def _reason(error: BaseException) -> str:
     return printable(lines[-1].strip()[:200]) if lines else reason_of(error)
 
 
-def _export(model: Any, path: Path, *, key: str, size: int | None, pixels: Pixels) -> dict[str, Any]:
-    shown = printable(path.name)
+def _export(
+    model: Any, shown: str, *, key: str, size: int | None, pixels: Pixels, of_ir: Path | None
+) -> dict[str, Any]:
     side, note = _side(model.graph.input[0], size=size, pixels=pixels, shown=shown)
     batch = _set_dimensions(model, side)
-    if path.suffix == IR_SUFFIX:
-        _check_translation(model, path, batch=batch or 1)
+    if of_ir is not None:
+        _check_translation(model, of_ir, batch=batch or 1)
     staging = _staging(model, side=side, fixed=batch, shown=shown)
     staged = staged_model(model, staging, side=side, blue_first=pixels.blue_first)
     onnx.checker.check_model(staged)
@@ -83,7 +110,6 @@ def _export(model: Any, path: Path, *, key: str, size: int | None, pixels: Pixel
     return {
         "graph": graph.name,
         "recipe": None,
-        "family": printable(model.graph.name[:60]) or path.stem,
         "preprocess": pixels.preprocess(side).to_dict(),
         "pretrained": True,
         "dimensions": staging.features.channels,

@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone
-from headstart.backbones.exported import digest, from_record
+from headstart.backbones.exported import CUT_SO, digest, from_record
 from headstart.backbones.pixels import CONFIG_FILE, FAMILIES, Pixels, asked_pixels, pixels_beside, pixels_in
 from headstart.backbones.published import download, hub_folder
 from headstart.errors import BackboneError, MissingWeights, OptionError, printable
@@ -25,9 +25,6 @@ HUB = "hf:"
 
 _FILES = ("onnx/model.onnx", "onnx/vision_model.onnx", "model.onnx")
 """Where repositories have their network; those of text and images have one for images alone beside it."""
-
-_CUT_SO = 1
-"""Raised when a file is cut at other places than before."""
 
 _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*?)(?:/([\w./-]+\.onnx))?")
 
@@ -54,7 +51,7 @@ def load_onnx_file(path: Path, *, size: int | None, preprocess: str | None, name
 
         return export_model(path, key=key, size=size, pixels=pixels)
 
-    identity = f"onnx:{_CUT_SO}:{known['hash']}:{pixels}"
+    identity = f"onnx:{CUT_SO}:{known['hash']}:{pixels}"
     return from_record(name or path.stem, identity=identity, size=size, export=export, weights=None)
 
 
