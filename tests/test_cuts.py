@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstart.backbones.cuts import Staging, cuts_of, staging_of
+from headstart.backbones.cuts import Cut, Staging, cuts_of, joined, staging_of
 from headstart.backbones.openvino import openvino
 from headstart.errors import BackboneError
 
@@ -215,6 +215,22 @@ def test_there_are_never_more_stages_than_asked_for():
         staging = staging_of(model, most=most)
         assert len(staging.stages) <= most
         assert staging.stages[-1].shape == (12, 2, 2)
+
+
+def test_what_is_joined_is_of_one_image_size_and_has_the_least_arithmetic():
+    works = np.cumsum([10, 1, 2, 30, 3, 4, 50])
+    sides = [32, 32, 32, 16, 16, 16, 8]
+    ends = [Cut("", "NCHW", (8, side, side), work, 0) for side, work in zip(sides, works, strict=True)]
+    found = joined(ends, most=5)
+    assert [(cut.side, cut.multiply_adds) for cut in found] == [
+        (32, 10),
+        (32, 13),
+        (16, 43),
+        (16, 50),
+        (8, 100),
+    ]
+    assert [cut.side for cut in joined(ends, most=3)] == [32, 16, 8]
+    assert [cut.multiply_adds for cut in joined(ends, most=2)] == [50, 100]
 
 
 def test_an_output_is_chosen_by_its_name():

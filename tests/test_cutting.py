@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from headstart.backbones import Stage, load_backbone
+from headstart.backbones import Stage, backbone_of, load_backbone
+from headstart.backbones.cuts import MOST_STAGES
 from headstart.backbones.cutting import cut_into_stages
 from headstart.backbones.exported import check_graph
+from headstart.backbones.records import graphs_folder
 from headstart.backbones.tracing import export_staged
 from headstart.errors import BackboneError, OptionError, ParityError
+from headstart.runs import Method
 from timm_models import SAID, SIZE, SMALL, one_thread, same_state, state_of, timm_model
 
 __all__ = ["one_thread"]  # a fixture of every test
@@ -139,9 +143,9 @@ class TwoBranches(torch.nn.Module):
 class Counting(torch.nn.Module):
     """Reads the number of images, a size and a weight in its own code, in front of a block and behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = 3) -> None:
         super().__init__()
-        blocks = [torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)) for _ in range(3)]
+        blocks = [torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)) for _ in range(blocks)]
         self.patches, self.blocks = torch.nn.Conv2d(3, 8, 8, stride=8), torch.nn.ModuleList(blocks)
         self.token = torch.nn.Parameter(torch.randn(1, 1, 8))
 
@@ -218,6 +222,44 @@ def test_sizes_and_weights_that_a_network_reads_itself_are_right_behind_every_cu
             for depth in range(5):
                 frozen, trainable = staged.split(depth)
                 torch.testing.assert_close(trainable(frozen(images)), model(images))
+
+
+def test_neighbouring_blocks_are_joined_where_there_are_many() -> None:
+    model, images = Counting(blocks=20).eval(), torch.randn(3, 3, 32, 32)
+    staged = cut_into_stages(model, architecture="many", size=32)
+    assert staged.names == ("stem", *(f"block{number}" for number in range(1, 9)))
+    counts = [fact["parameters"] for fact in staged.facts()]
+    assert max(counts) <= 3 * min(counts), "of alike blocks no stage should have most"
+    separate = cut_into_stages(model, architecture="many", size=32, most=21)
+    assert len(separate.names) == 21
+    with torch.no_grad():
+        for each, depth in ((staged, 4), (separate, 15)):
+            frozen, trainable = each.split(depth)
+            torch.testing.assert_close(trainable(frozen(images)), model(images))
+
+
+def test_a_run_from_when_every_block_was_a_stage_has_its_stages_still(tmp_path: Path) -> None:
+    name, kwargs = "vit_tiny_patch16_224", {"depth": 10, "embed_dim": 48, "num_heads": 2}
+    weights = {key: value.contiguous() for key, value in timm_model(name, **kwargs).state_dict().items()}
+    file = tmp_path / "a.safetensors"
+    save_file(weights, file, {**SAID, "architecture": name, "timm_kwargs": json.dumps(kwargs)})
+    today = load_backbone(file, size=SIZE)
+    run = Method(backbone=str(file), size=SIZE, stages=11, depth=7)
+    then = backbone_of(run)
+    assert (len(today.stages), len(then.stages)) == (MOST_STAGES, 11)
+    assert then.weights_hash != today.weights_hash, "stages of one name are cached apart"
+    assert backbone_of(replace(run, stages=0)) == backbone_of(replace(run, stages=MOST_STAGES)) == today
+    frozen, trainable = then.module().split(7)
+    assert [*dict(trainable.named_children())] == ["block7", "block8", "block9", "block10", "pool"]
+    image = torch.randn(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(trainable(frozen(image)), today.module()(image))
+
+    (record,) = graphs_folder().glob(f"{today.graph.stem.partition('-')[0]}-*.json")
+    older = json.loads(record.read_text())
+    older["stages"] = [stage.to_dict() for stage in then.stages]  # as an earlier version left it
+    record.write_text(json.dumps(older))
+    assert load_backbone(file, size=SIZE) == today
 
 
 class Windows(Counting):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.checkpoints import read_checkpoint, without_prefix
+from headstart.backbones.cuts import MOST_STAGES
 from headstart.errors import BackboneError, MissingExtra, printable, reason_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Recipe:
     """What else `create_model` needs to make the module that the weights belong to."""
     weights: Path | None  # the file of weights, or None for random ones
     seed: int = 0  # for the random ones
+    most_stages: int = MOST_STAGES  # that it may be cut into
 
 
 def has_timm() -> bool:
@@ -49,10 +51,15 @@ def require_timm(feature: str) -> None:
 def build(recipe: Recipe, *, size: int, name: str) -> "StagedModule":
     """A new `StagedModule` in eval mode, with the recipe's weights in float32."""
     require_timm(f"PyTorch module of backbone {name}")
+    return staged_model(make_model(recipe, size=size, name=name), recipe, size=size)
+
+
+def staged_model(model: Any, recipe: Recipe, *, size: int) -> "StagedModule":
+    """A recipe's model (see `make_model`) in stages, which take over its modules."""
     from headstart.backbones.cutting import cut_into_stages
 
-    model = make_model(recipe, size=size, name=name)
-    return cut_into_stages(model, architecture=recipe.architecture, size=size).eval()
+    most = recipe.most_stages
+    return cut_into_stages(model, architecture=recipe.architecture, size=size, most=most).eval()
 
 
 def make_model(recipe: Recipe, *, size: int, name: str) -> Any:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from headstart.backbones.openvino import cost_before
 from headstart.errors import BackboneError, printable
 
-MOST_STAGES = 8
-"""Each stage is a depth to try and a layer to read."""
+MOST_STAGES = 9
+"""Each stage is a depth to try and a layer to read. EfficientNets have nine: stem, seven blocks, last."""
 
 Layout = Literal["NCHW", "NHWC", "NTC", "NC"]
 
@@ -179,13 +179,28 @@ def stages_of(cuts: Sequence[Cut], *, most: int = MOST_STAGES) -> tuple[Cut, ...
     it. Vectors end no stage.
     """
     usable = _narrow([cut for cut in cuts if cut.side > 1 and cut.multiply_adds])
-    last_of_size = {(cut.layout == "NTC", cut.side): cut for cut in usable}
+    last_of_size = {_size(cut): cut for cut in usable}
     ends = {_with_free(end, usable).multiply_adds: _with_free(end, usable) for end in last_of_size.values()}
-    found = [ends[work] for work in sorted(ends)]
-    while len(found) > most:  # the one with the least work goes to what follows it
-        works = _works(found)
-        del found[works.index(min(works[:-1]))]
+    found = joined([ends[work] for work in sorted(ends)], most=most)
     return _divided(found, usable, most=most)
+
+
+def joined(ends: Sequence[Cut], *, most: int = MOST_STAGES) -> list[Cut]:
+    """Where stages end when no more than ``most`` are left, each with about its share of the arithmetic.
+
+    Neighbours that have the least arithmetic together become one stage; those of one image size first.
+    """
+    found = list(ends)
+    while len(found) > most:
+        works = [one + other for one, other in pairwise(_works(found))]
+        alike = [place for place, (one, other) in enumerate(pairwise(found)) if _size(one) == _size(other)]
+        del found[min(alike or range(len(works)), key=works.__getitem__)]
+    return found
+
+
+def _size(cut: Cut) -> tuple[bool, int]:
+    """Of the image as it is there; tokens are apart from maps."""
+    return cut.layout == "NTC", cut.side
 
 
 def _narrow(cuts: Sequence[Cut]) -> list[Cut]:
@@ -235,11 +250,11 @@ def _divided(ends: Sequence[Cut], cuts: Sequence[Cut], *, most: int) -> tuple[Cu
 
 def _inside(end: Cut, work: int, cuts: Sequence[Cut]) -> dict[int, Cut]:
     """By the work before them the cuts inside a stage, of its end's size; of equal ones the last."""
-    start, size = end.multiply_adds - work, (end.layout == "NTC", end.side)
+    start = end.multiply_adds - work
     return {
         cut.multiply_adds: cut
         for cut in cuts
-        if (cut.layout == "NTC", cut.side) == size and start < cut.multiply_adds < end.multiply_adds
+        if _size(cut) == _size(end) and start < cut.multiply_adds < end.multiply_adds
     }
 
 

@@ -3,7 +3,8 @@
 There is no list of families. The network's forward pass is recorded as a graph of its modules
 (`headstart.backbones.recording`); its cuts are the tensors that everything behind them is made of, and
 nothing else of the image (`headstart.backbones.cuts`). Stages end at the cuts between the network's own
-blocks; where it has none, as `headstart.backbones.cuts.stages_of` says. That the stages compute what the
+blocks, of which neighbours are joined where there are many; where it has none, as
+`headstart.backbones.cuts.stages_of` says. That the stages compute what the
 network computes is checked by `headstart.backbones.exported`.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from headstart.backbones.cuts import Cut, Form, form_of, stages_of
+from headstart.backbones.cuts import MOST_STAGES, Cut, Form, form_of, joined, stages_of
 from headstart.backbones.recording import Recording, carries, matrices, record
 from headstart.backbones.staged import StagedModule
 from headstart.errors import BackboneError, reason_of
@@ -41,13 +42,16 @@ class ChannelsFirst(nn.Module):
         return x.permute(0, 3, 1, 2) if self.gives_map else x
 
 
-def cut_into_stages(model: nn.Module, *, architecture: str, size: int) -> StagedModule:
+def cut_into_stages(
+    model: nn.Module, *, architecture: str, size: int, most: int = MOST_STAGES
+) -> StagedModule:
     """Cut ``model`` (a timm model made with ``num_classes=0``) into stages, which take over its modules.
 
     Args:
         model: In eval mode.
         architecture: Its name, for messages.
         size: Pixels a side of its images.
+        most: How many stages there may be.
 
     Raises:
         BackboneError: It cannot be followed, gives no vector of features, or has nowhere to cut.
@@ -64,6 +68,7 @@ def cut_into_stages(model: nn.Module, *, architecture: str, size: int) -> Staged
                     found, ends = deeper, more
         if not ends:
             raise BackboneError("nowhere in it one map or row of tokens alone carries everything on")
+        blocks, ends = len(ends), joined(ends, most=most)
         parts = [found.part(start, end) for start, end in pairwise([None, *ends, None])]
     except Exception as error:  # what a network's code raises where it cannot be followed may be anything
         raise BackboneError(
@@ -74,6 +79,7 @@ def cut_into_stages(model: nn.Module, *, architecture: str, size: int) -> Staged
         parts[-1],
         prefix_tokens=[end.prefix_tokens for end in ends],
         places=[str(end.port.target) if end.port.op == "call_module" else "" for end in ends],
+        blocks_joined=len(ends) < blocks,
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
+from headstart.backbones.cuts import MOST_STAGES
 from headstart.backbones.openvino import measure, openvino
 from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, ParityError, reason_of
@@ -34,7 +35,13 @@ class Origin:
 
 
 def load_exported(
-    name: str, *, identity: str, size: int | None, resolve: Callable[[], Origin], weights: Path | None
+    name: str,
+    *,
+    identity: str,
+    size: int | None,
+    resolve: Callable[[], Origin],
+    weights: Path | None,
+    most: int = MOST_STAGES,
 ) -> Backbone:
     """The backbone from its exported graph, exporting it first where that has not been done.
 
@@ -44,6 +51,7 @@ def load_exported(
         size: Pixels a side; None for the weights' own.
         resolve: Finds out the rest; needs timm, so it is called for the first export only.
         weights: The file of weights, which may have moved since the export.
+        most: How many stages it may have.
     """
     return from_record(
         name,
@@ -51,6 +59,26 @@ def load_exported(
         size=size,
         export=lambda key: _export(name, key=key, size=size, origin=resolve()),
         weights=weights,
+        most=most,
+    )
+
+
+def with_stages(backbone: Backbone, count: int) -> Backbone:
+    """The same network cut as for a run that had so many stages, before neighbours were joined.
+
+    Finished graphs, and networks that have no more blocks than stages, are as they are.
+    """
+    if backbone.recipe is None or count <= max(MOST_STAGES, len(backbone.stages)):
+        return backbone
+    recipe = replace(backbone.recipe, most_stages=count)
+    origin = Origin(recipe, backbone.preprocess, pretrained=backbone.pretrained, notes=backbone.notes)
+    return load_exported(
+        backbone.name,
+        identity=f"{backbone.weights_hash}:{count} stages",
+        size=backbone.preprocess.size,
+        resolve=lambda: origin,
+        weights=recipe.weights,
+        most=count,
     )
 
 
@@ -61,12 +89,14 @@ def from_record(
     size: int | None,
     export: Callable[[str], dict[str, Any]],
     weights: Path | None,
+    most: int = MOST_STAGES,
 ) -> Backbone:
     """The backbone that a record beside its graph describes; ``export`` makes both from a key if need be."""
     key = digest(identity, str(records.FORMAT))
     path = records.graphs_folder() / f"{key}-{size or 'default'}.json"
     record = records.read_record(path)
-    if record is None or not _is_whole(path.parent / record["graph"], record.get("graph_bytes")):
+    known = record is not None and len(record["stages"]) <= most  # earlier versions had one for each block
+    if record is None or not known or not _is_whole(path.parent / record["graph"], record.get("graph_bytes")):
         record = export(key)
         record["graph_bytes"] = (path.parent / record["graph"]).stat().st_size
         records.write_record(path, record)
@@ -74,7 +104,7 @@ def from_record(
         name=name,
         architecture=record["recipe"]["architecture"].split(".")[0] if record["recipe"] else record["family"],
         preprocess=Preprocess.from_dict(record["preprocess"]),
-        weights_hash=key,
+        weights_hash=digest(key, "joined") if record.get("joined") else key,
         pretrained=record["pretrained"],
         stages=tuple(map(Stage.from_dict, record["stages"])),
         dimensions=record["dimensions"],
@@ -94,7 +124,8 @@ def _recipe(fields: Mapping[str, Any] | None, weights: Path | None) -> Recipe | 
     """None where no PyTorch module can be made, as of a Keras file."""
     if fields is None:
         return None
-    return Recipe(fields["architecture"], fields["timm_kwargs"], weights, fields["seed"])
+    most = fields.get("most_stages", MOST_STAGES)
+    return Recipe(fields["architecture"], fields["timm_kwargs"], weights, fields["seed"], most)
 
 
 def digest(*parts: str) -> str:
@@ -119,7 +150,9 @@ def _export(name: str, *, key: str, size: int | None, origin: Origin) -> dict[st
             "architecture": origin.recipe.architecture,
             "timm_kwargs": dict(origin.recipe.timm_kwargs),
             "seed": origin.recipe.seed,
+            "most_stages": origin.recipe.most_stages,
         },
+        "joined": staged.blocks_joined,
         "preprocess": preprocess.to_dict(),
         "pretrained": origin.pretrained,
         "dimensions": dimensions,
@@ -132,8 +165,7 @@ def _checked_module(name: str, recipe: Recipe, *, size: int) -> Any:
     """The staged module, after checking that its stages compute what timm's model computes."""
     import torch
 
-    from headstart.backbones.building import make_model
-    from headstart.backbones.cutting import cut_into_stages
+    from headstart.backbones.building import make_model, staged_model
 
     model = make_model(recipe, size=size, name=name)
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -144,7 +176,7 @@ def _checked_module(name: str, recipe: Recipe, *, size: int) -> Any:
         raise BackboneError(
             f"backbone {name}: cannot take images of {size} px: {reason_of(error)}; try another size"
         ) from error
-    staged = cut_into_stages(model, architecture=recipe.architecture, size=size).eval()
+    staged = staged_model(model, recipe, size=size)
     with torch.no_grad():
         found = staged(image)
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-5, atol=1e-6):

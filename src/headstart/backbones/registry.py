@@ -8,7 +8,7 @@ from headstart.backbones import records
 from headstart.backbones.backbone import Backbone
 from headstart.backbones.building import Recipe, require_timm
 from headstart.backbones.builtin import BUILTIN, builtin_info, load_builtin
-from headstart.backbones.exported import Origin, load_exported
+from headstart.backbones.exported import Origin, load_exported, with_stages
 from headstart.backbones.imagenet import (
     IMAGENET,
     load_imagenet,
@@ -108,8 +108,13 @@ def is_graph(name: str | Path) -> bool:
 
 
 def backbone_of(method: Method, *, seed: int = 0) -> Backbone:
-    """The network that a training names, see `load_backbone`; ``seed`` is for random weights."""
-    return load_backbone(
+    """The network that a training names, see `load_backbone`, in as many stages as it had then.
+
+    Args:
+        method: Of a training to come, or of a run.
+        seed: For random weights.
+    """
+    backbone = load_backbone(
         method.backbone,
         size=method.size,
         architecture=method.architecture,
@@ -117,6 +122,7 @@ def backbone_of(method: Method, *, seed: int = 0) -> Backbone:
         pretrained=method.pretrained,
         seed=seed,
     )
+    return with_stages(backbone, method.stages)
 
 
 def available() -> list[BackboneInfo]:

@@ -40,6 +40,7 @@ class StagedModule(nn.Module):
         *,
         prefix_tokens: Sequence[int],
         places: Sequence[str],
+        blocks_joined: bool = False,
     ) -> None:
         """Put the parts together.
 
@@ -50,11 +51,13 @@ class StagedModule(nn.Module):
                 for maps).
             places: Of each stage the module of the whole network that gives its map, by its name; empty where
                 none does.
+            blocks_joined: Whether the network has more blocks than stages.
         """
         super().__init__()
         self.names, modules = zip(*stages, strict=True)
         self.stages, self.pool = nn.ModuleList(modules), pool
         self.prefix_tokens, self.places = tuple(prefix_tokens), tuple(places)
+        self.blocks_joined = blocks_joined
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """``[N, 3, S, S]``, normalised, to the features ``[N, D]``."""

@@ -115,8 +115,8 @@ def network_of(run: Run) -> tuple[Backbone, Runtime]:
     trained_on = load(run.path).about.get("weights", backbone.weights_hash)
     if backbone.recipe is None and trained_on != backbone.weights_hash:
         raise BackboneError(
-            f"backbone {printable(config.backbone)} is another network now than the one that run {run.id} "
-            "was trained on; put the old file back, or fit anew"
+            f"backbone {printable(config.backbone)} is another network now, or is cut at other places, than "
+            f"when run {run.id} was trained; put the old file back, or fit anew"
         )
     return backbone, select(config.runtime, precision=config.precision)
 

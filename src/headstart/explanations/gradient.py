@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones import load_backbone
+from headstart.backbones.exported import with_stages
 from headstart.classifier import WEIGHTS_FILE, Classifier
 from headstart.errors import OptionError, RunError
 from headstart.explanations.activation import Activations, class_activation, spread
@@ -69,6 +70,7 @@ def trained_pool(classifier: Classifier) -> tuple[str, Any]:
     backbone = load_backbone(
         name, size=classifier.preprocess.size, architecture=timm_name, pretrained=about["depth"] > 0
     )
+    backbone = with_stages(backbone, about["stages"])
     if len(backbone.stages) != about["stages"]:
         raise OptionError(f"backbone {name} has other stages than when it was trained; take occlusion")
     staged = backbone.module()

@@ -87,17 +87,14 @@ def _trained(subject: "Subject") -> _Network:
         BackboneError, MissingWeights, MissingExtra: the network cannot be made on this machine.
     """
     from headstart.backbones import FeatureLayer, backbone_of
-    from headstart.backbones.building import make_model, timm_arguments
-    from headstart.backbones.cutting import cut_into_stages
+    from headstart.backbones.building import make_model, staged_model, timm_arguments
 
     config = subject.recorded("this format").config
     backbone = backbone_of(config, seed=config.seed)
     if backbone.recipe is None:
         raise RunError(f"{config.backbone}: only its graph is here; take --to onnx or --to openvino")
     model = make_model(backbone.recipe, size=backbone.preprocess.size, name=config.backbone)
-    staged = cut_into_stages(
-        model, architecture=backbone.recipe.architecture, size=backbone.preprocess.size
-    ).eval()
+    staged = staged_model(model, backbone.recipe, size=backbone.preprocess.size)
     tensors, metadata = _trained_weights(subject.folder / _WEIGHTS_FILE)
     _put_fine_tuned(staged, tensors)
     return _Network(
