@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from headstart.backbones import Stage, backbone_of, load_backbone
 from headstart.backbones.cuts import MOST_STAGES
@@ -161,7 +162,7 @@ class Counting(torch.nn.Module):
 
 
 class UnevenCells(torch.nn.Module):
-    """Pools five cells of a side to two and three, which ONNX has no operation for."""
+    """Does what ONNX has no operation for: pools five cells of a side to two and three, and others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,10 +174,14 @@ class UnevenCells(torch.nn.Module):
         self.blocks, self.last = torch.nn.Sequential(*blocks), torch.nn.AdaptiveAvgPool2d((2, 3))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.last(self.blocks(image)).flatten(1)
+        patches = functional.unfold(image, 3, padding=1, stride=2)
+        image = image + functional.fold(patches * 0.1, (5, 5), kernel_size=3, padding=1, stride=2)
+        sharper = functional.interpolate(image, size=(9, 7), mode="bicubic", antialias=True)
+        smaller = functional.interpolate(sharper, size=(5, 5), mode="bilinear", antialias=True)
+        return self.last(self.blocks(smaller)).flatten(1)
 
 
-def test_pooling_to_uneven_cells_is_in_the_graph(tmp_path: Path) -> None:
+def test_pooling_to_uneven_cells_patches_and_smooth_resizing_are_in_the_graph(tmp_path: Path) -> None:
     staged = cut_into_stages(UnevenCells().eval(), architecture="cells", size=5).eval()
     graph = export_staged(staged, tmp_path / "cells.onnx", size=5)
     image = torch.randn(3, 3, 5, 5)
@@ -206,9 +211,28 @@ def test_a_transformer_of_2025_loads_from_its_file_and_keeps_its_prefix_tokens_a
         torch.testing.assert_close(trainable(frozen(image)), model(image))
 
 
-def test_a_network_that_one_tensor_never_carries_is_refused() -> None:
-    with pytest.raises(BackboneError, match=r"'two': cannot be cut .* nowhere in it one map"):
-        cut_into_stages(TwoBranches().eval(), architecture="two", size=SIZE)
+def test_two_branches_that_meet_in_the_features_are_one_stage(tmp_path: Path) -> None:
+    model, image = TwoBranches().eval(), torch.randn(3, 3, SIZE, SIZE)
+    staged = cut_into_stages(model, architecture="two", size=SIZE)
+    assert staged.names == ("stem",)
+    graph = export_staged(staged, tmp_path / "two.onnx", size=SIZE)
+    with torch.no_grad():
+        expected = model(image)
+        assert torch.equal(staged.after(0)(image), expected)
+    whole = {"stem": expected.numpy()[..., None, None], "features": expected.numpy()}
+    check_graph(graph, image.numpy(), whole, name="two")
+
+
+class NoVector(TwoBranches):
+    """Gives a map."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.left(image)
+
+
+def test_a_network_without_a_vector_of_features_is_refused() -> None:
+    with pytest.raises(BackboneError, match=r"'map': cannot be cut .* gives no vector"):
+        cut_into_stages(NoVector().eval(), architecture="map", size=SIZE)
 
 
 def test_sizes_and_weights_that_a_network_reads_itself_are_right_behind_every_cut() -> None:

@@ -67,7 +67,7 @@ def cut_into_stages(
                 if len(more := deeper.ends()) > len(ends):
                     found, ends = deeper, more
         if not ends:
-            raise BackboneError("nowhere in it one map or row of tokens alone carries everything on")
+            return found.in_one_stage()
         blocks, ends = len(ends), joined(ends, most=most)
         parts = [found.part(start, end) for start, end in pairwise([None, *ends, None])]
     except Exception as error:  # what a network's code raises where it cannot be followed may be anything
@@ -213,6 +213,12 @@ class _Cutter:
         return self.nodes[first : None if end is None else self.positions[end.port] + 1]
 
     # --------------------------------------------------------------------------------------- what
+
+    def in_one_stage(self) -> StagedModule:
+        """All of a network in which no map and no tokens carry everything on: its features are the map."""
+        width = self.recording.values[self.nodes[-1]].shape[1]
+        stage = nn.Sequential(self.part(None, None), nn.Unflatten(1, (width, 1, 1)))
+        return StagedModule([("stem", stage)], nn.Flatten(1), prefix_tokens=[0], places=[""])
 
     def part(self, start: Cut | None, end: Cut | None) -> nn.Module:
         """What the network computes from one cut (or the image) to the next (or the features)."""

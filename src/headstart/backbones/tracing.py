@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
+from PIL import Image
 from timm.utils.model import reparameterize_model
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode
@@ -77,7 +78,7 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
-            with _PoolingAsProducts():
+            with _InKnownOperations():
                 torch.onnx.export(
                     _AllStages(traced),
                     (torch.zeros(2, 3, size, size),),
@@ -126,23 +127,74 @@ def _fold_weights(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-class _PoolingAsProducts(TorchFunctionMode):
-    """Writes adaptive pooling to several cells as matrix products, since the exporter does not know it."""
+class _InKnownOperations(TorchFunctionMode):
+    """Writes functions that the exporter does not know in operations that it knows, with the same result."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") == "adaptive_avg_pool2d" and len(args) == 2:
-            image, cells = args
-            rows, columns = (cells, cells) if isinstance(cells, int) else cells
-            if rows and columns and (rows, columns) != (1, 1):
-                height, width = (int(side) for side in image.shape[-2:])
-                down, across = (
-                    torch.from_numpy(averages(length, count)).float()
-                    for length, count in ((height, rows), (width, columns))
-                )
-                return down.T @ image @ across
-        return func(*args, **(kwargs or {}))
+        known: dict[str, Any] = {"adaptive_avg_pool2d": _averaged, "fold": _folded, "interpolate": _resized}
+        rewrite = known.get(getattr(func, "__name__", ""))
+        found = rewrite(*args, **(kwargs or {})) if rewrite else None
+        return func(*args, **(kwargs or {})) if found is None else found
+
+
+def _averaged(image: torch.Tensor, cells: Any) -> torch.Tensor | None:
+    """Adaptive pooling to several cells as matrix products."""
+    rows, columns = _both(cells)
+    if not rows or not columns or (rows, columns) == (1, 1):
+        return None
+    height, width = (int(side) for side in image.shape[-2:])
+    down, across = averages(height, rows), averages(width, columns)
+    return torch.from_numpy(down.T).float() @ image @ torch.from_numpy(across).float()
+
+
+def _resized(image: torch.Tensor, size: Any = None, **settings: Any) -> torch.Tensor | None:
+    """Smooth resizing without aliasing, which is Pillow's, as matrix products."""
+    kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}.get(
+        settings.get("mode", "")
+    )
+    if not settings.get("antialias") or settings.get("align_corners") or kind is None or size is None:
+        return None
+    down, across = (
+        torch.from_numpy(np.array(Image.fromarray(np.eye(old, dtype=np.float32)).resize((old, new), kind)))
+        for old, new in zip(map(int, image.shape[-2:]), _both(size), strict=True)
+    )
+    return down @ image @ across.T
+
+
+def _folded(
+    patches: torch.Tensor,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> torch.Tensor:
+    """Overlapping patches [N, C x cells, L] added up to maps, as a transposed convolution of each channel."""
+    sides, kernel, steps = _both(output_size), _both(kernel_size), _both(stride)
+    around, apart = _both(padding), _both(dilation)
+    reach = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(apart, kernel, around, strict=True)]
+    grid = [(side - far) // step + 1 for side, far, step in zip(sides, reach, steps, strict=True)]
+    left = [(side - far) % step for side, far, step in zip(sides, reach, steps, strict=True)]
+    cells = kernel[0] * kernel[1]
+    channels = int(patches.shape[1]) // cells
+    one_cell = np.tile(np.eye(cells, dtype=np.float32).reshape(cells, 1, *kernel), (channels, 1, 1, 1))
+    return nn.functional.conv_transpose2d(
+        patches.reshape(-1, channels * cells, *grid),
+        torch.from_numpy(one_cell),
+        stride=steps,
+        padding=around,
+        output_padding=_both(left),
+        groups=channels,
+        dilation=apart,
+    )
+
+
+def _both(sides: Any) -> tuple[int, int]:
+    """Rows and columns, of which one number may say both."""
+    rows, columns = (sides, sides) if isinstance(sides, int) else sides
+    return int(rows or 0), int(columns or 0)
 
 
 def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> set[str]:
@@ -161,12 +213,12 @@ def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> se
             plain = nn.Conv2d(
                 child.in_channels,
                 child.out_channels,
-                _pair(child.kernel_size),
-                stride=_pair(child.stride),
-                padding=_pair(
+                _both(child.kernel_size),
+                stride=_both(child.stride),
+                padding=_both(
                     [d * (k - 1) // 2 for d, k in zip(child.dilation, child.kernel_size, strict=True)]
                 ),
-                dilation=_pair(child.dilation),
+                dilation=_both(child.dilation),
                 groups=child.groups,
                 bias=child.bias is not None,
                 device="meta",  # no weights of its own, so no random numbers are drawn for them
@@ -175,11 +227,6 @@ def _replace_same_convolutions(module: nn.Module, prefix: str = "staged.") -> se
             setattr(parent, name, plain.eval())
             same.add(f"{prefix}{parent_name}.{name}.weight")
     return same
-
-
-def _pair(values: "tuple[int, ...] | list[int]") -> tuple[int, int]:
-    first, second = values
-    return first, second
 
 
 def _set_same_padding(graph: onnx.GraphProto, weights: set[str]) -> None:
