@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from headstart.lesson.engine import attempts
+from headstart.lesson.engine.answers import Layout
 from headstart.lesson.engine.attempts import Challenge, HintTaken, Opened, Submitted
-from headstart.lesson.engine.pack import BadgeText, Card, Experiment, Mode, Option, Pack, Problem
+from headstart.lesson.engine.pack import FORMS, BadgeText, Card, Experiment, Mode, Option, Pack, Problem
 
 
 def secret_problem(number: int, *, answer: int = 0) -> Problem:
@@ -49,6 +51,50 @@ def secret_pack(*, answer: int = 0, problems: int = 5) -> Pack:
         badge=BadgeText("Keeper of Secrets", "Kept five secrets.", "All five correct."),
         fingerprint="f" * 32,
     )
+
+
+def forms_problem(form: str) -> Problem:
+    """A problem of four options, asked so; of a number, 10 ± 1 is right, and 20 and 30 have feedback."""
+    options = tuple(
+        Option(
+            f"secretkey-{place}",
+            str(10 * place) if form == "number" else f"Text {form} {place}",
+            f"SECRETFEEDBACK {form} {place}",
+            correct={"one": place == 1, "number": place == 1, "several": place < 3}.get(form, False),
+            matches=f"Partner {place % 3}" if form == "match" else "",
+            tolerance=1.0 if form == "number" else 0.0,
+        )
+        for place in range(1, 5)
+    )
+    problem = secret_problem(1)
+    explanation = f"SECRETEXPLANATION {form}"
+    return replace(problem, slug=form, form=form, options=options, explanation=explanation)
+
+
+def forms_pack() -> Pack:
+    """A lesson whose challenge asks in every form; without experiments."""
+    pack = secret_pack()
+    problems = tuple(replace(forms_problem(form), experiment="") for form in FORMS)
+    return replace(pack, problem_sets={"challenge": problems})
+
+
+def right_answer(layout: Layout) -> str:
+    """An answer that is right."""
+    return "10.5" if layout.form == "number" else layout.answer
+
+
+def wrong_answer(layout: Layout) -> str:
+    """A whole answer that is wrong: of pairs, the same ids paired otherwise."""
+    ids, partners = [identity for identity, _ in layout.options], [one for one, _ in layout.partners]
+    match layout.form:
+        case "number":
+            return "20"
+        case "one" | "several":
+            return next(identity for identity in ids if identity not in layout.answer.split())
+    shifted = [partners[(place + shift) % len(partners)] for shift in (0, 1) for place in range(len(ids))]
+    pairs = [f"{one}={other}" for one, other in zip(ids + ids, shifted, strict=True)]
+    first, second = (" ".join(sorted(half)) for half in (pairs[: len(ids)], pairs[len(ids) :]))
+    return second if first == layout.answer else first
 
 
 def taken(

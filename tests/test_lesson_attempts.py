@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,12 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from headstart.errors import LessonError
 from headstart.lesson.engine import attempts, logbook
+from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import (
     GRACE,
     LATE_COST,
     POINTS,
     RETRY_COST,
-    AnswerRefused,
     Challenge,
     Chose,
     Closed,
@@ -29,7 +31,8 @@ from headstart.lesson.engine.attempts import (
     public_view,
     step,
 )
-from lesson_packs import secret_pack
+from headstart.lesson.engine.pack import FORMS
+from lesson_packs import forms_pack, right_answer, secret_pack, wrong_answer
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 PACK = secret_pack()
@@ -331,6 +334,137 @@ class AnyLearner(RuleBasedStateMachine):
 
 AnyLearner.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
 TestAnyLearner = AnyLearner.TestCase
+
+
+FORMED = forms_pack()
+
+
+def formed(form: str, seed: str = "s") -> Challenge:
+    begun = attempts.begin(FORMED, challenge="c", learner="l", seed=seed)
+    return step(step(None, begun, START)[0], Opened(form), START)[0]
+
+
+@given(form=st.sampled_from(FORMS), seed=st.text(max_size=4), data=st.data())
+@settings(deadline=None, max_examples=150)
+def test_an_answer_counts_for_what_it_says_in_whatever_order_it_comes(
+    form: str, seed: str, data: st.DataObject
+) -> None:
+    state = formed(form, seed)
+    layout = state.item(form).layout
+    ids, partners = [one for one, _ in layout.options], [one for one, _ in layout.partners]
+    if form == "number":
+        value = data.draw(st.floats(-50, 50, allow_nan=False))
+        given_, right_one = f" {value:.3f} ", abs(round(value, 3) - 10) <= 1
+    elif partners:
+        rows = data.draw(st.permutations(ids))
+        places = st.permutations(partners) if form == "order" else st.lists(
+            st.sampled_from(partners), min_size=len(ids), max_size=len(ids)
+        )  # fmt: skip
+        pairs = [f"{one}={other}" for one, other in zip(rows, data.draw(places), strict=True)]
+        given_, right_one = "  ".join(pairs), set(pairs) == set(layout.answer.split())
+    else:
+        most = 1 if form == "one" else len(ids)
+        chosen = data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=most))
+        given_, right_one = " ".join(chosen), set(chosen) == set(layout.answer.split())
+    marked, _ = step(state, Chose(form, given_), START)
+    after, entry = step(marked, Submitted(form, given_, "k"), START)
+    item, view = after.item(form), public_view(after, FORMED, START)["items"][FORMS.index(form)]
+    assert item.correct == right_one == (item.closed_at is not None) and len(item.tried) == 1
+    assert attempts.replay([logbook.from_dict(logbook.to_dict(entry))], marked) == after  # type: ignore[arg-type]
+    if not right_one:
+        again = " ".join(reversed(given_.split()))
+        assert refusal(after, Submitted(form, again, "another")) == "tried"
+        assert "SECRETHINT" not in json.dumps(view) and "secretkey" not in json.dumps(view)
+        wrong_ones = set(item.tried[0].split()) - set(layout.answer.split())
+        assert json.dumps(view).count("SECRETFEEDBACK") <= max(1, len(wrong_ones))
+
+
+@given(
+    form=st.sampled_from(FORMS), text=st.text(max_size=60) | st.text("0123456789abcdef= .,-+e", max_size=60)
+)
+@settings(deadline=None, max_examples=150)
+def test_an_answer_that_nobody_was_offered_is_refused_and_changes_nothing(form: str, text: str) -> None:
+    state = formed(form)
+    with suppress(AnswerRefused):
+        after, _ = step(state, Submitted(form, text, "k"), START)
+        assert form == "number" and after.item(form).tried[0] == f"{float(after.item(form).tried[0]):.10g}"
+
+
+def test_an_answer_that_is_not_whole_costs_no_attempt() -> None:
+    for form in ("order", "match"):
+        state = formed(form)
+        most = " ".join(right_answer(state.item(form).layout).split()[1:])
+        assert refusal(state, Submitted(form, most, "k")) == "incomplete"
+    assert refusal(formed("several"), Submitted("several", " ", "k")) == "incomplete"
+    assert refusal(formed("number"), Submitted("number", "about 10", "k")) == "no-number"
+    state = formed("one")
+    both = " ".join(identity for identity, _ in state.item("one").layout.options)
+    assert refusal(state, Submitted("one", both, "k")) == "unknown-option"
+
+
+def test_a_place_is_given_once_and_a_partner_as_often_as_it_fits() -> None:
+    state = formed("order")
+    ids = [identity for identity, _ in state.item("order").layout.options]
+    assert refusal(state, Submitted("order", " ".join(f"{one}=1" for one in ids), "k")) == "incomplete"
+    state = formed("match")
+    layout = state.item("match").layout
+    assert len(layout.partners) == 3 < len(layout.options), "two options have the same partner"
+    assert step(state, Submitted("match", layout.answer, "k"), START)[0].item("match").correct
+
+
+def test_feedback_on_a_miss_names_what_was_chosen_and_nothing_that_is_right() -> None:
+    for form, expected in {
+        "several": "SECRETFEEDBACK several",
+        "order": "of 4 are right. SECRETFEEDBACK order",
+        "match": "of 4 are right. SECRETFEEDBACK match",
+        "number": "SECRETFEEDBACK number 2",
+    }.items():
+        state = formed(form)
+        state, _ = step(state, Submitted(form, wrong_answer(state.item(form).layout), "k"), START)
+        said = list(public_view(state, FORMED, START)["items"][FORMS.index(form)]["feedback"].values())
+        assert len(said) == 1 and expected in said[0]
+    state = formed("several")
+    half = state.item("several").layout.answer.split()[0]
+    state, _ = step(state, Submitted("several", half, "k"), START)
+    item = public_view(state, FORMED, START)["items"][FORMS.index("several")]
+    assert list(item["feedback"].values()) == ["What you marked is right, and something is missing."]
+
+
+VARIED = replace(
+    PACK,
+    problem_sets={
+        "challenge": tuple(
+            replace(
+                problem,
+                variants=tuple(
+                    replace(problem, variant=name, prompt=f"{name}?") for name in ("second", "third")
+                ),
+            )
+            for problem in PACK.problems("challenge")
+        )
+    },
+)
+
+
+@given(seeds=st.lists(st.text(max_size=5), min_size=3, max_size=7))
+@settings(deadline=None, max_examples=40)
+def test_later_challenges_draw_the_variants_that_were_seen_least(seeds: list[str]) -> None:
+    before: list[Challenge] = []
+    for place, seed in enumerate(seeds):
+        begun = attempts.begin(VARIED, challenge=f"c{place}", learner="l", seed=seed, earlier=before)
+        state, _ = step(None, begun, START)
+        for item in state.items:
+            state, _ = step(state, Opened(item.problem), START)
+            asked = public_view(state, VARIED, START)["items"][int(item.problem[-1])]["prompt"]
+            assert item.layout.variant == "first" or asked == f"{item.layout.variant}?"
+        before.append(state)
+    for problem in VARIED.problems("challenge"):
+        drawn = [state.item(problem.slug).layout.variant for state in before]
+        counts = [drawn.count(name) for name in ("first", "second", "third")]
+        assert max(counts) - min(counts) <= 1, drawn
+    assert len({begun.layouts[0].variant for begun in (
+        attempts.begin(VARIED, challenge="c", learner="l", seed=str(n)) for n in range(40)
+    )}) == 3, "the first challenge draws any of them"  # fmt: skip
 
 
 def test_a_log_keeps_its_meaning_when_the_rules_change(monkeypatch: pytest.MonkeyPatch) -> None:

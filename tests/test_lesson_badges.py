@@ -116,7 +116,7 @@ def test_a_badge_says_how_often_it_was_tried_and_how_the_clock_was_set() -> None
     for item in gave_up.items[2:]:
         gave_up, _ = attempts.step(gave_up, attempts.Closed(item.problem), before)
     told = badges.verify(issue(earlier=[gave_up, *earlier[1:]]), now=NOW).circumstances
-    assert told.startswith("Challenge number 2 of this lesson, with the same problems.")
+    assert told.startswith("Challenge number 2 of this lesson; all of its 5 problems had been asked")
     assert "1 right, 1 wrong, 3 given up" in told and "The clock ran as set by the lesson. " in told
     assert badges.verify(issue(), now=NOW).circumstances.startswith("The first challenge of this lesson.")
     for timer, says in ((None, "switched off"), (3.0, "stretched 3 times")):

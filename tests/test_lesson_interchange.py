@@ -7,6 +7,7 @@ import shutil
 import time
 import xml.etree.ElementTree as ET
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from headstart.lesson.engine.gift import from_gift, to_gift
 from headstart.lesson.engine.html_text import to_markdown
 from headstart.lesson.engine.interchange import filled
 from headstart.lesson.engine.moodle import from_moodle_xml, to_moodle_xml
-from headstart.lesson.engine.pack import KINDS, LEVELS, CodeFace, Option, Problem
+from headstart.lesson.engine.pack import FORMS, KINDS, LEVELS, CodeFace, Option, Problem
 from headstart.lesson.engine.progress import Progress
 from lesson_packs import secret_pack
 
@@ -44,32 +45,63 @@ CODE = st.builds(
 )
 
 
+TENTHS = st.integers(-999, 999).map(lambda number: number / 10)
+
+
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    keys = draw(st.lists(SLUGS, min_size=2, max_size=5, unique=True))
-    right = draw(st.integers(0, len(keys) - 1))
+    form = draw(st.sampled_from(FORMS))
+    count = draw(st.integers(2, 5))
+    keys = draw(st.lists(SLUGS, min_size=count, max_size=count, unique=True))
+    texts = draw(st.lists(PROSE, min_size=count, max_size=count, unique=True))
+    if form == "number":
+        numbers = draw(st.lists(TENTHS, min_size=count, max_size=count, unique=True))
+        texts = [f"{number:g}" for number in numbers[1:]] + ["*"]
+    right = {"one": [0], "number": [0], "several": range(draw(st.integers(1, count)))}.get(form, [])
+    options = [
+        Option(
+            key,
+            text,
+            draw(PROSE),
+            correct=place in right,
+            matches=draw(PROSE) if form == "match" else "",
+            tolerance=abs(draw(TENTHS)) if form == "number" and text != "*" else 0.0,
+        )
+        for place, (key, text) in enumerate(zip(keys, texts, strict=True))
+    ]
     return Problem(
         slug=draw(SLUGS),
         title=draw(TITLES),
         kind=draw(st.sampled_from(KINDS)),
         level=draw(st.sampled_from(LEVELS)),
         prompt=draw(PROSE),
-        options=tuple(Option(key, draw(PROSE), draw(PROSE), n == right) for n, key in enumerate(keys)),
+        options=tuple(options if form in ("order", "number") else draw(st.permutations(options))),
         hint=draw(PROSE),
         explanation=draw(PROSE),
         experiment=draw(SLUGS),
+        form=form,
         code=tuple(draw(st.lists(CODE, max_size=2))),
         seconds=draw(st.integers(15, 1800)),
     )
 
 
-@given(st.lists(problems(), min_size=1, max_size=3))
+@st.composite
+def banks(draw: st.DrawFn) -> list[Problem]:
+    """Some problems, of which the first has variants."""
+    first, *others = draw(st.lists(problems(), min_size=1, max_size=3))
+    other = [
+        replace(draw(problems()), slug=first.slug, variant=f"v{n}") for n in range(draw(st.integers(0, 2)))
+    ]
+    return [replace(first, variants=tuple(other)), *others]
+
+
+@given(banks())
 @settings(deadline=None, max_examples=60)
 def test_moodle_xml_keeps_everything(asked: list[Problem]) -> None:
     assert from_moodle_xml(to_moodle_xml(asked)).problems == tuple(asked)
 
 
-@given(st.lists(problems(), min_size=1, max_size=3))
+@given(banks())
 @settings(deadline=None, max_examples=60)
 def test_gift_keeps_everything(asked: list[Problem]) -> None:
     assert from_gift(to_gift(asked)).problems == tuple(asked)
@@ -117,8 +149,11 @@ def test_a_foreign_gift_file_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Match {=a -> b =c -> d}", "only multiple choice"),
-        ("Two right {=a =b ~c}", "exactly one right, got 3 and 2"),
+        ("Short {=a =c}", "short answers and essays"),
+        ("Half a match {=a -> b =c}", "short answers and essays"),
+        ("Two right {=a =b ~c}", "exactly one correct option, got 2"),
+        ("A number {#1:x}", "'1:x' is no number"),
+        ("No number {#a}", "'a' is no number"),
         ("No answers", "question 1: expected its answers in braces"),
         ("", "at least one question"),
         ("// headstart: {broken\nA {=a ~b}", "comment is damaged"),
@@ -141,9 +176,9 @@ def test_gift_that_is_not_ours_to_guess_is_refused(text: str, expected: str) -> 
         ("<quiz></quiz>", "at least one <question>"),
         (
             "<quiz><question type='essay'><name><text>E</text></name></question></quiz>",
-            "'essay'; only multichoice and truefalse",
+            "'essay'; only multichoice, truefalse, numerical",
         ),
-        ("<quiz><question type='multichoice'/></quiz>", "got 0 and 0"),
+        ("<quiz><question type='multichoice'/></quiz>", "2 to 8 options, got 0"),
         ("<!DOCTYPE q [<!ENTITY a 'b'>]><quiz>&a;</quiz>", "document type declaration"),
         ("<quiz><question type='multichoice'><answer fraction='x'/></question></quiz>", "'x' is no number"),
         ("x" * 5_000_001, "too large"),
@@ -214,10 +249,43 @@ def test_questions_that_cannot_be_imported_are_named_and_the_others_are_taken() 
     found = from_moodle_xml(written.replace("</quiz>", f"{essay}</quiz>"))
     assert len(found.problems) == 5
     assert found.left_out == (
-        "question 6 ('Essay \\x7f') is of type 'essay'; only multichoice and truefalse can be imported",
+        "question 6 ('Essay \\x7f') is of type 'essay'; "
+        "only multichoice, truefalse, numerical, matching, ordering can be imported",
     )
-    gift = from_gift("One {=a ~b}\n\nTwo right {=a =b ~c}\n\nMatch {=a -> b =c -> d}")
+    gift = from_gift("One {=a ~b}\n\nTwo right {=a =b ~c}\n\nShort {=a =c}")
     assert [problem.prompt for problem in gift.problems] == ["One"] and len(gift.left_out) == 2
+
+
+def test_other_systems_kinds_of_questions_become_forms() -> None:
+    text = "Some {~%50%a#yes ~%50%b ~%-100%c#no}\n\nPairs {=a -> 1 =c -> 1}"
+    text += "\n\nPi {#=3.1:0.05#good =%50%3:1#near}"
+    some, pairs, pi, span = from_gift(text + "\n\nSpan {#1..2}").problems
+    assert some.form == "several" and [one.correct for one in some.options] == [True, True, False]
+    assert pairs.form == "match" and [one.matches for one in pairs.options] == ["1", "1"]
+    assert pi.form == "number" and [(o.text, o.tolerance, o.correct) for o in pi.options] == [
+        ("3.1", 0.05, True),
+        ("3", 1.0, False),
+    ]
+    assert (span.options[0].text, span.options[0].tolerance) == ("1.5", 0.5)
+    answers = "<answer fraction='{}'><text>{}</text>{}</answer>".format
+    xml = (
+        "<quiz><question type='numerical'>" + answers(100, 5, "<tolerance>0.1</tolerance>") + "</question>"
+        "<question type='multichoice'><single>false</single>"
+        + "".join(answers(weight, text, "") for weight, text in ((50, "a"), (-50, "b"), (50, "c")))
+        + "</question><question type='ordering'>"
+        + "".join(answers(place, text, "") for place, text in ((2, "late"), (1, "early")))
+        + "</question><question type='matching'>"
+        + "".join(
+            f"<subquestion><text>{one}</text><answer><text>{two}</text></answer></subquestion>"
+            for one, two in (("cat", "paw"), ("dog", "paw"))
+        )
+        + "</question><question type='matching'><subquestion><text/><answer><text>hoof</text></answer>"
+        "</subquestion></question></quiz>"
+    )
+    found = from_moodle_xml(xml)
+    assert [problem.form for problem in found.problems] == ["number", "several", "order", "match"]
+    assert [one.text for one in found.problems[2].options] == ["early", "late"]
+    assert len(found.left_out) == 1 and "2 to 8 options" in found.left_out[0]
 
 
 def test_true_or_false_becomes_a_question_with_two_options() -> None:

@@ -22,7 +22,7 @@ from headstart.errors import RunError
 from headstart.lesson.engine import badge_images as pictures
 from headstart.lesson.engine import badges
 from headstart.lesson.engine import pack_loading as library
-from headstart.lesson.engine.pack import Mode
+from headstart.lesson.engine.pack import FORMS, Mode
 from headstart.lesson.engine.reference import references
 from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, server, tasks, tour
 from headstart.lesson.pages.templating import Drawn, inline, markdown, sections, show
@@ -30,7 +30,7 @@ from headstart.web.addresses import names_for
 from headstart.web.plots import Plot, Series
 from headstart.web.security import SessionMiddleware
 from headstart.web.site import load_secret
-from lesson_packs import secret_pack
+from lesson_packs import forms_pack, right_answer, secret_pack, wrong_answer
 from lesson_worlds import HOME, World, finished, lesson_worlds
 
 SECRETS = re.compile(r"SECRET\w+|secretkey-[\w-]+")
@@ -247,12 +247,12 @@ def test_what_was_accepted_is_there_when_the_server_starts_anew(make_world: Call
     [
         ("submit", {"option": "nonsense", "key": "0" * 32}, 409),
         ("submit", {"option": "x", "key": "../../etc"}, 400),
-        ("choose", {}, 400),
+        ("choose", {"option": ["nonsense", "more"]}, 409),
         ("explode", {}, 400),
     ],
 )
 def test_a_form_that_no_page_made_changes_nothing(
-    world: World, action: str, form: dict[str, str], status: int
+    world: World, action: str, form: dict[str, Any], status: int
 ) -> None:
     challenge = world.begin()
     world.open(challenge, 1)
@@ -645,3 +645,27 @@ def test_learners_at_once_lose_and_double_nothing(make_world: Callable[..., Worl
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(play, range(24))) == [2] * 24
     assert len({state.learner for state in world.site.store.challenges()}) == 24
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_problem_is_answered_without_javascript(
+    make_world: Callable[..., World], form: str
+) -> None:
+    world = make_world(forms_pack())
+    challenge = world.begin()
+    number = FORMS.index(form) + 1
+    shown = world.open(challenge, number).text
+    layout = world.site.store.challenge(challenge.rsplit("/", 1)[1]).items[number - 1].layout
+    wrong, right = wrong_answer(layout).split(), right_answer(layout).split()
+    assert not re.search("SECRET|secretkey", shown)
+    assert layout.form == "number" or all(f'value="{piece}"' in shown for piece in right)
+    world.post(f"{challenge}/{number}/choose", option=wrong)
+    kept = world.browser.get(f"{challenge}/{number}").text
+    assert all(re.search(f'value="{re.escape(piece)}" *(checked|selected|>)', kept) for piece in wrong)
+    nothing = world.post(f"{challenge}/{number}/submit", option=[""], key="0" * 32).text
+    assert "Choose an answer first" in nothing or "That is no number" in nothing
+    missed = world.post(f"{challenge}/{number}/submit", option=wrong, key="1" * 32).text
+    assert "1 attempt is left" in missed and "SECRETHINT" not in missed
+    assert "already" in world.post(f"{challenge}/{number}/submit", option=wrong[::-1], key="2" * 32).text
+    done = world.post(f"{challenge}/{number}/submit", option=right[::-1], key="3" * 32).text
+    assert "✓ Correct" in done and f"SECRETEXPLANATION {form}" in done and "secretkey" not in done

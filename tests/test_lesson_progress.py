@@ -22,15 +22,8 @@ from hypothesis import strategies as st
 from headstart.errors import InternalError, LessonError
 from headstart.lesson.engine import attempts, review
 from headstart.lesson.engine import progress as progress_module
-from headstart.lesson.engine.attempts import (
-    AnswerRefused,
-    Challenge,
-    Chose,
-    Closed,
-    HintTaken,
-    Opened,
-    Submitted,
-)
+from headstart.lesson.engine.answers import AnswerRefused
+from headstart.lesson.engine.attempts import Challenge, Chose, Closed, HintTaken, Opened, Submitted
 from headstart.lesson.engine.progress import Progress
 from lesson_packs import secret_pack
 

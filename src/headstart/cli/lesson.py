@@ -40,7 +40,7 @@ def new(slug: str) -> None:
 @click.argument("folder")
 @json_option
 def check(folder: str, as_json: bool) -> None:
-    """List what breaks the rules for packs, with file and line.
+    """List what breaks the rules for packs, with file and line. What is a warning keeps no pack from opening.
 
     \b
     headstart lesson check my-lesson
@@ -54,7 +54,7 @@ def check(folder: str, as_json: bool) -> None:
         click.echo(f"{folder}: nothing to mend")
     for finding in [] if as_json else findings:
         click.echo(str(finding))
-    if findings:
+    if any(not finding.warning for finding in findings):
         sys.exit(2)
 
 
@@ -113,7 +113,7 @@ def export_problems(file: Path, pack: str | None, mode: str, keep: bool) -> None
 def import_problems(file: Path, folder: Path, mode: str) -> None:
     """Add the questions of a Moodle XML (.xml) or GIFT file to a pack.
 
-    Multiple choice with one right answer, and true or false; every other question is named and left out.
+    Choices of one or several, true or false, numbers, matchings and orders; others are named and left out.
 
     \b
     headstart lesson import questions.xml my-lesson

@@ -6,12 +6,13 @@ Import the module you need; this package imports nothing by itself, so a lesson 
     pack          what a lesson is made of: modes, problems, cards, tasks
     sources       a pack's YAML and Markdown, with line numbers
     packlint      reads a pack and names every breach of its rules
-    library       finds, loads and starts packs
+    pack_loading  finds, loads and starts packs
     placeholders  `{{ experiment:name.field }}`: where a measured number will stand
+    answers       one option, several, an order, pairs, a number: what is offered, given and right
     attempts      the challenge as a function of (state, event, now)
     scores        points, streaks and item statistics, from the log
     badges        Open Badges 3.0 credentials, signed and verified
-    pictures      the badge as PNG and SVG, with the credential baked in
+    badge_images  the badge as PNG and SVG, with the credential baked in
     review        when to see a card again (FSRS)
     progress      the append-only log in a database
     results       what an experiment leaves behind, as plain values

@@ -6,6 +6,8 @@
 `advance` only copies from the entry. So a state can be rebuilt from its log alone, by `replay`, even after a
 lesson or a constant in this file has changed. Nothing here reads a clock, a file or a random number.
 
+What an answer is, and whether it is right, `answers` says; here is one text.
+
 The rules: each problem has its own time, which begins when it is opened. An answer that arrives until
 `deadline + GRACE` is on time; a later one still counts and costs points. There are two attempts; the second
 costs points, the hint is free. Nobody is stuck at zero, and the clock never decides about the badge.
@@ -13,13 +15,13 @@ costs points, the hint is free. Nobody is stuck at zero, and the clock never dec
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from headstart.errors import InternalError, LessonError
+from headstart.lesson.engine.answers import AnswerRefused, Layout, feedback, lay_out, partner, solved
 from headstart.lesson.engine.pack import Pack, Problem
 
 ATTEMPTS = 2
@@ -34,25 +36,7 @@ RETRY_COST = 30
 LATE_COST = 30
 
 
-class AnswerRefused(LessonError):
-    """The event is not possible now; the state stays as it is. `reason` is for programs."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 # Events: what happened ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One problem in one challenge: (opaque id, option key) in the shown order, and the answer's id."""
-
-    problem: str
-    seconds: float | None
-    options: tuple[tuple[str, str], ...]
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +61,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Chose:
-    """An option was marked, not yet submitted. `option` is the opaque id."""
+    """An answer was marked, not yet submitted. `option` is its text, see `answers`."""
 
     problem: str
     option: str
@@ -118,7 +102,7 @@ Event = Started | Opened | Chose | HintTaken | Submitted | Expired | Closed
 
 @dataclass(frozen=True)
 class Ruling:
-    """The ruling on an answer. `option` is the option's key in the pack."""
+    """The ruling on an answer. `option` is the answer by the options' keys in the pack."""
 
     option: str
     correct: bool
@@ -235,6 +219,7 @@ def begin(
     mode: str = "challenge",
     timer: float | None = 1.0,
     only: Collection[str] | None = None,
+    earlier: Iterable[Challenge] = (),
 ) -> Started:
     """The event that starts a challenge.
 
@@ -246,13 +231,29 @@ def begin(
         mode: whose problems are asked.
         timer: factor on each problem's time, 1 to 10, or None for no clock.
         only: the problems to ask, by their slugs; None asks all of the mode.
+        earlier: the learner's challenges before: the variants seen least often are drawn.
 
     Raises LessonError for a timer outside its range or a mode without problems.
     """
     if timer is not None and not 1.0 <= timer <= LONGEST_TIMER:
         raise LessonError(f"timer {timer:g}: expected a factor from 1 to {LONGEST_TIMER:g}, or off")
     asked = [problem for problem in pack.problems(mode) if only is None or problem.slug in only]
-    layouts = tuple(_layout(problem, challenge, seed, timer) for problem in asked)
+    seen: dict[str, list[str]] = {problem.slug: [] for problem in asked}
+    for item in (
+        item for each in earlier if (each.pack, each.mode) == (pack.slug, mode) for item in each.items
+    ):
+        if item.opened_at is not None and item.problem in seen:
+            seen[item.problem].append(item.layout.variant or pack.problem(mode, item.problem).variant)
+    layouts = tuple(
+        lay_out(
+            problem,
+            challenge=challenge,
+            seed=seed,
+            seconds=None if timer is None else problem.seconds * timer,
+            seen=seen[problem.slug],
+        )
+        for problem in asked
+    )
     return Started(challenge, learner, pack.slug, pack.fingerprint, mode, timer, layouts)
 
 
@@ -278,15 +279,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
-def _layout(problem: Problem, challenge: str, seed: str, timer: float | None) -> Layout:
-    def opaque(option: str) -> str:
-        text = f"{challenge}/{problem.slug}/{option}".encode()
-        return hashlib.blake2b(text, key=hashlib.sha256(seed.encode()).digest(), digest_size=8).hexdigest()
-
-    # The ids are keyed hashes, so sorting by them is a shuffle that nobody can predict without the seed.
-    options = tuple(sorted((opaque(option.key), option.key) for option in problem.options))
-    seconds = None if timer is None else problem.seconds * timer
-    return Layout(problem.slug, seconds, options, opaque(problem.answer.key))
+def problem_of(item: Item, pack: Pack, mode: str) -> Problem:
+    """What an item asks: the variant of its problem that was drawn. Raises LessonError for an unknown one."""
+    return pack.problem(mode, item.problem).asked_as(item.layout.variant)
 
 
 def step(state: Challenge | None, event: Event, now: datetime) -> tuple[Challenge, LogEntry | None]:
@@ -351,36 +346,30 @@ def _judge_opening(item: Item, event: Opened, at: datetime) -> LogEntry | None:
 def _judge_open(item: Item, event: Event, at: datetime) -> LogEntry | None:
     match event:
         case Chose(option=option):
-            _key(item, option)
-            return None if option == item.chosen else LogEntry(at, event)
+            marked = replace(event, option=item.layout.canonical(option, whole=False))
+            return None if marked.option == (item.chosen or "") else LogEntry(at, marked)
         case HintTaken():
             return None if item.hint_taken else LogEntry(at, event)
         case Expired():
             if not item.is_late(at):
                 raise AnswerRefused("not-expired", f"the time for problem {item.problem!r} is not over")
             return None if item.expired else LogEntry(at, event)
-        case Submitted():
-            return LogEntry(at, event, ruling=_ruling(item, event, at))
+        case Submitted(option=option):
+            given = replace(event, option=item.layout.canonical(option, whole=True))
+            return LogEntry(at, given, ruling=_ruling(item, given, at))
         case _:
             return LogEntry(at, event)
 
 
 def _ruling(item: Item, event: Submitted, at: datetime) -> Ruling:
-    key = _key(item, event.option)
     if not event.key:
         raise AnswerRefused("no-key", "an answer needs an idempotency key")
     if event.option in item.tried:
         raise AnswerRefused("tried", "this answer was tried already; choose another one")
-    correct = event.option == item.layout.answer
+    correct = item.layout.is_right(event.option)
     closes = correct or len(item.tried) + 1 >= ATTEMPTS
-    return Ruling(key, correct, item.is_late(at), closes, item.worth(at) if correct else 0)
-
-
-def _key(item: Item, option: str) -> str:
-    for identity, key in item.layout.options:
-        if identity == option:
-            return key
-    raise AnswerRefused("unknown-option", f"problem {item.problem!r} has no such option")
+    points = item.worth(at) if correct else 0
+    return Ruling(item.layout.in_keys(event.option), correct, item.is_late(at), closes, points)
 
 
 def advance(state: Challenge | None, entry: LogEntry) -> Challenge:
@@ -470,44 +459,47 @@ def public_view(state: Challenge, pack: Pack, now: datetime) -> dict[str, Any]:
 
 
 def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime) -> dict[str, Any]:
-    problem = pack.problem(state.mode, item.problem)
+    problem, layout = problem_of(item, pack, state.mode), item.layout
     status = item.status(now)
     view: dict[str, Any] = {
         "problem": item.problem,
         "title": problem.title,
         "kind": problem.kind,
         "level": problem.level,
-        "seconds": item.layout.seconds,
+        "seconds": layout.seconds,
         "status": status,
     }
     if status == "unopened":
         return view
     view |= {
+        "form": layout.form,
         "prompt": problem.prompt,
         "code": [asdict(face) for face in problem.code],
         "options": [
-            {"id": identity, "text": problem.option(key).text} for identity, key in item.layout.options
+            {"id": identity, "text": problem.option(key).text}
+            for identity, key in layout.options
+            if layout.form != "number"  # its options are what is asked for
+        ],
+        "partners": [
+            {"id": identity, "text": partner(problem, layout, key)} for identity, key in layout.partners
         ],
         "chosen": item.chosen,
         "tried": list(item.tried),
         "deadline": item.deadline.isoformat() if item.deadline else None,
         "seconds_left": max(0.0, (item.deadline - now).total_seconds()) if item.deadline else None,
         "hint_taken": item.hint_taken,
+        "feedback": {answer: feedback(problem, layout, answer) for answer in item.tried},
     }
-    feedback = {identity: problem.option(key).feedback for identity, key in item.layout.options}
     if status != "closed":
-        tried = {identity: feedback[identity] for identity in item.tried}
-        return view | {
-            "attempts_left": ATTEMPTS - len(item.tried),
-            "worth": item.worth(now),
-            "feedback": tried,
-        }
+        return view | {"attempts_left": ATTEMPTS - len(item.tried), "worth": item.worth(now)}
+    said = {identity: problem.option(key).feedback for identity, key in layout.options}
     return view | {
         "correct": item.correct,
         "late": item.late,
         "points": item.points,
-        "answer": item.layout.answer,
-        "feedback": feedback,
+        "answer": layout.answer,
+        "options": solved(problem, layout, item.tried),
+        "feedback": view["feedback"] | said,
         "explanation": problem.explanation,
         "hint": problem.hint,
         "experiment": problem.experiment,
@@ -519,4 +511,4 @@ def hint(state: Challenge, pack: Pack, problem: str) -> str:
     item = state.item(problem)
     if not item.hint_taken and item.closed_at is None:
         raise AnswerRefused("hint-not-taken", f"the hint for problem {problem!r} has not been asked for")
-    return pack.problem(state.mode, problem).hint
+    return problem_of(item, pack, state.mode).hint

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import LessonError, MissingExtra, printable
 from headstart.files import Unreadable, make, parse_json, write_new
 from headstart.lesson.engine import scores
-from headstart.lesson.engine.attempts import Challenge
+from headstart.lesson.engine.attempts import Challenge, problem_of
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.results import ExperimentResult
 
@@ -242,7 +242,7 @@ def _circumstances(challenge: Challenge, earlier: Sequence[Challenge]) -> dict[s
         and each.id != challenge.id
         and each.started_at <= challenge.started_at
     ]
-    said = [_before(before), _clock(challenge.timer)]
+    said = [_before(before, challenge), _clock(challenge.timer)]
     if (finished := challenge.finished_at) is not None:
         minutes, seconds = divmod(round((finished - challenge.started_at).total_seconds()), 60)
         said.append(f"From its beginning to the last answer {minutes}:{seconds:02} passed.")
@@ -264,16 +264,20 @@ def _circumstances_said(credential: Mapping[str, Any]) -> str:
     return printable(found[0])[:500] if found else ""
 
 
-def _before(challenges: Sequence[Challenge]) -> str:
+def _before(challenges: Sequence[Challenge], now: Challenge) -> str:
     if not challenges:
         return "The first challenge of this lesson."
     items = [item for each in challenges for item in each.items if item.closed_at is not None]
     right = sum(item.correct for item in items)
     given_up = sum(not item.tried for item in items)
     wrong = len(items) - right - given_up
+    met = {(item.problem, item.layout.variant) for item in items}
+    again = sum((item.problem, item.layout.variant) in met for item in now.items)
+    same = "none" if not again else "all" if again == len(now.items) else str(again)
+    earlier = f"{right} right, {wrong} wrong, {given_up} given up; each of these showed its solution."
     return (
-        f"Challenge number {len(challenges) + 1} of this lesson, with the same problems. In earlier ones: "
-        f"{right} right, {wrong} wrong, {given_up} given up; each of these showed its solution."
+        f"Challenge number {len(challenges) + 1} of this lesson; {same} of its {len(now.items)} problems had "
+        f"been asked in the same variant. In earlier ones: {earlier}"
     )
 
 
@@ -288,12 +292,12 @@ def _attempt_evidence(challenge: Challenge, pack: Pack) -> Iterable[dict[str, An
         attempt = "first" if len(item.tried) == 1 else "second"
         hint = "with the hint" if item.hint_taken else "without a hint"
         late = ", after the time" if item.late else ""
-        title = pack.problem(challenge.mode, item.problem).title
+        variant = f" Variant {item.layout.variant} of the problem." if item.layout.variant else ""
         yield {
             "type": ["Evidence"],
-            "name": title,
+            "name": problem_of(item, pack, challenge.mode).title,
             "genre": "Attempt",
-            "narrative": f"Correct at the {attempt} attempt, {hint}{late}; {item.points} points.",
+            "narrative": f"Correct at the {attempt} attempt, {hint}{late}; {item.points} points.{variant}",
         }
 
 
@@ -317,6 +321,12 @@ def _experiment_evidence(pack: Pack, results: Mapping[str, ExperimentResult]) ->
             "description": shows,
             "narrative": f"Measured on the machine that gave the lesson. {values}",
         }
+
+
+def rests_on(challenge: Challenge, pack: Pack) -> list[str]:
+    """The experiments that settle a challenge's problems, as they were asked; each once."""
+    asked = (problem_of(item, pack, challenge.mode).experiment for item in challenge.items)
+    return [experiment for experiment in dict.fromkeys(asked) if experiment]
 
 
 def award(
@@ -345,7 +355,7 @@ def award(
     kept = store.badge(challenge.id)
     if kept is not None:
         return kept
-    found = {problem.experiment: latest(problem.experiment) for problem in pack.problems(challenge.mode)}
+    found = {experiment: latest(experiment) for experiment in rests_on(challenge, pack)}
     evidence = {key: result for key, result in found.items() if result is not None}
     earlier = store.challenges(learner=challenge.learner, pack=challenge.pack)
     credential = issue(

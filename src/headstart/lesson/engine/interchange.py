@@ -1,6 +1,6 @@
 """Question files of other systems into packs: Moodle XML (`moodle`) and GIFT (`gift`).
 
-What holds questions with exactly one right option is taken; the rest is listed with its place and reason.
+What a pack can ask is taken; the rest is listed with its place and reason.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _dumped(yaml: Any, entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _entry(value: Any) -> Any:
-    """A problem, or a part of one, as a pack's file has it: what is as usual is left out."""
+    """A problem, or a part of one, as a pack's file has it: what is as usual is left out, variants' too."""
     if isinstance(value, tuple):
         return [_entry(each) for each in value]
     if not is_dataclass(value):
@@ -98,8 +98,8 @@ def filled(problems: Iterable[Problem], results: Mapping[str, Mapping[str, objec
         note = placeholders.footnote(text, results)
         return placeholders.fill(text, results).strip() + (f"\n\n{note}" if note else "")
 
-    return [
-        replace(
+    def filled_in(problem: Problem) -> Problem:
+        return replace(
             problem,
             prompt=fill(problem.prompt),
             hint=fill(problem.hint),
@@ -107,6 +107,7 @@ def filled(problems: Iterable[Problem], results: Mapping[str, Mapping[str, objec
             options=tuple(
                 replace(one, text=fill(one.text), feedback=fill(one.feedback)) for one in problem.options
             ),
+            variants=tuple(map(filled_in, problem.variants)),
         )
-        for problem in problems
-    ]
+
+    return [filled_in(problem) for problem in problems]

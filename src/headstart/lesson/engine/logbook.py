@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from headstart.errors import LessonError
+from headstart.lesson.engine.answers import Layout
 from headstart.lesson.engine.attempts import (
     Chose,
     Closed,
     Event,
     Expired,
     HintTaken,
-    Layout,
     LogEntry,
     Opened,
     Ruling,
@@ -67,5 +67,8 @@ def from_dict(data: Mapping[str, Any]) -> LogEntry:
 
 
 def _layout(data: Mapping[str, Any]) -> Layout:
-    options = tuple((identity, key) for identity, key in data["options"])
-    return Layout(data["problem"], data["seconds"], options, data["answer"])
+    rows = ("options", "partners", "ranges")
+    read: dict[str, Any] = {
+        name: tuple(map(tuple, each)) if name in rows else each for name, each in data.items()
+    }
+    return Layout(**read)

@@ -17,6 +17,9 @@ from headstart.errors import LessonError
 MODES = ("learn", "why", "deep", "visualize", "try", "challenge", "project", "metrics", "review")
 LEVELS = ("beginner", "intermediate", "advanced", "expert")
 KINDS = ("conceptual", "predict-the-output", "model-choice", "hyperparameter", "metrics")
+FORMS = ("one", "several", "order", "match", "number")
+"""How a problem is answered: see `answers`."""
+
 RELATIONS = ("at_least", "at_most", "above", "below")
 
 PROBLEM_SECONDS = 120
@@ -62,12 +65,18 @@ Slug = Annotated[str, slug]
 
 @dataclass(frozen=True)
 class Option:
-    """One possible answer. `key` names it in files and logs; pages see only an opaque id."""
+    """One possible answer, or a part of one. `key` names it in files and logs; pages see only an opaque id.
+
+    Of an order, options stand in the right one. Of a match, `matches` is what belongs to it. Of a number,
+    `text` is one, and what lies within `tolerance` of it is taken for it.
+    """
 
     key: Slug
     text: Text
-    feedback: Text
+    feedback: Text = ""
     correct: bool = False
+    matches: Text = ""
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,10 @@ class CodeFace:
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with exactly one correct option, and the experiment that settles it."""
+    """A question, what is right, and the experiment that settles it, if any.
+
+    `variants` ask the same in other words or with other numbers; in a file they name only what differs.
+    """
 
     slug: Slug
     title: Text
@@ -89,15 +101,18 @@ class Problem:
     level: Annotated[str, _among(*LEVELS)]
     prompt: Text
     options: tuple[Option, ...]
-    hint: Text
-    explanation: Text
-    experiment: Text
+    hint: Text = ""
+    explanation: Text = ""
+    experiment: Text = ""
+    form: Annotated[str, _among(*FORMS)] = "one"
     code: tuple[CodeFace, ...] = ()
     seconds: Annotated[int, _between(15, 1800)] = PROBLEM_SECONDS
+    variant: Slug = "first"
+    variants: tuple[Problem, ...] = ()
 
     @property
     def answer(self) -> Option:
-        """The correct option."""
+        """The correct option; of several the first."""
         return next(option for option in self.options if option.correct)
 
     def option(self, key: str) -> Option:
@@ -106,6 +121,14 @@ class Problem:
             if option.key == key:
                 return option
         raise LessonError(f"problem {self.slug!r} has no option {key!r}")
+
+    def each(self) -> tuple[Problem, ...]:
+        """Every way to ask it: itself, and its variants."""
+        return (self, *self.variants)
+
+    def asked_as(self, variant: str) -> Problem:
+        """The variant of that name; the problem itself where it has none."""
+        return next((each for each in self.variants if each.variant == variant), self)
 
 
 @dataclass(frozen=True)

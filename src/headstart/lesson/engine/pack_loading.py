@@ -24,7 +24,7 @@ def available() -> list[str]:
 
 
 def check_pack(folder: str | Path) -> list[Finding]:
-    """Every breach of the rules in a pack's folder; an empty list means the pack is sound.
+    """Every breach of the rules in a pack's folder, warnings too; an empty list means the pack is sound.
 
     Raises LessonError where the folder is no pack at all.
     """
@@ -41,8 +41,9 @@ def load_pack(pack: str | Path | None = None) -> Pack:
     sources = read_sources(_folder(pack or DEFAULT))
     found, findings = packlint.check(sources)
     if found is None:
-        more = f" (and {len(findings) - 1} more: headstart lesson check)" if len(findings) > 1 else ""
-        raise LessonError(f"lesson pack {sources.slug!r}: {findings[0]}{more}")
+        broken = [finding for finding in findings if not finding.warning]
+        more = f" (and {len(broken) - 1} more: headstart lesson check)" if len(broken) > 1 else ""
+        raise LessonError(f"lesson pack {sources.slug!r}: {broken[0]}{more}")
     return found
 
 

@@ -1,8 +1,9 @@
 """Reads a lesson pack and names every breach of its rules.
 
-Structure: required keys, known modes, kinds and levels, sensible minutes, exactly one correct option,
-feedback for each option, a hint, a declared experiment. Prose: no sentence names an option's letter (options
-are shuffled), a comparison names the experiment that measured it, and a measured number is a placeholder.
+Structure: required keys, known modes, kinds, forms and levels, sensible minutes, options that the problem's
+form can use, a declared experiment. Warnings, where a rule cannot know what is meant: no feedback, hint or
+explanation; a sentence that seems to name an option's letter (options are shuffled), to compare without
+naming the experiment that measured it, or to quote a measured number that is no placeholder.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from headstart.lesson.engine import placeholders
+from headstart.lesson.engine.answers import misfits
 from headstart.lesson.engine.pack import (
     Card,
     Experiment,
     Mode,
-    Option,
     Pack,
     Problem,
     Task,
@@ -32,7 +33,6 @@ from headstart.lesson.engine.pack import (
 )
 from headstart.lesson.engine.sources import Finding, KeyPath, Sources, YamlFile
 
-LEAST_OPTIONS, MOST_OPTIONS = 2, 8
 PROBLEM_MODES = ("challenge", "visualize", "metrics", "review")
 
 # An option's letter: "option B", "answer b.", "(c)", or a bare capital B, C or D. "Model B" is a name, and a
@@ -64,7 +64,7 @@ _INLINE_CODE = re.compile(r"`[^`\n]*`")
 def check(sources: Sources) -> tuple[Pack | None, list[Finding]]:
     """The pack that the sources make, and every breach of the rules, in the order of the files.
 
-    The pack is None where there is a breach.
+    The pack is None where there is a breach that is no warning.
     """
     findings = [*sources.broken]
     if "pack.yaml" not in sources.yaml:
@@ -73,7 +73,7 @@ def check(sources: Sources) -> tuple[Pack | None, list[Finding]]:
         return None, findings
     head = _Reader(sources.yaml["pack.yaml"], findings)
     pack = _head(head, sources)
-    if pack is None or findings:
+    if pack is None or _broken(findings):
         return None, findings
     _check_modes(head, pack, sources)
     if any(finding.key.startswith("experiments") for finding in findings):
@@ -84,7 +84,11 @@ def check(sources: Sources) -> tuple[Pack | None, list[Finding]]:
     _check_texts(replace(head, experiments=pack.experiments), ("headline",), head.file.data.get("headline"))
     for name, text in sources.markdown.items():
         findings += _check_prose(name, text, pack.experiments)
-    return (None if findings else replace(pack, **contents)), findings
+    return (None if _broken(findings) else replace(pack, **contents)), findings
+
+
+def _broken(findings: Sequence[Finding]) -> bool:
+    return any(not finding.warning for finding in findings)
 
 
 # Structure: the fields of `pack`'s classes ----------------------------------------------------------------
@@ -105,8 +109,8 @@ class _Reader:
     findings: list[Finding]
     experiments: Mapping[str, Experiment] = field(default_factory=dict)
 
-    def wrong(self, path: KeyPath, message: str) -> None:
-        self.findings.append(self.file.finding(path, message))
+    def wrong(self, path: KeyPath, message: str, *, warning: bool = False) -> None:
+        self.findings.append(self.file.finding(path, message, warning=warning))
 
     def entry(self, kind: Any, path: KeyPath, data: Any) -> Any:
         """The value of a class that a mapping stands for; None where something in it is wrong."""
@@ -237,7 +241,8 @@ def _read_file(name: str, reader: _Reader, contents: dict[str, Any]) -> None:
 def _read_list(key: str, kind: Any, reader: _Reader) -> tuple[Any, ...]:
     """The entries of a file that holds nothing but a list of them."""
     data = reader.file.data
-    read = reader.keys({key: Annotated[tuple[kind, ...], not_blank]}, (), data, required=(key,))
+    whole = {**data, key: [*map(_with_variants, data[key])]} if _lists(data, key) else data
+    read = reader.keys({key: Annotated[tuple[kind, ...], not_blank]}, (), whole, required=(key,))
     entries: tuple[Any, ...] = read[key] if read else ()
     seen: set[str] = set()
     for index, entry in enumerate(entries):
@@ -249,27 +254,54 @@ def _read_list(key: str, kind: Any, reader: _Reader) -> tuple[Any, ...]:
     return entries
 
 
+def _lists(data: Any, key: str) -> bool:
+    return isinstance(data, dict) and isinstance(data.get(key), list)
+
+
+def _with_variants(entry: Any) -> Any:
+    """A problem whose variants, which name what differs, say the rest as well."""
+    if not _lists(entry, "variants"):
+        return entry
+    same = {key: value for key, value in entry.items() if key not in ("variant", "variants")}
+    each = [same | one if isinstance(one, dict) else one for one in entry["variants"]]
+    return {**entry, "variants": each}
+
+
 def _check_entry(reader: _Reader, path: KeyPath, entry: Any, data: Any) -> None:
     """The rules for one problem, card or task: its experiment, what its fields say together, its prose."""
-    if entry.experiment not in reader.experiments:
-        known = ", ".join(reader.experiments)
-        reader.wrong((*path, "experiment"), f"no experiment {entry.experiment!r}; declared: {known}")
+    parts = [(path, entry)]
     if isinstance(entry, Problem):
-        _check_options(reader, (*path, "options"), entry.options)
-    elif isinstance(entry, Task):
-        _check_task(reader, path, entry)
-    _check_texts(reader, path, data)
+        parts += [((*path, "variants", index), each) for index, each in enumerate(entry.variants)]
+    for place, part in parts:
+        if part.experiment not in reader.experiments and not (
+            isinstance(part, Problem) and not part.experiment
+        ):
+            known = ", ".join(reader.experiments)
+            message = f"no experiment {part.experiment!r}; declared: {known}"
+            reader.wrong((*place, "experiment"), message)
+        if isinstance(part, Problem):
+            _check_problem(reader, place, part)
+        elif isinstance(part, Task):
+            _check_task(reader, place, part)
+    _check_texts(reader, path, data, claims_need_marks=not entry.experiment)
 
 
-def _check_options(reader: _Reader, path: KeyPath, options: Sequence[Option]) -> None:
-    correct = sum(option.correct for option in options)
-    if correct != 1:
-        reader.wrong(path, f"expected exactly one correct option, got {correct}")
-    if not LEAST_OPTIONS <= len(options) <= MOST_OPTIONS:
-        reader.wrong(path, f"expected {LEAST_OPTIONS} to {MOST_OPTIONS} options, got {len(options)}")
-    for name in ("key", "text"):
-        if len({getattr(option, name) for option in options}) < len(options):
-            reader.wrong(path, f"two options have the same {name}")
+def _check_problem(reader: _Reader, path: KeyPath, problem: Problem) -> None:
+    names = [each.variant for each in problem.each()]
+    if len(set(names)) < len(names):
+        reader.wrong((*path, "variants"), "two variants have the same name")
+    if problem.variants and any(each.slug != problem.slug or each.variants for each in problem.variants):
+        reader.wrong((*path, "variants"), "a variant keeps the problem's slug and has no variants of its own")
+    for name in ("hint", "explanation"):
+        if not getattr(problem, name):
+            reader.wrong(path, f"no {name}", warning=True)
+    options, here = problem.options, (*path, "options")
+    if problem.form in ("one", "several", "number"):
+        for index, option in enumerate(options):
+            if not option.feedback:
+                reader.wrong((*here, index), "no feedback for those who answer this", warning=True)
+    for message in misfits(problem):
+        reader.wrong(here, message)
 
 
 def _check_task(reader: _Reader, path: KeyPath, task: Task) -> None:
@@ -300,10 +332,10 @@ def _check_task(reader: _Reader, path: KeyPath, task: Task) -> None:
 # Prose ----------------------------------------------------------------------------------------------------
 
 
-def _check_texts(reader: _Reader, path: KeyPath, entry: Any) -> None:
+def _check_texts(reader: _Reader, path: KeyPath, entry: Any, *, claims_need_marks: bool = False) -> None:
     """The prose rules for every text below an entry, code and identifiers aside.
 
-    An entry names its experiment once, so its comparisons need no mark of their own.
+    An entry names its experiment once, so its comparisons need no mark of their own; one without does.
     """
     if isinstance(entry, dict):
         for key, value in entry.items():
@@ -317,51 +349,50 @@ def _check_texts(reader: _Reader, path: KeyPath, entry: Any) -> None:
                 "goals",
                 "level",
                 "kind",
+                "form",
+                "variant",
             ):
-                _check_texts(reader, (*path, str(key)), value)
+                _check_texts(reader, (*path, str(key)), value, claims_need_marks=claims_need_marks)
     elif isinstance(entry, list):
         for index, value in enumerate(entry):
-            _check_texts(reader, (*path, index), value)
+            _check_texts(reader, (*path, index), value, claims_need_marks=claims_need_marks)
     elif isinstance(entry, str):
-        for _, message in _prose_breaches(entry, reader.experiments, claims_need_marks=False):
-            reader.wrong(path, message)
+        breaches = _prose_breaches(
+            entry, reader.experiments, panels=False, claims_need_marks=claims_need_marks
+        )
+        for _, message, unsure in breaches:
+            reader.wrong(path, message, warning=unsure)
 
 
 def _check_prose(name: str, text: str, experiments: Mapping[str, Experiment]) -> Iterator[Finding]:
     if not any(line.startswith("## ") for line in prose_lines(text)):
         yield Finding(name, None, "", "expected at least one '## ' heading: progress is counted in sections")
-    for line, message in _prose_breaches(text, experiments, claims_need_marks=True):
-        yield Finding(name, line, "", message)
+    for line, message, unsure in _prose_breaches(text, experiments, panels=True, claims_need_marks=True):
+        yield Finding(name, line, "", message, unsure)
 
 
 def _prose_breaches(
-    text: str, experiments: Mapping[str, Experiment], *, claims_need_marks: bool
-) -> Iterator[tuple[int, str]]:
-    """(line from 1, message) for each breach of the prose rules."""
+    text: str, experiments: Mapping[str, Experiment], *, panels: bool, claims_need_marks: bool
+) -> Iterator[tuple[int, str, bool]]:
+    """(line from 1, message, whether it may be meant so) for each breach of the prose rules."""
     lines = [_INLINE_CODE.sub(lambda match: " " * len(match.group()), line) for line in prose_lines(text)]
     for number, line in enumerate(lines, 1):
         for _, found in placeholders.malformed(line):
-            yield (
-                number,
-                f"{found[:80]!r} is no placeholder; "
-                "expected {{ experiment:name.field }}, plot, claim, panel",
-            )
+            said = f"{found[:80]!r} is no placeholder"
+            yield number, f"{said}; expected {{{{ experiment:name.field }}}}, plot, claim, panel", False
         if match := _LETTER.search(line):
-            yield (
-                number,
-                f"{match.group()!r} reads like an option's letter; options are shuffled, quote it instead",
-            )
+            said = f"{match.group()!r} reads like an option's letter"
+            yield number, f"{said}; options are shuffled, quote it instead", True
         if match := _MEASURED.search(line):
-            yield number, f"{match.group()!r} looks measured; write {{{{ experiment:name.field }}}} instead"
+            said = f"{match.group()!r} looks measured"
+            yield number, f"{said}; write {{{{ experiment:name.field }}}} instead", True
     for number, paragraph in _paragraphs(lines):
-        breaches = _placeholder_breaches(paragraph, experiments, panels_allowed=claims_need_marks)
-        yield from ((number, message) for message in breaches)
+        breaches = _placeholder_breaches(paragraph, experiments, panels_allowed=panels)
+        yield from ((number, message, False) for message in breaches)
         marked = any(found.kind == "claim" for found in placeholders.find(paragraph))
         if claims_need_marks and not marked and (match := _COMPARISON.search(paragraph)):
-            yield (
-                number,
-                f"{match.group()!r} makes this paragraph a claim; add {{{{ claim:experiment-name }}}}",
-            )
+            said = f"{match.group()!r} makes this paragraph a claim"
+            yield number, f"{said}; add {{{{ claim:experiment-name }}}}", True
 
 
 def _placeholder_breaches(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from headstart.errors import LessonError, printable
+from headstart.lesson.engine.answers import misfits
 from headstart.lesson.engine.pack import PROBLEM_SECONDS, CodeFace, Option, Problem
 
 LARGEST_IMPORT = 5_000_000
@@ -42,7 +43,38 @@ def take(questions: Iterable[Question], read: Callable[[int, Question], Problem]
     if left_out and not problems:
         more = f" (and {len(left_out) - 1} more questions that cannot be imported)" if left_out[1:] else ""
         raise LessonError(left_out[0] + more)
-    return Imported(tuple(problems), tuple(left_out))
+    return Imported(_joined(problems), tuple(left_out))
+
+
+def _joined(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The problems; one that says it is a variant of another stands in it again."""
+    found: list[Problem] = []
+    places: dict[str, int] = {}
+    for problem in problems:
+        place = places.get(problem.slug)
+        if place is not None and problem.variant not in {each.variant for each in found[place].each()}:
+            found[place] = replace(found[place], variants=(*found[place].variants, problem))
+        else:
+            places[problem.slug] = len(found)
+            found.append(problem)
+    return tuple(found)
+
+
+def facts_of(problem: Problem) -> dict[str, str]:
+    """What other systems' files have no place for, by name; `to_problem` takes it."""
+    facts = {name: str(getattr(problem, name)) for name in ("kind", "level", "experiment", "seconds", "form")}
+    return facts | ({"slug": problem.slug, "variant": problem.variant} if problem.variant != "first" else {})
+
+
+def identity(problem: Problem) -> str:
+    """What a problem, or a variant of one, is called among all of a file."""
+    return problem.slug if problem.variant == "first" else f"{problem.slug}-{problem.variant}"
+
+
+def weights(options: Sequence[Option]) -> list[str]:
+    """What each option of several counts, in per cent: a wrong one costs everything."""
+    right = sum(option.correct for option in options)
+    return [f"{100 / right:.7g}" if option.correct else "-100" for option in options]
 
 
 def to_problem(
@@ -50,6 +82,7 @@ def to_problem(
     *,
     title: str,
     prompt: str,
+    form: str,
     options: tuple[Option, ...],
     facts: Mapping[str, Any],
     hint: str,
@@ -58,20 +91,15 @@ def to_problem(
     """A problem from what a file says of it; `facts` are what only our own files know, and may be anything.
 
     Raises:
-        LessonError: it has not exactly one right option, or a fact is not what it must be.
+        LessonError: its options do not fit its form, or a fact is not what it must be.
     """
-    right = sum(option.correct for option in options)
-    if right != 1 or len(options) < 2:
-        raise LessonError(
-            f"{where}: expected two or more options with exactly one right, got {len(options)} and {right}"
-        )
     prompt, code = _without_code(prompt)
     seconds = facts.get("seconds", PROBLEM_SECONDS)
     try:
         seconds = int(seconds)
     except (TypeError, ValueError, OverflowError):  # a list, a word, an infinite number
         raise LessonError(f"{where}: seconds {_short(seconds)} is no number") from None
-    return Problem(
+    problem = Problem(
         slug=text_of(facts, "slug", where) or _slug(title),
         title=title,
         kind=text_of(facts, "kind", where) or "conceptual",
@@ -83,7 +111,12 @@ def to_problem(
         experiment=text_of(facts, "experiment", where),
         code=code,
         seconds=seconds,
+        form=form,
+        variant=text_of(facts, "variant", where) or "first",
     )
+    for message in misfits(problem):
+        raise LessonError(f"{where}: {message}")
+    return problem
 
 
 def text_of(facts: Mapping[str, Any], name: str, where: str) -> str:

@@ -107,7 +107,7 @@ def _statistics(slug: str, challenges: list[Challenge]) -> ItemStatistics:
     items = [item for challenge in challenges for item in challenge.items if item.problem == slug]
     taken = [item for item in items if item.closed_at is not None and item.tried]
     times = [seconds for item in taken if (seconds := _seconds(item)) is not None]
-    keys = (dict(item.layout.options)[item.tried[0]] for item in taken)
+    keys = (item.layout.in_keys(item.tried[0]) for item in taken)
     return ItemStatistics(
         problem=slug,
         taken=len(taken),
@@ -134,7 +134,7 @@ def _discrimination(slug: str, challenges: list[Challenge]) -> float | None:
 
 
 def _first_right(item: Item) -> bool:
-    return bool(item.tried) and item.tried[0] == item.layout.answer
+    return bool(item.tried) and item.layout.is_right(item.tried[0])
 
 
 def _seconds(item: Item) -> float | None:

@@ -34,16 +34,17 @@ DEEPEST = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One breach of a pack's rules, and where it is."""
+    """One breach of a pack's rules, and where it is. What may be meant so is a warning."""
 
     file: str
     line: int | None
     key: str
     message: str
+    warning: bool = False
 
     def __str__(self) -> str:
         place = self.file + (f":{self.line}" if self.line else "") + (f" ({self.key})" if self.key else "")
-        return printable(f"{place}: {self.message}")
+        return printable(f"{place}: {'warning: ' if self.warning else ''}{self.message}")
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class YamlFile:
             path = path[:-1]
         return self.lines.get(path)
 
-    def finding(self, path: KeyPath, message: str) -> Finding:
+    def finding(self, path: KeyPath, message: str, *, warning: bool = False) -> Finding:
         """A finding at that value."""
-        return Finding(self.name, self.line(path), dotted(path), message)
+        return Finding(self.name, self.line(path), dotted(path), message, warning)
 
 
 @dataclass(frozen=True)

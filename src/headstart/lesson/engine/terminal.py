@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headstart.errors import UserError
 from headstart.lesson.engine import attempts, placeholders, scores
-from headstart.lesson.engine.attempts import (
-    AnswerRefused,
-    Challenge,
-    Closed,
-    Event,
-    HintTaken,
-    Opened,
-    Submitted,
-)
+from headstart.lesson.engine.answers import AnswerRefused
+from headstart.lesson.engine.attempts import Challenge, Closed, Event, HintTaken, Opened, Submitted
 from headstart.lesson.engine.pack import Pack
 
 if TYPE_CHECKING:
@@ -92,6 +85,7 @@ def play(
             seed=secrets.token_hex(16),
             mode=mode,
             timer=timer,
+            earlier=store.challenges(learner=learner, pack=pack.slug),
         )
         state = store.start(event, clock())
         io.say(f"{pack.title}: {len(state.items)} problems, {_clock_text(state)}.\n")
@@ -147,7 +141,7 @@ class _Game:
             try:
                 event = _event(answer, view)
                 if event is None:
-                    self.io.say("Type the letter of an answer, h for the hint, g to give up, or q to stop.")
+                    self.io.say(f"{_HOW[view['form']]} Or h for the hint, g to give up, q to stop.")
                 else:
                     state, entry = self.store.record(state.id, event, self.clock())
                     self.react(state, event, entry)
@@ -168,12 +162,14 @@ class _Game:
         if isinstance(event, HintTaken):
             self.io.say(_wrap(f"Hint: {attempts.hint(state, self.pack, event.problem)}"))
         elif isinstance(event, Submitted) and entry is not None and entry.ruling and not entry.ruling.closes:
-            why = self.view(state, event.problem)["feedback"][event.option].strip()
-            self.io.say(_wrap(f"Not that one. {why} One attempt is left."))
+            view = self.view(state, event.problem)
+            why = view["feedback"][view["tried"][-1]].strip()
+            said = "Not that one." if view["form"] == "one" else "Not right."
+            self.io.say(_wrap(f"{said} {why} One attempt is left."))
 
     def evidence(self, view: Mapping[str, Any]) -> None:
         """The explanation with its numbers, after the experiment where the learner wants it run first."""
-        name, experiments, io = view["experiment"], self.experiments, self.io
+        name, experiments, io = view["experiment"], self.experiments if view["experiment"] else None, self.io
         found = experiments.table(name) if experiments else ""
         if experiments and not found and (offer := experiments.offer(name)):
             answer = io.ask(f"Run the experiment that settles it, {offer}? [y/N] ")
@@ -189,7 +185,7 @@ class _Game:
             io.say(_wrap(f"\n{note}"))
         if found:
             io.say(f"\n{textwrap.indent(found, '  ')}")
-        io.say(f"\nEvidence: headstart experiment {name}\n")
+        io.say(f"\nEvidence: headstart experiment {name}\n" if name else "")
 
 
 def _event(answer: str, view: Mapping[str, Any]) -> Event | None:
@@ -199,10 +195,38 @@ def _event(answer: str, view: Mapping[str, Any]) -> Event | None:
         return HintTaken(view["problem"])
     if answer in ("g", "give up"):
         return Closed(view["problem"])
-    for place, (name, option) in enumerate(zip(_names(view), view["options"], strict=True), 1):
-        if answer in (name.lower(), str(place)):
-            return Submitted(view["problem"], option["id"], uuid.uuid4().hex)
-    return None
+    pieces = _pieces(answer, view)
+    return Submitted(view["problem"], pieces, uuid.uuid4().hex) if pieces else None
+
+
+_HOW = {
+    "one": "Type the letter of an answer.",
+    "several": "Type the letters of all that are right, such as AC.",
+    "order": "Type the letters in the right order, such as BAC.",
+    "match": "Type the number that belongs to each letter, in order, such as 213.",
+    "number": "Type a number.",
+}
+
+
+def _pieces(answer: str, view: Mapping[str, Any]) -> str:
+    """What was typed, as the engine takes answers; empty where it is none."""
+    if view["form"] == "number":
+        return answer
+    ids = [option["id"] for option in view["options"]]
+    typed = [letter for letter in answer if letter not in " ,"]
+    if view["form"] == "match":
+        partners = {str(place): one["id"] for place, one in enumerate(view["partners"], 1)}
+        fits = len(typed) == len(ids) and set(typed) <= set(partners)
+        pairs = zip(ids, typed, strict=True) if fits else ()
+        return " ".join(f"{identity}={partners[number]}" for identity, number in pairs)
+    called = {str(place): identity for place, identity in enumerate(ids, 1)}
+    called |= dict(zip(map(str.lower, _names(view)), ids, strict=True))
+    if not set(typed) <= set(called) or (view["form"] == "one" and len(typed) != 1):
+        return ""
+    chosen = [called[name] for name in typed]
+    if view["form"] == "order":
+        return " ".join(f"{identity}={place}" for place, identity in enumerate(chosen, 1))
+    return " ".join(chosen)
 
 
 def _names(view: Mapping[str, Any]) -> list[str]:
@@ -220,7 +244,13 @@ def _show(view: Mapping[str, Any], number: int, count: int, io: Terminal) -> Non
     for name, option in zip(_names(view), view["options"], strict=True):
         lead = f"  {name}. "
         io.say(textwrap.fill(option["text"], WIDTH, initial_indent=lead, subsequent_indent="     "))
-    io.say("")
+    if view["form"] == "match":
+        io.say("")
+        for place, one in enumerate(view["partners"], 1):
+            io.say(
+                textwrap.fill(one["text"], WIDTH, initial_indent=f"  {place}. ", subsequent_indent="     ")
+            )
+    io.say("" if view["form"] == "one" else f"\n{_HOW[view['form']]}\n")
 
 
 def _prompt(view: Mapping[str, Any]) -> str:
@@ -235,15 +265,21 @@ def _prompt(view: Mapping[str, Any]) -> str:
 
 
 def _explain(view: Mapping[str, Any], io: Terminal) -> None:
-    texts = {option["id"]: option["text"] for option in view["options"]}
     if view["correct"]:
         io.say(f"\nCorrect, {view['points']} points.")
     else:
         io.say("\nNot correct." if view["tried"] else "\nGiven up.")
-        io.say(_wrap(f"The answer: {texts[view['answer']]}"))
+        right = [option for option in view["options"] if option["right"]]
+        shown = [
+            f"{one['text']} – {one['partner']}" if view["form"] == "match" else one["text"] for one in right
+        ]
+        lead = "The answer:" if len(shown) == 1 else "The answer: \n\n- "
+        io.say(_wrap(f"{lead} " + "\n\n- ".join(shown)))
         if view["tried"]:
             io.say(_wrap(view["feedback"][view["tried"][-1]]))
-    io.say(_wrap(view["feedback"][view["answer"]]))
+    for option in view["options"]:
+        if option["right"] and view["form"] not in ("order", "match"):
+            io.say(_wrap(view["feedback"][option["id"]]))
 
 
 def _clock_text(state: Challenge) -> str:

@@ -8,6 +8,7 @@ in threads, as a commit waits for the disk.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import secrets
@@ -22,16 +23,8 @@ from starlette.responses import JSONResponse, Response
 from headstart.errors import LessonError
 from headstart.lesson.engine import attempts, badges, placeholders, review, scores
 from headstart.lesson.engine import badge_images as pictures
-from headstart.lesson.engine.attempts import (
-    AnswerRefused,
-    Challenge,
-    Chose,
-    Closed,
-    Event,
-    HintTaken,
-    Opened,
-    Submitted,
-)
+from headstart.lesson.engine.answers import AnswerRefused
+from headstart.lesson.engine.attempts import Challenge, Chose, Closed, Event, HintTaken, Opened, Submitted
 from headstart.lesson.pages import tour
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite, SiteOf
@@ -96,7 +89,7 @@ def held_in(site: LessonSite, state: Challenge | None) -> frozenset[str]:
     experiments: dict[bool, set[str]] = {True: set(), False: set()}
     for item in state.items:
         if item.opened_at is not None:
-            problem = site.pack.problem(state.mode, item.problem)
+            problem = attempts.problem_of(item, site.pack, state.mode)
             experiments[item.closed_at is not None].add(problem.experiment)
     return frozenset(experiments[False] - experiments[True])
 
@@ -131,6 +124,7 @@ def begin(
             mode=mode,
             timer=TIMERS[timer] if mode == "challenge" else None,
             only=only,
+            earlier=taken,
         )
         state = site.store.start(event, site.clock())
         first = Opened(state.items[0].problem)
@@ -201,7 +195,7 @@ async def result_page(request: Request, site: SiteOf, state: ChallengeOf) -> Res
         next=_next(state),
         badge=site.store.badge(state.id) is not None,
         reread={
-            item.problem: _to_reread(site, site.pack.problem(state.mode, item.problem).experiment)
+            item.problem: _to_reread(site, attempts.problem_of(item, site.pack, state.mode).experiment)
             for item in state.items
             if item.closed_at is not None and not item.correct
         },
@@ -210,6 +204,8 @@ async def result_page(request: Request, site: SiteOf, state: ChallengeOf) -> Res
 
 def _to_reread(site: LessonSite, experiment: str) -> list[tuple[str, str]]:
     """Where the lesson explains what a problem asks: sections that quote its experiment, else that itself."""
+    if not experiment:
+        return []
     found = site.pack.experiments[experiment]
     return quoted_in(site.pack, experiment) or [(found.heading, f"/experiments/{experiment}")]
 
@@ -234,13 +230,14 @@ async def problem_page(
         version=_version(item),
         grace=attempts.GRACE.total_seconds(),
         drawn=plots_of(_shown_in(site, state), site.pack)(item["experiment"])
-        if item["status"] == "closed"
+        if item.get("experiment")
         else None,
     )
 
 
 _NOTES = {
-    "choose": "Choose an answer first.",
+    "incomplete": "Choose an answer first, for every line and each place once.",
+    "no-number": "That is no number. Write digits, such as 12.5.",
     "tried": "That answer was tried already. Choose another one.",
     "closed": "This problem was closed meanwhile.",
 }
@@ -261,16 +258,15 @@ async def act(
     state: ChallengeOf,
     number: int,
     action: str,
-    option: Annotated[str, Form()] = "",
+    option: Annotated[list[str] | None, Form()] = None,
     key: Annotated[str, Form()] = "",
 ) -> Response:
     """Opens a problem, marks a choice, takes the hint, submits, or gives up."""
     problem = state.items[_place(state, number)].problem
     address = f"/challenges/{state.id}/{number}"
-    if action == "submit" and not option:
-        return leave(request, f"{address}?note=choose")
+    answer = " ".join(option or ())
     try:
-        for event in _events(action, problem, option=option, key=key):
+        for event in _events(action, problem, answer=answer, key=key):
             await run_in_threadpool(site.store.record, state.id, event, site.clock())
     except AnswerRefused as refused:
         if refused.reason not in _NOTES:
@@ -279,14 +275,14 @@ async def act(
     return leave(request, address)
 
 
-def _events(action: str, problem: str, *, option: str, key: str) -> list[Event]:
+def _events(action: str, problem: str, *, answer: str, key: str) -> list[Event]:
     # What was marked when the hint was asked for is kept, also without JavaScript.
-    marked: list[Event] = [Chose(problem, option)] if option else []
+    marked: list[Event] = [Chose(problem, answer)] if answer.strip() else []
     match action:
         case "open":
             return [Opened(problem)]
-        case "choose" if option:
-            return marked
+        case "choose":
+            return [Chose(problem, answer)]
         case "hint":
             return [*marked, HintTaken(problem)]
         case "give-up":
@@ -294,7 +290,8 @@ def _events(action: str, problem: str, *, option: str, key: str) -> list[Event]:
         case "submit" if _NONCE.fullmatch(key):
             # The key names this form and this answer: sent twice it counts once, yet an old form that
             # comes back with another answer is not lost.
-            return [Submitted(problem, option, f"{key}-{option}"[:120])]
+            told = hashlib.blake2b(answer.encode(), digest_size=16).hexdigest()
+            return [Submitted(problem, answer, f"{key}-{told}")]
     raise HTTPException(400, "This form is incomplete. Reload the page and try again.")
 
 
@@ -319,7 +316,9 @@ def _item(site: LessonSite, state: Challenge, number: int) -> tuple[dict[str, An
     results = shown.results()
     if "prompt" in item:
         item["prompt"] = markdown(item["prompt"], results)
-        item["options"] = [one | {"text": inline(one["text"], results)} for one in item["options"]]
+        item["marked"] = (item["chosen"] or "").split()
+        for rows in ("options", "partners"):
+            item[rows] = [one | {"text": inline(one["text"], results)} for one in item[rows]]
     if item.get("hint_taken") and item["status"] != "closed":
         item["hint"] = attempts.hint(state, site.pack, item["problem"])
     if "hint" in item:
@@ -351,7 +350,7 @@ async def badge_page(request: Request, site: SiteOf, state: EarnedOf) -> Respons
     """The badge, or the form that asks which name it shall bear."""
     credential = site.store.badge(state.id)
     checked = _verified(site, credential) if credential else None
-    rests_on = dict.fromkeys(problem.experiment for problem in site.pack.problems(state.mode))
+    rests_on = badges.rests_on(state, site.pack)
     unmeasured = [
         (name, site.pack.experiments[name].heading)
         for name in rests_on

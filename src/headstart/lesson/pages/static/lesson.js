@@ -74,16 +74,18 @@ function playProblem(article) {
   addEventListener("focus", look);
 }
 
-// 1 or A marks the first option, and so on; one that was tried stays as it is.
+// 1 or A marks the first option, and so on; one that was tried stays as it is. What can be typed in keeps its keys.
 function chooseByKey(form, event) {
   if (event.ctrlKey || event.altKey || event.metaKey || event.key.length !== 1) return;
+  if (event.target.matches("select, input[type=text]")) return;
   const place = "1234567890".indexOf(event.key);
-  const radio = form.querySelectorAll("input[name=option]")[place >= 0 ? place : "abcdefghij".indexOf(event.key.toLowerCase())];
-  if (!radio || radio.disabled) return;
-  radio.focus();
-  if (radio.checked) return;
-  radio.checked = true;
-  radio.dispatchEvent(new Event("change", { bubbles: true }));
+  const box = form.querySelectorAll("input[name=option]:is([type=radio], [type=checkbox])")[
+    place >= 0 ? place : "abcdefghij".indexOf(event.key.toLowerCase())];
+  if (!box || box.disabled) return;
+  box.focus();
+  if (box.type === "radio" && box.checked) return;
+  box.checked = box.type === "radio" || !box.checked;
+  box.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 // One save is under way at a time, of what is marked then: an older choice can never overtake a newer one.
@@ -144,10 +146,15 @@ function keepAnswers(form) {
   });
 
   return {
-    mark(option) { // in another window
-      if (saving || leaving || saved < marked) return;
-      const radio = form.querySelector(`input[value="${CSS.escape(option ?? "")}"]:enabled`);
-      if (radio) radio.checked = true;
+    mark(answer) { // in another window
+      if (saving || leaving || saved < marked || answer == null) return;
+      const pieces = answer.split(" ");
+      for (const field of form.querySelectorAll("[name=option]:enabled")) {
+        if (field.type === "text") { if (field !== document.activeElement) field.value = answer; }
+        else if (field.matches("select")) {
+          field.value = [...field.options].map((one) => one.value).find((value) => value && pieces.includes(value)) ?? "";
+        } else field.checked = pieces.includes(field.value);
+      }
     },
   };
 }
