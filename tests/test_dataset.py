@@ -98,6 +98,8 @@ def test_names_that_are_no_utf8_are_printable_and_open(tmp_path):
         (["train/a/1.jpg", "train/b/2.jpg", "val/c/3.jpg"], "class c is in validation but not in training"),
         (["train/a/1.jpg", "train/b/x.txt", "test/b/3.jpg"], "class b is in test but not in training"),
         (["train/a/1.jpg", "val/a/3.jpg"], r"only one class \(a\)"),
+        (["val/a/1.jpg", "val/b/2.jpg"], r"every image is held out .* or give .*/val to train on these"),
+        (["val/a/1.jpg", "test/b/2.jpg"], r"every image is held out .* in train/$"),
     ],
 )
 def test_folders_that_form_no_data_set_are_one_clear_line(tmp_path, files, message):

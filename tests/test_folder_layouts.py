@@ -158,6 +158,23 @@ def test_held_out_images_in_a_folder_that_is_no_class_have_no_label(tmp_path):
     assert set(left_out(dataset)) == {"val/images/3.jpg", "test/images/4.jpg"}
 
 
+def test_folders_in_class_folders_are_told_of_where_they_may_be_the_classes(tmp_path):
+    fill(tmp_path / "a", "bird/owl/1.jpg", "mammal/cat/1.jpg", "mammal/dog/1.jpg")
+    assert read_dataset(tmp_path / "a").notes == (
+        "mammal/ holds folders (cat/ and dog/); their images count as mammal",
+    )
+    fill(
+        tmp_path / "b",
+        "train/ant/2020/1.jpg",
+        "train/bee/1.jpg",
+        "train/bee/more/2.jpg",
+        "val/ant/2021/1.jpg",
+    )
+    assert read_dataset(tmp_path / "b").notes == (
+        "ant/ holds folders (2020/ and 2021/); their images count as ant",
+    )
+
+
 # --- no labelled images at all ----------------------------------------------------------------------------
 
 
@@ -169,6 +186,7 @@ def test_held_out_images_in_a_folder_that_is_no_class_have_no_label(tmp_path):
             "boxes in COCO's form; a classifier needs",
         ),
         (["train/1.jpg", "train/_annotations.coco.json"], "boxes in COCO's form"),
+        (["images/1.jpg", "annotations.json"], r"only one class \(images\): .* boxes in COCO's form"),
         (["JPEGImages/1.jpg", "Annotations/1.xml", "ImageSets/Main/train.txt"], "boxes in Pascal VOC's form"),
         (["images/train/1.jpg", "labels/train/1.txt", "data.yaml"], "boxes in YOLO's form"),
         (["train/images/1.jpg", "train/labels/1.txt"], "boxes in YOLO's form"),
@@ -176,6 +194,14 @@ def test_held_out_images_in_a_folder_that_is_no_class_have_no_label(tmp_path):
         (["train-images-idx3-ubyte", "train-labels-idx1-ubyte"], "MNIST's form"),
         (["pathmnist.npz"], r"arrays in files; load them .* \(X, y\)"),
         (["train.tfrecord-00000-of-00002"], "records of another program"),
+        (
+            ["photos/1.jpg", "labels.xlsx"],
+            r"only one class \(photos\): labels\.xlsx looks like a workbook; save",
+        ),
+        (
+            ["photos/1.jpg", "labels.json"],
+            r"only one class \(photos\): labels\.json looks like labels in JSON",
+        ),
     ],
 )
 def test_what_is_no_set_of_labelled_images_is_called_what_it_is(tmp_path, names, said):

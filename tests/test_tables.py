@@ -245,7 +245,7 @@ def test_what_is_not_certain_is_refused_with_row_and_way_out(photos, text, messa
 
 
 def test_a_workbook_is_refused_by_its_name(photos):
-    with pytest.raises(DatasetError, match="save the workbook as CSV UTF-8"):
+    with pytest.raises(DatasetError, match="looks like a workbook; save its sheet of labels as CSV UTF-8"):
         read(photos, b"PK\x03\x04", name="labels.xlsx")
 
 
@@ -278,6 +278,17 @@ def test_rows_without_a_file_are_left_out_with_their_numbers(photos):
         ("ants/1.jpg", "row 11 repeats row 2"),
         ("#x/1.jpg", "row 12: no such file"),
     ]
+
+
+def test_a_name_that_several_files_have_is_told_from_one_that_none_has(tmp_path):
+    files = {"train/1.jpg": PIXEL, "test/1.jpg": PIXEL, "train/2.jpg": PIXEL, "train/3.jpg": PIXEL}
+    write(tmp_path, {**files, "labels.csv": "id,label\n1,a\n2,a\n3,b\n4,b\n"})
+    dataset = read_dataset(tmp_path)
+    assert rows(dataset) == [("train/2.jpg", "a"), ("train/3.jpg", "b")]
+    assert {item.name: item.reason for item in dataset.skipped if item.name in ("1", "4")} == {
+        "1": "row 2: 2 files could be meant (test/1.jpg and train/1.jpg); write the folder before the name",
+        "4": "row 5: no such file",
+    }
 
 
 def test_one_file_by_two_paths_counts_once_and_may_not_have_two_labels(photos):

@@ -127,10 +127,14 @@ def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
     if (plain(names[image]), plain(names[labels[0]])) != ("path", "label") and not (
         wanted.image and wanted.label
     ):
-        guessed = [f"images from the column {printable(names[image])}", f"labels from {_from(names, labels)}"]
+        guessed = [f"images from {_column(names[image])}", f"labels from {_from(names, labels)}"]
     if split is not None and plain(names[split]) not in SPLIT_COLUMNS:
-        guessed.append(f"splits from the column {printable(names[split])}")
+        guessed.append(f"splits from {_column(names[split])}")
     return Columns(image, labels, split, sides, groups, ", ".join(guessed) or None)
+
+
+def _column(name: str) -> str:
+    return name if re.fullmatch(r"column \d+", name) else f"the column {printable(name)}"
 
 
 def image_column(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> int:

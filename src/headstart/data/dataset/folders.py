@@ -70,7 +70,21 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
         )
     classes = [each for each in _class_folders(listing.folders, layout) if each not in unnamed]
     _refuse_empty_classes(where, classes, {row.label for row in rows}, skipped)
-    return build(name, rows, skipped, where=where)
+    return build(name, rows, skipped, where=where, notes=_folders_in_classes(rows, layout))
+
+
+def _folders_in_classes(rows: Sequence[LabelledRow], layout: _Layout) -> list[str]:
+    """A sentence where a class folder holds nothing but folders, which may have been meant for classes."""
+    below: dict[str, set[str]] = {}
+    for row in rows:
+        inside = row.path.removeprefix(layout.above).split("/")[layout.depth : -1]
+        below.setdefault(row.label, set()).add(inside[0] if inside else "")
+    parts = {label: sorted(found) for label, found in below.items() if len(found) > 1 and "" not in found}
+    if not parts:
+        return []
+    label, found = next(iter(parts.items()))
+    more = f", and {len(parts) - 1} more classes are alike" if len(parts) > 1 else ""
+    return [f"{_shown([label])} holds folders ({_shown(found[:3])}); their images count as {label}{more}"]
 
 
 def _unnamed(rows: Sequence[LabelledRow]) -> frozenset[str]:

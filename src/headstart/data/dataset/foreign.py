@@ -1,4 +1,4 @@
-"""Recognises what is no data set of labelled images: boxes, arrays in files, records of other programs."""
+"""Recognises what is no data set of labelled images: boxes, arrays, records and tables of other programs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ _ONE_LABEL = (
 )
 _AS_ARRAYS = "load them in Python and give headstart.fit the pair of arrays (X, y)"
 
+_OF_LABELS = "(label|annotation|class|target|train|metadata)"
+
 _KINDS = (
     (r"(.*/)?(_annotations\.coco|instances_[^/]+|annotations)\.json", "boxes in COCO's form", _ONE_LABEL),
     (r".*\.xml", "boxes in Pascal VOC's form", _ONE_LABEL),
@@ -19,6 +21,8 @@ _KINDS = (
     (r"(.*/)?[^/]+-(idx\d-)?ubyte(\.gz)?", "files in MNIST's form", _AS_ARRAYS),
     (r".*\.(npy|npz|h5|hdf5|mat|pkl|pickle|pt)", "arrays in files", _AS_ARRAYS),
     (r".*\.tfrecords?(-\d+-of-\d+)?|.*\.rec", "records of another program", "unpack them into image files"),
+    (r".*\.(xlsx?|xlsm|ods|numbers)", "a workbook", "save its sheet of labels as CSV UTF-8"),
+    (rf"(.*/)?[^/]*{_OF_LABELS}[^/]*\.json", "labels in JSON", "write them as a table of path and label"),
 )  # fmt: skip
 
 

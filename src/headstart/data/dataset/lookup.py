@@ -84,17 +84,30 @@ class Files:
         except NotCertain:
             return None
 
+    def why_not(self, path: str) -> str:
+        """The reason why a row has no file."""
+        if "://" in path and not path.startswith("file:"):
+            return "is an address and no file here has its name; nothing is downloaded"
+        if len(fits := self._fits(path)) > 1:
+            both = " and ".join(printable(each.path) for each in fits[:2])
+            return f"{len(fits)} files could be meant ({both}); write the folder before the name"
+        return "no such file"
+
     def _searched(self, path: str) -> Found | None:
+        fits = self._fits(path)
+        return fits[0] if len(fits) == 1 else None
+
+    def _fits(self, path: str) -> list[Found]:
+        """The images that a path without its folders or its extension, or with others, may mean."""
         parts = _parts(unquote(without_host(path)) if "://" in path else path)
         if not parts:
-            return None
+            return []
         stem = parts[-1] if is_image_name(parts[-1]) else f"{parts[-1]}.*"
-        fits = [
+        return [
             each
             for other, each in self._by_name.get(stem, ())
             if _is_tail(other[:-1], parts[:-1]) or _is_tail(parts[:-1], other[:-1])
         ]
-        return fits[0] if len(fits) == 1 else None
 
     @cached_property
     def _by_name(self) -> dict[str, list[tuple[list[str], Found]]]:
@@ -137,13 +150,6 @@ def given(source: str | Path) -> Path:
         shown = re.sub(r":/+", "://", printable(text), count=1)  # a Path has lost one of the two
         raise DatasetError(f"{shown}: is an address; nothing is downloaded here: fetch it and give its path")
     raise DatasetError(f"{printable(path)}: no such folder or file")
-
-
-def why_not(path: str) -> str:
-    """The reason why a row has no file."""
-    if "://" in path and not path.startswith("file:"):
-        return "is an address and no file here has its name; nothing is downloaded"
-    return "no such file"
 
 
 def _spellings(path: str) -> Iterator[str]:

@@ -33,8 +33,6 @@ from headstart.files import is_there
 LIST_SUFFIXES = (".txt", ".lst")
 """Of tables that may be anything else: read where they are given, or where nothing else has labels."""
 
-_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-
 
 def read_dataset(
     source: str | Path | tuple[Any, Any] | Dataset,
@@ -120,12 +118,9 @@ def _read(
     if path.suffix.lower() in (*TABLE_SUFFIXES, *LIST_SUFFIXES):
         table = beside(read_table(shown, path=path), path, wanted=wanted)
         return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
-    hint = "; save the workbook as CSV UTF-8" if path.suffix.lower() in _WORKBOOKS else ""
     if told := foreign([path.as_posix()]):
         raise DatasetError(f"{shown}: no labelled images: {told}")
-    raise DatasetError(
-        f"{shown}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar{hint}"
-    )
+    raise DatasetError(f"{shown}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar")
 
 
 def _read_listing(
@@ -163,7 +158,11 @@ def _read_listing(
         if found := _by_lists(name, listing, path=path, for_training=for_training):
             return found
         raise
-    return _by_lists(name, listing, path=path, for_training=for_training) or dataset
+    if found := _by_lists(name, listing, path=path, for_training=for_training):
+        return found
+    if for_training and by_table is None and (told := foreign([file for file, _ in listing.files])):
+        raise DatasetError(f"{where}: only one class ({', '.join(dataset.classes)}): {told}")
+    return dataset
 
 
 def _by_lists(name: str, listing: Listing, *, path: Path, for_training: bool) -> Dataset | None:
@@ -223,6 +222,12 @@ def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
         refuse_measurements(dataset.classes, dataset.samples)
     except DatasetError as error:
         raise DatasetError(f"{where}: {error}") from None
+    if not any(sample.split in ("train", None) for sample in dataset.samples):
+        inner = wrapper_of([sample.name for sample in dataset.samples]).rstrip("/")
+        way_out = f", or give {where.rstrip('/')}/{inner} to train on these" if inner else ""
+        raise DatasetError(
+            f"{where}: every image is held out and none is for training; add them in train/{way_out}"
+        )
     sides: list[set[str | None]] = [set() for _ in dataset.classes]
     for sample in dataset.samples:
         sides[sample.label].add(sample.split)

@@ -22,7 +22,7 @@ from headstart.data.dataset.delimited import (
     western,
 )
 from headstart.data.dataset.labels import as_label, clean, made_of_others
-from headstart.data.dataset.lookup import Files, Found, why_not
+from headstart.data.dataset.lookup import Files, Found
 from headstart.data.dataset.parquet import ImageCell, read_parquet
 from headstart.data.dataset.rows import LabelledRow, build
 from headstart.data.dataset.split_names import sides_of
@@ -133,7 +133,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
             continue
         file = found(image, located.files)
         if file is None:
-            ledger.skipped.append(Skipped(_shown(path), f"{at}: {why_not(path)}"))
+            ledger.skipped.append(Skipped(_shown(path), f"{at}: {located.files.why_not(path)}"))
             ledger.lost.setdefault(label, f"{at}: {_shown(path)}")
             continue
         if not file.exact:
