@@ -2,6 +2,7 @@
 
     python benchmarks/timm_families.py [MODULE ...]      all of them, or some; MODULE=NAME takes that network
     python benchmarks/timm_families.py --write FILE      the table into a page, between its markers
+    python benchmarks/timm_families.py --jobs 2          two at a time
 
 Of each module the network with the fewest parameters among those with published weights. Its weights are
 random here (nothing is downloaded) and none is left constant, so that no block passes its input on unchanged.
@@ -20,6 +21,7 @@ import os
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ TOLERANCE = 1e-3
 SMALL = 128
 """Pixels a side, where a network takes them."""
 
-LIMIT = 900
+LIMIT = 1800
 """Seconds for one network, on a busy machine."""
 
 AT_LEAST = 0.95
@@ -44,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--jobs", type=int, default=1)
     asked = parser.parse_args()
     import timm
     import torch
@@ -57,13 +60,16 @@ def main() -> None:
     modules = asked.modules or timm.list_modules()
     lines = ["| module | network | px | stages | maps | features | s |", "|---|---|--:|--:|--:|--:|--:|"]
     print(*lines, sep="\n", flush=True)
-    agree = 0
-    for module in modules:
-        found = in_process(module)
-        agree += bool(found.get("agrees"))
+    agree = refused = 0
+    for module, found in zip(modules, in_processes(modules, jobs=asked.jobs), strict=True):
+        agree, refused = agree + bool(found.get("agrees")), refused + ("reason" in found)
         lines.append(line_of(module, found))
         print(lines[-1], flush=True)
-    lines += ["", f"{agree} of {len(modules)} load and agree to {TOLERANCE:.0e}. {versions()}"]
+    counts = (
+        f"{agree} of {len(modules)} modules ({agree / len(modules):.1%}) load and agree to {TOLERANCE:.0e}"
+    )
+    wrong = len(modules) - agree - refused
+    lines += ["", f"{counts}; {refused} are refused, {wrong} do not agree. {versions()}"]
     print(*lines[-2:], sep="\n")
     if asked.write:
         page = asked.write.read_text(encoding="utf-8")
@@ -82,25 +88,47 @@ def versions() -> str:
     return f"{date.today()}, {packages}, {machine()['cores']} cores of {machine()['processor']}."
 
 
-def in_process(module: str) -> dict[str, Any]:
-    """What a process of its own finds out about a module."""
-    with tempfile.TemporaryDirectory(prefix="headstart-benchmark-") as folder:
-        os.environ["HEADSTART_CACHE"] = folder
-        found = Path(folder) / "found.json"
-        process = multiprocessing.get_context("fork").Process(target=report, args=(module, found))
-        process.start()
-        process.join(LIMIT)
-        if process.is_alive():
-            process.kill()
-            return {"network": module, "reason": f"took more than {LIMIT} s"}
-        if process.exitcode or not found.exists():
-            return {"network": module, "reason": f"the process ended with {process.exitcode}"}
-        facts: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
-        return facts
+def in_processes(modules: Sequence[str], *, jobs: int) -> Iterator[dict[str, Any]]:
+    """What a process for each module finds out, in order, some of them at a time."""
+    waiting, started = list(modules), list[Attempt]()
+    while waiting or started:
+        if waiting and sum(each.process.is_alive() for each in started) < jobs:
+            started.append(Attempt(waiting.pop(0)))
+        elif started[0].is_over():
+            yield started.pop(0).result()
+        else:
+            started[0].process.join(1)
+
+
+class Attempt:
+    """A module's process, with a folder of its own."""
+
+    def __init__(self, module: str) -> None:
+        self.module, self.begun = module, time.monotonic()
+        self.folder = tempfile.TemporaryDirectory(prefix="headstart-benchmark-")
+        self.found = Path(self.folder.name) / "found.json"
+        self.process = multiprocessing.get_context("fork").Process(target=report, args=(module, self.found))
+        self.process.start()
+
+    def is_over(self) -> bool:
+        """Whether it has ended or has had its time."""
+        return not self.process.is_alive() or time.monotonic() > self.begun + LIMIT
+
+    def result(self) -> dict[str, Any]:
+        """What it found out, or why it did not."""
+        with self.folder:
+            if self.process.is_alive():
+                self.process.kill()
+                return {"network": self.module, "reason": f"took more than {LIMIT} s"}
+            if self.process.exitcode or not self.found.exists():
+                return {"network": self.module, "reason": f"the process ended with {self.process.exitcode}"}
+            facts: dict[str, Any] = json.loads(self.found.read_text(encoding="utf-8"))
+            return facts
 
 
 def report(module: str, path: Path) -> None:
-    """Write a module's facts into a file, or why there are none."""
+    """Write a module's facts into a file, or why there are none; what is computed lies beside it."""
+    os.environ["HEADSTART_CACHE"] = str(path.parent)
     try:
         facts = row_of(module)
     except Exception as error:
