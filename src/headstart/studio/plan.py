@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import Response
 
+from headstart.backbones.onnx.file import SUFFIXES
+from headstart.backbones.pixels import asked_pixels
 from headstart.costs.budgets import CAREFUL
-from headstart.errors import OptionError
+from headstart.errors import OptionError, printable
 from headstart.runs import HEADS
 from headstart.runs.formatting import human_seconds
 from headstart.studio.datasets import Collection
+from headstart.studio.folders import inside
 from headstart.studio.jobs import job_of, told_of
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.studio.templating import page
@@ -54,6 +59,7 @@ def plan_page(
         notch=notch,
         notches=[*({"seconds": s, "text": human_seconds(s)} for s in BUDGETS), NO_LIMIT],
         backbones=choices(),
+        network_places=places_of_files(studio),
     )
 
 
@@ -85,10 +91,35 @@ def choices() -> list[str]:
     return [f"{each.name}@{each.size}" if each.size else each.name for each in default_candidates()]
 
 
+def places_of_files(studio: Studio) -> tuple[Path, ...]:
+    """The folders below which a network's file may be named: the root, and one of the home's."""
+    return studio.root, studio.home / "backbones"
+
+
+def network_file(studio: Studio, text: str) -> str:
+    """The ONNX or OpenVINO file that ``text`` names, absolute or below one of the places for them.
+
+    Raises:
+        OptionError: it lies outside them, links followed, is not there, or is no such file.
+    """
+    places = places_of_files(studio)
+    for place in places:
+        with suppress(OptionError):
+            found = inside(place, text)
+            if found.suffix in SUFFIXES and found.is_file() and str(found).isprintable():
+                return str(found)
+    raise OptionError(
+        f"{printable(text.strip()[:120])}: no network's file ({' or '.join(SUFFIXES)}) below "
+        f"{' or '.join(printable(place) for place in places)}"
+    )
+
+
 def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
     return {
         "data": collection.id,
         "backbones": choices(),
+        "file": "",
+        "preprocess": None,
         "head": "ridge",
         "views": 1,
         "epochs": None,
@@ -133,13 +164,19 @@ def plan_again(
     collection: CollectionOf,
     settings: SettingsOf,
     backbones: Annotated[list[str] | None, Form()] = None,
+    file: Annotated[str, Form()] = "",
+    pixels: Annotated[str, Form()] = "",
 ) -> Response:
-    """Plans for other networks or settings."""
-    known = choices()
+    """Plans for other networks or settings; a network's file is one of them."""
+    known, own = choices(), network_file(studio, file) if file.strip() else ""
     wanted = [name for name in backbones or known if name in known]
     if not wanted:
         raise OptionError(f"expected one or more of {', '.join(known)}")
-    body = _asked(collection, backbones=wanted, **settings)
+    preprocess = pixels.strip() if own else ""
+    if preprocess:
+        asked_pixels(preprocess)
+    networks = {"backbones": [*wanted, *filter(None, [own])], "file": own, "preprocess": preprocess or None}
+    body = _asked(collection, **networks, **settings)
     studio.add("plan", name=collection.id, body=body)
     return leave(request, f"/data/{collection.id}/plan")
 
@@ -155,13 +192,14 @@ def train(
     balanced: Annotated[str, Form()] = "",
 ) -> Response:
     """Starts the training that was chosen, and goes to where it can be watched."""
-    backbone, size, depth = _parse(chosen)
+    backbone, size, depth = _parse(studio, collection, chosen)
     body = {
         "backbone": backbone,
         "size": size,
         "freeze": depth,
         "budget": budget_of(notch),
         "class_weights": "balanced" if balanced else None,
+        "preprocess": _pixels(studio, collection, backbone),
         **settings,
     }
     return _begin(request, studio, "fit", collection=collection, body=body)
@@ -177,7 +215,7 @@ def compare(
     seeds: Annotated[int, Form()] = 1,
 ) -> Response:
     """Trains several rows on one split, side by side."""
-    parsed = [_parse(row) for row in rows or ()]
+    parsed = [_parse(studio, collection, row) for row in rows or ()]
     if len(set(parsed)) < 2:
         raise OptionError("a comparison needs two choices or more: tick them in the table")
     if not 1 <= seeds <= 10:
@@ -185,7 +223,12 @@ def compare(
     networks = dict.fromkeys((backbone, size) for backbone, size, _ in parsed)
     body = {
         "candidates": [
-            {"backbone": name, "size": size, "depths": [row[2] for row in parsed if row[:2] == (name, size)]}
+            {
+                "backbone": name,
+                "size": size,
+                "depths": [row[2] for row in parsed if row[:2] == (name, size)],
+                "preprocess": _pixels(studio, collection, name),
+            }
             for name, size in networks
         ],
         "seeds": seeds,
@@ -203,11 +246,27 @@ def _begin(
     return leave(request, f"/jobs/{job.id}")
 
 
-def _parse(row: str) -> tuple[str, int, str]:
+def _planned(studio: Studio, collection: Collection) -> dict[str, Any]:
+    """What the plan that is shown was asked for."""
+    kept = studio.collections.read(collection, "plan")
+    return dict(kept["asked"]) if kept else {}
+
+
+def _pixels(studio: Studio, collection: Collection, backbone: str) -> str | None:
+    """What the pixels of the planned file are, where that was said; None for other networks."""
+    asked = _planned(studio, collection)
+    return asked.get("preprocess") if backbone == asked.get("file") else None
+
+
+def _parse(studio: Studio, collection: Collection, row: str) -> tuple[str, int, str]:
     """A table row's key, ``builtin@128/all``, of which nothing is trusted."""
     network, _, depth = row.rpartition("/")
     backbone, _, size = network.rpartition("@")
     names = {choice.rpartition("@")[0] or choice for choice in choices()} | set(choices())
+    file = _planned(studio, collection).get("file")
+    if file and backbone == Path(file).name:
+        backbone = network_file(studio, file)  # looked at again: it may be gone, or lead elsewhere by now
+        names.add(backbone)
     if backbone not in names or not size.isdecimal() or not (depth == "all" or depth.isdecimal()):
         raise OptionError("choose one of the rows of the table")
     return backbone, int(size), depth

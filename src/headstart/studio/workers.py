@@ -106,7 +106,7 @@ def _plan(studio: Studio, job: Job, teller: Teller) -> Result:
     collection = studio.collections.get(job.name)
     if collection is None:
         raise OptionError("this data set is not open any more")
-    found = plan(collection.path, **_options(job.body, "backbones", "head", "views", "epochs"))
+    found = plan(collection.path, **_options(job.body, "backbones", "preprocess", "head", "views", "epochs"))
     studio.collections.write(collection, "plan", {"plan": found.to_dict(), "asked": dict(job.body)})
     return {}
 
@@ -114,9 +114,8 @@ def _plan(studio: Studio, job: Job, teller: Teller) -> Result:
 def _fit(studio: Studio, job: Job, teller: Teller) -> Result:
     from headstart.training import fit
 
-    options = _options(
-        job.body, "backbone", "size", "freeze", "head", "views", "epochs", "budget", "class_weights"
-    )
+    method = "backbone", "size", "preprocess", "freeze", "head", "views", "epochs", "class_weights"
+    options = _options(job.body, *method, "budget")
     _, run = fit(path_of(job), **options, callbacks=[teller])
     return {"run": run.id}
 
@@ -133,6 +132,7 @@ def _compare(studio: Studio, job: Job, teller: Teller) -> Result:
             depths=each["depths"],
             heads=[job.body["head"]],
             **_options(job.body, "views", "epochs"),
+            **_options(each, "preprocess"),
         )
     ]
     comparison = compare(path_of(job), candidates, seeds=job.body["seeds"], callbacks=[teller])
