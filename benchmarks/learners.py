@@ -104,8 +104,7 @@ async def take(learner: Learner, browser: Browser, *, dice: random.Random, think
         await browser.ask("GET", place)
         await browser.ask("POST", f"{place}/open", form)
         page, _ = await browser.ask("GET", place)
-        options = re.findall(r'name="option" value="(\w+)"', page)
-        for option in dice.sample(options, 2):
+        for option in two_answers(page, dice):
             await asyncio.sleep(dice.uniform(0.5, 1.5) * think)
             await browser.ask("POST", f"{place}/choose", {**form, "option": option})
             answer = {**form, "option": option, "key": f"{dice.getrandbits(128):032x}"}
@@ -117,6 +116,20 @@ async def take(learner: Learner, browser: Browser, *, dice: random.Random, think
             if 'class="options answered"' in page:
                 break
     await browser.ask("GET", challenge)
+
+
+def two_answers(page: str, dice: random.Random) -> list[str]:
+    """Two different answers to the problem of a page, as the log keeps them."""
+    options = re.findall(r'name="option" value="(\w+)"', page)
+    pairs = re.findall(r'<option value="(\w+)=(\w+)"', page)
+    if not options and not pairs:
+        return [str(number) for number in dice.sample(range(10), 2)]
+    if not pairs:
+        return dice.sample(options, 2)
+    rows, partners = (list(dict.fromkeys(each)) for each in zip(*pairs, strict=True))
+    dice.shuffle(partners)
+    orders = (partners[shift:] + partners[:shift] for shift in (0, 1))
+    return [" ".join(sorted(map("=".join, zip(rows, order)))) for order in orders]  # noqa: B905
 
 
 def check(learners: Iterable[Learner], database: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -80,17 +81,18 @@ def forms_pack() -> Pack:
 
 def right_answer(layout: Layout) -> str:
     """An answer that is right."""
-    return "10.5" if layout.form == "number" else layout.answer
+    middles = {identity: (low + high) / 2 for identity, low, high in layout.ranges}
+    return f"{middles[layout.answer]:g}" if layout.form == "number" else layout.answer
 
 
-def wrong_answer(layout: Layout) -> str:
-    """A whole answer that is wrong: of pairs, the same ids paired otherwise."""
+def wrong_answer(layout: Layout, *, tried: Sequence[str] = ()) -> str:
+    """A whole answer that is wrong; of options and numbers, one that was not tried yet."""
     ids, partners = [identity for identity, _ in layout.options], [one for one, _ in layout.partners]
     match layout.form:
         case "number":
-            return "20"
+            return "20" if "20" not in tried else "30"
         case "one" | "several":
-            return next(identity for identity in ids if identity not in layout.answer.split())
+            return next(one for one in ids if one not in layout.answer.split() and one not in tried)
     shifted = [partners[(place + shift) % len(partners)] for shift in (0, 1) for place in range(len(ids))]
     pairs = [f"{one}={other}" for one, other in zip(ids + ids, shifted, strict=True)]
     first, second = (" ".join(sorted(half)) for half in (pairs[: len(ids)], pairs[len(ids) :]))

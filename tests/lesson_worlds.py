@@ -22,7 +22,7 @@ from headstart.lesson.pages.site import LessonSite
 from headstart.web.jobs import Jobs
 from headstart.web.plots import Plot, Series
 from headstart.web.site import load_secret
-from lesson_packs import secret_pack
+from lesson_packs import right_answer, secret_pack, wrong_answer
 
 HOME = "http://127.0.0.1:8421"
 
@@ -123,8 +123,7 @@ class World:
     def answer(self, challenge: str, number: int, *, right: bool = True, key: str = "0" * 32) -> Any:
         state = self.site.store.challenge(challenge.rsplit("/", 1)[1])
         item = state.items[number - 1]
-        wrong = [i for i, _ in item.layout.options if i != item.layout.answer and i not in item.tried]
-        option = item.layout.answer if right else wrong[0]
+        option = right_answer(item.layout) if right else wrong_answer(item.layout, tried=item.tried)
         return self.post(f"{challenge}/{number}/submit", option=option, key=key)
 
     def open(self, challenge: str, number: int) -> Any:

@@ -27,7 +27,7 @@ from headstart.lesson.engine.interchange import filled
 from headstart.lesson.engine.moodle import from_moodle_xml, to_moodle_xml
 from headstart.lesson.engine.pack import FORMS, KINDS, LEVELS, CodeFace, Option, Problem
 from headstart.lesson.engine.progress import Progress
-from lesson_packs import secret_pack
+from lesson_packs import right_answer, secret_pack, wrong_answer
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -249,7 +249,7 @@ def test_questions_that_cannot_be_imported_are_named_and_the_others_are_taken() 
     found = from_moodle_xml(written.replace("</quiz>", f"{essay}</quiz>"))
     assert len(found.problems) == 5
     assert found.left_out == (
-        "question 6 ('Essay \\x7f') is of type 'essay'; "
+        "question 17 ('Essay \\x7f') is of type 'essay'; "
         "only multichoice, truefalse, numerical, matching, ordering can be imported",
     )
     gift = from_gift("One {=a ~b}\n\nTwo right {=a =b ~c}\n\nShort {=a =c}")
@@ -409,8 +409,7 @@ def test_the_log_gives_statistics_and_statements(private_folders: Path) -> None:
     for place, learner in enumerate(("ada", "bob")):
         state = store.start(attempts.begin(pack, challenge=learner, learner=learner, seed="s"), now)
         for item in state.items:
-            wrong = next(key for key, _ in item.layout.options if key != item.layout.answer)
-            first = item.layout.answer if place else wrong
+            first = right_answer(item.layout) if place else wrong_answer(item.layout)
             store.record(learner, attempts.Opened(item.problem), now)
             store.record(learner, attempts.Submitted(item.problem, first, f"{item.problem}1"), now)
     ran = CliRunner().invoke(cli, ["lesson", "statistics", "--json"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from headstart.errors import LessonError
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine import packlint, placeholders, sources
-from headstart.lesson.engine.pack import Goal, prose_lines
+from headstart.lesson.engine.pack import FORMS, Goal, prose_lines
 from headstart.lesson.engine.sources import YamlFile, read_sources
 from headstart.lesson.experiments.programs import PROGRAM
 
@@ -96,16 +97,26 @@ def test_every_experiment_backs_something_in_the_lesson() -> None:
 
 def test_the_lessons_programs_compile() -> None:
     pack = library.load_pack()
-    for problem in pack.problems("challenge"):
+    for problem in itertools.chain.from_iterable(one.each() for one in pack.problems("challenge")):
         for face in problem.code:
             compile(face.text, problem.slug, "exec")
 
 
 def test_the_right_option_of_a_challenge_does_not_stand_out_as_the_longest() -> None:
-    for problem in library.load_pack().problems("challenge"):
+    asked = (each for problem in library.load_pack().problems("challenge") for each in problem.each())
+    for problem in (each for each in asked if each.form == "one"):
         words = {option.key: len(option.text.split()) for option in problem.options}
         longest_wrong = max(count for key, count in words.items() if key != problem.answer.key)
         assert words[problem.answer.key] <= longest_wrong, (problem.slug, words)
+
+
+def test_every_problem_of_the_challenge_has_three_variants_and_the_challenge_every_form() -> None:
+    problems = library.load_pack().problems("challenge")
+    assert all(len(problem.each()) >= 3 for problem in problems)
+    assert {each.form for problem in problems for each in problem.each()} == set(FORMS)
+    for problem in problems:
+        texts = [(each.prompt, each.form) for each in problem.each()]
+        assert len(set(texts)) == len(texts), "a variant asks something else, or in another way"
 
 
 def test_no_task_is_done_before_a_control_has_been_moved() -> None:

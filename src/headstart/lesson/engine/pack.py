@@ -93,6 +93,7 @@ class Problem:
     """A question, what is right, and the experiment that settles it, if any.
 
     `variants` ask the same in other words or with other numbers; in a file they name only what differs.
+    `runs_with` are values with which the experiment runs what this one asks about.
     """
 
     slug: Slug
@@ -107,6 +108,7 @@ class Problem:
     form: Annotated[str, _among(*FORMS)] = "one"
     code: tuple[CodeFace, ...] = ()
     seconds: Annotated[int, _between(15, 1800)] = PROBLEM_SECONDS
+    runs_with: Mapping[str, Any] = field(default_factory=dict)
     variant: Slug = "first"
     variants: tuple[Problem, ...] = ()
 

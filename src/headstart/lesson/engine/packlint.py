@@ -346,6 +346,7 @@ def _check_texts(reader: _Reader, path: KeyPath, entry: Any, *, claims_need_mark
                 "experiment",
                 "controls",
                 "solved_with",
+                "runs_with",
                 "goals",
                 "level",
                 "kind",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from headstart.errors import LessonError, printable
+from headstart.files import Unreadable, parse_json
 from headstart.lesson.engine.answers import misfits
 from headstart.lesson.engine.pack import PROBLEM_SECONDS, CodeFace, Option, Problem
 
@@ -63,6 +65,8 @@ def _joined(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 def facts_of(problem: Problem) -> dict[str, str]:
     """What other systems' files have no place for, by name; `to_problem` takes it."""
     facts = {name: str(getattr(problem, name)) for name in ("kind", "level", "experiment", "seconds", "form")}
+    if problem.runs_with:
+        facts["runs_with"] = json.dumps(dict(problem.runs_with))
     return facts | ({"slug": problem.slug, "variant": problem.variant} if problem.variant != "first" else {})
 
 
@@ -113,10 +117,18 @@ def to_problem(
         seconds=seconds,
         form=form,
         variant=text_of(facts, "variant", where) or "first",
+        runs_with=_values(text_of(facts, "runs_with", where), where),
     )
     for message in misfits(problem):
         raise LessonError(f"{where}: {message}")
     return problem
+
+
+def _values(text: str, where: str) -> dict[str, Any]:
+    try:
+        return dict(parse_json(text.encode())) if text else {}
+    except (Unreadable, TypeError, ValueError):
+        raise LessonError(f"{where}: runs_with {_short(text)} is no JSON of names and values") from None
 
 
 def text_of(facts: Mapping[str, Any], name: str, where: str) -> str:

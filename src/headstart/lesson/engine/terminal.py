@@ -288,4 +288,8 @@ def _clock_text(state: Challenge) -> str:
 
 
 def _wrap(text: str) -> str:
-    return "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in text.split("\n\n"))
+    """Paragraphs in the width of the terminal; a table's rows stay as they are."""
+    return "\n\n".join(
+        part if part.lstrip().startswith("|") else textwrap.fill(" ".join(part.split()), WIDTH)
+        for part in text.strip().split("\n\n")
+    )

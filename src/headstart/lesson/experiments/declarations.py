@@ -188,6 +188,8 @@ _TABLE = (
         "programs:five_images_one_epoch",
         (
             _number("runs", "how often the program runs", 60, 200, 1, 1000),
+            _number("images", "random images of the program", 5, 5, 1, 20),
+            _number("classes", "classes of the program", 10, 10, 2, 100),
             Parameter("backbone", "the frozen network of Headstart's face", "builtin", "mobilenetv2_100"),
             Parameter(
                 "face", "which of the two programs", "Headstart", "Headstart", choices=("Headstart", "Keras")

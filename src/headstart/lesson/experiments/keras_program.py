@@ -1,4 +1,4 @@
-"""The challenge's little program as its Keras face has it, run many times: `python -m … RUNS SEED`.
+"""The challenge's little program in Keras, run many times: `python -m … RUNS SEED IMAGES CLASSES`.
 
 In a process of its own: TensorFlow and PyTorch do not share one gladly, and a server should not carry either.
 The first line on standard output is the network's label, every further line what one run printed.
@@ -16,34 +16,34 @@ from typing import Any
 
 import numpy as np
 
-CLASSES, IMAGES, SIDE = 10, 5, 96
+SIDE = 96
 
 WEIGHTS = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{SIDE}_no_top.h5"
 """What Keras names the file that `weights="imagenet"` downloads."""
 
 
-def main(runs: int, seed: int) -> None:
-    """Prints the label, then one line per run."""
+def main(runs: int, seed: int, count: int, classes: int) -> None:
+    """Prints the label, then one line per run on that many images of so many classes."""
     import keras
 
     keras.utils.set_random_seed(seed)
     here = _downloaded()
     print(f"MobileNetV2 in Keras with {'ImageNet' if here else 'random'} weights", flush=True)
-    model = program_model(keras, weights="imagenet" if here else None)
+    model = program_model(keras, weights="imagenet" if here else None, classes=classes)
     for _ in range(runs):
         start_again(model)
-        images = np.random.rand(IMAGES, SIDE, SIDE, 3).astype("float32")
-        labels = np.random.randint(0, CLASSES, size=IMAGES)
+        images = np.random.rand(count, SIDE, SIDE, 3).astype("float32")
+        labels = np.random.randint(0, classes, size=count)
         history = model.fit(images, labels, epochs=1, verbose=0)
         print(f"{history.history['accuracy'][0]:.2f}", flush=True)
 
 
-def program_model(keras: Any, *, weights: str | None) -> Any:
-    """The program's model, compiled: a frozen MobileNetV2, pooling, a ten-way softmax."""
+def program_model(keras: Any, *, weights: str | None, classes: int) -> Any:
+    """The program's model, compiled: a frozen MobileNetV2, pooling, a softmax over the classes."""
     layers = keras.layers
     base = keras.applications.MobileNetV2(input_shape=(SIDE, SIDE, 3), include_top=False, weights=weights)
     base.trainable = False
-    head = layers.Dense(CLASSES, activation="softmax")
+    head = layers.Dense(classes, activation="softmax")
     model = keras.Sequential([base, layers.GlobalAveragePooling2D(), head])
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
@@ -68,4 +68,4 @@ def _downloaded() -> bool:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

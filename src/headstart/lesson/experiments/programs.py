@@ -41,8 +41,8 @@ for prediction in classifier.predict("photos/"):
 _SHOWN = 8
 """Lines of the output that a page shows."""
 
-_CLASSES, _IMAGES, _SIDE = keras_program.CLASSES, keras_program.IMAGES, keras_program.SIDE
-"""Of the challenge's little program."""
+_SIDE = keras_program.SIDE
+"""Pixels of the challenge's little program."""
 
 KERAS = "Keras"
 
@@ -116,7 +116,7 @@ def _write(dataset: Dataset, folder: Path) -> None:
 
 def five_images_one_epoch(work: Work) -> Outcome:
     """The challenge's little program, run many times: how often each value was printed."""
-    wanted = work.number("runs")
+    wanted, images, classes = (work.number(name) for name in ("runs", "images", "classes"))
     label, values = _in_keras(work, wanted) if work.text("face") == KERAS else _in_headstart(work, wanted)
     printed: Counter[str] = Counter()
     for done, value in enumerate(values, 1):
@@ -127,16 +127,16 @@ def five_images_one_epoch(work: Work) -> Outcome:
         work.tell("runs", runs, wanted)  # which says so where the limit ended it
         raise InternalError(f"the challenge's program ran {runs} of {wanted} times within the time limit")
     likeliest, times = printed.most_common(1)[0]
-    possible = [f"{right / _IMAGES:.2f}" for right in range(_IMAGES + 1)]
+    possible = [f"{right / images:.2f}" for right in range(images + 1)]
     table = Table(
         ("printed", "runs", "share, percent", "pure guessing, percent"),
         tuple(
-            (value, printed[value], round(100 * printed[value] / runs, 1), round(100 * _chance(right), 1))
-            for right, value in enumerate(possible)
+            (value, printed[value], round(100 * printed[value] / runs, 1), round(100 * by_chance, 1))
+            for value, by_chance in zip(possible, _chances(images, classes), strict=True)
         ),
     )
     work.notes.append(
-        f"the frozen network is {label}; guessing one of {_CLASSES} classes for each of {_IMAGES} images "
+        f"the frozen network is {label}; guessing one of {classes} classes for each of {images} images "
         "would give the last column"
     )
     plot = table.plot(
@@ -161,29 +161,31 @@ def _in_headstart(work: Work, runs: int) -> tuple[str, Iterator[str]]:
     chosen = networks.any_weights(work.text("backbone"), size=_SIDE)
     if chosen.note:
         work.notes.append(chosen.note)
-    return chosen.label, _printed(chosen.network, runs, np.random.default_rng(work.seed))
+    return chosen.label, _printed(chosen.network, runs, work)
 
 
-def _printed(network: Backbone, runs: int, random: np.random.Generator) -> Iterator[str]:
+def _printed(network: Backbone, runs: int, work: Work) -> Iterator[str]:
+    random, images = np.random.default_rng(work.seed), work.number("images")
     frozen = select().compile(
         network, depth=len(network.stages), layers=network.feature_layers()[-1:], batch_size=_BATCH
     )
     side = network.preprocess.size
-    for start in range(0, runs, _BATCH // _IMAGES):
-        count = min(_BATCH // _IMAGES, runs - start)
-        pixels = random.integers(0, 256, (count * _IMAGES, side, side, 3), dtype=np.uint8)
+    for start in range(0, runs, _BATCH // images):
+        count = min(_BATCH // images, runs - start)
+        pixels = random.integers(0, 256, (count * images, side, side, 3), dtype=np.uint8)
         features = next(outputs for _, outputs in frozen.stream([(0, pixels)]))[
             network.feature_layers()[-1].name
         ]
         for number in range(count):
-            yield _program(features[number * _IMAGES : (number + 1) * _IMAGES], random)
+            yield _program(features[number * images : (number + 1) * images], random, work.number("classes"))
 
 
 def _in_keras(work: Work, runs: int) -> tuple[str, Iterator[str]]:
     """The network's label, and what each run of the Keras face prints; see `keras_program`."""
     if find_spec("keras") is None:
         raise MissingExtra("the Keras face of the program", extra="keras")
-    command = [sys.executable, "-m", keras_program.__name__, str(runs), str(work.seed)]
+    numbers = (runs, work.seed, work.number("images"), work.number("classes"))
+    command = [sys.executable, "-m", keras_program.__name__, *map(str, numbers)]
     errors = tempfile.TemporaryFile(mode="w+", dir=work.folder)  # noqa: SIM115 (closed with the lines)
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(
@@ -213,15 +215,18 @@ def _lines(process: subprocess.Popen[str], timer: threading.Timer, errors: IO[st
         errors.close()
 
 
-def _program(features: NDArray[np.float32], random: np.random.Generator) -> str:
+def _program(features: NDArray[np.float32], random: np.random.Generator, classes: int) -> str:
     """What one run of the program prints."""
-    labels = random.integers(0, _CLASSES, _IMAGES)
+    labels = random.integers(0, classes, len(features))
     seed = int(random.integers(2**31))
-    fit = fit_softmax(features, labels, classes=_CLASSES, epochs=1, batch_size=_IMAGES, seed=seed)
+    fit = fit_softmax(features, labels, classes=classes, epochs=1, batch_size=len(features), seed=seed)
     return f"{fit.history[0]['accuracy']:.2f}"
 
 
-def _chance(right: int) -> float:
-    """Probability of so many right guesses among five, each right with one in ten."""
-    share = 1 / _CLASSES
-    return math.comb(_IMAGES, right) * share**right * (1 - share) ** (_IMAGES - right)
+def _chances(images: int, classes: int) -> list[float]:
+    """Probability of every number of right guesses, from none, each right with one in so many classes."""
+    share = 1 / classes
+    return [
+        math.comb(images, right) * share**right * (1 - share) ** (images - right)
+        for right in range(images + 1)
+    ]

@@ -193,6 +193,7 @@ async def result_page(request: Request, site: SiteOf, state: ChallengeOf) -> Res
         view=attempts.public_view(state, site.pack, site.clock()),
         score=scores.score(state),
         next=_next(state),
+        varied=any(item.layout.variant for item in state.items),
         badge=site.store.badge(state.id) is not None,
         reread={
             item.problem: _to_reread(site, attempts.problem_of(item, site.pack, state.mode).experiment)

@@ -67,7 +67,7 @@ Plots = Callable[[str], Drawn]
 @cache
 def _parser() -> MarkdownIt:
     # Raw HTML stays text: a pack may come from anyone.
-    parser = MarkdownIt("commonmark", {"html": False})
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.inline.ruler.before("link", "measured", _scan)
     parser.core.ruler.push("plots", _lift_plots)
     parser.add_render_rule("measured", _render_measured)
