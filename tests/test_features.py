@@ -334,7 +334,7 @@ def test_a_second_pass_finds_everything_and_computes_nothing(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("decoded an image that was cached")
 
-    monkeypatch.setattr(extraction_module, "open_image", never)
+    monkeypatch.setattr(extraction_module, "decode", never)
     second = run(dataset, backbone, cache, layers=True)
     assert (second.use.hits, second.use.misses, second.use.bytes) == (48, 0, 0)
     names = [layer.name for layer in backbone.feature_layers()]
@@ -375,9 +375,9 @@ def test_identical_images_share_an_entry_and_a_changed_one_misses(
     assert (again.use.hits, again.use.misses) == (47, 1)
 
 
-@pytest.mark.parametrize("change", ["size", "precision", "view", "weights"])
+@pytest.mark.parametrize("change", ["size", "precision", "view", "weights", "pixels"])
 def test_whatever_could_change_a_value_is_a_miss(
-    change: str, dataset: Dataset, backbone: Backbone, tmp_path: Path
+    change: str, dataset: Dataset, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dataclasses
 
@@ -391,6 +391,8 @@ def test_whatever_could_change_a_value_is_a_miss(
         other = dataclasses.replace(backbone, weights_hash="0" * len(backbone.weights_hash))
     elif change == "view":
         options["views"] = parse_views("flip")[1:]
+    elif change == "pixels":
+        monkeypatch.setattr(extraction_module, "pixels_version", lambda: "of an earlier version")
     elif select("openvino").precision == "bf16":
         options["precision"] = "bf16"
     else:

@@ -23,6 +23,14 @@ def test_a_regular_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
         read_regular(file, limit=4)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs files that are larger than they say")
+def test_a_file_that_is_larger_than_it_says_is_read_whole_or_refused() -> None:
+    assert Path("/proc/self/maps").stat().st_size == 0
+    assert read_regular("/proc/self/maps", limit=2**20).count(b"\n") > 10
+    with pytest.raises(Unreadable, match="larger than 100 bytes"):
+        read_regular("/proc/self/maps", limit=100)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_a_pipe_a_device_and_a_folder_neither_block_nor_fill_the_memory(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data.images import open_image, open_picture
+from headstart.data.images import decode, open_image
 from headstart.data.images.bounds import Room
 from headstart.errors import ImageError
 from made_images import encoded
@@ -135,11 +135,11 @@ for name, mode, options in cases:
     buffer = io.BytesIO()
     image.save(buffer, name, **options)
     data = buffer.getvalue()
-    decoding.open_picture(data)  # readers and tables are loaded
+    decoding.decode(data)  # readers and tables are loaded
     del image, buffer
     open("/proc/self/clear_refs", "w").write("5")
     before = memory("VmRSS")
-    decoding.open_picture(data)
+    decoding.decode(data)
     print(name, mode, needed[-1], memory("VmHWM") - before)
 """
 
@@ -189,7 +189,7 @@ def test_a_failed_decoding_gives_its_room_back():
     half = encoded(Image.new("RGB", (4000, 2500)), "BMP")[:20_000_000]
     for _ in range(2):
         with pytest.raises(ImageError):
-            open_picture(half, room=room)
+            decode(half, room=room)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -197,7 +197,7 @@ def test_a_process_forked_while_a_large_image_is_decoded_decodes_large_images():
     code = """
 import io, os, threading
 from PIL import Image
-from headstart.data.images import bounds, open_picture
+from headstart.data.images import bounds, decode
 buffer = io.BytesIO()
 Image.new("RGB", (4000, 2500)).save(buffer, "BMP")
 held, done = threading.Event(), threading.Event()
@@ -211,7 +211,7 @@ threading.Thread(target=hold, daemon=True).start()
 held.wait()
 child = os.fork()
 if child == 0:
-    os._exit(open_picture(buffer.getvalue()).size != (4000, 2500))
+    os._exit(decode(buffer.getvalue()).pixels.size != (4000, 2500))
 print(os.waitpid(child, 0)[1])
 done.set()
 """

@@ -16,9 +16,8 @@ from headstart.data.dataset import Sample, Skipped, content_hash, list_images
 from headstart.data.images import (
     ImageFacts,
     Preprocess,
+    decode,
     load_pixels,
-    open_image,
-    render,
     shortest_side_needed,
 )
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
@@ -171,8 +170,8 @@ class Classifier:
 
         def look(sample: Sample) -> InputImage:
             data = sample.source.read()
-            image, facts = open_image(data, shortest_side=side)
-            return InputImage(render(image, self.preprocess), facts, content_hash(data))
+            image = decode(data, shortest_side=side)
+            return InputImage(image.render(self.preprocess), image.facts, content_hash(data))
 
         return _in_threads(look, samples)
 

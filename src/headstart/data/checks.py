@@ -18,7 +18,7 @@ import numpy as np
 
 from headstart.data.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, read_dataset
 from headstart.data.dataset.labels import DOUBTFUL_WORDS
-from headstart.data.images import ImageFacts, open_image
+from headstart.data.images import ImageFacts, decode
 from headstart.data.splits import (
     by_size,
     check_near_duplicates,
@@ -389,7 +389,7 @@ def inspect(
 def _look_at(sample: Sample) -> _Seen:
     try:
         data = sample.source.read()
-        _, facts = open_image(data, shortest_side=INSPECTION_SIDE)
+        facts = decode(data, shortest_side=INSPECTION_SIDE).facts
     except ImageError as error:
         return None, None, Skipped(sample.name, str(error))
     return content_hash(data), facts, None

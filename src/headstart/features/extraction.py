@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.dataset import Sample, Skipped, content_hash
-from headstart.data.images import ImageFacts, View, open_image, render, shortest_side_needed
+from headstart.data.images import ImageFacts, View, decode, pixels_version, shortest_side_needed
 from headstart.errors import CacheError, ImageError, OptionError
 from headstart.features.cache import CachePartition, FeatureCache, MissingEntriesError, pack
 from headstart.runs import FitConfig
@@ -283,6 +283,7 @@ def partition_identity(backbone: "Backbone", runtime: "Runtime") -> dict[str, st
         "backbone": backbone.name,
         "weights": backbone.weights_hash,
         "preprocess": backbone.preprocess.fingerprint(),
+        "pixels": pixels_version(),
         "size": backbone.preprocess.size,
         "runtime": runtime.name,
         "precision": runtime.precision,
@@ -322,8 +323,9 @@ def _render_task(
                 yield _Rendered(index, content, ImageFacts.from_bytes(known))
                 continue
             try:
-                image, facts = open_image(data, shortest_side=side)
-                pixels = tuple(render(image, preprocess, view) for view in missing)
+                image = decode(data, shortest_side=side)
+                facts = image.facts if known is None else ImageFacts.from_bytes(known)
+                pixels = tuple(image.render(preprocess, view) for view in missing)
                 yield _Rendered(index, content, facts, known is None, None, missing, pixels)
             except ImageError as error:
                 yield _Rendered(index, None, None, problem=str(error))

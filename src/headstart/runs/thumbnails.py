@@ -33,9 +33,9 @@ def thumbnail(data: "bytes | NDArray[np.uint8]", *, side: int, quality: int = 80
     """A square JPEG of an image file or array, ``side`` pixels wide; ImageError where it is none."""
     from PIL import Image, ImageOps
 
-    from headstart.data.images import open_image
+    from headstart.data.images import decode
 
-    picture, _ = open_image(data, shortest_side=side)
+    picture = decode(data, shortest_side=side).picture
     return jpeg(ImageOps.fit(picture, (side, side), Image.Resampling.BICUBIC), quality=quality)
 
 

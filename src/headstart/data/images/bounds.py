@@ -41,12 +41,22 @@ _JPEG2000_SAMPLE_BYTES = 5
 _COEFFICIENT_BYTES = 2
 """Of each sample: OpenJPEG works on 32 bits; libjpeg keeps what comes in several scans until the last."""
 
+MOST_COPIED = 4_000_000
+"""Pixels of a JPEG, as it is decoded, up to which it may be decoded into an array beside Pillow's image."""
+
+_COPY_BYTES = 4
+
 _SLOW = {"QOI": 2_000_000, "DDS": 2_000_000}
 """Pixels of formats whose readers are written in Python and take a microsecond for each."""
 
 _MOST_SCANS = 100
 _MOST_SCANNED = 2_500_000_000
 """Scans of a JPEG, and pixels that they go over together, at about 0.3 ns each. Photographs have 1 to 15."""
+
+_SCAN = 0xDA
+_SEQUENTIAL = (0xC0, 0xC1)
+_OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+"""Markers of a JPEG: the start of a scan, and of frames by how they are coded."""
 
 _MOST_LAYERS = 256
 _TILE_BYTES = 16_384
@@ -77,6 +87,7 @@ def bytes_needed(image: Any, data: bytes, *, file_format: str, scale: int, turne
     refuse_bombs(width, height, _SLOW.get(file_format, MAX_PIXELS))
     if file_format == "JPEG":
         extra = _scans_bytes(data, pixels * scale**2, len(image.getbands()))
+        extra += _COPY_BYTES * pixels * (pixels <= MOST_COPIED)
     elif file_format == "JPEG2000":
         extra = _codestream_bytes(data) + _JPEG2000_SAMPLE_BYTES * len(image.getbands()) * pixels
     each = _MODE_BYTES.get(image.mode, _OTHER_MODES_BYTES) + _FORMAT_BYTES.get(file_format, 0) + 4 * turned
@@ -92,29 +103,44 @@ def bytes_needed(image: Any, data: bytes, *, file_format: str, scale: int, turne
 
 def _scans_bytes(data: bytes, pixels: int, channels: int) -> int:
     """What libjpeg keeps between the scans of a JPEG."""
+    if _has_one_scan(data):  # nearly all; counting would go through the whole file
+        return 0
     scans = data.count(b"\xff\xda")  # never inside a scan; thumbnails and profiles may hold some
     if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
-        scans = _scans(data)
+        scans = sum(marker == _SCAN for marker, _ in _markers(data))
     if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
         raise ImageError(
             f"damaged: {scans} scans over {pixels / 1e6:.1f} megapixels; photographs have 1 to 15"
         )
-    return _COEFFICIENT_BYTES * channels * pixels if scans > 1 and _scans(data) > 1 else 0
+    return _COEFFICIENT_BYTES * channels * pixels
 
 
-def _scans(data: bytes) -> int:
-    """Scans up to the end of the image, without those of thumbnails inside other segments."""
-    place, found = 2, 0
-    while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
+def _has_one_scan(data: bytes) -> bool:
+    """Whether the first scan of a sequential JPEG has all components: libjpeg reads no further one then."""
+    components = 0
+    for marker, segment in _markers(data):
+        if marker in _SEQUENTIAL:
+            components = segment[7]
+        elif marker == _SCAN or marker in _OTHER_FRAMES:
+            return marker == _SCAN and segment[2] == components
+    return False
+
+
+def _markers(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers up to the end of the image with the first bytes of their segments, length included.
+
+    Those of thumbnails, which lie inside segments, are left out.
+    """
+    place = 2
+    while (place := data.find(b"\xff", place)) >= 0 and place + 12 <= len(data):
         marker = data[place + 1]
         if marker == 0xD9:
             break
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
             place += 1 if marker == 0xFF else 2
             continue
-        found += marker == 0xDA
+        yield marker, data[place + 2 : place + 12]
         place += 2 + int.from_bytes(data[place + 2 : place + 4])
-    return found
 
 
 def _codestream_bytes(data: bytes) -> int:

@@ -11,71 +11,65 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from headstart.data.images import jpeg
 from headstart.data.images.bounds import MAX_PIXELS, ROOM, Room, bytes_needed, refuse_bombs
 from headstart.data.images.colour import to_rgb
 from headstart.data.images.facts import ImageFacts, difference_hash
 from headstart.data.images.formats import opened, sniff
 from headstart.data.images.rendering import FULL_SIZE, render
-from headstart.data.preprocess import Preprocess, shortest_side_needed
+from headstart.data.preprocess import CENTRE, Preprocess, View, shortest_side_needed
 from headstart.errors import ImageError
 
 
-def open_image(
-    data: bytes | npt.NDArray[np.uint8], *, shortest_side: int | None = None, max_pixels: int = MAX_PIXELS
-) -> tuple[Image.Image, ImageFacts]:
-    """Decode an image file's bytes, or take an array, as an oriented RGB picture.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A decoded image, oriented; what is asked of it is made then."""
+
+    pixels: Image.Image  # RGB, or RGBX as `jpeg` decodes: for `rendering` and `difference_hash`
+    source: Any  # Pillow's of the file
+    data: bytes  # of the file, empty for an array
+    format: str
+    mode: str
+
+    @property
+    def picture(self) -> Image.Image:
+        """The picture in Pillow's mode RGB."""
+        return self.pixels if self.pixels.mode == "RGB" else self.pixels.convert("RGB")
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What the checks need to know."""
+        width, height, scale = self.pixels.info[FULL_SIZE]
+        digest = difference_hash(self.pixels, width, height, scale=scale)
+        frames = _frames(self.source, self.data)
+        return ImageFacts(width, height, self.format, self.mode, frames, digest)
+
+    def render(self, preprocess: Preprocess, view: View = CENTRE) -> npt.NDArray[np.uint8]:
+        """What `rendering.render` makes of it."""
+        return render(self.pixels, preprocess, view)
+
+
+def decode(
+    data: bytes | npt.NDArray[np.uint8],
+    *,
+    shortest_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    room: Room = ROOM,
+) -> Decoded:
+    """Decode an image file's bytes, or take an array.
 
     Args:
         data: A file's content, or a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
         shortest_side: Where given, a JPEG may be decoded at a reduced scale that leaves both sides at least
             this many pixels (or at full scale, if the file has fewer). None decodes every pixel.
         max_pixels: Larger files are refused before they are decoded; at most `MAX_PIXELS`.
+        room: Where its bytes are counted.
 
     Raises:
         ImageError: The reason in a few words: empty, truncated, not an image, too large, damaged.
     """
     if isinstance(data, np.ndarray):
         return _from_array(data)
-    found = _guarded(data, shortest_side, max_pixels, ROOM)
-    width, height, scale = found.picture.info[FULL_SIZE]
-    digest = difference_hash(found.picture, width, height, scale=scale)
-    frames = _frames(found.image, data)
-    return found.picture, ImageFacts(width, height, found.format, found.mode, frames, digest)
-
-
-def open_picture(
-    data: bytes, *, shortest_side: int | None = None, max_pixels: int = MAX_PIXELS, room: Room = ROOM
-) -> Image.Image:
-    """The picture that `open_image` gives, without the facts; `room` is where its bytes are counted."""
-    return _guarded(data, shortest_side, max_pixels, room).picture
-
-
-def load_pixels(
-    data: bytes | npt.NDArray[np.uint8],
-    preprocess: Preprocess,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    room: Room = ROOM,
-) -> npt.NDArray[np.uint8]:
-    """Decode an image file's bytes, or take an array, and render its centre view, uint8 [S, S, 3].
-
-    Arguments and errors are those of `open_image` and `open_picture`.
-    """
-    if isinstance(data, np.ndarray):
-        return render(_from_array(data)[0], preprocess)
-    side = shortest_side_needed(preprocess)
-    return render(open_picture(data, shortest_side=side, max_pixels=max_pixels, room=room), preprocess)
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    picture: Image.Image
-    image: Any  # Pillow's of the file
-    format: str
-    mode: str
-
-
-def _guarded(data: bytes, shortest_side: int | None, max_pixels: int, room: Room) -> _Decoded:
     _hush_pillow()
     try:
         return _decode(data, shortest_side, min(max_pixels, MAX_PIXELS), room)
@@ -87,7 +81,27 @@ def _guarded(data: bytes, shortest_side: int | None, max_pixels: int, room: Room
         raise ImageError(_reason(error)) from error
 
 
-def _decode(data: bytes, shortest_side: int | None, most: int, room: Room) -> _Decoded:
+def open_image(
+    data: bytes | npt.NDArray[np.uint8], *, shortest_side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, ImageFacts]:
+    """An oriented RGB picture and its facts; arguments and errors are those of `decode`."""
+    found = decode(data, shortest_side=shortest_side, max_pixels=max_pixels)
+    return found.picture, found.facts
+
+
+def load_pixels(
+    data: bytes | npt.NDArray[np.uint8],
+    preprocess: Preprocess,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    room: Room = ROOM,
+) -> npt.NDArray[np.uint8]:
+    """An image's centre view, uint8 [S, S, 3]; arguments and errors are those of `decode`."""
+    side = shortest_side_needed(preprocess)
+    return decode(data, shortest_side=side, max_pixels=max_pixels, room=room).render(preprocess)
+
+
+def _decode(data: bytes, shortest_side: int | None, most: int, room: Room) -> Decoded:
     file_format = sniff(data)
     image = opened(file_format, data)
     width, height = image.size
@@ -99,13 +113,14 @@ def _decode(data: bytes, shortest_side: int | None, most: int, room: Room) -> _D
     turn = None if file_format == "TIFF" else _orientation(image)
     needed = bytes_needed(image, data, file_format=file_format, scale=scale, turned=turn is not None)
     with room.taken(needed):
-        image.load()
+        loaded = jpeg.load(image, data, scale=scale) if file_format == "JPEG" else image
+        loaded.load()
         if (
             image.size != (width, height) and scale == 1
         ):  # a GIF's first frame may be larger than its header says
             refuse_bombs(image.width, image.height, most)
             width, height = image.size
-        picture = to_rgb(image, getattr(image, "grey", None))
+        picture = loaded if loaded.mode == "RGBX" else to_rgb(loaded, getattr(image, "grey", None))
         if turn is None and file_format == "PNG":  # it may follow the pixels
             turn = _orientation(image)
         if turn is not None:
@@ -113,10 +128,10 @@ def _decode(data: bytes, shortest_side: int | None, most: int, room: Room) -> _D
             if turn in _SIDEWAYS:
                 width, height = height, width
     picture.info = {FULL_SIZE: (width, height, scale)}
-    return _Decoded(picture, image, file_format, mode)
+    return Decoded(picture, image, data, file_format, mode)
 
 
-def _from_array(array: npt.NDArray[Any]) -> tuple[Image.Image, ImageFacts]:
+def _from_array(array: npt.NDArray[Any]) -> Decoded:
     if (
         array.dtype != np.uint8
         or array.ndim not in (2, 3)
@@ -130,8 +145,8 @@ def _from_array(array: npt.NDArray[Any]) -> tuple[Image.Image, ImageFacts]:
     pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     image = Image.fromarray(np.ascontiguousarray(pixels))
     picture = to_rgb(image)
-    facts = ImageFacts(width, height, "array", image.mode, 1, difference_hash(picture, width, height))
-    return picture, facts
+    picture.info = {FULL_SIZE: (width, height, 1)}
+    return Decoded(picture, image, b"", "array", image.mode)
 
 
 def _settle_transparency(image: Any, data: bytes, file_format: str) -> None:

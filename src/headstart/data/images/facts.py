@@ -51,12 +51,10 @@ class ImageFacts:
 def difference_hash(picture: Image.Image, width: int, height: int, *, scale: int = 1) -> bytes:
     """256-bit horizontal difference hash (`imagehash.dhash`) of the whole picture, packed into 32 bytes.
 
-    The picture is shrunk to the hash's grid here, because Pillow's two-step reduction takes less than half
-    the time of the library's single step, and because a reduced decode needs its last, partly filled column
-    cut off to hash like the full one (1,000 photographs: 3 to 4 of 256 bits differ on average, 23 at most).
+    The picture is shrunk in two steps, which takes less than half the time of `imagehash`'s single step. A
+    reduced decode has its last, partly filled column cut off, to hash like the full one (1,000 photographs: 3
+    to 4 of 256 bits differ on average, 23 at most).
     """
-    import imagehash
-
     if min(width, height) < SMALLEST_HASHED_SIDE:
         return NO_HASH
     box = (0.0, 0.0, width / scale, height / scale)
@@ -66,4 +64,5 @@ def difference_hash(picture: Image.Image, width: int, height: int, *, scale: int
     darkest, brightest = grid.getextrema()
     if brightest - darkest < FLATTEST_HASHED_RANGE:  # type: ignore[operator]
         return NO_HASH
-    return np.packbits(imagehash.dhash(grid, hash_size=HASH_SIDE).hash).tobytes()
+    cells = np.asarray(grid)
+    return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes()

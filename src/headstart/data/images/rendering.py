@@ -9,20 +9,17 @@ import numpy.typing as npt
 from PIL import Image
 
 from headstart.data.images.colour import to_rgb
-from headstart.data.preprocess import CENTRE, INTERPOLATIONS, Preprocess, View, crop_place
+from headstart.data.images.resampling import Box, resample
+from headstart.data.preprocess import CENTRE, Preprocess, View, crop_place
 
 FULL_SIZE = "headstart full size"
 """Key in `Image.info`: width and height of the undrafted, oriented image, and the power of two between."""
-
-_INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 
 _REACH = {"nearest": 1, "box": 1, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
 """Pixels that each filter reaches to either side of its centre."""
 
 _LONGEST_PLAIN_ASPECT = 8
 """Longer strips are never resized whole: one of 1 x 65,000 pixels would become gigabytes."""
-
-_Box = tuple[float, float, float, float]
 
 
 def render(image: Image.Image, preprocess: Preprocess, view: View = CENTRE) -> npt.NDArray[np.uint8]:
@@ -33,18 +30,20 @@ def render(image: Image.Image, preprocess: Preprocess, view: View = CENTRE) -> n
     the work on everything that the crop would throw away. `image` comes from `open_image`, or is any
     picture. Resized sides round as in torchvision's `Resize` and `CenterCrop`.
     """
-    if image.mode != "RGB":
+    if image.mode not in ("RGB", "RGBX"):
         image = to_rgb(image)
     width, height, scale = _full_size(image)
     if view.crop:
         small = _resample(image, _crop_box(width, height, preprocess, view), scale, preprocess)
     elif _wants_the_plain_way(width, height, preprocess):
         resized = _resized(width, height, preprocess)
-        whole = image.resize(resized, _INTERPOLATIONS[preprocess.interpolation])
+        whole = image.resize(resized, Image.Resampling[preprocess.interpolation.upper()])
         small = whole.crop(_crop_corners(*resized, preprocess.size))
     else:
         small = _resample(image, _centre_box(width, height, preprocess), scale, preprocess)
     pixels = np.asarray(small)
+    if small.mode == "RGBX":
+        pixels = np.ascontiguousarray(pixels[:, :, :3])
     return np.ascontiguousarray(pixels[:, ::-1]) if view.flipped else pixels
 
 
@@ -61,7 +60,7 @@ def _wants_the_plain_way(width: int, height: int, preprocess: Preprocess) -> boo
     return height > 1.9 * width or preprocess.interpolation in ("nearest", "box")
 
 
-def _resample(image: Image.Image, box: _Box, scale: int, preprocess: Preprocess) -> Image.Image:
+def _resample(image: Image.Image, box: Box, scale: int, preprocess: Preprocess) -> Image.Image:
     """Resize the region `box`, in pixels of the undrafted image, to the backbone's square.
 
     The horizontal pass comes first, as it does when Pillow resizes a whole image to scale. Given a region,
@@ -69,13 +68,11 @@ def _resample(image: Image.Image, box: _Box, scale: int, preprocess: Preprocess)
     """
     left, top, right, bottom = (edge / scale for edge in box)
     right, bottom = min(right, image.width), min(bottom, image.height)
-    filter_, size = _INTERPOLATIONS[preprocess.interpolation], preprocess.size
-    reach = _REACH[preprocess.interpolation] * max(1.0, (bottom - top) / size) + 1
+    filter_, size = preprocess.interpolation, preprocess.size
+    reach = _REACH[filter_] * max(1.0, (bottom - top) / size) + 1
     first, last = max(0, math.floor(top - reach)), min(image.height, math.ceil(bottom + reach))
-    # Cropped first: a box that starts below the top would make Pillow add an idle vertical pass.
-    rows = image if last - first == image.height else image.crop((0, first, image.width, last))
-    rows = rows.resize((size, last - first), filter_, box=(left, 0, right, last - first))
-    return rows.resize((size, size), filter_, box=(0, top - first, size, bottom - first))
+    rows = resample(image, (size, last - first), filter_, box=(left, first, right, last))
+    return resample(rows, (size, size), filter_, box=(0, top - first, size, bottom - first))
 
 
 def _full_size(image: Image.Image) -> tuple[int, int, int]:
@@ -101,7 +98,7 @@ def _crop_corners(width: int, height: int, size: int) -> tuple[int, int, int, in
     return left, top, left + size, top + size
 
 
-def _centre_box(width: int, height: int, preprocess: Preprocess) -> _Box:
+def _centre_box(width: int, height: int, preprocess: Preprocess) -> Box:
     """The region, in the image's pixels, that the centre crop of the resized image covers."""
     new_width, new_height = _resized(width, height, preprocess)
     left, top, right, bottom = _crop_corners(new_width, new_height, preprocess.size)
@@ -109,7 +106,7 @@ def _centre_box(width: int, height: int, preprocess: Preprocess) -> _Box:
     return left * x, top * y, min(right * x, width), min(bottom * y, height)
 
 
-def _crop_box(width: int, height: int, preprocess: Preprocess, view: View) -> _Box:
+def _crop_box(width: int, height: int, preprocess: Preprocess, view: View) -> Box:
     side, across, down = crop_place(view.crop)
     if preprocess.crop_mode == "squash":
         crop_width, crop_height = side * width, side * height
