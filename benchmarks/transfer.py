@@ -1,10 +1,10 @@
-"""How far every backbone's frozen features carry, and how fast it hands them out.
+"""How far every backbone's frozen features carry, and what arithmetic they take.
 
 Each backbone, on each folder, at each input size: the features of every image, a ridge head on those of the
 training side, accuracy on the validation side, with the last vector alone and with the layers that
 leave-one-out chooses. Beside it, at the smallest size, the same network with random weights: what
-pre-training is worth. Speed is the network alone, on images in memory, all backbones and sizes in turns so
-that a drifting machine treats them alike.
+pre-training is worth. Arithmetic is counted on the graph, so that a busy machine changes nothing;
+`headstart plan` says what it takes in seconds on a machine.
 
     python benchmarks/transfer.py --data ../shared/data [FOLDER ...] [--backbone weights.safetensors]
 
@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +34,6 @@ from headstart.errors import BackboneError
 from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.heads import choose_layers, fit_ridge
 
-BATCH = 32
-TIMED_BATCHES = 4
-ROUNDS = 15  # every backbone is timed once per round; the fastest counts, as others may use the machine
 CONFIDENCE = 1.96  # normal deviate of a 95 % interval
 PICTURED = "flowers"
 SIZES = (96, 128, 160, 224, 260)
@@ -58,7 +53,7 @@ class Result:
     tapped: float  # the layers that leave-one-out chose
     layers: str
     random: float  # the same network, random weights, last vector; NaN where not measured
-    speed: float  # images/s, network alone
+    work: float  # millions of multiply-adds of one image
 
 
 def made(data: Path, work: Path) -> list[Path]:
@@ -117,25 +112,6 @@ def accuracies(
         return score(None), score(chosen), " + ".join(chosen), len(validation)
 
 
-def speeds(backbones: list[Backbone], *, runtime: Runtime) -> list[float]:
-    """Images per second of each, in turns; the last vector of images that are in memory."""
-    prefixes = [
-        runtime.compile(b, depth=len(b.stages), layers=b.feature_layers()[-1:], batch_size=BATCH)
-        for b in backbones
-    ]
-    seconds: list[list[float]] = [[] for _ in backbones]
-    for turn in range(ROUNDS + 1):  # the first turn warms up
-        for i, (backbone, prefix) in enumerate(zip(backbones, prefixes, strict=True)):
-            side = backbone.preprocess.size
-            pixels = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
-            started = time.perf_counter()
-            for _ in prefix.stream((k, pixels) for k in range(TIMED_BATCHES)):
-                pass
-            if turn:
-                seconds[i].append(time.perf_counter() - started)
-    return [BATCH * TIMED_BATCHES / min(s) for s in seconds]
-
-
 def interval(accuracy: float, images: int) -> float:
     """Half the width of the 95 % interval of an accuracy, normal approximation."""
     return CONFIDENCE * math.sqrt(max(accuracy * (1 - accuracy), 1 / images) / images)
@@ -163,13 +139,13 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines) + f"\n\n95 % intervals: at most ± {widest:.1f} points."
 
 
-def speed_table(results: list[Result]) -> str:
-    """Images a second of each backbone at each size."""
+def work_table(results: list[Result]) -> str:
+    """Arithmetic of each backbone at each size."""
     sizes = sorted({r.size for r in results})
-    lines = ["| images a second | " + " | ".join(f"{size} px" for size in sizes) + " |"]
+    lines = ["| millions of multiply-adds | " + " | ".join(f"{size} px" for size in sizes) + " |"]
     lines.append("|---|" + "--:|" * len(sizes))
     for name in dict.fromkeys(r.backbone for r in results):
-        mine = {r.size: r.speed for r in results if r.backbone == name}
+        mine = {r.size: r.work for r in results if r.backbone == name}
         lines.append(
             f"| {name} | " + " | ".join(f"{mine[s]:,.0f}" if s in mine else "" for s in sizes) + " |"
         )
@@ -181,42 +157,44 @@ WIDTH, HEIGHT, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 760, 420, 70, 30, 480, 320
 
 
 def picture(results: list[Result]) -> str:
-    """Accuracy of one folder against speed (logarithmic) as SVG; a line per backbone, a point per size."""
-    logs = [math.log10(r.speed) for r in results]
+    """Accuracy of one folder against arithmetic (logarithmic), SVG: a line per backbone, a point per size."""
+    logs = [math.log10(r.work) for r in results]
     values = [100 * r.tapped for r in results]
     low, high = math.floor(min(values) / 5) * 5, math.ceil(max(values) / 5) * 5
     first, last = min(logs) - 0.1, max(logs) + 0.1
 
-    def x(speed: float) -> float:
-        return LEFT + PLOT_WIDTH * (math.log10(speed) - first) / (last - first)
+    def x(work: float) -> float:
+        return LEFT + PLOT_WIDTH * (math.log10(work) - first) / (last - first)
 
     def y(accuracy: float) -> float:
         return TOP + PLOT_HEIGHT * (1 - (100 * accuracy - low) / max(1, high - low))
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'font-family="sans-serif" font-size="13"><title>Accuracy of frozen features against speed</title>',
+        'font-family="sans-serif" font-size="13">',
+        "<title>Accuracy of frozen features against arithmetic</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
     for percent in range(low, high + 1, 5):
         at = y(percent / 100)
         parts.append(f'<path d="M{LEFT} {at:.1f}h{PLOT_WIDTH}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{percent} %</text>')
-    for speed in (s * 10**e for e in range(1, 6) for s in (1, 2, 5)):
-        if first <= math.log10(speed) <= last:
-            parts.append(f'<path d="M{x(speed):.1f} {TOP}v{PLOT_HEIGHT}" stroke="#eee"/>')
+    for work in (s * 10**e for e in range(6) for s in (1, 2, 5)):
+        if first <= math.log10(work) <= last:
+            parts.append(f'<path d="M{x(work):.1f} {TOP}v{PLOT_HEIGHT}" stroke="#eee"/>')
             bottom = TOP + PLOT_HEIGHT + 18
-            parts.append(f'<text x="{x(speed):.1f}" y="{bottom}" text-anchor="middle">{speed:,}</text>')
+            parts.append(f'<text x="{x(work):.1f}" y="{bottom}" text-anchor="middle">{work:,}</text>')
     middle = LEFT + PLOT_WIDTH / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 25}" text-anchor="middle">images per second</text>')
+    said = "millions of multiply-adds an image"
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 25}" text-anchor="middle">{said}</text>')
     lines = sorted({(r.folder, r.backbone) for r in results})
     for i, (folder, name) in enumerate(lines):
         colour = COLOURS[i % len(COLOURS)]
         mine = [r for r in results if (r.folder, r.backbone) == (folder, name)]
-        points = " ".join(f"{x(r.speed):.1f},{y(r.tapped):.1f}" for r in mine)
+        points = " ".join(f"{x(r.work):.1f},{y(r.tapped):.1f}" for r in mine)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for r in mine:
-            cx, cy = x(r.speed), y(r.tapped)
+            cx, cy = x(r.work), y(r.tapped)
             parts.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{colour}"/>')
             parts.append(f'<text x="{cx + 7:.1f}" y="{cy - 7:.1f}" fill="{colour}">{r.size}</text>')
         key = TOP + 20 * i
@@ -236,9 +214,8 @@ def measure(folders: list[Path], names: list[str], sizes: list[int]) -> list[Res
         except BackboneError as error:
             print(f"left out: {error}")
     results = []
-    rates = speeds([backbone for _, backbone in loaded], runtime=runtime)
-    for (name, backbone), speed in zip(loaded, rates, strict=True):
-        size = backbone.preprocess.size
+    for name, backbone in loaded:
+        size, work = backbone.preprocess.size, sum(stage.multiply_adds for stage in backbone.stages) / 1e6
         weights = weights_bytes(name)
         for folder in folders:
             dataset = read_dataset(folder)
@@ -249,7 +226,7 @@ def measure(folders: list[Path], names: list[str], sizes: list[int]) -> list[Res
                 random = accuracies(blank, dataset, runtime=runtime, layers=False)[0]
             shown = Path(name).stem
             results.append(
-                Result(folder.name, shown, size, weights, images, plain, tapped, layers, random, speed)
+                Result(folder.name, shown, size, weights, images, plain, tapped, layers, random, work)
             )
             print(results[-1], flush=True)
     return sorted(results, key=lambda r: (r.folder, r.backbone, r.size))
@@ -267,12 +244,12 @@ the last layer alone. *Random weights*: the same network, untrained, its last la
 
 {tables}
 
-Images a second of the network alone, on {os.cpu_count()} cores, all backbones measured in turns, the fastest
-turn of each counts:
+Arithmetic of one image, which the seconds of a first fit roughly follow; `headstart plan` says those of a
+machine:
 
-{speed_table([r for r in results if r.folder == results[0].folder])}
+{work_table([r for r in results if r.folder == results[0].folder])}
 
-![Accuracy on {PICTURED} against speed](transfer.svg)
+![Accuracy on {PICTURED} against arithmetic](transfer.svg)
 
 {note}
 
