@@ -1,6 +1,7 @@
 """Stages of PyTorch networks: where they end, that they compute the same, and which weights train."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -209,6 +210,25 @@ def test_a_transformer_of_2025_loads_from_its_file_and_keeps_its_prefix_tokens_a
     with torch.no_grad():
         frozen, trainable = backbone.module().split(2)
         torch.testing.assert_close(trainable(frozen(image)), model(image))
+
+
+class Bessel(UnevenCells):
+    """Computes what ONNX cannot say."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(self.blocks(image)).mean((2, 3))
+
+
+def test_what_onnx_cannot_say_is_one_line_and_no_graph(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    staged = cut_into_stages(Bessel().eval(), architecture="bessel", size=5).eval()
+    with pytest.raises(BackboneError, match=r"cannot be written as ONNX: .*bessel_j0") as refused:
+        export_staged(staged, tmp_path / "a.onnx", size=5)
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == "afterwards"
 
 
 def test_two_branches_that_meet_in_the_features_are_one_stage(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ The file is made for fast execution: BatchNorm is folded into the convolution be
 "same" padding (whose amounts depend on the input's size) becomes the convolution's own ``auto_pad``.
 """
 
+import contextlib
 import copy
 import io
 import logging
 import operator
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 from headstart.backbones.onnx.nodes import averages
 from headstart.backbones.staged import StagedModule
 from headstart.errors import BackboneError, reason_of
+from headstart.files.descriptors import standard_error_without
 
 Array = npt.NDArray[np.float64]
 
@@ -78,7 +81,7 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
-            with _InKnownOperations():
+            with _without_graphs(), _InKnownOperations():
                 torch.onnx.export(
                     _AllStages(traced),
                     (torch.zeros(2, 3, size, size),),
@@ -98,6 +101,23 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
     model = onnx.load_from_string(buffer.getvalue())
     _set_same_padding(model.graph, same)
     return model
+
+
+@contextlib.contextmanager
+def _without_graphs() -> Iterator[None]:
+    """Keep what the exporter writes when it fails, the graph on hundreds of lines, from the terminal.
+
+    It writes to standard output, past Python, although its log is off: PyTorch asks whether it was on by the
+    name of a function, which is always true (torch/onnx, ``setup_onnx_logging``).
+    """
+    failed = False
+    torch._C._jit_set_onnx_log_output_stream("stderr")
+    with standard_error_without(lambda _: failed):
+        try:
+            yield
+        except BaseException:
+            failed = True
+            raise
 
 
 def _fold_weights(module: fx.GraphModule) -> None:

@@ -8,8 +8,6 @@ import contextlib
 import hashlib
 import os
 import re
-import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from headstart.backbones.exported import CUT_SO, from_record
 from headstart.backbones.keras.pixels import objects_in, pixels_of
 from headstart.errors import BackboneError, MissingExtra, printable
 from headstart.files import HEADROOM, Unreadable, open_regular, parse_json
+from headstart.files.descriptors import standard_error_without
 
 SUFFIX = ".keras"
 SUFFIXES = (SUFFIX, ".h5", ".hdf5")
@@ -110,24 +109,8 @@ def _without_log_lines() -> Iterator[None]:
         yield
         return
     os.environ[_LOG_LEVEL] = _ERRORS_ONLY  # also for what comes after the import
-    try:
-        terminal = os.dup(2)
-    except OSError:  # there is no such descriptor
+    with standard_error_without(lambda line: bool(_INFORMATION.match(line))):
         yield
-        return
-    with tempfile.TemporaryFile() as written:
-        sys.stderr.flush()
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            written.seek(0)
-            for line in written:
-                if not _INFORMATION.match(line):
-                    os.write(2, line)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
