@@ -79,6 +79,15 @@ def forms_pack() -> Pack:
     return replace(pack, problem_sets={"challenge": problems})
 
 
+def plain(pack: Pack) -> Pack:
+    """The lesson whose problems have no variants, so that one knows what they ask."""
+    sets = {
+        mode: tuple(replace(one, variants=()) for one in problems)
+        for mode, problems in pack.problem_sets.items()
+    }
+    return replace(pack, problem_sets=sets)
+
+
 def right_answer(layout: Layout) -> str:
     """An answer that is right."""
     middles = {identity: (low + high) / 2 for identity, low, high in layout.ranges}

@@ -8,6 +8,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +24,10 @@ from headstart.errors import OptionError
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages import runs
-from headstart.lesson.pages.experiments import measure_quick
+from headstart.lesson.pages.experiments import curve_of, measure_quick
 from headstart.lesson.pages.site import TOURS_KEPT
+from headstart.web.jobs import EVERYONE, Event
+from lesson_packs import plain
 from lesson_worlds import World, finished, lesson_worlds, running
 
 
@@ -119,12 +124,46 @@ def test_pages_do_not_wait_for_a_form_that_waits_for_another_process(
         world.experiments.gate.set()
 
 
-def test_another_learner_cannot_watch(make_world: Callable[..., World]) -> None:
-    world = make_world(learner=None)
-    page = world.post("/experiments/one-pass/run").text
+def test_a_class_shares_what_it_measures_and_nobody_fills_the_queue(make_world: Callable[..., World]) -> None:
+    ada = make_world(learner=None)
+    eve = replace(ada, browser=ada.another(), token="")
+    page = ada.post("/experiments/one-pass/run").text
     stream = re.search(r'data-events="([^"]+)"', page)
-    finished(world)
-    assert stream and world.another().get(stream[1]).status_code == 404
+    running(ada)
+    assert stream and eve.post("/jobs/" + stream[1].split("/")[2] + "/stop").status_code == 403
+    assert stream[0] in eve.post("/experiments/one-pass/run").text, "the same job, watched by both"
+    assert len(ada.site.jobs.unfinished()) == 1
+    assert ada.post("/jobs/" + stream[1].split("/")[2] + "/stop").status_code == 403, "eve waits for it too"
+    eve.post("/experiments")
+    queued = [(job.name, job.urgent) for job in ada.site.jobs.unfinished()]
+    assert queued == [("one-pass", True)], "what has been asked for is not queued again"
+    for place in range(4):
+        body = {"parameters": {"epochs": place}}
+        asked = partial(
+            ada.site.jobs.add, "experiment", name="one-pass", learner=EVERYONE, asker="mallory", most=3
+        )
+        with suppress(OptionError) if place == 3 else nullcontext():
+            asked(body=body)
+    assert sum(job.asker == "mallory" for job in ada.site.jobs.unfinished()) == 3
+    waiting = ada.site.jobs.unfinished()[-1]
+    assert ada.site.place(waiting) == "Waiting: 3 before it, about 9 s"
+    finished(ada)
+    assert "event: done" in eve.browser.get(stream[1]).text
+    for world in (ada, eve):
+        assert "As a table" in world.browser.get("/experiments/one-pass").text
+
+
+def test_a_running_training_is_drawn_from_its_progress_unless_its_problem_is_open() -> None:
+    told = [("epochs", 1, 40.0), ("epochs", 2, 60.0), ("from scratch", 1, 10.0)]
+    events = [
+        Event(number, "progress", {"text": text, "done": done, "of": 2, "reached": reached})
+        for number, (text, done, reached) in enumerate(told, 1)
+    ]
+    drawn = curve_of([Event(0, "running", {}), *events])
+    assert drawn.startswith("<svg") and "from scratch" in drawn
+    assert curve_of([*events, Event(4, "running", {})]) == "", "begun again"
+    again = Event(4, "progress", {"text": "epochs", "done": 1, "of": 2, "reached": 5.0})
+    assert curve_of([*events[:2], again]) == "", "another training of that name"
 
 
 def test_an_experiment_that_breaks_says_so(world: World) -> None:
@@ -195,7 +234,7 @@ def test_pages_say_what_to_install_where_experiments_need_it(make_world: Callabl
 def test_what_settles_an_open_problem_is_held_back_until_it_is_closed(
     make_world: Callable[..., World],
 ) -> None:
-    world = make_world(library.load_pack())
+    world = make_world(plain(library.load_pack()))
     problem = world.site.pack.problems("challenge")[0]
     task = next(one for one in world.site.pack.tasks if one.experiment == problem.experiment)
     events = re.search(r'data-events="([^"]+)"', world.post(f"/experiments/{problem.experiment}/run").text)

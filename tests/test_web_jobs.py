@@ -18,7 +18,7 @@ import pytest
 
 from headstart.errors import OptionError, RunError
 from headstart.runs.store import opening
-from headstart.web.jobs import WAITING_JOBS, Job, Jobs, Tell
+from headstart.web.jobs import EVERYONE, WAITING_JOBS, Job, Jobs, Tell
 
 
 @pytest.fixture
@@ -99,6 +99,31 @@ def test_too_much_waiting_work_is_refused_by_name(open_jobs: Callable[[], Jobs])
         jobs.add("nobody", name=str(number), learner="ada")
     with pytest.raises(OptionError, match="the queue is full: 20 jobs are waiting"):
         jobs.add("nobody", name="one more", learner="ada")
+
+
+def test_what_is_asked_for_goes_before_what_began_by_itself(open_jobs: Callable[[], Jobs]) -> None:
+    jobs, order = open_jobs(), []
+    itself = [jobs.add("named", name=f"itself {n}", learner=EVERYONE, urgent=False) for n in range(25)]
+    asked = jobs.add("named", name="asked", learner=EVERYONE, asker="ada")
+    again = jobs.add("named", name="itself 20", learner=EVERYONE, asker="eve")
+    assert again.id == itself[20].id and again.urgent and again.asker == "eve"
+    assert jobs.add("named", name="asked", learner=EVERYONE, asker="eve").asker == EVERYONE
+    assert [job.name for job in jobs.unfinished()][:3] == ["itself 20", "asked", "itself 0"]
+    assert [job.name for job in jobs.ahead(asked)] == ["itself 20"]
+    assert jobs.last("named", name="asked", learner="anybody") is not None, "it is everybody's"
+    jobs.serve("named", lambda job, tell: order.append(job.name))
+    settled(jobs)
+    assert order[:2] == ["itself 20", "asked"] and len(order) == 26
+
+
+def test_nobody_has_more_waiting_than_they_may(open_jobs: Callable[[], Jobs]) -> None:
+    jobs = open_jobs()
+    for number in range(3):
+        jobs.add("nobody", name=str(number), learner=EVERYONE, asker="ada", most=3)
+    with pytest.raises(OptionError, match="3 jobs that you asked for are waiting"):
+        jobs.add("nobody", name="3", learner=EVERYONE, asker="ada", most=3)
+    assert jobs.add("nobody", name="0", learner=EVERYONE, asker="ada", most=3), "the same is no more"
+    assert jobs.add("nobody", name="3", learner=EVERYONE, asker="eve", most=3)
 
 
 def test_work_that_fails_says_why_and_the_next_is_done(open_jobs: Callable[[], Jobs]) -> None:

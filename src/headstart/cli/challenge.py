@@ -42,7 +42,7 @@ class _Experiments:
         from headstart.lesson import experiments
 
         with progress_bar() as bar:
-            experiments.run(name, progress=bar.on_progress)
+            experiments.run(name, progress=lambda *told: bar.on_progress(*told[:3]))
 
     def table(self, name: str) -> str:
         from headstart.cli.experiment import table_of

@@ -50,7 +50,7 @@ def command(
             source=folder,
             size=size,
             seed=seed,
-            progress=bar.on_progress,
+            progress=lambda *told: bar.on_progress(*told[:3]),
         )
     if as_json:
         print_json(result.to_dict())

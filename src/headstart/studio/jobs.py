@@ -16,7 +16,7 @@ from headstart.studio.workers import INTERRUPTED
 from headstart.web.app import leave
 from headstart.web.events import event, stream
 from headstart.web.jobs import Job
-from headstart.web.plots import Plot, Series, draw
+from headstart.web.plots import learning_curve
 
 router = APIRouter()
 
@@ -27,18 +27,13 @@ _SERIES = {
 
 
 def curve(epochs: Any, *, tabled: bool = False) -> Any:
-    """The learning curve as SVG, which says where its table follows; None while there are not two epochs."""
+    """The learning curve of a run's or a job's epochs, see `learning_curve`."""
     entries = list(epochs)
-    if len(entries) < 2:
-        return None
-    found = [
-        Series(shown, tuple((entry["epoch"], 100 * entry[key]) for entry in entries if key in entry))
+    lines = {
+        shown: [(entry["epoch"], 100 * entry[key]) for entry in entries if key in entry]
         for key, shown in _SERIES.items()
-    ]
-    lines = tuple(line for line in found if line.points)
-    return (
-        draw(Plot("line", "Learning curve", "epoch", "accuracy, %", lines), tabled=tabled) if lines else None
-    )
+    }
+    return learning_curve(lines, tabled=tabled)
 
 
 def job_of(studio: Studio, kind: str, name: str) -> Job | None:

@@ -10,6 +10,9 @@ A job is accepted when `add` returns: it waits on disk. One that ran while its s
 from its beginning when a server is there; one that saw two servers die is given up. Several servers of one
 home share the queue and take turns, so that what is measured is not measured side by side.
 
+What somebody asked for goes before what a page began by itself. A job of `EVERYONE` is shared: who asks for
+it again waits for the same one.
+
 Where the file cannot be written for a while (a full disk, another process that holds it), what runs goes on,
 `Jobs.trouble` says why, and how a job ended is written down as soon as that is possible, once.
 """
@@ -17,6 +20,7 @@ Where the file cannot be written for a while (a full disk, another process that 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import sqlite3
@@ -24,9 +28,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from headstart.errors import HeadstartError, OptionError, RunError, printable
 from headstart.runs import store
@@ -36,7 +40,10 @@ KEPT_JOBS = 200
 """How many ended jobs are remembered; their results are kept elsewhere."""
 
 WAITING_JOBS = 20
-"""How many may queue; on two cores the last of them would wait for twenty minutes."""
+"""How many that were asked for may queue; on two cores the last of them would wait for twenty minutes."""
+
+EVERYONE = ""
+"""The learner of a shared job."""
 
 MOST_STARTS = 2
 """How often a job is begun: what has seen two servers die is likely to be what killed them."""
@@ -54,7 +61,10 @@ _log = logging.getLogger(__name__)
 
 OVER = ("done", "failed", "stopped")
 
-_COLUMNS = "number, id, kind, name, learner, body, state, message, result, created, stopping"
+_COLUMNS = "number, id, kind, name, learner, body, state, message, result, created, stopping, asker, urgent"
+
+_ORDER = "state = 'running' desc, urgent desc, number"
+"""In which unfinished jobs are done."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +85,15 @@ class Job:
         id: unguessable, for addresses.
         kind: who does it, see `Jobs.serve`.
         name: what it is about: an experiment, a task, a data set.
-        learner: who asked.
+        learner: whose it is; `EVERYONE` for a shared one.
         body: what the worker must know, JSON.
         state: "waiting", "running", "done", "failed" or "stopped".
         message: why it failed, for people.
         result: what the worker gave, JSON.
         created: seconds since the epoch.
         stopping: whether somebody has asked for its end.
+        asker: who alone asked for it, or empty.
+        urgent: whether somebody asked for it; what began by itself waits for all that are.
     """
 
     number: int
@@ -95,6 +107,8 @@ class Job:
     result: Mapping[str, Any]
     created: float
     stopping: bool = False
+    asker: str = ""
+    urgent: bool = True
 
     @property
     def over(self) -> bool:
@@ -102,8 +116,12 @@ class Job:
         return self.state in OVER
 
 
-Tell = Callable[[str, int, int], None]
-"""Reports phase, steps done and steps in all; raises `Stopped` once the job is to be stopped."""
+class Tell(Protocol):
+    """Reports how the work goes on; raises `Stopped` once the job is to be stopped."""
+
+    def __call__(self, phase: str, done: int, total: int, reached: float | None = None, /) -> None:
+        """Phase, steps done, steps in all, and where there is a curve its value at this step."""
+
 
 Worker = Callable[[Job, Tell], Mapping[str, Any] | None]
 
@@ -165,12 +183,32 @@ class Jobs:
             self._workers[kind] = worker
         self._wake()
 
-    def add(self, kind: str, *, name: str, learner: str, body: Mapping[str, Any] | None = None) -> Job:
+    def add(
+        self,
+        kind: str,
+        *,
+        name: str,
+        learner: str,
+        body: Mapping[str, Any] | None = None,
+        asker: str | None = None,
+        urgent: bool = True,
+        most: int | None = None,
+    ) -> Job:
         """Queues work; the same work that is already waiting or running is given instead of a second one.
+
+        Args:
+            kind: who does it, see `serve`.
+            name: what it is about.
+            learner: whose it is; `EVERYONE` shares it.
+            body: what the worker must know.
+            asker: who asks, where that is not the learner.
+            urgent: False for what begins by itself: it goes last, and no number of it is too large.
+            most: so many of one asker's jobs may wait.
 
         Raises OptionError where too many wait.
         """
         text = json.dumps(dict(body or {}), sort_keys=True)
+        asker = learner if asker is None else asker
         with self._asked() as database:
             same = database.execute(
                 f"select {_COLUMNS} from jobs where queue = ? and learner = ? and kind = ? and name = ? "
@@ -178,19 +216,22 @@ class Jobs:
                 (self.queue, learner, kind, name, text),
             ).fetchone()
             if same:
-                return _job(same)
-            ahead, waiting = database.execute(
-                "select count(*), coalesce(sum(state = 'waiting'), 0) from jobs "
-                "where queue = ? and state in ('waiting', 'running')",
-                (self.queue,),
+                return self._joined(database, _job(same), asker=asker, urgent=urgent)
+            ahead, waiting, own = database.execute(
+                "select count(*), coalesce(sum(state = 'waiting' and urgent), 0), "
+                "coalesce(sum(state = 'waiting' and urgent and asker = ?), 0) from jobs "
+                "where queue = ? and state in ('waiting', 'running') and urgent >= ?",
+                (asker, self.queue, urgent),
             ).fetchone()
-            if waiting >= WAITING_JOBS:
+            if urgent and most is not None and own >= most:
+                raise OptionError(f"{own} jobs that you asked for are waiting; ask again when one has run")
+            if urgent and waiting >= WAITING_JOBS:
                 raise OptionError(f"the queue is full: {WAITING_JOBS} jobs are waiting; try again in a while")
             identity = uuid.uuid4().hex
             database.execute(
-                "insert into jobs (id, queue, kind, name, learner, body, state, created) "
-                "values (?, ?, ?, ?, ?, ?, 'waiting', ?)",
-                (identity, self.queue, kind, name, learner, text, time.time()),
+                "insert into jobs (id, queue, kind, name, learner, body, state, created, asker, urgent) "
+                "values (?, ?, ?, ?, ?, ?, 'waiting', ?, ?, ?)",
+                (identity, self.queue, kind, name, learner, text, time.time(), asker, urgent),
             )
             _note(database, identity, "waiting", {"ahead": ahead})
             _forget(database, self.queue)
@@ -198,15 +239,22 @@ class Jobs:
         self._wake()
         return _job(new)
 
+    def _joined(self, database: sqlite3.Connection, job: Job, *, asker: str, urgent: bool) -> Job:
+        """A job that is asked for once more: as urgent as the most urgent, and of nobody alone."""
+        alone, both = job.asker, urgent or job.urgent
+        if urgent and alone != asker:
+            alone = EVERYONE if job.urgent else asker
+        database.execute("update jobs set asker = ?, urgent = ? where id = ?", (alone, both, job.id))
+        return replace(job, asker=alone, urgent=both)
+
     def get(self, identity: str) -> Job | None:
         """A job by its id, while it is remembered."""
         return self._one("id = ?", identity)
 
     def last(self, kind: str, *, name: str, learner: str) -> Job | None:
-        """The learner's newest job of this kind and name, while it is remembered."""
-        return self._one(
-            "learner = ? and kind = ? and name = ? order by number desc limit 1", learner, kind, name
-        )
+        """The newest job of this kind and name, the learner's or shared, while it is remembered."""
+        where = "learner in (?, ?) and kind = ? and name = ? order by number desc limit 1"
+        return self._one(where, learner, EVERYONE, kind, name)
 
     def running(self, kind: str, *, name: str, learner: str) -> Job | None:
         """The same, where it has not ended."""
@@ -214,12 +262,17 @@ class Jobs:
         return None if job is None or job.over else job
 
     def history(self, kind: str, *, learner: str, limit: int = 50) -> list[Job]:
-        """The learner's jobs of a kind, the newest first."""
-        return self._all("learner = ? and kind = ? order by number desc limit ?", learner, kind, limit)
+        """The jobs of a kind that are the learner's or shared, the newest first."""
+        where = "learner in (?, ?) and kind = ? order by number desc limit ?"
+        return self._all(where, learner, EVERYONE, kind, limit)
 
     def unfinished(self) -> list[Job]:
         """Everything that waits or runs, whoever asked, in the order in which it will be done."""
-        return self._all("state in ('waiting', 'running') order by number")
+        return self._all(f"state in ('waiting', 'running') order by {_ORDER}")
+
+    def ahead(self, job: Job) -> list[Job]:
+        """What will be done before a job that waits."""
+        return list(itertools.takewhile(lambda each: each.id != job.id, self.unfinished()))
 
     def events(self, identity: str, *, after: int = 0) -> list[Event]:
         """What happened to a job, but for the first `after` events."""
@@ -326,7 +379,7 @@ class Jobs:
         with self._writing() as database:
             row = database.execute(
                 f"select {_COLUMNS} from jobs where queue = ? and state = 'waiting' and kind in ({marks}) "
-                "order by number limit 1",
+                f"order by {_ORDER} limit 1",
                 (self.queue, *kinds),
             ).fetchone()
             if row is None:
@@ -365,13 +418,13 @@ class Jobs:
                 return
             self._wait(AGAIN_SECONDS)
 
-    def _tell(self, job: Job, phase: str, done: int, total: int) -> None:
+    def _tell(self, job: Job, phase: str, done: int, total: int, reached: float | None = None) -> None:
         stopping = job.id in self._stopping
         if not stopping and time.monotonic() >= self._quiet_until:
             try:
-                stopping = self._note_progress(
-                    job, {"text": phase.replace("-", " "), "done": done, "of": total}
-                )
+                told = {"text": phase.replace("-", " "), "done": done, "of": total}
+                curve = {} if reached is None else {"reached": reached}
+                stopping = self._note_progress(job, told | curve)
             except sqlite3.Error as error:  # no reason to give up the work, nor to slow it down
                 self._troubled(error)
                 self._quiet_until = time.monotonic() + AGAIN_SECONDS
@@ -467,7 +520,9 @@ def _forget(database: sqlite3.Connection, queue: str) -> None:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    number, identity, kind, name, learner, body, state, message, result, created, stopping = row
+    number, identity, kind, name, learner, body, state, message, result, created, stopping, asker, urgent = (
+        row
+    )
     return Job(
         number,
         identity,
@@ -480,6 +535,8 @@ def _job(row: tuple[Any, ...]) -> Job:
         _plain(result),
         created,
         bool(stopping),
+        asker,
+        bool(urgent),
     )
 
 

@@ -131,6 +131,21 @@ def draw(plot: Plot, *, small: bool = False, tabled: bool = True) -> Markup:
     return Markup(svg + _legend([name for name, _ in series], numbered=_numbered(plot.kind, series)))
 
 
+def learning_curve(
+    lines: Mapping[str, Sequence[tuple[float, float]]], *, tabled: bool = False
+) -> Markup | None:
+    """Accuracy in percent after each epoch as SVG, also of a training that runs; None before two epochs.
+
+    Args:
+        lines: by their names, (epoch, percent).
+        tabled: whether a table follows.
+    """
+    series = tuple(Series(name, tuple(points)) for name, points in lines.items() if points)
+    if max((len(one.points) for one in series), default=0) < 2:
+        return None
+    return draw(Plot("line", "Learning curve", "epoch", "accuracy, %", series), tabled=tabled)
+
+
 def _numbered(kind: str, series: Sequence[tuple[str, list[Point]]]) -> bool:
     """Whether there are more series than marks, so that numbers must tell them apart."""
     return kind == "dots" and len(series) > KINDS

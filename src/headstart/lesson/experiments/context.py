@@ -76,7 +76,7 @@ class Work:
         folder: For features; it is gone afterwards, so that every experiment starts from an empty cache and
             its seconds are those of doing the thing for the first time.
         limit: Seconds on the clock after which it is ended without a result.
-        progress: Called as the work goes on.
+        progress: Called with phase, steps done, steps in all and, where there is a curve, its value.
         notes: What the learner must know to read the result.
     """
 
@@ -103,15 +103,15 @@ class Work:
         """Seconds on the clock until the limit."""
         return self.limit - self.watch.seconds().clock
 
-    def tell(self, phase: str, done: int, total: int) -> None:
-        """Report progress.
+    def tell(self, phase: str, done: int, total: int, reached: float | None = None) -> None:
+        """Report progress, and where a curve is drawn, the accuracy reached, in percent.
 
         Raises:
             UserError: the limit is reached. There is no half of a result: what was cut short would be
                 compared with what was not.
         """
         if self.progress is not None:
-            self.progress(phase, done, total)
+            self.progress(phase, done, total, *(() if reached is None else (round(reached, 2),)))
         if self.left() <= 0:
             spent = self.watch.seconds()
             reason = (

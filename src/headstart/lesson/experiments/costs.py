@@ -326,7 +326,7 @@ def _train(images: Held | Computed, found: Look, *, work: Work) -> tuple[FineTun
     head = no_head(found.network.dimensions, found.classes)
 
     def after(row: dict[str, float]) -> None:
-        work.tell("epochs", int(row["epoch"]), epochs)
+        work.tell("epochs", int(row["epoch"]), epochs, 100 * row["accuracy"])
 
     result = fine_tune(nn.Identity(), head, images, None, config=config, progress=after)
     return result, watch.seconds()

@@ -17,7 +17,7 @@ Each takes half a minute or less on a quiet core; this leaves room for a slow on
 
 SIZES = ("small", "normal")
 
-Told = Callable[[str, int, int], object]
+Told = Callable[..., object]
 """Called with (phase, done, total); what it raises ends the experiment."""
 
 

@@ -131,7 +131,7 @@ def _train(found: Look, *, drifting: bool, work: Work) -> tuple[float, float, fl
     phase = "statistics drifting" if drifting else "statistics fixed"
 
     def after_epoch(row: dict[str, float]) -> None:
-        work.tell(phase, int(row["epoch"]), config.epochs)
+        work.tell(phase, int(row["epoch"]), config.epochs, 100 * row["accuracy"])
 
     result = fine_tune(nn.Identity(), head, images, None, config=config, progress=after_epoch)
     after = _statistics(frozen)

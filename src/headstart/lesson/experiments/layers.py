@@ -90,7 +90,7 @@ def calibration(work: Work) -> Outcome:
         epochs=epochs,
         learning_rate=_OVERFITTING_RATE,
         seed=work.seed,
-        progress=lambda row: work.tell("epochs", int(row["epoch"]), epochs),
+        progress=lambda row: work.tell("epochs", int(row["epoch"]), epochs, 100 * row["accuracy"]),
     )
     held_out, tests, labels = found.features("validation"), found.features("test"), found.labels("test")
     temperature = calibrate_temperature(fit.head.logits(held_out), found.labels("validation"))

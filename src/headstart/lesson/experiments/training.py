@@ -107,7 +107,7 @@ def fit_stages(
     head: LinearHead | None = None,
     steps: int | None = None,
     validate: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> Finished:
     """Train a trainable part from what the look holds at its depth, and time it.
 
@@ -118,7 +118,7 @@ def fit_stages(
         head: where the head starts; None for zeros.
         steps: so many are made, whatever the epochs say: trainings on more and on fewer images are equals.
         validate: False leaves validation out, so that the seconds are those of training alone.
-        progress: called with (epochs done, epochs planned).
+        progress: called with (epochs done, epochs planned, accuracy reached in percent).
     """
     transform = pixels_to_numbers(found) if found.prepared.extraction.spec.depth == 0 else None
     train, held_out = found.cached("train"), found.cached("validation")
@@ -143,7 +143,7 @@ def fit_stages(
         reached = 100 * row.get("validation_accuracy", row["accuracy"])
         curve.append((watch.seconds().processor, round(reached, 2)))
         if progress is not None:
-            progress(len(curve), config.epochs)
+            progress(len(curve), config.epochs, reached)
         return made >= wanted
 
     result = fine_tune(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +19,17 @@ from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.lesson.pages.templating import page, quoted_in
 from headstart.web.app import FormOf, leave, text_of
 from headstart.web.events import event, stream
-from headstart.web.jobs import Job, Tell
+from headstart.web.jobs import EVERYONE, Event, Job, Tell
+from headstart.web.plots import learning_curve
 from headstart.web.security import SessionOf
 
 router = APIRouter()
 
 KIND = "experiment"
 """The kind of these pages' jobs."""
+
+WAITING_EACH = 3
+"""How many experiments each learner of a class may have waiting."""
 
 QUICK_SECONDS = 15.0
 """What an experiment may take to run without being asked for."""
@@ -41,7 +46,7 @@ async def _experiment(site: SiteOf, name: str) -> Experiment:
 
 async def _job(site: SiteOf, session: SessionOf, identity: str) -> Job:
     job = site.jobs.get(identity)
-    if job is None or job.learner != session.learner:
+    if job is None or job.learner not in (session.learner, EVERYONE):
         raise HTTPException(404)
     return job
 
@@ -136,20 +141,21 @@ def missing(site: LessonSite) -> Missing:
 
 def first_running(site: LessonSite, learner: str) -> Job | None:
     """The learner's experiment whose turn it is, or the first that waits."""
-    own = [job for job in _unfinished(site, learner) if job.name in site.pack.experiments]
-    return min(own, key=lambda job: (job.state != "running", job.number), default=None)
+    own = (job for job in _unfinished(site, learner) if job.name in site.pack.experiments)
+    return next(own, None)
 
 
 def _unfinished(site: LessonSite, learner: str) -> list[Job]:
-    """The learner's experiments that wait or run, in the order in which they will be done."""
-    return [job for job in site.jobs.unfinished() if job.kind == KIND and job.learner == learner]
+    """Experiments that wait or run, the learner's and shared ones, in the order of their turns."""
+    own = (learner, EVERYONE)
+    return [job for job in site.jobs.unfinished() if job.kind == KIND and job.learner in own]
 
 
 @router.post("/experiments")
 def run_missing(request: Request, site: SiteOf, session: SessionOf) -> Response:
-    """Queues every experiment that has not run on this machine."""
+    """Queues every experiment that has not run on this machine; what somebody asks for goes before them."""
     for name in missing(site).names:
-        site.jobs.add(KIND, name=name, learner=session.learner, body={})
+        site.jobs.add(KIND, name=name, learner=EVERYONE, asker=session.learner, urgent=False)
     return leave(request, "/experiments")
 
 
@@ -159,7 +165,7 @@ def measure_quick(site: LessonSite) -> None:
         return
     for name in missing(site).quick:
         if site.jobs.last(KIND, name=name, learner=site.learner) is None:
-            site.jobs.add(KIND, name=name, learner=site.learner, body={})
+            site.jobs.add(KIND, name=name, learner=EVERYONE, asker=site.learner, urgent=False)
 
 
 @router.get("/experiments/{name}")
@@ -210,7 +216,8 @@ def _ended(site: LessonSite, learner: str, name: str) -> str:
 def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, form: FormOf) -> Response:
     """Queues a run, on the learner's own images where a folder is named (on a machine of one's own only).
 
-    Values that were changed come in fields `set-NAME`.
+    Values that were changed come in fields `set-NAME`, the page to go back to in `at`. A run on the lesson's
+    images is everybody's: who asks for the same one waits for it, and a class shares what comes.
     """
     source = text_of(form, "folder").strip()
     if source and site.learner is None:
@@ -222,8 +229,16 @@ def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, f
     body: dict[str, Any] = {"source": str(Path(source).expanduser())} if source else {}
     if changed := _changed(site, one.name, form):
         body["parameters"] = changed
-    site.jobs.add(KIND, name=one.name, learner=session.learner, body=body)
-    return leave(request, f"/experiments/{one.name}")
+    site.jobs.add(
+        KIND,
+        name=one.name,
+        learner=session.learner if source else EVERYONE,
+        body=body,
+        asker=session.learner,
+        most=None if site.learner else WAITING_EACH,
+    )
+    at = text_of(form, "at")
+    return leave(request, at if _LOCAL.fullmatch(at) else f"/experiments/{one.name}")
 
 
 def _changed(site: LessonSite, name: str, form: FormData) -> dict[str, object]:
@@ -243,33 +258,66 @@ def stop_all(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """Stops the learner's running experiment, and those that wait."""
     waiting_first = reversed(_unfinished(site, session.learner))  # so that none of them begins meanwhile
     for job in waiting_first:
-        site.jobs.stop(job.id)
+        if site.may_stop(job, session.learner):
+            site.jobs.stop(job.id)
     return leave(request, "/experiments")
 
 
 @router.post("/jobs/{identity}/stop")
-def stop(request: Request, site: SiteOf, job: JobOf, at: Annotated[str, Form()] = "/") -> Response:
+def stop(
+    request: Request, site: SiteOf, session: SessionOf, job: JobOf, at: Annotated[str, Form()] = "/"
+) -> Response:
     """Stops a job of the learner's: at once where it waits, at its next sign of progress where it runs.
 
     `at` is the page to go back to.
     """
+    if not site.may_stop(job, session.learner):
+        raise HTTPException(403, "Others wait for this experiment too.")
     site.jobs.stop(job.id)
     return leave(request, at if _LOCAL.fullmatch(at) else "/")
 
 
 @router.get("/jobs/{identity}/events")
 async def events(
-    request: Request, site: SiteOf, job: JobOf, last_event_id: Annotated[str, Header()] = "0"
+    request: Request,
+    site: SiteOf,
+    session: SessionOf,
+    job: JobOf,
+    last_event_id: Annotated[str, Header()] = "0",
 ) -> Response:
     """A job's events as they come; after a broken connection, those that the browser has not seen."""
     seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
+    place = ""
 
     def news() -> tuple[str, bool]:
-        nonlocal seen
+        nonlocal seen, place
         now = site.jobs.get(job.id)
         over = now is None or now.over  # asked before the events, so that the last one is never missed
         found = site.jobs.events(job.id, after=seen)
         seen += len(found)
-        return "".join(event(one.kind, one.data, number=one.number) for one in found), over
+        said = [event(one.kind, one.data, number=one.number) for one in found]
+        if now is not None and now.state == "waiting" and (before := site.place(now)) != place:
+            place = before
+            said.append(event("place", {"text": place}))
+        if (
+            any("reached" in one.data for one in found)
+            and job.name not in shown_to(site, session.learner).held
+        ):
+            said.append(event("curve", {"svg": curve_of(site.jobs.events(job.id))}))
+        return "".join(said), over
 
     return stream(request, news)
+
+
+def curve_of(events: Iterable[Event]) -> str:
+    """What a running experiment's trainings have reached after each epoch, as SVG; empty before two."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for one in events:
+        if one.kind == "running":
+            lines.clear()  # begun again
+        elif one.kind == "progress" and "reached" in one.data:
+            line = lines.setdefault(str(one.data["text"]), [])
+            if line and one.data["done"] <= line[-1][0]:
+                line.clear()  # another training of that name
+            line.append((one.data["done"], one.data["reached"]))
+    return str(learning_curve(lines) or "")

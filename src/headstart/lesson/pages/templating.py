@@ -27,6 +27,7 @@ from headstart.lesson.pages.site import LessonSite
 from headstart.runs.formatting import seconds_range
 from headstart.web.app import new_environment, render
 from headstart.web.plots import Plot, draw
+from headstart.web.security import session_of
 
 Results = Mapping[str, Mapping[str, object]]
 
@@ -289,5 +290,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
         "pack": site.pack,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "live": getattr(request.app.state, "live", ""),
+        "site": site,
+        "learner": session_of(request).learner,
     }
     return render(request, _environment(), template, status=status, **values)

@@ -72,7 +72,12 @@ create table results (
 create index results_by_name on results (name, number);
 """
 
-VERSIONS: tuple[Version, ...] = (Version(shared=_LESSON), Version(local=_MACHINE))
+_QUEUE = """
+alter table jobs add column asker text not null default '';
+alter table jobs add column urgent integer not null default 1;
+"""
+
+VERSIONS: tuple[Version, ...] = (Version(shared=_LESSON), Version(local=_MACHINE), Version(local=_QUEUE))
 
 _TYPES = {
     "sqlite": {"identity": "integer", "json": "json", "time": "datetime"},

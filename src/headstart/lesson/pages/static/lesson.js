@@ -189,6 +189,12 @@ function watch(panel) {
     text.textContent = told.text;
     if (told.done != null) { bar.max = told.of; bar.value = told.done; }
   });
+  source.addEventListener("place", (event) => { text.textContent = JSON.parse(event.data).text; });
+  source.addEventListener("curve", (event) => {
+    const curve = panel.querySelector("[data-curve]");
+    curve.innerHTML = JSON.parse(event.data).svg; // drawn by the server from numbers
+    curve.hidden = !curve.innerHTML;
+  });
   source.addEventListener("running", () => { text.textContent = "Running"; });
   for (const end of ["done", "failed", "stopped"]) {
     source.addEventListener(end, () => {
