@@ -22,12 +22,13 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from headstart.errors import OptionError
 from headstart.lesson.engine import pack_loading as library
+from headstart.lesson.engine.pack import CodeFace
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages import runs
 from headstart.lesson.pages.experiments import curve_of, measure_quick
 from headstart.lesson.pages.site import TOURS_KEPT
 from headstart.web.jobs import EVERYONE, Event
-from lesson_packs import plain
+from lesson_packs import plain, secret_pack, secret_problem
 from lesson_worlds import World, finished, lesson_worlds, running
 
 
@@ -122,6 +123,51 @@ def test_pages_do_not_wait_for_a_form_that_waits_for_another_process(
             other.close()
         assert form.result().status_code == 200
         world.experiments.gate.set()
+
+
+def test_a_guess_is_asked_for_and_shown_beside_what_came(make_world: Callable[..., World]) -> None:
+    world = make_world(library.load_pack())
+    address = "/experiments/pretrained-vs-scratch"
+    assert "Before it runs, what do you expect?" in world.browser.get(address).text
+    asked = world.post(f"{address}/run", guess="  about\u2028 40 <b> ")
+    assert "You expected" not in asked.text, "nothing has come yet"
+    finished(world)
+    page = world.browser.get(address).text
+    assert (
+        "You expected <strong>about 40 &lt;b&gt;</strong>" in page
+        and "It came to <strong>3.5</strong>" in page
+    )
+    assert "Before it runs again" in page
+    other = make_world(library.load_pack(), learner="eve")
+    assert "You expected" not in other.browser.get(address).text
+
+
+def test_what_a_problem_asks_about_runs_on_its_page_once_it_is_answered(
+    make_world: Callable[..., World],
+) -> None:
+    problem = replace(
+        secret_problem(1), code=(CodeFace("Keras", "python", "print(1)\n"),), runs_with={"epochs": 4}
+    )
+    pack = replace(secret_pack(), problem_sets={"challenge": (problem,)})
+    pytest.importorskip("numpy")
+    from headstart.lesson import experiments
+
+    world = make_world(pack)
+    about = world.experiments.describe("one-pass")
+    about.parameters = experiments.describe("one-pass").parameters
+    world.experiments.describe = lambda name, **_: about  # type: ignore[method-assign]
+    challenge = world.begin()
+    assert "Run it here" not in world.browser.get(f"{challenge}/1").text
+    page = world.answer(challenge, 1).text
+    code, button = page.index("print(1)"), page.index("Run it here, ")
+    assert page.index("The measurement") < code < button
+    assert 'name="set-epochs" value="4"' in page
+    shown = world.post("/experiments/one-pass/run", at=f"{challenge}/1", **{"set-epochs": "4"})
+    assert shown.url.path == f"{challenge}/1" and "data-events=" in shown.text
+    finished(world)
+    page = world.browser.get(f"{challenge}/1").text
+    assert world.experiments.asked == [({"epochs": 4}, None)]
+    assert "Seconds &lt;both&gt;" in page and "Run it again" in page
 
 
 def test_a_class_shares_what_it_measures_and_nobody_fills_the_queue(make_world: Callable[..., World]) -> None:

@@ -260,12 +260,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the pack expects of an experiment: its name, what it shows, and the fields of its result."""
+    """What the pack expects of an experiment: its name, what it shows, and the fields of its result.
+
+    `guess` asks for one of them before it runs, `guess_of` names it.
+    """
 
     name: str
     shows: Text
     fields: Mapping[str, Any] = field(default_factory=dict)
     title: Text = ""
+    guess: Text = ""
+    guess_of: Text = ""
 
     @property
     def heading(self) -> str:

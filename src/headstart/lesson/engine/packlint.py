@@ -216,6 +216,10 @@ def _check_modes(head: _Reader, pack: Pack, sources: Sources) -> None:
     for name in pack.experiments:
         if wrong := slug(name):
             head.wrong(("experiments", name), wrong)
+        one = pack.experiments[name]
+        if bool(one.guess) != (one.guess_of in one.fields):
+            message = "a guess needs a question in 'guess' and one of the fields in 'guess_of'"
+            head.wrong(("experiments", name, "guess_of"), message)
 
 
 def _read_file(name: str, reader: _Reader, contents: dict[str, Any]) -> None:

@@ -43,7 +43,8 @@ KEPT_STATES = 1024
 
 _READING = "reading:{}:"
 _REVIEW = "review:{}:"
-"""How the logs of a lesson's reading and reviews are called, before the learner's name."""
+_GUESSES = "guess:{}:"
+"""How the logs of a lesson's reading, reviews and guesses are called, before the learner's name."""
 
 Result = TypeVar("Result")
 
@@ -305,6 +306,17 @@ class Progress:
     def reviews(self, learner: str, pack: str) -> list[Reviewed]:
         """What a learner reviewed, oldest first; `review.replay` makes the schedule of it."""
         return History(self.lines(_REVIEW.format(pack), learner=learner)).reviews(pack)
+
+    def log_guess(self, learner: str, pack: str, *, experiment: str, guess: str, now: datetime) -> None:
+        """Notes what a learner expects of an experiment."""
+        body = {"experiment": experiment, "guess": guess}
+        self.append(Line(_GUESSES.format(pack) + learner, learner, "guessed", now, body))
+
+    def guess(self, learner: str, pack: str, *, experiment: str) -> str:
+        """What a learner last expected of an experiment; empty where nothing was said."""
+        lines = self.lines(_GUESSES.format(pack), learner=learner)
+        said = [str(line.body["guess"]) for line in lines if line.body["experiment"] == experiment]
+        return said[-1] if said else ""
 
     # Badges
 

@@ -13,6 +13,7 @@ import hmac
 import re
 import secrets
 import uuid
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -37,6 +38,9 @@ router = APIRouter()
 TIMERS = {"1": 1.0, "2": 2.0, "5": 5.0, "10": 10.0, "off": None}
 REVIEW = "review"
 """The mode whose questions come back shortly before they would be forgotten."""
+
+EXPERIMENT = "experiment"
+"""The kind of jobs that run experiments."""
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _LONGEST_NAME = 80
@@ -230,10 +234,26 @@ async def problem_page(
         note=_NOTES.get(note, ""),
         version=_version(item),
         grace=attempts.GRACE.total_seconds(),
-        drawn=plots_of(_shown_in(site, state), site.pack)(item["experiment"])
-        if item.get("experiment")
-        else None,
+        **(_evidence(site, session.learner, state, number) if item.get("experiment") else {"job": None}),
     )
+
+
+def _evidence(site: LessonSite, learner: str, state: Challenge, number: int) -> dict[str, Any]:
+    """The experiment of a problem that has closed: its result, or the way to one."""
+    problem = attempts.problem_of(state.items[number - 1], site.pack, state.mode)
+    name, runs_with = problem.experiment, dict(problem.runs_with)
+    drawn = plots_of(_shown_in(site, state), site.pack)(name)
+    jobs = [job for job in site.jobs.history(EXPERIMENT, learner=learner) if job.name == name]
+    done = (job for job in jobs if job.state == "done" and job.body.get("parameters", {}) == runs_with)
+    if runs_with and not drawn.held:
+        found = site.catalogue.find(str(next((job.result.get("result") for job in done), "")))
+        drawn = replace(drawn, plots=found.plots, data=found.data, notes=found.notes) if found else drawn
+    return {
+        "drawn": drawn,
+        "job": next((job for job in jobs if not job.over), None),
+        "about": site.catalogue.about(name, parameters=runs_with),
+        "runs_with": runs_with,
+    }
 
 
 _NOTES = {

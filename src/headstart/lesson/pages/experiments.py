@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from headstart.errors import OptionError
 from headstart.lesson.engine.pack import Experiment
-from headstart.lesson.pages.challenges import shown_to
+from headstart.lesson.pages.challenges import EXPERIMENT, shown_to
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.lesson.pages.templating import page, quoted_in
 from headstart.web.app import FormOf, leave, text_of
@@ -25,11 +25,14 @@ from headstart.web.security import SessionOf
 
 router = APIRouter()
 
-KIND = "experiment"
+KIND = EXPERIMENT
 """The kind of these pages' jobs."""
 
 WAITING_EACH = 3
 """How many experiments each learner of a class may have waiting."""
+
+LONGEST_GUESS = 60
+"""Characters of what a learner expects of an experiment."""
 
 QUICK_SECONDS = 15.0
 """What an experiment may take to run without being asked for."""
@@ -185,6 +188,7 @@ def experiment_page(request: Request, site: SiteOf, session: SessionOf, one: Exp
         job=site.jobs.running(KIND, name=name, learner=session.learner),
         held=name in shown.held,
         ended=_ended(site, session.learner, name),
+        guess=site.store.guess(session.learner, site.pack.slug, experiment=name) if one.guess else "",
         local=site.learner is not None,
     )
 
@@ -237,6 +241,10 @@ def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, f
         asker=session.learner,
         most=None if site.learner else WAITING_EACH,
     )
+    if one.guess and (guess := " ".join(text_of(form, "guess").split())[:LONGEST_GUESS]):
+        site.store.log_guess(
+            session.learner, site.pack.slug, experiment=one.name, guess=guess, now=site.clock()
+        )
     at = text_of(form, "at")
     return leave(request, at if _LOCAL.fullmatch(at) else f"/experiments/{one.name}")
 
