@@ -219,6 +219,7 @@ def config(**fields: Any) -> dict[str, Any]:
             {"do_rescale": False, "image_mean": [255.0, 0, 51], "image_std": [51.0, 51, 51]},
             {"mean": [1.0, 0.0, 0.2], "std": [0.2, 0.2, 0.2]},
         ),
+        ({"include_top": True}, {"mean": [0.5, 0.4, 0.3], "std": [0.04, 0.0625, 0.09]}),  # EfficientNet's
     ],
 )
 def test_pixels_come_from_the_processor_of_its_makers(

@@ -161,6 +161,8 @@ def _of_processor(fields: Mapping[str, Any]) -> Pixels:
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if fields.get("do_normalize", True):
         mean, std = _three(fields["image_mean"]), _three(fields["image_std"])
+    if fields.get("include_top"):  # EfficientNet's processor divides again
+        std = _three(value * again for value, again in zip(std, _three(fields["image_std"]), strict=True))
     shift = 1.0 if fields.get("rescale_offset") else 0.0
     size, crop, mode = _sides(fields)
     resample = fields.get("resample")
