@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from headstart.errors import LessonError
 from headstart.lesson.engine import pack_loading as library
@@ -358,6 +359,36 @@ def test_prose_that_was_made_to_cost_costs_what_its_length_says(folder: Path, te
     library.check_pack(folder)
     placeholders.fill(text, {})
     assert time.process_time() - begun < 5, "quadratic time would be minutes"
+
+
+def test_a_picture_is_decoded_and_one_that_is_shown_is_there_and_has_words(folder: Path) -> None:
+    place = folder / "pictures"
+    place.mkdir()
+    Image.new("RGB", (4, 3), "red").save(place / "red.png")
+    with (folder / PAGE).open("a") as page:
+        page.write("\n![A red field](pictures/red.png) and `![](code.png)`\n")
+    assert library.check_pack(folder) == []
+    pack = library.load_pack(folder)
+    assert pack.pictures["pictures/red.png"].media_type == "image/png"
+    Image.new("RGB", (4, 3), "blue").save(place / "red.png")
+    assert library.load_pack(folder).fingerprint != pack.fingerprint
+    edit(folder, ASKED, "What do you ask?", "'![](pictures/none.png) ![x](https://example.com/a.png)'")
+    (place / "unused.png").write_bytes((place / "red.png").read_bytes())
+    assert sorted(map(str, library.check_pack(folder))) == [
+        "pictures/unused.png: warning: no text shows this picture",
+        "problems/challenge.yaml:7: no picture 'https://example.com/a.png' in the pack's pictures/",
+        "problems/challenge.yaml:7: no picture 'pictures/none.png' in the pack's pictures/",
+        "problems/challenge.yaml:7: warning: a picture without words; write in the brackets what it shows",
+    ]
+    (folder.parent / "outside.png").write_bytes((place / "red.png").read_bytes())
+    (place / "out.png").symlink_to(folder.parent / "outside.png")
+    (place / "text.png").write_text("<svg onload=alert(1)>")
+    (place / "Big Name.png").write_bytes(b"")
+    said = {finding.file: finding.message for finding in library.check_pack(folder)}
+    assert "expected a name" in said["pictures/Big Name.png"] and "SVG" in said["pictures/text.png"]
+    assert "not in its folder" in said["pictures/out.png"]
+    with pytest.raises(LessonError, match="pictures/"):
+        library.load_pack(folder)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")

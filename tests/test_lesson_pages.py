@@ -36,6 +36,9 @@ from lesson_worlds import HOME, World, finished, lesson_worlds
 SECRETS = re.compile(r"SECRET\w+|secretkey-[\w-]+")
 
 
+CAT = Path(home.__file__).parent / "static" / "cat.jpg"
+
+
 @pytest.fixture
 def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     with lesson_worlds(tmp_path) as make:
@@ -645,6 +648,23 @@ def test_learners_at_once_lose_and_double_nothing(make_world: Callable[..., Worl
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(play, range(24))) == [2] * 24
     assert len({state.learner for state in world.site.store.challenges()}) == 24
+
+
+def test_pictures_and_tables_of_a_pack_are_shown_and_nothing_from_elsewhere(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    folder = library.new_pack("mine", tmp_path)
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "cat.jpg").write_bytes(CAT.read_bytes())
+    with (folder / "modes" / "learn.md").open("a") as file:
+        file.write('\n![A "cat"](pictures/cat.jpg)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n')
+    world = make_world(library.load_pack(folder))
+    page = world.browser.get("/modes/learn").text
+    assert 'src="/pictures/cat.jpg" alt="A &quot;cat&quot;"' in page and "<td>2</td>" in page
+    sent = world.browser.get("/pictures/cat.jpg")
+    assert sent.content == CAT.read_bytes() and sent.headers["content-type"] == "image/jpeg"
+    assert world.browser.get("/pictures/other.jpg").status_code == 404
+    assert "<img" not in markdown("![words](https://example.com/a.png) ![w](/static/a.png)", {})
 
 
 @pytest.mark.parametrize("form", FORMS)

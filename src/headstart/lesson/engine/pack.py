@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from headstart.errors import LessonError
+from headstart.lesson.engine.sources import Picture
 
 MODES = ("learn", "why", "deep", "visualize", "try", "challenge", "project", "metrics", "review")
 LEVELS = ("beginner", "intermediate", "advanced", "expert")
@@ -313,6 +314,7 @@ class Pack:
     badge: BadgeText
     fingerprint: str
     headline: tuple[Headline, ...] = ()
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
 
     def mode(self, name: str) -> Mode:
         """The mode of that name. Raises LessonError where the pack has none."""

@@ -31,7 +31,7 @@ from headstart.lesson.engine.pack import (
     prose_lines,
     slug,
 )
-from headstart.lesson.engine.sources import Finding, KeyPath, Sources, YamlFile
+from headstart.lesson.engine.sources import PICTURE, Finding, KeyPath, Sources, YamlFile
 
 PROBLEM_MODES = ("challenge", "visualize", "metrics", "review")
 
@@ -84,6 +84,7 @@ def check(sources: Sources) -> tuple[Pack | None, list[Finding]]:
     _check_texts(replace(head, experiments=pack.experiments), ("headline",), head.file.data.get("headline"))
     for name, text in sources.markdown.items():
         findings += _check_prose(name, text, pack.experiments)
+    findings += _check_pictures(sources)
     return (None if _broken(findings) else replace(pack, **contents)), findings
 
 
@@ -94,7 +95,15 @@ def _broken(findings: Sequence[Finding]) -> bool:
 # Structure: the fields of `pack`'s classes ----------------------------------------------------------------
 
 _ELSEWHERE: dict[Any, dict[str, Any]] = {
-    Pack: {"slug": "", "problem_sets": {}, "cards": (), "tasks": (), "project": None, "fingerprint": ""},
+    Pack: {
+        "slug": "",
+        "problem_sets": {},
+        "cards": (),
+        "tasks": (),
+        "project": None,
+        "fingerprint": "",
+        "pictures": {},
+    },
     Mode: {"body": ""},
     Experiment: {"name": ""},
 }
@@ -200,6 +209,7 @@ def _head(head: _Reader, sources: Sources) -> Pack | None:
         modes=tuple(replace(mode, body=bodies.get(f"modes/{mode.name}.md", "")) for mode in found.modes),
         experiments={name: replace(each, name=name) for name, each in found.experiments.items()},
         fingerprint=sources.fingerprint,
+        pictures=sources.pictures,
     )
 
 
@@ -374,6 +384,25 @@ def _check_prose(name: str, text: str, experiments: Mapping[str, Experiment]) ->
         yield Finding(name, None, "", "expected at least one '## ' heading: progress is counted in sections")
     for line, message, unsure in _prose_breaches(text, experiments, panels=True, claims_need_marks=True):
         yield Finding(name, line, "", message, unsure)
+
+
+def _check_pictures(sources: Sources) -> Iterator[Finding]:
+    """Pictures that a text shows and the pack lacks, that no text shows, and those without words."""
+    shown = set()
+    texts = {**sources.markdown, **{name: file.text for name, file in sources.yaml.items()}}
+    for name, text in texts.items():
+        for number, line in enumerate(prose_lines(text), 1):
+            for found in PICTURE.finditer(_INLINE_CODE.sub("", line)):
+                shown.add(found["place"])
+                if found["place"] not in sources.pictures:
+                    yield Finding(
+                        name, number, "", f"no picture {found['place']!r:.80} in the pack's pictures/"
+                    )
+                if not found["says"].strip():
+                    message = "a picture without words; write in the brackets what it shows"
+                    yield Finding(name, number, "", message, warning=True)
+    for name in sorted(set(sources.pictures) - shown):
+        yield Finding(name, None, "", "no text shows this picture", warning=True)
 
 
 def _prose_breaches(

@@ -6,12 +6,14 @@ problems/<mode>.yaml  the problems of a mode that asks some
 cards.yaml            review cards          (optional)
 tasks.yaml            hands-on tasks        (optional)
 project.yaml          the project's task    (optional)
+pictures/             PNG, JPEG or WebP     (optional)
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,15 @@ LARGEST_FILE = 1_000_000
 
 MOST_FILES = 2_000
 """Files and folders below a pack's; a pack has a dozen, and a larger folder is something else."""
+
+LARGEST_PICTURE, MOST_PICTURES = 2_000_000, 60
+"""Bytes of a picture, and how many a pack has: they are kept in memory while it is served."""
+
+PICTURE = re.compile(r"!\[(?P<says>[^\]\n]*)\]\((?P<place>[^)\s]*)\)")
+"""A picture in Markdown."""
+
+_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_PICTURE_NAME = re.compile(r"pictures/[a-z0-9][a-z0-9_-]*\.(?:png|jpg|jpeg|webp)")
 
 DEEPEST = 20
 """Levels of YAML; the deepest value of a pack lies at eight."""
@@ -45,6 +56,14 @@ class Finding:
     def __str__(self) -> str:
         place = self.file + (f":{self.line}" if self.line else "") + (f" ({self.key})" if self.key else "")
         return printable(f"{place}: {'warning: ' if self.warning else ''}{self.message}")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a pack, whole and seen to be one."""
+
+    data: bytes = field(repr=False)
+    media_type: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,7 @@ class Sources:
     markdown: Mapping[str, str]
     broken: tuple[Finding, ...]
     fingerprint: str
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
 
 
 def dotted(path: KeyPath) -> str:
@@ -98,10 +118,15 @@ def read_sources(folder: Path) -> Sources:
     documents: dict[str, YamlFile] = {}
     markdown: dict[str, str] = {}
     broken: list[Finding] = []
+    pictures: dict[str, Picture] = {}
     digest = hashlib.blake2b(digest_size=16)
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         try:
+            if name.startswith("pictures/"):
+                pictures[name] = _picture(path, name, folder=folder)
+                digest.update(f"{name}\0".encode() + pictures[name].data)
+                continue
             text = _text(path, name, folder=folder)
             digest.update(f"{name}\0{text}\0".encode())
             if path.suffix == ".md":
@@ -110,7 +135,10 @@ def read_sources(folder: Path) -> Sources:
                 documents[name] = read_yaml(name, text)
         except _Broken as error:
             broken.append(error.finding)
-    return Sources(folder.resolve().name, documents, markdown, tuple(broken), digest.hexdigest())
+    if len(pictures) > MOST_PICTURES:
+        broken.append(Finding("pictures", None, "", f"{len(pictures)} pictures; at most {MOST_PICTURES}"))
+    slug = folder.resolve().name
+    return Sources(slug, documents, markdown, tuple(broken), digest.hexdigest(), pictures)
 
 
 class _Broken(Exception):
@@ -129,6 +157,8 @@ def _files(folder: Path) -> list[Path]:
             raise LessonError(f"{printable(folder)} is no lesson pack: it has over {MOST_FILES:,} files")
         below = Path(place)
         found += [below / name for name in names if name.endswith(".yaml")]
+        if below == folder / "pictures":
+            found += [below / name for name in names if not name.startswith(".")]
         if below == folder / "modes":
             found += [below / name for name in names if name.endswith(".md")]
     return sorted(found)
@@ -141,6 +171,24 @@ def _text(path: Path, name: str, *, folder: Path) -> str:
         raise _Broken(Finding(name, None, "", str(error))) from None
     except UnicodeDecodeError as error:
         raise _Broken(Finding(name, None, "", f"not UTF-8 at byte {error.start}")) from None
+
+
+def _picture(path: Path, name: str, *, folder: Path) -> Picture:
+    """A picture that has been decoded once: what is none, or too large, breaks a rule."""
+    from headstart.data.images import open_image
+    from headstart.errors import ImageError
+
+    if not _PICTURE_NAME.fullmatch(name):
+        message = "expected a name of small letters, digits and hyphens that ends in .png, .jpg or .webp"
+        raise _Broken(Finding(name, None, "", message))
+    try:
+        data = read_regular(path, limit=LARGEST_PICTURE, below=folder)
+        facts = open_image(data)[1]
+    except (Unreadable, ImageError) as error:
+        raise _Broken(Finding(name, None, "", str(error))) from None
+    if facts.format not in _FORMATS:
+        raise _Broken(Finding(name, None, "", f"{facts.format} is not shown; expected PNG, JPEG or WebP"))
+    return Picture(data, _FORMATS[facts.format])
 
 
 def import_yaml() -> Any:

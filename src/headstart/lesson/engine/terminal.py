@@ -15,6 +15,7 @@ from headstart.lesson.engine import attempts, placeholders, scores
 from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import Challenge, Closed, Event, HintTaken, Opened, Submitted
 from headstart.lesson.engine.pack import Pack
+from headstart.lesson.engine.sources import PICTURE
 
 if TYPE_CHECKING:
     from headstart.lesson.engine.progress import Progress
@@ -288,7 +289,8 @@ def _clock_text(state: Challenge) -> str:
 
 
 def _wrap(text: str) -> str:
-    """Paragraphs in the width of the terminal; a table's rows stay as they are."""
+    """Paragraphs in the width of the terminal; a table's rows stay as they are, a picture is named."""
+    text = PICTURE.sub(lambda found: f"[picture: {found['says']}]", text)
     return "\n\n".join(
         part if part.lstrip().startswith("|") else textwrap.fill(" ".join(part.split()), WIDTH)
         for part in text.strip().split("\n\n")

@@ -93,6 +93,17 @@ async def badge_picture(site: SiteOf, session: SessionOf) -> Response:
     return Response(draw_svg(site.pack.badge.title, ""), media_type="image/svg+xml")
 
 
+@router.get("/pictures/{name}")
+async def picture(site: SiteOf, session: SessionOf, name: str) -> Response:
+    """A picture of the pack."""
+    found = site.pack.pictures.get(f"pictures/{name}")
+    if found is None:
+        raise HTTPException(404)
+    return Response(
+        found.data, media_type=found.media_type, headers={"cache-control": "private, max-age=300"}
+    )
+
+
 def _go_on(modes: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Where to go on: the first mode that is begun and not over, else the first that is not over."""
     left = [one for one in modes if one["over"] < (one["of"] or 1) and one["mode"].name != "review"]

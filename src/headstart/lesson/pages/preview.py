@@ -64,7 +64,8 @@ class Draft:
         self._stamp = stamp
         self.version += 1
         try:
-            self.findings = tuple(map(str, library.check_pack(self.folder)))
+            found = library.check_pack(self.folder)
+            self.findings = tuple(str(finding) for finding in found if not finding.warning)
             if not self.findings:
                 self.app.state.site = replace(self.app.state.site, pack=library.load_pack(self.folder))
                 serve_jobs(self.app.state.site)

@@ -74,6 +74,7 @@ def _parser() -> MarkdownIt:
     parser.add_render_rule("measured", _render_measured)
     parser.add_render_rule("plot", _render_plot)
     parser.add_render_rule("fence", _render_fence)
+    parser.add_render_rule("image", _render_image)
     return parser
 
 
@@ -222,6 +223,18 @@ def _render_plot(
     template = _environment().get_template("_plot.html")
     text: str = template.render(name=name, drawn=plots(name) if plots else Drawn())
     return text
+
+
+def _render_image(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: dict[str, Any]
+) -> str:
+    """A picture of the pack; of one from elsewhere, which pages may not fetch, its words."""
+    token = tokens[place]
+    says = escape(renderer.renderInlineAsText(token.children, options, env))
+    source = str(token.attrs.get("src", ""))
+    if not re.fullmatch(r"pictures/[\w-]+\.\w+", source):
+        return f"[{says}]"
+    return f'<img class="picture" src="/{escape(source)}" alt="{says}" loading="lazy">'
 
 
 def _render_fence(_: RendererHTML, tokens: Sequence[Token], place: int, options: object, env: object) -> str:
