@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from headstart.errors import printable
 from headstart.files import Unreadable, is_below, parse_json, read_regular, whole, write_new, write_whole
+from headstart.files.descriptors import standard_error_without
 
 
 def test_a_regular_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
@@ -198,3 +200,19 @@ def test_what_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> 
             write_whole(target, "text")
         assert refused.value.filename == str(target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_standard_error_is_itself_again_after_threads_held_it_back_at_once(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    both = threading.Barrier(2)
+
+    def hold(text: bytes) -> None:
+        both.wait(10)
+        with standard_error_without(lambda line: line.startswith(b"no")):
+            os.write(2, b"no\n" + text)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(hold, [b"one\n", b"two\n"]))
+    os.write(2, b"afterwards\n")
+    assert sorted(capfd.readouterr().err.split()) == ["afterwards", "one", "two"]

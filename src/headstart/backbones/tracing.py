@@ -103,16 +103,20 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
     return model
 
 
+_ABOUT_SIZES = b"In-place op on output of tensor.shape"
+"""A warning of PyTorch's about sizes that tracing fixes, which is meant here."""
+
+
 @contextlib.contextmanager
 def _without_graphs() -> Iterator[None]:
-    """Keep what the exporter writes when it fails, the graph on hundreds of lines, from the terminal.
+    """Keep from the terminal what the exporter writes of sizes, and when it fails: the graph, on many lines.
 
     It writes to standard output, past Python, although its log is off: PyTorch asks whether it was on by the
     name of a function, which is always true (torch/onnx, ``setup_onnx_logging``).
     """
     failed = False
     torch._C._jit_set_onnx_log_output_stream("stderr")
-    with standard_error_without(lambda _: failed):
+    with standard_error_without(lambda line: failed or line.startswith(_ABOUT_SIZES)):
         try:
             yield
         except BaseException:

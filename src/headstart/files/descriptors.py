@@ -4,9 +4,13 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 
 STANDARD_ERROR = 2
+
+_turn = threading.RLock()
+"""One thread after the other, so that each puts back what it found."""
 
 
 @contextlib.contextmanager
@@ -17,11 +21,12 @@ def standard_error_without(drop: Callable[[bytes], bool]) -> Iterator[None]:
         drop: Whether a line is left out.
     """
     try:
-        terminal = os.dup(STANDARD_ERROR)
+        os.fstat(STANDARD_ERROR)
     except OSError:  # there is no such descriptor
         yield
         return
-    with tempfile.TemporaryFile() as written:
+    with _turn, tempfile.TemporaryFile() as written:
+        terminal = os.dup(STANDARD_ERROR)
         sys.stderr.flush()
         os.dup2(written.fileno(), STANDARD_ERROR)
         try:
