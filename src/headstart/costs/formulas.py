@@ -29,10 +29,10 @@ TRAIN_RATE = 1.2e10
 FORWARD_AND_BACKWARD = 3
 """A training step costs three forward passes: one forward, one for each of the two gradients."""
 
-DECODE = 1.2e-3
+DECODE = 0.8e-3
 """Seconds to read, hash and decode one photograph, over all cores."""
 
-RENDER = 0.4e-3
+RENDER = 0.15e-3
 """Seconds to render one view of it, up to 224 pixels a side; beyond, in proportion to its pixels."""
 
 TORCH_START = 3.2

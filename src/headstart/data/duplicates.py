@@ -35,6 +35,7 @@ _NEIGHBOURS = 32
 become 5,000,000,000 pairs. They are neighbours in the hash's order, which links such a cluster as well."""
 
 _PAIRS_AT_ONCE = 1 << 20
+_HASHES_AT_ONCE = 1 << 14
 
 _Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
@@ -78,10 +79,12 @@ def joined_groups(count: int, groups: Sequence[Sequence[int]]) -> list[list[int]
 
 def detail_of(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """How many of the 480 pairs of neighbouring bits differ, int64 [N], for uint8 hashes [N, 32]."""
-    bits = np.unpackbits(hashes, axis=1).reshape(-1, _SIDE, _SIDE)
-    across = np.count_nonzero(bits[:, :, 1:] != bits[:, :, :-1], axis=(1, 2))
-    down = np.count_nonzero(bits[:, 1:] != bits[:, :-1], axis=(1, 2))
-    total: npt.NDArray[np.int64] = across + down
+    total = np.zeros(len(hashes), dtype=np.int64)
+    for start in range(0, len(hashes), _HASHES_AT_ONCE):
+        part = slice(start, start + _HASHES_AT_ONCE)
+        bits = np.unpackbits(hashes[part], axis=1).reshape(-1, _SIDE, _SIDE)
+        total[part] += np.count_nonzero(bits[:, :, 1:] != bits[:, :, :-1], axis=(1, 2))
+        total[part] += np.count_nonzero(bits[:, 1:] != bits[:, :-1], axis=(1, 2))
     return total
 
 
@@ -115,11 +118,12 @@ def _merge(
 
 def _candidates(hashes: npt.NDArray[np.uint8], distance: int) -> Iterator[_Pairs]:
     """Pairs that agree in some band but for at most one bit; a pair may come more than once."""
-    bits = np.unpackbits(hashes, axis=1)
     # Bits of one band come from all over the picture: neighbours agree too often to tell pictures apart.
     scattered = np.random.default_rng(0).permutation(_BITS)
     for band in np.array_split(scattered, max(distance // 2 + 1, _FEWEST_BANDS)):
-        keys = bits[:, band].astype(np.int64) @ (1 << np.arange(len(band)))
+        keys = np.zeros(len(hashes), dtype=np.int64)
+        for place, bit in enumerate(band.tolist()):
+            keys |= ((hashes[:, bit // 8] >> (7 - bit % 8)) & 1).astype(np.int64) << place
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         starts = np.searchsorted(keys, np.arange((1 << len(band)) + 1))

@@ -23,7 +23,6 @@ from headstart.runs.images import (
     read_images,
     read_predictions,
     read_skipped,
-    with_stamps,
     write_images,
     write_predictions,
 )
@@ -72,7 +71,6 @@ __all__ = [
     "sweep",
     "timestamp",
     "todays_names",
-    "with_stamps",
     "write_images",
     "write_predictions",
 ]

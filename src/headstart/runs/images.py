@@ -5,11 +5,12 @@ import heapq
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import IO, Any, NotRequired, TypedDict
 
 from headstart.errors import RunError, printable
-from headstart.files import MEBI, Check, Mistyped, Unreadable, checker, read_json, write_whole
+from headstart.files import MEBI, Check, Mistyped, Unreadable, checker, read_json, whole, write_whole
 
 PREDICTIONS_FILE = "predictions.json"
 IMAGES_FILE = "images.json"
@@ -115,42 +116,52 @@ def answer(probabilities: Sequence[float], classes: Sequence[str]) -> dict[str, 
     return {"predicted": top[0][0], "probability": top[0][1], "top": top}
 
 
-def write_predictions(folder: Path, images: Sequence[Mapping[str, Any]], *, split: str) -> None:
+def write_predictions(folder: Path, images: Iterable[Mapping[str, Any]], *, split: str) -> None:
     """Write what `read_predictions` reads.
 
     In ASCII, like all of these files (`json.dumps` escapes the rest): the name of a file that is no UTF-8
     must come back as it was, and a folder reads the same under every locale.
     """
-    write_whole(folder / PREDICTIONS_FILE, json.dumps({"split": split, "images": images}))
+    with whole(folder / PREDICTIONS_FILE) as draft, draft.open("w", encoding="ascii") as file:
+        file.write(f'{{"split": {json.dumps(split)}, "images": ')
+        _write_list(file, images)
+        file.write("}")
 
 
 def write_images(
-    folder: Path, images: Sequence[Mapping[str, Any]], *, skipped: Iterable[tuple[str, str]]
+    folder: Path, images: Iterable[Mapping[str, Any]], *, skipped: Iterable[tuple[str, str]]
 ) -> None:
     """What a report or a person may want later: every image, its side and its place; the files left out.
 
     Args:
         folder: of the run.
-        images: each as `dataset.describe` says it.
+        images: each as `dataset.describe` says it; to each are added the size of its file and the time of its
+            change, by which a change is noticed.
         skipped: name and reason of each file that was left out.
     """
-    write_whole(folder / IMAGES_FILE, json.dumps(with_stamps(images)))
+    with whole(folder / IMAGES_FILE) as draft, draft.open("w", encoding="ascii") as file:
+        _write_list(file, ({**image, **_stamp(str(image.get("file", "")))} for image in images))
+    _stamp.cache_clear()
     left_out = [{"path": name, "reason": reason} for name, reason in skipped]
     write_whole(folder / SKIPPED_FILE, json.dumps(left_out, indent=1))
 
 
-def with_stamps(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same with the size and the time of change of each one's file, by which a change is noticed."""
-    stamps: dict[str, dict[str, int]] = {}
-    for image in images:
-        file = str(image.get("file", ""))
-        if file and file not in stamps:
-            try:
-                found = os.stat(file)
-                stamps[file] = {"size": found.st_size, "modified": found.st_mtime_ns}
-            except OSError:
-                stamps[file] = {}
-    return [{**image, **stamps.get(str(image.get("file", "")), {})} for image in images]
+def _write_list(file: IO[str], images: Iterable[Mapping[str, Any]]) -> None:
+    """A JSON list, one image after the other: there may be a million."""
+    file.write("[")
+    for number, image in enumerate(images):
+        file.write((", " if number else "") + json.dumps(image))
+    file.write("]")
+
+
+@lru_cache(maxsize=64)
+def _stamp(file: str) -> dict[str, int]:
+    """Size and time of change, asked for once where an archive has many images."""
+    try:
+        found = os.stat(file) if file else None
+    except OSError:
+        found = None
+    return {} if found is None else {"size": found.st_size, "modified": found.st_mtime_ns}
 
 
 def fingerprint(images: Iterable[tuple[bytes | None, str | None, str]]) -> str:

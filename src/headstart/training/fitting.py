@@ -177,10 +177,15 @@ def _training_features(
     extraction, train = prepared.extraction, prepared.images("train")
     stream = partial(batches, extraction, train, prepared.labels(train), layers=layers, views=views)
     rows = len(train) * len(views)
-    if 4 * rows * sum(layer_widths(extraction, layers)) > _ARRAY_BYTES:
+    width = sum(layer_widths(extraction, layers))
+    if 4 * rows * width > _ARRAY_BYTES:
         return stream, rows
-    chunks = list(stream())
-    return (np.concatenate([x for x, _ in chunks]), np.concatenate([y for _, y in chunks])), rows
+    features, labels = np.empty((rows, width), np.float32), np.empty(rows, np.int64)
+    start = 0
+    for x, y in stream():
+        features[start : start + len(y)], labels[start : start + len(y)] = x, y
+        start += len(y)
+    return (features, labels), rows
 
 
 def _train_softmax(prepared: Prepared, *, config: FitConfig, watch: Callback) -> Trained:

@@ -1,7 +1,7 @@
 """The only writer of runs: a folder whole or not at all, checked by what lies on the disk, and listed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -98,19 +98,17 @@ def listed(run: Run) -> Run:
     return run
 
 
-def _predictions(scores: Scores) -> list[dict[str, Any]]:
+def _predictions(scores: Scores) -> Iterator[dict[str, Any]]:
     """What was said of each held-out image, for reports and comparisons image by image."""
     prepared = scores.prepared
     classes, samples = prepared.dataset.classes, prepared.dataset.samples
-    found = []
     for split, rows in scores.probabilities.items():
-        for row, image in zip(rows.tolist(), prepared.images(split), strict=True):
+        for row, image in zip(rows, prepared.images(split), strict=True):
             content = prepared.extraction.hashes[image]
             known = describe(
                 samples[image], label=classes[samples[image].label], split=split, content=content
             )
-            found.append({**known, **answer(row, classes)})
-    return found
+            yield {**known, **answer(row.tolist(), classes)}
 
 
 def same_network(model: Path, checked: Path) -> bool:
@@ -175,10 +173,10 @@ def _save_weights(folder: Path, trained: Trained) -> None:
 
 def _save_details(folder: Path, prepared: Prepared) -> None:
     samples, hashes = prepared.dataset.samples, prepared.extraction.hashes
-    images = [
+    images = (
         describe(sample, label=prepared.dataset.classes[sample.label], split=split, content=content)
         for sample, split, content in zip(samples, prepared.splits, hashes, strict=True)
-    ]
+    )
     write_images(folder, images, skipped=[(item.name, item.reason) for item in prepared.skipped])
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,19 @@ def place_of(sample: Sample) -> dict[str, str]:
     """Where the image can be read again; nothing for arrays, which only the caller has."""
     source = sample.source
     if isinstance(source, FileSource):
-        return {"file": str(Path(source.path).absolute())}
+        folder, name = os.path.split(source.path)
+        return {"file": os.path.join(_absolute(folder, os.getcwd()), name)}
     if isinstance(source, MemberSource):
         file, member = source.place
         if not file:  # inside a table inside an archive
             return {}
         return {"file": str(Path(file).absolute()), "member": member}
     return {}
+
+
+@lru_cache(maxsize=64)
+def _absolute(folder: str, _working_folder: str) -> str:
+    return str(Path(folder).absolute())
 
 
 def describe(sample: Sample, *, label: str, split: str | None, content: bytes | None) -> dict[str, Any]:
