@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sqlite3
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -168,6 +170,36 @@ def test_what_a_problem_asks_about_runs_on_its_page_once_it_is_answered(
     page = world.browser.get(f"{challenge}/1").text
     assert world.experiments.asked == [({"epochs": 4}, None)]
     assert "Seconds &lt;both&gt;" in page and "Run it again" in page
+
+
+def test_photographs_that_are_sent_are_used_once_and_removed(
+    make_world: Callable[..., World], photos: Path, tmp_path: Path
+) -> None:
+    world = make_world()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(photos.rglob("*.*")):
+            archive.write(path, path.relative_to(photos.parent))
+    files = [("files", ("pets.zip", packed.getvalue())), ("files", ("", b""))]
+    address, form = "/experiments/one-pass/run", {"csrf": world.csrf()}
+    assert world.browser.post(address, data=form, files=files).url.path == "/experiments/one-pass"
+    one = sorted(photos.rglob("*.*"))[0]
+    single = [("files", (f"pets/{one.parent.name}/a.jpg", one.read_bytes()))]
+    world.browser.post(address, data=form, files=single)
+    first, second = world.site.jobs.unfinished()
+    assert first.learner == second.learner == "ada", "nobody else's"
+    zipped, folder = (Path(job.body["source"]) for job in (first, second))
+    assert zipped.name == "pets.zip" and zipped.is_file() and len(list(folder.rglob("*.*"))) == 1
+    world.site.jobs.stop(second.id)
+    finished(world)
+    assert world.experiments.asked == [({}, str(zipped))] and not zipped.exists()
+    refused = world.browser.post(address, data=form, files=[("files", ("a.jpg", b"no picture"))])
+    assert refused.status_code == 400 and "a.jpg" in refused.text
+    assert list((tmp_path / "lesson" / "sent").iterdir()) == [], "what was stopped is gone, too"
+    of_a_class = make_world(learner=None)
+    form = {"csrf": of_a_class.csrf()}
+    assert of_a_class.browser.post(address, data=form, files=single).status_code == 403
+    assert of_a_class.browser.post(address, data=form, files=files * 20).status_code == 413
 
 
 def test_a_class_shares_what_it_measures_and_nobody_fills_the_queue(make_world: Callable[..., World]) -> None:

@@ -24,8 +24,9 @@ from starlette.testclient import TestClient
 
 from headstart.data.dataset import content_hash
 from headstart.runs import RunStore, read_predictions, read_run
-from headstart.studio import folders, run_list, uploads
+from headstart.studio import folders, run_list
 from headstart.studio.app import MODULES, largest
+from headstart.web import uploads
 from listening import listening
 from studio_worlds import HOME, World, studio_worlds
 

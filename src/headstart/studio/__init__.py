@@ -17,7 +17,6 @@
 
     folders     what may be chosen: folders below the allowed root
     collections data sets that were opened: what they are called and where they lie
-    uploads     photographs and zips that a browser sent
     workers     what a job does: checking, planning, training, comparing
     run_list    the runs that are shown, a page at a time
     servings    classifiers that serve predictions, in processes of their own

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headstart.files import held_below
-from headstart.studio import data, export, home, jobs, labels, plan, predict, runs, uploads, workers
+from headstart.studio import data, export, home, jobs, labels, plan, predict, runs, workers
 from headstart.studio.state import Studio
 from headstart.studio.templating import page
+from headstart.web import uploads
 from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
-from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from headstart.data.dataset import Skipped, are_splits
 from headstart.errors import DatasetError, OptionError, printable
-from headstart.studio import folders, uploads
+from headstart.studio import folders
 from headstart.studio.datasets import Collection
 from headstart.studio.jobs import unfinished
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.studio.templating import page
+from headstart.web import uploads
 from headstart.web.app import FormOf, files_of, leave, text_of
 
 router = APIRouter()
@@ -100,7 +98,7 @@ def receive(request: Request, studio: StudioOf, form: FormOf) -> Response:
     known = studio.collection(into) if into.strip() else None
     if known is not None and (not known.sent or known.path.is_file()):
         raise HTTPException(403, "Photographs can only be added to what was sent as photographs.")
-    collection = known or studio.collections.receive(name_of(sent))
+    collection = known or studio.collections.receive(uploads.name_of(sent))
     refused: tuple[Skipped, ...] = ()
     try:
         if uploads.is_zip(sent) and known is None:
@@ -121,16 +119,6 @@ def receive(request: Request, studio: StudioOf, form: FormOf) -> Response:
     except DatasetError:
         return leave(request, f"/data/{collection.id}")  # one class so far: its page asks for another
     return look(request, studio, collection)
-
-
-def name_of(sent: Sequence[UploadFile]) -> str:
-    """What to call what was sent: the zip, or the folder that all of it lay in."""
-    first = (sent[0].filename or "").replace("\\", "/")
-    if len(sent) == 1 and first.lower().endswith(".zip"):
-        return uploads.clean(Path(first).stem)
-    top = first.split("/")[0] if "/" in first else ""
-    tops = {(each.filename or "").replace("\\", "/").split("/")[0] for each in sent}
-    return uploads.clean(top) if top and len(tops) == 1 else "my photographs"
 
 
 @router.post("/data/{identity}/forget")

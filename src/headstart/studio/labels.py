@@ -14,11 +14,11 @@ from headstart.curation import corrections_of
 from headstart.errors import HeadstartError, OptionError
 from headstart.runs import IMAGES_FILE, Run, timestamp
 from headstart.runs.formatting import percent
-from headstart.studio import folders, image_answers, uploads
-from headstart.studio.home import name_of
+from headstart.studio import folders, image_answers
 from headstart.studio.state import OWNER, RunOf, Studio, StudioOf
 from headstart.studio.templating import page, score
 from headstart.studio.workers import Result, Teller, path_of
+from headstart.web import uploads
 from headstart.web.app import FormOf, files_of, leave, text_of
 from headstart.web.jobs import Job
 
@@ -124,7 +124,7 @@ def choose(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Resp
     """Takes a folder of this machine, or photographs from the browser, and ranks them."""
     files, text = files_of(form), text_of(form, "path")
     if files:
-        collection = studio.collections.receive(name_of(files))
+        collection = studio.collections.receive(uploads.name_of(files))
         try:
             uploads.store_photographs(files, collection.path)
         except OptionError:

@@ -309,6 +309,10 @@ def accuracy_against_time(work: Work) -> Outcome:
         )
 
     read = ", all frozen, every stage read"
+    work.notes.append(
+        "builtin is the small network that comes with Headstart, px how many pixels a side it sees; with "
+        "every stage read the head reads what all stages say, else the last alone"
+    )
     cut = len(small.network.stages) - _FINE_TUNED
     fine_tuned = f"{small.label}, {cut} of {len(small.network.stages)} frozen"
     scratch_name = f"{small.label}, from scratch"

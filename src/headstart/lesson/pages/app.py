@@ -8,6 +8,7 @@ Forms, which wait for the disk, and pages that read many files or compute for lo
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -20,6 +21,7 @@ from headstart.lesson.pages import challenges, experiments, flashcards, home, ru
 from headstart.lesson.pages.site import LessonSite
 from headstart.lesson.pages.templating import compile_templates, page
 from headstart.web.app import new_app
+from headstart.web.security import LARGEST_FORM
 
 # Home comes last: it shows every mode that no other module shows in its own way.
 MODULES = (challenges, flashcards, tasks, experiments, tour, runs, home)
@@ -34,13 +36,28 @@ async def _with_few_threads(app: FastAPI) -> AsyncIterator[None]:
     compile_templates()
     with suppress(HeadstartError):  # results that cannot be read: the pages say so
         experiments.missing(app.state.site)  # which imports for a quarter of a second
-    yield
+    if app.state.site.learner is None:
+        yield  # a class sends no photographs
+        return
+    from headstart.web import uploads
+
+    with uploads.passing_through(app.state.site.home / "lesson" / "passing"):
+        yield
 
 
 def serve_jobs(site: LessonSite) -> None:
     """Registers the work of every module with the job queue."""
     for module in (experiments, tasks, runs):
         module.serve(site)
+
+
+def _largest(path: str, site: LessonSite) -> int:
+    """Bytes of a form: one that runs an experiment may bring photographs, on a machine of one's own."""
+    if site.learner is None or not re.fullmatch(r"/experiments/[a-z0-9-]+/run", path):
+        return LARGEST_FORM
+    from headstart.web import uploads
+
+    return uploads.room(site.home)
 
 
 def create_app(site: LessonSite, *, before: Sequence[Callable[..., Any]] = ()) -> FastAPI:
@@ -58,5 +75,6 @@ def create_app(site: LessonSite, *, before: Sequence[Callable[..., Any]] = ()) -
         routers=[module.router for module in MODULES],
         page=page,
         lifespan=_with_few_threads,
+        largest=lambda path: _largest(path, site),
         before=before,
     )

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+import secrets
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Header, HTTPException, Request
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
-from headstart.errors import OptionError
+from headstart.errors import HeadstartError, OptionError
 from headstart.lesson.engine.pack import Experiment
 from headstart.lesson.pages.challenges import EXPERIMENT, shown_to
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.lesson.pages.templating import page, quoted_in
-from headstart.web.app import FormOf, leave, text_of
+from headstart.web.app import FormOf, files_of, leave, text_of
 from headstart.web.events import event, stream
 from headstart.web.jobs import EVERYONE, Event, Job, Tell
 from headstart.web.plots import learning_curve
@@ -197,12 +199,14 @@ def serve(site: LessonSite) -> None:
     """Lets the queue of a site run experiments."""
 
     def work(job: Job, tell: Tell) -> dict[str, str]:
-        result = site.catalogue.run(
-            job.name,
-            parameters=job.body.get("parameters", {}),
-            source=job.body.get("source"),
-            progress=tell,
-        )
+        source = job.body.get("source")
+        try:
+            result = site.catalogue.run(
+                job.name, parameters=job.body.get("parameters", {}), source=source, progress=tell
+            )
+        finally:
+            if source and Path(source).is_relative_to(_sent(site)):
+                shutil.rmtree(Path(source).parent, ignore_errors=True)
         return {"result": str(getattr(result, "id", ""))}
 
     site.jobs.serve(KIND, work)
@@ -218,13 +222,13 @@ def _ended(site: LessonSite, learner: str, name: str) -> str:
 
 @router.post("/experiments/{name}/run")
 def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, form: FormOf) -> Response:
-    """Queues a run, on the learner's own images where a folder is named (on a machine of one's own only).
+    """Queues a run, on the learner's own images where a folder is named or sent (on a machine of one's own).
 
     Values that were changed come in fields `set-NAME`, the page to go back to in `at`. A run on the lesson's
     images is everybody's: who asks for the same one waits for it, and a class shares what comes.
     """
-    source = text_of(form, "folder").strip()
-    if source and site.learner is None:
+    source, sent = text_of(form, "folder").strip(), files_of(form)
+    if (source or sent) and site.learner is None:
         raise HTTPException(403, "Folders can only be named on a machine of one's own.")
     if source and not Path(source).expanduser().exists():
         raise OptionError(f"{source}: no such folder; expected one folder of images per class in it")
@@ -233,10 +237,12 @@ def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, f
     body: dict[str, Any] = {"source": str(Path(source).expanduser())} if source else {}
     if changed := _changed(site, one.name, form):
         body["parameters"] = changed
+    if sent:
+        body["source"] = str(_kept(site, sent))
     site.jobs.add(
         KIND,
         name=one.name,
-        learner=session.learner if source else EVERYONE,
+        learner=session.learner if "source" in body else EVERYONE,
         body=body,
         asker=session.learner,
         most=None if site.learner else WAITING_EACH,
@@ -247,6 +253,32 @@ def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, f
         )
     at = text_of(form, "at")
     return leave(request, at if _LOCAL.fullmatch(at) else f"/experiments/{one.name}")
+
+
+def _kept(site: LessonSite, sent: list[UploadFile]) -> Path:
+    """Photographs or a zip that the browser sent, on the disk until their experiment has run.
+
+    Raises DatasetError or OptionError for what is none.
+    """
+    from headstart.web import uploads
+
+    waiting = [str(job.body.get("source", "")) for job in site.jobs.unfinished()]
+    for left in _sent(site).glob("*"):  # of experiments that were stopped before they began
+        if not any(source.startswith(str(left)) for source in waiting):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = _sent(site) / secrets.token_hex(8) / uploads.name_of(sent)
+    try:
+        if uploads.is_zip(sent):
+            return uploads.store_zip(sent[0], folder.with_name(f"{folder.name}.zip"))
+        uploads.store_photographs(sent, folder)
+    except HeadstartError:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        raise
+    return folder
+
+
+def _sent(site: LessonSite) -> Path:
+    return site.home / "lesson" / "sent"
 
 
 def _changed(site: LessonSite, name: str, form: FormData) -> dict[str, object]:

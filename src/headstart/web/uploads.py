@@ -128,6 +128,16 @@ def store_photographs(sent: Iterable[UploadFile], folder: Path, *, label: str = 
     return tuple(refused)
 
 
+def name_of(sent: Sequence[UploadFile]) -> str:
+    """What to call what was sent: the zip, or the folder that all of it lay in."""
+    first = (sent[0].filename or "").replace("\\", "/")
+    if len(sent) == 1 and first.lower().endswith(".zip"):
+        return clean(Path(first).stem)
+    top = first.split("/")[0] if "/" in first else ""
+    tops = {(each.filename or "").replace("\\", "/").split("/")[0] for each in sent}
+    return clean(top) if top and len(tops) == 1 else "my photographs"
+
+
 def clean(text: str) -> str:
     """A name for a folder or file made of what is left of ``text``; never empty, hidden, or a way up."""
     plain = unicodedata.normalize("NFC", text)
