@@ -62,6 +62,11 @@ def main() -> None:
     parser.add_argument(
         "--tiny", type=int, default=5000, help="training images of the larger folder; 0 for none"
     )
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="so many flowers: copies with another comment, which take as long to decode",
+    )
     parser.add_argument("--keras", default=sys.executable, help="interpreter that has Keras")
     parser.add_argument("--convert", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -77,7 +82,10 @@ def main() -> None:
         timed([options.keras, __file__, "--data", str(options.data), "--convert", str(keras_weights)])
         first = timed([headstart(), "backbones", str(weights), "--size", str(SIZE), "--json"])[0]
         print(f"exporting our graph, once per machine: {first:.1f} s")
-        folders = [] if options.only_tiny else [("flowers", options.data / "flowers")]
+        flowers = options.data / "flowers"
+        if options.images:
+            flowers = copied(flowers, work / "flowers", images=options.images)
+        folders = [] if options.only_tiny else [("flowers", flowers)]
         if options.tiny:
             folders.append(
                 (f"tiny-{options.tiny}", tiny_folder(options.data, work / "tiny", images=options.tiny))
@@ -191,6 +199,18 @@ def _timm_name(layer: str) -> str:
         "project_BN": "bn3",
     }
     return f"blocks.{stage}.{index}.{parts.get(part, '-')}"
+
+
+def copied(source: Path, target: Path, *, images: int) -> Path:
+    """The same JPEGs several times, each with a comment of its own behind the first marker."""
+    files = sorted(source.rglob("*.jpg"))
+    for number in range(images):
+        file = files[number % len(files)]
+        content, comment = file.read_bytes(), b"\xff\xfe\x00\x06" + number.to_bytes(4)
+        place = target / file.relative_to(source).with_name(f"{number}.jpg")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content[:2] + comment + content[2:])
+    return target
 
 
 def tiny_folder(data: Path, target: Path, *, images: int) -> Path:

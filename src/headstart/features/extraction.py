@@ -36,7 +36,6 @@ Images = Sequence[int] | NDArray[np.int64]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-BATCH_SIZE = 16
 _IMAGES_PER_TASK = 8
 _TASKS_IN_FLIGHT_PER_WORKER = 4
 _BYTES_PER_LOOKUP = 8 << 20
@@ -448,17 +447,18 @@ def _compute(
             deque(rendered, maxlen=0)
             return
     layers = backbone.feature_layers() if spec.layers else backbone.feature_layers()[-1:]
+    batch_size = runtime.best_batch_size(backbone.preprocess.size)
     prefix = runtime.compile(
         backbone,
         depth=cuts[-1] if cuts else len(backbone.stages),
         layers=layers if spec.pooled else (),
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         also=cuts[:-1],
     )
     maps = dict(zip(prefix.outputs, reversed(cuts), strict=False))  # the deepest cut's map comes first
     dtype = np.dtype(np.float16 if runtime.precision == "bf16" else np.float32)
     last = backbone.feature_layers()[-1].name
-    for token, outputs in prefix.stream(_batches(rendered)):
+    for token, outputs in prefix.stream(_batches(rendered, batch_size)):
         for row, (content, view) in enumerate(token):
             for output, depth in maps.items():
                 writer.put(content, view, f"activation-{depth}", _narrow(outputs[output][row], dtype))
@@ -487,7 +487,7 @@ def _store_pixels(rendered: Iterator[_Rendered], *, writer: "_Writer") -> Iterat
 _Token = list[tuple[bytes, View]]
 
 
-def _batches(rendered: Iterator[_Rendered]) -> Iterator[tuple[_Token, NDArray[np.uint8]]]:
+def _batches(rendered: Iterator[_Rendered], batch_size: int) -> Iterator[tuple[_Token, NDArray[np.uint8]]]:
     """Group rendered views into batches: ([(content hash, view)], uint8 [n, S, S, 3])."""
     token: _Token = []
     pixels: list[NDArray[np.uint8]] = []
@@ -495,7 +495,7 @@ def _batches(rendered: Iterator[_Rendered]) -> Iterator[tuple[_Token, NDArray[np
         for view, image in zip(item.missing, item.pixels, strict=True):
             token.append((item.content or b"", view))
             pixels.append(image)
-            if len(pixels) == BATCH_SIZE:
+            if len(pixels) == batch_size:
                 yield token, np.stack(pixels)
                 token, pixels = [], []
     if pixels:

