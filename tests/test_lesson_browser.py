@@ -31,10 +31,12 @@ from headstart.lesson import experiments
 from headstart.lesson.engine import badge_images as pictures
 from headstart.lesson.engine import badges
 from headstart.lesson.engine.attempts import Item
+from headstart.lesson.engine.pack import FORMS
 from headstart.lesson.engine.progress import Line
 from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.server import prepare
 from headstart.lesson.pages.site import LessonSite
+from lesson_packs import forms_pack, plain, right_answer, wrong_answer
 
 
 class MovingClock:
@@ -54,6 +56,7 @@ class Served:
     address: str
     site: LessonSite
     clock: MovingClock
+    app: Any
 
     def item(self, number: int) -> Item:
         """A problem of the latest challenge, as the server knows it."""
@@ -72,8 +75,10 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
     clock = MovingClock()
     site = replace(prepare(None, host="127.0.0.1"), learner="ada", clock=clock)
-    with served_by_a_thread(create_app(site)) as address:
-        yield Served(address, site, clock)
+    site = replace(site, pack=plain(site.pack))
+    app = create_app(site)
+    with served_by_a_thread(app) as address:
+        yield Served(address, site, clock, app)
     site.jobs.close()
     site.store.close()
 
@@ -462,3 +467,61 @@ def wait_until_it_listens(port: int) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError("the server does not listen")
+
+
+def test_every_form_is_answered_with_the_mouse_missed_once_and_shown(
+    served: Served, visit: Callable[..., Visit]
+) -> None:
+    """Several, an order, pairs and a number beside one; axe-core finds nothing on their pages."""
+    served.app.state.site = replace(served.site, pack=forms_pack())
+    page = visit(viewport={"width": 1280, "height": 768}).page
+    found, check = inspector(page)
+    page.goto(f"{served.address}/modes/challenge")
+    page.get_by_role("button", name="Begin").click()
+    for number, form in enumerate(FORMS, 1):
+        if number > 1:
+            page.get_by_role("button", name="Open the problem").click()
+        page.locator("form[data-answer]").wait_for()
+        page.wait_for_load_state()
+        layout = served.item(number).layout
+        with page.expect_response(lambda response: response.url.endswith("/choose")):
+            give(page, wrong_answer(layout))
+        page.locator("[data-status]").wait_for(state="attached")
+        expect(page.get_by_role("button", name="Submit")).to_be_in_viewport()
+        if form == "several":
+            page.locator("input[type=checkbox]").first.focus()
+            before = page.locator("input[type=checkbox]").nth(1).is_checked()
+            page.keyboard.press("b")
+            page.keyboard.press("2")
+            assert page.locator("input[type=checkbox]").nth(1).is_checked() == before, "once on, once off"
+        page.get_by_role("button", name="Submit").click()
+        expect(page.get_by_role("alert")).to_contain_text("1 attempt is left")
+        page.evaluate("scrollTo(0, 0)")
+        check(f"{form}, missed")
+        if form == "several":
+            for box in page.locator("input[type=checkbox]:checked").all():
+                box.uncheck()
+        give(page, right_answer(layout))
+        page.get_by_role("button", name="Submit").click()
+        expect(page.get_by_role("heading", name="✓ Correct")).to_be_visible()
+        if form in ("order", "number"):
+            page.evaluate(
+                "scrollTo(0, 0)"
+            )  # else the verdict, which stays in sight, covers half of the header
+            check(f"{form}, closed")
+        if number < len(FORMS):
+            page.get_by_role("link", name="Next problem").click()
+    assert found == []
+
+
+def give(page: Page, answer: str) -> None:
+    """Marks, chooses or types an answer."""
+    for piece in answer.split():
+        field = page.locator(f"[name=option][value='{piece}'], select:has(option[value='{piece}'])")
+        if not field.count():
+            page.locator("input[name=option]").fill(piece)
+            page.locator("input[name=option]").blur()
+        elif field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(piece)
+        else:
+            field.check()
