@@ -130,11 +130,12 @@ def _said_of_columns(
 
 def exact_groups(hashes: Sequence[bytes | None]) -> list[list[int]]:
     """Lists of two and more indices of equal contents."""
-    by_hash: dict[bytes, list[int]] = defaultdict(list)
+    first: dict[bytes, int] = {}
+    groups: dict[int, list[int]] = {}  # of the few that come again: a list for each image would be memory
     for index, digest in enumerate(hashes):
-        if digest is not None:
-            by_hash[digest].append(index)
-    return [group for group in by_hash.values() if len(group) > 1]
+        if digest is not None and (earlier := first.setdefault(digest, index)) != index:
+            groups.setdefault(earlier, [earlier]).append(index)
+    return [groups[earlier] for earlier in sorted(groups)]
 
 
 def duplicate_groups(hashes: Sequence[bytes | None], facts: Sequence[ImageFacts | None]) -> list[list[int]]:

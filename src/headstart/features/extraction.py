@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,7 +82,12 @@ class FeatureSpec:
 
 def record_key(content: bytes, view: View, record: str) -> bytes:
     """24 bytes: 16 of the image's content hash, 8 of the view's and the record's names."""
-    return content + hashlib.blake2b(f"{view.name}/{record}".encode(), digest_size=8).digest()
+    return content + _record_hash(view.name, record)
+
+
+@lru_cache(maxsize=1024)
+def _record_hash(view: str, record: str) -> bytes:
+    return hashlib.blake2b(f"{view}/{record}".encode(), digest_size=8).digest()
 
 
 @dataclass(frozen=True)
