@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -665,6 +666,28 @@ def test_pictures_and_tables_of_a_pack_are_shown_and_nothing_from_elsewhere(
     assert sent.content == CAT.read_bytes() and sent.headers["content-type"] == "image/jpeg"
     assert world.browser.get("/pictures/other.jpg").status_code == 404
     assert "<img" not in markdown("![words](https://example.com/a.png) ![w](/static/a.png)", {})
+
+
+def test_a_formula_becomes_mathml_and_smuggles_nothing() -> None:
+    pytest.importorskip("latex2mathml")
+    shown = markdown(r"Energy: $E = mc^2$, for $5 or $6, and `$x$`.", {})
+    assert "<msup><mi>c</mi><mn>2</mn></msup>" in shown
+    assert "$5 or $6" in shown and "<code>$x$</code>" in shown
+    for latex in (
+        r"\text{<script>x</script>}",
+        r"\href{javascript:x}{y}",
+        r"\style{color:red}{x}",
+        r'\color{"on=x}{y}',
+    ):
+        made = markdown(f"${latex}$", {})
+        assert "<math" in made and not re.search(r"<script|href|style=|color|on=x\"", made), made
+    deep = "{" * 499
+    assert markdown(f"${deep}$", {}).startswith("<p>"), "what cannot be read is shown as it is"
+
+
+def test_a_formula_is_code_where_nothing_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
+    assert markdown("$a<b$", {}) == "<p><code>a&lt;b</code></p>\n"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse
 from headstart.lesson.engine import attempts, placeholders
 from headstart.lesson.engine.pack import Mode, Pack, prose_lines
 from headstart.lesson.engine.reference import Reference, ReferenceValue, conclusion_of, references
+from headstart.lesson.pages import maths
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.site import LessonSite
 from headstart.runs.formatting import seconds_range
@@ -70,11 +71,13 @@ def _parser() -> MarkdownIt:
     # Raw HTML stays text: a pack may come from anyone.
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.inline.ruler.before("link", "measured", _scan)
+    parser.inline.ruler.before("link", "formula", maths.scan)
     parser.core.ruler.push("plots", _lift_plots)
     parser.add_render_rule("measured", _render_measured)
     parser.add_render_rule("plot", _render_plot)
     parser.add_render_rule("fence", _render_fence)
     parser.add_render_rule("image", _render_image)
+    parser.add_render_rule("formula", _render_formula)
     return parser
 
 
@@ -223,6 +226,12 @@ def _render_plot(
     template = _environment().get_template("_plot.html")
     text: str = template.render(name=name, drawn=plots(name) if plots else Drawn())
     return text
+
+
+def _render_formula(
+    _: RendererHTML, tokens: Sequence[Token], place: int, options: object, env: object
+) -> str:
+    return maths.to_mathml(tokens[place].content)
 
 
 def _render_image(
