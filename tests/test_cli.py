@@ -59,7 +59,7 @@ def test_predict_lists_labels_with_probabilities(small_run: Path, photos: Path) 
     done = headstart("predict", small_run, *images, "--json", "--top", 2)
     found = json.loads(done.stdout)
     assert len(found) == 17
-    assert set(found[0]) == {"path", "label", "probability", "top"}
+    assert set(found[0]) == {"path", "label", "probability", "top", "familiarity"}
     assert len(found[0]["top"]) == 2 and found[0]["top"][0] == [found[0]["label"], found[0]["probability"]]
 
 

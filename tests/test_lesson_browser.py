@@ -449,7 +449,8 @@ def test_a_killed_server_loses_no_accepted_answer(visit: Callable[..., Visit]) -
 @contextmanager
 def learning(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A lesson's server in a process of its own, and the address that it prints."""
-    program = "from headstart.cli import main; main()"
+    quiet = "from headstart.lesson.pages import server; server.measure_quick = lambda site: None"
+    program = f"{quiet}; from headstart.cli import main; main()"  # no experiments of its own beside the tests
     command = [sys.executable, "-c", program, "learn", "--no-browser", "--port", str(port)]
     with started(command, stderr=subprocess.PIPE) as server:
         assert server.stderr

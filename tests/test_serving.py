@@ -62,7 +62,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> It
     """Two runs in one folder, `first` and the later `second`, whose labels differ; and photographs."""
     root = tmp_path_factory.mktemp("serving")
     with shared_folders(root, compiled_models):
-        photos = write_photos(root / "photos", per_class=8)
+        photos = write_photos(root / "photos", per_class=10)
         headstart.fit(photos, backbone="builtin", size=64, precision="f32", out=root / "runs" / "first")
         shutil.copytree(root / "runs" / "first", root / "runs" / "second")
         _edit(root / "runs" / "second" / CLASSIFIER_FILE, classes=["BARS", "DISCS", "SQUARES"])
@@ -183,7 +183,7 @@ def test_a_batch_of_any_size_gives_what_predict_gives(
     models: Models, classifier: Classifier, count: int
 ) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    found = models.current.probabilities(list(pixels))
+    found = models.current.answers(list(pixels))[:, :-1]
     np.testing.assert_allclose(found, classifier.probabilities(pixels), atol=1e-4)
 
 
@@ -375,13 +375,13 @@ def test_with_the_token_requests_are_answered(guarded: TestClient, photo: Path) 
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The network waits until the event is set."""
     gate = threading.Event()
-    real = LoadedModel.probabilities
+    real = LoadedModel.answers
 
     def wait(self: LoadedModel, pixels: Any) -> Any:
         gate.wait(20)
         return real(self, pixels)
 
-    monkeypatch.setattr(LoadedModel, "probabilities", wait)
+    monkeypatch.setattr(LoadedModel, "answers", wait)
     try:
         yield gate
     finally:
@@ -456,7 +456,7 @@ def test_a_failure_of_the_network_is_ours_and_the_next_request_is_answered(
 
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(LoadedModel, "probabilities", fail)
+            patch.setattr(LoadedModel, "answers", fail)
             answer = client.post("/predict", files=files(photo))
             assert answer.status_code == 500 and "secret" not in answer.text
         assert client.post("/predict", files=files(photo)).status_code == 200
@@ -835,3 +835,17 @@ def test_images_in_one_request_are_decoded_whatever_their_format(client: TestCli
     Image.new("L", (40, 30), 99).save(buffer, "GIF")
     answer = client.post("/predict", files=[("images", ("a", png(70))), ("images", ("b", buffer.getvalue()))])
     assert answer.status_code == 200 and len(answer.json()["predictions"]) == 2
+
+
+def test_an_unknown_image_is_called_so_where_it_is_asked(client: TestClient) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    body, kind = buffer.getvalue(), {"content-type": "image/png"}
+    (said,) = client.post("/predict?reject=0.1", content=body, headers=kind).json()["predictions"]
+    assert said["known"] is False and 0 < said["familiarity"] < 0.1
+    (said,) = client.post("/predict", content=body, headers=kind).json()["predictions"]
+    assert "known" not in said and said["familiarity"] < 0.1
+    for text in ("0", "1", "nan", "x", "", "1e999", "9" * 400):
+        refused = client.post(f"/predict?reject={text}", content=body, headers=kind)
+        assert refused.status_code == 422 and "between 0 and 1" in refused.json()["error"]

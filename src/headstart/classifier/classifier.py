@@ -27,6 +27,9 @@ from headstart.runs import CLASSIFIER_FILE, RunStore, todays_names
 if TYPE_CHECKING:
     from headstart.backbones.runtimes.protocol import FrozenPart
 
+OUTPUTS = ("probabilities", "familiarity")
+"""What a saved model gives; those of earlier versions and of Keras models give the first alone."""
+
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -58,21 +61,36 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one image; ``top`` has the likeliest labels with their probabilities."""
+    """What a classifier says of one image.
+
+    Attributes:
+        path: the image's name.
+        label: the likeliest.
+        probability: of that label.
+        top: the likeliest labels with their probabilities.
+        familiarity: the share of images like the training images that are at least as strange as this one,
+            above 0 and at most 1; None where the classifier does not say.
+        known: whether the familiarity is at least the share that was asked for; None where none was.
+    """
 
     path: str
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    familiarity: float | None = None
+    known: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart predict --json` prints."""
-        return {
+        facts = {
             "path": self.path,
             "label": self.label,
             "probability": self.probability,
             "top": [list(pair) for pair in self.top],
+            "familiarity": self.familiarity,
+            "known": self.known,
         }
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -82,7 +100,8 @@ class Classifier:
     Attributes:
         classes: labels, in the order of the probabilities.
         preprocess: how an image becomes the pixels that the network sees.
-        model: the ONNX file: ``pixels`` uint8 [N, S, S, 3] in, ``probabilities`` float32 [N, C] out.
+        model: the ONNX file: ``pixels`` uint8 [N, S, S, 3] in, ``probabilities`` float32 [N, C] out, and
+            most often ``familiarity`` float32 [N].
         precision: "bf16" or "f32", what the runtime is asked to compute in.
         about: backbone, depth, head, layers: facts for people.
     """
@@ -93,56 +112,86 @@ class Classifier:
     precision: str = "f32"
     about: dict[str, Any] = field(default_factory=dict)
 
-    def predict(self, images: Any, *, top: int = 5) -> list[Prediction]:
+    def predict(self, images: Any, *, top: int = 5, reject: float | None = None) -> list[Prediction]:
         """Label images.
 
         Args:
             images: a file, a folder, a sequence of those, or pixels: uint8 [H, W], [H, W, 3], [N, H, W, 3] or
                 a sequence of such images.
             top: how many of the likeliest labels to give.
+            reject: the share of images like the training images that may be taken for unknown, such as 0.05.
 
         Raises:
             ImageError: an image cannot be read; `predict_each` reports instead of raising.
             DatasetError: a path does not exist, or is none.
+            OptionError: ``reject`` is no share, or the classifier cannot tell unknown images.
         """
-        results = list(self.predict_each(_samples(images), top=top))
+        results = list(self.predict_each(_samples(images), top=top, reject=reject))
         for result in results:
             if isinstance(result, Skipped):
                 raise ImageError(f"{result.name}: {result.reason}")
         return [result for result in results if isinstance(result, Prediction)]
 
-    def predict_each(self, samples: Sequence[Sample], *, top: int = 5) -> Iterator[Prediction | Skipped]:
+    def predict_each(
+        self, samples: Sequence[Sample], *, top: int = 5, reject: float | None = None
+    ) -> Iterator[Prediction | Skipped]:
         """Label images in order; one that cannot be read gives its name and the reason.
 
         Raises:
-            OptionError: ``top`` is below 1.
+            OptionError: ``top`` is below 1; as `predict` for ``reject``.
         """
         if top < 1:
             raise OptionError(f"top={top}: expected 1 or more")
+        self.refuse_rejecting(reject)
         for start in range(0, len(samples), _WINDOW):
             window = samples[start : start + _WINDOW]
             rendered = self.render(window)
             good = [pixels for pixels in rendered if not isinstance(pixels, str)]
-            rows = iter(self.probabilities(np.stack(good)) if good else ())
+            rows = iter(self.answers(np.stack(good)) if good else ())
             for sample, pixels in zip(window, rendered, strict=True):
                 if isinstance(pixels, str):
                     yield Skipped(sample.name, pixels)
                 else:
-                    yield self.prediction(sample.name, next(rows), top=top)
+                    yield self.prediction(sample.name, next(rows), top=top, reject=reject)
+
+    @property
+    def tells_unknown(self) -> bool:
+        """Whether the model says how familiar an image is."""
+        return bool(self.about.get("familiarity"))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the model gives."""
+        return OUTPUTS if self.tells_unknown else OUTPUTS[:1]
+
+    def refuse_rejecting(self, share: float | None) -> None:
+        """Raise OptionError where images cannot be told apart so."""
+        if share is not None and not 0 < share < 1:
+            raise OptionError(f"reject={share:g}: expected a share between 0 and 1, such as 0.05")
+        if share is not None and not self.tells_unknown:
+            raise OptionError(
+                f"{self.model.parent}: the classifier cannot tell unknown images: it was saved by an earlier "
+                "version, or too few images were held out; fit again, with --validation 0.2"
+            )
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C]."""
+        return self.answers(pixels)[:, :-1]
+
+    def answers(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Rendered images, uint8 [N, S, S, 3], to what `answer` makes of the network's outputs."""
         size = 1 if len(pixels) == 1 else _BATCH
         batches = ((i, pixels[i : i + size]) for i in range(0, len(pixels), size))
-        parts = [self.check(found["probabilities"]) for _, found in self.compiled(size).stream(batches)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+        parts = [self.answer(found) for _, found in self.compiled(size).stream(batches)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes) + 1), np.float32)
 
-    def check(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the network gave, if it is float32 [N, C] with rows of probabilities.
+    def answer(self, found: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Probabilities and familiarity side by side, float32 [N, C + 1]; NaN where the model is silent.
 
         Raises:
-            RunError: it is not: the model is damaged, of another run, or was made by somebody else.
+            RunError: these are no probabilities: the model is damaged, of another run, or somebody else's.
         """
+        probabilities = found["probabilities"]
         shape = probabilities.shape
         if len(shape) != 2 or shape[1] != len(self.classes):
             given = shape[1] if len(shape) == 2 else f"an array of shape {list(shape)} instead of"
@@ -152,13 +201,20 @@ class Classifier:
             )
         if (probabilities < -_ROUNDING).any() or (abs(probabilities.sum(1) - 1) > _ROUNDING).any():
             raise RunError(f"{self.model}: what the model gives are no probabilities; restore the folder")
-        return probabilities
+        familiarity = found.get("familiarity", np.full(len(probabilities), np.nan, np.float32))
+        return np.column_stack([probabilities, familiarity])
 
-    def prediction(self, name: str, probabilities: NDArray[np.float32], *, top: int) -> Prediction:
-        """What probabilities, float32 [C], say of the image called ``name``."""
+    def prediction(
+        self, name: str, answer: NDArray[np.float32], *, top: int, reject: float | None = None
+    ) -> Prediction:
+        """What an answer, float32 [C + 1], says of the image called ``name``."""
+        probabilities, familiarity = answer[:-1], round(float(answer[-1]), 4)
         best = np.argsort(-probabilities, kind="stable")[:top]
         pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
-        return Prediction(name, pairs[0][0], pairs[0][1], pairs)
+        if not self.tells_unknown:
+            return Prediction(name, pairs[0][0], pairs[0][1], pairs)
+        known = None if reject is None else familiarity >= reject
+        return Prediction(name, pairs[0][0], pairs[0][1], pairs, familiarity, known)
 
     def render(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | str]:
         """Pixels of each sample, uint8 [S, S, 3], or why there are none."""
@@ -190,6 +246,7 @@ class Classifier:
                     size=self.preprocess.size,
                     batch_size=batch_size,
                     precision=self.precision,
+                    outputs=self.outputs,
                 )
             except (OSError, RuntimeError) as error:  # what OpenVINO raises for a file that it cannot use
                 reason = str(error).strip().splitlines()[-1]

@@ -1,6 +1,7 @@
 """`model.onnx`: preprocessing's arithmetic, a backbone's stages, the layers and the head as one graph.
 
 pixels uint8 [N, S, S, 3] -> normalise -> stages -> layers -> head -> softmax -> probabilities float32 [N, C]
+                                                       layers -> distance -> share -> familiarity float32 [N]
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +15,28 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from headstart.backbones.onnx.nodes import Nodes, averages, names_read, needed
+from headstart.classifier.classifier import OUTPUTS
 from headstart.errors import RunError
 
 if TYPE_CHECKING:
     from headstart.backbones import Backbone, FeatureLayer, Stage
     from headstart.data.images import Preprocess
-    from headstart.heads import LinearHead
+    from headstart.heads import Familiarity, LinearHead
+
+_AXES_AS_INPUT = 18
+"""The version of ONNX's operators from which reductions take their axes as an input."""
 
 PREFIX = "headstart"
 """In front of every name this module adds, so that none collides with the backbone's."""
 
 
 def compose(
-    backbone: "Backbone", *, layers: Sequence["FeatureLayer"], head: "LinearHead", graph: Path | None = None
+    backbone: "Backbone",
+    *,
+    layers: Sequence["FeatureLayer"],
+    head: "LinearHead",
+    familiarity: "Familiarity | None" = None,
+    graph: Path | None = None,
 ) -> bytes:
     """The complete model as a serialised ONNX file.
 
@@ -34,22 +44,31 @@ def compose(
         backbone: its preprocessing and stages go into the graph.
         layers: what the head reads, concatenated in this order.
         head: reads them.
+        familiarity: reads them too; None for a model that does not say how familiar an image is.
         graph: the staged ONNX file to use instead of the backbone's own (fine-tuned stages have new weights).
     """
     model = onnx.load(graph or backbone.graph)
-    builder = _Builder(PREFIX)
+    builder = _Builder(PREFIX, opset=max(each.version for each in model.opset_import if not each.domain))
     builder.normalise(backbone.preprocess, output=model.graph.input[0].name)
     before, builder.nodes = builder.nodes, []
     pooled = [builder.layer(backbone, layer) for layer in layers]
-    builder.classify(pooled, head)
-    nodes = needed([*before, *model.graph.node, *builder.nodes], ["probabilities"])
+    features = pooled[0] if len(pooled) == 1 else builder.add("Concat", pooled, axis=1)
+    builder.classify(features, head)
+    if familiarity is not None:
+        builder.compare(pooled, familiarity)
+    outputs = OUTPUTS if familiarity is not None else OUTPUTS[:1]
+    nodes = needed([*before, *model.graph.node, *builder.nodes], outputs)
     used = {name for node in nodes for name in names_read(node)}
     size, classes = backbone.preprocess.size, head.weight.shape[1]
     composed = helper.make_graph(
         nodes,
         "headstart",
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", size, size, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in zip(OUTPUTS, (["N", classes], ["N"]), strict=True)
+            if name in outputs
+        ],
         [tensor for tensor in [*model.graph.initializer, *builder.constants] if tensor.name in used],
     )
     whole = helper.make_model(composed, opset_imports=list(model.opset_import), ir_version=model.ir_version)
@@ -93,10 +112,24 @@ class SavedGraph:
         """A stored tensor."""
         return numpy_helper.to_array(self.constants[name])
 
-    def without_head(self) -> bytes:
-        """The graph but for its head's numbers and its output: the same for all heads on one network."""
-        model, numbers = onnx.ModelProto(), set(self.head.input[1:])
+    def alone(self) -> Any:
+        """The model with its probabilities as the only output, and nothing in it that these do not need."""
+        model = onnx.ModelProto()
         model.CopyFrom(self.model)
+        graph = model.graph
+        nodes = needed(list(graph.node), OUTPUTS[:1])
+        used = {name for node in nodes for name in names_read(node)}
+        kept = [tensor for tensor in graph.initializer if tensor.name in used]
+        outputs = [output for output in graph.output if output.name in OUTPUTS[:1]]
+        del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(kept)
+        graph.output.extend(outputs)
+        return model
+
+    def without_head(self) -> bytes:
+        """The graph but for its head's numbers and its outputs: the same for all heads on one network."""
+        model, numbers = self.alone(), set(self.head.input[1:])
         kept = [tensor for tensor in model.graph.initializer if tensor.name not in numbers]
         del model.graph.initializer[:], model.graph.output[:]
         model.graph.initializer.extend(kept)
@@ -117,6 +150,10 @@ def pooling_matrix(stage: "Stage", *, grid: int) -> NDArray[np.float32]:
 
 class _Builder(Nodes):
     """What stands in front of the stages and behind them."""
+
+    def __init__(self, prefix: str, *, opset: int) -> None:
+        super().__init__(prefix)
+        self.opset = opset  # of the backbone's file, which the whole graph keeps
 
     def normalise(self, preprocess: "Preprocess", *, output: str) -> None:
         """``pixels`` to the backbone's input: (x / 255 - mean) / std, channels first."""
@@ -144,9 +181,45 @@ class _Builder(Nodes):
         pooled = self.add("MatMul", [flat, matrix])
         return self.add("Reshape", [pooled, self.constant(np.array([0, stage.channels * grid**2], np.int64))])
 
-    def classify(self, pooled: Sequence[str], head: "LinearHead") -> None:
-        """Concatenated features to ``probabilities``, the head's temperature included."""
-        features = pooled[0] if len(pooled) == 1 else self.add("Concat", list(pooled), axis=1)
+    def classify(self, features: str, head: "LinearHead") -> None:
+        """Features to ``probabilities``, the head's temperature included."""
         weight, bias = ((each / head.temperature).astype(np.float32) for each in (head.weight, head.bias))
         scores = self.add("Gemm", [features, self.constant(weight), self.constant(bias)])
         self.add("Softmax", [scores], axis=1, output="probabilities")
+
+    def compare(self, pooled: Sequence[str], known: "Familiarity") -> None:
+        """Each layer's features to ``familiarity``; see `Familiarity.strangeness` and `Familiarity.of`."""
+        unit = [self.add("LpNormalization", [each], axis=1, p=2) for each in pooled]
+        joined = unit[0] if len(unit) == 1 else self.add("Concat", unit, axis=1)
+        centred = self.add("Sub", [joined, self.constant(known.mean)])
+        z = self.add("Mul", [centred, self.constant(known.multiplier)])
+        scores = self.add("MatMul", [z, self.constant(known.projection)])
+        shaped = self.add("MatMul", [scores, self.constant(known.form)])
+        pulls = self.add("Mul", [shaped, self.constant(known.pull)])
+        nearest = self.lowest(self.add("Sub", [self.constant(known.cost), pulls]))
+        spread = self.sums(self.add("Mul", [scores, shaped]), width=len(known.form))
+        seen = self.add("MatMul", [z, self.constant(known.directions)])
+        inside = self.sums(self.squares(seen), width=known.directions.shape[1])
+        outside = self.add("Sub", [self.sums(self.squares(z), width=len(known.mean)), inside])
+        residual = self.add("Mul", [outside, self.constant(np.array(known.weight, np.float32))])
+        strange = self.add("Add", [self.add("Add", [spread, nearest]), residual])  # [N, 1]
+        less = self.add(
+            "Cast", [self.add("Less", [self.constant(known.known), strange])], to=TensorProto.FLOAT
+        )
+        share = self.constant(np.full((len(known.known), 1), 1 / (len(known.known) + 1), np.float32))
+        both = self.add("Sub", [self.constant(np.ones((), np.float32)), self.add("MatMul", [less, share])])
+        self.add("Reshape", [both, self.constant(np.array([-1], np.int64))], output="familiarity")
+
+    def squares(self, values: str) -> str:
+        """Of each number."""
+        return self.add("Mul", [values, values])
+
+    def sums(self, values: str, *, width: int) -> str:
+        """Of each row of so many, [N, 1]."""
+        return self.add("MatMul", [values, self.constant(np.ones((width, 1), np.float32))])
+
+    def lowest(self, values: str) -> str:
+        """Of each row, [N, 1]."""
+        if self.opset < _AXES_AS_INPUT:
+            return self.add("ReduceMin", [values], axes=[1], keepdims=1)
+        return self.add("ReduceMin", [values, self.constant(np.array([1], np.int64))], keepdims=1)

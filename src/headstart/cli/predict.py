@@ -2,36 +2,54 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from headstart.cli.terminal import json_option, name_left_out, print_json
 from headstart.runs.formatting import percent
 
+if TYPE_CHECKING:
+    from headstart.classifier import Prediction
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|DIR...")
 @click.option("--top", default=5, show_default=True, metavar="K", help="Labels to give for each image.")
+@click.option(
+    "--reject",
+    type=float,
+    metavar="SHARE",
+    help="Call images unlike the training images unknown, and of those like them this share, such as 0.05.",
+)
 @click.option("--explain", is_flag=True, help="Write a heat map of each image and name it.")
 @click.option(
     "--explain-to", metavar="FOLDER", help="Folder for heat maps; implies --explain. Default: explanations."
 )
 @json_option
 def command(
-    run: str, images: tuple[str, ...], top: int, explain: bool, explain_to: str | None, as_json: bool
+    run: str,
+    images: tuple[str, ...],
+    top: int,
+    reject: float | None,
+    explain: bool,
+    explain_to: str | None,
+    as_json: bool,
 ) -> None:
     """Label images; prints path, label and probability of each.
 
     \b
     headstart predict RUN image.jpg
     headstart predict RUN folder/ --json --top 3
+    headstart predict RUN folder/ --reject 0.05
     headstart predict RUN image.jpg --explain-to why/
     """
     from headstart.classifier import Prediction, load
     from headstart.data.dataset import list_unlabelled
 
     classifier = load(run)
+    classifier.refuse_rejecting(reject)
     found = list_unlabelled(images)
     samples = found.samples
     name_left_out([item.to_dict() for item in found.skipped], most=None)
@@ -42,7 +60,7 @@ def command(
         named = [(sample.name, sample.source) for sample in samples]
         heat = explain_images(classifier, named, Path(explain_to or "explanations"))
     rows, unreadable = [], 0
-    for result in classifier.predict_each(samples, top=top):
+    for result in classifier.predict_each(samples, top=top, reject=reject):
         if not isinstance(result, Prediction):
             click.echo(f"headstart: {result.name}: {result.reason}; skipped", err=True)
             unreadable += 1
@@ -54,7 +72,7 @@ def command(
         else:
             others = ", ".join(f"{label} {percent(probability)}" for label, probability in result.top[1:])
             click.echo(
-                f"{result.path}\t{result.label}\t{percent(result.probability)}"
+                f"{result.path}\t{_label(result)}\t{percent(result.probability)}"
                 + (f"\t({others})" if others else "")
                 + (f"\t{picture}" if picture else "")
             )
@@ -62,3 +80,8 @@ def command(
         print_json(rows)
     if unreadable and unreadable == len(samples):
         sys.exit(2)
+
+
+def _label(result: "Prediction") -> str:
+    """The likeliest label; of an unknown image, what it is most like."""
+    return f"unknown (most like {result.label})" if result.known is False else result.label

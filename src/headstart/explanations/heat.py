@@ -170,6 +170,7 @@ class Explainer:
                 size=self.classifier.preprocess.size,
                 batch_size=batch_size,
                 precision=self.classifier.precision,
+                outputs=self.classifier.outputs,
                 inner=names,
             )
         return self._compiled[key]

@@ -46,7 +46,7 @@ def save_openvino(model: Any, folder: Path) -> None:
 
 
 def plain_graph(path: Path) -> Any:
-    """An ONNX model in which everything that does not depend on the pixels is a stored constant.
+    """A saved model's probabilities, with everything that does not depend on the pixels as a stored constant.
 
     Backbones may store weights in half precision and widen them in the graph. Quantisers look for a layer's
     weights right beside it, and converters guess the layout of every product, so both want them computed.
@@ -55,7 +55,9 @@ def plain_graph(path: Path) -> Any:
     from onnx import helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 
-    model = onnx.load(path)
+    from headstart.classifier.onnx_graph import SavedGraph
+
+    model = SavedGraph.read(path).alone()
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes = []
     for node in model.graph.node:

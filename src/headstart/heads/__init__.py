@@ -3,6 +3,13 @@
 Everything here is NumPy and imports nothing heavier, so that predicting starts at once.
 """
 
+from headstart.heads.familiarity import (
+    FEWEST_KNOWN,
+    MOST_IMAGES,
+    Familiarity,
+    even_sample,
+    fit_familiarity,
+)
 from headstart.heads.layer_choice import (
     LayerCandidate,
     LayerChoice,
@@ -15,8 +22,11 @@ from headstart.heads.ridge import PENALTIES, Batches, PenaltyScore, RidgeFit, fi
 from headstart.heads.softmax import SoftmaxFit, fit_softmax
 
 __all__ = [
+    "FEWEST_KNOWN",
+    "MOST_IMAGES",
     "PENALTIES",
     "Batches",
+    "Familiarity",
     "LayerCandidate",
     "LayerChoice",
     "LinearHead",
@@ -26,6 +36,8 @@ __all__ = [
     "calibrate_temperature",
     "choose_layers",
     "comparable_images",
+    "even_sample",
+    "fit_familiarity",
     "fit_ridge",
     "fit_softmax",
     "widest_layers",

@@ -215,7 +215,7 @@ class Batcher:
         while (first := held or self._decoded.get()) is not None:
             batch, held = self._collect(first)
             try:
-                rows = first.job.model.probabilities([image.pixels for image in batch])
+                rows = first.job.model.answers([image.pixels for image in batch])
                 self._metrics.batches.observe(len(batch))
                 self._metrics.images.inc(len(batch))
                 self._hand_over(

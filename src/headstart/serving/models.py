@@ -60,8 +60,8 @@ class LoadedModel:
     since: str
     networks: Mapping[int, Any] = field(repr=False)
 
-    def probabilities(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Rendered images, each uint8 [S, S, 3], to probabilities, float32 [N, C]; for one thread."""
+    def answers(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Rendered images, each uint8 [S, S, 3], to what `Classifier.answer` gives; for one thread."""
         rows = []
         start = 0
         while start < len(pixels):
@@ -71,7 +71,7 @@ class LoadedModel:
             if fitting and left - max(fitting) < size - left:  # fewer are left over than would be padding
                 size = max(fitting)
             part = np.stack(pixels[start : start + size])
-            rows += [found["probabilities"] for _, found in self.networks[size].stream([(0, part)])]
+            rows += [self.classifier.answer(found) for _, found in self.networks[size].stream([(0, part)])]
             start += size
         return np.concatenate(rows)
 
@@ -91,7 +91,7 @@ def load_model(folder: Path, *, batch: int) -> LoadedModel:
     networks = {count: classifier.compiled(count) for count in {*(b for b in _BATCHES if b < batch), batch}}
     blank = np.zeros((1, size, size, 3), np.uint8)
     for network in networks.values():
-        classifier.check(next(iter(network.stream([(0, blank)])))[1]["probabilities"])
+        classifier.answer(next(iter(network.stream([(0, blank)])))[1])
     return LoadedModel(classifier, folder.name, timestamp(), networks)
 
 

@@ -54,10 +54,13 @@ _SCHEMAS: dict[str, Any] = {
     ),
     "Prediction": _object(
         "What the classifier says of one image.",
+        optional=["familiarity", "known"],
         name=_TEXT,
         label=_TEXT,
         probability=_NUMBER,
         top=_list(_PAIR),
+        familiarity={**_NUMBER, "description": "share of known images at least as strange as this one"},
+        known={"type": "boolean", "description": "whether that is at least `reject`, where it was asked for"},
     ),
     "Error": _object("What went wrong, in one line.", error=_TEXT),
     "Health": _object(
@@ -90,7 +93,13 @@ _PREDICT = {
             "in": "query",
             "description": "how many labels to give",
             "schema": {"type": "integer", "minimum": 1, "maximum": MOST_LABELS, "default": LABELS},
-        }
+        },
+        {
+            "name": "reject",
+            "in": "query",
+            "description": "share of images like the training images that may be taken for unknown ones",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        },
     ],
     "requestBody": {
         "required": True,

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from headstart.errors import ImageError
+from headstart.errors import ImageError, OptionError
 from headstart.serving.auth import headers_of, refusal
 from headstart.serving.batching import Batcher, Overloaded, Result
 from headstart.serving.limits import Limits
@@ -22,6 +22,9 @@ from headstart.serving.metrics import Metrics
 from headstart.serving.models import LoadedModel, Models
 from headstart.serving.openapi import LABELS, MOST_LABELS
 from headstart.serving.uploads import Upload, UploadRefused, length_of, read_images
+
+_LONGEST_NUMBER = 32
+"""Characters of a share."""
 
 
 class PredictEndpoint:
@@ -60,7 +63,8 @@ class PredictEndpoint:
             Overloaded: there is no room for it.
             TimeoutError: it was accepted and not answered in time.
         """
-        top = _labels_asked(scope["query_string"])
+        top, reject = _asked(scope["query_string"])
+        _refuse_rejecting(self.models.current, reject)
         heads = headers_of(scope)
         length = length_of(heads, self.limits)
         self.batcher.check_room()  # before the body is read: shedding must be cheap
@@ -73,29 +77,44 @@ class PredictEndpoint:
             results = await self.batcher.predict(model, [upload.data for upload in uploads])
         finally:
             self.bytes_held -= length
-        return JSONResponse(_content(model, uploads, results, top=top))
+        return JSONResponse(_content(model, uploads, results, top=top, reject=reject))
 
 
-def _labels_asked(query: bytes) -> int:
-    """The query's ``top``.
+def _asked(query: bytes) -> tuple[int, float | None]:
+    """The query's ``top`` and ``reject``.
 
     Raises:
-        UploadRefused: it is no number, or not one that an answer can have.
+        UploadRefused: one is no number, or not one that an answer can have.
     """
     if not query:
-        return LABELS
-    text = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("top", [str(LABELS)])[-1]
+        return LABELS, None
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    text = given.get("top", [str(LABELS)])[-1]
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LABELS)) else 0
     if not 1 <= number <= MOST_LABELS:
         raise UploadRefused(422, f"top: expected a whole number from 1 to {MOST_LABELS}")
-    return number
+    if "reject" not in given:
+        return number, None
+    try:
+        return number, float(given["reject"][-1][:_LONGEST_NUMBER])
+    except ValueError:
+        raise UploadRefused(422, "reject: expected a share between 0 and 1, such as 0.05") from None
 
 
-def _content(model: LoadedModel, uploads: list[Upload], results: list[Result], *, top: int) -> dict[str, Any]:
+def _refuse_rejecting(model: LoadedModel, share: float | None) -> None:
+    try:
+        model.classifier.refuse_rejecting(share)
+    except OptionError as error:
+        raise UploadRefused(422, str(error).removeprefix(f"{model.classifier.model.parent}: ")) from None
+
+
+def _content(
+    model: LoadedModel, uploads: list[Upload], results: list[Result], *, top: int, reject: float | None
+) -> dict[str, Any]:
     predictions = []
     for upload, result in zip(uploads, results, strict=True):
         if isinstance(result, ImageError):
             raise UploadRefused(422, f"{upload.name}: {result}")
-        found = model.classifier.prediction(upload.name, result, top=top).to_dict()
+        found = model.classifier.prediction(upload.name, result, top=top, reject=reject).to_dict()
         predictions.append({"name": found.pop("path"), **found})
     return {"run": model.run, "predictions": predictions}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -356,22 +356,54 @@ class CachedActivations:
 
 def predict_images(prepared: Prepared, trained: Trained, *, images: NDArray[np.int64]) -> NDArray[np.float32]:
     """Probabilities [n, C] of some samples, from what is cached."""
-    parts = []
+    parts = [trained.head.probabilities(found) for found in _head_features(prepared, trained, images=images)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(prepared.dataset.classes)), np.float32)
+
+
+def familiarity(prepared: Prepared, trained: Trained) -> "heads.Familiarity | None":
+    """What the head's features tell of how familiar an image is; None where too few images are held out.
+
+    Validation images are what is measured against. Where they are few, training images are, each by others,
+    if the network has not been trained on them.
+    """
+
+    def features(images: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.concatenate(list(_head_features(prepared, trained, images=images)))
+
+    held_out = prepared.images("validation")
+    if len(held_out) < heads.FEWEST_KNOWN and trained.trainable is not None:
+        return None
+    train = prepared.images("train")
+    train = train[heads.even_sample(prepared.labels(train))]
+    widths = [len(trained.head.weight)]
+    if trained.trainable is None and trained.layers:
+        widths = layer_widths(prepared.extraction, trained.layers)
+    enough = len(held_out) >= heads.FEWEST_KNOWN
+    return heads.fit_familiarity(
+        features(train),
+        prepared.labels(train),
+        widths=widths,
+        held_out=features(held_out[: heads.MOST_IMAGES]) if enough else None,
+    )
+
+
+def _head_features(
+    prepared: Prepared, trained: Trained, *, images: NDArray[np.int64]
+) -> Iterator[NDArray[np.float32]]:
+    """What the head reads of some samples, [n, D], a bounded number at once."""
     size = _ROWS_PER_CHUNK if trained.trainable is None else _MAPS_PER_CHUNK  # a map may have a megabyte
     for start in range(0, len(images), size):
         chunk = images[start : start + size]
         if trained.trainable is None:
-            features = prepared.extraction.features(chunk, layers=trained.layers, view=CENTRE)
+            yield prepared.extraction.features(chunk, layers=trained.layers, view=CENTRE)
         else:
             from headstart.training.finetune import run_fine_tuned
 
-            features = run_fine_tuned(
+            yield run_fine_tuned(
                 trained.trainable,
                 prepared.extraction.activations(chunk, view=CENTRE),
                 input_transform=_input_transform(prepared, prepared.extraction.spec.depth),
             )
-        parts.append(trained.head.probabilities(features))
-    return np.concatenate(parts) if parts else np.zeros((0, len(prepared.dataset.classes)), np.float32)
 
 
 def fine_tuned_graph(backbone: Backbone, trained: Trained, *, depth: int, path: Path) -> Path:

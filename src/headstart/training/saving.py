@@ -17,7 +17,7 @@ from headstart.errors import RunError
 from headstart.files import write_whole
 from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions
 from headstart.runs.callbacks import Callback, PhaseTimer
-from headstart.training.fitting import Trained, fine_tuned_graph, predict_images
+from headstart.training.fitting import Trained, familiarity, fine_tuned_graph, predict_images
 from headstart.training.preparation import Prepared
 from headstart.training.scores import Scores
 
@@ -129,7 +129,9 @@ def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
     graph = None
     if trained.trainable is not None:
         graph = fine_tuned_graph(backbone, trained, depth=config.depth, path=folder / "stages.onnx")
-    (folder / MODEL_FILE).write_bytes(compose(backbone, layers=layers, head=trained.head, graph=graph))
+    known = familiarity(prepared, trained)
+    model = compose(backbone, layers=layers, head=trained.head, familiarity=known, graph=graph)
+    (folder / MODEL_FILE).write_bytes(model)
     if graph is not None:
         graph.unlink()
     _save_weights(folder, trained)
@@ -148,6 +150,7 @@ def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
             "head": trained.head.kind,
             "layers": [layer.name for layer in layers],
             "temperature": trained.head.temperature,
+            "familiarity": None if known is None else len(known.known),
         },
     )
     classifier.save(folder)

@@ -12,16 +12,23 @@ from headstart.errors import RunError, printable
 
 
 def compile_model(
-    path: Path, *, size: int, batch_size: int, precision: str, inner: tuple[str, ...] = ()
+    path: Path,
+    *,
+    size: int,
+    batch_size: int,
+    precision: str,
+    outputs: tuple[str, ...] = ("probabilities",),
+    inner: tuple[str, ...] = (),
 ) -> FrozenPart:
     """Make a saved model ready for up to ``batch_size`` images at once.
 
     Args:
         path: an ONNX file with input ``pixels`` uint8 [N, S, S, 3] and output ``probabilities`` float32
-            [N, C].
+            [N, C], and maybe more.
         size: S, pixels a side.
         batch_size: 1 is compiled for the least delay, more for throughput.
         precision: "bf16" is a wish: on a processor without it the model runs in f32.
+        outputs: the graph's own, in its order.
         inner: names of tensors inside the graph that are wanted too, as further outputs in this order.
 
     Raises:
@@ -49,7 +56,7 @@ def compile_model(
     def compiled() -> Any:
         return compile_cached(core, settings, identity=identity, make=make)
 
-    return OpenVinoPrefix(compiled, outputs=("probabilities", *inner), size=size, batch_size=batch_size)
+    return OpenVinoPrefix(compiled, outputs=(*outputs, *inner), size=size, batch_size=batch_size)
 
 
 def _refuse_further_files(path: Path) -> None:
