@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
+import numpy as np
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
@@ -28,6 +29,7 @@ from headstart.studio import folders, run_list
 from headstart.studio.app import MODULES, largest
 from headstart.web import uploads
 from listening import listening
+from made_images import encoded
 from studio_worlds import HOME, World, studio_worlds
 
 
@@ -553,6 +555,11 @@ def test_a_photograph_is_classified_explained_and_compared_with_training_photogr
     for part in ("image", "heat", "0"):
         picture = world.browser.get(f"{answer.url.path}/{part}.jpg")
         assert picture.headers["content-type"] == "image/jpeg", part
+    assert "Perhaps none of these" not in answer.text
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    strange_photo = encoded(Image.fromarray(noise), "PNG")
+    strange = world.post(f"{run}/predict", files={"files": ("noise.png", strange_photo)})
+    assert "Perhaps none of these classes" in strange.text
     refused = world.post(f"{run}/predict", files={"files": ("x.jpg", b"no image")})
     assert refused.status_code == 400
 

@@ -28,6 +28,8 @@ router = APIRouter()
 
 NEIGHBOURS = 8
 SIDE = 512
+UNKNOWN = 0.05
+"""The familiarity below which an image may be of no class."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Answer:
     legend: str
     neighbours: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+
+    @property
+    def unknown(self) -> int | None:
+        """Of 100 known photographs, fewer than so many are as unusual; None where it may be of a class."""
+        familiarity = self.prediction.familiarity
+        return None if familiarity is None or familiarity >= UNKNOWN else round(100 * UNKNOWN)
 
 
 @router.get("/runs/{identity}/predict")
