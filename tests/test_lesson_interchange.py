@@ -351,6 +351,23 @@ def test_what_moodles_editor_wrote_is_read_as_markdown() -> None:
     assert problem.options[1].feedback == "No." and problem.explanation == "Because."
 
 
+def test_a_pack_with_questions_of_another_system_opens(tmp_path: Path, private_folders: Path) -> None:
+    folder = library.new_pack("mine", tmp_path)
+    (tmp_path / "bank.xml").write_text(MOODLE_EDITOR)
+    (tmp_path / "more.gift").write_text(
+        "Faster, 3 s? {=yes ~no}\n\nPairs {=a -> b =c -> d}\n\nPi {#3.14:0.01}"
+    )
+    for name in ("bank.xml", "more.gift"):
+        ran = CliRunner().invoke(cli, ["lesson", "import", str(tmp_path / name), str(folder)])
+        assert ran.exit_code == 0, ran.stderr
+    problems = library.load_pack(folder).problems("challenge")
+    assert [problem.form for problem in problems] == ["one", "one", "one", "match", "number"]
+    assert not any(problem.experiment for problem in problems[1:])
+    checked = CliRunner().invoke(cli, ["lesson", "check", str(folder)])
+    assert checked.exit_code == 0 and "warning: no hint" in checked.stdout, "warnings alone"
+    assert "'Faster' makes this paragraph a claim" in checked.stdout
+
+
 def test_html_in_gift_is_read_as_markdown_where_it_says_so() -> None:
     text = "::T::[html]<p>A <b>bold</b> one</p> {\n=<p>yes</p>#<p>Right.</p>\n~<p>no</p>\n}"
     (problem,) = from_gift(text).problems

@@ -80,8 +80,10 @@ class Layout:
         if not known.issuperset(pieces):
             raise AnswerRefused("unknown-option", f"problem {self.problem!r} has no such option")
         rows = [piece.partition("=")[0] for piece in pieces]
-        if len(set(rows)) < len(rows) or (self.form == "one" and len(pieces) > 1):
-            raise AnswerRefused("unknown-option", f"problem {self.problem!r} takes one answer where two came")
+        if self.form == "one" and len(pieces) > 1:
+            raise AnswerRefused("unknown-option", "two answers came; choose one")
+        if len(set(rows)) < len(rows):
+            raise AnswerRefused("unknown-option", "a line was answered twice; answer each once")
         if whole and not pieces:
             raise AnswerRefused("incomplete", "choose an answer first")
         if whole and self.partners and len(rows) < len(ids):

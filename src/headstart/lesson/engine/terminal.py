@@ -251,7 +251,8 @@ def _show(view: Mapping[str, Any], number: int, count: int, io: Terminal) -> Non
             io.say(
                 textwrap.fill(one["text"], WIDTH, initial_indent=f"  {place}. ", subsequent_indent="     ")
             )
-    io.say("" if view["form"] == "one" else f"\n{_HOW[view['form']]}\n")
+    gap = "\n" if view["options"] else ""
+    io.say("" if view["form"] == "one" else f"{gap}{_HOW[view['form']]}\n")
 
 
 def _prompt(view: Mapping[str, Any]) -> str:
@@ -274,8 +275,10 @@ def _explain(view: Mapping[str, Any], io: Terminal) -> None:
         shown = [
             f"{one['text']} – {one['partner']}" if view["form"] == "match" else one["text"] for one in right
         ]
-        lead = "The answer:" if len(shown) == 1 else "The answer: \n\n- "
-        io.say(_wrap(f"{lead} " + "\n\n- ".join(shown)))
+        if len(shown) == 1:
+            io.say(_wrap(f"The answer: {shown[0]}"))
+        else:
+            io.say("\n".join(["The answer:", *(_wrap(f"- {text}") for text in shown)]))
         if view["tried"]:
             io.say(_wrap(view["feedback"][view["tried"][-1]]))
     for option in view["options"]:
