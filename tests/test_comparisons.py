@@ -503,7 +503,7 @@ def test_runs_on_one_split_can_be_compared_and_on_different_ones_cannot(photos: 
 def test_a_run_that_tried_a_deeper_training_says_that_it_took_longer(photos: Path) -> None:
     _, one = headstart.fit(photos, backbone="builtin", size=64, **FAST)
     _, two = headstart.fit(photos, backbone="builtin", size=64, head="softmax", epochs=2, **FAST)
-    reason = judge(np.ones(40, bool), np.ones(40, bool), name="fine-tuning last").reason
+    reason = judge(np.ones((2, 40), np.float32), np.ones((2, 40), np.float32), name="fine-tuning last").reason
     found = compare_runs([one, replace(two, notes=(*two.notes, reason))])
     assert f"a deeper training was tried and not kept, so more seconds: {two.id}" in found.notes
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -65,10 +66,6 @@ def small_network(*, dropout=0.0):
     return trainable.eval()
 
 
-def one_hot(data):
-    return torch.nn.functional.one_hot(torch.from_numpy(data.labels), CLASSES).float()
-
-
 def ridge_start(trainable, data):
     return fit_ridge((run_fine_tuned(trainable, data.values[0]), data.labels), classes=CLASSES).head
 
@@ -123,10 +120,19 @@ def test_the_tail_and_head_given_are_not_changed():
 def test_the_first_logits_are_the_calibrated_ridge_ones():
     trainable, train = small_network(), maps(60)
     head = ridge_start(trainable, train)
-    result = fine_tune(trainable, head, train, None, config=replace(CPU, epochs=1, learning_rate=1e-12))
-    features = run_fine_tuned(result.trainable, train.values[0])
-    np.testing.assert_allclose(result.head.probabilities(features), head.probabilities(features), atol=1e-4)
+    logits = start_logits(trainable, head, train, config=CPU)
+    features = run_fine_tuned(trainable, train.values[0])
+    np.testing.assert_allclose(logits.softmax(1).numpy(), head.probabilities(features), atol=1e-4)
     assert head.temperature != 1
+
+
+def test_training_begins_with_a_smaller_head_and_from_scratch_with_the_one_given():
+    trainable, train = small_network(), maps(60)
+    head = ridge_start(trainable, train)
+    still = replace(CPU, epochs=1, learning_rate=1e-12, head_scale=0.25)
+    for scratch, factor in ((False, 0.25), (True, 1.0)):
+        scaled = fine_tune(trainable, head, train, None, config=replace(still, scratch=scratch)).head
+        np.testing.assert_allclose(scaled.weight, factor * head.weight / head.temperature, rtol=1e-4)
 
 
 def test_trainings_that_share_their_start_ask_the_validation_images_once():
@@ -141,7 +147,12 @@ def test_trainings_that_share_their_start_ask_the_validation_images_once():
     assert_same(shared, alone)
     assert (shared.history, shared.best_epoch) == (alone.history, alone.best_epoch)
     sure = fine_tune(
-        trainable, head, train, validation, config=CPU, start_logits=logits + 1e6 * one_hot(validation)
+        trainable,
+        head,
+        train,
+        validation,
+        config=CPU,
+        start_logits=logits + 1e6 * torch.eye(CLASSES)[validation.labels],
     )
     assert sure.best_epoch == 0  # what the start is said to know decides, not a second look
 
@@ -245,21 +256,42 @@ def test_a_training_says_whether_it_drew_random_numbers():
         assert result.uses_rng is (dropout > 0)
 
 
-def test_every_image_is_seen_once_per_epoch_in_its_next_view():
+def test_every_image_is_seen_once_per_epoch_in_a_view_that_is_drawn_anew():
     trainable, train = small_network(), maps(50, views=3)
     train.asked = []
     head = ridge_start(trainable, train)
-    fine_tune(trainable, head, train, None, config=replace(CPU, epochs=3))
-    seen = {}
-    per_epoch = len(train.asked) // 3
+    fine_tune(trainable, head, train, None, config=replace(CPU, epochs=3, learning_rate=1e-6))
+    seen, per_epoch = [], len(train.asked) // 3
     for epoch in range(3):
         batches = train.asked[epoch * per_epoch : (epoch + 1) * per_epoch]
-        indices = np.concatenate([indices for indices, _ in batches])
+        indices = np.concatenate([images for images, _ in batches])
         assert sorted(indices) == list(range(50))
-        for indices, views in batches:
-            for image, view in zip(indices, views, strict=True):
-                seen.setdefault(image, set()).add(view)
-    assert all(views == {0, 1, 2} for views in seen.values())
+        seen.append(np.concatenate([views for _, views in batches])[np.argsort(indices)])
+    assert all(set(views) == {0, 1, 2} for views in seen)
+    for one, other in pairwise(seen):
+        assert 0.1 < (one == other).mean() < 0.6, "a third by chance; 0 where views only take turns"
+
+
+def test_the_epoch_with_the_smallest_calibrated_loss_is_kept():
+    trainable, train, validation = small_network(), maps(120), maps(90, seed=1)
+    result = fine_tune(
+        trainable, ridge_start(trainable, train), train, validation, config=replace(CPU, patience=None)
+    )
+    losses = [result.validation_outcomes[0, 1].mean(), *(row["validation_loss"] for row in result.history)]
+    assert result.best_epoch == int(np.argmin(losses))
+    features = run_fine_tuned(result.trainable, validation.values[0])
+    said = result.head.probabilities(features)[np.arange(90), validation.labels]
+    assert -np.log(said).mean() == pytest.approx(min(losses), rel=1e-4), "what is saved is as calibrated"
+
+
+def test_bf16_is_left_to_networks_without_large_depthwise_kernels(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    start = LinearHead("softmax", np.zeros((4, CLASSES), np.float32), np.zeros(CLASSES, np.float32))
+    for side, precision in ((3, "bf16"), (5, "f32")):
+        stage = nn.Conv2d(4, 4, side, padding=side // 2, groups=4)
+        trainable = nn.Sequential(stage, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        config = replace(CPU, precision="auto", epochs=1)
+        assert fine_tune(trainable, start, maps(20), None, config=config).precision == precision
 
 
 def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best():
@@ -288,7 +320,7 @@ def test_with_an_empty_tail_it_trains_a_softmax_head():
     features = (random.standard_normal((1, 200, 8)) + 2 * np.eye(CLASSES, 8)[labels]).astype(np.float32)
     start = LinearHead("softmax", np.zeros((8, CLASSES), np.float32), np.zeros(CLASSES, np.float32))
     result = fine_tune(
-        nn.Identity(), start, Stored(features, labels), None, config=replace(CPU, learning_rate=0.1)
+        nn.Identity(), start, Stored(features, labels), None, config=replace(CPU, learning_rate=1.0)
     )
     assert result.history[-1]["accuracy"] > 0.85
     assert (result.head.logits(features[0]).argmax(axis=1) == labels).mean() > 0.85
@@ -340,6 +372,7 @@ def test_deeper_stages_learn_more_slowly_and_norms_do_not_decay():
     peaks = {id(p): group["peak"] for group in groups for p in group["params"]}
     assert peaks[id(trainable.block2[0].weight)] == 0.1
     assert peaks[id(trainable.block1[0].weight)] == 0.05
+    assert min(peaks.values()) == pytest.approx(0.01), "the head's, which starts where it should be"
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert decays[id(trainable.block1[0].weight)] > 0
     assert decays[id(trainable.block1[1].weight)] == decays[id(trainable.block1[0].bias)] == 0

@@ -197,6 +197,40 @@ def test_a_budget_marks_what_does_not_fit_without_javascript(world: World) -> No
     assert shown(9) == (0, rows[-1])
 
 
+def test_the_plan_offers_to_fine_tune_after_the_recommended_head(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    data = world.open()
+    world.plan(data)
+    collection = world.studio.collection(data.rsplit("/", 1)[1])
+    kept = world.studio.collections.read(collection, "plan")
+    assert kept
+    head = next(row for row in kept["plan"]["rows"] if row["depth"] == "all")
+    head["accuracy"]["accuracy"] = 0.6
+    longer = {
+        **head,
+        "depth": head["stages"] - 2,
+        "predicted_seconds": {"low": 50, "median": 62.0, "high": 70},
+    }
+    kept["plan"]["rows"] = [head, longer]
+    world.studio.collections.write(collection, "plan", kept)
+    page = world.browser.get(f"{data}/plan").text
+    (offer,) = re.findall(r'name="deeper" value="1"[^>]*>([^<]+)<', page)
+    assert offer == "Take about 62 s longer: about 4.0 points more"
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        type(world.studio), "add", lambda self, kind, name, body: asked.append(body) or _Job()
+    )
+    world.post(f"{data}/train", chosen="builtin@96/all", deeper="1")
+    world.post(f"{data}/train", chosen="builtin@96/all")
+    assert [body["freeze"] for body in asked] == ["auto", "all"]
+
+
+class _Job:
+    id = "nothing"
+
+
 def test_a_plan_of_an_earlier_version_is_made_again(world: World) -> None:
     data = world.open()
     collection = world.studio.collection(data.rsplit("/", 1)[1])

@@ -41,7 +41,7 @@ from headstart.runs import DEFAULT_BACKBONE, FitConfig
     "--learning-rate",
     type=float,
     metavar="RATE",
-    help="Default: 0.001 softmax, 0.03 fine-tuning, 0.1 from scratch.",
+    help="Default: 0.001, and 0.1 from scratch.",
 )
 @click.option("--class-weights", metavar="balanced", help="Give rare classes more weight.")
 @click.option("--scratch", is_flag=True, help="Train the network from random weights.")

@@ -28,8 +28,19 @@ CAREFUL = 0.85
 IMAGES_PER_CLASS = 8
 """Below so many images of a class a cut could leave none to train on, or none to validate on."""
 
-PATIENCE = 600.0
-"""Seconds that a deeper training may be predicted to take where no budget says otherwise."""
+_TIMES_THE_HEAD, _LEAST_DEEPER = 10.0, 20.0
+
+
+def deeper_seconds(head: float) -> float:
+    """Seconds that a deeper training may take where no budget says so: ten times those of the head before it.
+
+    At least twenty: starting PyTorch alone takes a few, whatever the head of a handful of photographs took.
+    """
+    return max(_LEAST_DEEPER, _TIMES_THE_HEAD * head)
+
+
+FEWEST_EPOCHS = 3
+"""A deeper training of fewer epochs says little."""
 
 _RESERVE = 0.15
 """Share by which what is still to come may take longer than predicted without breaking the budget."""
@@ -260,10 +271,13 @@ class Budget(Callback):
         """Of a training that will be tried too, as far as the seconds allow; nothing where it will not."""
         job = Workload.of(config, dataset, backbone, runtime=runtime)
         more = job.estimate(self._timings, phases=_OF_DEEPER)
-        if self.seconds is None:
-            return more if more.seconds <= PATIENCE else NOTHING
-        allowed = max(0.0, self.seconds - before)
-        return more.times(min(1.0, allowed / more.seconds)) if more.seconds else NOTHING
+        allowed = deeper_seconds(before) if self.seconds is None else max(0.0, self.seconds - before)
+        least = job.cut("epochs", min(FEWEST_EPOCHS, config.epochs or 0)).estimate(
+            self._timings, phases=_OF_DEEPER
+        )
+        if not more.seconds or (self.seconds is None and least.seconds > CAREFUL * allowed):
+            return NOTHING
+        return more.times(min(1.0, allowed / more.seconds))
 
     def on_progress(self, phase: str, done: int, total: int) -> bool:
         """Ends reading images when what must follow would no longer fit."""

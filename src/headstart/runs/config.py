@@ -58,7 +58,7 @@ class FitConfig(Method):
     """
 
     batch_size: int = 32  #: images per step of whatever is trained in epochs
-    learning_rate: float | None = None  #: None: 0.001 of a softmax head, 0.03 fine-tuned, 0.1 from scratch
+    learning_rate: float | None = None  #: None: 0.001, and 0.1 from scratch
     class_weights: str | None = None  #: "balanced" weighs classes by the inverse of their share
     runtime: str = "auto"  #: "openvino" or "torch"; "auto" until known
     precision: str = "auto"  #: "bf16" or "f32"; "auto" until known

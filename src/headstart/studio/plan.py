@@ -56,6 +56,7 @@ def plan_page(
         rows=rows,
         chosen=chosen if any(row["key"] == chosen for row in rows) else best[notch]["key"] if best else "",
         best=best,
+        deeper=_deeper(rows, chosen=best[notch]["key"]) if best else "",
         notch=notch,
         notches=[*({"seconds": s, "text": human_seconds(s)} for s in BUDGETS), NO_LIMIT],
         backbones=choices(),
@@ -82,6 +83,20 @@ def _best(rows: list[dict[str, Any]], *, budget: float | None) -> dict[str, Any]
     chosen = recommend([each.accuracy for each in expected], seconds, limit=limit)
     reason = why([row["label"] for row in rows], expected, seconds, chosen=chosen)
     return {"key": rows[chosen]["key"], "why": f"{rows[chosen]['label']}: {reason}"}
+
+
+def _deeper(rows: list[dict[str, Any]], *, chosen: str) -> str:
+    """What fine-tuning after the recommended head is offered with; empty where the plan has no such row."""
+    from headstart.training.depth_choice import DEEPER_STAGES, FEWER_MISTAKES
+
+    head = next(row for row in rows if row["key"] == chosen)
+    depth = head["stages"] - DEEPER_STAGES
+    found = [row for row in rows if row["name"] == head["name"] and row["depth"] == depth]
+    if head["depth"] != "all" or not found:
+        return ""
+    seconds = found[0]["predicted_seconds"]["median"]
+    points = 100 * FEWER_MISTAKES * (1 - head["accuracy"]["accuracy"])
+    return f"Take about {human_seconds(seconds)} longer: about {points:.1f} points more"
 
 
 def choices() -> list[str]:
@@ -190,9 +205,14 @@ def train(
     chosen: Annotated[str, Form()] = "",
     notch: Annotated[int, Form()] = len(BUDGETS),
     balanced: Annotated[str, Form()] = "",
+    deeper: Annotated[str, Form()] = "",
 ) -> Response:
-    """Starts the training that was chosen, and goes to where it can be watched."""
+    """Starts the training that was chosen, and goes to where it can be watched.
+
+    With ``deeper`` stages are fine-tuned after the head, and kept where validation says so.
+    """
     backbone, size, depth = _parse(studio, collection, chosen)
+    depth = "auto" if deeper and depth == "all" else depth
     body = {
         "backbone": backbone,
         "size": size,

@@ -1,7 +1,9 @@
-"""`--freeze auto`: is training deeper than the head worth it? Only if validation says so beyond its noise."""
+"""`--freeze auto`: is training deeper than the head worth it? Only if validation says so beyond its noise.
+
+Without a budget it may take ten times the seconds that the head took, or twenty.
+"""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +11,10 @@ from numpy.typing import NDArray
 from headstart.backbones import Backbone
 from headstart.backbones.building import has_timm
 from headstart.backbones.runtimes import Runtime
-from headstart.costs.budgets import PATIENCE, Budget
+from headstart.costs.budgets import FEWEST_EPOCHS, Budget, deeper_seconds
 from headstart.errors import DatasetError, OptionError
 from headstart.runs import FitConfig
-from headstart.runs.callbacks import Callback
+from headstart.runs.callbacks import Callback, Callbacks
 from headstart.runs.formatting import human_seconds
 from headstart.training.fitting import Trained, predict_images, train
 from headstart.training.preparation import Prepared, prepare
@@ -20,11 +22,14 @@ from headstart.training.preparation import Prepared, prepare
 DEEPER_STAGES = 2
 """Stages that are fine-tuned: the last ones are the least general, and most of the gain is theirs."""
 
-_FEWEST_EPOCHS = 3
-"""A deeper training of fewer epochs says little."""
-
 FEWEST_IMAGES = 30
 """Validation images below which one image more or less is a difference of several points."""
+
+FEWER_MISTAKES = 0.1
+"""Share of the head's mistakes that fine-tuning the last stages takes away, on average; docs/training.md."""
+
+_LEAST = 1e-30
+"""Stands for a probability of nothing, whose logarithm nobody could compare."""
 
 HEAD_KEPT = "the head alone is kept: "
 """How a run's note begins whose deeper training took its time and was not kept."""
@@ -63,8 +68,12 @@ def try_deeper(
     Returns:
         What is kept, and a note that says why.
     """
+    limit, begun = budget, budget.elapsed
+    if budget.seconds is None:
+        limit = Budget(deeper_seconds(begun))
+        watch = Callbacks([limit, watch])
     try:
-        config = _affordable(prepared, trained, epochs=epochs, runtime=runtime, budget=budget)
+        config = _affordable(prepared, trained, epochs=epochs, runtime=runtime, budget=limit)
     except OptionError as error:
         budget.cut_short = True
         return prepared, trained, (f"the head alone is trained: {error}",)
@@ -78,7 +87,8 @@ def try_deeper(
     if len(again.dataset) != len(prepared.dataset):
         return prepared, trained, (f"{HEAD_KEPT}the deeper training did not get to all images in time",)
     stages = ", ".join(each.name for each in backbone.stages[config.depth :])
-    verdict = judge(_right(prepared, trained), _right(again, deeper), name=f"fine-tuning {stages}")
+    name = f"fine-tuning {stages} ({len(deeper.history)} epochs, {human_seconds(budget.elapsed - begun)})"
+    verdict = judge(_outcomes(prepared, trained), _outcomes(again, deeper), name=name)
     kept = (again, deeper) if verdict.deeper else (prepared, trained)
     return *kept, (verdict.reason,)
 
@@ -92,20 +102,20 @@ def _affordable(
     asked = deeper_config(trained.config, backbone, epochs=epochs, validation_images=validation)
     said = budget.notes
     try:
-        config, kept, cost = budget.fit_into(asked, dataset, backbone, runtime=runtime)
+        config, kept, _ = budget.fit_into(asked, dataset, backbone, runtime=runtime)
     except OptionError:
-        raise OptionError("nothing deeper fits into the budget") from None
-    if len(kept) < len(dataset) or (config.epochs or 0) < min(epochs, _FEWEST_EPOCHS):
+        config, kept = replace(asked, epochs=0), dataset
+    if len(kept) < len(dataset) or (config.epochs or 0) < min(epochs, FEWEST_EPOCHS):
         budget.notes = said  # what it would have cut of a training that will not be
-        raise OptionError("too little of the budget is left for anything deeper")
-    if budget.seconds is None and cost.seconds > PATIENCE:
-        seconds = human_seconds(cost.seconds)
-        raise OptionError(f"anything deeper would take about {seconds}; --budget allows it")
+        given = human_seconds(budget.seconds or 0)
+        raise OptionError(
+            f"{FEWEST_EPOCHS} epochs of anything deeper take longer than {given}; give --budget more"
+        )
     return config
 
 
-def _right(prepared: Prepared, trained: Trained) -> NDArray[np.bool_]:
-    """Which validation images a training got right, in the order of their content.
+def _outcomes(prepared: Prepared, trained: Trained) -> NDArray[np.float32]:
+    """What a training says of the validation images, in the order of their content; see `judge`.
 
     Of a training in epochs, without the luck of the one that did best on these images.
     """
@@ -114,9 +124,15 @@ def _right(prepared: Prepared, trained: Trained) -> NDArray[np.bool_]:
     labels = prepared.labels(images)
     if trained.validation_outcomes is not None:
         return cross_validated_outcomes(trained.validation_outcomes[:, :, order], labels[order])
+    import torch
+
+    from headstart.training.finetune import outcomes
+
     probabilities = predict_images(prepared, trained, images=images[order])
-    found: Any = probabilities.argmax(axis=1) == labels[order]
-    return np.asarray(found, dtype=bool)
+    found: NDArray[np.float32] = outcomes(
+        torch.from_numpy(probabilities).clamp_min(_LEAST).log(), labels[order]
+    ).numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -124,35 +140,42 @@ class Judgement:
     """Whether the deeper training is kept, and why in plain words."""
 
     deeper: bool
-    gain: float
-    standard_error: float
+    gain: float  # in accuracy
     reason: str
 
 
-def judge(head: NDArray[np.bool_], deeper: NDArray[np.bool_], *, name: str) -> Judgement:
-    """Compare two classifiers on the same validation images.
+def judge(head: NDArray[np.float32], deeper: NDArray[np.float32], *, name: str) -> Judgement:
+    """Compare two classifiers on the same validation images, by their calibrated losses.
+
+    A loss tells more of each image than right or wrong: of two points of accuracy on a hundred images nobody
+    can say that they are not chance. So the loss must be lower by more than one standard error of the paired
+    difference, and the accuracy not lower.
 
     Args:
-        head: which images the frozen network with a head got right, [N].
-        deeper: which the one with fine-tuned stages got right, [N]; see `cross_validated_outcomes`.
+        head: of the frozen network with a head, float32 [2, N]: right (1) or wrong (0), and the loss.
+        deeper: of the one with fine-tuned stages; see `cross_validated_outcomes`.
         name: what was trained, for the reason.
     """
-    difference = deeper.astype(np.float64) - head.astype(np.float64)
-    gain = float(difference.mean())
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else np.inf
-    kept = gain > error
-    points = f"{100 * gain:+.1f} points on {len(head)} validation images, standard error {100 * error:.1f}"
-    reason = f"{name} is kept: {points}" if kept else f"{HEAD_KEPT}{name} gives {points}"
-    return Judgement(kept, gain, error, reason)
+    gain = float(deeper[0].mean() - head[0].mean())
+    saved = head[1].astype(np.float64) - deeper[1]
+    error = float(saved.std(ddof=1) / np.sqrt(len(saved))) if len(saved) > 1 else np.inf
+    kept = bool(saved.mean() > error and gain >= 0)
+    numbers = (
+        f"{100 * gain:+.1f} points on {len(saved)} validation images, "
+        f"loss {head[1].mean():.3f} to {deeper[1].mean():.3f} (standard error {error:.3f})"
+    )
+    return Judgement(
+        kept, gain, f"{name} is kept: {numbers}" if kept else f"{HEAD_KEPT}{name} gives {numbers}"
+    )
 
 
-def cross_validated_outcomes(outcomes: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which validation images a training gets right whose epoch was chosen on other images, bool [N].
+def cross_validated_outcomes(outcomes: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What a training says of validation images whose epoch was chosen on other images, float32 [2, N].
 
-    A training keeps the epoch that does best on these very images, and of many noisy scores the highest is
-    high by luck too. So the images are halved, class by class, and each half is judged at the epoch that is
-    best on the other one (two-fold cross-validation: Stone, "Cross-validatory choice and assessment of
-    statistical predictions", Journal of the Royal Statistical Society B 36, 1974).
+    A training keeps the epoch that does best on these very images, and of many noisy scores the best is good
+    by luck too. So the images are halved, class by class, and each half is judged at the epoch that is best
+    on the other one (two-fold cross-validation: Stone, "Cross-validatory choice and assessment of statistical
+    predictions", Journal of the Royal Statistical Society B 36, 1974).
 
     Args:
         outcomes: of each epoch, float32 [epochs, 2, N]: right (1) or wrong (0), and the loss.
@@ -160,9 +183,8 @@ def cross_validated_outcomes(outcomes: NDArray[np.float32], labels: NDArray[np.i
     """
     rank = np.argsort(np.argsort(labels, kind="stable"), kind="stable")
     first = rank % 2 == 0
-    found = np.zeros(len(labels), bool)
+    found: NDArray[np.float32] = np.zeros_like(outcomes[0])
     for half in (first, ~first):
-        accuracy, loss = outcomes[:, :, ~half].mean(axis=2).T
-        best = np.lexsort((loss, -accuracy))[0]  # as the training chooses: ties go to the smaller loss
-        found[half] = outcomes[best, 0, half] > 0
+        best = outcomes[:, 1, ~half].mean(axis=1).argmin()  # as the training chooses
+        found[:, half] = outcomes[best][:, half]
     return found

@@ -24,6 +24,7 @@ from torch import nn
 from headstart.errors import OptionError
 from headstart.files import make, whole
 from headstart.heads import LinearHead, calibrate_temperature
+from headstart.training.devices import device_of, precision_of
 
 Epoch = dict[str, float]
 InputTransform = Callable[[torch.Tensor], torch.Tensor]
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 _PRECISIONS = ("auto", "f32", "bf16")
 # Written into every checkpoint; one of another layout is ignored.
-_CHECKPOINT_VERSION = 2
+_CHECKPOINT_VERSION = 3
 
 
 class Activations(Protocol):
@@ -60,22 +61,31 @@ class FineTuneConfig:
     Attributes:
         epochs: At most so many.
         batch_size: Images per step; the last batch of an epoch may be smaller.
-        learning_rate: The head's, at its highest. None is 0.03 for fine-tuned stages and 0.1 from scratch.
+        learning_rate: The last stage's, at its highest. None is 0.001, and 0.1 from scratch.
         stage_factor: Each stage further from the head learns at this factor of the one after it, as general
             features need less change (Howard and Ruder, ACL 2018); ignored from scratch.
-        momentum: Of Nesterov's SGD.
-        weight_decay: On matrices and kernels; biases and norms are spared.
+        head_factor: The head learns at this factor of it; ignored from scratch.
+        head_scale: The head's first weights are multiplied by this; ignored from scratch. A head that starts
+            as a ridge is right about all its training images already, and from a loss near zero the stages
+            below it learn nothing; a smaller head leaves the work to them (Chizat et al., "On Lazy Training
+            in Differentiable Programming", NeurIPS 2019).
+        momentum: Of Nesterov's SGD, which trains from scratch. Fine-tuned stages are trained by AdamW
+            (Loshchilov and Hutter, ICLR 2019), which was more accurate than SGD and Muon in the same time.
+        weight_decay: On matrices and kernels; biases and norms are spared. None is 0.05, and 0.0005 from
+            scratch.
         warm_up: Share of all steps over which the rate rises linearly, before a cosine takes it to zero.
         clip_norm: Gradients longer than this, all parameters together, are shortened to it: a head that
             starts from ridge on features of small scale has large weights, whose first gradients would throw
             the trainable part far.
-        label_smoothing: Share of the target spread evenly over the classes (Szegedy et al., CVPR 2016).
+        label_smoothing: Share of the target spread evenly over the classes (Szegedy et al., CVPR 2016). None
+            is 0.1 from scratch, and 0 for fine-tuned stages, which it made less accurate.
         class_weights: One per class, multiplying the images' losses; None is all 1.
         patience: Epochs without a better validation before stopping; None never stops early.
         train_norms: Let BatchNorm see the batches and update its statistics. None is no for fine-tuned
             stages, whose statistics are better than a small data set's, and yes from scratch.
-        precision: "f32", "bf16" (autocast) or "auto": bf16 where the hardware multiplies matrices in it (AMX
-            tiles, CUDA), since processors that only have vector instructions for it trained no faster.
+        precision: "f32", "bf16" (autocast) or "auto": bf16 where the processor multiplies in it (CUDA, AMX,
+            AVX-512 bf16), unless a depthwise kernel is larger than 3 x 3, for which PyTorch on a processor
+            has no fast bf16 (5 x 5 took three times as long).
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         scratch: The network knows nothing yet: one rate for all stages, norms train.
         seed: Of the orders of images and of dropout.
@@ -85,11 +95,13 @@ class FineTuneConfig:
     batch_size: int = 32
     learning_rate: float | None = None
     stage_factor: float = 0.5
+    head_factor: float = 0.1
+    head_scale: float = 0.1
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float | None = None
     warm_up: float = 0.1
     clip_norm: float = 1.0
-    label_smoothing: float = 0.1
+    label_smoothing: float | None = None
     class_weights: tuple[float, ...] | None = None
     patience: int | None = 5
     train_norms: bool | None = None
@@ -105,7 +117,7 @@ class FineTuneConfig:
             )
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise OptionError(f"learning_rate must be above zero, got {self.learning_rate}")
-        if not 0 <= self.warm_up < 1 or not 0 <= self.label_smoothing < 1:
+        if not 0 <= self.warm_up < 1 or not 0 <= (self.label_smoothing or 0) < 1:
             raise OptionError(
                 "warm_up and label_smoothing must be from 0 to below 1, "
                 f"got {self.warm_up} and {self.label_smoothing}"
@@ -147,24 +159,27 @@ class _State:
     """All that changes from epoch to epoch; what a checkpoint holds."""
 
     model: nn.Sequential  # tail, head
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
-    best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, minus loss
+    best_loss: float = math.inf  # of the validation images
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     best_logits: torch.Tensor | None = None  # of the validation images; not in a checkpoint
     validation_outcomes: list[torch.Tensor] = field(
         default_factory=list
-    )  # the start's, then each epoch's, see `_outcomes`
+    )  # the start's, then each epoch's, see `outcomes`
     uses_rng: bool = False
 
-    def keep_if_best(
-        self, *, epoch: int, score: tuple[float, float], logits: torch.Tensor | None = None
-    ) -> None:
-        if score > self.best_score:
+    def keep_if_best(self, *, epoch: int, loss: float, logits: torch.Tensor | None = None) -> None:
+        if loss < self.best_loss:
             self.best_logits = logits
-            self.best_epoch, self.best_score = epoch, score
+            self.best_epoch, self.best_loss = epoch, loss
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def scale_head(self, factor: float) -> None:
+        with torch.no_grad():
+            for parameter in self.model[1].parameters():
+                parameter.mul_(factor)
 
 
 def fine_tune(
@@ -186,7 +201,8 @@ def fine_tune(
         trainable: Maps activations [n, ...] to features [n, D]; its children are the stages, in order.
         head: Where the head starts, normally a ridge fit on the trainable part's features; its temperature is
             folded in.
-        train: Images to learn from. Image i is seen in view `(epoch + i) mod views`.
+        train: Images to learn from. Each is seen in a view that is drawn anew in every
+            epoch.
         validation: Images that decide when to stop and which epoch's weights to keep; seen in their first
             view.
         config: How.
@@ -208,7 +224,8 @@ def fine_tune(
         OptionError: No images, a head that does not fit the labels, or a training that diverges.
     """
     _check_images(head, train, validation)
-    device, precision = _device(config.device), _precision(config)
+    device = device_of(config.device)
+    precision = precision_of(config.precision, trainable, device=device)
     run = _Run(config, device, precision, input_transform)
     state = _start(trainable, head, config=config, device=device)
     fingerprint = _fingerprint(config, state.model, len(train.labels), precision)
@@ -216,20 +233,22 @@ def fine_tune(
     logits: torch.Tensor | None
     if validation is not None and not resumed and not config.scratch:
         logits = run.logits(state.model, validation) if start_logits is None else start_logits
-        _, score = validation_scores(logits, validation.labels)
-        state.keep_if_best(epoch=0, score=score, logits=logits)
-        state.validation_outcomes.append(_outcomes(logits, validation.labels))
+        start = validation_scores(logits, validation.labels)
+        state.keep_if_best(epoch=0, loss=start["validation_loss"], logits=logits)
+        state.validation_outcomes.append(outcomes(logits, validation.labels))
+    if not resumed and not config.scratch:
+        state.scale_head(config.head_scale)
     while not _ended(state, config):
         epoch = len(state.history) + 1
         scores_seen, whole = run.epoch(state, train, epoch=epoch, stop=stop)
         row = {"epoch": float(epoch), **scores_seen}
-        score, logits = (float(epoch), 0.0), None  # without validation images the latest is the best
+        found, logits = -float(epoch), None  # without validation images the latest is the best
         if validation is not None:
             logits = run.logits(state.model, validation)
-            scores, score = validation_scores(logits, validation.labels)
-            row |= scores
-            state.validation_outcomes.append(_outcomes(logits, validation.labels))
-        state.keep_if_best(epoch=epoch, score=score, logits=logits)
+            row |= validation_scores(logits, validation.labels)
+            found = row["validation_loss"]
+            state.validation_outcomes.append(outcomes(logits, validation.labels))
+        state.keep_if_best(epoch=epoch, loss=found, logits=logits)
         state.history.append(row)
         if checkpoint is not None and whole and not _ended(state, config):
             try:
@@ -251,8 +270,9 @@ def start_logits(
     input_transform: InputTransform | None = None,
 ) -> torch.Tensor:
     """What both say of images before training, float32 [N, C]; trainings may share it."""
-    device = _device(config.device)
-    run = _Run(config, device, _precision(config), input_transform)
+    device = device_of(config.device)
+    precision = precision_of(config.precision, trainable, device=device)
+    run = _Run(config, device, precision, input_transform)
     return run.logits(_start(trainable, head, config=config, device=device).model, images)
 
 
@@ -271,11 +291,13 @@ class _Run:
         """One pass over the images in a new order: loss and accuracy on the way, and whether it is whole."""
         config, model = self.config, state.model
         _set_modes(model, train_norms=config.scratch if config.train_norms is None else config.train_norms)
-        order = np.random.default_rng((config.seed, epoch)).permutation(len(train.labels))
+        rng = np.random.default_rng((config.seed, epoch))
+        order = rng.permutation(len(train.labels))
+        views = rng.integers(train.views, size=len(order))
         per_epoch = len(_chunks(order, config.batch_size))
-        criterion = nn.CrossEntropyLoss(self._class_weights(), label_smoothing=config.label_smoothing)
+        criterion = nn.CrossEntropyLoss(self._class_weights(), label_smoothing=_smoothing(config))
         loss_sum, correct, seen, rate = 0.0, 0, 0, 0.0
-        batches = self._batches(train, order, epoch)
+        batches = self._batches(train, order, views)
         with torch.random.fork_rng():  # dropout uses_rng this epoch's own numbers, resumed or not
             torch.manual_seed(config.seed * 1_000_003 + epoch)
             undrawn = torch.get_rng_state()
@@ -310,9 +332,10 @@ class _Run:
         """Logits of every image in its first view, float32 [N, C] on the CPU."""
         model.eval()
         order = np.arange(len(images.labels))
+        first = np.zeros_like(order)
         with torch.inference_mode():
             return torch.cat(
-                [self._logits(model, inputs).cpu() for inputs, _ in self._batches(images, order, None)]
+                [self._logits(model, inputs).cpu() for inputs, _ in self._batches(images, order, first)]
             )
 
     def _logits(self, model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
@@ -321,23 +344,22 @@ class _Run:
         return logits.float()
 
     def _batches(
-        self, images: Activations, order: NDArray[np.int64], epoch: int | None
+        self, images: Activations, order: NDArray[np.int64], views: NDArray[np.int64]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches in this order, each read while the one before is being worked on."""
-        chunks = _chunks(order, self.config.batch_size)
-        all_labels = np.asarray(images.labels)
+        """Batches in this order and these views, each read while the one before is being worked on."""
+        size, all_labels = self.config.batch_size, np.asarray(images.labels)
+        chunks = list(zip(_chunks(order, size), _chunks(views, size), strict=True))
 
-        def read(chunk: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-            views = np.zeros_like(chunk) if epoch is None else (chunk + epoch) % images.views
-            inputs = torch.from_numpy(np.ascontiguousarray(images.read(chunk, views=views.tolist())))
+        def read(chunk: NDArray[np.int64], seen_in: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+            inputs = torch.from_numpy(np.ascontiguousarray(images.read(chunk, views=seen_in.tolist())))
             return inputs.to(self.device), torch.from_numpy(all_labels[chunk]).to(self.device)
 
         with ThreadPoolExecutor(1) as reader:
-            following = reader.submit(read, chunks[0])
+            following = reader.submit(read, *chunks[0])
             for chunk in [*chunks[1:], None]:
                 inputs, labels = following.result()
                 if chunk is not None:
-                    following = reader.submit(read, chunk)
+                    following = reader.submit(read, *chunk)
                 yield _transformed(inputs, self.input_transform), labels
 
     def _class_weights(self) -> torch.Tensor | None:
@@ -345,19 +367,21 @@ class _Run:
         return None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
 
 
-def validation_scores(logits: torch.Tensor, labels: NDArray[np.int64]) -> tuple[Epoch, tuple[float, float]]:
-    """Validation scores, and what to rank epochs by: accuracy, then the smaller loss."""
-    wanted = torch.from_numpy(np.asarray(labels))
-    loss = float(nn.functional.cross_entropy(logits, wanted))
-    accuracy = float((logits.argmax(dim=1) == wanted).float().mean())
-    return {"validation_loss": loss, "validation_accuracy": accuracy}, (accuracy, -loss)
+def validation_scores(logits: torch.Tensor, labels: NDArray[np.int64]) -> Epoch:
+    """Validation accuracy, and the loss that ranks epochs: of calibrated logits, as they are saved."""
+    right, losses = outcomes(logits, labels).double().mean(dim=1).tolist()
+    return {"validation_loss": losses, "validation_accuracy": right}
 
 
-def _outcomes(logits: torch.Tensor, labels: NDArray[np.int64]) -> torch.Tensor:
-    """Of each image whether the logits are right about it (1 or 0), and their loss, float32 [2, N]."""
+def outcomes(logits: torch.Tensor, labels: NDArray[np.int64]) -> torch.Tensor:
+    """Of each image whether the logits are right (1) or wrong (0), and their calibrated loss, float32 [2, N].
+
+    Whatever epoch is kept is calibrated in the end, so that one that is merely too sure is not behind.
+    """
     wanted = torch.from_numpy(np.asarray(labels))
     right = (logits.argmax(dim=1) == wanted).float()
-    return torch.stack([right, nn.functional.cross_entropy(logits, wanted, reduction="none")])
+    calibrated = logits / calibrate_temperature(logits.numpy(), wanted.numpy())
+    return torch.stack([right, nn.functional.cross_entropy(calibrated, wanted, reduction="none")])
 
 
 def run_fine_tuned(
@@ -410,17 +434,19 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Every trainable parameter with its peak rate and weight decay: the head's, then stage by stage down.
 
-    A stage's rate is the head's times `stage_factor` per stage that lies between them, so the last stage
-    learns like the head.
+    A stage's rate is the last one's times `stage_factor` per stage that lies between them.
     """
     peak = _peak(config)
     factor = 1.0 if config.scratch else config.stage_factor
     stages = [stage for stage in trainable.children() if any(True for _ in stage.parameters())]
     if sum(1 for _ in trainable.parameters()) != sum(1 for stage in stages for _ in stage.parameters()):
         stages = [trainable]  # parameters of its own, or shared between children: one stage
-    groups = _decayed(head, peak, config.weight_decay)
+    decay = config.weight_decay
+    if decay is None:
+        decay = 5e-4 if config.scratch else 0.05
+    groups = _decayed(head, peak * (1.0 if config.scratch else config.head_factor), decay)
     for distance, stage in enumerate(reversed(stages)):
-        groups += _decayed(stage, peak * factor**distance, config.weight_decay)
+        groups += _decayed(stage, peak * factor**distance, decay)
     return groups
 
 
@@ -443,7 +469,9 @@ def _start(trainable: nn.Module, head: LinearHead, *, config: FineTuneConfig, de
     model = nn.Sequential(fine_tuned, dense).to(device)
     model.to(memory_format=torch.channels_last)
     groups = parameter_groups(fine_tuned, dense, config=config)
-    return _State(model, torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.momentum > 0))
+    if config.scratch:
+        return _State(model, torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.momentum > 0))
+    return _State(model, torch.optim.AdamW(groups))
 
 
 def _result(state: _State, run: _Run, validation: Activations | None) -> FineTuneResult:
@@ -508,25 +536,13 @@ def _transformed(inputs: torch.Tensor, transform: InputTransform | None) -> torc
 
 
 def _peak(config: FineTuneConfig) -> float:
-    return config.learning_rate or (0.1 if config.scratch else 0.03)
+    return config.learning_rate or (0.1 if config.scratch else 1e-3)
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise OptionError(f"device {name!r} is not here; use auto or cpu")
-    return torch.device(name)
-
-
-def _precision(config: FineTuneConfig) -> str:
-    """What "auto" means here."""
-    if config.precision != "auto":
-        return config.precision
-    if _device(config.device).type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "f32"
-    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bf16" if has_tiles() else "f32"
+def _smoothing(config: FineTuneConfig) -> float:
+    if config.label_smoothing is None:
+        return 0.1 if config.scratch else 0.0
+    return config.label_smoothing
 
 
 # --- checkpoints -------------------------------------------------------------------------------------
@@ -546,7 +562,7 @@ def _write_checkpoint(state: _State, path: Path, *, fingerprint: str) -> None:
         "optimizer": state.optimizer.state_dict(),
         "history": state.history,
         "best_epoch": state.best_epoch,
-        "best_score": state.best_score,
+        "best_loss": state.best_loss,
         "best_weights": state.best_weights,
         "answers": state.validation_outcomes,
     }
@@ -569,7 +585,6 @@ def _resume(state: _State, path: Path, *, fingerprint: str) -> bool:
     state.optimizer.load_state_dict(content["optimizer"])
     state.history = [dict(row) for row in content["history"]]
     state.best_epoch = content["best_epoch"]
-    accuracy, loss = content["best_score"]
-    state.best_score, state.best_weights = (accuracy, loss), dict(content["best_weights"])
+    state.best_loss, state.best_weights = content["best_loss"], dict(content["best_weights"])
     state.validation_outcomes = list(content["answers"])
     return True

@@ -36,9 +36,6 @@ from headstart.web.plots import Plot, Series, Table, Value
 _PASSES = 3
 """So often a pass through frozen stages is timed, for a median."""
 
-_RATE = 0.1
-"""Of the head in a fine-tuning: the loop's rate from scratch, as few images give few steps."""
-
 
 def gradients_way(work: Work) -> Outcome:
     """Milliseconds of one training step, with nothing, the first and the last half of the stages frozen."""
@@ -119,9 +116,7 @@ def freeze_depth(work: Work) -> Outcome:
     found = look(work, dataset, network, depths=depths[:-1]).limited(per_class)
     module = network.module()
     ridge = train_ridge(found)
-    config = FineTuneConfig(
-        epochs=epochs, batch_size=BATCH, learning_rate=_RATE, patience=None, seed=work.seed
-    )
+    config = FineTuneConfig(epochs=epochs, batch_size=BATCH, patience=None, seed=work.seed)
     runs: dict[int, Finished] = {}
     for depth in work.each("depths", depths):
         if depth < stages:
@@ -321,7 +316,7 @@ def _in_batches(compute: Callable[[Images], Images], pixels: Images, *, size: in
 def _train(images: Held | Computed, found: Look, *, work: Work) -> tuple[FineTuneResult, Seconds]:
     """A head trained on features that are held, or computed as they are read; and what that took."""
     epochs = work.number("epochs")
-    config = FineTuneConfig(epochs=epochs, learning_rate=0.03, seed=work.seed, precision="f32")
+    config = FineTuneConfig(epochs=epochs, learning_rate=0.03, scratch=True, seed=work.seed, precision="f32")
     watch = Stopwatch()
     head = no_head(found.network.dimensions, found.classes)
 

@@ -122,6 +122,7 @@ def _train(found: Look, *, drifting: bool, work: Work) -> tuple[float, float, fl
         epochs=work.number("epochs"),
         batch_size=work.number("batch_size"),
         learning_rate=_RATE,
+        scratch=True,
         seed=work.seed,
         precision="f32",
     )
