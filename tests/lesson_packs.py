@@ -116,9 +116,10 @@ def taken(
     now: datetime = datetime(2030, 1, 1, tzinfo=UTC),
     hint: bool = False,
     seconds: float = 0.0,
+    seed: str = "s",
 ) -> Challenge:
     """Problem n is answered as the n-th letter says: r right, s right second, w wrong, - not at all."""
-    begun = attempts.begin(pack, challenge=f"{learner}-{pattern}", learner=learner, seed="s")
+    begun = attempts.begin(pack, challenge=f"{learner}-{pattern}", learner=learner, seed=seed)
     state, _ = attempts.step(None, begun, now)
     for item, letter in zip(state.items, pattern, strict=True):
         slug, layout = item.problem, item.layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
@@ -48,6 +49,17 @@ def test_statistics_that_are_undefined_are_none_and_not_zero() -> None:
     assert (alone[1].facility, alone[1].median_seconds, alone[1].hint_share) == (None, None, None)
     assert scores.item_statistics([taken("a", "rrrrr"), taken("b", "rrrrr")])[0].discrimination is None
     assert scores.item_statistics([]) == []
+
+
+def test_variants_of_a_problem_are_counted_apart() -> None:
+    problems = PACK.problems("challenge")
+    varied = tuple(replace(one, variants=(replace(one, variant="other"),)) for one in problems)
+    pack = replace(PACK, problem_sets={"challenge": varied})
+    learners = [lesson_packs.taken(f"learner {n}", "rwrwr", pack=pack, seed=str(n)) for n in range(12)]
+    found = scores.item_statistics(learners)
+    first = [one for one in found if one.problem == problems[0].slug]
+    assert sorted(one.variant for one in first) == ["first", "other"] and first == found[:2]
+    assert sum(one.taken for one in first) == 12 and all(one.facility == 1.0 for one in first)
 
 
 def test_a_learners_second_challenge_says_nothing_about_a_problem() -> None:

@@ -161,7 +161,7 @@ def statistics(pack: str | None, mode: str, as_json: bool) -> None:
         return
     rows = [
         [
-            one.problem,
+            f"{one.problem}, {one.variant}" if one.variant else one.problem,
             str(one.taken),
             _number(one.facility, "{:.0%}"),
             _number(one.discrimination, "{:+.2f}"),

@@ -35,7 +35,7 @@ class Streak:
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """What many learners' answers say about one problem.
+    """What many learners' answers say about one problem, or one variant of it.
 
     Attributes:
         problem: its slug.
@@ -47,6 +47,7 @@ class ItemStatistics:
         median_seconds: from opening to closing.
         hint_share: share that took the hint.
         first_answers: how often each option, by its key, was the first answer.
+        variant: which of the problem's; empty where it has one.
     """
 
     problem: str
@@ -56,6 +57,7 @@ class ItemStatistics:
     median_seconds: float | None
     hint_share: float | None
     first_answers: Mapping[str, int] = field(default_factory=dict)
+    variant: str = ""
 
 
 def score(challenge: Challenge) -> ChallengeScore:
@@ -99,34 +101,41 @@ def item_statistics(challenges: Sequence[Challenge]) -> list[ItemStatistics]:
     firsts: dict[tuple[str, str], Challenge] = {}
     for challenge in sorted(challenges, key=lambda one: one.started_at):
         firsts.setdefault((challenge.learner, challenge.mode), challenge)
-    slugs = dict.fromkeys(item.problem for challenge in firsts.values() for item in challenge.items)
-    return [_statistics(slug, list(firsts.values())) for slug in slugs]
+    asked = dict.fromkeys(_asked(item) for challenge in firsts.values() for item in challenge.items)
+    order = list(dict.fromkeys(slug for slug, _ in asked))
+    by_problem = sorted(asked, key=lambda each: order.index(each[0]))
+    return [_statistics(each, list(firsts.values())) for each in by_problem]
 
 
-def _statistics(slug: str, challenges: list[Challenge]) -> ItemStatistics:
-    items = [item for challenge in challenges for item in challenge.items if item.problem == slug]
+def _asked(item: Item) -> tuple[str, str]:
+    return item.problem, item.layout.variant
+
+
+def _statistics(asked: tuple[str, str], challenges: list[Challenge]) -> ItemStatistics:
+    items = [item for challenge in challenges for item in challenge.items if _asked(item) == asked]
     taken = [item for item in items if item.closed_at is not None and item.tried]
     times = [seconds for item in taken if (seconds := _seconds(item)) is not None]
     keys = (item.layout.in_keys(item.tried[0]) for item in taken)
     return ItemStatistics(
-        problem=slug,
+        problem=asked[0],
         taken=len(taken),
         facility=fmean(_first_right(item) for item in taken) if taken else None,
-        discrimination=_discrimination(slug, challenges),
+        discrimination=_discrimination(asked, challenges),
         median_seconds=median(times) if times else None,
         hint_share=fmean(item.hint_taken for item in taken) if taken else None,
         first_answers=dict(Counter(keys)),
+        variant=asked[1],
     )
 
 
-def _discrimination(slug: str, challenges: list[Challenge]) -> float | None:
+def _discrimination(asked: tuple[str, str], challenges: list[Challenge]) -> float | None:
     pairs = []
     for challenge in challenges:
         if challenge.finished_at is None:
             continue
-        right = {item.problem: _first_right(item) for item in challenge.items}
-        if slug in right:
-            pairs.append((float(right[slug]), float(sum(right.values()) - right[slug])))
+        right = {_asked(item): _first_right(item) for item in challenge.items}
+        if asked in right:
+            pairs.append((float(right[asked]), float(sum(right.values()) - right[asked])))
     try:
         return correlation(*zip(*pairs, strict=True)) if pairs else None
     except StatisticsError:  # fewer than two, or one side does not vary
