@@ -162,6 +162,14 @@ class Counting(torch.nn.Module):
         return x[:, 0]
 
 
+class Quarters(torch.nn.Module):
+    """Pools over cells whose size it computes."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        cells = (image.shape[-2] // 2, image.shape[-1] // 2)
+        return functional.avg_pool2d(image, cells, cells)
+
+
 class UnevenCells(torch.nn.Module):
     """Does what ONNX has no operation for: pools five cells of a side to two and three, and others."""
 
@@ -173,13 +181,15 @@ class UnevenCells(torch.nn.Module):
             for low, high in sizes
         ]
         self.blocks, self.last = torch.nn.Sequential(*blocks), torch.nn.AdaptiveAvgPool2d((2, 3))
+        self.quarters = Quarters()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         patches = functional.unfold(image, 3, padding=1, stride=2)
         image = image + functional.fold(patches * 0.1, (5, 5), kernel_size=3, padding=1, stride=2)
         sharper = functional.interpolate(image, size=(9, 7), mode="bicubic", antialias=True)
         smaller = functional.interpolate(sharper, size=(5, 5), mode="bilinear", antialias=True)
-        return self.last(self.blocks(smaller)).flatten(1)
+        found = self.blocks(smaller)
+        return torch.cat([self.last(found).flatten(1), self.quarters(found).flatten(1)], 1)
 
 
 def test_pooling_to_uneven_cells_patches_and_smooth_resizing_are_in_the_graph(tmp_path: Path) -> None:
@@ -188,7 +198,7 @@ def test_pooling_to_uneven_cells_patches_and_smooth_resizing_are_in_the_graph(tm
     image = torch.randn(3, 3, 5, 5)
     with torch.no_grad():
         expected = {name: value.numpy() for name, value in staged.outputs(image).items()}
-    assert expected["features"].shape == (3, 8 * 6)
+    assert expected["features"].shape == (3, 8 * (6 + 4))
     check_graph(graph, image.numpy(), expected, name="cells")
     with pytest.raises(ParityError, match="features differ"):
         check_graph(graph, image.numpy(), {"features": expected["features"] * 1.01}, name="cells")

@@ -97,7 +97,8 @@ def _trace(staged: StagedModule, *, size: int, any_size: bool) -> onnx.ModelProt
                     do_constant_folding=False,
                 )
         except (RuntimeError, TypeError, ValueError) as error:
-            raise BackboneError(f"cannot be written as ONNX: {reason_of(error)}") from error
+            reason = reason_of(error).partition(", scope: ")[0]
+            raise BackboneError(f"cannot be written as ONNX: {reason}") from error
     model = onnx.load_from_string(buffer.getvalue())
     _set_same_padding(model.graph, same)
     return model
@@ -157,15 +158,20 @@ class _InKnownOperations(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        known: dict[str, Any] = {"adaptive_avg_pool2d": _averaged, "fold": _folded, "interpolate": _resized}
+        known: dict[str, Any] = {
+            "adaptive_avg_pool2d": _averaged,
+            "avg_pool2d": _pooled,
+            "fold": _folded,
+            "interpolate": _resized,
+        }
         rewrite = known.get(getattr(func, "__name__", ""))
         found = rewrite(*args, **(kwargs or {})) if rewrite else None
         return func(*args, **(kwargs or {})) if found is None else found
 
 
-def _averaged(image: torch.Tensor, cells: Any) -> torch.Tensor | None:
+def _averaged(image: torch.Tensor, output_size: Any) -> torch.Tensor | None:
     """Adaptive pooling to several cells as matrix products."""
-    rows, columns = _both(cells)
+    rows, columns = _both(output_size)
     if not rows or not columns or (rows, columns) == (1, 1):
         return None
     height, width = (int(side) for side in image.shape[-2:])
@@ -173,12 +179,27 @@ def _averaged(image: torch.Tensor, cells: Any) -> torch.Tensor | None:
     return torch.from_numpy(down.T).float() @ image @ torch.from_numpy(across).float()
 
 
-def _resized(image: torch.Tensor, size: Any = None, **settings: Any) -> torch.Tensor | None:
+def _pooled(
+    image: torch.Tensor, kernel_size: Any, stride: Any = None, *args: Any, **settings: Any
+) -> torch.Tensor:
+    """Pooling over cells whose size the network computes of its image's, as over cells of that size."""
+    steps = kernel_size if stride is None else stride
+    return nn.functional.avg_pool2d(image, _both(kernel_size), _both(steps), *args, **settings)
+
+
+def _resized(
+    image: torch.Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> torch.Tensor | None:
     """Smooth resizing without aliasing, which is Pillow's, as matrix products."""
-    kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}.get(
-        settings.get("mode", "")
-    )
-    if not settings.get("antialias") or settings.get("align_corners") or kind is None or size is None:
+    del scale_factor, recompute_scale_factor  # where they say the size, it is left to the exporter
+    kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}.get(mode)
+    if not antialias or align_corners or kind is None or size is None:
         return None
     down, across = (
         torch.from_numpy(np.array(Image.fromarray(np.eye(old, dtype=np.float32)).resize((old, new), kind)))
