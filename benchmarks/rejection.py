@@ -33,7 +33,7 @@ from headstart.training import prepare, resolve
 Floats = NDArray[np.float32]
 LEFT_OUT = {"flowers": 1, "digits": 3, "tiny": 5}
 """Classes of each folder that training does not see."""
-DRAWS, KEPT, FAR = 5, 0.95, 600
+DRAWS, KEPT, FAR, COVERAGE = 5, 0.95, 600, 0.9
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,10 @@ def main() -> None:
         for how in ("held out", "in folds"):
             shares = [100 * share for share, _ in table["let through", how]]
             print(f"  let through, {how}: {np.mean(shares):.1f} % ({min(shares):.1f} to {max(shares):.1f})")
+        coverage, labels = np.mean(table["sets", "coverage"], axis=0)
+        print(
+            f"  sets at {COVERAGE:.0%}: {100 * coverage:.1f} % hold the right label, {labels:.2f} labels each"
+        )
 
 
 def look(path: Path, *, backbone: str, size: int) -> Folder:
@@ -118,6 +122,12 @@ def draw(
         for score, told_by in scores.items()
         for where, images in unknown.items()
     }
+    least = heads.least_probability(
+        heads.right_probabilities(ridge.probabilities(x[held_out]), labels[held_out]), coverage=COVERAGE
+    )
+    sets = ridge.probabilities(x[new]) >= (least or 0)
+    right = sets[np.arange(len(new)), labels[new]]
+    found["sets", "coverage"] = [(float(right.mean()), float(sets.sum(axis=1).mean()))]
     for how, each in zip(("held out", "in folds"), told, strict=True):
         found["let through", how] = [(float(np.mean(each.of(x[new]) >= 1 - KEPT)), 0.0)]
     return found

@@ -1,6 +1,7 @@
 """How familiar an image is: the numbers, the model that gives them, and what is made of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -11,7 +12,7 @@ from headstart.classifier import MODEL_FILE, load
 from headstart.cli import cli
 from headstart.data.dataset import read_dataset
 from headstart.errors import OptionError
-from headstart.heads import even_sample, fit_familiarity
+from headstart.heads import even_sample, fit_familiarity, least_probability, right_probabilities
 from headstart.heads.familiarity import normalised
 from headstart.heads.ridge import standardised
 from headstart.training import fit
@@ -147,3 +148,32 @@ def test_without_images_that_were_held_out_training_images_are_measured_by_each_
     classifier, _ = fit(photos, validation=0, test=0, backbone="builtin", size=64, out=tmp_path / "run")
     assert classifier.about["familiarity"] == len(read_dataset(photos))
     assert (tmp_path / "run" / MODEL_FILE).exists()
+
+
+# --- sets of labels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_sets_hold_the_right_label_as_often_as_promised(coverage):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, 4000)
+    scores = rng.normal(size=(4000, CLASSES)) + 1.2 * np.eye(CLASSES)[labels]
+    said = (np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)).astype(np.float32)
+    least = least_probability(right_probabilities(said[:1000], labels[:1000]), coverage=coverage)
+    inside = said[1000:] >= least
+    assert inside[np.arange(3000), labels[1000:]].mean() == pytest.approx(coverage, abs=0.03)
+    assert least_probability(right_probabilities(said[:9], labels[:9]), coverage=0.95) is None
+
+
+def test_a_set_begins_with_the_likeliest_label_and_grows_with_the_coverage(small_run, photos):
+    classifier = replace(load(small_run), right=tuple(np.linspace(0.05, 0.9, 99)))
+    for narrow, wide in zip(
+        classifier.predict(photos, coverage=0.5), classifier.predict(photos, coverage=0.98), strict=True
+    ):
+        assert narrow.labels[0] == narrow.label and set(narrow.labels) <= set(wide.labels)
+    for refused in (0, 1, 1.5):
+        with pytest.raises(OptionError, match=r"coverage=.* between 0 and 1"):
+            classifier.predict(photos, coverage=refused)
+    few = replace(classifier, right=(0.5, 0.6))
+    with pytest.raises(OptionError, match=r"cannot promise a coverage of 0\.9: .* fit again"):
+        few.predict(photos, coverage=0.9)

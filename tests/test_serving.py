@@ -846,6 +846,9 @@ def test_an_unknown_image_is_called_so_where_it_is_asked(client: TestClient) -> 
     assert said["known"] is False and 0 < said["familiarity"] < 0.1
     (said,) = client.post("/predict", content=body, headers=kind).json()["predictions"]
     assert "known" not in said and said["familiarity"] < 0.1
-    for text in ("0", "1", "nan", "x", "", "1e999", "9" * 400):
-        refused = client.post(f"/predict?reject={text}", content=body, headers=kind)
-        assert refused.status_code == 422 and "between 0 and 1" in refused.json()["error"]
+    for name in ("reject", "coverage"):
+        for text in ("0", "1", "nan", "x", "", "1e999", "9" * 400):
+            refused = client.post(f"/predict?{name}={text}", content=body, headers=kind)
+            assert refused.status_code == 422 and "between 0 and 1" in refused.json()["error"]
+    refused = client.post("/predict?coverage=0.99", content=body, headers=kind)
+    assert refused.status_code == 422 and "too few images were held out" in refused.json()["error"]

@@ -11,6 +11,7 @@ from headstart.classifier.classifier import (
     Classifier,
     InputImage,
     Prediction,
+    Question,
     check_parity,
     load,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Classifier",
     "InputImage",
     "Prediction",
+    "Question",
     "check_parity",
     "load",
 ]

@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from headstart.data.images import (
 )
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Mistyped, Unreadable, checker, read_json, write_whole
+from headstart.heads import least_probability
 from headstart.runs import CLASSIFIER_FILE, RunStore, todays_names
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Prediction:
         familiarity: the share of images like the training images that are at least as strange as this one,
             above 0 and at most 1; None where the classifier does not say.
         known: whether the familiarity is at least the share that was asked for; None where none was.
+        labels: those that with the likeliest make up the asked coverage; None where none was asked for.
     """
 
     path: str
@@ -79,6 +81,7 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     familiarity: float | None = None
     known: bool | None = None
+    labels: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart predict --json` prints."""
@@ -89,8 +92,24 @@ class Prediction:
             "top": [list(pair) for pair in self.top],
             "familiarity": self.familiarity,
             "known": self.known,
+            "labels": None if self.labels is None else list(self.labels),
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about every image.
+
+    Attributes:
+        top: how many of the likeliest labels to give.
+        reject: the share of images like the training images that may be taken for unknown, such as 0.05.
+        coverage: the share of images whose set of labels shall hold the right one, such as 0.9.
+    """
+
+    top: int = 5
+    reject: float | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,7 @@ class Classifier:
             most often ``familiarity`` float32 [N].
         precision: "bf16" or "f32", what the runtime is asked to compute in.
         about: backbone, depth, head, layers: facts for people.
+        right: what held-out images were given for their right label, ascending; see `least_probability`.
     """
 
     classes: tuple[str, ...]
@@ -111,38 +131,31 @@ class Classifier:
     model: Path
     precision: str = "f32"
     about: dict[str, Any] = field(default_factory=dict)
+    right: tuple[float, ...] = ()
 
-    def predict(self, images: Any, *, top: int = 5, reject: float | None = None) -> list[Prediction]:
+    def predict(self, images: Any, **asked: Any) -> list[Prediction]:
         """Label images.
 
         Args:
             images: a file, a folder, a sequence of those, or pixels: uint8 [H, W], [H, W, 3], [N, H, W, 3] or
                 a sequence of such images.
-            top: how many of the likeliest labels to give.
-            reject: the share of images like the training images that may be taken for unknown, such as 0.05.
+            asked: by the names of `Question`'s fields: ``top``, ``reject``, ``coverage``.
 
         Raises:
             ImageError: an image cannot be read; `predict_each` reports instead of raising.
             DatasetError: a path does not exist, or is none.
-            OptionError: ``reject`` is no share, or the classifier cannot tell unknown images.
+            OptionError: the classifier cannot answer what is asked, see `refuse`.
         """
-        results = list(self.predict_each(_samples(images), top=top, reject=reject))
+        results = list(self.predict_each(_samples(images), **asked))
         for result in results:
             if isinstance(result, Skipped):
                 raise ImageError(f"{result.name}: {result.reason}")
         return [result for result in results if isinstance(result, Prediction)]
 
-    def predict_each(
-        self, samples: Sequence[Sample], *, top: int = 5, reject: float | None = None
-    ) -> Iterator[Prediction | Skipped]:
-        """Label images in order; one that cannot be read gives its name and the reason.
-
-        Raises:
-            OptionError: ``top`` is below 1; as `predict` for ``reject``.
-        """
-        if top < 1:
-            raise OptionError(f"top={top}: expected 1 or more")
-        self.refuse_rejecting(reject)
+    def predict_each(self, samples: Sequence[Sample], **asked: Any) -> Iterator[Prediction | Skipped]:
+        """Label images in order; one that cannot be read gives its name and the reason; as `predict`."""
+        question = Question(**asked)
+        self.refuse(question)
         for start in range(0, len(samples), _WINDOW):
             window = samples[start : start + _WINDOW]
             rendered = self.render(window)
@@ -152,7 +165,7 @@ class Classifier:
                 if isinstance(pixels, str):
                     yield Skipped(sample.name, pixels)
                 else:
-                    yield self.prediction(sample.name, next(rows), top=top, reject=reject)
+                    yield self.prediction(sample.name, next(rows), question)
 
     @property
     def tells_unknown(self) -> bool:
@@ -164,15 +177,26 @@ class Classifier:
         """Names of what the model gives."""
         return OUTPUTS if self.tells_unknown else OUTPUTS[:1]
 
-    def refuse_rejecting(self, share: float | None) -> None:
-        """Raise OptionError where images cannot be told apart so."""
-        if share is not None and not 0 < share < 1:
-            raise OptionError(f"reject={share:g}: expected a share between 0 and 1, such as 0.05")
-        if share is not None and not self.tells_unknown:
+    def refuse(self, question: Question) -> None:
+        """Raise OptionError where a number is none, or where too few images were held out for the answer."""
+        if question.top < 1:
+            raise OptionError(f"top={question.top}: expected 1 or more")
+        for name, share, usual in (("reject", question.reject, 0.05), ("coverage", question.coverage, 0.9)):
+            if share is not None and not 0 < share < 1:
+                raise OptionError(f"{name}={share:g}: expected a share between 0 and 1, such as {usual:g}")
+        lacking = ""
+        if question.reject is not None and not self.tells_unknown:
+            lacking = "tell unknown images"
+        if question.coverage is not None and self._least(question.coverage) is None:
+            lacking = f"promise a coverage of {question.coverage:g}"
+        if lacking:
             raise OptionError(
-                f"{self.model.parent}: the classifier cannot tell unknown images: it was saved by an earlier "
-                "version, or too few images were held out; fit again, with --validation 0.2"
+                f"{self.model.parent}: the classifier cannot {lacking}: an earlier version saved it, or "
+                "too few images were held out; fit again, with --validation 0.2"
             )
+
+    def _least(self, coverage: float) -> float | None:
+        return least_probability(self.right, coverage=coverage)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C]."""
@@ -204,17 +228,20 @@ class Classifier:
         familiarity = found.get("familiarity", np.full(len(probabilities), np.nan, np.float32))
         return np.column_stack([probabilities, familiarity])
 
-    def prediction(
-        self, name: str, answer: NDArray[np.float32], *, top: int, reject: float | None = None
-    ) -> Prediction:
+    def prediction(self, name: str, answer: NDArray[np.float32], question: Question) -> Prediction:
         """What an answer, float32 [C + 1], says of the image called ``name``."""
         probabilities, familiarity = answer[:-1], round(float(answer[-1]), 4)
-        best = np.argsort(-probabilities, kind="stable")[:top]
+        order = np.argsort(-probabilities, kind="stable")
+        best = order[: question.top]
         pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
-        if not self.tells_unknown:
-            return Prediction(name, pairs[0][0], pairs[0][1], pairs)
-        known = None if reject is None else familiarity >= reject
-        return Prediction(name, pairs[0][0], pairs[0][1], pairs, familiarity, known)
+        said = Prediction(name, pairs[0][0], pairs[0][1], pairs)
+        if self.tells_unknown:
+            known = None if question.reject is None else familiarity >= question.reject
+            said = replace(said, familiarity=familiarity, known=known)
+        if question.coverage is not None and (least := self._least(question.coverage)) is not None:
+            likely = [i for i in order if probabilities[i] >= least] or [order[0]]
+            said = replace(said, labels=tuple(self.classes[i] for i in likely))
+        return said
 
     def render(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | str]:
         """Pixels of each sample, uint8 [S, S, 3], or why there are none."""
@@ -269,6 +296,7 @@ class Classifier:
             "preprocess": self.preprocess.to_dict(),
             "precision": self.precision,
             "about": self.about,
+            "right": list(self.right),
         }
         write_whole(target / CLASSIFIER_FILE, json.dumps(facts, indent=1, ensure_ascii=False))
         return target
@@ -303,6 +331,7 @@ class _Facts(TypedDict):
     preprocess: _Preprocess
     precision: Literal["f32", "bf16"]
     about: Mapping[str, Any]
+    right: NotRequired[tuple[float, ...]]
 
 
 _FACTS = checker(_Facts)
@@ -325,6 +354,7 @@ def load(run: str | Path) -> Classifier:
             model=folder / MODEL_FILE,
             precision=facts["precision"],
             about=todays_names(facts["about"]),
+            right=facts.get("right", ()),
         )
     except (Unreadable, Mistyped, OptionError) as error:
         shown = printable(folder / CLASSIFIER_FILE)

@@ -1,6 +1,7 @@
 """`headstart predict`: label images with a saved classifier."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="Call images unlike the training images unknown, and of those like them this share, such as 0.05.",
 )
+@click.option(
+    "--coverage",
+    type=float,
+    metavar="SHARE",
+    help="Give as many labels as hold the right one for this share of images, such as 0.9.",
+)
 @click.option("--explain", is_flag=True, help="Write a heat map of each image and name it.")
 @click.option(
     "--explain-to", metavar="FOLDER", help="Folder for heat maps; implies --explain. Default: explanations."
@@ -33,6 +40,7 @@ def command(
     images: tuple[str, ...],
     top: int,
     reject: float | None,
+    coverage: float | None,
     explain: bool,
     explain_to: str | None,
     as_json: bool,
@@ -42,14 +50,15 @@ def command(
     \b
     headstart predict RUN image.jpg
     headstart predict RUN folder/ --json --top 3
-    headstart predict RUN folder/ --reject 0.05
+    headstart predict RUN folder/ --reject 0.05 --coverage 0.9
     headstart predict RUN image.jpg --explain-to why/
     """
-    from headstart.classifier import Prediction, load
+    from headstart.classifier import Prediction, Question, load
     from headstart.data.dataset import list_unlabelled
 
     classifier = load(run)
-    classifier.refuse_rejecting(reject)
+    question = Question(top, reject, coverage)
+    classifier.refuse(question)
     found = list_unlabelled(images)
     samples = found.samples
     name_left_out([item.to_dict() for item in found.skipped], most=None)
@@ -60,7 +69,7 @@ def command(
         named = [(sample.name, sample.source) for sample in samples]
         heat = explain_images(classifier, named, Path(explain_to or "explanations"))
     rows, unreadable = [], 0
-    for result in classifier.predict_each(samples, top=top, reject=reject):
+    for result in classifier.predict_each(samples, **asdict(question)):
         if not isinstance(result, Prediction):
             click.echo(f"headstart: {result.name}: {result.reason}; skipped", err=True)
             unreadable += 1
@@ -83,5 +92,6 @@ def command(
 
 
 def _label(result: "Prediction") -> str:
-    """The likeliest label; of an unknown image, what it is most like."""
-    return f"unknown (most like {result.label})" if result.known is False else result.label
+    """The likeliest label, or those that were asked for; of an unknown image, what it is most like."""
+    label = " or ".join(result.labels or (result.label,))
+    return f"unknown (most like {label})" if result.known is False else label

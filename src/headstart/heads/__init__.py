@@ -18,6 +18,7 @@ from headstart.heads.layer_choice import (
     widest_layers,
 )
 from headstart.heads.linear import LinearHead, calibrate_temperature
+from headstart.heads.prediction_sets import least_probability, right_probabilities
 from headstart.heads.ridge import PENALTIES, Batches, PenaltyScore, RidgeFit, fit_ridge
 from headstart.heads.softmax import SoftmaxFit, fit_softmax
 
@@ -40,5 +41,7 @@ __all__ = [
     "fit_familiarity",
     "fit_ridge",
     "fit_softmax",
+    "least_probability",
+    "right_probabilities",
     "widest_layers",
 ]

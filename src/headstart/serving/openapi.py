@@ -45,6 +45,7 @@ def _list(items: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}
 _PAIR = _list({}, prefixItems=[_TEXT, _NUMBER], minItems=2, maxItems=2)
+_SHARE = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 _SCHEMAS: dict[str, Any] = {
     "PredictBody": PredictBody.model_json_schema(),
     "PredictAnswer": _object(
@@ -54,13 +55,14 @@ _SCHEMAS: dict[str, Any] = {
     ),
     "Prediction": _object(
         "What the classifier says of one image.",
-        optional=["familiarity", "known"],
+        optional=["familiarity", "known", "labels"],
         name=_TEXT,
         label=_TEXT,
         probability=_NUMBER,
         top=_list(_PAIR),
         familiarity={**_NUMBER, "description": "share of known images at least as strange as this one"},
         known={"type": "boolean", "description": "whether that is at least `reject`, where it was asked for"},
+        labels=_list(_TEXT, description="the set that `coverage` asks for"),
     ),
     "Error": _object("What went wrong, in one line.", error=_TEXT),
     "Health": _object(
@@ -94,12 +96,13 @@ _PREDICT = {
             "description": "how many labels to give",
             "schema": {"type": "integer", "minimum": 1, "maximum": MOST_LABELS, "default": LABELS},
         },
-        {
-            "name": "reject",
-            "in": "query",
-            "description": "share of images like the training images that may be taken for unknown ones",
-            "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-        },
+        *(
+            {"name": name, "in": "query", "description": description, "schema": _SHARE}
+            for name, description in (
+                ("reject", "share of images like the training images that may be taken for unknown ones"),
+                ("coverage", "share of images whose `labels` shall hold the right one"),
+            )
+        ),
     ],
     "requestBody": {
         "required": True,

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from headstart.classifier import Question
 from headstart.errors import ImageError, OptionError
 from headstart.serving.auth import headers_of, refusal
 from headstart.serving.batching import Batcher, Overloaded, Result
@@ -63,8 +64,8 @@ class PredictEndpoint:
             Overloaded: there is no room for it.
             TimeoutError: it was accepted and not answered in time.
         """
-        top, reject = _asked(scope["query_string"])
-        _refuse_rejecting(self.models.current, reject)
+        question = _asked(scope["query_string"])
+        _refuse(self.models.current, question)
         heads = headers_of(scope)
         length = length_of(heads, self.limits)
         self.batcher.check_room()  # before the body is read: shedding must be cheap
@@ -77,44 +78,48 @@ class PredictEndpoint:
             results = await self.batcher.predict(model, [upload.data for upload in uploads])
         finally:
             self.bytes_held -= length
-        return JSONResponse(_content(model, uploads, results, top=top, reject=reject))
+        return JSONResponse(_content(model, uploads, results, question))
 
 
-def _asked(query: bytes) -> tuple[int, float | None]:
-    """The query's ``top`` and ``reject``.
+def _asked(query: bytes) -> Question:
+    """What the query asks for.
 
     Raises:
-        UploadRefused: one is no number, or not one that an answer can have.
+        UploadRefused: a value is no number, or not one that an answer can have.
     """
     if not query:
-        return LABELS, None
+        return Question(LABELS)
     given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     text = given.get("top", [str(LABELS)])[-1]
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LABELS)) else 0
     if not 1 <= number <= MOST_LABELS:
         raise UploadRefused(422, f"top: expected a whole number from 1 to {MOST_LABELS}")
-    if "reject" not in given:
-        return number, None
+    return Question(number, _share(given, "reject"), _share(given, "coverage"))
+
+
+def _share(given: dict[str, list[str]], name: str) -> float | None:
+    if name not in given:
+        return None
     try:
-        return number, float(given["reject"][-1][:_LONGEST_NUMBER])
+        return float(given[name][-1][:_LONGEST_NUMBER])
     except ValueError:
-        raise UploadRefused(422, "reject: expected a share between 0 and 1, such as 0.05") from None
+        raise UploadRefused(422, f"{name}: expected a share between 0 and 1") from None
 
 
-def _refuse_rejecting(model: LoadedModel, share: float | None) -> None:
+def _refuse(model: LoadedModel, question: Question) -> None:
     try:
-        model.classifier.refuse_rejecting(share)
+        model.classifier.refuse(question)
     except OptionError as error:
         raise UploadRefused(422, str(error).removeprefix(f"{model.classifier.model.parent}: ")) from None
 
 
 def _content(
-    model: LoadedModel, uploads: list[Upload], results: list[Result], *, top: int, reject: float | None
+    model: LoadedModel, uploads: list[Upload], results: list[Result], question: Question
 ) -> dict[str, Any]:
     predictions = []
     for upload, result in zip(uploads, results, strict=True):
         if isinstance(result, ImageError):
             raise UploadRefused(422, f"{upload.name}: {result}")
-        found = model.classifier.prediction(upload.name, result, top=top, reject=reject).to_dict()
+        found = model.classifier.prediction(upload.name, result, question).to_dict()
         predictions.append({"name": found.pop("path"), **found})
     return {"run": model.run, "predictions": predictions}

@@ -15,6 +15,7 @@ from headstart.classifier.onnx_graph import compose
 from headstart.data.dataset import describe
 from headstart.errors import RunError
 from headstart.files import write_whole
+from headstart.heads import right_probabilities
 from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions
 from headstart.runs.callbacks import Callback, PhaseTimer
 from headstart.training.fitting import Trained, familiarity, fine_tuned_graph, predict_images
@@ -67,7 +68,7 @@ def save(
     watch.on_phase_begin("save")
     prepared, trained = scores.prepared, scores.trained
     with new_folder(run.path) as folder:
-        _save_model(folder, prepared, trained)
+        _save_model(folder, scores)
         write_predictions(folder, _predictions(scores), split=prepared.fingerprint)
         for name, text in (extra or {}).items():
             write_whole(folder / name, text)
@@ -122,8 +123,9 @@ def same_network(model: Path, checked: Path) -> bool:
     return SavedGraph.read(model).without_head() == SavedGraph.read(checked).without_head()
 
 
-def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
+def _save_model(folder: Path, scores: Scores) -> None:
     """Write the classifier: its graph, what was trained, its images."""
+    prepared, trained = scores.prepared, scores.trained
     config, backbone = trained.config, prepared.extraction.backbone
     layers = [FeatureLayer.parse(name) for name in trained.layers or ("features",)]
     graph = None
@@ -152,6 +154,9 @@ def _save_model(folder: Path, prepared: Prepared, trained: Trained) -> None:
             "temperature": trained.head.temperature,
             "familiarity": None if known is None else len(known.known),
         },
+        right=right_probabilities(
+            scores.probabilities["validation"], prepared.labels(prepared.images("validation"))
+        ),
     )
     classifier.save(folder)
 
