@@ -24,6 +24,7 @@ from pathlib import Path
 
 SIZE = 96
 EPOCHS = 10
+COPIES = "copies"
 
 KERAS_JOB = """
 import os, sys
@@ -84,7 +85,7 @@ def main() -> None:
         print(f"exporting our graph, once per machine: {first:.1f} s")
         flowers = options.data / "flowers"
         if options.images:
-            flowers = copied(flowers, work / "flowers", images=options.images)
+            flowers = copied(flowers, work / COPIES, images=options.images)
         folders = [] if options.only_tiny else [("flowers", flowers)]
         if options.tiny:
             folders.append(
@@ -107,6 +108,8 @@ def compare(
         str(EPOCHS),
     ]
     ours = {"softmax": ["--head", "softmax", "--epochs", str(EPOCHS)], "ridge": ["--head", "ridge"]}
+    if folder.name == COPIES:
+        del ours["ridge"]  # its penalty is chosen by leaving one image out, which says nothing beside a copy
     seconds: dict[str, list[float]] = {"keras": []}
     accuracy: dict[str, float] = {}
     for number in range(runs):
