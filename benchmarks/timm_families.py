@@ -143,8 +143,8 @@ def line_of(module: str, found: dict[str, Any]) -> str:
     """A row of the table."""
     module, name = module.partition("=")[0], found["network"]
     if "reason" in found:
-        reason = found["reason"].replace("|", "\\|").replace("<", "&lt;")
-        return f"| {module} | {name} | | | | refused: {reason} | |"
+        reason = found["reason"].replace("|", "\\|").replace("`", "'")
+        return f"| {module} | {name} | | | | refused: `{reason}` | |"
     numbers = f"{found['maps']:.0e} | {found['features']:.0e} | {found['seconds']:.0f}"
     wrong = "" if found["agrees"] else " (does not agree)"
     return f"| {module} | {name} | {found['size']} | {found['stages']} | {numbers}{wrong} |"

@@ -1,5 +1,7 @@
 """The command line: what it prints, where, and how it fails."""
 
+import csv
+import io
 import json
 import os
 import shlex
@@ -61,6 +63,21 @@ def test_predict_lists_labels_with_probabilities(small_run: Path, photos: Path) 
     assert len(found) == 17
     assert set(found[0]) == {"path", "label", "probability", "top", "familiarity"}
     assert len(found[0]["top"]) == 2 and found[0]["top"][0] == [found[0]["label"], found[0]["probability"]]
+
+
+def test_predict_writes_a_table_for_spreadsheets(small_run: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "bars/broken.jpg").write_bytes(b"no image")
+    images = [photos / "bars" / name for name in ("000.jpg", "broken.jpg")]
+    headstart("predict", small_run, *images, "--csv", tmp_path / "labels.csv", "--reject", 0.05)
+    text = (tmp_path / "labels.csv").read_bytes()
+    assert text.startswith("\ufeffpath,".encode())
+    first, broken = csv.DictReader(io.StringIO(text.decode("utf-8-sig")))
+    assert first["label"] == "bars" and 0 < float(first["probability"]) <= 1
+    assert first["known"] in ("true", "false") and first["note"] == ""
+    assert broken["label"] == "" and "not an image" in broken["note"]
+    shutil.copy(photos / "bars/000.jpg", "=1+1.jpg")
+    headstart("predict", small_run, "=1+1.jpg", "--csv", "here.csv")
+    assert "\n'=1+1.jpg,bars," in Path("here.csv").read_text(encoding="utf-8-sig")
 
 
 def test_predict_names_what_it_cannot_read_and_goes_on(small_run: Path, photos: Path, tmp_path: Path) -> None:

@@ -163,6 +163,8 @@ def test_sets_hold_the_right_label_as_often_as_promised(coverage):
     inside = said[1000:] >= least
     assert inside[np.arange(3000), labels[1000:]].mean() == pytest.approx(coverage, abs=0.03)
     assert least_probability(right_probabilities(said[:9], labels[:9]), coverage=0.95) is None
+    assert least_probability((0.2, 0.8), coverage=5e-324) == 0.8
+    assert least_probability((), coverage=0.5) is None
 
 
 def test_a_set_begins_with_the_likeliest_label_and_grows_with_the_coverage(small_run, photos):

@@ -446,12 +446,21 @@ def test_a_killed_server_loses_no_accepted_answer(visit: Callable[..., Visit]) -
         expect(page.locator("input:disabled, .answered")).to_have_count(1)
 
 
+_SERVER = """
+from headstart.cli import main
+from headstart.lesson.engine import answers
+from headstart.lesson.pages import server
+
+answers._draw = lambda problem, seed, seen: problem  # the variant with one right option
+server.measure_quick = lambda site: None  # no experiments beside the tests
+main()
+"""
+
+
 @contextmanager
 def learning(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A lesson's server in a process of its own, and the address that it prints."""
-    quiet = "from headstart.lesson.pages import server; server.measure_quick = lambda site: None"
-    program = f"{quiet}; from headstart.cli import main; main()"  # no experiments of its own beside the tests
-    command = [sys.executable, "-c", program, "learn", "--no-browser", "--port", str(port)]
+    command = [sys.executable, "-c", _SERVER, "learn", "--no-browser", "--port", str(port)]
     with started(command, stderr=subprocess.PIPE) as server:
         assert server.stderr
         line = server.stderr.readline()

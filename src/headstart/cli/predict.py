@@ -1,6 +1,9 @@
 """`headstart predict`: label images with a saved classifier."""
 
+import csv
+import io
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +15,10 @@ from headstart.runs.formatting import percent
 
 if TYPE_CHECKING:
     from headstart.classifier import Prediction
+    from headstart.data.dataset import Skipped
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet would compute: https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
 @click.command()
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="Give as many labels as hold the right one for this share of images, such as 0.9.",
 )
+@click.option("--csv", "table", metavar="FILE", help="Write a table for spreadsheets: a row for each image.")
 @click.option("--explain", is_flag=True, help="Write a heat map of each image and name it.")
 @click.option(
     "--explain-to", metavar="FOLDER", help="Folder for heat maps; implies --explain. Default: explanations."
@@ -41,6 +49,7 @@ def command(
     top: int,
     reject: float | None,
     coverage: float | None,
+    table: str | None,
     explain: bool,
     explain_to: str | None,
     as_json: bool,
@@ -51,10 +60,12 @@ def command(
     headstart predict RUN image.jpg
     headstart predict RUN folder/ --json --top 3
     headstart predict RUN folder/ --reject 0.05 --coverage 0.9
+    headstart predict RUN folder/ --csv labels.csv
     headstart predict RUN image.jpg --explain-to why/
     """
     from headstart.classifier import Prediction, Question, load
     from headstart.data.dataset import list_unlabelled
+    from headstart.files import write_whole
 
     classifier = load(run)
     question = Question(top, reject, coverage)
@@ -69,7 +80,9 @@ def command(
         named = [(sample.name, sample.source) for sample in samples]
         heat = explain_images(classifier, named, Path(explain_to or "explanations"))
     rows, unreadable = [], 0
+    said: list[Prediction | Skipped] = []
     for result in classifier.predict_each(samples, **asdict(question)):
+        said.append(result)
         if not isinstance(result, Prediction):
             click.echo(f"headstart: {result.name}: {result.reason}; skipped", err=True)
             unreadable += 1
@@ -85,6 +98,8 @@ def command(
                 + (f"\t({others})" if others else "")
                 + (f"\t{picture}" if picture else "")
             )
+    if table is not None:
+        write_whole(Path(table), _as_csv(said).encode("utf-8-sig"))  # spreadsheets want the mark
     if as_json:
         print_json(rows)
     if unreadable and unreadable == len(samples):
@@ -95,3 +110,27 @@ def _label(result: "Prediction") -> str:
     """The likeliest label, or those that were asked for; of an unknown image, what it is most like."""
     label = " or ".join(result.labels or (result.label,))
     return f"unknown (most like {label})" if result.known is False else label
+
+
+def _as_csv(said: "Iterable[Prediction | Skipped]") -> str:
+    """A row for each image, with plain numbers; one that cannot be read has its reason as a note."""
+    from headstart.classifier import Prediction
+
+    with io.StringIO(newline="") as text:
+        rows = csv.writer(text)
+        rows.writerow(("path", "label", "probability", "familiarity", "known", "labels", "note"))
+        for each in said:
+            if not isinstance(each, Prediction):
+                rows.writerow((_cell(each.name), "", "", "", "", "", _cell(each.reason)))
+                continue
+            familiarity = "" if each.familiarity is None else each.familiarity
+            known = "" if each.known is None else str(each.known).lower()
+            labels = "|".join(each.labels or ())
+            cells = (_cell(each.path), _cell(each.label), each.probability, familiarity, known, _cell(labels))
+            rows.writerow((*cells, ""))
+        return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text

@@ -36,4 +36,4 @@ def least_probability(known: Sequence[float], *, coverage: float) -> float | Non
         coverage: the share of images whose set shall hold the right label, between 0 and 1.
     """
     below = int(np.floor((1 - coverage) * (len(known) + 1)))
-    return known[below - 1] if below >= 1 else None
+    return known[min(below, len(known)) - 1] if known and below >= 1 else None
