@@ -68,13 +68,19 @@ def test_predict_lists_labels_with_probabilities(small_run: Path, photos: Path) 
 def test_predict_writes_a_table_for_spreadsheets(small_run: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "bars/broken.jpg").write_bytes(b"no image")
     images = [photos / "bars" / name for name in ("000.jpg", "broken.jpg")]
-    headstart("predict", small_run, *images, "--csv", tmp_path / "labels.csv", "--reject", 0.05)
+    done = headstart("predict", small_run, *images, "--csv", tmp_path / "labels.csv", "--reject", 0.05)
+    assert done.stdout == f"2 images, 1 of them unreadable; saved in {tmp_path / 'labels.csv'}\n"
     text = (tmp_path / "labels.csv").read_bytes()
     assert text.startswith("\ufeffpath,".encode())
     first, broken = csv.DictReader(io.StringIO(text.decode("utf-8-sig")))
     assert first["label"] == "bars" and 0 < float(first["probability"]) <= 1
     assert first["known"] in ("true", "false") and first["note"] == ""
     assert broken["label"] == "" and "not an image" in broken["note"]
+    for place in (tmp_path, tmp_path / "none" / "labels.csv"):
+        refused = headstart("predict", small_run, *images, "--csv", place)
+        assert refused.returncode == 2 and refused.stderr.endswith(
+            "is no file in a folder that is there; name one\n"
+        )
     shutil.copy(photos / "bars/000.jpg", "=1+1.jpg")
     headstart("predict", small_run, "=1+1.jpg", "--csv", "here.csv")
     assert "\n'=1+1.jpg,bars," in Path("here.csv").read_text(encoding="utf-8-sig")

@@ -37,7 +37,9 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
     metavar="SHARE",
     help="Give as many labels as hold the right one for this share of images, such as 0.9.",
 )
-@click.option("--csv", "table", metavar="FILE", help="Write a table for spreadsheets: a row for each image.")
+@click.option(
+    "--csv", "table", metavar="FILE", help="Write a table for spreadsheets instead: a row for each image."
+)
 @click.option("--explain", is_flag=True, help="Write a heat map of each image and name it.")
 @click.option(
     "--explain-to", metavar="FOLDER", help="Folder for heat maps; implies --explain. Default: explanations."
@@ -65,8 +67,11 @@ def command(
     """
     from headstart.classifier import Prediction, Question, load
     from headstart.data.dataset import list_unlabelled
+    from headstart.errors import OptionError, printable
     from headstart.files import write_whole
 
+    if table is not None and (Path(table).is_dir() or not Path(table).parent.is_dir()):
+        raise OptionError(f"--csv {printable(table)}: is no file in a folder that is there; name one")
     classifier = load(run)
     question = Question(top, reject, coverage)
     classifier.refuse(question)
@@ -91,7 +96,7 @@ def command(
         if as_json:
             explained = {"file": str(picture), "method": why.method} if why else None
             rows.append(result.to_dict() | ({"heat_map": explained} if explained else {}))
-        else:
+        elif table is None:
             others = ", ".join(f"{label} {percent(probability)}" for label, probability in result.top[1:])
             click.echo(
                 f"{result.path}\t{_label(result)}\t{percent(result.probability)}"
@@ -102,6 +107,9 @@ def command(
         write_whole(Path(table), _as_csv(said).encode("utf-8-sig"))  # spreadsheets want the mark
     if as_json:
         print_json(rows)
+    elif table is not None:
+        broken = f", {unreadable:,} of them unreadable" if unreadable else ""
+        click.echo(f"{len(said):,} images{broken}; saved in {printable(table)}")
     if unreadable and unreadable == len(samples):
         sys.exit(2)
 
