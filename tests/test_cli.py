@@ -79,7 +79,7 @@ def test_predict_writes_a_table_for_spreadsheets(small_run: Path, photos: Path, 
     for place in (tmp_path, tmp_path / "none" / "labels.csv"):
         refused = headstart("predict", small_run, *images, "--csv", place)
         assert refused.returncode == 2 and refused.stderr.endswith(
-            "is no file in a folder that is there; name one\n"
+            "expected a file in a folder that exists\n"
         )
     shutil.copy(photos / "bars/000.jpg", "=1+1.jpg")
     headstart("predict", small_run, "=1+1.jpg", "--csv", "here.csv")

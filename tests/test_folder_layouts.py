@@ -175,6 +175,16 @@ def test_folders_in_class_folders_are_told_of_where_they_may_be_the_classes(tmp_
     )
 
 
+def test_names_of_strangers_are_shown_without_their_control_characters(tmp_path):
+    fill(tmp_path / "a", "a\x1b[2J/x/1.jpg", "a\x1b[2J/y/1.jpg", "b/v\x07/1.jpg", "b/w/1.jpg")
+    (note,) = read_dataset(tmp_path / "a").notes
+    assert note.isprintable() and note.endswith("; so it is in 2 classes")
+    write(tmp_path / "b", {"images/1.jpg": PIXEL, "labels\x1b[2J.json": "{}"})
+    with pytest.raises(DatasetError, match="looks like labels in JSON") as caught:
+        read_dataset(tmp_path / "b")
+    assert str(caught.value).isprintable()
+
+
 # --- no labelled images at all ----------------------------------------------------------------------------
 
 

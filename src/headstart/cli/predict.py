@@ -71,7 +71,7 @@ def command(
     from headstart.files import write_whole
 
     if table is not None and (Path(table).is_dir() or not Path(table).parent.is_dir()):
-        raise OptionError(f"--csv {printable(table)}: is no file in a folder that is there; name one")
+        raise OptionError(f"--csv {printable(table)}: expected a file in a folder that exists")
     classifier = load(run)
     question = Question(top, reject, coverage)
     classifier.refuse(question)

@@ -83,8 +83,9 @@ def _folders_in_classes(rows: Sequence[LabelledRow], layout: _Layout) -> list[st
     if not parts:
         return []
     label, found = next(iter(parts.items()))
-    more = f", and {len(parts) - 1} more classes are alike" if len(parts) > 1 else ""
-    return [f"{_shown([label])} holds folders ({_shown(found[:3])}); their images count as {label}{more}"]
+    also = f"; so it is in {len(parts)} classes" if len(parts) > 1 else ""
+    told = f"{_shown([label])} holds folders ({_shown(found[:3])}); their images count as {printable(label)}"
+    return [told + also]
 
 
 def _unnamed(rows: Sequence[LabelledRow]) -> frozenset[str]:

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from headstart.errors import printable
+
 _ONE_LABEL = (
     "a classifier needs one label for each image: a folder for each class, or a table of files and labels"
 )
@@ -31,5 +33,5 @@ def foreign(paths: Sequence[str]) -> str | None:
     for pattern, what, way_out in _KINDS:
         known = re.compile(pattern, re.IGNORECASE)
         if example := next((path for path in paths if known.fullmatch(path)), None):
-            return f"{os.path.basename(example)} looks like {what}; {way_out}"
+            return f"{printable(os.path.basename(example))} looks like {what}; {way_out}"
     return None
