@@ -207,7 +207,6 @@ def test_the_plan_offers_to_fine_tune_after_the_recommended_head(
     kept = world.studio.collections.read(collection, "plan")
     assert kept
     head = next(row for row in kept["plan"]["rows"] if row["depth"] == "all")
-    head["accuracy"]["accuracy"] = 0.6
     longer = {
         **head,
         "depth": head["stages"] - 2,
@@ -217,7 +216,7 @@ def test_the_plan_offers_to_fine_tune_after_the_recommended_head(
     world.studio.collections.write(collection, "plan", kept)
     page = world.browser.get(f"{data}/plan").text
     (offer,) = re.findall(r'name="deeper" value="1"[^>]*>([^<]+)<', page)
-    assert offer == "Take about 62 s longer: about 4.0 points more"
+    assert offer == "Try fine-tuning too: about 62 s longer"
     asked: list[Any] = []
     monkeypatch.setattr(
         type(world.studio), "add", lambda self, kind, name, body: asked.append(body) or _Job()

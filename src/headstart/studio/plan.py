@@ -87,16 +87,14 @@ def _best(rows: list[dict[str, Any]], *, budget: float | None) -> dict[str, Any]
 
 def _deeper(rows: list[dict[str, Any]], *, chosen: str) -> str:
     """What fine-tuning after the recommended head is offered with; empty where the plan has no such row."""
-    from headstart.training.depth_choice import DEEPER_STAGES, FEWER_MISTAKES
+    from headstart.training.depth_choice import DEEPER_STAGES
 
     head = next(row for row in rows if row["key"] == chosen)
     depth = head["stages"] - DEEPER_STAGES
     found = [row for row in rows if row["name"] == head["name"] and row["depth"] == depth]
     if head["depth"] != "all" or not found:
         return ""
-    seconds = found[0]["predicted_seconds"]["median"]
-    points = 100 * FEWER_MISTAKES * (1 - head["accuracy"]["accuracy"])
-    return f"Take about {human_seconds(seconds)} longer: about {points:.1f} points more"
+    return f"Try fine-tuning too: about {human_seconds(found[0]['predicted_seconds']['median'])} longer"
 
 
 def choices() -> list[str]:

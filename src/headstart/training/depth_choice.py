@@ -25,9 +25,6 @@ DEEPER_STAGES = 2
 FEWEST_IMAGES = 30
 """Validation images below which one image more or less is a difference of several points."""
 
-FEWER_MISTAKES = 0.1
-"""Share of the head's mistakes that fine-tuning the last stages takes away, on average; docs/training.md."""
-
 _LEAST = 1e-30
 """Stands for a probability of nothing, whose logarithm nobody could compare."""
 
