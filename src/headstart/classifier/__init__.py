@@ -11,7 +11,7 @@ from headstart.classifier.classifier import (
     Classifier,
     InputImage,
     Prediction,
-    Question,
+    PredictOptions,
     check_parity,
     load,
 )
@@ -21,8 +21,8 @@ __all__ = [
     "WEIGHTS_FILE",
     "Classifier",
     "InputImage",
+    "PredictOptions",
     "Prediction",
-    "Question",
     "check_parity",
     "load",
 ]

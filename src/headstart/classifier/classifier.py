@@ -98,7 +98,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Question:
+class PredictOptions:
     """What is asked about every image.
 
     Attributes:
@@ -110,6 +110,9 @@ class Question:
     top: int = 5
     reject: float | None = None
     coverage: float | None = None
+
+
+_USUAL = PredictOptions()
 
 
 @dataclass(frozen=True)
@@ -133,29 +136,32 @@ class Classifier:
     about: dict[str, Any] = field(default_factory=dict)
     right: tuple[float, ...] = ()
 
-    def predict(self, images: Any, **asked: Any) -> list[Prediction]:
+    def predict(
+        self, images: Any, *, top: int = 5, reject: float | None = None, coverage: float | None = None
+    ) -> list[Prediction]:
         """Label images.
 
         Args:
             images: a file, a folder, a sequence of those, or pixels: uint8 [H, W], [H, W, 3], [N, H, W, 3] or
                 a sequence of such images.
-            asked: by the names of `Question`'s fields: ``top``, ``reject``, ``coverage``.
+            top, reject, coverage: see `PredictOptions`.
 
         Raises:
             ImageError: an image cannot be read; `predict_each` reports instead of raising.
             DatasetError: a path does not exist, or is none.
             OptionError: the classifier cannot answer what is asked, see `refuse`.
         """
-        results = list(self.predict_each(_samples(images), **asked))
+        results = list(self.predict_each(_samples(images), PredictOptions(top, reject, coverage)))
         for result in results:
             if isinstance(result, Skipped):
                 raise ImageError(f"{result.name}: {result.reason}")
         return [result for result in results if isinstance(result, Prediction)]
 
-    def predict_each(self, samples: Sequence[Sample], **asked: Any) -> Iterator[Prediction | Skipped]:
+    def predict_each(
+        self, samples: Sequence[Sample], options: PredictOptions = _USUAL
+    ) -> Iterator[Prediction | Skipped]:
         """Label images in order; one that cannot be read gives its name and the reason; as `predict`."""
-        question = Question(**asked)
-        self.refuse(question)
+        self.refuse(options)
         for start in range(0, len(samples), _WINDOW):
             window = samples[start : start + _WINDOW]
             rendered = self.render(window)
@@ -165,7 +171,7 @@ class Classifier:
                 if isinstance(pixels, str):
                     yield Skipped(sample.name, pixels)
                 else:
-                    yield self.prediction(sample.name, next(rows), question)
+                    yield self.prediction(sample.name, next(rows), options)
 
     @property
     def tells_unknown(self) -> bool:
@@ -177,18 +183,18 @@ class Classifier:
         """Names of what the model gives."""
         return OUTPUTS if self.tells_unknown else OUTPUTS[:1]
 
-    def refuse(self, question: Question) -> None:
+    def refuse(self, options: PredictOptions) -> None:
         """Raise OptionError where a number is none, or where too few images were held out for the answer."""
-        if question.top < 1:
-            raise OptionError(f"top={question.top}: expected 1 or more")
-        for name, share, usual in (("reject", question.reject, 0.05), ("coverage", question.coverage, 0.9)):
+        if options.top < 1:
+            raise OptionError(f"top={options.top}: expected 1 or more")
+        for name, share, usual in (("reject", options.reject, 0.05), ("coverage", options.coverage, 0.9)):
             if share is not None and not 0 < share < 1:
                 raise OptionError(f"{name}={share:g}: expected a share between 0 and 1, such as {usual:g}")
         lacking = ""
-        if question.reject is not None and not self.tells_unknown:
+        if options.reject is not None and not self.tells_unknown:
             lacking = "tell unknown images"
-        if question.coverage is not None and self._least(question.coverage) is None:
-            lacking = f"promise a coverage of {question.coverage:g}"
+        if options.coverage is not None and self._least(options.coverage) is None:
+            lacking = f"promise a coverage of {options.coverage:g}"
         if lacking:
             raise OptionError(
                 f"{self.model.parent}: the classifier cannot {lacking}: an earlier version saved it, or "
@@ -228,17 +234,17 @@ class Classifier:
         familiarity = found.get("familiarity", np.full(len(probabilities), np.nan, np.float32))
         return np.column_stack([probabilities, familiarity])
 
-    def prediction(self, name: str, answer: NDArray[np.float32], question: Question) -> Prediction:
+    def prediction(self, name: str, answer: NDArray[np.float32], options: PredictOptions) -> Prediction:
         """What an answer, float32 [C + 1], says of the image called ``name``."""
         probabilities, familiarity = answer[:-1], round(float(answer[-1]), 4)
         order = np.argsort(-probabilities, kind="stable")
-        best = order[: question.top]
+        best = order[: options.top]
         pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
         said = Prediction(name, pairs[0][0], pairs[0][1], pairs)
         if self.tells_unknown:
-            known = None if question.reject is None else familiarity >= question.reject
+            known = None if options.reject is None else familiarity >= options.reject
             said = replace(said, familiarity=familiarity, known=known)
-        if question.coverage is not None and (least := self._least(question.coverage)) is not None:
+        if options.coverage is not None and (least := self._least(options.coverage)) is not None:
             likely = [i for i in order if probabilities[i] >= least] or [order[0]]
             said = replace(said, labels=tuple(self.classes[i] for i in likely))
         return said

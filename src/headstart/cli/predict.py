@@ -4,7 +4,6 @@ import csv
 import io
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ def command(
     headstart predict RUN folder/ --csv labels.csv
     headstart predict RUN image.jpg --explain-to why/
     """
-    from headstart.classifier import Prediction, Question, load
+    from headstart.classifier import Prediction, PredictOptions, load
     from headstart.data.dataset import list_unlabelled
     from headstart.errors import OptionError, printable
     from headstart.files import write_whole
@@ -73,8 +72,8 @@ def command(
     if table is not None and (Path(table).is_dir() or not Path(table).parent.is_dir()):
         raise OptionError(f"--csv {printable(table)}: expected a file in a folder that exists")
     classifier = load(run)
-    question = Question(top, reject, coverage)
-    classifier.refuse(question)
+    options = PredictOptions(top, reject, coverage)
+    classifier.refuse(options)
     found = list_unlabelled(images)
     samples = found.samples
     name_left_out([item.to_dict() for item in found.skipped], most=None)
@@ -86,7 +85,7 @@ def command(
         heat = explain_images(classifier, named, Path(explain_to or "explanations"))
     rows, unreadable = [], 0
     said: list[Prediction | Skipped] = []
-    for result in classifier.predict_each(samples, **asdict(question)):
+    for result in classifier.predict_each(samples, options):
         said.append(result)
         if not isinstance(result, Prediction):
             click.echo(f"headstart: {result.name}: {result.reason}; skipped", err=True)

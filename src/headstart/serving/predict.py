@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from headstart.classifier import Question
+from headstart.classifier import PredictOptions
 from headstart.errors import ImageError, OptionError
 from headstart.serving.auth import headers_of, refusal
 from headstart.serving.batching import Batcher, Overloaded, Result
@@ -64,8 +64,8 @@ class PredictEndpoint:
             Overloaded: there is no room for it.
             TimeoutError: it was accepted and not answered in time.
         """
-        question = _asked(scope["query_string"])
-        _refuse(self.models.current, question)
+        options = _asked(scope["query_string"])
+        _refuse(self.models.current, options)
         heads = headers_of(scope)
         length = length_of(heads, self.limits)
         self.batcher.check_room()  # before the body is read: shedding must be cheap
@@ -78,23 +78,23 @@ class PredictEndpoint:
             results = await self.batcher.predict(model, [upload.data for upload in uploads])
         finally:
             self.bytes_held -= length
-        return JSONResponse(_content(model, uploads, results, question))
+        return JSONResponse(_content(model, uploads, results, options))
 
 
-def _asked(query: bytes) -> Question:
+def _asked(query: bytes) -> PredictOptions:
     """What the query asks for.
 
     Raises:
         UploadRefused: a value is no number, or not one that an answer can have.
     """
     if not query:
-        return Question(LABELS)
+        return PredictOptions(LABELS)
     given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     text = given.get("top", [str(LABELS)])[-1]
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LABELS)) else 0
     if not 1 <= number <= MOST_LABELS:
         raise UploadRefused(422, f"top: expected a whole number from 1 to {MOST_LABELS}")
-    return Question(number, _share(given, "reject"), _share(given, "coverage"))
+    return PredictOptions(number, _share(given, "reject"), _share(given, "coverage"))
 
 
 def _share(given: dict[str, list[str]], name: str) -> float | None:
@@ -106,20 +106,20 @@ def _share(given: dict[str, list[str]], name: str) -> float | None:
         raise UploadRefused(422, f"{name}: expected a share between 0 and 1") from None
 
 
-def _refuse(model: LoadedModel, question: Question) -> None:
+def _refuse(model: LoadedModel, options: PredictOptions) -> None:
     try:
-        model.classifier.refuse(question)
+        model.classifier.refuse(options)
     except OptionError as error:
         raise UploadRefused(422, str(error).removeprefix(f"{model.classifier.model.parent}: ")) from None
 
 
 def _content(
-    model: LoadedModel, uploads: list[Upload], results: list[Result], question: Question
+    model: LoadedModel, uploads: list[Upload], results: list[Result], options: PredictOptions
 ) -> dict[str, Any]:
     predictions = []
     for upload, result in zip(uploads, results, strict=True):
         if isinstance(result, ImageError):
             raise UploadRefused(422, f"{upload.name}: {result}")
-        found = model.classifier.prediction(upload.name, result, question).to_dict()
+        found = model.classifier.prediction(upload.name, result, options).to_dict()
         predictions.append({"name": found.pop("path"), **found})
     return {"run": model.run, "predictions": predictions}
