@@ -144,7 +144,9 @@ class Classifier:
         Args:
             images: a file, a folder, a sequence of those, or pixels: uint8 [H, W], [H, W, 3], [N, H, W, 3] or
                 a sequence of such images.
-            top, reject, coverage: see `PredictOptions`.
+            top: see `PredictOptions`.
+            reject: likewise.
+            coverage: likewise.
 
         Raises:
             ImageError: an image cannot be read; `predict_each` reports instead of raising.

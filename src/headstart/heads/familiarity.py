@@ -26,7 +26,7 @@ from headstart.heads.ridge import one_hot, standardised
 from headstart.heads.threads import threads_for
 
 MOST_IMAGES = 2048
-"""Training images that are looked at, evenly over the classes: more tell no more (docs/benchmarks.md)."""
+"""Training images that are looked at, evenly over the classes: more would cost seconds in every fit."""
 
 FEWEST_KNOWN = 20
 """Images to measure against, below which nothing is said: 0.05 is one of twenty."""
@@ -35,11 +35,13 @@ _MOST_KNOWN = 1000
 _FOLDS = 10
 
 _PENALTY = 2.0
-"""In units of the mean eigenvalue of the features' scatter. Less finds more of what is wholly different and
-less of what is nearly alike: 0.5 to 8 move areas under the curve by 6 points at most (docs/benchmarks.md)."""
+"""In units of the mean eigenvalue of the features' scatter."""
 
 _RESIDUAL = 0.07
-"""Weight of what lies outside the training images' directions, beside the distance within them; likewise."""
+"""Weight of what lies outside the training images' directions, beside the distance within them.
+
+More of it, and a smaller penalty, find more of what is wholly different and less of what is nearly alike;
+docs/benchmarks.md has both ways."""
 
 _DIRECTIONS = 64
 _TINY = 1e-12
