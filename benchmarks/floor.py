@@ -2,9 +2,10 @@
 
 The yardstick is a plain script of the best parts that are known, not our own: JPEGs decoded by simplejpeg at
 a reduced scale (libjpeg-turbo, no Pillow), cropped and resized by cykooz-resizer (fast_image_resize), while
-OpenVINO runs the same network on batches of 64; nothing is hashed, checked or stored. Its pixels have to be
-ours within the tolerance of the parity tests, and its features ours, before anything is timed. Both sides
-take turns. Seconds of the processor are printed beside those of the clock: they say more on a busy machine.
+OpenVINO runs the same network, on batches of 64 unless told otherwise; nothing is hashed, checked or stored.
+Its pixels have to be ours within the tolerance of the parity tests, and its features ours, before anything is
+timed. Both sides take turns. Seconds of the processor are printed beside those of the clock: they say more on
+a busy machine.
 
     python benchmarks/floor.py ../shared/data/flowers --size 96 128 224
 """
@@ -30,7 +31,6 @@ from headstart.data.dataset import Sample, read_dataset
 from headstart.data.images import CENTRE, Preprocess, load_pixels
 from headstart.features import FeatureCache, FeatureSpec, extract
 
-BATCH = 64
 MEAN_DIFFERENCE = 2.0  # levels of 255, as tests/test_images.py allows a reduced decode
 _FILTERS = {"bicubic": FilterType.catmull_rom, "bilinear": FilterType.bilinear}
 
@@ -57,10 +57,12 @@ def plain_pixels(data: bytes, preprocess: Preprocess, resizer: Resizer) -> np.nd
     return np.frombuffer(square.get_buffer(), np.uint8).reshape(size, size, 3)
 
 
-def plain_pass(samples: Sequence[Sample], backbone: Backbone, runtime: Runtime) -> Callable[[], np.ndarray]:
-    """Decoding in threads while the network runs, and nothing else; float32 [N, D]."""
+def plain_pass(
+    samples: Sequence[Sample], backbone: Backbone, runtime: Runtime, *, batch: int
+) -> Callable[[], np.ndarray]:
+    """Decoding in threads while the network runs on so many at once, and nothing else; float32 [N, D]."""
     network = runtime.compile(
-        backbone, depth=len(backbone.stages), layers=backbone.feature_layers()[-1:], batch_size=BATCH
+        backbone, depth=len(backbone.stages), layers=backbone.feature_layers()[-1:], batch_size=batch
     )
     threads = max(2, os.cpu_count() or 1)
 
@@ -74,9 +76,9 @@ def plain_pass(samples: Sequence[Sample], backbone: Backbone, runtime: Runtime) 
         ready: list[np.ndarray] = []
         while waiting:
             ready += waiting.popleft().result()
-            if len(ready) >= BATCH or not waiting:
-                yield 0, np.stack(ready[:BATCH])
-                ready = ready[BATCH:]
+            if len(ready) >= batch or not waiting:
+                yield 0, np.stack(ready[:batch])
+                ready = ready[batch:]
         if ready:
             yield 0, np.stack(ready)
 
@@ -101,7 +103,7 @@ def our_pass(samples: Sequence[Sample], backbone: Backbone, runtime: Runtime) ->
     return whole
 
 
-def measure(samples: Sequence[Sample], backbone: Backbone, *, runs: int) -> None:
+def measure(samples: Sequence[Sample], backbone: Backbone, *, runs: int, batch: int) -> None:
     """Assert equal results, take turns, print medians and the ratio."""
     runtime = select()
     some = samples[:: max(1, len(samples) // 50)]
@@ -113,7 +115,7 @@ def measure(samples: Sequence[Sample], backbone: Backbone, *, runs: int) -> None
         differences.append(np.abs(plain_pixels(data, backbone.preprocess, resizer) - ours).mean())
     assert max(differences) < MEAN_DIFFERENCE, f"other pixels: {max(differences):.1f} levels off"
     passes = {
-        "plain script": plain_pass(samples, backbone, runtime),
+        "plain script": plain_pass(samples, backbone, runtime, batch=batch),
         "extraction": our_pass(samples, backbone, runtime),
     }
     plain, whole = (job() for job in passes.values())
@@ -149,11 +151,12 @@ def main() -> None:
     parser.add_argument("--backbone", nargs="+", default=["builtin", "efficientnet_lite0"])
     parser.add_argument("--size", type=int, nargs="+", default=[96, 128, 224])
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=64, help="images that the plain script runs at once")
     options = parser.parse_args()
     samples = read_dataset(options.folder).samples
     for name in options.backbone:
         for size in options.size:
-            measure(samples, load_backbone(name, size=size), runs=options.runs)
+            measure(samples, load_backbone(name, size=size), runs=options.runs, batch=options.batch)
 
 
 if __name__ == "__main__":
