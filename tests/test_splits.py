@@ -118,7 +118,7 @@ def test_of_three_groups_and_more_each_side_has_one(count):
 def test_two_groups_leave_a_side_empty_and_the_note_says_so():
     dataset = made([index // 10 for index in range(20)], ["left", "right"] * 10)
     found = split(dataset, [digest(i) for i in range(20)], facts(range(20)), validation=0.15, test=0.15)
-    assert found.notes[0].startswith("2 groups of the table") and "too few for any" in found.notes[0]
+    assert found.notes[0].startswith("2 groups stay") and "too few for any" in found.notes[0]
 
 
 def test_an_image_without_a_group_is_split_by_its_own_content():
@@ -257,7 +257,7 @@ def table(tmp_path_factory):
 def test_a_fit_keeps_each_camera_on_one_side_and_records_by_what(table, tmp_path):
     _, run = fit(table, groups="camera", out=tmp_path / "run", **FAST)
     assert (run.config.groups, run.config.near_duplicates) == ("camera", "group")
-    assert "5 groups of the table stay on one side each" in run.notes
+    assert "5 groups stay on one side each" in run.notes
     on = defaultdict(set)
     for image in json.loads((run.path / "images.json").read_text()):
         on[int(image["path"].removesuffix(".png")) % 5].add(image["split"])

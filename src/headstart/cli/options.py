@@ -112,8 +112,9 @@ grouping_options = _together(
     ),
     click.option(
         "--groups",
-        metavar="COLUMN|TABLE",
-        help="Column of a table, or a table of files and groups; a group stays on one side of the split.",
+        metavar="COLUMN|TABLE|PATTERN",
+        help="What stays on one side of the split: a column, a table of files and groups, or a pattern of "
+        "names ({group}_*.jpg).",
     ),
 )
 

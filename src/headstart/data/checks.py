@@ -335,7 +335,7 @@ def check(
     Args:
         source: What `read_dataset` takes.
         near_duplicates: "group", or "ignore" to look for exact duplicates alone.
-        groups: The column of a table whose groups a fit is to keep on one side.
+        groups: What a fit is to keep on one side, see `read_dataset`.
         workers: Threads; one per core where None.
         progress: Told now and then how far it is.
 

@@ -55,7 +55,7 @@ def split(
 ) -> Split:
     """Every sample's side, with what belongs together on one of them.
 
-    Where samples carry groups of their own (`read_dataset(..., groups=COLUMN)`), those alone decide.
+    Where samples carry groups of their own (`read_dataset(..., groups=…)`), those alone decide.
 
     Args:
         dataset: the labelled images.
@@ -111,8 +111,8 @@ def large_groups_in_words(dataset: Dataset, groups: Sequence[Sequence[int]]) -> 
     which = f"{len(groups):,} groups are" if len(groups) > 1 else "one group is"
     return (
         f"{sum(map(len, groups)):,} images look alike (one camera, one film?) and are not kept on one side, "
-        f"because {which} more than a tenth of a class ({names}): accuracies may flatter; --groups COLUMN "
-        "(of a table) keeps together what a column says",
+        f"because {which} more than a tenth of a class ({names}): accuracies may flatter; --groups (a "
+        "column, or a pattern of names) keeps together what belongs together",
     )
 
 
@@ -125,7 +125,7 @@ def _said_of_columns(
     given = {sample.split for sample in dataset.samples} - {None}
     empty = [side for side, share in wanted if share > 0 and side not in sides and not given]
     without = f"; too few for any {' or '.join(empty)} image" if empty else ""
-    return (f"{len(groups):,} groups of the table stay on one side each{without}",)
+    return (f"{len(groups):,} groups stay on one side each{without}",)
 
 
 def exact_groups(hashes: Sequence[bytes | None]) -> list[list[int]]:
@@ -173,9 +173,9 @@ def assign_splits(
     another one only away from training, and only if the two are in one group. A class of so few images that
     all would be held out keeps the one nearest to training, until it has grown, rather than fail.
 
-    Samples that carry a group of a table's column stay together instead: the side is a pure function of the
-    group's name, so an image that is added moves no other. Where no group falls to a side that has a share,
-    the one nearest to it is taken, as long as another two train.
+    Samples that carry a group stay together instead: the side is a pure function of the group's name, so an
+    image that is added moves no other. Where no group falls to a side that has a share, the one nearest to it
+    is taken, as long as another two train.
 
     Splits that the data set gives win. Where it gives some but no validation, that is carved out of its
     training images by the same rule, and its test images stay as they are.
@@ -227,7 +227,7 @@ def _own_side(digest: bytes, validation: float, test: float) -> str:
 
 
 def _named_groups(dataset: Dataset) -> list[list[int]]:
-    """Indices of each group that a table's column names, those of one image included."""
+    """Indices of each group that the data set names, those of one image included."""
     members: dict[str, list[int]] = {}
     for index, sample in enumerate(dataset.samples):
         if sample.group:

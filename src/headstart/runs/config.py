@@ -67,8 +67,8 @@ class FitConfig(Method):
     #: "group" keeps pictures that are the same but for size or compression on one side of the split, as long
     #: as a group is no more than a tenth of a class; "ignore" splits each by itself.
     near_duplicates: str = "group"
-    #: A column of the table (camera, patient, day): images that it gives the same value stay on one side, and
-    #: near-duplicates are not looked for in splitting.
+    #: A column of the table (camera, patient, day), a table of files and groups, or a pattern of file names
+    #: (``{group}_*.jpg``): images of one group stay on one side, and near-duplicates are not looked for.
     groups: str | None = None
     seed: int = 0  #: of whatever is random
     data: str = ""  #: where the labelled images came from; empty until known

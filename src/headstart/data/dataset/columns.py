@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -23,6 +24,13 @@ LABEL_NAMES = (
     *("class_label", "category_name", "target_name", "breed", "variety", "genus", "diagnosis", "tag", "y"),
     *("class_id", "label_id", "category_id", "choice", "dx", "finding_labels"),
 )
+GROUP_NAMES = (
+    *("group", "groups", "group_id", "patient", "patient_id", "subject", "subject_id", "case_id", "study_id"),
+    *("lesion_id", "slide_id", "animal_id", "camera", "camera_id", "site", "location", "session", "day"),
+    *("video", "video_id", "sequence", "sequence_id", "series", "series_id"),
+)
+"""Columns whose equal values belong together."""
+
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 
 TRUTH_COLUMNS = {
@@ -131,6 +139,22 @@ def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
     if split is not None and plain(names[split]) not in SPLIT_COLUMNS:
         guessed.append(f"splits from {_column(names[split])}")
     return Columns(image, labels, split, sides, groups, ", ".join(guessed) or None)
+
+
+def unused_groups(table: LabelTable, columns: Columns) -> list[str]:
+    """A sentence where a column that is not used looks like one of groups, whose values come again."""
+    if columns.groups is not None or columns.split is not None:
+        return []
+    for index, name in enumerate(table.names):
+        if plain(name) in GROUP_NAMES and index not in (columns.image, *columns.labels):
+            values = [str(value) for value in table.read([index])[1][0]]
+            if 1 < len(set(values)) < len(values):
+                shown = shlex.quote(printable(name.strip()))
+                return [
+                    f"{_column(name)} is not used ({len(set(values)):,} different values): --groups {shown} "
+                    "keeps images that share one on one side of the split"
+                ]
+    return []
 
 
 def _column(name: str) -> str:

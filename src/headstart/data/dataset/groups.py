@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from headstart.data.dataset.columns import ColumnNames, LabelTable, image_column, plain
+from headstart.data.dataset.columns import GROUP_NAMES, ColumnNames, LabelTable, image_column, plain
 from headstart.data.dataset.labels import as_label
 from headstart.data.dataset.lookup import Files
 from headstart.data.dataset.tables import found
@@ -14,18 +14,6 @@ from headstart.data.dataset.values import Dataset
 from headstart.data.sources import TABLE_SUFFIXES, Source
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
-
-_GROUP_NAMES = (
-    "group",
-    "groups",
-    "group_id",
-    "patient",
-    "patient_id",
-    "subject",
-    "subject_id",
-    "camera",
-    "day",
-)
 
 
 def names_a_table(groups: str | None) -> bool:
@@ -79,7 +67,7 @@ def grouped(dataset: Dataset, table: LabelTable, *, column: str | None, shown: s
 
 def _group_column(table: LabelTable, image: int, column: str | None) -> int:
     others = [index for index in range(len(table.names)) if index != image]
-    wanted = (column,) if column is not None else _GROUP_NAMES
+    wanted = (column,) if column is not None else GROUP_NAMES
     for name in wanted:
         if fits := [index for index in others if plain(table.names[index]) == plain(name)]:
             return fits[0]

@@ -21,6 +21,7 @@ from headstart.data.dataset.listed_tables import (
     table_with,
 )
 from headstart.data.dataset.lookup import given
+from headstart.data.dataset.series import grouped_by_name, is_pattern, series_in_words
 from headstart.data.dataset.shards import from_shards, is_shard, shard_paths, shards_in
 from headstart.data.dataset.tables import from_tables, read_table
 from headstart.data.dataset.values import SPLITS, Dataset
@@ -56,6 +57,7 @@ def read_dataset(
         label_column: Of a table: where the labels are, likewise.
         groups: Of a table: a column (camera, patient, day) whose groups stay on one side of a split. It may
             be another table than that of the labels: one in the folder, or one that is given by its path.
+            Or a pattern of file names, such as `{group}_*.jpg`, see `series.grouped_by_name`.
 
     Raises:
         DatasetError: One line: what is wrong, where, and the way out.
@@ -63,11 +65,14 @@ def read_dataset(
     """
     if isinstance(source, Dataset):
         return _grouped(source, groups)
-    wanted = ColumnNames(image_column, label_column, None if names_a_table(groups) else groups)
+    elsewhere = is_pattern(groups) or names_a_table(groups)
+    wanted = ColumnNames(image_column, label_column, None if elsewhere else groups)
     if isinstance(source, str | os.PathLike) and not _is_list(source):
         source = given(source)
     dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
     dataset = _grouped(dataset, groups)
+    if groups is None and not isinstance(source, tuple):
+        dataset = replace(dataset, notes=(*dataset.notes, *series_in_words(dataset)))
     if for_training:
         _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
     return dataset if isinstance(source, tuple) else replace(dataset, origin=os.path.abspath(source))
@@ -83,11 +88,13 @@ def _grouped(dataset: Dataset, groups: str | None) -> Dataset:
     """The data set, if its table has been read with that column, or none is asked for."""
     if groups is None or any(sample.group for sample in dataset.samples):
         return dataset
+    if is_pattern(groups):
+        return grouped_by_name(dataset, groups)
     if names_a_table(groups):
         return grouped(dataset, read_table(groups, path=Path(groups)), column=None, shown=printable(groups))
     raise DatasetError(
         f"{dataset.name}: no group in it for --groups {printable(groups)}; list the images in a table whose "
-        f"column {printable(groups)} says what belongs together"
+        f"column {printable(groups)} says what belongs together, or give a pattern of names ({{group}}_*.jpg)"
     )
 
 

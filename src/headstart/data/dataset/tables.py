@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
-from headstart.data.dataset.columns import UNASSIGNED, ColumnNames, Columns, LabelTable, choose, flag
+from headstart.data.dataset.columns import (
+    UNASSIGNED,
+    ColumnNames,
+    Columns,
+    LabelTable,
+    choose,
+    flag,
+    unused_groups,
+)
 from headstart.data.dataset.delimited import (
     MAX_TABLE_BYTES,
     WESTERN,
@@ -120,6 +128,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
     table, prefix = located.table, "" if alone else f"{located.where} "
     columns = choose(table, wanted, finds=lambda cell: found(cell, located.files))
     told = [*table.notes, *filter(None, [columns.note])]
+    told += [] if located.split else unused_groups(table, columns)
     searched: list[str] = []
     most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
     for number, image, label, split, group in zip(*_columns(located, columns), strict=True):
