@@ -1,7 +1,5 @@
 """`headstart predict`: label images with a saved classifier."""
 
-import csv
-import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +13,6 @@ from headstart.runs.formatting import percent
 if TYPE_CHECKING:
     from headstart.classifier import Prediction
     from headstart.data.dataset import Skipped
-
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute: https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
 @click.command()
@@ -103,7 +98,7 @@ def command(
                 + (f"\t{picture}" if picture else "")
             )
     if table is not None:
-        write_whole(Path(table), _as_csv(said).encode("utf-8-sig"))  # spreadsheets want the mark
+        write_whole(Path(table), _as_csv(said))
     if as_json:
         print_json(rows)
     elif table is not None:
@@ -119,25 +114,18 @@ def _label(result: "Prediction") -> str:
     return f"unknown (most like {label})" if result.known is False else label
 
 
-def _as_csv(said: "Iterable[Prediction | Skipped]") -> str:
+def _as_csv(said: "Iterable[Prediction | Skipped]") -> bytes:
     """A row for each image, with plain numbers; one that cannot be read has its reason as a note."""
+    from headstart.files.spreadsheets import as_csv
+
+    return as_csv(("path", "label", "probability", "familiarity", "known", "labels", "note"), map(_row, said))
+
+
+def _row(each: "Prediction | Skipped") -> tuple[object, ...]:
     from headstart.classifier import Prediction
 
-    with io.StringIO(newline="") as text:
-        rows = csv.writer(text)
-        rows.writerow(("path", "label", "probability", "familiarity", "known", "labels", "note"))
-        for each in said:
-            if not isinstance(each, Prediction):
-                rows.writerow((_cell(each.name), "", "", "", "", "", _cell(each.reason)))
-                continue
-            familiarity = "" if each.familiarity is None else each.familiarity
-            known = "" if each.known is None else str(each.known).lower()
-            labels = "|".join(each.labels or ())
-            cells = (_cell(each.path), _cell(each.label), each.probability, familiarity, known, _cell(labels))
-            rows.writerow((*cells, ""))
-        return text.getvalue()
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+    if not isinstance(each, Prediction):
+        return (each.name, None, None, None, None, None, each.reason)
+    known = None if each.known is None else str(each.known).lower()
+    labels = "|".join(each.labels or ())
+    return (each.path, each.label, each.probability, each.familiarity, known, labels, None)

@@ -5,7 +5,7 @@
 """
 
 from headstart.curation.corrections import Correction, Corrections
-from headstart.curation.images import corrections_of
+from headstart.curation.images import corrections_for, corrections_of
 from headstart.curation.retraining import retrain
 from headstart.curation.selection import Neighbour, Suggestion, most_useful, nearest_training_images
 
@@ -14,6 +14,7 @@ __all__ = [
     "Corrections",
     "Neighbour",
     "Suggestion",
+    "corrections_for",
     "corrections_of",
     "most_useful",
     "nearest_training_images",

@@ -131,6 +131,10 @@ class Corrections:
         """The last word on each image, by its content hash."""
         return {correction.content: correction for correction in self.list()}
 
+    def changes(self) -> dict[str, Correction]:
+        """Those of `current` that say something else than the data; the others say that a label is right."""
+        return {content: each for content, each in self.current().items() if each.label != each.was}
+
     def apply(self, dataset: Dataset) -> Dataset:
         """The data set with these labels, for a whole new fit.
 
@@ -209,16 +213,17 @@ def _matched(dataset: Dataset, corrections: dict[str, Correction]) -> dict[int, 
     """
     names = {correction.path for correction in corrections.values()}
     named = [index for index, sample in enumerate(dataset.samples) if sample.name in names]
-    found = {index: key for index in named if (key := _hash(dataset.samples[index])) in corrections}
+    found = {index: key for index in named if (key := content_of(dataset.samples[index])) in corrections}
     missing = [key for key, each in corrections.items() if key not in found.values() and each.file is None]
     if missing:
         for index, sample in enumerate(dataset.samples):
-            if index not in found and (key := _hash(sample)) in corrections:
+            if index not in found and (key := content_of(sample)) in corrections:
                 found[index] = key
     return found
 
 
-def _hash(sample: Sample) -> str:
+def content_of(sample: Sample) -> str:
+    """An image's content hash, hex; empty where it cannot be read."""
     try:
         return content_hash(sample.source.read()).hex()
     except ImageError:

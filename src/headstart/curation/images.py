@@ -14,8 +14,8 @@ from typing import Any
 from headstart.backbones import Backbone, backbone_of
 from headstart.backbones.runtimes import Runtime, select
 from headstart.classifier import load
-from headstart.curation.corrections import Correction, Corrections
-from headstart.data.dataset import Sample, Skipped
+from headstart.curation.corrections import Correction, Corrections, content_of
+from headstart.data.dataset import Dataset, Sample, Skipped, place_of
 from headstart.data.images import View
 from headstart.data.sources import LostSource, source_at
 from headstart.errors import BackboneError, OptionError, RunError, printable
@@ -49,9 +49,20 @@ def corrections_of(run: Run) -> Corrections:
     Raises:
         RunError: the run does not remember its images.
     """
-    entries = as_given(run)
+    return _kept_for(run.config.data, as_given(run))
+
+
+def corrections_for(dataset: Dataset) -> Corrections:
+    """The corrections that lie over a data set: those that `corrections_of` gives for runs on it."""
+    entries = [{"path": sample.name, "content": "", **place_of(sample)} for sample in dataset.samples[:1]]
+    if "file" not in entries[0]:  # arrays: known by what is in all of them
+        entries = [{"content": content_of(sample)} for sample in dataset.samples]
+    return _kept_for(dataset.name, entries)
+
+
+def _kept_for(name: str, entries: Sequence[Mapping[str, Any]]) -> Corrections:
     digest = hashlib.blake2b(_root(entries).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-    stem = "".join(letter if letter.isalnum() else "-" for letter in run.config.data)[:40]
+    stem = "".join(letter if letter.isalnum() else "-" for letter in name)[:40]
     return Corrections(home_folder() / "corrections" / f"{stem}-{digest}.jsonl")
 
 

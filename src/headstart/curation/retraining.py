@@ -64,7 +64,7 @@ def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None
 
 
 def _sentence(run: Run, corrections: Corrections) -> str:
-    current = corrections.current().values()
+    current = corrections.changes().values()
     left_out = sum(each.label is None for each in current)
     noun = "correction" if len(current) == 1 else "corrections"
     tail = f", of which {left_out} leave an image out" if left_out else ""

@@ -1,7 +1,7 @@
 """What a report says about a run, as plain data."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ _BINS = 10
 _PHASES = ("startup", "choice", "check", "features", "train", "evaluate", "save")
 
 
-def run_facts(run: Run) -> dict[str, Any]:
-    """Everything in the report on a run; JSON-ready, pictures by path."""
+def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
+    """Everything in the report on a run; JSON-ready, pictures by path.
+
+    Mistakes whose content hash is in ``looked_at`` are not shown again.
+    """
     entries, problem = _predictions(run)
     split = "validation" if run.evaluation.get("validation") else "test"
     shown = [entry for entry in entries if entry["split"] == split]
@@ -49,7 +52,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "history": [dict(entry) for entry in run.history],
         "confusion": evaluation["confusion"] if evaluation else None,
         "confusions": _confusions(shown, classes=run.classes),
-        "mistakes": _mistakes(shown),
+        "mistakes": _mistakes([entry for entry in shown if entry.get("content") not in looked_at]),
         "per_class": evaluation["per_class"] if evaluation else [],
         "calibration": _calibration([entry for entry in entries if entry["split"] == honest]),
         "calibration_split": honest,

@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headstart.files import held_below
-from headstart.studio import data, export, home, jobs, labels, plan, predict, runs, workers
+from headstart.studio import data, export, home, jobs, labels, plan, predict, predictions, runs, workers
 from headstart.studio.state import Studio
 from headstart.studio.templating import page
 from headstart.web import uploads
 from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
 
-MODULES = (home, data, plan, jobs, runs, predict, labels, export)
+MODULES = (home, data, plan, jobs, runs, predict, predictions, labels, export)
 
 _FORM_BYTES = 1 << 20
 """Forms without files: a page of labels, a table of rows."""
@@ -25,7 +25,9 @@ _FORM_BYTES = 1 << 20
 
 def create_studio(studio: Studio) -> FastAPI:
     """Creates the application of one studio and starts its job queues."""
-    workers.serve(studio, {"rank": labels.rank, "export": export.export_job})
+    workers.serve(
+        studio, {"rank": labels.rank, "export": export.export_job, "predict": predictions.predict_job}
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,8 +61,6 @@ class _Held:
 
 def largest(path: str, home: Path) -> int:
     """The largest form, in bytes, that a path accepts; uploads are kept in ``home``."""
-    if path == "/send" or (path.startswith("/runs/") and path.endswith("/label")):
+    if path == "/send" or (path.startswith("/runs/") and path.endswith(("/label", "/predict"))):
         return uploads.room(home)
-    if path.startswith("/runs/") and path.endswith("/predict"):
-        return min(uploads.LARGEST_PICTURE, uploads.room(home))
     return _FORM_BYTES if path.startswith("/runs/") else LARGEST_FORM

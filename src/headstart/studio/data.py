@@ -8,12 +8,16 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
+from headstart.curation import Corrections, corrections_for
 from headstart.errors import DatasetError, RunError, printable
+from headstart.files.spreadsheets import as_csv
 from headstart.studio import image_answers
+from headstart.studio.datasets import Collection
 from headstart.studio.home import look
 from headstart.studio.jobs import job_of, told_of
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.studio.templating import page
+from headstart.web import downloads
 
 router = APIRouter()
 
@@ -45,7 +49,21 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
         findings=findings(facts["report"]) if facts else [],
         refused=refused["files"],
         runs=runs_on(studio, collection.id, collection.name),
+        corrected=len(_corrections(collection).changes()) if not problem else 0,
     )
+
+
+def _corrections(collection: Collection) -> Corrections:
+    return corrections_for(collection.dataset())
+
+
+@router.get("/data/{identity}/corrections.csv")
+def corrections_table(collection: CollectionOf) -> Response:
+    """Every label that was corrected, added or found right: a row each, the last word on it."""
+    said = _corrections(collection).current().values()
+    rows = ((each.path, each.label, each.was, each.created, each.content) for each in said)
+    table = as_csv(("path", "label", "was", "when", "content"), rows)
+    return downloads.table(table, f"{collection.name} corrections.csv")
 
 
 @router.post("/data/{identity}/look")

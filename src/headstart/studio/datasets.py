@@ -80,15 +80,17 @@ class Collections:
         name = printable(path.resolve().stem if path.is_file() else path.resolve().name) or "photographs"
         return self._note(Collection(identity, name, path.resolve(), sent=False, opened=timestamp()))
 
-    def receive(self, name: str) -> Collection:
+    def receive(self, name: str, *, listed: bool = True) -> Collection:
         """A new, empty one for photographs that a browser sends; readable by its owner alone.
 
-        ``name`` names a folder, so it must come from `uploads.clean`.
+        ``name`` names a folder, so it must come from `uploads.clean`. What is not ``listed`` is no data set
+        to train on: photographs to classify, say.
         """
         identity = secrets.token_hex(6)
         path = self.folder / identity / PHOTOS / name  # runs on it are named by it
         path.mkdir(parents=True, mode=0o700)
-        return self._note(Collection(identity, name, path, sent=True, opened=timestamp()))
+        made = Collection(identity, name, path, sent=True, opened=timestamp())
+        return self._note(made) if listed else made
 
     def moved(self, collection: Collection, path: Path) -> Collection:
         """The same with its images in another place (a zip that was sent)."""

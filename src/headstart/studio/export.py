@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Request
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response
 
 from headstart.errors import OptionError, printable
 from headstart.runs import Run
@@ -20,6 +17,7 @@ from headstart.studio.jobs import job_of, told_of
 from headstart.studio.state import RunOf, Studio, StudioOf
 from headstart.studio.templating import page
 from headstart.studio.workers import Result, Teller
+from headstart.web import downloads
 from headstart.web.app import leave
 from headstart.web.jobs import Job
 
@@ -28,8 +26,6 @@ router = APIRouter()
 _MOST_FILES = 200
 """Files of all exports of a run that are listed."""
 
-_PIECE = 1 << 18
-"""Bytes of a zip that are sent at once."""
 
 USES = {
     "onnx": "any ONNX runtime, on any system",
@@ -154,20 +150,9 @@ def download_all(run: RunOf, export: str) -> Response:
     files = {name: file for name, file in _files(run).items() if name.split("/")[0] == export}
     if not files:
         raise HTTPException(404, "There is no such export.")
-    packed = tempfile.TemporaryFile()  # noqa: SIM115 - the answer closes it
     top = "".join(each if each.isascii() and each.isalnum() else "-" for each in f"{run.id}-{export}")
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, file in files.items():
-            archive.write(file, f"{top}/{name.split('/', 1)[1]}")
-    length = packed.tell()
-    packed.seek(0)
-    heads = {"content-disposition": f'attachment; filename="{top}.zip"', "content-length": str(length)}
-    return StreamingResponse(
-        iter(lambda: packed.read(_PIECE), b""),
-        media_type="application/zip",
-        headers=heads,
-        background=BackgroundTask(packed.close),
-    )
+    members = ((f"{top}/{name.split('/', 1)[1]}", file) for name, file in files.items())
+    return downloads.zipped(members, f"{top}.zip")
 
 
 @router.post("/runs/{identity}/serve")

@@ -206,5 +206,6 @@ def where(job: Job) -> str:
         "compare": f"/comparisons/{job.result.get('comparison')}",
         "export": f"/runs/{job.name}/export",
         "rank": f"/runs/{job.name}/label/{job.id}",
+        "predict": f"/runs/{job.name}/predictions/{job.id}",
     }
     return found.get(job.kind, "/")

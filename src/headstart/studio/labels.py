@@ -10,9 +10,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import Response
 
-from headstart.curation import corrections_of
+from headstart.curation import Correction, corrections_of
+from headstart.curation.images import as_given
 from headstart.errors import HeadstartError, OptionError
-from headstart.runs import IMAGES_FILE, Run, timestamp
+from headstart.runs import IMAGES_FILE, Run, read_predictions, timestamp
 from headstart.runs.formatting import percent
 from headstart.studio import folders, image_answers
 from headstart.studio.state import OWNER, RunOf, Studio, StudioOf
@@ -31,13 +32,36 @@ LEAVE_OUT = "(exclude)"
 
 
 def corrected(run: Run) -> dict[str, Any] | None:
-    """How many labels were corrected; None where the run does not allow it."""
+    """What was said of the labels of a run's photographs; None where the run does not allow it.
+
+    ``count``: labels that were corrected or added; ``looked_at``: content hashes of all that were looked at;
+    ``held_out``: see `_favoured`.
+    """
     if run.config.fine_tuned or not (run.path / IMAGES_FILE).exists():
         return None
     try:
-        return {"count": len(corrections_of(run).current())}
+        corrections = corrections_of(run)
+        current, changes = corrections.current(), corrections.changes()
+        return {"count": len(changes), "looked_at": set(current), "held_out": _favoured(run, changes)}
     except HeadstartError:
         return None
+
+
+def _favoured(run: Run, changes: Mapping[str, Correction]) -> dict[str, Any] | None:
+    """How far corrections of held-out photographs move the shown score; None where there are none.
+
+    Mistakes alone are looked at, so correcting labels there can only raise the score. Leaving out what was
+    looked at would flatter as much: of the rest the classifier would have every one right.
+    """
+    split = "validation" if run.evaluation.get("validation") else "test"
+    given = {str(each["content"]): each for each in as_given(run) if each["split"] == split}
+    moved = [given[content] for content in changes if content in given]
+    if not moved:
+        return None
+    called = [each for each in read_predictions(run.path)["images"] if each["split"] == split]
+    right = sum(each["predicted"] == given.get(each["content"], each)["label"] for each in called)
+    elsewhere = sum(content not in given for content in changes)
+    return {"count": len(moved), "split": split, "as_given": right / len(called), "elsewhere": elsewhere}
 
 
 @router.post("/runs/{identity}/correct")
@@ -46,12 +70,20 @@ def correct(
     studio: StudioOf,
     run: RunOf,
     content: Annotated[str, Form()],
-    label: Annotated[str, Form()],
+    label: Annotated[str, Form()] = "",
+    right: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Corrects the label of one image and retrains the head."""
+    """Corrects the label of one image and retrains the head; or notes that it is right."""
     image = image_answers.image_of(run, content)
     if image is None:
         raise HTTPException(404, "This run has no such image.")
+    if right:
+        corrections_of(run).add(image["path"], image["label"], content=content, was=image["label"])
+        return _tell(
+            request, studio, run, run, f"{image['path']} stays {image['label']} and is not asked again."
+        )
+    if not label:
+        raise OptionError(f"no class was chosen for {image['path']}; choose what it shows")
     wanted = _label(run, label)
     if wanted == image["label"]:
         raise OptionError(f"{image['path']} is labelled {wanted} already; choose another label")
@@ -69,8 +101,10 @@ def undo(request: Request, studio: StudioOf, run: RunOf) -> Response:
     taken = corrections_of(run).undo()
     if taken is None:
         raise OptionError("there is no correction to take back")
-    new = _retrained(studio, run)
     told = f"The correction of {taken.path} was taken back."
+    if taken.label == taken.was:  # it said that a label is right, which changed nothing
+        return _tell(request, studio, run, run, told)
+    new = _retrained(studio, run)
     return _tell(request, studio, run, new, told, seconds=time.perf_counter() - begun)
 
 
@@ -91,12 +125,19 @@ def _retrained(studio: Studio, run: Run) -> Run:
 
 
 def _tell(
-    request: Request, studio: Studio, old: Run, new: Run, what: str, *, seconds: float, to: str = ""
+    request: Request,
+    studio: Studio,
+    old: Run,
+    new: Run,
+    what: str,
+    *,
+    seconds: float | None = None,
+    to: str = "",
 ) -> Response:
-    """Goes to the new run, with a word on what changed."""
+    """Goes to the new run, with a word on what changed; without ``seconds`` nothing was trained."""
     before, after = score(old), score(new)
     told = {"text": what, "seconds": seconds, "before": None, "after": None}
-    if before and after:
+    if before and after and seconds is not None:
         told |= {"before": percent(before["accuracy"]), "after": percent(after["accuracy"])}
     return leave(request, (to or f"/runs/{new.id}") + f"?told={studio.recent.keep(told)}")
 
@@ -176,8 +217,6 @@ def suggestion_picture(studio: StudioOf, job: str, number: int) -> Response:
 @router.post("/runs/{identity}/label/{job}")
 def label(request: Request, studio: StudioOf, run: RunOf, job: str, form: FormOf) -> Response:
     """Adds the labelled images, retrains the head, and queues the next ranking."""
-    from headstart.curation import Correction
-
     ranked = studio.job(job)
     labelled = []
     for number, image in enumerate(ranked.result.get("suggestions", [])):
@@ -194,20 +233,23 @@ def label(request: Request, studio: StudioOf, run: RunOf, job: str, form: FormOf
                     member=image.get("member"),
                 )
             )
+    return add_labels(request, studio, run, labelled, then=ranked)
+
+
+def add_labels(
+    request: Request, studio: Studio, run: Run, labelled: list[Correction], *, then: Job | None = None
+) -> Response:
+    """Adds labelled images and retrains the head; ``then`` is a ranking to make again for the new run."""
     if not labelled:
         raise OptionError("no photograph was given a label")
+    if corrected(run) is None:
+        raise OptionError("photographs can be added to runs with all layers frozen; train such a run first")
     begun = time.perf_counter()
     corrections_of(run).add_many(labelled)
     new = _retrained(studio, run)
     seconds = time.perf_counter() - begun
     noun = "photograph" if len(labelled) == 1 else "photographs"
-    following = studio.add("rank", name=new.id, body={**ranked.body, "run": new.id})
-    return _tell(
-        request,
-        studio,
-        run,
-        new,
-        f"{len(labelled)} {noun} added.",
-        seconds=seconds,
-        to=f"/jobs/{following.id}",
-    )
+    to = ""
+    if then is not None:
+        to = f"/jobs/{studio.add('rank', name=new.id, body={**then.body, 'run': new.id}).id}"
+    return _tell(request, studio, run, new, f"{len(labelled)} {noun} added.", seconds=seconds, to=to)

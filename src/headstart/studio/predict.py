@@ -18,18 +18,18 @@ from headstart.errors import HeadstartError, ImageError, OptionError, printable
 from headstart.explanations import Explainer, overlay
 from headstart.runs import Run
 from headstart.runs.thumbnails import jpeg
-from headstart.studio import image_answers
+from headstart.studio import folders, image_answers
 from headstart.studio.labels import corrected
+from headstart.studio.predictions import UNKNOWN, earlier, queue
 from headstart.studio.state import RunOf, Studio, StudioOf
 from headstart.studio.templating import page
-from headstart.web.app import FormOf, files_of, leave
+from headstart.web import uploads
+from headstart.web.app import FormOf, files_of, leave, text_of
 
 router = APIRouter()
 
 NEIGHBOURS = 8
 SIDE = 512
-UNKNOWN = 0.05
-"""The familiarity below which an image may be of no class."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,22 @@ class Answer:
 @router.get("/runs/{identity}/predict")
 def try_page(request: Request, studio: StudioOf, identity: str) -> Response:
     """The upload form."""
-    return page(request, "predict.html", run=studio.run(identity), answer=None, key="", corrections=None)
+    run = studio.run(identity)
+    tables = earlier(studio, run)
+    return page(request, "predict.html", run=run, answer=None, key="", corrections=None, tables=tables)
 
 
 @router.post("/runs/{identity}/predict")
 def classify(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Response:
-    """Classifies the image that was sent."""
-    sent = files_of(form)
+    """Classifies the image that was sent; several, a zip or a folder become a table."""
+    sent, path = files_of(form), text_of(form, "path").strip()
+    if len(sent) > 1 or uploads.is_zip(sent) or (path and not sent):
+        below = folders.inside(studio.root, path) if path and not sent else None
+        return leave(request, f"/jobs/{queue(studio, run, sent, path=below).id}")
     if not sent:
-        raise OptionError("no file was chosen; choose one photograph")
+        raise OptionError("no file was chosen; choose photographs, or a folder of them")
+    if sent[0].size is not None and sent[0].size > uploads.LARGEST_PICTURE:
+        raise OptionError(f"a photograph may have {uploads.LARGEST_PICTURE >> 20} MB; this one is larger")
     name = printable(sent[0].filename or "").replace("\\", "/").rsplit("/")[-1]
     answer = look(studio, run, sent[0].file.read(), name=name)
     return leave(request, f"/runs/{run.id}/predict/{studio.recent.keep(answer)}")
@@ -74,7 +81,9 @@ def classify(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Re
 def answer_page(request: Request, studio: StudioOf, run: RunOf, key: str) -> Response:
     """The prediction."""
     answer = studio.recent.get(key)
-    return page(request, "predict.html", run=run, answer=answer, key=key, corrections=corrected(run))
+    return page(
+        request, "predict.html", run=run, answer=answer, key=key, corrections=corrected(run), tables=()
+    )
 
 
 @router.get("/runs/{identity}/predict/{key}/{part}.jpg")

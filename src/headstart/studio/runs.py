@@ -50,7 +50,8 @@ def runs_page(request: Request, studio: StudioOf, number: int = 1, find: str = "
 @router.get("/runs/{identity}")
 def run_page(request: Request, run: RunOf) -> Response:
     """A run: how good, how sure, what it took, its mistakes with a way to put labels right."""
-    facts = run_facts(run)
+    corrections = corrected(run)
+    facts = run_facts(run, looked_at=corrections["looked_at"] if corrections else ())
     return page(
         request,
         "run.html",
@@ -59,7 +60,7 @@ def run_page(request: Request, run: RunOf) -> Response:
         score=templating.score(run),
         frozen=templating.frozen(run),
         curve=curve(run.history, tabled=True),
-        corrections=corrected(run),
+        corrections=corrections,
     )
 
 

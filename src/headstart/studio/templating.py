@@ -23,6 +23,7 @@ DOING = {
     "saving": "Evaluating and saving",
     "trials": "Training the candidates",
     "ranking": "Ranking photographs by usefulness",
+    "predicting": "Classifying",
     "convert": "Converting",
     "check": "Comparing with the original",
 }
@@ -34,6 +35,7 @@ KINDS = {
     "compare": "Comparing on",
     "export": "Exporting",
     "rank": "Ranking photographs for",
+    "predict": "Classifying",
 }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.data.dataset import Dataset, read_dataset
 from headstart.errors import OptionError, RunError
 from headstart.files import held_below
 from headstart.runs.callbacks import Callback, Range
@@ -116,7 +117,7 @@ def _fit(studio: Studio, job: Job, teller: Teller) -> Result:
 
     method = "backbone", "size", "preprocess", "freeze", "head", "views", "epochs", "class_weights"
     options = _options(job.body, *method, "budget")
-    _, run = fit(path_of(job), **options, callbacks=[teller])
+    _, run = fit(_corrected(path_of(job)), **options, callbacks=[teller])
     return {"run": run.id}
 
 
@@ -135,8 +136,17 @@ def _compare(studio: Studio, job: Job, teller: Teller) -> Result:
             **_options(each, "preprocess"),
         )
     ]
-    comparison = compare(path_of(job), candidates, seeds=job.body["seeds"], callbacks=[teller])
+    comparison = compare(_corrected(path_of(job)), candidates, seeds=job.body["seeds"], callbacks=[teller])
     return {"comparison": comparison.id}
+
+
+def _corrected(path: Path) -> Dataset:
+    """The data set under the labels that were corrected in the studio."""
+    from headstart.curation import corrections_for
+
+    dataset = read_dataset(path)
+    corrections = corrections_for(dataset)
+    return corrections.apply(dataset) if corrections.changes() else dataset
 
 
 def path_of(job: Job) -> Path:

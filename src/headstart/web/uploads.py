@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from starlette.datastructures import UploadFile
 
-from headstart.data.dataset import Skipped, content_hash, read_dataset
+from headstart.data.dataset import Skipped, content_hash, list_unlabelled, read_dataset
 from headstart.data.images import open_image
 from headstart.data.sources import MAX_FILE_BYTES
 from headstart.errors import DatasetError, ImageError, OptionError, printable
@@ -72,8 +72,8 @@ def is_zip(sent: Sequence[UploadFile]) -> bool:
     return head in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def store_zip(sent: UploadFile, target: Path) -> Path:
-    """Keeps a zip as ``target``, once it has been seen to hold a data set.
+def store_zip(sent: UploadFile, target: Path, *, labelled: bool = True) -> Path:
+    """Keeps a zip as ``target``, once it has been seen to hold a data set, or images where none is asked for.
 
     Raises:
         DatasetError: it is no zip, holds too many entries, or no labelled images.
@@ -86,7 +86,10 @@ def store_zip(sent: UploadFile, target: Path) -> Path:
             entries = len(archive.infolist())
         if entries > MOST_MEMBERS:
             raise DatasetError(f"{name}: {entries:,} entries; at most {MOST_MEMBERS:,} are read here")
-        read_dataset(target, for_training=False)
+        if labelled:
+            read_dataset(target, for_training=False)
+        else:
+            list_unlabelled([target])
     except (DatasetError, zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         target.unlink(missing_ok=True)
         text = str(error).replace(printable(target), name)

@@ -1,0 +1,267 @@
+"""Many photographs at once: a table of labels, to look through, correct and take along."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from headstart.classifier import Prediction, load
+from headstart.curation import Correction, corrections_of
+from headstart.data.dataset import content_hash, list_unlabelled, place_of
+from headstart.errors import ImageError, OptionError
+from headstart.files.spreadsheets import as_csv
+from headstart.runs import Run, timestamp
+from headstart.runs.thumbnails import unchanged
+from headstart.studio import image_answers
+from headstart.studio.datasets import Collection
+from headstart.studio.labels import add_labels, corrected
+from headstart.studio.state import OWNER, RunOf, Studio, StudioOf
+from headstart.studio.templating import page
+from headstart.studio.workers import Result, Teller, path_of
+from headstart.web import downloads, uploads
+from headstart.web.app import FormOf, leave, text_of
+from headstart.web.jobs import Job
+
+router = APIRouter()
+
+UNKNOWN = 0.05
+"""The familiarity below which an image may be of no class."""
+
+UNSURE = 0.7
+"""The probability below which a label is worth a look."""
+
+SHOWN = 60
+"""Photographs on one page."""
+
+_TABLE = "predictions"
+
+
+def queue(studio: Studio, run: Run, sent: list[UploadFile], *, path: Path | None) -> Job:
+    """Queues a table of the photographs that were sent, or of those below a path of this machine.
+
+    Raises:
+        OptionError: not one of them is a usable image.
+    """
+    kept = studio.collections.receive(uploads.name_of(sent) if sent else "photographs", listed=False)
+    try:
+        title = kept.name
+        if path is not None:
+            title = path.name
+        elif uploads.is_zip(sent):
+            path = uploads.store_zip(sent[0], kept.path.with_suffix(".zip"), labelled=False)
+        else:
+            refused = uploads.store_photographs(sent, kept.path)
+            said = {"files": [{"path": each.name, "reason": each.reason} for each in refused]}
+            studio.collections.write(kept, "refused", said)
+            path = kept.path
+        body = {"path": os.fsencode(path).hex(), "title": title, "kept": kept.id}
+        return studio.add("predict", name=run.id, body=body)
+    except BaseException:
+        studio.collections.forget(kept)
+        raise
+
+
+def predict_job(studio: Studio, job: Job, teller: Teller) -> Result:
+    """The job: a label for each image; what cannot be read has its reason."""
+    classifier, path = load(studio.run(job.name).path), path_of(job)
+    found = list_unlabelled([path])
+    kept = _kept(job)
+    left_out = [{"path": each.name, "reason": each.reason} for each in found.skipped]
+    left_out += (studio.collections.read(kept, "refused") or {"files": []})["files"]
+    begin = f"{path}/" if path.is_dir() else ""
+    rows: list[dict[str, Any]] = []
+    for sample, said in zip(found.samples, classifier.predict_each(found.samples), strict=True):
+        name = sample.name.removeprefix(begin)
+        teller.on_progress("predicting", len(rows) + len(left_out), len(found.samples) + len(found.skipped))
+        if not isinstance(said, Prediction):
+            left_out.append({"path": name, "reason": said.reason})
+            continue
+        rows.append(
+            {
+                "path": name,
+                "label": said.label,
+                "probability": round(said.probability, 4),
+                "familiarity": said.familiarity,
+                "content": content_hash(sample.source.read()).hex(),
+                **place_of(sample),
+            }
+        )
+    if not rows:
+        raise ImageError(f"no photograph can be read; {left_out[0]['path']}: {left_out[0]['reason']}")
+    studio.collections.write(kept, _TABLE, {"images": rows, "left_out": left_out})
+    return {"images": len(rows)}
+
+
+def _kept(job: Job) -> Collection:
+    """Where a job keeps its table, and what was sent for it."""
+    return Collection(str(job.body["kept"]), "", Path(), sent=True, opened="")
+
+
+def _told(studio: Studio, job: Job) -> dict[str, Any]:
+    found = studio.collections.read(_kept(job), _TABLE) if job.kind == "predict" else None
+    if found is None:
+        raise HTTPException(404, "There is no such table; it may have been removed.")
+    return found
+
+
+def earlier(studio: Studio, run: Run) -> list[Job]:
+    """Tables that were made with a run and not removed, the newest first."""
+    jobs = studio.work.history("predict", learner=OWNER, limit=50)
+    return [
+        job
+        for job in jobs
+        if job.name == run.id
+        and job.state == "done"
+        and studio.collections.read(_kept(job), _TABLE) is not None
+    ]
+
+
+@router.get("/runs/{identity}/predictions/{job}")
+def table_page(
+    request: Request,
+    studio: StudioOf,
+    run: RunOf,
+    job: str,
+    show: str = "all",
+    order: str = "name",
+    number: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """The table, a page at a time: all, the unsure, the unfamiliar, or those of one label."""
+    asked = studio.job(job)
+    said = _told(studio, asked)
+    rows = [{**row, "number": index, "note": note(row)} for index, row in enumerate(said["images"])]
+    choices = {"all": len(rows)}
+    for name in ("unsure", "unfamiliar"):
+        if count := sum(row["note"] == name for row in rows):
+            choices[name] = count
+    for row in rows:
+        key = f"label:{row['label']}"
+        choices[key] = choices.get(key, 0) + 1
+    chosen = [row for row in rows if show in ("all", row["note"], f"label:{row['label']}")]
+    if order == "probability":
+        chosen.sort(key=lambda row: row["probability"])
+    pages = max(1, -(-len(chosen) // SHOWN))
+    number = min(number, pages)
+    return page(
+        request,
+        "predictions.html",
+        run=run,
+        job=asked,
+        rows=chosen[(number - 1) * SHOWN : number * SHOWN],
+        choices=choices,
+        show=show,
+        order=order,
+        number=number,
+        pages=pages,
+        total=len(rows),
+        left_out=said["left_out"],
+        possible=corrected(run) is not None,
+        ours=_is_ours(studio, asked),
+    )
+
+
+def note(row: dict[str, Any]) -> str:
+    """What to know of a label: unfamiliar, unsure, or nothing."""
+    if row["familiarity"] is not None and row["familiarity"] < UNKNOWN:
+        return "unfamiliar"
+    return "unsure" if row["probability"] < UNSURE else ""
+
+
+def _csv(said: dict[str, Any]) -> bytes:
+    header = ("path", "label", "probability", "familiarity", "note")
+    rows = [
+        (row["path"], row["label"], row["probability"], row["familiarity"], note(row))
+        for row in said["images"]
+    ]
+    return as_csv(
+        header, [*rows, *((each["path"], None, None, None, each["reason"]) for each in said["left_out"])]
+    )
+
+
+@router.get("/runs/{identity}/predictions/{job}/labels.csv")
+def labels_table(studio: StudioOf, job: str) -> Response:
+    """Every photograph, a row each, for a spreadsheet."""
+    asked = studio.job(job)
+    return downloads.table(_csv(_told(studio, asked)), f"{asked.body['title']} labels.csv")
+
+
+@router.get("/runs/{identity}/predictions/{job}/folders.zip")
+def sorted_folders(studio: StudioOf, job: str) -> Response:
+    """Copies of the photographs in a folder for each label, with the table beside them."""
+    asked = studio.job(job)
+    said, room = _told(studio, asked), uploads.room(studio.home)
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        yield "labels.csv", _csv(said)
+        taken, names = 0, set()
+        for row in said["images"]:
+            data = unchanged(row)
+            if data is None:
+                continue
+            taken += len(data)
+            if taken > room:
+                raise OptionError(
+                    "these photographs are larger than the room that a download may take; sort them on this "
+                    "machine by the table instead"
+                )
+            file = PurePosixPath(row["path"])
+            name = f"{uploads.clean(row['label'])}/{uploads.clean(file.stem)}{file.suffix.lower()}"
+            if name in names:
+                name = f"{uploads.clean(row['label'])}/{row['content'][:10]}{file.suffix.lower()}"
+            names.add(name)
+            yield name, data
+
+    return downloads.zipped(members(), f"{asked.body['title']} sorted.zip", compress=False)
+
+
+@router.get("/runs/{identity}/predictions/{job}/{number}.jpg")
+def picture(studio: StudioOf, job: str, number: int) -> Response:
+    """One of the photographs, small."""
+    images = _told(studio, studio.job(job))["images"]
+    source = image_answers.remembered(images[number]) if 0 <= number < len(images) else None
+    return image_answers.answer(source, side=128)
+
+
+@router.post("/runs/{identity}/predictions/{job}")
+def correct(request: Request, studio: StudioOf, run: RunOf, job: str, form: FormOf) -> Response:
+    """Adds the photographs whose label was chosen to the training images, and retrains the head."""
+    images = _told(studio, studio.job(job))["images"]
+    labelled = []
+    for name in form:
+        number = name.removeprefix("label-")
+        value = text_of(form, name)
+        if number == name or not value:
+            continue
+        if not number.isdecimal() or int(number) >= len(images) or value not in run.classes:
+            raise OptionError("this form is of another table; load the page again")
+        row = images[int(number)]
+        place = {"file": row.get("file"), "member": row.get("member")}
+        labelled.append(Correction(row["path"], row["content"], value, None, timestamp(), **place))
+    return add_labels(request, studio, run, labelled)
+
+
+@router.post("/runs/{identity}/predictions/{job}/remove")
+def remove(request: Request, studio: StudioOf, run: RunOf, job: str) -> Response:
+    """Removes the table, and the photographs where a browser sent them."""
+    asked = studio.job(job)
+    _told(studio, asked)
+    folder = studio.collections.folder / str(asked.body["kept"])
+    used = sum(Path(each.file).is_relative_to(folder) for each in corrections_of(run).list() if each.file)
+    if used:
+        said = "1 of these photographs was" if used == 1 else f"{used} of these photographs were"
+        raise OptionError(f"{said} added to the training images, so they stay; undo that first")
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    return leave(request, f"/runs/{run.id}/predict")
+
+
+def _is_ours(studio: Studio, job: Job) -> bool:
+    return path_of(job).is_relative_to(studio.collections.folder)
