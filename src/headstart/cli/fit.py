@@ -45,6 +45,7 @@ from headstart.runs import DEFAULT_BACKBONE, FitConfig
 )
 @click.option("--class-weights", metavar="balanced", help="Give rare classes more weight.")
 @click.option("--scratch", is_flag=True, help="Train the network from random weights.")
+@click.option("--folds", type=int, metavar="K", help="Also cross-validate the head over all images.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 @click.option("--strict", is_flag=True, help="Refuse data with unreadable files.")
 @click.option("--candidates", metavar="NAME,...", help="Networks for auto. Default: all on this machine.")
@@ -110,6 +111,7 @@ def _corrected(images: Any, file: str, *, groups: str | None) -> Any:
 def summary(run: Any) -> list[str]:
     """What a person wants to know: findings, epochs where there were any, then two lines."""
     from headstart.data.checks import images_of_each
+    from headstart.runs.formatting import cross_validated
 
     lines = [*run.notes, images_of_each(run.data["classes"]), *(_epoch(entry) for entry in run.history)]
     counts = ", ".join(
@@ -121,6 +123,8 @@ def summary(run: Any) -> list[str]:
         if config.depth == config.stages
         else f"{config.depth} of {config.stages} stages frozen"
     )
+    if run.cross_validation:
+        lines.append(cross_validated(run.cross_validation))
     lines.append(f"{_headline(run)} ({counts} images; {config.backbone} at {config.size} px, {frozen})")
     seconds = run.seconds
     expected = run.predicted_seconds

@@ -59,7 +59,13 @@ def run_command(run: Run, *, source: str) -> str:
     """The command that repeats a run, on the images of ``source``."""
     if not run.trained:
         return _line(["headstart", "evaluate", str(run.path), source, "--record"])
-    settings = {**settings_of(run.config), "seed": run.config.seed, "corrections": run.corrections}
+    config = run.config
+    settings = {
+        **settings_of(config),
+        "folds": config.folds,
+        "seed": config.seed,
+        "corrections": run.corrections,
+    }
     return fit_command(candidate_of(run), source=source, settings=settings)
 
 

@@ -47,7 +47,7 @@ _RESERVE = 0.15
 
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
-_AFTER_FEATURES = ("check", "train", "evaluate", "save")
+_AFTER_FEATURES = ("check", "train", "folds", "evaluate", "save")
 _OF_DEEPER = ("features", "check", "train")
 """Phases that a deeper training goes through before it is known whether it is kept."""
 
@@ -308,7 +308,7 @@ class Budget(Callback):
         planned = (job.config.epochs or 0) if job else 0
         if self.seconds is None or job is None or begun is None or done >= planned:
             return False
-        closing = job.estimate(self._timings, phases=("evaluate", "save")).seconds
+        closing = job.estimate(self._timings, phases=("folds", "evaluate", "save")).seconds
         if self.elapsed + (1 + _RESERVE) * (now - begun + closing) <= self.seconds:
             return False
         self.cut_short = True

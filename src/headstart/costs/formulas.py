@@ -256,7 +256,7 @@ def training_steps(
 def closing_steps(
     config: FitConfig, backbone: Backbone, counts: ImageCounts, *, spec: FeatureSpec
 ) -> list[Step]:
-    """Evaluating, writing the model, and checking that it says the same."""
+    """Cross-validation, evaluating, writing the model, and checking that it says the same."""
     forward = _fine_tuned_macs(config, backbone) / TRAIN_RATE
     evaluating = 0.01 + counts.held_out * (2e-5 + forward)
     macs = sum(stage.multiply_adds for stage in backbone.stages)
@@ -264,9 +264,19 @@ def closing_steps(
     rendering = RENDER * (backbone.preprocess.size / _RENDERED_SIDE) ** 2
     saving = _CHECKED_AT_ONCE * (network + rendering) + (2.5 if config.fine_tuned else 0.25)
     return [
+        *_fold_steps(config, backbone, counts),
         Step("evaluate", "evaluate", "fine_tuned" if config.fine_tuned else "", evaluating),
         Step("save", "save", network_key(config, backbone, spec), saving),
     ]
+
+
+def _fold_steps(config: FitConfig, backbone: Backbone, counts: ImageCounts) -> list[Step]:
+    """A ridge head for each fold, on all images but its own and on the layers that are chosen by then."""
+    if not config.folds:
+        return []
+    others = replace(counts, training=counts.images - counts.images // config.folds)
+    read = replace(config, layers="all" if config.layers else None)
+    return [Step("folds", "folds", "", config.folds * ridge_base(read, backbone, others))]
 
 
 def _fine_tuned_macs(config: FitConfig, backbone: Backbone) -> int:

@@ -18,7 +18,7 @@ from headstart.curation.images import AS_GIVEN_FILE, Collected, as_given, collec
 from headstart.data.checks import DataReport
 from headstart.data.dataset import Dataset, Sample, Skipped
 from headstart.errors import DatasetError
-from headstart.runs import Run, new_id, read_skipped, timestamp
+from headstart.runs import FOLDS_FILE, Run, new_id, read_predictions, read_skipped, timestamp
 from headstart.runs.callbacks import PhaseTimer
 from headstart.training import Prepared, save, score, train
 from headstart.training.saving import facts
@@ -51,7 +51,7 @@ def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None
         path=(Path(out) if out else run.path.parent / identity).absolute(),
         created=timestamp(),
         **decided,
-        seconds={"check": 0.0, **timer.rounded("features", "train", "evaluate")},
+        seconds={"check": 0.0, **timer.rounded("features", "train", "folds", "evaluate")},
         notes=(_sentence(run, corrections), *notes),
         predicted_seconds={},
         predicted_phases={},
@@ -100,8 +100,19 @@ def _prepared(run: Run, collected: Collected) -> tuple[Prepared, tuple[str, ...]
     )
     skipped = _skipped(run)
     dataset = Dataset(run.config.data, classes, samples, skipped)
-    prepared = Prepared(dataset, collected.extraction, splits, report)
+    prepared = Prepared(dataset, collected.extraction, splits, report, _folds(run, hashes))
     return prepared, tuple(f"no image of {name} is left, so the class is gone" for name in gone)
+
+
+def _folds(run: Run, hashes: Sequence[bytes | None]) -> tuple[int | None, ...]:
+    """The folds of the run's cross-validation, where it had one; an added image is in one by its content."""
+    if not run.config.folds or not (run.path / FOLDS_FILE).exists():
+        return ()
+    known = {each["content"]: each["fold"] for each in read_predictions(run.path, name=FOLDS_FILE)["images"]}
+    return tuple(
+        None if content is None else known.get(content.hex(), content[0] % run.config.folds)
+        for content in hashes
+    )
 
 
 def _sides(name: str, collected: Collected) -> dict[str, int]:

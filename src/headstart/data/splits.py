@@ -35,6 +35,7 @@ class Split:
     sides: tuple[str | None, ...]  # each sample's, None where it could not be read
     groups: tuple[Sequence[int], ...]
     """Duplicates, exact and near, that were found, whether or not they stay together."""
+    together: tuple[Sequence[int], ...]  # what stays on one side, disjoint
     notes: tuple[str, ...]  # what the groups did to the split, one sentence each
 
 
@@ -75,14 +76,15 @@ def split(
     assign = partial(assign_splits, dataset, hashes, validation=validation, test=test)
     alone = assign(exact)
     if any(sample.group for sample in dataset.samples):
-        return Split(alone, tuple(found), _said_of_columns(dataset, alone, validation=validation, test=test))
+        said = _said_of_columns(dataset, alone, validation=validation, test=test)
+        return Split(alone, tuple(found), tuple(_named_groups(dataset)), said)
     kept, large = by_size(dataset, hashes, found)
     sides = assign([*exact, *kept]) if kept else alone
     notes = large_groups_in_words(dataset, large)
     if moved := sum(now != before for now, before in zip(sides, alone, strict=True)):
         images = f"{moved:,} images were" if moved > 1 else "1 image was"
         notes = (f"near-duplicates stay on one side: {images} moved for that", *notes)
-    return Split(sides, tuple(found), notes)
+    return Split(sides, tuple(found), tuple(joined_groups(len(hashes), [*exact, *kept])), notes)
 
 
 def by_size(
@@ -198,7 +200,7 @@ def assign_splits(
     if carve:
         shares["train"] = (validation, 0.0)
     named = _named_groups(dataset)
-    digests = _by_group(dataset, hashes)
+    digests = by_group(dataset, hashes)
     sides = [
         None if digest is None else _own_side(digest, *shares[split]) if split in shares else split
         for split, digest in zip(given, digests, strict=True)
@@ -235,7 +237,7 @@ def _named_groups(dataset: Dataset) -> list[list[int]]:
     return list(members.values())
 
 
-def _by_group(dataset: Dataset, hashes: Sequence[bytes | None]) -> list[bytes | None]:
+def by_group(dataset: Dataset, hashes: Sequence[bytes | None]) -> list[bytes | None]:
     """What decides each sample's side: its content, or its group's name."""
     return [
         digest if digest is None or not sample.group else content_hash(f"group {sample.group}".encode())

@@ -87,7 +87,7 @@ def evaluate(probabilities: ArrayLike, labels: ArrayLike, *, classes: Sequence[s
     )
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float) -> tuple[float, float]:
     """The 95 % score interval of a share.
 
     Unlike the share plus and minus its standard error it stays within 0 and 1 and does not collapse at the
@@ -108,6 +108,28 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     low = 0.0 if successes == 0 else float(centre - half)
     high = 1.0 if successes == trials else float(centre + half)
     return low, high
+
+
+def clustered_interval(right: NDArray[np.bool_], units: Integers) -> tuple[float, float]:
+    """The 95 % score interval of the share that is right, where images of one unit are so together.
+
+    Wilson's, of as many independent images as would leave the share as uncertain as the units do: their
+    number over the design effect, the variance of the share between units over that of a coin. Source: Dean
+    and Pagano, "Evaluating Confidence Interval Methods for Binomial Proportions in Clustered Surveys",
+    Journal of Survey Statistics and Methodology 3 (2015). The U / (U - 1) is for few units.
+
+    Args:
+        right: [n].
+        units: the unit of each image, [n], from 0 to U - 1.
+    """
+    share, images = float(right.mean()), len(right)
+    of_units = np.bincount(units, weights=right - share)
+    count = len(of_units)
+    chance = images * share * (1 - share)
+    if count < 2 or not chance:
+        return wilson_interval(int(right.sum()), images)
+    effect = max(1.0, count / (count - 1) * float(np.square(of_units).sum()) / chance)
+    return wilson_interval(share * images / effect, images / effect)
 
 
 def confusion_matrix(labels: Integers, predicted: Integers, *, classes: int) -> Integers:

@@ -17,7 +17,7 @@ IMAGES_PER_CELL = 8
 _BINS = 10
 """Of the calibration plot; fewer than the 15 of the calibration error, since each bin must show something."""
 
-_PHASES = ("startup", "choice", "check", "features", "train", "evaluate", "save")
+_PHASES = ("startup", "choice", "check", "features", "train", "folds", "evaluate", "save")
 
 
 def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
         "scores": [
             _score(name, run.evaluation[name]) for name in ("validation", "test") if run.evaluation.get(name)
         ],
+        "cross_validation": run.cross_validation and dict(run.cross_validation),
         "leave_one_out": run.head_fit.get("loo_accuracy"),
         "split": split,
         "setting": _setting(run),

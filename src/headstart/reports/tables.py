@@ -35,6 +35,7 @@ def tables(facts: dict[str, Any]) -> dict[str, TextTable]:
 
 
 def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
+    folds = facts["cross_validation"] or {"accuracies": []}
     history, split = facts["history"], facts["calibration_split"]
     images = ", ".join(f"{count} {side}" for side, count in facts["images"].items())
     score = {"accuracy": "accuracy", "95% interval": "interval", "macro-F1": "macro_f1"}
@@ -42,6 +43,10 @@ def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
         "scores": _table(
             facts["scores"],
             {"images": "split", "number": "images", **score, "calibration error": "calibration_error"},
+        ),
+        "folds": _table(
+            [{"fold": n, "accuracy": each} for n, each in enumerate(folds["accuracies"], 1)],
+            {"fold": "fold", "accuracy": "accuracy"},
         ),
         "setting": TextTable([], [*facts["setting"], ["images", images]], words=(0, 1)),
         "phases": _table(facts["phases"], {"phase": "phase", "seconds": "seconds", "predicted": "predicted"}),

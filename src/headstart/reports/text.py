@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headstart.reports.tables import TextTable, tables
-from headstart.runs.formatting import interval, percent
+from headstart.runs.formatting import cross_validated, interval, percent
 
 NO_CHOICE = "No candidate was trained on all images, and only among those is one chosen."
 
@@ -20,6 +20,10 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
     yield f"# {facts['data']}: {headline(facts)}"
     yield f"Run {facts['id']}, {facts['created']}"
     yield from _section("", found.get("scores"))
+    if facts["cross_validation"]:
+        yield "## Cross-validation"
+        yield folds_sentence(facts)
+        yield from _section("", found["folds"])
     yield _bullets([*facts["notes"], *facts["findings"]])
     yield from _section("What was trained" if facts["trained"] else "What was measured", found["setting"])
     yield "## Time"
@@ -77,6 +81,13 @@ def headline(facts: dict[str, Any]) -> str:
         return f"{percent(honest['accuracy'])} of {honest['images']} {honest['split']} images right"
     found = facts["leave_one_out"]
     return f"{percent(found)} leave-one-out accuracy" if found is not None else "no image held out"
+
+
+def folds_sentence(facts: dict[str, Any]) -> str:
+    """How good the method is over all images, each judged by a head that had not seen it."""
+    return (
+        f"{cross_validated(facts['cross_validation'])}. Each image was judged by a head that had not seen it."
+    )
 
 
 def time_sentence(facts: dict[str, Any]) -> str:

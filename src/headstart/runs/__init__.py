@@ -15,6 +15,7 @@ from headstart.runs.config import (
 )
 from headstart.runs.folders import check_place, new_folder, sweep
 from headstart.runs.images import (
+    FOLDS_FILE,
     IMAGES_FILE,
     PREDICTIONS_FILE,
     SKIPPED_FILE,
@@ -43,6 +44,7 @@ from headstart.runs.record import (
 __all__ = [
     "CLASSIFIER_FILE",
     "DEFAULT_BACKBONE",
+    "FOLDS_FILE",
     "HEADS",
     "IMAGES_FILE",
     "LAYERS",

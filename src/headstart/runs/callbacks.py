@@ -1,7 +1,7 @@
 """The one seam for everything that watches a training: progress bars, pages, budgets, timings, trackers.
 
 The phases of a fit, in order: ``choice`` (only with ``backbone="auto"``), ``features``, ``check``, ``train``
-(with ``epochs`` inside it, where there are any), ``evaluate`` and ``save``.
+(with ``epochs`` inside it, where there are any), ``folds`` (only with those), ``evaluate`` and ``save``.
 """
 
 import math

@@ -70,6 +70,7 @@ class FitConfig(Method):
     #: A column of the table (camera, patient, day), a table of files and groups, or a pattern of file names
     #: (``{group}_*.jpg``): images of one group stay on one side, and near-duplicates are not looked for.
     groups: str | None = None
+    folds: int | None = None  #: of a cross-validation over all images, beside the split; None for none
     seed: int = 0  #: of whatever is random
     data: str = ""  #: where the labelled images came from; empty until known
     #: As asked for: a number of stages, a stage's name, "none", "all"; "auto" goes deeper than the head where
@@ -124,6 +125,13 @@ class FitConfig(Method):
             raise OptionError(f"batch_size={self.batch_size}: expected 1 or more")
         if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
             raise OptionError(f"learning_rate={self.learning_rate}: expected a number above zero")
+        if self.folds is not None and self.folds < 2:
+            raise OptionError(f"folds={self.folds}: expected 2 or more")
+        if self.folds and not (self.head == "ridge" and self.freeze == "all" and self.pretrained):
+            raise OptionError(
+                f"folds={self.folds} is for a ridge head on a network that is frozen whole, which is solved "
+                "once more for each fold; drop it, or take --head ridge --freeze all"
+            )
         if self.seed < 0:
             raise OptionError(f"seed={self.seed}: expected 0 or more")
         check_shares(validation=self.validation, test=self.test)
@@ -205,6 +213,6 @@ _OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages
 
 _RECORDED = record(
     {**get_type_hints(FitConfig), "size": int, "layers": tuple[str, ...] | None},
-    optional=("near_duplicates", "groups", "freeze", "candidates"),
+    optional=("near_duplicates", "groups", "folds", "freeze", "candidates"),
 )
 """What others can rely on; runs of earlier versions lack some of it."""

@@ -1,6 +1,7 @@
 """How numbers and tables are written for people: per cents, points, seconds, bytes, Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def percent(share: float | None) -> str:
@@ -16,6 +17,13 @@ def interval(limits: Sequence[float]) -> str:
 def points(share: float) -> str:
     """A difference of two shares in percentage points: 0.031 -> +3.1."""
     return f"{100 * share:+.1f}"
+
+
+def cross_validated(found: Mapping[str, Any]) -> str:
+    """What a run's ``cross_validation`` says, in one line."""
+    accuracy, limits = percent(found["accuracy"]), interval(found["interval"])
+    spread = f"{100 * found['spread']:.1f} points"
+    return f"{found['folds']} folds: accuracy {accuracy} ({limits}), standard deviation over folds {spread}"
 
 
 def human_seconds(seconds: float) -> str:

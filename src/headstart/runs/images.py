@@ -13,6 +13,9 @@ from headstart.errors import RunError, printable
 from headstart.files import MEBI, Check, Mistyped, Unreadable, checker, read_json, whole, write_whole
 
 PREDICTIONS_FILE = "predictions.json"
+FOLDS_FILE = "folds.json"
+"""Like `predictions.json`, of every image: what a head said of it that was trained without its fold."""
+
 IMAGES_FILE = "images.json"
 SKIPPED_FILE = "skipped.json"
 
@@ -35,6 +38,7 @@ class _Answer(_Image):
     predicted: str
     probability: float
     top: NotRequired[list[tuple[str, float]]]
+    fold: NotRequired[int]
 
 
 class _Predictions(TypedDict):
@@ -50,12 +54,15 @@ class _Skipped(TypedDict):
 _IMAGES, _PREDICTIONS, _SKIPPED = checker(list[_Image]), checker(_Predictions), checker(list[_Skipped])
 
 
-def read_predictions(folder: Path, *, classes: Collection[str] | None = None) -> dict[str, Any]:
+def read_predictions(
+    folder: Path, *, classes: Collection[str] | None = None, name: str = PREDICTIONS_FILE
+) -> dict[str, Any]:
     """What the run in ``folder`` said of each held-out image.
 
     Args:
         folder: of the run.
         classes: the run's; where given, no image may have another label.
+        name: `FOLDS_FILE` for what a cross-validation said of every image; each has its ``fold`` then.
 
     Returns:
         ``split``: the fingerprint of the split, hex; ``images``: one entry per validation and test image with
@@ -65,12 +72,10 @@ def read_predictions(folder: Path, *, classes: Collection[str] | None = None) ->
     Raises:
         RunError: the file is missing or damaged.
     """
-    found = _read(folder, PREDICTIONS_FILE, _PREDICTIONS)
+    found = _read(folder, name, _PREDICTIONS)
     known = None if classes is None else set(classes)
     if known and any(not {image["label"], image["predicted"]} <= known for image in found["images"]):
-        raise RunError(
-            f"{printable(folder)}/{PREDICTIONS_FILE} is damaged: it names classes that the run has not"
-        )
+        raise RunError(f"{printable(folder)}/{name} is damaged: it names classes that the run has not")
     return {"split": found["split"], "images": found["images"]}
 
 
@@ -116,13 +121,15 @@ def answer(probabilities: Sequence[float], classes: Sequence[str]) -> dict[str, 
     return {"predicted": top[0][0], "probability": top[0][1], "top": top}
 
 
-def write_predictions(folder: Path, images: Iterable[Mapping[str, Any]], *, split: str) -> None:
+def write_predictions(
+    folder: Path, images: Iterable[Mapping[str, Any]], *, split: str, name: str = PREDICTIONS_FILE
+) -> None:
     """Write what `read_predictions` reads.
 
     In ASCII, like all of these files (`json.dumps` escapes the rest): the name of a file that is no UTF-8
     must come back as it was, and a folder reads the same under every locale.
     """
-    with whole(folder / PREDICTIONS_FILE) as draft, draft.open("w", encoding="ascii") as file:
+    with whole(folder / name) as draft, draft.open("w", encoding="ascii") as file:
         file.write(f'{{"split": {json.dumps(split)}, "images": ')
         _write_list(file, images)
         file.write("}")

@@ -45,6 +45,8 @@ class Run:
     seconds: Mapping[str, float]
     cache: Mapping[str, int]
     history: tuple[Mapping[str, Any], ...] = ()
+    #: Of ``folds``: accuracy over all images with its interval, of each fold, their standard deviation.
+    cross_validation: Mapping[str, Any] | None = None
     #: Penalty, leave-one-out accuracy, choice of layers.
     head_fit: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)  #: the DataReport
@@ -158,6 +160,15 @@ class _HeadFit(TypedDict, total=False):
     retrained_from: str
 
 
+class _CrossValidation(TypedDict):
+    folds: int
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    spread: float
+    accuracies: list[float]
+
+
 class _Epoch(TypedDict):
     epoch: float
 
@@ -166,6 +177,7 @@ _PRECISELY = {
     "config": dict[str, Any],
     "evaluation": Mapping[str, _Evaluation],
     "history": tuple[_Epoch, ...],
+    "cross_validation": _CrossValidation | None,
     "head_fit": _HeadFit,
     "data": _Report,
 }

@@ -129,7 +129,7 @@ def _record(
         path=(Path(out) if out else Path("runs") / run_id).absolute(),
         created=timestamp(),
         **facts(scores),
-        seconds=recorder.rounded("choice", "check", "features", "train", "evaluate"),
+        seconds=recorder.rounded("choice", "check", "features", "train", "folds", "evaluate"),
         data=prepared.report.to_dict(),
         notes=(
             *notes,

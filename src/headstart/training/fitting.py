@@ -98,7 +98,9 @@ def train(
 def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:
     """A ridge head on features of a network that is frozen whole, in closed form."""
     chosen, choice = _layers(prepared, config)
-    fitted, rows = _fit_ridge(prepared, layers=chosen, class_weights=config.class_weights)
+    fitted, rows = fit_ridge(
+        prepared, prepared.images("train"), layers=chosen, class_weights=config.class_weights
+    )
     facts: dict[str, Any] = {
         "penalty": fitted.penalty,
         "loo_accuracy": fitted.loo_accuracy if can_leave_out(_labels(prepared)) else None,
@@ -115,10 +117,14 @@ def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:
     return Trained(config, fitted.head, layers=chosen, fit=facts, notes=notes)
 
 
-def _fit_ridge(
-    prepared: Prepared, *, layers: tuple[str, ...] | None, class_weights: str | None
+def fit_ridge(
+    prepared: Prepared,
+    images: NDArray[np.int64],
+    *,
+    layers: tuple[str, ...] | None,
+    class_weights: str | None,
 ) -> tuple[heads.RidgeFit, int]:
-    """The ridge head on every view of every training image, and how many rows that were.
+    """The ridge head on every view of these images, and how many rows that were.
 
     Leaving a row out says nothing while another view of the same image stays in, so with several views the
     penalty, the temperature and the leave-one-out accuracy come from the first view alone.
@@ -129,11 +135,11 @@ def _fit_ridge(
         "class_weights": class_weights,
         "block_widths": layer_widths(prepared.extraction, layers),
     }
-    data, rows = _training_features(prepared, layers=layers, views=views[:1])
+    data, rows = _training_features(prepared, images, layers=layers, views=views[:1])
     fitted = heads.fit_ridge(data, **options)
     if len(views) == 1:
         return fitted, rows
-    data, rows = _training_features(prepared, layers=layers, views=views)
+    data, rows = _training_features(prepared, images, layers=layers, views=views)
     widened = heads.fit_ridge(data, penalties=[fitted.penalty], **options)
     return replace(fitted, head=replace(widened.head, temperature=fitted.head.temperature)), rows
 
@@ -171,10 +177,10 @@ def _sentence(choice: heads.LayerChoice, *, read: tuple[str, ...] | None, classe
 
 
 def _training_features(
-    prepared: Prepared, *, layers: tuple[str, ...] | None, views: Sequence[View]
+    prepared: Prepared, train: NDArray[np.int64], *, layers: tuple[str, ...] | None, views: Sequence[View]
 ) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[np.int64]], int]":
-    """These views of every training image: arrays where they fit in memory, else a stream from the cache."""
-    extraction, train = prepared.extraction, prepared.images("train")
+    """These views of some images: arrays where they fit in memory, else a stream from the cache."""
+    extraction = prepared.extraction
     stream = partial(batches, extraction, train, prepared.labels(train), layers=layers, views=views)
     rows = len(train) * len(views)
     width = sum(layer_widths(extraction, layers))

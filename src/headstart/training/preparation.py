@@ -12,6 +12,7 @@ from headstart.backbones.runtimes import Runtime
 from headstart.costs.budgets import beginning
 from headstart.data import checks
 from headstart.data.dataset import SPLITS, Dataset, Skipped
+from headstart.data.folds import assign_folds
 from headstart.data.splits import split
 from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
@@ -28,6 +29,7 @@ class Prepared:
     extraction: Extraction
     splits: tuple[str | None, ...]
     report: checks.DataReport
+    folds: tuple[int | None, ...] = ()  # of a cross-validation: each sample's, None where it was unreadable
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -49,7 +51,16 @@ class Prepared:
 
     def images(self, split: str) -> NDArray[np.int64]:
         """Indices of the split's samples, in the order that the data set was read in."""
-        found = np.flatnonzero(np.array([s == split for s in self.splits], dtype=bool))
+        return self._as_read(np.array([s == split for s in self.splits], dtype=bool))
+
+    def fold(self, number: int, *, inside: bool) -> NDArray[np.int64]:
+        """Indices of the samples of a fold, or of all others that could be read, in the same order."""
+        return self._as_read(
+            np.array([f is not None and (f == number) == inside for f in self.folds], dtype=bool)
+        )
+
+    def _as_read(self, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+        found = np.flatnonzero(wanted)
         return found[np.argsort([self.dataset.samples[i].place for i in found], kind="stable")]
 
     def labels(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -113,7 +124,10 @@ def prepare(
         found.groups,
         notes=found.notes,
     )
-    prepared = Prepared(dataset, extraction, found.sides, report)
+    folds = (
+        assign_folds(dataset, extraction.hashes, found.together, folds=config.folds) if config.folds else ()
+    )
+    prepared = Prepared(dataset, extraction, found.sides, report, folds)
     _check_trainable(prepared)
     watch.on_phase_end("check", prepared)
     return prepared

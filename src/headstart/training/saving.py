@@ -16,7 +16,16 @@ from headstart.data.dataset import describe
 from headstart.errors import RunError
 from headstart.files import write_whole
 from headstart.heads import right_probabilities
-from headstart.runs import RUN_FILE, Run, RunStore, answer, new_folder, write_images, write_predictions
+from headstart.runs import (
+    FOLDS_FILE,
+    RUN_FILE,
+    Run,
+    RunStore,
+    answer,
+    new_folder,
+    write_images,
+    write_predictions,
+)
 from headstart.runs.callbacks import Callback, PhaseTimer
 from headstart.training.fitting import Trained, familiarity, fine_tuned_graph, predict_images
 from headstart.training.preparation import Prepared
@@ -70,6 +79,8 @@ def save(
     with new_folder(run.path) as folder:
         _save_model(folder, scores)
         write_predictions(folder, _predictions(scores), split=prepared.fingerprint)
+        if scores.folds:
+            write_predictions(folder, scores.folds.predictions(), split=prepared.fingerprint, name=FOLDS_FILE)
         for name, text in (extra or {}).items():
             write_whole(folder / name, text)
         difference = None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from headstart.heads import metrics
 from headstart.runs.callbacks import Callback
+from headstart.training.cross_validation import CrossValidation, cross_validate
 from headstart.training.fitting import Trained, predict_images
 from headstart.training.preparation import Prepared
 
@@ -24,12 +25,14 @@ class Scores:
         trained: who was asked.
         probabilities: by split, [n, C] in the order of ``Prepared.images``.
         evaluations: by split; those without images have none.
+        folds: what heads that had not seen an image say of it; None where the config has no folds.
     """
 
     prepared: Prepared
     trained: Trained
     probabilities: Mapping[str, NDArray[np.float32]]
     evaluations: Mapping[str, metrics.Evaluation]
+    folds: CrossValidation | None = None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -40,12 +43,14 @@ class Scores:
             "accuracy": {split: found[split].accuracy if split in found else None for split in HELD_OUT},
             "macro_f1": None if chosen_on is None else chosen_on.macro_f1,
             "evaluation": {split: each.to_dict() for split, each in found.items()},
+            "cross_validation": self.folds.record if self.folds else None,
         }
 
 
 def score(prepared: Prepared, trained: Trained, *, watch: Callback | None = None) -> Scores:
     """Ask what was trained about every held-out image, from what is cached."""
     watch = watch or Callback()
+    folds = cross_validate(prepared, trained, watch=watch)
     watch.on_phase_begin("evaluate")
     classes = prepared.dataset.classes
     probabilities = {
@@ -56,6 +61,6 @@ def score(prepared: Prepared, trained: Trained, *, watch: Callback | None = None
         for split, found in probabilities.items()
         if len(found)
     }
-    scores = Scores(prepared, trained, probabilities, evaluations)
+    scores = Scores(prepared, trained, probabilities, evaluations, folds)
     watch.on_phase_end("evaluate", scores)
     return scores

@@ -1,0 +1,96 @@
+"""Cross-validation of a ridge head on features that are there already: each image judged by others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.dataset import describe
+from headstart.heads import metrics
+from headstart.runs import answer
+from headstart.runs.callbacks import Callback
+from headstart.training.fitting import Trained, fit_ridge, predict_images
+from headstart.training.preparation import Prepared
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What heads that had not seen an image said of it, for every readable image.
+
+    Attributes:
+        prepared: the images, with their folds.
+        images: their indices, fold after fold.
+        probabilities: [n, C], of the head that was fitted on the other folds.
+    """
+
+    prepared: Prepared
+    images: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What a `Run` keeps of it: accuracy over all images with its interval, and of each fold.
+
+        Where the data set has groups, the interval knows that images of one are right or wrong together.
+        """
+        prepared, labels = self.prepared, self.prepared.labels(self.images)
+        found = metrics.evaluate(self.probabilities, labels, classes=prepared.dataset.classes)
+        right = self.probabilities.argmax(axis=1) == labels
+        folds = np.array([prepared.folds[image] for image in self.images])
+        accuracies = [float(right[folds == fold].mean()) for fold in np.unique(folds)]
+        named = [prepared.dataset.samples[image].group for image in self.images]
+        interval = found.interval
+        if any(named):
+            units = np.unique([name or str(at) for at, name in enumerate(named)], return_inverse=True)[1]
+            interval = metrics.clustered_interval(right, units)
+        return {
+            "folds": len(accuracies),
+            "images": found.images,
+            "accuracy": found.accuracy,
+            "interval": list(interval),
+            "spread": float(np.std(accuracies, ddof=1)),
+            "accuracies": accuracies,
+            "macro_f1": found.macro_f1,
+            "log_loss": found.log_loss,
+            "calibration_error": found.calibration_error,
+        }
+
+    def predictions(self) -> Iterator[dict[str, Any]]:
+        """What was said of each image, as `folds.json` has it."""
+        prepared = self.prepared
+        classes, samples = prepared.dataset.classes, prepared.dataset.samples
+        for row, image in zip(self.probabilities, self.images, strict=True):
+            known = describe(
+                samples[image],
+                label=classes[samples[image].label],
+                split=prepared.splits[image],
+                content=prepared.extraction.hashes[image],
+            )
+            yield {**known, "fold": prepared.folds[image], **answer(row.tolist(), classes)}
+
+
+def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> CrossValidation | None:
+    """Judge every image by a ridge head on the images of the other folds; None where there are no folds.
+
+    Each head is what `fit_ridge` gives for these images alone, its standardisation, penalty and temperature
+    included. The layers are those of `trained`, chosen once.
+    """
+    if not prepared.folds:
+        return None
+    watch.on_phase_begin("folds")
+    folds = sorted({fold for fold in prepared.folds if fold is not None})
+    images, probabilities = [], []
+    for fold in folds:
+        others, own = prepared.fold(fold, inside=False), prepared.fold(fold, inside=True)
+        fitted, _ = fit_ridge(
+            prepared, others, layers=trained.layers, class_weights=trained.config.class_weights
+        )
+        images.append(own)
+        probabilities.append(predict_images(prepared, replace(trained, head=fitted.head), images=own))
+        watch.on_progress("folds", fold + 1, len(folds))
+    found = CrossValidation(prepared, np.concatenate(images), np.concatenate(probabilities))
+    watch.on_phase_end("folds", found)
+    return found
