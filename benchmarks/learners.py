@@ -1,11 +1,12 @@
 """Many learners at once, each taking the whole challenge: is an answer lost or doubled, how long is a page?
 
-    python benchmarks/learners.py [--learners 200] [--think 5] [--json FILE]
+    python benchmarks/learners.py [--learners 200] [--think 5] [--database URL] [--json FILE]
 
-A server in a process of its own, with an empty home; the learners are coroutines here, each with its own
-connection and cookie. A learner opens the first page, begins, and for every problem marks and submits random
-answers until it closes, sometimes twice over, as impatient people do. They begin within one think time of one
-another and pause before every action, for half to one and a half think times.
+A server in a process of its own, with an empty home (and with ``--database`` an empty database); the learners
+are coroutines here, each with its own connection and cookie. A learner opens the first page, begins, and for
+every problem marks and submits random answers until it closes, sometimes twice over, as impatient people do.
+They begin within one think time of one another and pause before every action, for half to one and a half
+think times.
 
 First the log is compared with what each learner did: every submitted answer is there, once, in its place.
 Only then are the times printed. No experiment runs meanwhile.
@@ -132,7 +133,7 @@ def two_answers(page: str, dice: random.Random) -> list[str]:
     return [" ".join(sorted(map("=".join, zip(rows, order)))) for order in orders]  # noqa: B905
 
 
-def check(learners: Iterable[Learner], database: Path) -> int:
+def check(learners: Iterable[Learner], database: str | Path) -> int:
     """The number of answers, all in the log as the learners gave them. Exits where one is lost or doubled."""
     store = Progress.open(database)
     answers = 0
@@ -201,11 +202,12 @@ def main() -> None:
     )
     parser.add_argument("--learners", type=int, default=200)
     parser.add_argument("--think", type=float, default=5.0, help="seconds")
+    parser.add_argument("--database", default="", help="URL of a PostgreSQL database instead of a file")
     parser.add_argument("--port", type=int, default=8439)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        environment = os.environ | {"HEADSTART_HOME": home}
+        environment = os.environ | {"HEADSTART_HOME": home, "HEADSTART_DATABASE": options.database}
         server = subprocess.Popen([sys.executable, "-c", SERVER, str(options.port)], env=environment)
         try:
             wait_until_up(options.port)
@@ -215,10 +217,11 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
-        answers = check(learners, Path(home) / "headstart.db")
+        answers = check(learners, options.database or Path(home) / "headstart.db")
     pages = [seconds for kind, each in times.items() if kind.startswith("GET") for seconds in each]
     writes = [seconds for kind, each in times.items() if kind.startswith("POST") for seconds in each]
     found = {
+        "store": "postgresql" if options.database else "sqlite",
         "learners": options.learners,
         "think_seconds": options.think,
         "answers_submitted_and_logged_once": answers,

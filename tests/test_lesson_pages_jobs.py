@@ -106,7 +106,7 @@ def test_pages_do_not_wait_for_a_form_that_waits_for_another_process(
     world.experiments.names = (*world.experiments.names, task.experiment)
     values = {control.name: control.start for control in task.controls}
     world.csrf()
-    other = sqlite3.connect(world.site.jobs.path, isolation_level=None)
+    other = sqlite3.connect(world.site.jobs.address, isolation_level=None)
     with world.browser as browser, ThreadPoolExecutor(max_workers=2) as threads:
         other.execute("begin immediate")
         try:

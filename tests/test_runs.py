@@ -183,7 +183,7 @@ def ids(runs: Iterable[Run | UnreadableRun]) -> set[str]:
 def test_a_damaged_index_is_set_aside_and_made_again_from_the_folders(
     kept: list[Run], damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = RunStore().path
+    file = RunStore().address
     file.write_bytes(damage(file.read_bytes()))
     named = {run.id for run in kept if os.fsencode(run.path) in file.read_bytes()}
     assert ids(RunStore().entries()) == named
@@ -197,7 +197,7 @@ def test_one_flipped_byte_in_a_row_costs_nothing(kept: list[Run]) -> None:
     store, columns = RunStore(), ("id", "path", "created", "body")
     for column in columns:
         for at in (0, 5, 30):
-            with closing(sqlite3.connect(store.path)) as database, database:
+            with closing(sqlite3.connect(store.address)) as database, database:
                 row = database.execute(f"select rowid, {column} from runs order by rowid limit 1").fetchone()
                 data = row[1] if isinstance(row[1], bytes) else row[1].encode()
                 flipped = data[:at] + bytes([data[at % len(data)] ^ 0x80]) + data[at + 1 :]
@@ -210,7 +210,7 @@ def test_one_flipped_byte_in_a_row_costs_nothing(kept: list[Run]) -> None:
 
 
 def test_a_row_whose_folder_is_gone_too_is_one_unreadable_entry(kept: list[Run]) -> None:
-    with closing(sqlite3.connect(RunStore().path)) as database, database:
+    with closing(sqlite3.connect(RunStore().address)) as database, database:
         database.execute("update runs set body = '[' where id = ?", (kept[0].id,))
     (kept[0].path / "run.json").unlink()
     broken = [each for each in RunStore().entries() if isinstance(each, UnreadableRun)]
@@ -222,7 +222,7 @@ def test_the_index_is_rebuilt_on_the_command_line(kept: list[Run], tmp_path: Pat
     make_run(tmp_path / "elsewhere" / "deep" / "run", run_id="another")
     (tmp_path / "elsewhere" / "odd").mkdir()
     (tmp_path / "elsewhere" / "odd" / "run.json").write_text('{"id": 3}')
-    RunStore().path.unlink()
+    RunStore().address.unlink()
     told = CliRunner().invoke(command, ["--rebuild", str(tmp_path / "elsewhere")])
     assert told.exit_code == 0 and "1 run" in told.output and "odd" in told.output
     assert ids(RunStore().select()) == {"another"}

@@ -118,8 +118,8 @@ def test_every_run_is_found_however_many_there_are(world: World, monkeypatch: py
 def test_a_correction_counts_although_the_index_of_runs_cannot_be_written(world: World) -> None:
     run = world.train(world.open())
     image = read_predictions(RunStore().find(run.rsplit("/", 1)[1]).path)["images"][0]
-    RunStore().path.unlink()
-    RunStore().path.mkdir()
+    RunStore().address.unlink()
+    RunStore().address.mkdir()
     label = next(name for name in ("bars", "discs", "squares") if name != image["label"])
     answer = world.post(f"{run}/correct", content=image["content"], label=label)
     assert answer.status_code == 200 and f"is {label} from now on" in answer.text

@@ -20,6 +20,9 @@ _LEVELS = 3
 _MOST_FOLDERS = 100_000
 """Folders that are looked into; whoever gives a whole disk is not kept waiting for ever."""
 
+_ALL = 2**62
+"""A limit that is none, in SQLite and PostgreSQL alike."""
+
 Listed = Run | UnreadableRun
 _T = TypeVar("_T")
 
@@ -40,9 +43,9 @@ class RunStore:
     home: Path = field(default_factory=home_folder)
 
     @property
-    def path(self) -> Path:
-        """The store's file."""
-        return store.store_file(self.home)
+    def address(self) -> store.Address:
+        """The store's file or server."""
+        return store.address(self.home)
 
     def add(self, run: Run) -> None:
         """Enter a run; entering it again replaces the entry.
@@ -62,8 +65,8 @@ class RunStore:
         for special in "!%_":  # those of LIKE stand for themselves
             sought = sought.replace(special, f"!{special}")
         return self._entries(
-            "WHERE body LIKE ? ESCAPE '!' ORDER BY created DESC, id DESC LIMIT ? OFFSET ?",
-            (f"%{sought}%", -1 if limit is None else limit, after),
+            "WHERE lower(body) LIKE lower(?) ESCAPE '!' ORDER BY created DESC, id DESC LIMIT ? OFFSET ?",
+            (f"%{sought}%", _ALL if limit is None else limit, after),
         )
 
     def get(self, identity: str) -> Listed | None:
@@ -110,7 +113,7 @@ class RunStore:
             return []
         known: set[bytes] = set()
         with suppress(RunError):  # without an index none of them is known
-            if store.is_there(self.path):
+            if store.is_there(self.address):
                 paths = self._use(lambda database: database.execute("SELECT path FROM runs").fetchall())
                 known = {os.fsencode(path) for (path,) in paths}
         return [look(place) for place in places if os.fsencode(place) not in known]
@@ -123,13 +126,13 @@ class RunStore:
         Raises:
             RunError: the index cannot be written.
         """
-        known = self._entries("", ()) if store.is_there(self.path) else []
+        known = self._entries("", ()) if store.is_there(self.address) else []
         gone = [each for each in known if isinstance(each, Run) and not each.path.is_dir()]
         places = {each.path for each in known} | {each for folder in folders for each in _runs_in(folder)}
         looked = [look_at(place) for place in sorted(places) if place.is_dir()]
         runs = [each for each in looked if isinstance(each, Run)]
 
-        def write(database: sqlite3.Connection) -> None:
+        def write(database: store.Database) -> None:
             database.execute("DELETE FROM runs")
             _enter(database, [*gone, *runs])
 
@@ -138,10 +141,10 @@ class RunStore:
             tuple(runs), tuple(each for each in looked if isinstance(each, UnreadableRun)), len(gone)
         )
 
-    # The file
+    # The store
 
     def _entries(self, where: str, values: Sequence[Any]) -> list[Listed]:
-        if not store.is_there(self.path):
+        if not store.is_there(self.address):
             return []
         query = f"SELECT rowid, id, path, created, body FROM runs {where}"
         rows: list[Sequence[Any]] = self._use(lambda database: database.execute(query, values).fetchall())
@@ -156,23 +159,27 @@ class RunStore:
                 self._use(lambda database: _replace(database, damaged), writes=True)
         return [entry for entry, _ in read]
 
-    def _use(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
+    def _use(self, work: Callable[[store.Database], _T], *, writes: bool = False) -> _T:
         try:
-            return store.use(self.path, work, writes=writes)
+            return store.use(self.address, work, writes=writes)
         except (OSError, sqlite3.Error) as error:
-            raise RunError(f"runs store {printable(self.path)}: {store.reason(error)}") from error
+            raise RunError(f"runs store {store.name_of(self.address)}: {store.reason(error)}") from error
 
 
-def _enter(database: sqlite3.Connection, runs: Iterable[Run]) -> None:
+def _enter(database: store.Database, runs: Iterable[Run]) -> None:
     rows = (
         # A path need not be text.
         (run.id, os.fsencode(run.path.absolute()), run.created, json.dumps(run.to_dict(), default=str))
         for run in runs
     )
-    database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", rows)
+    database.executemany(
+        "INSERT INTO runs (id, path, created, body) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+        "path = excluded.path, created = excluded.created, body = excluded.body",
+        rows,
+    )
 
 
-def _replace(database: sqlite3.Connection, damaged: Mapping[int, Run]) -> None:
+def _replace(database: store.Database, damaged: Mapping[int, Run]) -> None:
     """Replace damaged rows by what their folders say."""
     database.executemany("DELETE FROM runs WHERE rowid = ?", [(row,) for row in damaged])
     _enter(database, damaged.values())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headstart.errors import RunError, printable
 from headstart.runs import RUN_FILE, Run, RunStore, UnreadableRun, look_at, read_run
+from headstart.runs.store import name_of
 from headstart.web.recent import Recent
 
 PAGE = 100
@@ -44,7 +45,8 @@ class RunList:
             found = store.entries(contains=contains, limit=size + 1, after=number * size)
         except RunError as error:
             found = []
-            unreadable = [UnreadableRun(store.path.name, store.path, "", printable(str(error)))]
+            place = Path(name_of(store.address))
+            unreadable = [UnreadableRun(place.name, place, "", printable(str(error)))]
         listed = [self._now(each) for each in found[:size] if each.path.is_dir()]
         if number == 0:
             known = {each.id for each in listed}

@@ -13,7 +13,9 @@ home share the queue and take turns, so that what is measured is not measured si
 What somebody asked for goes before what a page began by itself. A job of `EVERYONE` is shared: who asks for
 it again waits for the same one.
 
-Where the file cannot be written for a while (a full disk, another process that holds it), what runs goes on,
+On a server of databases every home folder has a queue of its own, as jobs name files of its machine.
+
+Where the store cannot be written for a while (a full disk, another process that holds it), what runs goes on,
 `Jobs.trouble` says why, and how a job ended is written down as soon as that is possible, once.
 """
 
@@ -32,7 +34,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from headstart.errors import HeadstartError, OptionError, RunError, printable
+from headstart.errors import HeadstartError, OptionError, RunError
 from headstart.runs import store
 from headstart.runs.store import opening
 
@@ -150,7 +152,8 @@ class Jobs:
     """
 
     def __init__(self, home: Path, queue: str = "work") -> None:
-        self.path, self.queue = store.store_file(home), queue
+        self.address, self._lock = store.address(home), store.store_file(home).with_name(f"{queue}.lock")
+        self.queue = queue
         self._workers: dict[str, Worker] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -159,18 +162,20 @@ class Jobs:
         self._trouble, self._quiet_until = "", 0.0
         self._stopping: set[str] = set()
         self._database, self._reader = self._open()
+        if isinstance(self.address, str):
+            self.queue = f"{queue} {store.identity(home)}"
 
-    def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    def _open(self) -> tuple[store.Database, store.Database]:
         # One connection behind one lock: every statement here takes less than a millisecond. Who only
         # asks has another: a writer may wait for the disk or another process, and pages must not.
         try:
-            store.mend(self.path)
-            return store.connect(self.path, threads=True), store.connect(self.path, threads=True)
+            store.mend(self.address)
+            return store.connect(self.address, threads=True), store.connect(self.address, threads=True)
         except (OSError, sqlite3.Error) as error:
             raise RunError(self._why(error)) from error
 
     def _why(self, error: Exception) -> str:
-        return f"waiting work cannot be kept in {printable(self.path)}: {store.reason(error)}"
+        return f"waiting work cannot be kept in {store.name_of(self.address)}: {store.reason(error)}"
 
     @property
     def trouble(self) -> str:
@@ -212,16 +217,16 @@ class Jobs:
         with self._asked() as database:
             same = database.execute(
                 f"select {_COLUMNS} from jobs where queue = ? and learner = ? and kind = ? and name = ? "
-                "and body = ? and state in ('waiting', 'running') and not stopping",
+                "and body = ? and state in ('waiting', 'running') and stopping = 0",
                 (self.queue, learner, kind, name, text),
             ).fetchone()
             if same:
                 return self._joined(database, _job(same), asker=asker, urgent=urgent)
             ahead, waiting, own = database.execute(
-                "select count(*), coalesce(sum(state = 'waiting' and urgent), 0), "
-                "coalesce(sum(state = 'waiting' and urgent and asker = ?), 0) from jobs "
+                "select count(*), count(*) filter (where state = 'waiting' and urgent = 1), "
+                "count(*) filter (where state = 'waiting' and urgent = 1 and asker = ?) from jobs "
                 "where queue = ? and state in ('waiting', 'running') and urgent >= ?",
-                (asker, self.queue, urgent),
+                (asker, self.queue, int(urgent)),
             ).fetchone()
             if urgent and most is not None and own >= most:
                 raise OptionError(f"{own} jobs that you asked for are waiting; ask again when one has run")
@@ -231,7 +236,7 @@ class Jobs:
             database.execute(
                 "insert into jobs (id, queue, kind, name, learner, body, state, created, asker, urgent) "
                 "values (?, ?, ?, ?, ?, ?, 'waiting', ?, ?, ?)",
-                (identity, self.queue, kind, name, learner, text, time.time(), asker, urgent),
+                (identity, self.queue, kind, name, learner, text, time.time(), asker, int(urgent)),
             )
             _note(database, identity, "waiting", {"ahead": ahead})
             _forget(database, self.queue)
@@ -239,12 +244,12 @@ class Jobs:
         self._wake()
         return _job(new)
 
-    def _joined(self, database: sqlite3.Connection, job: Job, *, asker: str, urgent: bool) -> Job:
+    def _joined(self, database: store.Database, job: Job, *, asker: str, urgent: bool) -> Job:
         """A job that is asked for once more: as urgent as the most urgent, and of nobody alone."""
         alone, both = job.asker, urgent or job.urgent
         if urgent and alone != asker:
             alone = EVERYONE if job.urgent else asker
-        database.execute("update jobs set asker = ?, urgent = ? where id = ?", (alone, both, job.id))
+        database.execute("update jobs set asker = ?, urgent = ? where id = ?", (alone, int(both), job.id))
         return replace(job, asker=alone, urgent=both)
 
     def get(self, identity: str) -> Job | None:
@@ -333,7 +338,7 @@ class Jobs:
         with self._changed:
             while not self._closed and not self._has_work():
                 self._changed.wait()
-        with store.alone(self.path.with_name(f"{self.queue}.lock")) as alone:
+        with store.alone(self._lock) as alone:
             if alone:
                 self._recover()
                 while not self._closed and (job := self._claim()):
@@ -440,18 +445,16 @@ class Jobs:
                 _note(database, job.id, "progress", told)
         return stopping
 
-    # The file
+    # The store
 
     @contextlib.contextmanager
-    def _writing(self, *, wait: float | None = None) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, wait: float | None = None) -> Iterator[store.Database]:
         seconds = opening.WAIT_SECONDS if wait is None else wait
-        with self._turn:
-            self._database.execute(f"pragma busy_timeout = {round(1000 * seconds)}")
-            with store.transaction(self._database, writes=True):
-                yield self._database
+        with self._turn, store.transaction(self._database, writes=True, wait=seconds):
+            yield self._database
 
     @contextlib.contextmanager
-    def _asked(self) -> Iterator[sqlite3.Connection]:
+    def _asked(self) -> Iterator[store.Database]:
         """The same for somebody who waits for an answer: RunError where the file cannot be written."""
         try:
             with self._writing() as database:
@@ -465,7 +468,8 @@ class Jobs:
         for _ in range(2):  # a damaged file is replaced after the first
             try:
                 with self._reading_turn:
-                    return self._reader.execute(query, values).fetchall()
+                    found: list[tuple[Any, ...]] = self._reader.execute(query, values).fetchall()
+                    return found
             except sqlite3.Error as error:
                 self._troubled(error)
                 failure = error
@@ -482,7 +486,7 @@ class Jobs:
         return [_job(row) for row in self._read(query, (self.queue, *values))]
 
 
-def _note(database: sqlite3.Connection, job: str, kind: str, data: Mapping[str, Any]) -> None:
+def _note(database: store.Database, job: str, kind: str, data: Mapping[str, Any]) -> None:
     database.execute(
         "insert into events (job, number, kind, data) "
         "select ?, coalesce(max(number), 0) + 1, ?, ? from events where job = ?",
@@ -490,7 +494,7 @@ def _note(database: sqlite3.Connection, job: str, kind: str, data: Mapping[str, 
     )
 
 
-def _end(database: sqlite3.Connection, identity: str, ending: _Ending) -> None:
+def _end(database: store.Database, identity: str, ending: _Ending) -> None:
     """Ends what runs; what has ended stays as it is."""
     ended = database.execute(
         "update jobs set state = ?, message = ?, result = ? where id = ? and state = 'running'",
@@ -500,19 +504,19 @@ def _end(database: sqlite3.Connection, identity: str, ending: _Ending) -> None:
         _note(database, identity, ending.state, {"message": ending.message} if ending.message else {})
 
 
-def _remember(database: sqlite3.Connection, job: Job, queue: str) -> None:
+def _remember(database: store.Database, job: Job, queue: str) -> None:
     """Enters a job that ran while the file was damaged and set aside."""
     database.execute(
-        "insert or ignore into jobs (id, queue, kind, name, learner, body, state, created) "
-        "values (?, ?, ?, ?, ?, ?, 'running', ?)",
+        "insert into jobs (id, queue, kind, name, learner, body, state, created) "
+        "values (?, ?, ?, ?, ?, ?, 'running', ?) on conflict do nothing",
         (job.id, queue, job.kind, job.name, job.learner, json.dumps(job.body, sort_keys=True), job.created),
     )
 
 
-def _forget(database: sqlite3.Connection, queue: str) -> None:
+def _forget(database: store.Database, queue: str) -> None:
     old = database.execute(
         "select id from jobs where queue = ? and state not in ('waiting', 'running') order by number desc "
-        "limit -1 offset ?",
+        f"limit {2**62} offset ?",
         (queue, KEPT_JOBS),
     ).fetchall()
     database.executemany("delete from events where job = ?", old)

@@ -1,6 +1,6 @@
 """The append-only log in the store: what learners did, and nothing that could be derived from it.
 
-A SQLAlchemy URL may stand for the store's own file, so that a class can share a PostgreSQL server. An answer
+A URL may stand for the store's own file, so that a class can share a PostgreSQL server. An answer
 is accepted when `record` returns: it is committed by then, and `kill -9` cannot take it back.
 """
 
@@ -21,11 +21,12 @@ from headstart.lesson.engine import attempts, logbook
 from headstart.lesson.engine.attempts import Challenge, Event, LogEntry, Started, Submitted
 from headstart.lesson.engine.review import Reviewed
 from headstart.runs import store
+from headstart.runs.store import opening, postgresql
 
 try:
     import sqlalchemy as sa
     from sqlalchemy import exc
-    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.dialects.postgresql import JSONB
 except ImportError as error:
     raise MissingExtra("keeping progress", extra="learn") from error
 
@@ -73,7 +74,7 @@ _log = sa.Table(
     sa.Column("kind", sa.String(32)),
     sa.Column("at", _Utc),
     sa.Column("key", sa.String(128)),
-    sa.Column("body", sa.JSON().with_variant(postgresql.JSONB(), "postgresql")),
+    sa.Column("body", sa.JSON().with_variant(JSONB(), "postgresql")),
 )
 _badge = sa.Table(
     "badge",
@@ -164,18 +165,18 @@ class Progress:
         """Opens or creates a store.
 
         Args:
-            target: a file, or a SQLAlchemy URL such as `postgresql+psycopg://…`; None for `store.address`.
+            target: a file, or a URL such as `postgresql+psycopg://…`; None for `store.address`.
 
         Raises LessonError where it cannot be opened or was written by a newer Headstart.
         """
+        target = target or store.address()
         try:
-            target = target or store.address()
             opened = cls(_engine(str(target)))
-            with opened._writing() as connection:
-                if connection.dialect.name != "sqlite":
-                    store.migrate(connection.exec_driver_sql, dialect=connection.dialect.name)
+            with opened._writing():
+                pass
         except (exc.SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise LessonError(f"cannot open the progress database {target}: {_cause(error)}") from error
+            name = store.name_of(str(target)) if store.is_server(str(target)) else target
+            raise LessonError(f"cannot open the progress database {name}: {_cause(error)}") from None
         return opened
 
     def close(self) -> None:
@@ -364,8 +365,8 @@ class Progress:
                     return work(connection)
             except exc.IntegrityError as error:  # another writer took this place in the log: look again
                 lost = error
-            except exc.DatabaseError as error:
-                if store.is_damage(error.orig or error):
+            except (exc.DatabaseError, store.StoreError) as error:
+                if store.is_damage(getattr(error, "orig", None) or error):
                     self._engine.dispose()  # it is mended where nobody has it open
                 raise InternalError(f"the progress database could not be written: {_cause(error)}") from error
         raise InternalError(
@@ -422,20 +423,29 @@ class Progress:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with self._engine.connect() as connection:
-            yield connection
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except (exc.OperationalError, store.StoreError) as error:
+            raise InternalError(f"the progress database could not be read: {_cause(error)}") from error
 
 
 def _engine(target: str) -> sa.Engine:
     pool = {"pool_size": 8, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
     if store.is_server(target):
-        return sa.create_engine(target, **pool)
+        store.connect(target).close()  # its tables
+        return sa.create_engine(
+            "postgresql+psycopg://",
+            creator=lambda: postgresql.open_raw(target, wait=opening.WAIT_SECONDS),
+            pool_pre_ping=True,  # one that broke meanwhile is made anew, and nobody is told
+            **pool,
+        )
     file = store.path_of(target)
     store.mend(file)
     store.use(file, lambda _: None, writes=True)  # whether it can be written is known within seconds
 
     def connect() -> sqlite3.Connection:
-        connection = store.connect(file, wait=BUSY_SECONDS, threads=True)
+        connection = opening.connect_file(file, wait=BUSY_SECONDS, threads=True)
         connection.text_factory = str  # decoded by SQLite's module: a learner's history is read for each page
         return connection
 
@@ -486,4 +496,4 @@ def _cause(error: Exception) -> str:
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, sqlite3.Error | OSError):
         return store.reason(cause)
-    return str(cause).splitlines()[0]
+    return postgresql.reason(cause)

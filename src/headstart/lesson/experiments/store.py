@@ -8,19 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import RunError, printable
+from headstart.errors import RunError
 from headstart.files import Unreadable, parse_json
 from headstart.lesson.engine.results import ExperimentResult
 from headstart.runs import store
 
-_MEASURED_WHOLE = "case when json_valid(result) then json_extract(result, '$.processor_seconds') end > 0"
+_NEWEST = 20
+"""Results among which one that was measured whole is looked for: all newer ones are."""
 
 
 class ResultStore:
     """An append-only table of results."""
 
     def __init__(self, home: Path | None = None) -> None:
-        self.path = store.store_file(home)
+        self.address = store.address(home)
 
     def add(self, result: ExperimentResult) -> None:
         """Keep a result; when this returns, it is on the disk."""
@@ -37,7 +38,7 @@ class ResultStore:
             "insert into results (id, name, size, varied, created, seconds, result) "
             "values (?, ?, ?, ?, ?, ?, ?)"
         )
-        self._use(lambda database: database.execute(query, row).fetchall(), writes=True)
+        self._use(lambda database: database.execute(query, row), writes=True)
 
     def find(self, identity: str) -> ExperimentResult | None:
         """One result by its id, or None where it is not here."""
@@ -57,9 +58,10 @@ class ResultStore:
         where, values = "where name = ?", [name]
         if size is not None:
             where, values = f"{where} and size = ?", [*values, size]
-        if as_declared:
-            where += f" and varied = 0 and {_MEASURED_WHOLE}"
-        return next(iter(self._select(f"{where} order by number desc limit 1", *values)), None)
+        if not as_declared:
+            return next(iter(self._select(f"{where} order by number desc limit 1", *values)), None)
+        found = self._select(f"{where} and varied = 0 order by number desc limit {_NEWEST}", *values)
+        return next((each for each in found if each.processor_seconds > 0), None)
 
     def history(self, name: str | None = None, *, limit: int = 50) -> list[ExperimentResult]:
         """Stored results, the newest first."""
@@ -67,20 +69,18 @@ class ResultStore:
         return self._select(f"{where}order by number desc limit ?", *values, limit)
 
     def _select(self, where: str, *values: str | int) -> list[ExperimentResult]:
-        if not store.is_there(self.path):
+        if not store.is_there(self.address):
             return []
         query = f"select result from results {where}"
         rows = self._use(lambda database: database.execute(query, values).fetchall(), writes=False)
         return [result for (text,) in rows if (result := _result(text)) is not None]
 
-    def _use(
-        self, work: Callable[[sqlite3.Connection], list[tuple[Any, ...]]], *, writes: bool
-    ) -> list[tuple[Any, ...]]:
+    def _use(self, work: Callable[[store.Database], Any], *, writes: bool) -> Any:
         try:
-            return store.use(self.path, work, writes=writes)
+            return store.use(self.address, work, writes=writes)
         except (OSError, sqlite3.Error) as error:
             raise RunError(
-                f"results of experiments in {printable(self.path)}: {store.reason(error)}"
+                f"results of experiments in {store.name_of(self.address)}: {store.reason(error)}"
             ) from error
 
 

@@ -1,9 +1,10 @@
-"""Opens the store's file, waits for others not too long, migrates its tables, and mends a damaged one."""
+"""Opens the store, waits for others not too long, migrates its tables, and mends a damaged file."""
 
 import logging
 import os
 import sqlite3
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -12,11 +13,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from headstart.errors import printable
-from headstart.files import home_folder, make
-from headstart.runs.store import schema
-from headstart.runs.store.schema import EARLIER, EarlierFile, StoreError, code_of, is_damage
+from headstart.files import home_folder, make, read_regular, write_new
+from headstart.runs.store import postgresql, schema
+from headstart.runs.store.schema import EARLIER, Database, EarlierFile, StoreError, code_of, is_damage
+
+Address = Path | str
+"""Where a store is: its file, or the URL of a PostgreSQL server."""
 
 FILE = "headstart.db"
+
+_IDENTITY = "home.id"
 
 WAIT_SECONDS = 12.0
 """How long is waited for another process that writes, in all: a person wants a word within half a minute."""
@@ -28,10 +34,15 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-def address() -> str | Path:
-    """Where learners' progress is: the store's file, or the SQLAlchemy URL of a server."""
-    chosen = os.environ.get("HEADSTART_DATABASE", "")
-    return chosen if is_server(chosen) else store_file()
+def address(home: Path | None = None) -> Address:
+    """Where the store of a home folder is; ``HEADSTART_DATABASE`` may name a server for the user's own."""
+    usual, chosen = home_folder(), os.environ.get("HEADSTART_DATABASE", "")
+    return chosen if is_server(chosen) and home in (None, usual) else store_file(home)
+
+
+def name_of(place: Address) -> str:
+    """A store's file or server, for a message: a password is never part of it."""
+    return printable(place) if isinstance(place, Path) else postgresql.shown(place)
 
 
 def store_file(home: Path | None = None) -> Path:
@@ -43,7 +54,7 @@ def store_file(home: Path | None = None) -> Path:
 
 
 def is_server(target: str) -> bool:
-    """Whether a target is the SQLAlchemy URL of anything but a file of SQLite."""
+    """Whether a target is the URL of anything but a file of SQLite."""
     return "://" in target and not target.startswith("sqlite")
 
 
@@ -52,8 +63,18 @@ def path_of(target: str) -> Path:
     return Path(target.rpartition(":///")[2]).expanduser().absolute()
 
 
-def is_there(file: Path) -> bool:
-    """Whether something was stored, be it in a file of an earlier version."""
+def identity(home: Path) -> str:
+    """What tells a home folder from those of all machines: a file in it, made when first asked for."""
+    file = make(home) / _IDENTITY
+    if not file.exists():
+        write_new(file, uuid.uuid4().hex.encode())
+    return read_regular(file, limit=64).decode("ascii", "replace")
+
+
+def is_there(file: Address) -> bool:
+    """Whether something was stored, be it in a file of an earlier version; True of a server."""
+    if isinstance(file, str):
+        return True
     return file.exists() or any(place.exists() for place, _ in _earlier(file))
 
 
@@ -74,14 +95,16 @@ _open: weakref.WeakKeyDictionary[_Connection, Path] = weakref.WeakKeyDictionary(
 
 
 def use(
-    file: Path,
-    work: Callable[[sqlite3.Connection], T],
+    file: Address,
+    work: Callable[[Database], T],
     *,
     writes: bool = False,
     wait: float | None = None,
     durable: bool = True,
 ) -> T:
-    """Do something with a store in one transaction; a damaged one is mended first.
+    """Do something with a store in one transaction; a damaged file is mended first.
+
+    Where the connection to a server breaks before anything was committed, it is done once more.
 
     Args:
         file: see `connect`, and so for ``wait`` and ``durable``.
@@ -101,6 +124,8 @@ def use(
 
     try:
         return once()
+    except postgresql.ConnectionLost:
+        return once()
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
@@ -109,10 +134,15 @@ def use(
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection, *, writes: bool) -> Iterator[None]:
-    """All of it or, if anything is raised, nothing."""
-    database.execute("begin immediate" if writes else "begin")
+def transaction(database: Database, *, writes: bool, wait: float | None = None) -> Iterator[None]:
+    """All of it or, if anything is raised, nothing; ``wait`` as in `connect`."""
     try:
+        if isinstance(database, postgresql.Connection):
+            database.begin(writes=writes, wait=wait)
+        else:
+            if wait is not None:
+                database.execute(f"pragma busy_timeout = {round(1000 * wait)}")
+            database.execute("begin immediate" if writes else "begin")
         yield
         database.execute("commit")
     except BaseException:
@@ -123,12 +153,12 @@ def transaction(database: sqlite3.Connection, *, writes: bool) -> Iterator[None]
 
 
 def connect(
-    file: Path, *, wait: float | None = None, durable: bool = True, threads: bool = False
-) -> sqlite3.Connection:
+    file: Address, *, wait: float | None = None, durable: bool = True, threads: bool = False
+) -> Database:
     """Open a store, and make it where it is missing. Transactions are begun and ended by the caller.
 
     Args:
-        file: its folder is made too.
+        file: its folder is made too; or a server's URL.
         wait: seconds for which a statement waits for another process; None for the usual.
         durable: whether what is committed survives a power cut.
         threads: whether several threads share the connection, one at a time.
@@ -136,16 +166,25 @@ def connect(
     Raises:
         sqlite3.Error, OSError: see `reason`.
     """
-    make(file.parent)
     seconds = WAIT_SECONDS if wait is None else wait
+    if isinstance(file, str):
+        return postgresql.connect(file, wait=seconds, durable=durable)
+    return connect_file(file, wait=seconds, durable=durable, threads=threads)
+
+
+def connect_file(
+    file: Path, *, wait: float = WAIT_SECONDS, durable: bool = True, threads: bool = False
+) -> sqlite3.Connection:
+    """The same for a file, with all that SQLite's connection has."""
+    make(file.parent)
     database = sqlite3.connect(
-        file, timeout=seconds, isolation_level=None, check_same_thread=not threads, factory=_Connection
+        file, timeout=wait, isolation_level=None, check_same_thread=not threads, factory=_Connection
     )
     try:
         _open[database] = file
         # A damaged text is one damaged row, and no failure of all others.
         database.text_factory = _text
-        _use_wal(database, until=time.monotonic() + seconds)
+        _use_wal(database, until=time.monotonic() + wait)
         database.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
         if schema.version_of(database) != len(schema.VERSIONS):
             _migrate(database, file)
@@ -210,15 +249,15 @@ def _bring(earlier: Path, source: EarlierFile, database: sqlite3.Connection) -> 
     return whole
 
 
-def mend(file: Path) -> None:
-    """Set a damaged store aside, make a new one of what can be read of it, and say so in the log.
+def mend(file: Address) -> None:
+    """Set a damaged file aside, make a new one of what can be read of it, and say so in the log.
 
     Whoever keeps a connection calls it before, as reading comes upon damage late.
 
     Raises:
         sqlite3.Error, OSError: it cannot be moved, or somebody has it open; see `reason`.
     """
-    if not file.exists() or is_sound(file) or not _is_ours(file):
+    if isinstance(file, str) or not file.exists() or is_sound(file) or not _is_ours(file):
         return
     with alone(file.with_name(f"{file.name}.lock"), wait=WAIT_SECONDS) as mine:
         if not mine or is_sound(file):
@@ -227,7 +266,7 @@ def mend(file: Path) -> None:
             raise StoreError("it is damaged, and another program has it open; end that, and it is mended")
         draft = file.with_name(f"{file.name}.draft")
         draft.unlink(missing_ok=True)
-        with closing(connect(draft)) as new, transaction(new, writes=True):
+        with closing(connect_file(draft)) as new, transaction(new, writes=True):
             with closing(sqlite3.connect(file, isolation_level=None)) as old:
                 old.text_factory = _text
                 schema.copy(schema.WHOLE, old=old, new=new)

@@ -7,10 +7,10 @@ are one transaction, so a killed one leaves the earlier version behind.
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from headstart.files import MEBI, Unreadable, parse_json, read_regular
 
@@ -19,16 +19,35 @@ class StoreError(sqlite3.Error):
     """The store cannot be used; the message says why and what helps."""
 
 
+class Database(Protocol):
+    """A connection to a store: SQLite's own, or one to a server that takes the same statements."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether there is something to roll back."""
+
+    def execute(self, query: str, values: Sequence[Any] = ..., /) -> Any:
+        """Run one statement with a ``?`` for each value; gives a cursor."""
+
+    def executemany(self, query: str, rows: Iterable[Sequence[Any]], /) -> Any:
+        """Run one statement for each row."""
+
+    def close(self) -> None:
+        """Close it; what was not committed is gone."""
+
+
 class Version(NamedTuple):
     """Statements that lead from one version to the next.
 
     Attributes:
-        shared: of what a class may keep on a server: the lesson's log and badges.
-        local: of what names folders and processes of this machine, and stays in its file.
+        shared: of the file and of a server.
+        file: of the file alone.
+        server: of a server alone, where what the file had before came later.
     """
 
     shared: str = ""
-    local: str = ""
+    file: str = ""
+    server: str = ""
 
 
 _LESSON = """
@@ -48,16 +67,19 @@ create index ix_badge_learner on badge (learner);
 """
 
 _MACHINE = """
-create table runs (id text primary key, path text not null, created text not null, body text not null);
+create table runs (
+    {rowid} id {key} primary key, path {path} not null, created {key} not null, body text not null
+);
 create table timings (
-    machine text not null, step text not null, key text not null, ratio real not null, at real not null
+    {rowid} machine text not null, step text not null, key text not null, ratio {real} not null,
+    at {real} not null
 );
 create index timings_by_machine on timings (machine, at);
 create table jobs (
-    number integer primary key, queue text not null, id text unique not null, kind text not null,
+    number {identity} primary key, queue text not null, id text unique not null, kind text not null,
     name text not null, learner text not null, body text not null, state text not null,
     message text not null default '', result text not null default '{{}}', starts integer not null default 0,
-    stopping integer not null default 0, created real not null
+    stopping integer not null default 0, created {real} not null
 );
 create index jobs_by_owner on jobs (queue, learner, kind, name, number);
 create index jobs_by_state on jobs (queue, state, number);
@@ -66,8 +88,8 @@ create table events (
     primary key (job, number)
 );
 create table results (
-    number integer primary key, id text unique not null, name text not null, size text not null,
-    varied integer not null, created text not null, seconds real not null, result text not null
+    number {identity} primary key, id text unique not null, name text not null, size text not null,
+    varied integer not null, created text not null, seconds {real} not null, result text not null
 );
 create index results_by_name on results (name, number);
 """
@@ -77,12 +99,34 @@ alter table jobs add column asker text not null default '';
 alter table jobs add column urgent integer not null default 1;
 """
 
-VERSIONS: tuple[Version, ...] = (Version(shared=_LESSON), Version(local=_MACHINE), Version(local=_QUEUE))
+VERSIONS: tuple[Version, ...] = (
+    Version(shared=_LESSON),
+    Version(file=_MACHINE),
+    Version(file=_QUEUE),
+    Version(server=_MACHINE + _QUEUE),
+)
 
-_TYPES = {
-    "sqlite": {"identity": "integer", "json": "json", "time": "datetime"},
-    "postgresql": {"identity": "bigserial", "json": "jsonb", "time": "timestamp with time zone"},
+TYPES = {
+    "sqlite": {
+        "identity": "integer",
+        "json": "json",
+        "time": "datetime",
+        "real": "real",
+        "key": "text",
+        "path": "text",  # or bytes, as SQLite holds what it is given
+        "rowid": "",
+    },
+    "postgresql": {
+        "identity": "bigserial",
+        "json": "jsonb",
+        "time": "timestamp with time zone",
+        "real": "double precision",
+        "key": 'text collate "C"',
+        "path": "bytea",
+        "rowid": "rowid bigserial,",
+    },
 }
+"""What the types in the statements are called in SQLite and PostgreSQL."""
 
 
 def version_of(database: sqlite3.Connection) -> int:
@@ -98,7 +142,7 @@ def migrate(execute: Callable[[str], Any], *, dialect: str = "sqlite") -> None:
 
     Args:
         execute: runs one statement and gives a cursor.
-        dialect: "sqlite" for the file; a server has the shared tables only.
+        dialect: "sqlite" for the file, "postgresql" for a server.
 
     Raises:
         StoreError: they were written by a newer Headstart.
@@ -111,8 +155,8 @@ def migrate(execute: Callable[[str], Any], *, dialect: str = "sqlite") -> None:
             "use another HEADSTART_HOME"
         )
     for number, version in enumerate(VERSIONS[found:], found + 1):
-        script = version.shared + (version.local if dialect == "sqlite" else "")
-        for statement in script.format(**_TYPES.get(dialect, _TYPES["postgresql"])).split(";"):
+        script = version.shared + (version.file if dialect == "sqlite" else version.server)
+        for statement in script.format(**TYPES[dialect]).split(";"):
             if statement.strip():
                 execute(statement)
         execute(f"insert into schema_version (version) values ({number})")
