@@ -115,6 +115,15 @@ def test_every_run_is_found_however_many_there_are(world: World, monkeypatch: py
     assert "No run has" in world.browser.get("/runs?find=nothing-like-it").text
 
 
+def test_a_run_is_deleted_once_that_is_meant_and_corrections_stay(world: World) -> None:
+    run = world.train(world.open())
+    folder = world.studio.run(run[6:]).path
+    assert world.post(f"{run}/remove").status_code == 400 and folder.exists()
+    assert world.post(f"{run}/remove", sure="true").url.path == "/runs"
+    assert not folder.exists() and (world.root / "photos/discs").exists()
+    assert world.browser.get(run).status_code == 404 and run not in world.browser.get("/runs").text
+
+
 def test_a_correction_counts_although_the_index_of_runs_cannot_be_written(world: World) -> None:
     run = world.train(world.open())
     image = read_predictions(RunStore().find(run.rsplit("/", 1)[1]).path)["images"][0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -192,6 +193,22 @@ def test_the_budget_answers_while_it_is_dragged(
     expect(page.locator("tr.over")).to_have_count(0)
 
 
+def test_a_page_whose_server_does_not_answer_says_so_and_recovers(
+    served: Served, visit: Callable[..., Visit], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+    monkeypatch.setattr("headstart.training.planning.plan", lambda *_, **__: held.wait(60))
+    page = visit().page
+    send_zip(page, served, photos, tmp_path)
+    page.route("**/events", lambda route: route.abort())
+    page.get_by_role("link", name="Plan the training").click()
+    told = page.get_by_text("The studio does not answer")
+    expect(told).to_be_visible()
+    page.unroute("**/events")
+    expect(told).to_be_hidden()
+    held.set()
+
+
 def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Callable[..., Visit]) -> None:
     page = visit().page
     page.goto(served.address)
@@ -251,6 +268,11 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.locator("#files").set_input_files(first)
     expect(page.get_by_role("heading", name="Probabilities")).to_be_visible()
     check("answer")
+    page.goto(run + "/predict")
+    page.get_by_label("A path below").fill("new")
+    page.get_by_role("button", name="Classify all in it").click()
+    expect(page.get_by_role("link", name="Download the table (CSV)")).to_be_visible()
+    check("table of labels")
     page.goto(run + "/label")
     check("teach")
     page.get_by_label("A path below").fill("new")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from headstart.comparisons import Comparison, compare_runs, summaries
+from headstart.errors import OptionError
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
 from headstart.runs import Run, read_predictions
@@ -62,6 +64,17 @@ def run_page(request: Request, run: RunOf) -> Response:
         curve=curve(run.history, tabled=True),
         corrections=corrections,
     )
+
+
+@router.post("/runs/{identity}/remove")
+def remove(request: Request, studio: StudioOf, run: RunOf, sure: Annotated[bool, Form()] = False) -> Response:
+    """Deletes a run's folder, with the classifier and its exports; features and corrections stay."""
+    if not sure:
+        raise OptionError("nothing was deleted; tick the box to delete this run")
+    studio.servings.stop(run.id)
+    with studio.turn:
+        shutil.rmtree(run.path)
+    return leave(request, "/runs")
 
 
 @router.get("/runs/{identity}/picture/{content}")

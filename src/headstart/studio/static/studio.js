@@ -170,6 +170,10 @@ function watch(panel) {
     const target = now.where && now.where !== here.pathname ? now.where : here.pathname;
     location.replace(target + (told ? `?told=${told}` : ""));
   });
+  source.addEventListener("error", () => { // the browser asks again by itself, and the next state replaces this
+    text.textContent = "The studio does not answer. Is it still running in the terminal?";
+    text.classList.remove("away");
+  });
 }
 
 // Labelling: 1 to 9 choose for the photograph that has the focus, 0 skips --------------------------------------------
