@@ -20,6 +20,7 @@ _HOMES = {
     "Classifier": "headstart.classifier",
     "FitConfig": "headstart.runs",
     "Run": "headstart.runs",
+    "embed": "headstart.features.embedding",
     "read_dataset": "headstart.data.dataset",
     "load_backbone": "headstart.backbones",
 }
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "__version__",
     "compare",
+    "embed",
     "evaluate",
     "export",
     "fit",

@@ -20,6 +20,7 @@ _VERBS = {
     "fit": "Train, evaluate and save a classifier.",
     "evaluate": "Measure a saved classifier on other labelled images.",
     "predict": "Label images with a saved classifier.",
+    "embed": "Write a vector of each image from a pre-trained network.",
     "compare": "Compare networks, depths and heads on one split.",
     "report": "Write a run or a comparison as one page.",
     "export": "Write a classifier in another format, checked against the original.",
