@@ -24,7 +24,7 @@ from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
 from headstart.data.dataset import content_hash
-from headstart.runs import RunStore, read_predictions, read_run
+from headstart.runs import RunStore, read_label_errors, read_predictions, read_run
 from headstart.studio import folders, run_list
 from headstart.studio.app import MODULES, largest
 from headstart.web import uploads
@@ -85,6 +85,26 @@ def test_a_run_of_the_terminal_appears_among_the_runs(world: World) -> None:
     _, run = fit(world.root / "photos", backbone="builtin", size=96)
     assert f"/runs/{run.id}" in world.browser.get("/runs").text
     assert world.browser.get(f"/runs/{run.id}").status_code == 200
+
+
+def test_labels_that_are_likely_wrong_come_before_confident_mistakes_where_there_are_folds(
+    world: World,
+) -> None:
+    from headstart.training import fit
+
+    photos = world.root / "photos"
+    moved = next((photos / "discs").iterdir())
+    moved.rename(photos / "bars" / "wrong.jpg")
+    _, run = fit(photos, backbone="builtin", size=96, folds=3)
+    page = world.browser.get(f"/runs/{run.id}").text
+    assert "Labels that are likely wrong" in page and "Most confident mistakes" not in page
+    assert "wrong.jpg" in page and "are expected to be wrong" in page
+    first = read_label_errors(run.path, classes=run.classes)[0]
+    answer = world.post(f"/runs/{run.id}/correct", content=first["content"], label=first["likely"])
+    assert f"is {first['likely']} from now on" in answer.text
+    new = RunStore().find(answer.url.path.removeprefix("/runs/"))
+    again = read_label_errors(new.path, classes=new.classes)
+    assert first["content"] not in {each["content"] for each in again}
 
 
 def test_a_run_folder_that_no_index_knows_appears_too(world: World) -> None:

@@ -10,6 +10,7 @@ from headstart.heads.familiarity import (
     even_sample,
     fit_familiarity,
 )
+from headstart.heads.label_errors import LabelErrors, find_label_errors
 from headstart.heads.layer_choice import (
     LayerCandidate,
     LayerChoice,
@@ -28,6 +29,7 @@ __all__ = [
     "PENALTIES",
     "Batches",
     "Familiarity",
+    "LabelErrors",
     "LayerCandidate",
     "LayerChoice",
     "LinearHead",
@@ -38,6 +40,7 @@ __all__ = [
     "choose_layers",
     "comparable_images",
     "even_sample",
+    "find_label_errors",
     "fit_familiarity",
     "fit_ridge",
     "fit_softmax",

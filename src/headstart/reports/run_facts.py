@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.comparisons.command_lines import run_command
 from headstart.errors import RunError, printable
-from headstart.runs import Run, read_predictions, read_skipped
+from headstart.runs import Run, read_label_errors, read_predictions, read_skipped
 from headstart.runs.callbacks import Range
 
 MISTAKES = 12
@@ -54,6 +54,7 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
         "confusion": evaluation["confusion"] if evaluation else None,
         "confusions": _confusions(shown, classes=run.classes),
         "mistakes": _mistakes([entry for entry in shown if entry.get("content") not in looked_at]),
+        "label_errors": [_image(each) for each in _label_errors(run) if each.get("content") not in looked_at],
         "per_class": evaluation["per_class"] if evaluation else [],
         "calibration": _calibration([entry for entry in entries if entry["split"] == honest]),
         "calibration_split": honest,
@@ -83,6 +84,16 @@ def _predictions(run: Run) -> tuple[list[dict[str, Any]], str | None]:
     except RunError as error:
         return [], f"no pictures and no calibration plot: {printable(str(error))}"
     return images, None
+
+
+def _label_errors(run: Run) -> list[dict[str, Any]]:
+    """Images whose label is likely wrong, the likeliest first; none where the run has no folds."""
+    if run.cross_validation is None:
+        return []
+    try:
+        return read_label_errors(run.path, classes=run.classes)
+    except RunError:
+        return []
 
 
 def _score(split: str, found: Any) -> dict[str, Any]:
@@ -149,7 +160,7 @@ def _mistakes(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _image(entry: dict[str, Any]) -> dict[str, Any]:
-    keys = ("path", "label", "predicted", "probability", "file", "member", "content")
+    keys = ("path", "label", "predicted", "probability", "likely", "wrong", "file", "member", "content")
     return {key: entry[key] for key in keys if key in entry}
 
 

@@ -39,6 +39,8 @@ class _Answer(_Image):
     probability: float
     top: NotRequired[list[tuple[str, float]]]
     fold: NotRequired[int]
+    likely: NotRequired[str]
+    wrong: NotRequired[float]
 
 
 class _Predictions(TypedDict):
@@ -77,6 +79,26 @@ def read_predictions(
     if known and any(not {image["label"], image["predicted"]} <= known for image in found["images"]):
         raise RunError(f"{printable(folder)}/{name} is damaged: it names classes that the run has not")
     return {"split": found["split"], "images": found["images"]}
+
+
+def read_label_errors(folder: Path, *, classes: Collection[str]) -> list[dict[str, Any]]:
+    """Images of the run in ``folder`` whose label is likely wrong, the likeliest first.
+
+    Each has what `read_predictions` says of it, ``likely``, a class, and ``wrong``, the probability that its
+    label is wrong (see `headstart.heads.label_errors`); the mean of the first N is the share of them to
+    expect.
+
+    Raises:
+        RunError: it was trained without ``folds``, or the file is damaged.
+    """
+    if not (folder / FOLDS_FILE).exists():
+        raise RunError(
+            f"{printable(folder)} was trained without folds, which find likely label errors; fit again with "
+            "--folds 5"
+        )
+    images = read_predictions(folder, classes=classes, name=FOLDS_FILE)["images"]
+    found = [image for image in images if image.get("likely") in set(classes) and "wrong" in image]
+    return sorted(found, key=lambda image: -image["wrong"])
 
 
 def read_images(folder: Path, *, name: str = IMAGES_FILE) -> list[dict[str, Any]]:

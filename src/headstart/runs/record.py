@@ -167,6 +167,8 @@ class _CrossValidation(TypedDict):
     interval: tuple[float, float]
     spread: float
     accuracies: list[float]
+    label_errors: NotRequired[int]
+    wrong_labels: NotRequired[float]
 
 
 class _Epoch(TypedDict):

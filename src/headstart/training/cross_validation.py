@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.dataset import describe
-from headstart.heads import metrics
+from headstart.heads import LabelErrors, find_label_errors, metrics
 from headstart.runs import answer
 from headstart.runs.callbacks import Callback
 from headstart.training.fitting import Trained, fit_ridge, predict_images
@@ -29,6 +29,11 @@ class CrossValidation:
     prepared: Prepared
     images: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+
+    @cached_property
+    def label_errors(self) -> LabelErrors:
+        """Images whose label is likely wrong; its rows are those of ``images``."""
+        return find_label_errors(self.probabilities, self.prepared.labels(self.images))
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -56,20 +61,27 @@ class CrossValidation:
             "macro_f1": found.macro_f1,
             "log_loss": found.log_loss,
             "calibration_error": found.calibration_error,
+            "label_errors": len(self.label_errors.images),
+            "wrong_labels": self.label_errors.rate,
         }
 
     def predictions(self) -> Iterator[dict[str, Any]]:
         """What was said of each image, as `folds.json` has it."""
-        prepared = self.prepared
+        prepared, errors = self.prepared, self.label_errors
+        suspects = dict(zip(errors.images, zip(errors.classes, errors.wrong, strict=True), strict=True))
         classes, samples = prepared.dataset.classes, prepared.dataset.samples
-        for row, image in zip(self.probabilities, self.images, strict=True):
+        for at, (row, image) in enumerate(zip(self.probabilities, self.images, strict=True)):
             known = describe(
                 samples[image],
                 label=classes[samples[image].label],
                 split=prepared.splits[image],
                 content=prepared.extraction.hashes[image],
             )
-            yield {**known, "fold": prepared.folds[image], **answer(row.tolist(), classes)}
+            said = {**known, "fold": prepared.folds[image], **answer(row.tolist(), classes)}
+            if at in suspects:
+                likely, wrong = suspects[at]
+                said |= {"likely": classes[likely], "wrong": round(float(wrong), 4)}
+            yield said
 
 
 def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> CrossValidation | None:
