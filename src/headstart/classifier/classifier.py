@@ -159,6 +159,24 @@ class Classifier:
                 raise ImageError(f"{result.name}: {result.reason}")
         return [result for result in results if isinstance(result, Prediction)]
 
+    def predict_proba(self, images: Any) -> NDArray[np.float32]:
+        """Probabilities of images as `predict` takes them, float32 [N, C], in the order of ``classes``.
+
+        Raises:
+            ImageError: an image cannot be read.
+            DatasetError: a path does not exist, or is none.
+        """
+        samples, parts = _samples(images), [np.zeros((0, len(self.classes)), np.float32)]
+        for start in range(0, len(samples), _WINDOW):
+            window = samples[start : start + _WINDOW]
+            pixels = []
+            for sample, found in zip(window, self.render(window), strict=True):
+                if isinstance(found, str):
+                    raise ImageError(f"{sample.name}: {found}")
+                pixels.append(found)
+            parts.append(self.probabilities(np.stack(pixels)))
+        return np.concatenate(parts)
+
     def predict_each(
         self, samples: Sequence[Sample], options: PredictOptions = _USUAL
     ) -> Iterator[Prediction | Skipped]:
