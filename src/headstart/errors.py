@@ -19,14 +19,13 @@ from outside fit for it.
 """
 
 import re
-from pathlib import Path
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """A newline would break a line of output in two, an escape would change a terminal's colours or title, and a
 direction mark would show a name backwards."""
 
 
-def printable(name: str | Path) -> str:
+def printable(name: object) -> str:
     """Text from outside as it can be shown on a line: control characters and what is no UTF-8 are escaped."""
     text = str(name)
     if text.isascii() and text.isprintable():

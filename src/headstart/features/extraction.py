@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from headstart.data.dataset import Sample, Skipped, content_hash
 from headstart.data.images import ImageFacts, View, decode, pixels_version, shortest_side_needed
+from headstart.data.sources import reads
 from headstart.errors import CacheError, ImageError, OptionError
 from headstart.features.cache import CachePartition, FeatureCache, MissingEntriesError, pack
 from headstart.runs import FitConfig
@@ -338,9 +339,9 @@ def _render_task(
         done: list[_Rendered] = []
         files: list[_Read] = []
         held = 0
-        for index in chunk:
+        for index, read in zip(chunk, reads([samples[index].source for index in chunk]), strict=True):
             try:
-                data = samples[index].source.read()
+                data = read()
                 files.append((index, content_hash(data), data))
                 held += data.nbytes if isinstance(data, np.ndarray) else len(data)
             except ImageError as error:

@@ -27,8 +27,9 @@ from headstart.data.dataset.lookup import Files
 from headstart.data.dataset.split_names import sides_of, split_of
 from headstart.data.dataset.tables import LocatedTable, found, from_tables, read_table
 from headstart.data.dataset.values import Dataset, Skipped
-from headstart.data.sources import TABLE_SUFFIXES, FileSource, Listing, Source, why_not_an_image
+from headstart.data.sources import TABLE_SUFFIXES, FileSource, Listing, Place, Source, why_not_an_image
 from headstart.data.sources.names import is_image_name
+from headstart.data.sources.remote import around
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.files import is_there
 
@@ -52,7 +53,7 @@ def from_listed_tables(
     name: str,
     listing: Listing,
     *,
-    where: Path,
+    where: Place,
     wanted: ColumnNames,
     for_training: bool,
     suffixes: tuple[str, ...] = TABLE_SUFFIXES,
@@ -93,7 +94,7 @@ def _usable(
     files: Mapping[str, Source],
     suffixes: tuple[str, ...],
     *,
-    where: Path,
+    where: Place,
     wanted: ColumnNames,
     problems: list[DatasetError],
 ) -> list[_Candidate]:
@@ -114,7 +115,7 @@ def _usable(
     return []
 
 
-def table_with(column: str, listing: Listing, *, where: Path) -> tuple[str, LabelTable] | None:
+def table_with(column: str, listing: Listing, *, where: Place) -> tuple[str, LabelTable] | None:
     """The first table of a folder or archive, by its path, that has a column of this name."""
     files = dict(listing.files)
     tables = [path for path in files if path.lower().endswith(TABLE_SUFFIXES) and path.count("/") < 2]
@@ -126,7 +127,7 @@ def table_with(column: str, listing: Listing, *, where: Path) -> tuple[str, Labe
     return None
 
 
-def _candidate(path: str, files: Mapping[str, Source], *, where: Path, wanted: ColumnNames) -> _Candidate:
+def _candidate(path: str, files: Mapping[str, Source], *, where: Place, wanted: ColumnNames) -> _Candidate:
     """The table, which names at least one image that is there."""
     table = _read(path, files[path], where=where)
     places = []
@@ -188,9 +189,11 @@ def _side(path: str) -> str | None:
     return split_of(re.sub("|".join(_MEANT), "", _stem(path) or path.rpartition("/")[2]))
 
 
-def beside(table: LabelTable, path: Path, *, wanted: ColumnNames) -> LocatedTable:
+def beside(table: LabelTable, path: Place, *, wanted: ColumnNames) -> LocatedTable:
     """A table on disk with the files of its folder, or of the one there that has its split's name."""
     shown = printable(path)
+    if not isinstance(path, Path):
+        return LocatedTable(table, Files(*around(path)), shown)
     places = [LocatedTable(table, Files.below(path.parent), shown)]
     if side := _side(path.name):
         with os.scandir(path.parent) as entries:
@@ -212,7 +215,7 @@ def _class_folders(files: Mapping[str, Source]) -> int:
     return len({path.split("/", 1)[0] for path in files if "/" in path and is_image_name(path)})
 
 
-def _read(path: str, source: Source, *, where: Path) -> LabelTable:
+def _read(path: str, source: Source, *, where: Place) -> LabelTable:
     shown = printable(where / path)
     if isinstance(source, FileSource):
         return read_table(shown, path=Path(source.path))
@@ -222,7 +225,7 @@ def _read(path: str, source: Source, *, where: Path) -> LabelTable:
         raise DatasetError(f"{shown}: {error}") from error
 
 
-def _meant(usable: Sequence[_Candidate], *, where: Path) -> tuple[Sequence[_Candidate], list[str]]:
+def _meant(usable: Sequence[_Candidate], *, where: Place) -> tuple[Sequence[_Candidate], list[str]]:
     """The table that is meant among several, or all where they are splits; and a line that says so."""
     if len(usable) == 1:
         return usable, []
@@ -286,7 +289,7 @@ def _shards(files: Mapping[str, Source]) -> dict[str, list[str]]:
 
 
 def _located_shards(
-    shards: Mapping[str, Sequence[str]], files: Mapping[str, Source], *, where: Path
+    shards: Mapping[str, Sequence[str]], files: Mapping[str, Source], *, where: Place
 ) -> tuple[list[LocatedTable], list[str]]:
     """All shards of all splits together; missing ones are said."""
     shown = printable(where)

@@ -19,8 +19,9 @@ from urllib.parse import unquote
 
 from headstart.data.dataset.columns import without_host
 from headstart.data.dataset.delimited import NotCertain, is_utf8, western
-from headstart.data.sources import FileSource, Source
+from headstart.data.sources import FileSource, Place, RemotePlace, Source, is_address, remote
 from headstart.data.sources.names import is_image_name
+from headstart.data.sources.remote import shown
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 
@@ -64,7 +65,7 @@ class Files:
         """The file that a row names; None where there is none, or more than one could be meant."""
         for spelling in _spellings(path):
             if source := self.open(spelling):
-                return Found(posixpath.normpath(spelling), source)
+                return Found(spelling if is_address(spelling) else posixpath.normpath(spelling), source)
         if not is_utf8(path):
             return self._western(path)
         return self._searched(path)
@@ -136,8 +137,10 @@ def _walk(root: Path) -> list[tuple[str, Source]]:
     return found
 
 
-def given(source: str | Path) -> Path:
-    """The path that the user gave for a data set or an image; `~` in quotes is the home folder."""
+def given(source: str | Path | RemotePlace) -> Place:
+    """What the user gave for a data set or an image: a path or address; `~` in quotes is the home folder."""
+    if isinstance(source, RemotePlace):
+        return source
     text = os.fspath(source)
     if not text.strip():
         raise DatasetError("the path is empty; name a folder, a table, an archive or an image")
@@ -146,9 +149,11 @@ def given(source: str | Path) -> Path:
         return path
     if text.startswith("~") and is_there(home := Path(os.path.expanduser(text))):
         return home
-    if re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
-        shown = re.sub(r":/+", "://", printable(text), count=1)  # a Path has lost one of the two
-        raise DatasetError(f"{shown}: is an address; nothing is downloaded here: fetch it and give its path")
+    if place := remote(text):
+        return place
+    if is_address(text):
+        told = shown(re.sub(r":/+", "://", text, count=1))
+        raise DatasetError(f"{told}: is an address; give it as text, as a Path loses one of its slashes")
     raise DatasetError(f"{printable(path)}: no such folder or file")
 
 

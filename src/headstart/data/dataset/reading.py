@@ -23,11 +23,21 @@ from headstart.data.dataset.listed_tables import (
 from headstart.data.dataset.lookup import given
 from headstart.data.dataset.series import grouped_by_name, is_pattern, series_in_words
 from headstart.data.dataset.shards import from_shards, is_shard, shard_paths, shards_in
-from headstart.data.dataset.tables import from_tables, read_table
+from headstart.data.dataset.tables import from_tables, read_table, table_at
 from headstart.data.dataset.values import SPLITS, Dataset
-from headstart.data.sources import TABLE_SUFFIXES, Listing, is_archive, list_archive, list_folder
+from headstart.data.sources import (
+    TABLE_SUFFIXES,
+    Listing,
+    Place,
+    RemotePlace,
+    is_address,
+    is_archive,
+    list_archive,
+    list_files,
+)
 from headstart.data.sources.listing import wrapper_of
 from headstart.data.sources.names import TAR_SUFFIXES
+from headstart.data.sources.remote import shown
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 
@@ -36,7 +46,7 @@ LIST_SUFFIXES = (".txt", ".lst")
 
 
 def read_dataset(
-    source: str | Path | tuple[Any, Any] | Dataset,
+    source: str | Place | tuple[Any, Any] | Dataset,
     *,
     split_by_folder: bool = True,
     for_training: bool = True,
@@ -47,7 +57,8 @@ def read_dataset(
     """List labelled images; `headstart.data.dataset` says which layouts.
 
     Args:
-        source: A folder, table (CSV, TSV, Parquet, JSON lines), zip or tar; `(X, y)` with X uint8 [N, H, W]
+        source: A folder, table (CSV, TSV, Parquet, JSON lines), zip or tar, on disk or at an address such as
+            `s3://bucket/photos`; `(X, y)` with X uint8 [N, H, W]
             or [N, H, W, 1|3|4] (or a list of such images) and y of N labels; or a data set, which comes back
             as it is.
         split_by_folder: Whether folders named train, val, test and the like are splits (else top folders are
@@ -74,8 +85,11 @@ def read_dataset(
     if groups is None and not isinstance(source, tuple):
         dataset = replace(dataset, notes=(*dataset.notes, *series_in_words(dataset)))
     if for_training:
-        _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else printable(source))
-    return dataset if isinstance(source, tuple) else replace(dataset, origin=os.path.abspath(source))
+        _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else shown(str(source)))
+    if isinstance(source, tuple):
+        return dataset
+    origin = shown(str(source)) if is_address(str(source)) else os.path.abspath(str(source))
+    return replace(dataset, origin=origin)
 
 
 def _is_list(source: str | Path) -> bool:
@@ -99,39 +113,46 @@ def _grouped(dataset: Dataset, groups: str | None) -> Dataset:
 
 
 def _read(
-    source: str | Path | tuple[Any, Any], wanted: ColumnNames, *, split_by_folder: bool, for_training: bool
+    source: str | Place | tuple[Any, Any], wanted: ColumnNames, *, split_by_folder: bool, for_training: bool
 ) -> Dataset:
     if isinstance(source, tuple):
         if len(source) != 2:
             raise DatasetError(f"arrays come as a pair (X, y), got a tuple of {len(source)}")
         return from_arrays(*source)
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike | RemotePlace):
         raise DatasetError(
             "expected a path (of a folder, CSV, Parquet, zip or tar) or a pair of arrays (X, y), "
             f"got {type(source).__name__}"
         )
-    path = Path(source)
-    name = printable(path.resolve().stem if path.is_file() else path.resolve().name)
-    shown = printable(path)
-    if _is_list(path):
-        return from_shards(
-            name, {str(each): list_archive(each) for each in shard_paths(str(path))}, where=shown
-        )
+    if not isinstance(source, RemotePlace) and _is_list(source):
+        text = os.fspath(source)
+        shards = {str(each): list_archive(each) for each in shard_paths(text)}
+        return from_shards(printable(Path(text).name), shards, where=shown(text))
+    path = source if isinstance(source, RemotePlace) else Path(source)
+    named = path.resolve() if isinstance(path, Path) else path
+    name = printable(named.stem if path.is_file() else named.name)
+    where = printable(path)
     if path.is_dir() or is_archive(path):
-        listing = list_folder(path) if path.is_dir() else list_archive(path)
+        listing = list_files(path) if path.is_dir() else list_archive(path)
         return _read_listing(
             listing, wanted, name, path=path, split_by_folder=split_by_folder, for_training=for_training
         )
     if path.suffix.lower() in (*TABLE_SUFFIXES, *LIST_SUFFIXES):
-        table = beside(read_table(shown, path=path), path, wanted=wanted)
-        return from_tables(name, [table], where=shown, wanted=wanted, for_training=for_training)
-    if told := foreign([path.as_posix()]):
-        raise DatasetError(f"{shown}: no labelled images: {told}")
-    raise DatasetError(f"{shown}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar")
+        table = beside(table_at(path), path, wanted=wanted)
+        return from_tables(name, [table], where=where, wanted=wanted, for_training=for_training)
+    if told := foreign([path.as_posix() if isinstance(path, Path) else path.name]):
+        raise DatasetError(f"{where}: no labelled images: {told}")
+    raise DatasetError(f"{where}: expected a folder, a .csv, .tsv, .parquet or .jsonl, a .zip or a .tar")
 
 
 def _read_listing(
-    listing: Listing, wanted: ColumnNames, name: str, *, path: Path, split_by_folder: bool, for_training: bool
+    listing: Listing,
+    wanted: ColumnNames,
+    name: str,
+    *,
+    path: Place,
+    split_by_folder: bool,
+    for_training: bool,
 ) -> Dataset:
     """A folder or archive, by the table in it or by its folders."""
     by_table = from_listed_tables(name, listing, where=path, wanted=wanted, for_training=for_training)
@@ -172,7 +193,7 @@ def _read_listing(
     return dataset
 
 
-def _by_lists(name: str, listing: Listing, *, path: Path, for_training: bool) -> Dataset | None:
+def _by_lists(name: str, listing: Listing, *, path: Place, for_training: bool) -> Dataset | None:
     """By `train.txt` and the like, lines of files and labels, where nothing else says the labels."""
     with suppress(DatasetError):
         found = from_listed_tables(
@@ -184,7 +205,12 @@ def _by_lists(name: str, listing: Listing, *, path: Path, for_training: bool) ->
 
 
 def _listed(
-    by_table: Dataset | DatasetError | None, name: str, listing: Listing, *, path: Path, split_by_folder: bool
+    by_table: Dataset | DatasetError | None,
+    name: str,
+    listing: Listing,
+    *,
+    path: Place,
+    split_by_folder: bool,
 ) -> Dataset:
     """By shards, by the table that lies in a folder or archive, or by the folders; these two must agree."""
     where = printable(path)

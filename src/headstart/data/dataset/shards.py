@@ -15,7 +15,7 @@ from pathlib import Path
 from headstart.data.dataset.rows import LabelledRow, build
 from headstart.data.dataset.split_names import sides_of
 from headstart.data.dataset.values import Dataset, Skipped
-from headstart.data.sources import Listing, Source, why_not_an_image
+from headstart.data.sources import Listing, Place, Source, remote, why_not_an_image
 from headstart.data.sources.names import LABEL_SUFFIXES, TAR_SUFFIXES
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.files import is_there
@@ -29,7 +29,7 @@ _MOST_SHARDS = 100_000
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 
-def shard_paths(text: str) -> list[Path]:
+def shard_paths(text: str) -> list[Place]:
     """The shards that a name with braces means: `train-{0000..0003}.tar`, `{train,val}.tar`."""
     names = [text]
     while (found := _BRACES.search(names[0])) is not None:
@@ -45,10 +45,11 @@ def shard_paths(text: str) -> list[Path]:
         ]
         if not 0 < len(names) <= _MOST_SHARDS:
             raise DatasetError(f"{printable(text)}: expected 1 to {_MOST_SHARDS:,} shards")
-    missing = next((name for name in names if not is_there(name, regular=True)), None)
-    if missing is not None:
-        raise DatasetError(f"{printable(text)}: no such shard: {printable(missing)}")
-    return [Path(name) for name in names]
+    places = [remote(name) or Path(name) for name in names]
+    for each in places:
+        if isinstance(each, Path) and not is_there(each, regular=True):
+            raise DatasetError(f"{printable(text)}: no such shard: {printable(each)}")
+    return places
 
 
 def shards_in(listing: Listing) -> list[str]:

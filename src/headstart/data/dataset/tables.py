@@ -35,7 +35,8 @@ from headstart.data.dataset.parquet import ImageCell, read_parquet
 from headstart.data.dataset.rows import LabelledRow, build
 from headstart.data.dataset.split_names import sides_of
 from headstart.data.dataset.values import Dataset, Skipped
-from headstart.errors import DatasetError, printable
+from headstart.data.sources import Place
+from headstart.errors import DatasetError, ImageError, printable
 from headstart.files import Unreadable, held_roots, read_regular, root_of
 
 _NAMED = 3
@@ -78,6 +79,16 @@ def read_table(name: str, *, data: bytes | None = None, path: Path | None = None
         except Unreadable as error:
             raise DatasetError(f"{printable(name)}: {error}") from None
     return read_json_lines(data, name) if name.lower().endswith(".jsonl") else read_text(data, name)
+
+
+def table_at(place: Place) -> LabelTable:
+    """A table on disk or at an address."""
+    if isinstance(place, Path):
+        return read_table(printable(place), path=place)
+    try:
+        return read_table(place.name, data=place.source().read())
+    except ImageError as error:
+        raise DatasetError(f"{place}: {error}") from None
 
 
 @dataclass

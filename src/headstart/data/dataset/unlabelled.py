@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from headstart.data.sources import (
     FileSource,
     is_archive,
     list_archive,
-    list_folder,
+    list_files,
 )
 from headstart.errors import DatasetError, printable
 
@@ -43,8 +42,8 @@ def list_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
     for path in map(given, paths):
         shown = printable(path)
         if path.is_dir() or is_archive(path):
-            listing = list_folder(path) if path.is_dir() else list_archive(path)
-            found, beside = listing.images(below=f"{os.fspath(path).rstrip('/')}/")
+            listing = list_files(path) if path.is_dir() else list_archive(path)
+            found, beside = listing.images(below=f"{str(path).rstrip('/')}/")
             if not found:
                 why = f"; {beside[0].name}: {beside[0].reason}" if beside else ""
                 raise DatasetError(f"{shown}: no image in it{why}")
@@ -53,5 +52,6 @@ def list_unlabelled(paths: Iterable[str | Path]) -> Unlabelled:
         elif path.name.lower().endswith(TABLE_SUFFIXES):
             raise DatasetError(f"{shown}: is a table; give the images, or their folder or archive")
         else:
-            samples.append(Sample(shown, -1, None, FileSource(str(path))))
+            source = FileSource(str(path)) if isinstance(path, Path) else path.source()
+            samples.append(Sample(shown, -1, None, source))
     return Unlabelled(tuple(samples), tuple(skipped))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.data.sources import FileSource, MemberSource, Skipped, Source
+from headstart.data.sources import FileSource, MemberSource, RemoteSource, Skipped, Source, is_address
 
 __all__ = ["SPLITS", "Dataset", "Sample", "Skipped", "content_hash", "describe", "place_of"]
 
@@ -59,11 +59,13 @@ def place_of(sample: Sample) -> dict[str, str]:
     if isinstance(source, FileSource):
         folder, name = os.path.split(source.path)
         return {"file": os.path.join(_absolute(folder, os.getcwd()), name)}
+    if isinstance(source, RemoteSource):
+        return {"file": source.address}
     if isinstance(source, MemberSource):
         file, member = source.place
         if not file:  # inside a table inside an archive
             return {}
-        return {"file": str(Path(file).absolute()), "member": member}
+        return {"file": file if is_address(file) else str(Path(file).absolute()), "member": member}
     return {}
 
 

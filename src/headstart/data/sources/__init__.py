@@ -6,12 +6,15 @@
     folders     listing a folder
     zips, tars  listing an archive
     parquet     a Parquet file, bounded, and the images that lie inside
+    remote      the same in object stores and on web servers
     archives    which of them a file is; a member found again by its name
 
 Nothing is extracted or opened while listing (but for files without an extension, whose first bytes decide);
 `Source.read` may be called from many threads. Nothing vanishes: what is listed and what is left out, with its
 reason, is all that is there.
 """
+
+from pathlib import Path
 
 from headstart.data.sources.archives import is_archive, list_archive, source_at
 from headstart.data.sources.folders import list_folder
@@ -26,6 +29,21 @@ from headstart.data.sources.reading import (
     MemberSource,
     Source,
 )
+from headstart.data.sources.remote import (
+    Place,
+    RemotePlace,
+    RemoteSource,
+    is_address,
+    list_remote,
+    reads,
+    remote,
+)
+
+
+def list_files(place: Place) -> Listing:
+    """List everything below a folder, on disk or at an address; see `list_folder` and `list_remote`."""
+    return list_folder(place) if isinstance(place, Path) else list_remote(place)
+
 
 __all__ = [
     "ARCHIVE_SUFFIXES",
@@ -37,11 +55,19 @@ __all__ = [
     "Listing",
     "LostSource",
     "MemberSource",
+    "Place",
+    "RemotePlace",
+    "RemoteSource",
     "Skipped",
     "Source",
+    "is_address",
     "is_archive",
     "list_archive",
+    "list_files",
     "list_folder",
+    "list_remote",
+    "reads",
+    "remote",
     "source_at",
     "why_not_an_image",
 ]

@@ -12,6 +12,7 @@ from headstart.data.sources.listing import Listing
 from headstart.data.sources.names import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, archive_suffix
 from headstart.data.sources.parquet import ParquetFile, image_at
 from headstart.data.sources.reading import FileSource, LostSource, Source, ZipSource
+from headstart.data.sources.remote import Place, is_address
 from headstart.data.sources.tars import list_tar, tar_members
 from headstart.data.sources.zips import list_zip, open_zip
 from headstart.errors import DatasetError, MissingExtra, printable, reason_of
@@ -23,12 +24,12 @@ _KEPT_OPEN = 4
 _MAGIC = {b"Rar!": ".rar", b"7z\xbc\xaf": ".7z"}
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: Place) -> bool:
     """Whether a file's name is that of an archive, readable here or not."""
     return archive_suffix(path.name) is not None
 
 
-def list_archive(path: Path) -> Listing:
+def list_archive(path: Place) -> Listing:
     """List a zip or tar.
 
     Raises:
@@ -36,8 +37,7 @@ def list_archive(path: Path) -> Listing:
     """
     suffix = archive_suffix(path.name)
     try:
-        with os.fdopen(open_regular(path, below=root_of(path, held_roots())), "rb") as file:
-            found = _MAGIC.get(file.read(4))
+        found = _MAGIC.get(_head(path))
     except (OSError, Unreadable) as error:
         raise DatasetError(f"{printable(path)}: cannot be read: {reason_of(error)}") from error
     if found or suffix in OTHER_ARCHIVES:
@@ -47,11 +47,20 @@ def list_archive(path: Path) -> Listing:
     return list_zip(path) if suffix == ".zip" else list_tar(path)
 
 
+def _head(path: Place) -> bytes:
+    if not isinstance(path, Path):
+        return path.head(4)
+    with os.fdopen(open_regular(path, below=root_of(path, held_roots())), "rb") as file:
+        return file.read(4)
+
+
 def source_at(file: str, member: str | None) -> Source:
     """A file, or a member of an archive; reading one that is not there says so.
 
     An archive is open once for all of its members, for as long as it is one of the last few asked for.
     """
+    if is_address(file):  # who opens somebody else's run is not made to send requests
+        return LostSource("lies at an address, which is asked only for what a command names")
     if member is None:
         return FileSource(file)
     try:

@@ -123,7 +123,7 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
-def arrange(members: Iterable[Member]) -> Listing:
+def arrange(members: Iterable[Member], *, unwrapped: bool = True) -> Listing:
     """An archive's members as a folder would list them; folders that wrap all of it are taken off.
 
     Names lose a leading `./` or `/`, and backslashes are slashes. Of members of one name the last counts, as
@@ -160,7 +160,7 @@ def arrange(members: Iterable[Member]) -> Listing:
                 left_out.append(Skipped(path, reason))
             files[path] = member.source
     left_out += [Skipped(place, reason, count, litter=True) for (place, reason), count in passed_over.items()]
-    top = wrapper_of(files)
+    top = wrapper_of(files) if unwrapped else ""
     inner = [(name.removeprefix(top), files[name]) for name in sorted(files)]
     folders: set[str] = set()
     for path in (*files, *made):

@@ -77,6 +77,13 @@ class ZipSource:
             raise ImageError(f"cannot be read from the zip: {error}") from error
 
 
+class Stretches(Protocol):
+    """What an archive's members are stretches of."""
+
+    def read_at(self, size: int, offset: int) -> bytes:
+        """Up to so many bytes from a place, from any thread; OSError where they cannot be had."""
+
+
 class OpenFile:
     """A handle of its own on an open file, closed when nobody refers to it any more."""
 
@@ -88,6 +95,10 @@ class OpenFile:
         """Another handle on the same file, which may then be closed."""
         return cls(os.dup(file.fileno()))
 
+    def read_at(self, size: int, offset: int) -> bytes:
+        """Up to so many bytes from a place, from any thread."""
+        return os.pread(self.descriptor, size, offset)
+
     def __del__(self) -> None:
         os.close(self.descriptor)
 
@@ -98,7 +109,7 @@ class TarSource:
 
     archive: str
     name: str
-    file: OpenFile  # the tar itself, or the spool of a compressed one
+    file: Stretches  # the tar itself, or the spool of a compressed one
     offset: int
     size: int
 
@@ -114,7 +125,7 @@ class TarSource:
         data = bytearray()
         try:
             while len(data) < self.size:
-                piece = os.pread(self.file.descriptor, self.size - len(data), self.offset + len(data))
+                piece = self.file.read_at(self.size - len(data), self.offset + len(data))
                 if not piece:
                     raise ImageError("cannot be read from the tar: it breaks off")
                 data += piece

@@ -24,7 +24,8 @@ from typing import IO, cast
 from headstart.data.images import IMAGE_SUFFIXES
 from headstart.data.sources.listing import Listing, Member, arrange
 from headstart.data.sources.names import LABEL_SUFFIXES, TABLE_SUFFIXES
-from headstart.data.sources.reading import MAX_FILE_BYTES, LostSource, OpenFile, Source, TarSource
+from headstart.data.sources.reading import MAX_FILE_BYTES, LostSource, OpenFile, Source, Stretches, TarSource
+from headstart.data.sources.remote import Place
 from headstart.errors import DatasetError, printable, reason_of
 from headstart.files import cache_folder, make
 
@@ -48,21 +49,23 @@ _DECOMPRESS: dict[bytes, Callable[[IO[bytes]], object]] = {
 _DAMAGED = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, RecursionError)
 
 
-def list_tar(path: Path) -> Listing:
+def list_tar(path: Place) -> Listing:
     """List a tar; DatasetError if it is none, damaged, or expands absurdly."""
     return arrange(tar_members(path))
 
 
-def tar_members(path: Path) -> Iterator[Member]:
+def tar_members(path: Place) -> Iterator[Member]:
     """Every member in the tar's order, links that lead to later ones at the end; DatasetError as above."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") if isinstance(path, Path) else path.open() as file:
             decompress = _DECOMPRESS.get(file.read(2))
             file.seek(0)
             if decompress is None:
-                yield from _Tar(str(path), _Stream(file, seekable=True), OpenFile.of(file)).members()
+                held = OpenFile.of(file) if isinstance(path, Path) else cast("Stretches", file.raw)
+                yield from _Tar(str(path), _Stream(file, seekable=True), held).members()
                 return
-            most = max(SMALLEST_EXPANSION, MAX_TAR_EXPANSION * os.fstat(file.fileno()).st_size)
+            most = max(SMALLEST_EXPANSION, MAX_TAR_EXPANSION * file.seek(0, os.SEEK_END))
+            file.seek(0)
             spool = cache_folder() / "spool"
             most = min(most, shutil.disk_usage(make(spool)).free // 2)
             content = cast("IO[bytes]", decompress(file))
@@ -135,7 +138,7 @@ class _Stream:
 class _Tar:
     path: str
     stream: _Stream
-    file: OpenFile  # where members are read from
+    file: Stretches  # where members are read from
     spool: IO[bytes] | None = None  # where they are copied to, unless they are read where they lie
     regular: dict[str, Source] = field(default_factory=dict)  # by name without ./
 

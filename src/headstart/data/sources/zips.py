@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headstart.data.sources.listing import Listing, Member, arrange
 from headstart.data.sources.reading import ZipSource
+from headstart.data.sources.remote import Place
 from headstart.errors import DatasetError, printable, reason_of
 
 _UTF8, _ENCRYPTED = 0x800, 0x1
@@ -18,15 +19,15 @@ _UNICODE_PATH = 0x7075  # the extra field in which Info-ZIP keeps the UTF-8 name
 _UNIX = 3
 
 
-def open_zip(path: Path) -> zipfile.ZipFile:
+def open_zip(path: Place) -> zipfile.ZipFile:
     """One handle on a zip; DatasetError if it is none."""
     try:
-        return zipfile.ZipFile(path)
+        return zipfile.ZipFile(path if isinstance(path, Path) else path.open())
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise DatasetError(f"{printable(path)}: not a readable zip: {reason_of(error)}") from error
 
 
-def list_zip(path: Path) -> Listing:
+def list_zip(path: Place) -> Listing:
     """List a zip; DatasetError if it is none, or encrypted as a whole."""
     archive = open_zip(path)
     infos = archive.infolist()

@@ -1,0 +1,451 @@
+"""Folders, tables, archives and images in object stores and on web servers, through fsspec.
+
+    place = remote("s3://photos/flowers")     # None for what is a path of this machine
+    place.is_dir(), list_remote(place).files
+    place / "rose/1.jpg"                      # another place
+
+fsspec and the packages behind it are imported when an address is met. They find credentials where their own
+users keep them (`~/.aws`, `AWS_…`, `GOOGLE_APPLICATION_CREDENTIALS` and the like); an address is shown
+without what it may hold of them.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+from headstart.data.sources.listing import MAX_DEPTH, Listing, Member, arrange
+from headstart.data.sources.reading import MAX_FILE_BYTES, Source
+from headstart.errors import DatasetError, ImageError, MissingExtra, printable
+from headstart.files import held_roots
+
+SCHEMES = {
+    "s3": ("s3fs", "remote"),
+    "gs": ("gcsfs", None),
+    "gcs": ("gcsfs", None),
+    "az": ("adlfs", None),
+    "abfs": ("adlfs", None),
+    "abfss": ("adlfs", None),
+    "hf": ("huggingface_hub", "hub"),
+    "http": ("aiohttp", "remote"),
+    "https": ("aiohttp", "remote"),
+    "memory": ("fsspec", "remote"),
+}
+"""The addresses that are read; the package that does it, and the extra that brings it, if one does."""
+
+TRIES = 5
+"""How often a request is made; s3fs and its like repeat some of them by themselves besides."""
+
+FIRST_PAUSE = 0.2
+"""Seconds before the second try, on average; each later pause is twice as long."""
+
+MOST_LISTED = 10_000_000
+"""Files below one address."""
+
+_AHEAD = 16
+"""Images on their way at once: a request takes tens of milliseconds, in which nothing is computed."""
+
+_BLOCK = 2**18
+"""Bytes that are fetched at once from an archive."""
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*):/+", re.IGNORECASE)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
+
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
+"""What no second try mends."""
+
+T = TypeVar("T")
+
+
+def is_address(text: str | Path) -> bool:
+    """Whether a text begins as an address does, whatever its scheme."""
+    return _ADDRESS.match(str(text)) is not None
+
+
+def shown(address: str) -> str:
+    """An address without its password and its query, either of which may be a secret."""
+    scheme, colon, rest = address.partition("://")
+    place, mark, _ = rest.partition("?") if scheme.lower().startswith("http") else (rest, "", "")
+    host, slash, path = place.partition("/")
+    account, at, host = host.rpartition("@")
+    account = f"{account.partition(':')[0]}:***" if ":" in account else account
+    return printable(f"{scheme}{colon}{account}{at}{host}{slash}{path}{'?…' if mark else ''}")
+
+
+@dataclass(frozen=True)
+class RemotePlace:
+    """A folder or file at an address; takes the part of a `Path` that reading data sets needs.
+
+    Attributes:
+        address: whole, with whatever secret it holds; `str` has none.
+        system: fsspec's file system.
+        path: as that file system has it.
+        kind: "directory" or "file".
+        size: bytes, where the server tells.
+    """
+
+    address: str = field(repr=False)
+    system: Any = field(repr=False, compare=False)
+    path: str = field(repr=False)
+    kind: str = "file"
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return shown(self.address)
+
+    def __truediv__(self, name: str) -> RemotePlace:
+        address, mark, query = self._plain
+        name = quote(name) if self.is_web else name
+        return RemotePlace(
+            f"{address.rstrip('/')}/{name}{mark}{query}", self.system, f"{self.path.rstrip('/')}/{name}"
+        )
+
+    @property
+    def _plain(self) -> tuple[str, str, str]:
+        return self.address.partition("?") if self.is_web else (self.address, "", "")
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is on a web server, where nobody says what is a folder."""
+        return self.address.lower().startswith("http")
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return unquote(self._plain[0].rstrip("/").rpartition("/")[2])
+
+    @property
+    def stem(self) -> str:
+        """Its last part without its ending."""
+        return Path(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """Its ending."""
+        return Path(self.name).suffix
+
+    @property
+    def parent(self) -> RemotePlace:
+        """The folder that it lies in."""
+        address, path = (each.rstrip("/").rpartition("/")[0] for each in (self._plain[0], self.path))
+        return RemotePlace(address, self.system, path, "directory")
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        return self.kind == "directory"
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return not self.is_dir()
+
+    def source(self) -> RemoteSource:
+        """Its content."""
+        return RemoteSource(self.path, self.system, self.size)
+
+    def head(self, size: int) -> bytes:
+        """Its first bytes; DatasetError where they cannot be had."""
+        try:
+            return _tried(lambda: bytes(self.system.cat_file(self.path, start=0, end=size)))
+        except _Failed as error:
+            raise DatasetError(f"{self}: cannot be read: {error}") from None
+
+    def open(self) -> io.BufferedReader:
+        """A file of it that is fetched in stretches, for archives; DatasetError where that fails."""
+        size = self.size
+        try:
+            if size is None:
+                size = _tried(lambda: self.system.info(self.path)).get("size")
+            if size is None:
+                raise _Failed("its server does not tell its size")
+        except _Failed as error:
+            raise DatasetError(f"{self}: cannot be read: {error}") from None
+        return io.BufferedReader(_Stretches(self, size), _BLOCK)
+
+
+Place = Path | RemotePlace
+
+
+def remote(text: str | Path) -> RemotePlace | None:
+    """The place at an address; None for a path of this machine.
+
+    Raises:
+        DatasetError: nothing is there, it cannot be reached, or addresses of this kind are not read.
+        MissingExtra: the packages that read it are not installed.
+    """
+    address = str(text)
+    found = _ADDRESS.match(address)
+    if isinstance(text, Path) or found is None or "://" not in address:
+        return None
+    scheme = found[1].lower()
+    if held_roots() is not None:
+        raise DatasetError(f"{shown(address)}: is an address; only files of this machine are read here")
+    if scheme not in SCHEMES or "::" in address:
+        kinds = ", ".join(f"{each}://" for each in ("s3", "gs", "az", "hf", "https"))
+        raise DatasetError(
+            f"{shown(address)}: addresses of this kind are not read ({kinds} are); fetch it and give its path"
+        )
+    if "@" in urlsplit(address).netloc and not scheme.startswith("http"):
+        raise DatasetError(
+            f"{shown(address)}: an account does not belong into it; the store's own settings are used"
+        )
+    system, path = _system(address, scheme)
+    place = RemotePlace(address, system, path)
+    try:
+        if place.is_web:
+            return _on_web(place)
+        known = _tried(lambda: system.info(path))
+    except _Failed as error:
+        raise DatasetError(f"{place}: {error}") from None
+    return RemotePlace(address, system, path, known["type"], known.get("size"))
+
+
+def _on_web(place: RemotePlace) -> RemotePlace:
+    """A web address: with a slash at its end, or no ending, it is a page that lists a folder."""
+    if place.address.partition("?")[0].endswith("/"):
+        return RemotePlace(place.address, place.system, place.path, "directory")
+    known = _tried(lambda: place.system.info(place.path))
+    listed = not place.suffix and str(known.get("mimetype", "")).startswith("text/html")
+    kind = "directory" if listed else "file"
+    return RemotePlace(place.address, place.system, place.path, kind, known.get("size"))
+
+
+def _system(address: str, scheme: str) -> tuple[Any, str]:
+    package, extra = SCHEMES[scheme]
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(address)
+    except ImportError as error:
+        if extra is None and "fsspec" not in str(error):
+            raise DatasetError(f"{shown(address)}: needs {package}: pip install {package}") from None
+        raise MissingExtra(f"reading {scheme}:// addresses", extra=extra or "remote") from error
+    except Exception as error:  # each file system raises its own kinds
+        raise DatasetError(f"{shown(address)}: {_said(error)}") from None
+    system.invalidate_cache()  # what is there now, and not what was there when it was last asked
+    return system, str(path)
+
+
+def list_remote(place: RemotePlace, *, below: str = "") -> Listing:
+    """List everything below an address, page by page, as a folder on disk is listed.
+
+    Raises:
+        DatasetError: it cannot be listed, or holds too much.
+    """
+    root = place.path.rstrip("/") + "/"
+    try:
+        found = _tried(lambda: _walked(place))
+    except _Failed as error:
+        raise DatasetError(f"{place}: cannot be listed: {error}") from None
+    members: list[Member] = []
+    for path, known in sorted(found.items()):
+        if path.startswith(root) and known["type"] == "file" and not path.endswith("/"):
+            name = unquote(path[len(root) :]) if place.is_web else path[len(root) :]
+            members.append(Member(name, RemoteSource(path, place.system, known.get("size"))))
+    return arrange(members, unwrapped=False)
+
+
+def _walked(place: RemotePlace) -> dict[str, dict[str, Any]]:
+    """Files by their paths. A store lists all of them in pages, a web server folder by folder."""
+    found: dict[str, dict[str, Any]] = {}
+    if not place.is_web:
+        found = place.system.find(place.path, detail=True)
+    else:
+        path = place.path.rstrip("/") + "/"
+        for _, _, files in place.system.walk(path, maxdepth=MAX_DEPTH, detail=True, on_error="raise"):
+            found |= {known["name"]: known for known in files.values() if "?" not in known["name"]}
+            if len(found) > MOST_LISTED:
+                break
+    if len(found) > MOST_LISTED:
+        raise _Failed(f"more than {MOST_LISTED:,} files")
+    return found
+
+
+def around(
+    place: RemotePlace,
+) -> tuple[Callable[[str], Source | None], Callable[[], list[tuple[str, Source]]]]:
+    """The files that a table at an address may name: of its folder, and whole addresses of the same kind."""
+    folder = place.parent
+
+    @cache
+    def listed() -> dict[str, Source]:
+        try:
+            return dict(list_remote(folder).files)
+        except DatasetError:
+            if folder.is_web:  # whose server lists no folders: each file is asked for
+                return {}
+            raise
+
+    def opened(name: str) -> Source | None:
+        if is_address(name):
+            if not _of_one_kind(name, folder):
+                return None
+            prefix = f"{folder.address.rstrip('/')}/"
+            if name.startswith(prefix) and (source := listed().get(name.removeprefix(prefix))):
+                return source
+            return _existing(name)
+        if source := listed().get(name.removeprefix("./")):
+            return source
+        if folder.is_web and not listed() and not name.startswith("/") and ".." not in name.split("/"):
+            return _existing(f"{folder.address.rstrip('/')}/{quote(name)}")
+        return None
+
+    return opened, lambda: list(listed().items())
+
+
+def _of_one_kind(address: str, folder: RemotePlace) -> bool:
+    """Whether a table may name it: in the same kind of store, or on the same web server."""
+    one, other = urlsplit(address), urlsplit(folder.address)
+    return one.scheme == other.scheme and (not folder.is_web or one.netloc == other.netloc)
+
+
+def _existing(address: str) -> Source | None:
+    try:
+        place = remote(address)
+    except DatasetError:
+        return None
+    return place.source() if place is not None and place.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource:
+    """An image file in a store or on a web server."""
+
+    path: str
+    system: Any = field(repr=False, compare=False)
+    size: int | None = None  # bytes, where the listing tells
+
+    @property
+    def address(self) -> str:
+        """Where it is, without a secret."""
+        return shown(str(self.system.unstrip_protocol(self.path)))
+
+    def read(self) -> bytes:
+        """The file's bytes."""
+        try:
+            if self.size is not None and self.size > MAX_FILE_BYTES:
+                raise _Failed(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
+            return _tried(lambda: _whole(self.system, self.path, self.size))
+        except _Failed as error:
+            raise ImageError(f"cannot be read: {error}") from None
+
+
+def _whole(system: Any, path: str, size: int | None) -> bytes:
+    if size is not None:
+        data = bytes(system.cat_file(path))
+        if len(data) < size:
+            raise OSError(f"it breaks off after {len(data):,} of {size:,} bytes")
+        if len(data) > MAX_FILE_BYTES:
+            raise _Failed(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
+        return data
+    kept = bytearray()
+    with system.open(path, "rb", block_size=0, size=-1) as file:  # a web server may send without end
+        while piece := file.read(2**20):
+            kept += piece
+            if len(kept) > MAX_FILE_BYTES:
+                raise _Failed(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    return bytes(kept)
+
+
+def reads(sources: Sequence[Source]) -> list[Callable[[], Any]]:
+    """``read`` of each source; those far away are on their way at once, before the first is asked for."""
+    return [
+        _pool().submit(each.read).result if isinstance(each, RemoteSource) else each.read for each in sources
+    ]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AHEAD, thread_name_prefix="remote")
+
+
+class _Stretches(io.RawIOBase):
+    """A file of which stretches are fetched, as archives want them."""
+
+    def __init__(self, place: RemotePlace, size: int) -> None:
+        super().__init__()
+        self.name, self._place, self._size, self._at = str(place), place, size, 0
+
+    def read_at(self, size: int, offset: int) -> bytes:
+        """Up to so many bytes from a place, from any thread; OSError where they cannot be had."""
+        end = min(offset + size, self._size)
+        if offset >= end:
+            return b""
+        system, path = self._place.system, self._place.path
+        try:
+            data = _tried(lambda: bytes(system.cat_file(path, start=offset, end=end)))
+        except _Failed as error:
+            raise OSError(str(error)) from None
+        if len(data) != end - offset:
+            raise OSError("the server sends other bytes than those that it is asked for")
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read_at(len(buffer), self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        if self._at < 0:
+            raise ValueError("before its beginning")
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+class _Failed(Exception):
+    """Why something could not be had, for people and without a secret."""
+
+
+def _tried(work: Callable[[], T]) -> T:
+    """What ``work`` gives; what may pass is tried again, a little later each time and never all at once."""
+    for number in range(1, TRIES + 1):
+        try:
+            return work()
+        except _Failed:
+            raise
+        except Exception as error:  # each file system raises its own kinds
+            cause = error
+            if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+                cause = error.__cause__  # fsspec says so of whatever goes wrong on a web server
+            if number == TRIES or isinstance(cause, _FINAL) or _refused(cause):
+                tries = f" ({number} tries)" if number > 1 else ""
+                raise _Failed(f"{_said(cause)}{tries}") from None
+        time.sleep(FIRST_PAUSE * 2 ** (number - 1) * random.uniform(0.5, 1.5))
+    raise AssertionError("unreachable")
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a server has said no, and not merely failed."""
+    status = getattr(error, "status", None)
+    return isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
+
+
+def _said(error: BaseException) -> str:
+    """An error's own words, without what an address in them may hold."""
+    if isinstance(error, FileNotFoundError):
+        return "nothing is there"
+    if isinstance(error, PermissionError):
+        return "access is refused; see that credentials are where the store's own tools look for them"
+    status = getattr(error, "status", None)
+    if status == 404:
+        return "nothing is there"
+    if isinstance(status, int):
+        return f"the server answers {status}"
+    text = _URL.sub(lambda found: shown(found[0]), str(error))
+    line = next((each.strip() for each in text.splitlines() if each.strip()), type(error).__name__)
+    return printable(line[:200])

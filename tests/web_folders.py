@@ -1,0 +1,95 @@
+"""A web server over a folder, with stretches, lists and whatever failures a test wants."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+
+@dataclass
+class WebFolder:
+    """What is served, and what was asked for."""
+
+    root: Path
+    lists: bool = True  # whether folders are listed
+    fails: Callable[[str, int], bool] = lambda path, number: False  # by path and number of the request
+    asked: list[str] = field(default_factory=list)
+    authorised: list[str] = field(default_factory=list)
+    bytes_sent: int = 0
+    port: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def address(self) -> str:
+        """With a slash at its end."""
+        return f"http://127.0.0.1:{self.port}/"
+
+
+@contextmanager
+def web_folder(root: Path, **options: object) -> Iterator[WebFolder]:
+    """Serve a folder on loopback for as long as it lasts."""
+    folder = WebFolder(root, **options)  # type: ignore[arg-type]
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            with folder.lock:
+                folder.asked.append(path)
+                folder.authorised.append(self.headers.get("Authorization", ""))
+                failing = folder.fails(path, len(folder.asked))
+            place = root / path.strip("/")
+            if failing:
+                return self._answer(503, b"")
+            if place.is_dir() and folder.lists:
+                names = sorted(each.name + "/" * each.is_dir() for each in place.iterdir())
+                page = "".join(f'<a href="{quote(name)}">{name}</a>' for name in names)
+                return self._answer(200, page.encode(), kind="text/html")
+            if not place.is_file():
+                return self._answer(404, b"")
+            data = place.read_bytes()
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            if wanted:
+                end = min(int(wanted[2] or len(data)), len(data) - 1)
+                extent = f"bytes {wanted[1]}-{end}/{len(data)}"
+                return self._answer(206, data[int(wanted[1]) : end + 1], extent=extent)
+            return self._answer(200, data)
+
+        def _answer(
+            self, status: int, data: bytes, *, kind: str = "application/octet-stream", extent: str = ""
+        ) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Accept-Ranges", "bytes")
+            if extent:
+                self.send_header("Content-Range", extent)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+                with folder.lock:
+                    folder.bytes_sent += len(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    folder.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield folder
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
