@@ -129,7 +129,7 @@ def test_a_path_that_does_not_exist_or_is_something_else(tmp_path):
     [
         ("", "the path is empty; name a folder"),
         (" ", "the path is empty; name a folder"),
-        ("https://example.org/photos.zip", "https://example.org/photos.zip: is an address; nothing is down"),
+        ("ftp://example.org/photos.zip", "ftp://example.org/photos.zip: addresses of this kind are not read"),
         (Path("s3://bucket/photos"), "s3://bucket/photos: is an address"),
         ("C:\\photos", "no such folder or file"),
         ("~nobody-of-this-name/photos", "~nobody-of-this-name/photos: no such folder or file"),

@@ -51,6 +51,7 @@ from headstart.serving.models import LoadedModel, Models, fixed, latest, rehears
 from headstart.serving.uploads import UploadRefused, _from_json
 from headstart.web.addresses import names_for
 from listening import listening
+from web_folders import web_folder
 
 HEADSTART = Path(sys.executable).with_name("headstart")
 BASE = "http://127.0.0.1"
@@ -159,6 +160,12 @@ def test_base64_is_read_wrapped_unpadded_url_safe_and_as_a_data_uri(
     answer = make(limits=replace(SMALL, images=8)).post("/predict", json={"images": images})
     assert answer.status_code == 200
     assert len({(found["label"], found["probability"]) for found in answer.json()["predictions"]}) == 1
+
+
+def test_an_address_instead_of_an_image_is_refused_and_not_asked(client: TestClient, shelf: Path) -> None:
+    with web_folder(shelf / "photos") as web:
+        answer = client.post("/predict", json={"images": [f"{web.address}discs/000.jpg"]})
+        assert answer.status_code in (400, 422) and web.asked == []
 
 
 def test_base64_in_json_is_answered_like_the_file(client: TestClient, photo: Path) -> None:

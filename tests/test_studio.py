@@ -299,7 +299,13 @@ def test_a_picture_is_looked_up_by_name_and_never_opened_by_path(world: World, n
 # Paths ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["/etc", "..", "photos/../..", "~", "photos/\x00", "way-out", "nothing"])
+ADDRESS = "http://127.0.0.1:9/photos/"
+"""Of a server that a visitor would have us ask."""
+
+
+@pytest.mark.parametrize(
+    "text", ["/etc", "..", "photos/../..", "~", "photos/\x00", "way-out", "nothing", ADDRESS]
+)
 def test_what_lies_outside_the_root_or_is_not_there_is_refused(
     world: World, tmp_path: Path, make_photos: Callable[..., Path], text: str
 ) -> None:

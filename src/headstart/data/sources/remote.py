@@ -419,32 +419,49 @@ def _tried(work: Callable[[], T]) -> T:
         except _Failed:
             raise
         except Exception as error:  # each file system raises its own kinds
-            cause = error
-            if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
-                cause = error.__cause__  # fsspec says so of whatever goes wrong on a web server
-            if number == TRIES or isinstance(cause, _FINAL) or _refused(cause):
+            cause = _cause(error)
+            if number == TRIES or _is_final(cause):
                 tries = f" ({number} tries)" if number > 1 else ""
                 raise _Failed(f"{_said(cause)}{tries}") from None
         time.sleep(FIRST_PAUSE * 2 ** (number - 1) * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
 
 
-def _refused(error: Exception) -> bool:
-    """Whether a server has said no, and not merely failed."""
-    status = getattr(error, "status", None)
-    return isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
+def _cause(error: BaseException) -> BaseException:
+    """What a server answered, where a file system hides it behind an error of its own."""
+    each: BaseException | None = error
+    while each is not None:
+        if _status(each) is not None:
+            return each
+        each = each.__cause__
+    return (error.__cause__ or error) if isinstance(error, FileNotFoundError) else error
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of an answer, as aiohttp and botocore keep it."""
+    found = getattr(error, "status", None)
+    answer = getattr(error, "response", None)
+    if isinstance(answer, dict):
+        found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return found if isinstance(found, int) else None
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether no second try mends it: nothing is there, or access is refused."""
+    status = _status(error)
+    if status is not None:
+        return 400 <= status < 500 and status not in (408, 425, 429)
+    return isinstance(error, _FINAL) or "Credential" in type(error).__name__
 
 
 def _said(error: BaseException) -> str:
     """An error's own words, without what an address in them may hold."""
-    if isinstance(error, FileNotFoundError):
+    status = _status(error)
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
         return "nothing is there"
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or status in (401, 403) or "Credential" in type(error).__name__:
         return "access is refused; see that credentials are where the store's own tools look for them"
-    status = getattr(error, "status", None)
-    if status == 404:
-        return "nothing is there"
-    if isinstance(status, int):
+    if status is not None:
         return f"the server answers {status}"
     text = _URL.sub(lambda found: shown(found[0]), str(error))
     line = next((each.strip() for each in text.splitlines() if each.strip()), type(error).__name__)
