@@ -150,15 +150,21 @@ def test_blanks_and_the_two_spellings_of_an_accent_are_one_class():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0.37 * index for index in range(8)], "as many classes as images.*numbers"),
+        (list(range(8)), "as many classes as images.*numbers.*--task regression"),
         ([f"photo {index}" for index in range(8)], "as many classes as images.*names of single images"),
-        ([1.5, 1.5, *(0.1 + index for index in range(8))], "numbers with fractions.*measurement"),
     ],
 )
 def test_measurements_and_names_of_images_are_no_classes(labels, message):
     with pytest.raises(DatasetError, match=message):
         classes_of(labels)
     read_dataset((pixels(len(labels)), labels), for_training=False)  # a few images may be of as many classes
+
+
+def test_measurements_are_numbers_to_predict_and_that_is_said():
+    for labels in ([0.37 * index for index in range(1, 9)], [1.5, 1.5, *(0.1 + n for n in range(8))]):
+        dataset = read_dataset((pixels(len(labels)), labels))
+        assert dataset.task == "regression" and dataset.labels.tolist() == pytest.approx(labels)
+        assert "say --task single-label" in dataset.notes[-1]
 
 
 def test_ratings_with_fractions_are_classes():

@@ -22,13 +22,17 @@ from headstart.data.images import (
 )
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Mistyped, Unreadable, checker, read_json, write_whole
-from headstart.heads import least_probability
+from headstart.heads import MULTI_LABEL, REGRESSION, SINGLE_LABEL, least_probability
+from headstart.heads.metrics import USUAL_COVERAGE, largest_error
 from headstart.runs import CLASSIFIER_FILE, RunStore, todays_names
 
 if TYPE_CHECKING:
     from headstart.backbones.runtimes.protocol import FrozenPart
 
-OUTPUTS = ("probabilities", "familiarity")
+ANSWERS = ("probabilities", "value")
+"""What a saved model calls its answer: of classes and labels, and of a number."""
+
+OUTPUTS = (ANSWERS[0], "familiarity")
 """What a saved model gives; those of earlier versions and of Keras models give the first alone."""
 
 MODEL_FILE = "model.onnx"
@@ -72,7 +76,11 @@ class Prediction:
         familiarity: the share of images like the training images that are at least as strange as this one,
             above 0 and at most 1; None where the classifier does not say.
         known: whether the familiarity is at least the share that was asked for; None where none was.
-        labels: those that with the likeliest make up the asked coverage; None where none was asked for.
+        labels: those that with the likeliest make up the asked coverage; None where none was asked for. Of a
+            multi-label classifier: those at or above their thresholds, perhaps none.
+        value: the number, where one is predicted; ``label`` then says it as text, without a probability.
+        interval: around the number, holding 90 % of images' numbers, or the asked coverage; None where too
+            few images are known.
     """
 
     path: str
@@ -82,6 +90,8 @@ class Prediction:
     familiarity: float | None = None
     known: bool | None = None
     labels: tuple[str, ...] | None = None
+    value: float | None = None
+    interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart predict --json` prints."""
@@ -93,7 +103,11 @@ class Prediction:
             "familiarity": self.familiarity,
             "known": self.known,
             "labels": None if self.labels is None else list(self.labels),
+            "value": self.value,
+            "interval": None if self.interval is None else list(self.interval),
         }
+        if self.value is not None:
+            del facts["label"], facts["probability"], facts["top"]
         return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -127,6 +141,9 @@ class Classifier:
         precision: "bf16" or "f32", what the runtime is asked to compute in.
         about: backbone, depth, head, layers: facts for people.
         right: what held-out images were given for their right label, ascending; see `least_probability`.
+        task: "single-label", "multi-label" or "regression".
+        thresholds: multi-label: the probability from which each label is called.
+        errors: regression: absolute errors of left-out images, ascending; see `largest_error`.
     """
 
     classes: tuple[str, ...]
@@ -135,6 +152,9 @@ class Classifier:
     precision: str = "f32"
     about: dict[str, Any] = field(default_factory=dict)
     right: tuple[float, ...] = ()
+    task: str = SINGLE_LABEL
+    thresholds: tuple[float, ...] = ()
+    errors: tuple[float, ...] = ()
 
     def predict(
         self, images: Any, *, top: int = 5, reject: float | None = None, coverage: float | None = None
@@ -201,7 +221,8 @@ class Classifier:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what the model gives."""
-        return OUTPUTS if self.tells_unknown else OUTPUTS[:1]
+        answer = ANSWERS[self.task == REGRESSION]
+        return (answer, *OUTPUTS[1:]) if self.tells_unknown else (answer,)
 
     def refuse(self, options: PredictOptions) -> None:
         """Raise OptionError where a number is none, or where too few images were held out for the answer."""
@@ -213,6 +234,10 @@ class Classifier:
         lacking = ""
         if options.reject is not None and not self.tells_unknown:
             lacking = "tell unknown images"
+        if options.coverage is not None and self.task == MULTI_LABEL:
+            raise OptionError(
+                "multi-label: a coverage is not done yet; each label is called from its own threshold"
+            )
         if options.coverage is not None and self._least(options.coverage) is None:
             lacking = f"promise a coverage of {options.coverage:g}"
         if lacking:
@@ -222,10 +247,13 @@ class Classifier:
             )
 
     def _least(self, coverage: float) -> float | None:
+        """The least probability of a label that is given, or half the width of a number's interval."""
+        if self.task == REGRESSION:
+            return largest_error(self.errors, coverage=coverage)
         return least_probability(self.right, coverage=coverage)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C]."""
+        """Rendered images, uint8 [N, S, S, 3], to probabilities, float32 [N, C], or numbers, [N, 1]."""
         return self.answers(pixels)[:, :-1]
 
     def answers(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -241,7 +269,7 @@ class Classifier:
         Raises:
             RunError: these are no probabilities: the model is damaged, of another run, or somebody else's.
         """
-        probabilities = found["probabilities"]
+        probabilities = found[self.outputs[0]]
         shape = probabilities.shape
         if len(shape) != 2 or shape[1] != len(self.classes):
             given = shape[1] if len(shape) == 2 else f"an array of shape {list(shape)} instead of"
@@ -249,25 +277,51 @@ class Classifier:
                 f"{self.model}: the model gives {given} probabilities for {len(self.classes)} classes: "
                 "its files are of different runs; restore the folder"
             )
-        if (probabilities < -_ROUNDING).any() or (abs(probabilities.sum(1) - 1) > _ROUNDING).any():
+        if not self._plausible(probabilities):
             raise RunError(f"{self.model}: what the model gives are no probabilities; restore the folder")
         familiarity = found.get("familiarity", np.full(len(probabilities), np.nan, np.float32))
         return np.column_stack([probabilities, familiarity])
+
+    def _plausible(self, found: NDArray[np.float32]) -> bool:
+        """Whether these can be the task's answers, [N, C]."""
+        if self.task == REGRESSION:
+            return bool(np.isfinite(found).all())
+        within = (found >= -_ROUNDING).all() and (found <= 1 + _ROUNDING).all()
+        return bool(within and (self.task == MULTI_LABEL or (abs(found.sum(1) - 1) <= _ROUNDING).all()))
 
     def prediction(self, name: str, answer: NDArray[np.float32], options: PredictOptions) -> Prediction:
         """What an answer, float32 [C + 1], says of the image called ``name``."""
         probabilities, familiarity = answer[:-1], round(float(answer[-1]), 4)
         order = np.argsort(-probabilities, kind="stable")
         best = order[: options.top]
-        pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
-        said = Prediction(name, pairs[0][0], pairs[0][1], pairs)
+        if self.task == REGRESSION:
+            said = self._number(name, float(probabilities[0]), options)
+        else:
+            pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
+            said = Prediction(name, pairs[0][0], pairs[0][1], pairs)
+        if self.task == MULTI_LABEL:
+            called = (i for i in order if probabilities[i] >= self.threshold(int(i)))
+            said = replace(said, labels=tuple(self.classes[i] for i in called))
         if self.tells_unknown:
             known = None if options.reject is None else familiarity >= options.reject
             said = replace(said, familiarity=familiarity, known=known)
+        if self.task != SINGLE_LABEL:
+            return said
         if options.coverage is not None and (least := self._least(options.coverage)) is not None:
             likely = [i for i in order if probabilities[i] >= least] or [order[0]]
             said = replace(said, labels=tuple(self.classes[i] for i in likely))
         return said
+
+    def threshold(self, label: int) -> float:
+        """The probability from which a label is called, where images have several."""
+        return self.thresholds[label] if self.thresholds else 0.5
+
+    def _number(self, name: str, value: float, options: PredictOptions) -> Prediction:
+        """The number, and around it an interval that holds the asked share of numbers, or the usual one."""
+        error = self._least(options.coverage or USUAL_COVERAGE)
+        interval = None if error is None else (_rounded(value - error), _rounded(value + error))
+        text = f"{value:.4g}"
+        return Prediction(name, text, float("nan"), (), value=_rounded(value), interval=interval)
 
     def render(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | str]:
         """Pixels of each sample, uint8 [S, S, 3], or why there are none."""
@@ -323,9 +377,19 @@ class Classifier:
             "precision": self.precision,
             "about": self.about,
             "right": list(self.right),
+            **({} if self.task == SINGLE_LABEL else self._of_task()),
         }
         write_whole(target / CLASSIFIER_FILE, json.dumps(facts, indent=1, ensure_ascii=False))
         return target
+
+    def _of_task(self) -> dict[str, Any]:
+        """What a task other than one label adds to the facts."""
+        return {"task": self.task, "thresholds": list(self.thresholds), "errors": list(self.errors)}
+
+
+def _rounded(value: float) -> float:
+    """To the seven digits of float32."""
+    return float(f"{value:.7g}")
 
 
 def _in_threads(work: Callable[[Sample], _Seen], samples: Sequence[Sample]) -> list[_Seen | str]:
@@ -358,6 +422,9 @@ class _Facts(TypedDict):
     precision: Literal["f32", "bf16"]
     about: Mapping[str, Any]
     right: NotRequired[tuple[float, ...]]
+    task: NotRequired[Literal["single-label", "multi-label", "regression"]]
+    thresholds: NotRequired[tuple[float, ...]]
+    errors: NotRequired[tuple[float, ...]]
 
 
 _FACTS = checker(_Facts)
@@ -381,7 +448,12 @@ def load(run: str | Path) -> Classifier:
             precision=facts["precision"],
             about=todays_names(facts["about"]),
             right=facts.get("right", ()),
+            task=facts.get("task", SINGLE_LABEL),
+            thresholds=facts.get("thresholds", ()),
+            errors=facts.get("errors", ()),
         )
+        if classifier.thresholds and len(classifier.thresholds) != len(classifier.classes):
+            raise Mistyped("a threshold for each class in thresholds", facts["thresholds"])
     except (Unreadable, Mistyped, OptionError) as error:
         shown = printable(folder / CLASSIFIER_FILE)
         raise RunError(f"{shown} is missing or damaged ({printable(str(error))}); fit again") from error
@@ -432,14 +504,17 @@ def check_parity(
     classifier = load(where)
     pixels = [found for found in classifier.render(samples) if not isinstance(found, str)]
     found = classifier.probabilities(np.stack(pixels))
-    by_image = np.abs(found - expected).max(axis=1)
+    unit = 1.0
+    if classifier.task == REGRESSION:  # differences count in units of the numbers' own spread
+        unit = float(classifier.about.get("spread") or 1.0)
+    by_image = np.abs(found - expected).max(axis=1) / unit
     allowed = max(_PARITY[classifier.precision], _PARITY[computed or classifier.precision])
     # Rounding in bf16 moves an image that lies between two classes further than others; a fault moves all.
     few = allowed if allowed == _PARITY["f32"] else _UNDECIDED * allowed
     if not (by_image.mean() <= allowed and by_image.max() <= few):
         raise ParityError(
-            f"{where}: the saved model's probabilities differ by {by_image.max():.3g} from training's, "
-            f"{by_image.mean():.3g} on average (at most {few:g}, {allowed:g} on average expected); "
-            "please report this"
+            f"{where}: the saved model's {classifier.outputs[0]} differ by {by_image.max():.3g} from "
+            f"training's, {by_image.mean():.3g} on average (at most {few:g}, {allowed:g} on average "
+            "expected); please report this"
         )
     return float(by_image.max())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from headstart.backbones.onnx.nodes import Nodes, averages, names_read, needed
-from headstart.classifier.classifier import OUTPUTS
+from headstart.classifier.classifier import ANSWERS, OUTPUTS
 from headstart.errors import RunError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _AXES_AS_INPUT = 18
 """The version of ONNX's operators from which reductions take their axes as an input."""
+
+_ANSWERS = {"softmax": ANSWERS[0], "sigmoid": ANSWERS[0], "identity": ANSWERS[1]}
+"""What the graph calls its answer, by the head's link."""
 
 PREFIX = "headstart"
 """In front of every name this module adds, so that none collides with the backbone's."""
@@ -56,7 +59,8 @@ def compose(
     builder.classify(features, head)
     if familiarity is not None:
         builder.compare(pooled, familiarity)
-    outputs = OUTPUTS if familiarity is not None else OUTPUTS[:1]
+    answer = _ANSWERS[head.link]
+    outputs = (answer, *OUTPUTS[1:]) if familiarity is not None else (answer,)
     nodes = needed([*before, *model.graph.node, *builder.nodes], outputs)
     used = {name for node in nodes for name in names_read(node)}
     size, classes = backbone.preprocess.size, head.weight.shape[1]
@@ -66,8 +70,7 @@ def compose(
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", size, size, 3])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in zip(OUTPUTS, (["N", classes], ["N"]), strict=True)
-            if name in outputs
+            for name, shape in zip(outputs, (["N", classes], ["N"]), strict=False)
         ],
         [tensor for tensor in [*model.graph.initializer, *builder.constants] if tensor.name in used],
     )
@@ -104,7 +107,9 @@ class SavedGraph:
             model = onnx.load(file)
             makers = {name: node for node in model.graph.node for name in node.output}
             constants = {tensor.name: tensor for tensor in model.graph.initializer}
-            return cls(file, model, makers, constants, makers[makers["probabilities"].input[0]])
+            answer = next(makers[name] for name in ANSWERS if name in makers)
+            linear = answer if answer.op_type == "Gemm" else makers[answer.input[0]]
+            return cls(file, model, makers, constants, linear)
         except Exception as error:  # protobuf's for damaged files, which is no public name
             raise RunError(f"{file}: no head is found in it ({error!r}); fit again") from error
 
@@ -117,10 +122,10 @@ class SavedGraph:
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         graph = model.graph
-        nodes = needed(list(graph.node), OUTPUTS[:1])
+        nodes = needed(list(graph.node), [name for name in ANSWERS if name in self.makers])
         used = {name for node in nodes for name in names_read(node)}
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
-        outputs = [output for output in graph.output if output.name in OUTPUTS[:1]]
+        outputs = [output for output in graph.output if output.name in ANSWERS]
         del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
         graph.node.extend(nodes)
         graph.initializer.extend(kept)
@@ -182,10 +187,15 @@ class _Builder(Nodes):
         return self.add("Reshape", [pooled, self.constant(np.array([0, stage.channels * grid**2], np.int64))])
 
     def classify(self, features: str, head: "LinearHead") -> None:
-        """Features to ``probabilities``, the head's temperature included."""
+        """Features to ``probabilities`` or ``value``, the head's temperature included."""
         weight, bias = ((each / head.temperature).astype(np.float32) for each in (head.weight, head.bias))
-        scores = self.add("Gemm", [features, self.constant(weight), self.constant(bias)])
-        self.add("Softmax", [scores], axis=1, output="probabilities")
+        constants = [self.constant(weight), self.constant(bias)]
+        if head.link == "identity":
+            self.add("Gemm", [features, *constants], output=_ANSWERS[head.link])
+            return
+        scores = self.add("Gemm", [features, *constants])
+        axis = {"axis": 1} if head.link == "softmax" else {}
+        self.add(head.link.capitalize(), [scores], **axis, output=_ANSWERS[head.link])
 
     def compare(self, pooled: Sequence[str], known: "Familiarity") -> None:
         """Each layer's features to ``familiarity``; see `Familiarity.strangeness` and `Familiarity.of`."""

@@ -13,7 +13,7 @@ from headstart.cli.terminal import (
     print_json,
     progress_bar,
 )
-from headstart.runs.formatting import interval, percent
+from headstart.runs.scores import FURTHER, headline, in_words
 
 if TYPE_CHECKING:
     from headstart.runs import Run
@@ -36,7 +36,7 @@ def command(run: str, images: str, record: bool, as_json: bool, **options: Any) 
     from headstart.training.evaluation import ask, record_evaluation
 
     classifier = load(run)
-    source = labelled(images, options, for_training=False)
+    source = labelled(images, options, for_training=False, task=classifier.task)
     with progress_bar() as bar:
         if record:
             recorded = record_evaluation(classifier, source, progress=bar.on_progress)
@@ -67,11 +67,8 @@ def command(run: str, images: str, record: bool, as_json: bool, **options: Any) 
 
 
 def _summary(scores: dict[str, Any]) -> str:
-    return (
-        f"accuracy {percent(scores['accuracy'])} ({interval(scores['interval'])}) on "
-        f"{scores['images']} images, macro-F1 {scores['macro_f1']:.3f}, "
-        f"calibration error {scores['calibration_error']:.3f}"
-    )
+    others = ", ".join(in_words(name, scores[name]) for name in FURTHER if scores.get(name) is not None)
+    return f"{headline(scores)} on {scores['images']} images, {others}"
 
 
 def _where(run: "Run") -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import FORMER, layout_options, training_options
+from headstart.cli.options import FORMER, layout_options, task_option, training_options
 from headstart.cli.terminal import (
     from_here,
     json_option,
@@ -16,7 +16,9 @@ from headstart.cli.terminal import (
     progress_bar,
     tracked,
 )
+from headstart.heads.tasks import REGRESSION
 from headstart.runs import DEFAULT_BACKBONE, FitConfig
+from headstart.runs.scores import SCORES, headline, in_words
 
 
 @click.command()
@@ -53,6 +55,7 @@ from headstart.runs import DEFAULT_BACKBONE, FitConfig
 @click.option("--out", metavar="PATH", help="The run's folder. Default: runs/ID.")
 @click.option("--budget", metavar="TIME", help="Most time for the whole command, e.g. 30s or 2m.")
 @click.option("--track", metavar="NAME", help="Also write the run to mlflow or tensorboard.")
+@task_option
 @layout_options
 @json_option
 def command(
@@ -77,7 +80,8 @@ def command(
     names = candidates.split(",") if candidates else None
     keeper = open_tracker(track)
     source: Any = labelled(images, options)
-    source = _corrected(source, corrections, groups=options["groups"]) if corrections else source
+    if corrections:
+        source = _corrected(source, corrections, groups=options["groups"], task=options["task"])
     with progress_bar() as bar:
         budget = left_of(options.pop("budget"))
         _, run = fit(source, candidates=names, budget=budget, callbacks=[bar], **options)
@@ -95,7 +99,7 @@ def command(
         click.echo(where)
 
 
-def _corrected(images: Any, file: str, *, groups: str | None) -> Any:
+def _corrected(images: Any, file: str, *, groups: str | None, task: str | None) -> Any:
     """The data set with the labels of a file of corrections."""
     from pathlib import Path
 
@@ -105,7 +109,7 @@ def _corrected(images: Any, file: str, *, groups: str | None) -> Any:
 
     if not Path(file).is_file():
         raise OptionError(f"{file}: no such file; --corrections takes what the studio or retraining kept")
-    return Corrections(Path(file)).apply(read_dataset(images, groups=groups))
+    return Corrections(Path(file)).apply(read_dataset(images, groups=groups, task=task))
 
 
 def summary(run: Any) -> list[str]:
@@ -113,7 +117,8 @@ def summary(run: Any) -> list[str]:
     from headstart.data.checks import images_of_each
     from headstart.runs.formatting import cross_validated
 
-    lines = [*run.notes, images_of_each(run.data["classes"]), *(_epoch(entry) for entry in run.history)]
+    classes = [] if run.config.task == REGRESSION else [images_of_each(run.data["classes"])]
+    lines = [*run.notes, *classes, *(_epoch(entry) for entry in run.history)]
     counts = ", ".join(
         f"{run.images[split]} {split}" for split in ("train", "validation", "test") if run.images[split]
     )
@@ -147,11 +152,11 @@ def _headline(run: Any) -> str:
     for split in ("validation", "test"):
         found = run.evaluation.get(split)
         if found:
-            low, high = found["interval"]
-            parts.append(f"{split} accuracy {found['accuracy']:.1%} ({low:.1%} to {high:.1%})")
+            parts.append(f"{split} {headline(found)}")
     if not parts:
         estimate = run.head_fit.get("loo_accuracy")
-        return "no image held out" if estimate is None else f"leave-one-out accuracy {estimate:.1%}"
+        name = SCORES[run.config.task]
+        return "no image held out" if estimate is None else f"leave-one-out {in_words(name, estimate)}"
     return ", ".join(parts)
 
 

@@ -34,6 +34,10 @@ def _together(*options: _Decorator) -> _Decorator:
     return add
 
 
+task_option = click.option(
+    "--task", metavar="TASK", help="single-label, multi-label or regression. Default: found from the labels."
+)
+
 layout_options = _together(
     click.option(
         "--splits",

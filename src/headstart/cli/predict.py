@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headstart.cli.terminal import json_option, name_left_out, print_json
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION
 from headstart.runs.formatting import percent
 
 if TYPE_CHECKING:
@@ -91,14 +92,10 @@ def command(
             explained = {"file": str(picture), "method": why.method} if why else None
             rows.append(result.to_dict() | ({"heat_map": explained} if explained else {}))
         elif table is None:
-            others = ", ".join(f"{label} {percent(probability)}" for label, probability in result.top[1:])
-            click.echo(
-                f"{result.path}\t{_label(result)}\t{percent(result.probability)}"
-                + (f"\t({others})" if others else "")
-                + (f"\t{picture}" if picture else "")
-            )
+            drawn = [str(picture)] if picture else []
+            click.echo("\t".join([result.path, *_said(result, task=classifier.task), *drawn]))
     if table is not None:
-        write_whole(Path(table), _as_csv(said))
+        write_whole(Path(table), _as_csv(said, task=classifier.task))
     if as_json:
         print_json(rows)
     elif table is not None:
@@ -108,24 +105,44 @@ def command(
         sys.exit(2)
 
 
-def _label(result: "Prediction") -> str:
+def _said(result: "Prediction", *, task: str) -> list[str]:
+    """The answer's columns: label and probability, the labels with theirs, or the number and its interval."""
+    if result.interval is not None:
+        return [_label(result, task=task), f"{result.interval[0]:.4g} to {result.interval[1]:.4g}"]
+    if result.value is not None:
+        return [_label(result, task=task)]
+    others = ", ".join(f"{label} {percent(found)}" for label, found in result.top[task != MULTI_LABEL :])
+    likeliest = [] if task == MULTI_LABEL else [percent(result.probability)]
+    return [_label(result, task=task), *likeliest, *([f"({others})"] if others else [])]
+
+
+def _label(result: "Prediction", *, task: str) -> str:
     """The likeliest label, or those that were asked for; of an unknown image, what it is most like."""
-    label = " or ".join(result.labels or (result.label,))
+    if result.labels is None:
+        label = result.label
+    else:
+        label = (", " if task == MULTI_LABEL else " or ").join(result.labels) or "none"
     return f"unknown (most like {label})" if result.known is False else label
 
 
-def _as_csv(said: "Iterable[Prediction | Skipped]") -> bytes:
+def _as_csv(said: "Iterable[Prediction | Skipped]", *, task: str) -> bytes:
     """A row for each image, with plain numbers; one that cannot be read has its reason as a note."""
     from headstart.files.spreadsheets import as_csv
 
-    return as_csv(("path", "label", "probability", "familiarity", "known", "labels", "note"), map(_row, said))
+    answer = ("value", "low", "high") if task == REGRESSION else ("label", "probability")
+    labels = () if task == REGRESSION else ("labels",)
+    names = ("path", *answer, "familiarity", "known", *labels, "note")
+    return as_csv(names, ([row.get(name) for name in names] for row in map(_row, said)))
 
 
-def _row(each: "Prediction | Skipped") -> tuple[object, ...]:
+def _row(each: "Prediction | Skipped") -> dict[str, object]:
     from headstart.classifier import Prediction
 
     if not isinstance(each, Prediction):
-        return (each.name, None, None, None, None, None, each.reason)
-    known = None if each.known is None else str(each.known).lower()
+        return {"path": each.name, "note": each.reason}
+    found: dict[str, object] = {"path": each.path, "familiarity": each.familiarity}
+    found["known"] = None if each.known is None else str(each.known).lower()
+    if each.value is not None:
+        return found | {"value": each.value} | dict(zip(("low", "high"), each.interval or (), strict=False))
     labels = "|".join(each.labels or ())
-    return (each.path, each.label, each.probability, each.familiarity, known, labels, None)
+    return found | {"label": each.label, "probability": each.probability, "labels": labels}

@@ -27,10 +27,12 @@ _MOST_NAMED = 20
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value on stdout.")
 
 
-def labelled(images: str, options: dict[str, Any], *, for_training: bool = True) -> "str | Dataset":
+def labelled(
+    images: str, options: dict[str, Any], *, for_training: bool = True, task: str | None = None
+) -> "str | Dataset":
     """The labelled images as the command's options want them read; as they are given where none does.
 
-    Takes the options of `layout_options` out of ``options``, and looks at ``groups``.
+    Takes the options of `layout_options` out of ``options``, and looks at ``groups`` and ``task``.
     """
     splits, *columns = (options.pop(name) for name in ("splits", "image_column", "label_column"))
     if splits == "folder" and columns == [None, None]:
@@ -44,6 +46,7 @@ def labelled(images: str, options: dict[str, Any], *, for_training: bool = True)
         image_column=columns[0],
         label_column=columns[1],
         groups=options.get("groups"),
+        task=task or options.get("task"),
     )
 
 

@@ -7,6 +7,7 @@ from headstart.comparisons.analysis import choose
 from headstart.comparisons.command_lines import candidate_of, run_command, settings_of
 from headstart.comparisons.values import Candidate, Comparison, Trial, disambiguate, same_split
 from headstart.errors import OptionError, RunError
+from headstart.heads.tasks import only_single_label
 from headstart.runs import Run, new_id, read_predictions, timestamp
 from headstart.training.depth_choice import HEAD_KEPT
 
@@ -29,6 +30,8 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
             f"run {elsewhere.id} evaluates a classifier that was trained elsewhere: it has no validation "
             "images and no seconds of training to compare; leave it out, its report has its accuracy"
         )
+    for run in runs:
+        only_single_label(run.config.task, f"comparing run {run.id}", instead="headstart runs lists scores")
     predictions = [read_predictions(run.path, classes=run.classes) for run in runs]
     same_split([(run.id, found["split"]) for run, found in zip(runs, predictions, strict=True)])
     order, labels = _validation(runs[0], predictions[0]["images"])

@@ -26,6 +26,7 @@ from headstart.costs.timings import remember
 from headstart.data.dataset import Dataset, read_dataset
 from headstart.data.images import parse_views
 from headstart.errors import BackboneError, DatasetError, OptionError
+from headstart.heads.tasks import only_single_label
 from headstart.runs import (
     HEADS,
     LAYERS,
@@ -159,6 +160,7 @@ def compare(
     check_place(path)
     limit, watch = parse_budget(budget), Callbacks(callbacks)
     dataset = read_dataset(source, groups=common.groups)
+    only_single_label(dataset.task, "comparing", instead="fit one after the other")
     if limit is not None:
         dataset = interleaved(dataset)  # of which any beginning can be compared on
     runtime = select(common.runtime, precision=common.precision)

@@ -15,6 +15,7 @@ from headstart.data.dataset import Dataset, Sample, Skipped, content_hash
 from headstart.data.sources import FileSource, Source, source_at
 from headstart.errors import ImageError, OptionError, printable
 from headstart.files import MEBI, Mistyped, Unreadable, flush, make, parse_json, read_regular, record
+from headstart.heads.tasks import only_single_label
 from headstart.runs import timestamp
 
 _LARGEST = 256 * MEBI
@@ -145,6 +146,7 @@ class Corrections:
         left = dict(self.current())
         if not left:
             return dataset
+        only_single_label(dataset.task, "correcting labels", instead="correct the table")
         matched = _matched(dataset, left)
         added = [(each, each.source()) for key, each in left.items() if key not in matched.values()]
         rows: list[tuple[Sample, str]] = []

@@ -22,6 +22,7 @@ from headstart.errors import BackboneError, OptionError, RunError, printable
 from headstart.features import CacheUse, Extraction, FeatureCache, FeatureSpec, extract, record_key
 from headstart.features.extraction import partition_identity
 from headstart.files import cache_folder, home_folder
+from headstart.heads.tasks import only_single_label
 from headstart.runs import IMAGES_FILE, Run, read_images
 
 AS_GIVEN_FILE = "images-as-given.json"
@@ -137,6 +138,7 @@ def collect(run: Run, corrections: Corrections | None) -> Collected:
 
     Only images whose file has changed, that were added, or whose features are no longer cached are read.
     """
+    only_single_label(run.config.task, "correcting labels and looking for neighbours")
     backbone, runtime = network_of(run)
     spec = wanted_of(run, backbone)
     current = corrections.current() if corrections is not None else {}

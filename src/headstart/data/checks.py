@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from headstart.data.splits import (
     large_groups_in_words,
 )
 from headstart.errors import ImageError
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 IMBALANCE_WORTH_SAYING = 5.0
 """Largest class over smallest; below, class weights or nothing at all do."""
@@ -98,6 +100,8 @@ class DataReport:
     near_duplicates: tuple[DuplicateGroup, ...]
     odd_sizes: tuple[OddSize, ...]
     notes: tuple[str, ...] = ()  # what was guessed while reading, what groups did to the split
+    task: str = SINGLE_LABEL
+    sides: Mapping[str, int] = field(default_factory=dict)  # readable images on each
 
     @property
     def contradictions(self) -> tuple[DuplicateGroup, ...]:
@@ -145,7 +149,15 @@ class DataReport:
 
     def headline(self) -> list[str]:
         """What there is; what was guessed, a line each; and what matters most about it."""
-        first = f"{self.images:,} images in {len(self.classes)} classes{self._sides()}"
+        kinds = (
+            f"with {len(self.classes)} labels"
+            if self.task == MULTI_LABEL
+            else f"in {len(self.classes)} classes"
+        )
+        what = "with a number each" if self.task == REGRESSION else kinds
+        first = f"{self.images:,} images {what}{self._sides()}"
+        if self.task != SINGLE_LABEL:
+            first = f"{self.task}: {first}"
         if self.left_out:
             first += f"; {_files(self.left_out)} left out"
         if self.passed_over:
@@ -155,7 +167,9 @@ class DataReport:
 
     def text(self, *, most: int = 5) -> str:
         """The report in plain words; each finding shows at most so many of its entries."""
-        lines = [*self.headline()[: len(self.notes) + 1], images_of_each(self.classes)]
+        lines = self.headline()[: len(self.notes) + 1]
+        if self.task != REGRESSION:
+            lines.append(images_of_each(self.classes))
         findings = [*self._problems()]
         nothing = not findings and not self.left_out
         if self.left_out:
@@ -176,8 +190,8 @@ class DataReport:
         return "\n".join(lines)
 
     def _sides(self) -> str:
-        totals = {side: sum(sides.get(side, 0) for sides in self.classes.values()) for side in SPLITS}
-        shown = ", ".join(f"{total:,} {side}" for side, total in totals.items() if total)
+        totals = ((side, self.sides.get(side, 0)) for side in SPLITS)
+        shown = ", ".join(f"{total:,} {side}" for side, total in totals if total)
         return f" ({shown})" if shown else ""
 
     def _problems(self) -> Iterator[tuple[str, list[str]]]:
@@ -269,14 +283,15 @@ def report(
     readable = [index for index, digest in enumerate(hashes) if digest is not None]
     classes: dict[str, dict[str, int]] = {name: {} for name in dataset.classes}
     for index in readable:
-        sides = classes[dataset.classes[dataset.samples[index].label]]
         side = splits[index] or "unassigned"
-        sides[side] = sides.get(side, 0) + 1
+        for label in dataset.classes_of(dataset.samples[index]):
+            sides = classes[dataset.classes[label]]
+            sides[side] = sides.get(side, 0) + 1
 
     def group(indices: Iterable[int], *, exact: bool) -> DuplicateGroup:
         found = [(dataset.samples[index], splits[index]) for index in indices]
         return DuplicateGroup(
-            tuple(File(each.name, dataset.classes[each.label], side) for each, side in found), exact
+            tuple(File(each.name, dataset.label_of(each), side) for each, side in found), exact
         )
 
     return DataReport(
@@ -290,6 +305,8 @@ def report(
         ),
         odd_sizes=_odd_sizes(dataset.samples, facts),
         notes=(*dataset.notes, *notes),
+        task=dataset.task,
+        sides=Counter(found for index in readable if (found := splits[index])),
     )
 
 

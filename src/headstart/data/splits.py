@@ -94,10 +94,13 @@ def by_size(
     pictures: dict[int, set[bytes]] = defaultdict(set)
     for sample, digest in zip(dataset.samples, hashes, strict=True):
         if digest is not None:
-            pictures[sample.label].add(digest)
+            for label in dataset.classes_of(sample):
+                pictures[label].add(digest)
     sizes: tuple[list[Sequence[int]], list[Sequence[int]]] = ([], [])
     for group in groups:
-        different = {(dataset.samples[index].label, hashes[index]) for index in group}
+        different = {
+            (label, hashes[index]) for index in group for label in dataset.classes_of(dataset.samples[index])
+        }
         counts = Counter(label for label, _ in different)
         most = {label: max(FEW_IMAGES, LARGE_GROUP * len(pictures[label])) for label in counts}
         sizes[any(counts[label] > most[label] for label in counts)].append(group)
@@ -108,7 +111,9 @@ def large_groups_in_words(dataset: Dataset, groups: Sequence[Sequence[int]]) -> 
     """A sentence about groups that are left apart; none where there are none."""
     if not groups:
         return ()
-    labels = sorted({dataset.samples[index].label for group in groups for index in group})
+    labels = sorted(
+        {each for group in groups for i in group for each in dataset.classes_of(dataset.samples[i])}
+    )
     names = ", ".join(dataset.classes[label] for label in labels[:3]) + (", …" if len(labels) > 3 else "")
     which = f"{len(groups):,} groups are" if len(groups) > 1 else "one group is"
     return (
@@ -299,18 +304,23 @@ def _train_every_class(
     together = {index: group for group in groups for index in group}
     nearest = sorted(range(len(sides)), key=lambda index: hashes[index] or b"", reverse=True)
     for index in nearest:
-        label, moving = dataset.samples[index].label, together.get(index, [index])
+        labels, moving = dataset.classes_of(dataset.samples[index]), together.get(index, [index])
         given = {dataset.samples[member].split for member in moving}
-        if label in trained or sides[index] is None or not given <= {"train", None}:
+        if trained.issuperset(labels) or sides[index] is None or not given <= {"train", None}:
             continue
         for member in moving:
             if sides[member] is not None:
                 sides[member] = "train"
-                trained.add(dataset.samples[member].label)
+                trained.update(dataset.classes_of(dataset.samples[member]))
 
 
 def _trained(dataset: Dataset, sides: Sequence[str | None]) -> set[int]:
-    return {sample.label for sample, side in zip(dataset.samples, sides, strict=True) if side == "train"}
+    return {
+        label
+        for sample, side in zip(dataset.samples, sides, strict=True)
+        if side == "train"
+        for label in dataset.classes_of(sample)
+    }
 
 
 def _refuse_untrained_classes(dataset: Dataset, sides: Sequence[str | None]) -> None:
@@ -318,7 +328,8 @@ def _refuse_untrained_classes(dataset: Dataset, sides: Sequence[str | None]) -> 
     for label, name in enumerate(dataset.classes):
         if label in trained:
             continue
-        own = [side for sample, side in zip(dataset.samples, sides, strict=True) if sample.label == label]
+        paired = zip(dataset.samples, sides, strict=True)
+        own = [side for sample, side in paired if label in dataset.classes_of(sample)]
         if held := sum(side is not None for side in own):
             raise DatasetError(
                 f"{dataset.name}: class {name} has no training image (readable: {held}, all held out); "

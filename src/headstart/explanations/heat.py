@@ -19,6 +19,7 @@ from headstart.errors import BackboneError, ImageError, MissingExtra, OptionErro
 from headstart.explanations.activation import class_activation
 from headstart.explanations.head_inputs import Reading, readings_of
 from headstart.explanations.occlusion import occlusion
+from headstart.heads.tasks import only_single_label
 from headstart.runs.formatting import percent
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Explainer:
 
     def heat_map(self, image: Any, *, label: str | None = None, method: str = "auto") -> HeatMap:
         """See the function `heat_map`."""
+        only_single_label(self.classifier.task, "an explanation")
         if method not in METHODS:
             raise OptionError(f"method {method!r}: expected one of {', '.join(METHODS)}")
         pixels = _pixels(self.classifier, image)

@@ -14,6 +14,7 @@ from headstart.data.dataset import Sample, Source, list_images, read_dataset
 from headstart.data.sources import list_folder, source_at
 from headstart.errors import DatasetError, OptionError, RunError, printable
 from headstart.files import is_there
+from headstart.heads.tasks import only_single_label
 from headstart.runs import RUN_FILE, Run, read_images, read_run
 
 
@@ -32,8 +33,10 @@ class Subject:
             RunError: there is no such run, or its folder is incomplete.
         """
         if isinstance(thing, Run):
+            only_single_label(thing.config.task, "exporting")
             return cls(load(thing.path), thing)
         classifier = thing if isinstance(thing, Classifier) else load(thing)
+        only_single_label(classifier.task, "exporting")
         folder = classifier.model.parent
         return cls(classifier, read_run(folder) if (folder / RUN_FILE).exists() else None)
 

@@ -22,11 +22,16 @@ from headstart.heads.linear import LinearHead, calibrate_temperature
 from headstart.heads.prediction_sets import least_probability, right_probabilities
 from headstart.heads.ridge import PENALTIES, Batches, PenaltyScore, RidgeFit, fit_ridge
 from headstart.heads.softmax import SoftmaxFit, fit_softmax
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Task, task_of
 
 __all__ = [
     "FEWEST_KNOWN",
     "MOST_IMAGES",
+    "MULTI_LABEL",
     "PENALTIES",
+    "REGRESSION",
+    "SINGLE_LABEL",
+    "TASKS",
     "Batches",
     "Familiarity",
     "LabelErrors",
@@ -36,6 +41,7 @@ __all__ = [
     "PenaltyScore",
     "RidgeFit",
     "SoftmaxFit",
+    "Task",
     "calibrate_temperature",
     "choose_layers",
     "comparable_images",
@@ -46,5 +52,6 @@ __all__ = [
     "fit_softmax",
     "least_probability",
     "right_probabilities",
+    "task_of",
     "widest_layers",
 ]

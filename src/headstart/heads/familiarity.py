@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.heads.linear import Floats, Integers
-from headstart.heads.ridge import one_hot, standardised
+from headstart.heads.ridge import standardised
+from headstart.heads.tasks import SingleLabel
 from headstart.heads.threads import threads_for
 
 MOST_IMAGES = 2048
@@ -146,7 +147,7 @@ def _fitted(features: Floats, labels: Integers, *, widths: Sequence[int]) -> Fam
     unit = normalised(features, widths)
     z, mean, multiplier = standardised(unit, np.ones(len(unit)), widths=[unit.shape[1]])
     count, width = z.shape
-    targets = one_hot(labels, len(present)).astype(np.float32)
+    targets = SingleLabel().targets(labels, classes=len(present)).astype(np.float32)
     images = targets.sum(axis=0)
     kernel = z @ z.T if count <= width else z.T @ z
     penalty = _PENALTY * max(float(np.trace(kernel)) / width, _TINY)

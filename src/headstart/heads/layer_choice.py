@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import OptionError
-from headstart.heads.linear import Floats, Integers, checked, class_weight_vector
+from headstart.heads.linear import Floats, Integers, checked_features, class_weight_vector
 from headstart.heads.ridge import (
     PENALTIES,
     Doubles,
     LeftOut,
     class_prior,
     kernel_spectrum,
-    one_hot,
     standardised,
+    weights_of,
 )
+from headstart.heads.tasks import Labels, SingleLabel, Task
 from headstart.heads.threads import threads_for
 
 # Concatenations of so many of the best single layers are tried.
@@ -84,15 +85,16 @@ class LayerChoice:
 class _Trial:
     layers: tuple[str, ...]
     errors: Doubles  # [N], squared distance of each image's left-out score from its target
-    correct: NDArray[np.bool_]  # [N]
+    score: float  # of all images: accuracy, or what the task has instead
 
 
 def choose_layers(
     features: Mapping[str, Floats],
-    labels: Integers,
+    labels: Labels,
     *,
     classes: int,
     last: str,
+    task: Task | None = None,
     class_weights: str | Mapping[int, float] | Sequence[float] | None = None,
     images: int = 320,
     widest: int = _WIDEST,
@@ -109,6 +111,7 @@ def choose_layers(
         labels: [N].
         classes: C.
         last: Name of the layer to keep unless others are better by more than noise.
+        task: As for `fit_ridge`.
         class_weights: As for `fit_ridge`.
         images: Compare on at most so many (see `comparable_images`); the time grows with their cube.
         widest: Try nothing of more dimensions but the last layer: fitting the head costs their cube, or the
@@ -120,22 +123,26 @@ def choose_layers(
     """
     if last not in features:
         raise OptionError(f"there is no layer {last!r}; there are {', '.join(features)}")
-    every = np.asarray(labels)
+    task, every = task or SingleLabel(), np.asarray(labels)
     if not len(every):
         raise OptionError("there are no images to choose layers on")
     rows = comparable_images(every, np.random.default_rng(seed).permutation(len(every)), most=images)
     if not len(rows):
         return LayerChoice((last,), loo_accuracy=0.0, last_loo_accuracy=0.0, images=0, classes=0, table=())
-    subsets = {name: checked(x[rows], every[rows], classes=classes)[0] for name, x in features.items()}
-    weights = class_weight_vector(class_weights, np.bincount(every[rows], minlength=classes))
-    present, y = np.unique(every[rows], return_inverse=True)  # absent classes would only cost time
-    weights = weights[present]
-    kernels = {name: layer_kernel(x, weights[y]) for name, x in subsets.items()}
+    y = task.checked(every[rows], classes=classes)
+    subsets = {name: checked_features(x[rows], y) for name, x in features.items()}
+    weights = np.ones(classes)
+    if task.one_of:
+        weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes))
+        present, y = np.unique(y, return_inverse=True)  # absent classes would only cost time
+        weights = weights[present]
+    image_weights = weights_of(y, weights, task)
+    kernels = {name: layer_kernel(x, image_weights) for name, x in subsets.items()}
     widths = {name: x.shape[1] for name, x in subsets.items()}
 
     def trial(*layers: str) -> _Trial:
         kernel = np.sum([kernels[name] for name in layers], axis=0)
-        return _try(layers, kernel, y, weights, width=sum(widths[name] for name in layers))
+        return _try(layers, kernel, y, weights, width=sum(widths[name] for name in layers), task=task)
 
     with threads_for(len(y) ** 2):  # dozens of short calls
         trials = [trial(name) for name in features if name == last or widths[name] <= widest]
@@ -144,7 +151,7 @@ def choose_layers(
         trials += [
             trial(*layers) for layers in concatenations if sum(widths[name] for name in layers) <= widest
         ]
-    return _choose(trials, last, classes=len(present))
+    return _choose(trials, last, images=len(y), classes=len(weights))
 
 
 def widest_layers(images: int) -> int:
@@ -153,22 +160,23 @@ def widest_layers(images: int) -> int:
 
 
 def _try(
-    layers: tuple[str, ...], kernel: Doubles, labels: Integers, weights: Doubles, *, width: int
+    layers: tuple[str, ...], kernel: Doubles, labels: Labels, weights: Doubles, *, width: int, task: Task
 ) -> _Trial:
     """Leaves every image out once under each penalty and keeps the best penalty's verdicts."""
-    prior = class_prior(labels, weights)
-    image_weights = weights[labels]
-    spectrum, rows, _ = kernel_spectrum(kernel, labels, image_weights=image_weights, prior=prior, width=width)
-    left_out = LeftOut(spectrum, prior, weights, np.asarray(PENALTIES), images=len(labels))
+    targets = task.targets(labels, classes=len(weights))
+    prior = class_prior(targets, weights, task)
+    image_weights = weights_of(labels, weights, task)
+    spectrum, rows, _ = kernel_spectrum(
+        kernel, targets, image_weights=image_weights, prior=prior, width=width
+    )
+    left_out = LeftOut(spectrum, prior, weights, np.asarray(PENALTIES), images=len(labels), task=task)
     left_out.add(rows, labels)
     scores = left_out.scores(rows, labels)[:, left_out.best]
-    errors = (
-        np.square(one_hot(labels, len(prior)) - scores).sum(axis=1) * image_weights / image_weights.mean()
-    )
-    return _Trial(layers, errors, scores.argmax(axis=1) == labels)
+    errors = np.square(targets - scores).sum(axis=1) * image_weights / image_weights.mean()
+    return _Trial(layers, errors, task.score(scores, labels))
 
 
-def _choose(trials: Sequence[_Trial], last: str, *, classes: int) -> LayerChoice:
+def _choose(trials: Sequence[_Trial], last: str, *, images: int, classes: int) -> LayerChoice:
     """The simplest of the candidates that trail the best by no more than noise."""
     reference = next(t for t in trials if t.layers == (last,))
     best = min(trials, key=lambda t: float(t.errors.mean()))
@@ -178,8 +186,8 @@ def _choose(trials: Sequence[_Trial], last: str, *, classes: int) -> LayerChoice
     return LayerChoice(
         layers=chosen.layers,
         loo_accuracy=chosen.accuracy,
-        last_loo_accuracy=float(reference.correct.mean()),
-        images=len(reference.correct),
+        last_loo_accuracy=reference.score,
+        images=images,
         classes=classes,
         table=tuple(table),
     )
@@ -187,12 +195,11 @@ def _choose(trials: Sequence[_Trial], last: str, *, classes: int) -> LayerChoice
 
 def _candidate(trial: _Trial, best: _Trial, reference: _Trial) -> LayerCandidate:
     difference = trial.errors - best.errors
-    accuracy = float(trial.correct.mean())
     return LayerCandidate(
         layers=trial.layers,
-        accuracy=accuracy,
+        accuracy=trial.score,
         error=float(trial.errors.mean()),
-        gain=accuracy - float(reference.correct.mean()),
+        gain=trial.score - reference.score,
         trails=float(difference.mean()),
         noise=float(difference.std() / np.sqrt(len(difference))),
     )
@@ -204,7 +211,7 @@ def layer_kernel(features: Floats, image_weights: Doubles) -> Doubles:
     return (z @ z.T).astype(np.float64)
 
 
-def comparable_images(labels: Integers, order: Integers, *, most: int) -> NDArray[np.int64]:
+def comparable_images(labels: Labels, order: Integers, *, most: int) -> NDArray[np.int64]:
     """Sorted indices of at most `most` images by which leaving each out can tell layers apart; perhaps none.
 
     The only image of a class takes its class along when it is left out, so such classes take no part. Each of
@@ -214,12 +221,14 @@ def comparable_images(labels: Integers, order: Integers, *, most: int) -> NDArra
     nothing.
 
     Args:
-        labels: [N].
+        labels: [N]; of several labels, and of numbers, the first images are taken.
         order: [N], any numbers that put the images (and by their first ones, the classes) in order: the first
             ones are taken.
         most: So many.
     """
     ranked = np.argsort(order, kind="stable")
+    if labels.dtype.kind == "f" or labels.ndim > 1:  # of other tasks
+        return np.sort(ranked[:most])
     counts = np.bincount(labels, minlength=1)
     classes, firsts = np.unique(labels[ranked], return_index=True)
     several = classes[counts[classes] > 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,11 @@ class LinearHead:
     bias: Floats  # float32 [C]
     temperature: float = 1.0
     """Divides the logits before the softmax, so that probabilities are calibrated; above zero."""
+    link: str = "softmax"  # what becomes of the scores: "softmax", "sigmoid", or "identity" of a number
+    thresholds: tuple[float, ...] = ()  # probability from which each label is called, where there are several
+    platt: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """Slope and shift of each label's scores, [C] each, which are in the weight and the bias already."""
+    errors: tuple[float, ...] = ()  # of a number, of left-out images, ascending
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[1:]:
@@ -57,8 +62,9 @@ class LinearHead:
         return x @ self.weight + self.bias
 
     def probabilities(self, features: ArrayLike) -> Floats:
-        """Calibrated class probabilities, float32 [N, C]: `softmax(logits / temperature)`."""
-        return softmax(self.logits(features) / np.float32(self.temperature))
+        """What the head gives, float32 [N, C]: calibrated probabilities, or the number."""
+        scores = self.logits(features) / np.float32(self.temperature)
+        return LINKS[self.link](scores)
 
 
 def softmax(logits: Floats) -> Floats:
@@ -66,6 +72,19 @@ def softmax(logits: Floats) -> Floats:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Of each number; float32's exponential overflows beyond 88."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
+
+
+LINKS: Mapping[str, Callable[[Floats], Floats]] = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "identity": lambda scores: scores,
+}
+"""What becomes of a head's scores, by its `LinearHead.link`."""
 
 
 def log_losses(logits: Floats, labels: Integers) -> Floats:
@@ -152,14 +171,27 @@ def class_weight_vector(
 
 def checked(features: ArrayLike, labels: ArrayLike, *, classes: int) -> tuple[Floats, Integers]:
     """Features as float32 [n, D] and labels as int64 [n], or an error that says what is wrong with them."""
+    x = checked_features(features, labels)
+    return x, check_labels(labels, classes=classes)
+
+
+def checked_features(features: ArrayLike, labels: ArrayLike) -> Floats:
+    """Features as float32 [n, D], as many as there are labels, or an OptionError."""
     x = np.asarray(features, dtype=np.float32)
-    y = np.asarray(labels, dtype=np.int64)
-    if x.ndim != 2 or y.shape != x.shape[:1]:
+    if x.ndim != 2 or np.shape(labels)[:1] != x.shape[:1]:
         raise OptionError(
-            f"a head wants features [N, D] and labels [N], got {list(x.shape)} and {list(y.shape)}"
+            f"a head wants features [N, D] and labels [N], got {list(x.shape)} and {list(np.shape(labels))}"
         )
+    return x
+
+
+def check_labels(labels: ArrayLike, *, classes: int) -> Integers:
+    """Labels of single-label images as int64 [n], or an OptionError."""
+    y = np.asarray(labels, dtype=np.int64)
+    if y.ndim != 1:
+        raise OptionError(f"a head wants features [N, D] and labels [N], got labels of shape {list(y.shape)}")
     if len(y) and (y.min() < 0 or y.max() >= classes):
         raise OptionError(
             f"labels must be 0 to {classes - 1} for {classes} classes, got {y.min()} to {y.max()}"
         )
-    return x, y
+    return y

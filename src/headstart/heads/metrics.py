@@ -1,8 +1,8 @@
-"""Scores of a classifier: accuracy with an interval, macro-F1, calibration error, log-loss, confusions."""
+"""Scores of one label (accuracy, F1, calibration, confusions), of several (mAP), of numbers (R-squared)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,3 +194,199 @@ def _checked(probabilities: ArrayLike, labels: ArrayLike, classes: int) -> tuple
             "probabilities must be finite, none negative, each row summing to 1; are these logits?"
         )
     return p, y
+
+
+# ------------------------------------------------------------------------------------------- several labels
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """One label's part in an evaluation of several labels for each image."""
+
+    name: str
+    average_precision: float | None  # None where no image has the label
+    precision: float  # of the images that it was called on
+    recall: float  # of the images that have it
+    f1: float
+    support: int  # images that have it
+    threshold: float  # probability from which it is called
+
+
+@dataclass(frozen=True, eq=False)
+class MultiLabelEvaluation:
+    """Scores on images that have any number of labels."""
+
+    images: int
+    accuracy: float  # subset accuracy: the share of images with every label right
+    interval: tuple[float, float]  # its 95 % Wilson interval
+    mean_average_precision: float  # over the labels that occur, 0 to 1
+    mean_average_precision_interval: tuple[float, float]  # 95 %, by drawing the images again
+    micro_f1: float  # of all decisions together
+    macro_f1: float  # mean over the labels that occur among the labels or the calls
+    per_class: tuple[LabelScore, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, ready for JSON."""
+        lists = {name: list(getattr(self, name)) for name in ("interval", "mean_average_precision_interval")}
+        return {**vars(self), **lists, "per_class": [vars(score) for score in self.per_class]}
+
+
+_DRAWS = 200
+"""Of the images, for intervals that have no formula."""
+
+
+def evaluate_labels(
+    probabilities: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], thresholds: Sequence[float] = ()
+) -> MultiLabelEvaluation:
+    """Compares the probability of each label with whether the image has it.
+
+    Args:
+        probabilities: [N, C], each 0 to 1.
+        labels: 0 and 1, [N, C].
+        classes: The C names.
+        thresholds: From which probability each is called; none for one half.
+
+    Raises:
+        OptionError: No images, or shapes and values that cannot be.
+    """
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    if p.ndim != 2 or p.shape != y.shape or p.shape[1] != len(classes) or not len(p):
+        raise OptionError(f"expected probabilities and labels [N, {len(classes)}], got {list(p.shape)}")
+    if not np.all(np.isfinite(p)) or p.min() < 0 or p.max() > 1 or not np.isin(y, (0, 1)).all():
+        raise OptionError("probabilities must be 0 to 1, and labels 0 or 1")
+    limits = np.asarray(thresholds or [0.5] * len(classes))
+    called = p >= limits
+    hits, calls, support = (called & (y == 1)).sum(axis=0), called.sum(axis=0), y.sum(axis=0)
+    precision, recall, f1 = _ratio(hits, calls), _ratio(hits, support), _ratio(2 * hits, calls + support)
+    each = average_precisions(p, y)
+    exact = int((called == y).all(axis=1).sum())
+    occurring = (calls + support) > 0
+    return MultiLabelEvaluation(
+        images=len(y),
+        accuracy=exact / len(y),
+        interval=wilson_interval(exact, len(y)),
+        mean_average_precision=_mean(each),
+        mean_average_precision_interval=_bootstrap(
+            len(y), lambda rows: _mean(average_precisions(p[rows], y[rows]))
+        ),
+        micro_f1=float(_ratio(2 * hits.sum(keepdims=True), (calls + support).sum(keepdims=True))[0]),
+        macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
+        per_class=tuple(
+            LabelScore(
+                name,
+                None if np.isnan(each[i]) else float(each[i]),
+                float(precision[i]),
+                float(recall[i]),
+                float(f1[i]),
+                int(support[i]),
+                float(limits[i]),
+            )
+            for i, name in enumerate(classes)
+        ),
+    )
+
+
+def average_precisions(scores: NDArray[Any], labels: NDArray[Any]) -> Doubles:
+    """Average precision of each label, float64 [C]; NaN of those that no image has.
+
+    The mean, over the images that have the label, of the precision among the images scored at least as high;
+    equal scores count together, as scikit-learn's `average_precision_score` has it.
+    """
+    found = np.full(labels.shape[1], np.nan)
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    has = np.take_along_axis(labels, order, axis=0).astype(np.int64)
+    hits = np.cumsum(has, axis=0)
+    ranks = np.arange(1, len(labels) + 1)
+    for column in np.flatnonzero(hits[-1] if len(labels) else []):
+        ends = np.flatnonzero(np.append(ranked[:-1, column] != ranked[1:, column], True))
+        gained = np.diff(hits[ends, column], prepend=0)
+        found[column] = float((gained * hits[ends, column] / ranks[ends]).sum() / hits[-1, column])
+    return found
+
+
+def _mean(values: Doubles) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def _bootstrap(count: int, score: Callable[[Integers], float]) -> tuple[float, float]:
+    """The middle 95 % of a score over draws of as many images, with replacement."""
+    rng = np.random.default_rng(0)
+    found = [score(rng.integers(0, count, count)) for _ in range(_DRAWS)]
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(low), float(high)
+
+
+# -------------------------------------------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class RegressionEvaluation:
+    """Scores of predicted numbers."""
+
+    images: int
+    mean_absolute_error: float  # in the numbers' own unit
+    mean_absolute_error_interval: tuple[float, float]  # 95 %, by drawing the images again
+    r_squared: float  # share of the variance that is explained; 1 at best, 0 of the mean, below of worse
+    r_squared_interval: tuple[float, float]  # likewise
+    root_mean_squared_error: float
+    coverage: float | None  # share of images whose 90 % interval holds the number; None without intervals
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and dictionaries, ready for JSON."""
+        lists = {name: list(value) for name, value in vars(self).items() if isinstance(value, tuple)}
+        return {**vars(self), **lists}
+
+
+USUAL_COVERAGE = 0.9
+"""Of the interval around a number, unless another is asked for."""
+
+
+def evaluate_numbers(
+    found: ArrayLike, labels: ArrayLike, *, errors: Sequence[float] = ()
+) -> RegressionEvaluation:
+    """Compares predicted numbers, [N] or [N, 1], with the true ones, [N].
+
+    Args:
+        found: The predictions.
+        labels: The numbers.
+        errors: Of left-out images, ascending: see `largest_error`.
+
+    Raises:
+        OptionError: No images, or shapes and values that cannot be.
+    """
+    p, y = np.asarray(found, dtype=np.float64).reshape(-1), np.asarray(labels, dtype=np.float64)
+    if p.shape != y.shape or not len(y) or not np.isfinite(p).all() or not np.isfinite(y).all():
+        raise OptionError(f"expected as many finite predictions as numbers, got {len(p)} and {len(y)}")
+    miss = np.abs(p - y)
+    largest = largest_error(errors, coverage=USUAL_COVERAGE)
+    return RegressionEvaluation(
+        images=len(y),
+        mean_absolute_error=float(miss.mean()),
+        mean_absolute_error_interval=_bootstrap(len(y), lambda rows: float(miss[rows].mean())),
+        r_squared=r_squared(p, y),
+        r_squared_interval=_bootstrap(len(y), lambda rows: r_squared(p[rows], y[rows])),
+        root_mean_squared_error=float(np.sqrt(np.square(miss).mean())),
+        coverage=None if largest is None else float((miss <= largest).mean()),
+    )
+
+
+def r_squared(found: Doubles, labels: Doubles) -> float:
+    """One less the squared error over the variance; 0 where all numbers are the same."""
+    total = float(np.square(labels - labels.mean()).sum())
+    return 1 - float(np.square(found - labels).sum()) / total if total > 0 else 0.0
+
+
+def largest_error(errors: Sequence[float], *, coverage: float) -> float | None:
+    """Half the width of an interval that holds so many numbers; None where too few errors are known.
+
+    Source: split conformal prediction on leave-one-out residuals, as the jackknife has them; Barber et al.,
+    "Predictive inference with the jackknife+", Annals of Statistics 49 (2021).
+
+    Args:
+        errors: absolute ones, of images that the head was not fitted on, ascending.
+        coverage: the share of images whose interval shall hold the number, between 0 and 1.
+    """
+    place = int(np.ceil(coverage * (len(errors) + 1)))
+    return errors[place - 1] if 1 <= place <= len(errors) else None

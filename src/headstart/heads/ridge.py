@@ -28,16 +28,15 @@ from numpy.typing import ArrayLike, NDArray
 from headstart.errors import OptionError
 from headstart.heads.linear import (
     Floats,
-    Integers,
     LinearHead,
-    calibrate_temperature,
-    checked,
+    checked_features,
     class_weight_vector,
 )
+from headstart.heads.tasks import Labels, SingleLabel, Task
 from headstart.heads.threads import eigenvectors
 
 Doubles = NDArray[np.float64]
-Batch = tuple[Floats, Integers]
+Batch = tuple[Floats, Labels]
 Batches = Callable[[], Iterable[Batch]]
 
 # In units of the mean non-zero eigenvalue, so that one grid fits any width and number of images.
@@ -61,7 +60,7 @@ class PenaltyScore:
     """What leaving each image out once says about one penalty."""
 
     penalty: float  # in units of the mean non-zero eigenvalue of the standardised Gram matrix
-    accuracy: float  # share of the images classified correctly when left out, 0 to 1
+    accuracy: float  # mean of `Task.right` over left-out images: of classes, the share called correctly
     error: float
     """Mean over the images (weighted by class weight) of the squared distance between target and score."""
 
@@ -70,11 +69,12 @@ class PenaltyScore:
 class RidgeFit:
     """A ridge head and how it was chosen."""
 
-    head: LinearHead  # over raw features; its temperature is calibrated on the left-out scores
+    head: LinearHead  # over raw features, calibrated on the left-out scores
     penalty: float  # the chosen one, in units of the mean non-zero eigenvalue
     absolute_penalty: float  # the same as it enters the normal equations of the standardised features
     loo_accuracy: float
-    """Leave-one-out accuracy, 0 to 1; of an even sample where images times classes are many."""
+    """Leave-one-out accuracy, or the task's own score (`Task.score`), 1 at best; of an even sample where
+    images times classes are many."""
     loo_error: float  # leave-one-out squared error, by which the penalty was chosen; likewise
     images: int  # how many it was fitted on
     form: str  # "primal" or "dual"
@@ -88,8 +88,9 @@ def fit_ridge(
     class_weights: str | Mapping[int, float] | Sequence[float] | None = None,
     penalties: Sequence[float] = PENALTIES,
     block_widths: Sequence[int] | None = None,
+    task: Task | None = None,
 ) -> RidgeFit:
-    """Fits a ridge classifier, choosing its penalty by the leave-one-out squared error.
+    """Fits a ridge head, choosing its penalty by the leave-one-out squared error.
 
     Args:
         data: `(features [N, D], labels [N])`, or a function that returns a fresh walk over such batches. It
@@ -102,6 +103,8 @@ def fit_ridge(
         block_widths: Widths of the layers that were concatenated, summing to D. Each block is divided by the
             square root of its width, so that a wide layer does not drown a narrow one; `choose_layers` does
             the same.
+        task: What is predicted; None for one of the classes. Labels are as the task has them, and only where
+            each image is of one class can classes have weights.
 
     Returns:
         The fit; its head applies to raw features.
@@ -110,14 +113,17 @@ def fit_ridge(
         OptionError: No images, labels or shapes that do not fit, features that are not finite, bad options.
     """
     grid = _checked_penalties(penalties)
-    batches = _batches(data, classes)
+    task = task or SingleLabel()
+    if class_weights is not None and not task.one_of:
+        raise OptionError(f"{task.name}: class weights are for one label an image; leave class_weights out")
+    batches = _batches(data, classes, task)
     counts = _count(batches, classes) if isinstance(class_weights, str) else np.ones(classes, dtype=np.int64)
     weights = class_weight_vector(class_weights, counts)
     if np.any(weights <= 0):
         raise OptionError(
             "class_weights: must be above zero; to leave a class out, leave its images out of the data"
         )
-    moments = _Moments(classes, weights, keep=callable(data))
+    moments = _Moments(classes, weights, task, keep=callable(data))
     for features, labels in batches():
         moments.add(features, labels)
     if not moments.rows:
@@ -125,19 +131,24 @@ def fit_ridge(
     moments.finish()
     widths = _checked_widths(moments.width, block_widths)
     if moments.rows <= moments.width:
-        return _fit_dual(*moments.everything(), weights, widths, grid)
-    return _fit_primal(moments, batches, weights, widths, grid)
+        return _fit_dual(*moments.everything(), weights, widths, grid, task)
+    return _fit_primal(moments, batches, weights, widths, grid, task)
 
 
 def _fit_primal(
-    moments: _Moments, batches: Batches, weights: Doubles, widths: tuple[int, ...], grid: Doubles
+    moments: _Moments,
+    batches: Batches,
+    weights: Doubles,
+    widths: tuple[int, ...],
+    grid: Doubles,
+    task: Task,
 ) -> RidgeFit:
     """The fit from a streamed Gram matrix; the second walk projects every image onto its eigenvectors."""
     mean, multiplier, gram, cross = moments.standardised(widths)
     eigenvalues, vectors = eigenvectors(gram)
     targets = vectors.T @ cross
     spectrum = Spectrum(np.maximum(eigenvalues, 0), targets, total=moments.total, width=moments.width)
-    scores = LeftOut(spectrum, moments.prior, weights, grid, images=moments.rows)
+    scores = LeftOut(spectrum, moments.prior, weights, grid, images=moments.rows, task=task)
     projection = (multiplier[:, None] * vectors).astype(np.float32)
     centre = mean.astype(np.float32)
     for features, labels in batches():
@@ -148,20 +159,21 @@ def _fit_primal(
 
 
 def _fit_dual(
-    features: Floats, labels: Integers, weights: Doubles, widths: tuple[int, ...], grid: Doubles
+    features: Floats, labels: Labels, weights: Doubles, widths: tuple[int, ...], grid: Doubles, task: Task
 ) -> RidgeFit:
     """The fit from the images' kernel, for no more images than dimensions."""
-    image_weights, prior = weights[labels], class_prior(labels, weights)
+    targets = task.targets(labels, classes=len(weights))
+    image_weights, prior = weights_of(labels, weights, task), class_prior(targets, weights, task)
     z, mean, multiplier = standardised(features, image_weights, widths=widths)
     spectrum, rows, vectors = kernel_spectrum(
-        (z @ z.T).astype(np.float64), labels, image_weights=image_weights, prior=prior, width=z.shape[1]
+        (z @ z.T).astype(np.float64), targets, image_weights=image_weights, prior=prior, width=z.shape[1]
     )
-    scores = LeftOut(spectrum, prior, weights, grid, images=len(labels))
+    scores = LeftOut(spectrum, prior, weights, grid, images=len(labels), task=task)
     for part in slices(len(labels), _BLOCK_ROWS):
         scores.add(rows[part], labels[part])
     root = np.sqrt(image_weights)[:, None]
     shrunk = 1 / (spectrum.eigenvalues + scores.absolute_penalty)
-    centred = root * (one_hot(labels, len(weights)) - prior)
+    centred = root * (targets - prior)
     dual = root * (vectors @ (shrunk[:, None] * (vectors.T @ centred)))
     solution = (z.T @ dual.astype(np.float32)).astype(np.float64)
     return scores.fit(multiplier[:, None] * solution, mean=mean, form="dual")
@@ -190,9 +202,16 @@ class LeftOut:
     """Leave-one-out scores of every penalty, accumulated over the images."""
 
     def __init__(
-        self, spectrum: Spectrum, prior: Doubles, weights: Doubles, grid: Doubles, *, images: int
+        self,
+        spectrum: Spectrum,
+        prior: Doubles,
+        weights: Doubles,
+        grid: Doubles,
+        *,
+        images: int,
+        task: Task,
     ) -> None:
-        self.images, self.grid = images, grid
+        self.images, self.grid, self._task = images, grid, task
         self._absolute, self._total = grid * spectrum.unit, spectrum.total
         self._weights, self._prior = weights, prior
         self._inverse = (1 / (spectrum.eigenvalues[:, None] + self._absolute)).astype(np.float32)  # [K, P]
@@ -204,7 +223,7 @@ class LeftOut:
         self._stride = max(1, images // self._every * len(grid) * len(prior) // _CALIBRATION_SCORES)
         self._kept: list[Batch] = []
 
-    def add(self, rows: Floats, labels: Integers) -> None:
+    def add(self, rows: Floats, labels: Labels) -> None:
         """Takes images in the eigenbasis: rows [n, K] and labels [n]."""
         first = -self._offered % self._every
         self._offered += len(labels)
@@ -212,27 +231,30 @@ class LeftOut:
         for part in slices(len(labels), max(1, _BLOCK_SCORES // (len(self.grid) * len(self._prior)))):
             self._add(rows[part], labels[part])
 
-    def _add(self, rows: Floats, labels: Integers) -> None:
+    def _add(self, rows: Floats, labels: Labels) -> None:
         scores = self.scores(rows, labels)
-        picked = labels[:, None, None] == np.arange(len(self._prior))
-        image_weights = self._weights[labels]
-        self._correct += (scores.argmax(axis=2) == labels[:, None]).sum(axis=0)
+        picked = self._targets(labels)[:, None, :]
+        image_weights = weights_of(labels, self._weights, self._task)
+        self._correct += self._task.right(scores, labels).sum(axis=0)
         self._error += image_weights @ np.square(picked - scores).sum(axis=2, dtype=np.float64)
         self._weight += float(image_weights.sum())
         first = -self._seen % self._stride
         self._kept.append((scores[first :: self._stride].copy(), labels[first :: self._stride]))
         self._seen += len(labels)
 
-    def scores(self, rows: Floats, labels: Integers) -> Floats:
+    def scores(self, rows: Floats, labels: Labels) -> Floats:
         """What the head without each image says of it, float32 [n, P, C]."""
-        image_weights = self._weights[labels].astype(np.float32)
+        image_weights = weights_of(labels, self._weights, self._task).astype(np.float32)
         fitted = (rows @ self._solutions).reshape(len(rows), len(self.grid), -1)
         leverage = image_weights[:, None] * (np.float32(1 / self._total) + np.square(rows) @ self._inverse)
         freedom = np.maximum(1 - leverage, np.float32(_LEAST_FREEDOM))
-        target = one_hot(labels, len(self._prior)).astype(np.float32)
+        target = self._targets(labels)
         residual = (target - self._prior.astype(np.float32))[:, None, :] - fitted
         result: Floats = target[:, None, :] - residual / freedom[:, :, None]
         return result
+
+    def _targets(self, labels: Labels) -> Floats:
+        return self._task.targets(labels, classes=len(self._prior)).astype(np.float32)
 
     @property
     def best(self) -> int:
@@ -256,13 +278,12 @@ class LeftOut:
         )
         chosen = table[self.best]
         left_out = np.concatenate([scores[:, self.best] for scores, _ in self._kept])
-        temperature = calibrate_temperature(left_out, np.concatenate([labels for _, labels in self._kept]))
-        bias = (self._prior - mean @ weight).astype(np.float32)
+        labels = np.concatenate([labels for _, labels in self._kept])
         return RidgeFit(
-            head=LinearHead("ridge", weight.astype(np.float32), bias, temperature),
+            head=self._task.head(weight, self._prior - mean @ weight, left_out=left_out, labels=labels),
             penalty=chosen.penalty,
             absolute_penalty=self.absolute_penalty,
-            loo_accuracy=chosen.accuracy,
+            loo_accuracy=chosen.accuracy if self._task.one_of else self._task.score(left_out, labels),
             loo_error=chosen.error,
             images=self.images,
             form=form,
@@ -271,15 +292,15 @@ class LeftOut:
 
 
 def kernel_spectrum(
-    kernel: Doubles, labels: Integers, *, image_weights: Doubles, prior: Doubles, width: int
+    kernel: Doubles, targets: Doubles, *, image_weights: Doubles, prior: Doubles, width: int
 ) -> tuple[Spectrum, Floats, Doubles]:
     """The eigenbasis of a problem given by its kernel.
 
     Args:
         kernel: `Z Z'`, float64 [N, N].
-        labels: [N].
+        targets: float64 [N, C].
         image_weights: [N].
-        prior: Weighted class shares, [C].
+        prior: Their weighted mean, [C].
         width: D, which decides the unit of penalties.
 
     Returns:
@@ -291,9 +312,9 @@ def kernel_spectrum(
     eigenvalues, vectors = eigenvectors(kernel * root * root.T)
     eigenvalues = np.maximum(eigenvalues, 0)  # rounding may leave some below
     spread = np.sqrt(eigenvalues)
-    targets = spread[:, None] * (vectors.T @ (root * (one_hot(labels, len(prior)) - prior)))
+    projected = spread[:, None] * (vectors.T @ (root * (targets - prior)))
     rows = (vectors * spread / root).astype(np.float32)
-    return Spectrum(eigenvalues, targets, total=float(image_weights.sum()), width=width), rows, vectors
+    return Spectrum(eigenvalues, projected, total=float(image_weights.sum()), width=width), rows, vectors
 
 
 def standardised(
@@ -348,16 +369,15 @@ def _checked_widths(width: int, block_widths: Sequence[int] | None) -> tuple[int
     return widths
 
 
-def class_prior(labels: Integers, weights: Doubles) -> Doubles:
-    """Weighted share of each class, float64 [C]."""
-    mass = np.bincount(labels, minlength=len(weights)) * weights
-    return np.asarray(mass / mass.sum(), dtype=np.float64)
+def class_prior(targets: Doubles, weights: Doubles, task: Task) -> Doubles:
+    """Weighted mean of the targets, float64 [C]: of classes, the share of each."""
+    mass = targets.sum(axis=0) * weights
+    return np.asarray(mass / (mass.sum() if task.one_of else len(targets)), dtype=np.float64)
 
 
-def one_hot(labels: Integers, classes: int) -> Doubles:
-    """Float64 [N, C]."""
-    hot: Doubles = (labels[:, None] == np.arange(classes)).astype(np.float64)
-    return hot
+def weights_of(labels: Labels, weights: Doubles, task: Task) -> Doubles:
+    """Each image's weight, float64 [N]: its class's, or one."""
+    return weights[labels] if task.one_of else np.ones(len(labels))
 
 
 def slices(length: int, step: int) -> Iterator[slice]:
@@ -377,20 +397,17 @@ class _Moments:
     come, the images are all here for the dual form.
     """
 
-    def __init__(self, classes: int, weights: Doubles, *, keep: bool) -> None:
-        self.weights = weights
-        self.counts = np.zeros(classes, dtype=np.int64)
-        self.width = 0
+    def __init__(self, classes: int, weights: Doubles, task: Task, *, keep: bool) -> None:
+        self.weights, self.task = weights, task
+        self.counts = np.zeros(classes)  # sums of the targets: of classes, their images
+        self.rows = self.width = 0
         self._keep = keep  # copy the batches, whose producer may reuse their memory
         self._pending: list[Batch] = []
         self._shift: Floats = np.zeros(0, dtype=np.float32)  # [D] once there are enough images
         self._gram = self._sums = np.zeros((0, 0))  # [D, D]; [D, C], of shifted features
+        self._whole = np.zeros(0)  # [D], their sum, where classes' sums are not all of it
 
-    @property
-    def rows(self) -> int:
-        return int(self.counts.sum())
-
-    def add(self, features: Floats, labels: Integers) -> None:
+    def add(self, features: Floats, labels: Labels) -> None:
         if not len(labels):
             return
         if self.rows and features.shape[1] != self.width:
@@ -398,11 +415,15 @@ class _Moments:
                 f"every batch must have {self.width} features per image, got {features.shape[1]}"
             )
         self.width = features.shape[1]
-        self.counts += np.bincount(labels, minlength=len(self.counts))
+        self.rows += len(labels)
+        self.counts += self._targets(labels).sum(axis=0)
         self._pending.append((features.copy(), labels.copy()) if self._keep else (features, labels))
         waiting = sum(len(labels) for _, labels in self._pending)
         if waiting > (_BLOCK_ROWS if len(self._shift) else self.width):
             self._flush()
+
+    def _targets(self, labels: Labels) -> Doubles:
+        return self.task.targets(labels, classes=len(self.weights))
 
     def finish(self) -> None:
         if len(self._shift) and self._pending:
@@ -417,7 +438,7 @@ class _Moments:
 
     @property
     def total(self) -> float:
-        return float(self.counts @ self.weights)
+        return float(self.counts @ self.weights) if self.task.one_of else float(self.rows)
 
     @property
     def prior(self) -> Doubles:
@@ -430,11 +451,14 @@ class _Moments:
             self._shift = features.mean(axis=0)
             self._gram = np.zeros((self.width, self.width))
             self._sums = np.zeros((self.width, len(self.counts)))
+            self._whole = np.zeros(self.width)
         uniform = bool(np.all(self.weights == 1))
         root = np.sqrt(self.weights).astype(np.float32)
         for part in slices(len(labels), _BLOCK_ROWS):
             block = features[part] - self._shift
-            self._sums += block.T @ one_hot(labels[part], len(self.counts)).astype(np.float32)
+            if not self.task.one_of:
+                self._whole += block.sum(axis=0, dtype=np.float64)
+            self._sums += block.T @ self._targets(labels[part]).astype(np.float32)
             if not uniform:
                 block *= root[labels[part], None]
             self._gram += block.T @ block
@@ -442,7 +466,7 @@ class _Moments:
     def standardised(self, widths: tuple[int, ...]) -> tuple[Doubles, Doubles, Doubles, Doubles]:
         """Mean [D], multiplier [D], and of the standardised features Gram matrix [D, D] and `Z'wY` [D, C]."""
         weighted = self._sums * self.weights  # [D, C]
-        rest = weighted.sum(axis=1) / self.total
+        rest = (weighted.sum(axis=1) if self.task.one_of else self._whole) / self.total
         gram = self._gram - self.total * np.outer(rest, rest)
         variance = np.diag(gram) / self.total
         mean = self._shift.astype(np.float64) + rest
@@ -453,13 +477,17 @@ class _Moments:
         return mean, multiplier, gram, cross
 
 
-def _batches(data: Batches | tuple[ArrayLike, ArrayLike], classes: int) -> Batches:
+def _batches(data: Batches | tuple[ArrayLike, ArrayLike], classes: int, task: Task) -> Batches:
     """Data of either kind as a function that walks checked batches."""
     if classes < 1:
         raise OptionError(f"classes must be at least 1, got {classes}")
+
+    def checked(features: ArrayLike, labels: ArrayLike) -> Batch:
+        return checked_features(features, labels), task.checked(labels, classes=classes)
+
     if callable(data):
-        return lambda: (checked(features, labels, classes=classes) for features, labels in data())
-    whole = checked(*data, classes=classes)
+        return lambda: (checked(features, labels) for features, labels in data())
+    whole = checked(*data)
     return lambda: (whole,)
 
 

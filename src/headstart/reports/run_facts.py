@@ -7,6 +7,7 @@ from typing import Any
 
 from headstart.comparisons.command_lines import run_command
 from headstart.errors import RunError, printable
+from headstart.heads.tasks import only_single_label
 from headstart.runs import Run, read_label_errors, read_predictions, read_skipped
 from headstart.runs.callbacks import Range
 
@@ -25,6 +26,7 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
 
     Mistakes whose content hash is in ``looked_at`` are not shown again.
     """
+    only_single_label(run.config.task, "a report")
     entries, problem = _predictions(run)
     split = "validation" if run.evaluation.get("validation") else "test"
     shown = [entry for entry in entries if entry["split"] == split]

@@ -72,6 +72,8 @@ class FitConfig(Method):
     groups: str | None = None
     folds: int | None = None  #: of a cross-validation over all images, beside the split; None for none
     seed: int = 0  #: of whatever is random
+    #: "single-label", "multi-label" or "regression"; "auto" as asked for, until the labels are known.
+    task: str = "single-label"
     data: str = ""  #: where the labelled images came from; empty until known
     #: As asked for: a number of stages, a stage's name, "none", "all"; "auto" goes deeper than the head where
     #: validation says so. `depth` is what it means for the network.
@@ -94,6 +96,7 @@ class FitConfig(Method):
                 options[several] = tuple(options[several])
         options["backbone"] = str(options.get("backbone", cls.backbone))  # which may be a path
         names = tuple(view.name for view in parse_views(views))
+        options["task"] = options.get("task") or "auto"
         return cls(**options, pretrained=not scratch, views=names)
 
     def checked(self) -> "FitConfig":
@@ -213,6 +216,6 @@ _OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages
 
 _RECORDED = record(
     {**get_type_hints(FitConfig), "size": int, "layers": tuple[str, ...] | None},
-    optional=("near_duplicates", "groups", "folds", "freeze", "candidates"),
+    optional=("near_duplicates", "groups", "folds", "freeze", "candidates", "task"),
 )
 """What others can rely on; runs of earlier versions lack some of it."""

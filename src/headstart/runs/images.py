@@ -36,7 +36,8 @@ class _Image(TypedDict):
 
 class _Answer(_Image):
     predicted: str
-    probability: float
+    probability: NotRequired[float]  # of classes and labels
+    value: NotRequired[float]  # of a number
     top: NotRequired[list[tuple[str, float]]]
     fold: NotRequired[int]
     likely: NotRequired[str]
@@ -136,11 +137,28 @@ _TOP = 3
 """Labels kept for each image: the one called, and the two that it was nearly called."""
 
 
-def answer(probabilities: Sequence[float], classes: Sequence[str]) -> dict[str, Any]:
-    """What was said of an image, as `predictions.json` has it beside what `dataset.describe` says."""
+def answer(
+    probabilities: Sequence[float],
+    classes: Sequence[str],
+    *,
+    task: str = "single-label",
+    thresholds: Sequence[float] = (),
+) -> dict[str, Any]:
+    """What was said of an image, as `predictions.json` has it beside what `dataset.describe` says.
+
+    Of several labels ``predicted`` has bars between those that are called, and ``probability`` is the
+    likeliest's; of a number ``predicted`` is its text, and there is no probability.
+    """
+    if task == "regression":
+        return {"predicted": f"{probabilities[0]:.7g}", "value": probabilities[0]}
     best = heapq.nlargest(_TOP, range(len(classes)), key=probabilities.__getitem__)
     top = [[classes[i], round(probabilities[i], 5)] for i in best]
-    return {"predicted": top[0][0], "probability": top[0][1], "top": top}
+    predicted = top[0][0]
+    if task == "multi-label":
+        limits = thresholds or [0.5] * len(classes)
+        called = zip(classes, probabilities, limits, strict=True)
+        predicted = "|".join(name for name, found, limit in called if found >= limit)
+    return {"predicted": predicted, "probability": top[0][1], "top": top}
 
 
 def write_predictions(

@@ -12,7 +12,7 @@ from typing import Any, NotRequired, TypedDict, get_type_hints
 
 from headstart import __version__
 from headstart.errors import RunError, printable
-from headstart.files import MEBI, Mistyped, Unreadable, read_json, record
+from headstart.files import MEBI, Mistyped, Unreadable, checker, read_json, record
 from headstart.runs.config import FitConfig, todays_names
 
 RUN_FILE = "run.json"
@@ -86,14 +86,22 @@ class Run:
             if part not in checked[name]:
                 raise Mistyped(f"{part} in {name}", checked[name])
         classes = len(checked["classes"])
+        config = FitConfig.from_dict(checked["config"])
+        if config.task not in _EVALUATIONS:
+            raise Mistyped(f"one of {', '.join(_EVALUATIONS)} as task in config", config.task)
+        evaluated = _EVALUATIONS[config.task]
         for split, scores in checked["evaluation"].items():
-            if {classes, *map(len, scores["confusion"])} != {len(scores["confusion"])}:
+            evaluated(scores)
+            if config.task == "regression":
+                continue
+            found = scores.get("confusion", ())  # of single labels alone
+            if config.task == "single-label" and {classes, *map(len, found)} != {len(found)}:
                 raise Mistyped(f"a confusion matrix of the {classes} classes in evaluation, {split}", scores)
             if len(scores["per_class"]) != classes:
                 raise Mistyped(f"scores of the {classes} classes in evaluation, {split}", scores)
         known = {each.name: checked[each.name] for each in fields(cls) if each.name in checked}
         known["history"] = tuple(map(_numbers, known.get("history", ())))
-        return cls(**{**known, "path": path, "config": FitConfig.from_dict(checked["config"])})
+        return cls(**{**known, "path": path, "config": config})
 
 
 def _numbers(epoch: Mapping[str, Any]) -> dict[str, float]:
@@ -137,6 +145,45 @@ class _Evaluation(TypedDict):
     per_class: list[_Score]
 
 
+class _LabelScore(TypedDict):
+    name: str
+    average_precision: float | None
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    threshold: float
+
+
+class _MultiLabelEvaluation(TypedDict):
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    mean_average_precision: float
+    mean_average_precision_interval: tuple[float, float]
+    micro_f1: float
+    macro_f1: float
+    per_class: list[_LabelScore]
+
+
+class _RegressionEvaluation(TypedDict):
+    images: int
+    mean_absolute_error: float
+    mean_absolute_error_interval: tuple[float, float]
+    r_squared: float
+    r_squared_interval: tuple[float, float]
+    root_mean_squared_error: float
+    coverage: float | None
+
+
+_EVALUATIONS = {
+    "single-label": checker(_Evaluation),
+    "multi-label": checker(_MultiLabelEvaluation),
+    "regression": checker(_RegressionEvaluation),
+}
+"""What a split's evaluation has, by the task."""
+
+
 class _File(TypedDict):
     name: str
 
@@ -177,7 +224,7 @@ class _Epoch(TypedDict):
 
 _PRECISELY = {
     "config": dict[str, Any],
-    "evaluation": Mapping[str, _Evaluation],
+    "evaluation": Mapping[str, dict[str, Any]],
     "history": tuple[_Epoch, ...],
     "cross_validation": _CrossValidation | None,
     "head_fit": _HeadFit,

@@ -20,6 +20,7 @@ from typing import Any
 from headstart.data.dataset import Dataset, Sample, read_dataset
 from headstart.errors import DatasetError, RunError, printable
 from headstart.files import MEBI, Unreadable, read_json, write_whole
+from headstart.heads.tasks import only_single_label
 from headstart.runs import timestamp
 from headstart.web.recent import Recent
 
@@ -52,7 +53,9 @@ class Collection:
 
     def dataset(self) -> Dataset:
         """The labelled images; DatasetError where they do not form a data set."""
-        return read_dataset(self.path)
+        found = read_dataset(self.path)
+        only_single_label(found.task, "the studio", instead="take headstart fit")
+        return found
 
 
 class Collections:

@@ -7,8 +7,17 @@ from typing import Any
 
 from headstart.comparisons import Comparison
 from headstart.runs import Run
+from headstart.runs.scores import SCORES
 
 _SCORES = ("accuracy", "macro_f1", "log_loss", "calibration_error")
+_OTHERS = (
+    "mean_average_precision",
+    "micro_f1",
+    "mean_absolute_error",
+    "r_squared",
+    "root_mean_squared_error",
+)
+"""Of several labels and of numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +43,15 @@ def of_run(run: Run) -> Entry:
     """A run as its folder tells it."""
     metrics: dict[str, float] = {}
     for side, found in run.evaluation.items():
-        metrics |= {f"{side}/{score}": float(found[score]) for score in _SCORES}
+        metrics |= {
+            f"{side}/{score}": float(found[score]) for score in (*_SCORES, *_OTHERS) if score in found
+        }
     metrics |= {f"seconds/{phase}": float(value) for phase, value in run.seconds.items()}
     metrics |= {f"predicted_seconds/{end}": float(value) for end, value in run.predicted_seconds.items()}
     metrics |= {f"images/{side}": float(count) for side, count in run.images.items()}
     if run.head_fit.get("loo_accuracy") is not None:
-        metrics["train/leave_one_out_accuracy"] = float(run.head_fit["loo_accuracy"])
+        name = SCORES[run.config.task]
+        metrics[f"train/leave_one_out_{name}"] = float(run.head_fit["loo_accuracy"])
     return Entry(
         run.id,
         _parameters({**run.config.to_dict(), **{f"version_{n}": v for n, v in run.versions.items()}}),

@@ -23,7 +23,7 @@ from headstart.training.depth_choice import deeper_config, try_deeper
 from headstart.training.fitting import Trained, predict_images, train
 from headstart.training.preparation import Prepared, prepare
 from headstart.training.recorder import Recorder
-from headstart.training.resolving import resolve
+from headstart.training.resolving import for_task, resolve
 from headstart.training.saving import facts, save
 from headstart.training.scores import Scores, score
 
@@ -71,7 +71,8 @@ def fit(
     limit, recorder = Budget(budget), Recorder()
     watch = Callbacks([recorder, limit, *callbacks])
 
-    dataset = read_dataset(source, groups=asked.groups)
+    dataset = read_dataset(source, groups=asked.groups, task=asked.task)
+    asked = for_task(asked, dataset.task)
     runtime = select(asked.runtime, precision=asked.precision)
     name, backbone, reasons = _backbone(asked, dataset, runtime=runtime, budget=limit, watch=watch)
     config = resolve(replace(asked, backbone=name), dataset, backbone, runtime=runtime)

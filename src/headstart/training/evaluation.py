@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from headstart.data.dataset import Dataset, Skipped, describe, read_dataset
 from headstart.data.images import ImageFacts
 from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
-from headstart.heads.metrics import Evaluation
-from headstart.heads.metrics import evaluate as measure
+from headstart.heads.tasks import MULTI_LABEL, SINGLE_LABEL, AnyEvaluation, task_of
 from headstart.runs import (
     CLASSIFIER_FILE,
     RUN_FILE,
@@ -78,11 +77,22 @@ class Answers:
         return [index for index, content in enumerate(self.contents) if content is not None]
 
     @cached_property
-    def evaluation(self) -> Evaluation:
+    def evaluation(self) -> AnyEvaluation:
         """The answers against the labels."""
-        place = [self.classifier.classes.index(name) for name in self.dataset.classes]
-        labels = [place[self.dataset.samples[index].label] for index in self.readable]
-        return measure(self.probabilities, labels, classes=self.classifier.classes)
+        known, labels = self.classifier.classes, self.dataset.labels[self.readable]
+        place = [known.index(name) for name in self.dataset.classes]
+        if self.dataset.task == MULTI_LABEL:
+            others, labels = labels, np.zeros((len(labels), len(known)), np.uint8)
+            labels[:, place] = others
+        elif self.dataset.task == SINGLE_LABEL:
+            labels = np.array(place, np.int64)[labels]
+        return task_of(self.dataset.task, labels).evaluate(
+            self.probabilities,
+            labels,
+            classes=known,
+            thresholds=self.classifier.thresholds,
+            errors=self.classifier.errors,
+        )
 
     @property
     def trained_on(self) -> int | None:
@@ -111,12 +121,12 @@ class Answers:
 
     def label(self, index: int) -> str:
         """The class that the data set says a sample has."""
-        return self.dataset.classes[self.dataset.samples[index].label]
+        return self.dataset.label_of(self.dataset.samples[index])
 
 
 def evaluate(
     classifier: Classifier, source: Any, *, progress: Progress | None = None
-) -> tuple[Evaluation, tuple[Skipped, ...]]:
+) -> tuple[AnyEvaluation, tuple[Skipped, ...]]:
     """Predict every image of a labelled data set and compare.
 
     Labels are matched by name, so the folder may hold fewer classes than the classifier knows.
@@ -181,8 +191,8 @@ def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress
             _SIDE: evaluation.images,
             "skipped": sum(item.files for item in answers.skipped),
         },
-        accuracy={"validation": None, _SIDE: evaluation.accuracy},
-        macro_f1=evaluation.macro_f1,
+        accuracy={"validation": None, _SIDE: getattr(evaluation, "accuracy", None)},
+        macro_f1=getattr(evaluation, "macro_f1", None),
         evaluation={_SIDE: evaluation.to_dict()},
         seconds=seconds,
         cache={},
@@ -197,7 +207,7 @@ def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress
 
 def _known(classifier: Classifier, source: Any) -> Dataset:
     """The labelled images, whose classes the classifier must know."""
-    dataset = read_dataset(source, for_training=False)
+    dataset = read_dataset(source, for_training=False, task=classifier.task)
     unknown = sorted(set(dataset.classes) - set(classifier.classes))
     if unknown:
         raise DatasetError(
@@ -269,6 +279,7 @@ def _config(classifier: Classifier, dataset: Dataset) -> FitConfig:
         depth=int(about.get("depth", 0)),
         stages=int(about.get("stages", 0)),
         head=str(about.get("head", "unknown")),
+        task=classifier.task,
         layers=None if layers in ((), ("features",)) else layers,
         architecture=about.get("architecture"),
         runtime="openvino",
@@ -308,4 +319,6 @@ def _images(answers: Answers) -> list[dict[str, Any]]:
 def _said(answers: Answers, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those that have an answer, with it."""
     rows = zip(answers.readable, answers.probabilities.tolist(), strict=True)
-    return [{**images[index], **answer(row, answers.classifier.classes)} for index, row in rows]
+    known = answers.classifier
+    said = partial(answer, classes=known.classes, task=known.task, thresholds=known.thresholds)
+    return [{**images[index], **said(row)} for index, row in rows]

@@ -111,10 +111,15 @@ def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:
     if choice is not None:
         facts["layers"] = asdict(choice)
     classes = len(prepared.dataset.classes)
-    notes = () if choice is None else (_sentence(choice, read=chosen, classes=classes),)
+    notes = (
+        () if choice is None else (_sentence(choice, read=chosen, classes=classes, told=prepared.task.told),)
+    )
     if config.layers == "auto" and choice is None:
         notes = ("features: last layer; too few classes have two training images to compare others",)
-    return Trained(config, fitted.head, layers=chosen, fit=facts, notes=notes)
+    trained = Trained(config, fitted.head, layers=chosen, fit=facts, notes=notes)
+    held_out = prepared.images("validation")
+    found = partial(predict_images, prepared, trained, images=held_out)
+    return replace(trained, head=prepared.task.decided(fitted.head, found, prepared.labels(held_out)))
 
 
 def fit_ridge(
@@ -134,6 +139,7 @@ def fit_ridge(
         "classes": len(prepared.dataset.classes),
         "class_weights": class_weights,
         "block_widths": layer_widths(prepared.extraction, layers),
+        "task": prepared.task,
     }
     data, rows = _training_features(prepared, images, layers=layers, views=views[:1])
     fitted = heads.fit_ridge(data, **options)
@@ -141,7 +147,7 @@ def fit_ridge(
         return fitted, rows
     data, rows = _training_features(prepared, images, layers=layers, views=views)
     widened = heads.fit_ridge(data, penalties=[fitted.penalty], **options)
-    return replace(fitted, head=replace(widened.head, temperature=fitted.head.temperature)), rows
+    return replace(fitted, head=prepared.task.widened(widened.head, fitted.head)), rows
 
 
 def _layers(prepared: Prepared, config: FitConfig) -> tuple[tuple[str, ...] | None, heads.LayerChoice | None]:
@@ -154,31 +160,38 @@ def _layers(prepared: Prepared, config: FitConfig) -> tuple[tuple[str, ...] | No
         layers=config.layers,
         classes=len(prepared.dataset.classes),
         class_weights=config.class_weights,
+        task=prepared.task,
     )
 
 
-def _labels(prepared: Prepared) -> NDArray[np.int64]:
+def _labels(prepared: Prepared) -> NDArray[Any]:
     """Of the training images."""
     return prepared.labels(prepared.images("train"))
 
 
-def _sentence(choice: heads.LayerChoice, *, read: tuple[str, ...] | None, classes: int) -> str:
+def _sentence(
+    choice: heads.LayerChoice,
+    *,
+    read: tuple[str, ...] | None,
+    classes: int,
+    told: Callable[[float], str] = percent,
+) -> str:
     """The choice of layers and its margin, for people; ``read`` is None for the last layer alone."""
-    last = percent(choice.last_loo_accuracy)
+    last = told(choice.last_loo_accuracy)
     few = choice.classes < classes
     where = f"; compared on {choice.images} images of {choice.classes} classes" if few else ""
     if read is None:
         best = max(choice.table, key=lambda row: row.accuracy)
-        rest = f"no other is better by more than noise, best {percent(best.accuracy)}"
+        rest = f"no other is better by more than noise, best {told(best.accuracy)}"
         return f"features: last layer; leave-one-out {last} ({rest}){where}"
-    accuracy, count = percent(choice.loo_accuracy), len(choice.layers)
+    accuracy, count = told(choice.loo_accuracy), len(choice.layers)
     named = choice.layers[0] if count == 1 else f"{count} layers"
     return f"features: {named}; leave-one-out {accuracy} (last layer {last}){where}"
 
 
 def _training_features(
     prepared: Prepared, train: NDArray[np.int64], *, layers: tuple[str, ...] | None, views: Sequence[View]
-) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[np.int64]], int]":
+) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[Any]], int]":
     """These views of some images: arrays where they fit in memory, else a stream from the cache."""
     extraction = prepared.extraction
     stream = partial(batches, extraction, train, prepared.labels(train), layers=layers, views=views)
@@ -186,7 +199,9 @@ def _training_features(
     width = sum(layer_widths(extraction, layers))
     if 4 * rows * width > _ARRAY_BYTES:
         return stream, rows
-    features, labels = np.empty((rows, width), np.float32), np.empty(rows, np.int64)
+    features = np.empty((rows, width), np.float32)
+    one = prepared.labels(train)
+    labels = np.empty((rows, *one.shape[1:]), one.dtype)
     start = 0
     for x, y in stream():
         features[start : start + len(y)], labels[start : start + len(y)] = x, y
@@ -380,14 +395,18 @@ def familiarity(prepared: Prepared, trained: Trained) -> "heads.Familiarity | No
     if len(held_out) < heads.FEWEST_KNOWN and trained.trainable is not None:
         return None
     train = prepared.images("train")
-    train = train[heads.even_sample(prepared.labels(train))]
+    labels = prepared.labels(train)
+    if not prepared.task.one_of:  # no classes to be near: what counts is what lies outside of all images
+        labels = np.zeros(len(train), np.int64)
+    few = heads.even_sample(labels)
+    train, labels = train[few], labels[few]
     widths = [len(trained.head.weight)]
     if trained.trainable is None and trained.layers:
         widths = layer_widths(prepared.extraction, trained.layers)
     enough = len(held_out) >= heads.FEWEST_KNOWN
     return heads.fit_familiarity(
         features(train),
-        prepared.labels(train),
+        labels,
         widths=widths,
         held_out=features(held_out[: heads.MOST_IMAGES]) if enough else None,
     )

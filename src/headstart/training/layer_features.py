@@ -1,6 +1,7 @@
 """Features of the layers that a ridge head reads, and their choice; alike for fits and for choices."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ _ROWS_PER_CHUNK = 1024
 def choose_layers(
     extraction: Extraction,
     images: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     *,
     layers: str,
     classes: int,
     class_weights: str | None,
+    task: heads.Task | None = None,
 ) -> tuple[tuple[str, ...] | None, heads.LayerChoice | None]:
     """Names of the layers to read, None for the last layer alone; and the choice, where there was one.
 
@@ -33,6 +35,7 @@ def choose_layers(
         layers: "auto", "last" or "all".
         classes: how many there are.
         class_weights: "balanced" or None.
+        task: what is predicted; None for one of the classes.
     """
     if not extraction.spec.layers or layers == "last":
         return None, None
@@ -51,12 +54,15 @@ def choose_layers(
         last=names[-1],
         widest=heads.widest_layers(len(images)),
         class_weights=class_weights,
+        task=task,
     )
     return (None if choice.layers == names[-1:] else choice.layers), choice
 
 
-def can_leave_out(labels: NDArray[np.int64]) -> bool:
+def can_leave_out(labels: NDArray[Any]) -> bool:
     """Whether leaving each image out tells anything: the only image of a class takes its class along."""
+    if labels.dtype.kind == "f" or labels.ndim > 1:
+        return len(labels) > 1
     return bool(np.bincount(labels, minlength=1).max() > 1)
 
 
@@ -69,11 +75,11 @@ def layer_widths(extraction: Extraction, layers: tuple[str, ...] | None) -> list
 def batches(
     extraction: Extraction,
     images: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     *,
     layers: tuple[str, ...] | None,
     views: Sequence[View] = (CENTRE,),
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
     """Features and labels of every view of some images, a bounded number at once."""
     for view in views:
         for start in range(0, len(images), _ROWS_PER_CHUNK):

@@ -17,6 +17,7 @@ from headstart.data.dataset import read_dataset
 from headstart.errors import OptionError
 from headstart.features import FeatureSpec, cache_bytes
 from headstart.files import cache_folder
+from headstart.heads.tasks import only_single_label
 from headstart.runs import FitConfig, refuse_others
 from headstart.runs.callbacks import Range
 from headstart.runs.formatting import human_seconds
@@ -195,6 +196,7 @@ def plan(
     refuse_others(options, known=_DECIDING)
     asked = FitConfig.from_options(**options).checked()
     dataset, runtime = read_dataset(source), select(asked.runtime, precision=asked.precision)
+    only_single_label(dataset.task, "a plan")
     names = parse_names(backbones) if backbones else default_candidates()
     named = dict(load_named(each, preprocess=asked.preprocess) for each in names)
     contenders = [Contender(name, backbone, published_accuracy(backbone)) for name, backbone in named.items()]

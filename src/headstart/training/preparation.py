@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from headstart.data.splits import split
 from headstart.errors import DatasetError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
 from headstart.files import cache_folder
+from headstart.heads import Task, task_of
 from headstart.runs import FitConfig, fingerprint
 from headstart.runs.callbacks import Callback
 
@@ -30,6 +32,11 @@ class Prepared:
     splits: tuple[str | None, ...]
     report: checks.DataReport
     folds: tuple[int | None, ...] = ()  # of a cross-validation: each sample's, None where it was unreadable
+
+    @cached_property
+    def task(self) -> Task:
+        """What is predicted, for the labels of the training images."""
+        return task_of(self.dataset.task, self.labels(self.images("train")))
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -45,9 +52,9 @@ class Prepared:
     @cached_property
     def fingerprint(self) -> str:
         """Hex digits that change with any image's content, label or side: results on it can be compared."""
-        classes, samples = self.dataset.classes, self.dataset.samples
-        seen = zip(self.extraction.hashes, self.splits, samples, strict=True)
-        return fingerprint((content, split, classes[sample.label]) for content, split, sample in seen)
+        seen = zip(self.extraction.hashes, self.splits, self.dataset.samples, strict=True)
+        label_of = self.dataset.label_of
+        return fingerprint((content, split, label_of(sample)) for content, split, sample in seen)
 
     def images(self, split: str) -> NDArray[np.int64]:
         """Indices of the split's samples, in the order that the data set was read in."""
@@ -63,8 +70,8 @@ class Prepared:
         found = np.flatnonzero(wanted)
         return found[np.argsort([self.dataset.samples[i].place for i in found], kind="stable")]
 
-    def labels(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Class indices of these samples."""
+    def labels(self, images: NDArray[np.int64]) -> NDArray[Any]:
+        """What these samples have of `Dataset.labels`: class indices, 0 and 1 for each label, or numbers."""
         return self.dataset.labels[images]
 
 
@@ -159,7 +166,8 @@ def _listed(skipped: Sequence[Skipped], *, most: int = 3) -> str:
 
 def _check_trainable(prepared: Prepared) -> None:
     train = prepared.images("train")
-    present = set(prepared.labels(train).tolist())
+    dataset = prepared.dataset
+    present = {label for image in train for label in dataset.classes_of(dataset.samples[image])}
     absent = [name for index, name in enumerate(prepared.dataset.classes) if index not in present]
     if absent:
         unusable = f" ({_listed(prepared.extraction.skipped)})" if prepared.extraction.skipped else ""

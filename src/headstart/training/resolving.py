@@ -8,6 +8,7 @@ from headstart.backbones.registry import is_graph
 from headstart.backbones.runtimes import Runtime
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
+from headstart.heads.tasks import REGRESSION, only_single_label
 from headstart.runs import FitConfig
 from headstart.runs.config import LAYERS
 
@@ -28,6 +29,7 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
                 "frozen; take freeze=all, with head ridge or softmax; to fine-tune take a timm name, or "
                 "headstart.keras.fit for a Keras model"
             )
+        only_single_label(dataset.task, "fine-tuning", instead="take --freeze all, with --head ridge")
         require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
     layers = [layer.name for layer in backbone.feature_layers()]
     if isinstance(config.layers, tuple) and not (config.layers and set(config.layers) <= set(layers)):
@@ -39,6 +41,7 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
         config,
         backbone=backbone.name if config.backbone == FitConfig.backbone else config.backbone,
         data=dataset.name,
+        task=dataset.task,
         preprocess=config.preprocess if is_graph(config.backbone) else None,
         size=backbone.preprocess.size,
         depth=depth,
@@ -46,3 +49,26 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
         runtime=runtime.name,
         precision=runtime.precision,
     ).settled()
+
+
+def for_task(config: FitConfig, task: str) -> FitConfig:
+    """The config for this task: a number moves with the last bits of features, so these are in float32.
+
+    Raises:
+        OptionError: it asks for what is done for single labels alone.
+    """
+    for asked, what, instead in (
+        (config.head == "softmax", "a softmax head", "take --head ridge"),
+        (config.class_weights is not None, "weighing classes", "leave --class-weights out"),
+        (not config.pretrained, "training from random weights", "leave --scratch out"),
+        (config.freeze == "auto", "--freeze auto", "take --freeze all"),
+        (config.folds is not None, "cross-validation", "leave --folds out"),
+        (config.chooses, "--backbone auto", "name the backbone"),
+    ):
+        if asked:
+            only_single_label(task, what, instead=instead)
+    if task != REGRESSION:
+        return config
+    if config.precision == "bf16":
+        raise OptionError("regression: features in bf16 would move the number; take --precision f32")
+    return replace(config, precision="f32")

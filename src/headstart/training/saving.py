@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from headstart.classifier.onnx_graph import compose
 from headstart.data.dataset import describe
 from headstart.errors import RunError
 from headstart.files import write_whole
-from headstart.heads import right_probabilities
+from headstart.heads import Task, right_probabilities
+from headstart.heads.tasks import Regression
 from headstart.runs import (
     FOLDS_FILE,
     RUN_FILE,
@@ -113,14 +115,19 @@ def listed(run: Run) -> Run:
 def _predictions(scores: Scores) -> Iterator[dict[str, Any]]:
     """What was said of each held-out image, for reports and comparisons image by image."""
     prepared = scores.prepared
-    classes, samples = prepared.dataset.classes, prepared.dataset.samples
+    samples = prepared.dataset.samples
+    said = partial(
+        answer,
+        classes=prepared.dataset.classes,
+        task=prepared.task.name,
+        thresholds=scores.trained.head.thresholds,
+    )
     for split, rows in scores.probabilities.items():
         for row, image in zip(rows, prepared.images(split), strict=True):
             content = prepared.extraction.hashes[image]
-            known = describe(
-                samples[image], label=classes[samples[image].label], split=split, content=content
-            )
-            yield {**known, **answer(row.tolist(), classes)}
+            label = prepared.dataset.label_of(samples[image])
+            known = describe(samples[image], label=label, split=split, content=content)
+            yield {**known, **said(row.tolist())}
 
 
 def same_network(model: Path, checked: Path) -> bool:
@@ -164,12 +171,27 @@ def _save_model(folder: Path, scores: Scores) -> None:
             "layers": [layer.name for layer in layers],
             "temperature": trained.head.temperature,
             "familiarity": None if known is None else len(known.known),
+            **_spread(prepared.task),
         },
-        right=right_probabilities(
-            scores.probabilities["validation"], prepared.labels(prepared.images("validation"))
-        ),
+        right=_right(scores),
+        task=prepared.task.name,
+        thresholds=trained.head.thresholds,
+        errors=trained.head.errors,
     )
     classifier.save(folder)
+
+
+def _right(scores: Scores) -> tuple[float, ...]:
+    """What held-out images were given for their right label, where they have one each."""
+    if not scores.prepared.task.one_of:
+        return ()
+    labels = scores.prepared.labels(scores.prepared.images("validation"))
+    return right_probabilities(scores.probabilities["validation"], labels)
+
+
+def _spread(task: Task) -> dict[str, float]:
+    """The deviation of the training images' numbers, where numbers are predicted."""
+    return {"spread": task.scale} if isinstance(task, Regression) else {}
 
 
 def _save_weights(folder: Path, trained: Trained) -> None:
@@ -193,7 +215,7 @@ def _save_weights(folder: Path, trained: Trained) -> None:
 def _save_details(folder: Path, prepared: Prepared) -> None:
     samples, hashes = prepared.dataset.samples, prepared.extraction.hashes
     images = (
-        describe(sample, label=prepared.dataset.classes[sample.label], split=split, content=content)
+        describe(sample, label=prepared.dataset.label_of(sample), split=split, content=content)
         for sample, split, content in zip(samples, prepared.splits, hashes, strict=True)
     )
     write_images(folder, images, skipped=[(item.name, item.reason) for item in prepared.skipped])

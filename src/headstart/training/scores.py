@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.heads import metrics
+from headstart.heads.tasks import AnyEvaluation
 from headstart.runs.callbacks import Callback
 from headstart.training.cross_validation import CrossValidation, cross_validate
 from headstart.training.fitting import Trained, predict_images
@@ -31,7 +31,7 @@ class Scores:
     prepared: Prepared
     trained: Trained
     probabilities: Mapping[str, NDArray[np.float32]]
-    evaluations: Mapping[str, metrics.Evaluation]
+    evaluations: Mapping[str, AnyEvaluation]
     folds: CrossValidation | None = None
 
     @property
@@ -40,8 +40,8 @@ class Scores:
         found = self.evaluations
         chosen_on = found.get("validation") or found.get("test")
         return {
-            "accuracy": {split: found[split].accuracy if split in found else None for split in HELD_OUT},
-            "macro_f1": None if chosen_on is None else chosen_on.macro_f1,
+            "accuracy": {split: getattr(found.get(split), "accuracy", None) for split in HELD_OUT},
+            "macro_f1": getattr(chosen_on, "macro_f1", None),
             "evaluation": {split: each.to_dict() for split, each in found.items()},
             "cross_validation": self.folds.record if self.folds else None,
         }
@@ -57,7 +57,13 @@ def score(prepared: Prepared, trained: Trained, *, watch: Callback | None = None
         split: predict_images(prepared, trained, images=prepared.images(split)) for split in HELD_OUT
     }
     evaluations = {
-        split: metrics.evaluate(found, prepared.labels(prepared.images(split)), classes=classes)
+        split: prepared.task.evaluate(
+            found,
+            prepared.labels(prepared.images(split)),
+            classes=classes,
+            thresholds=trained.head.thresholds,
+            errors=trained.head.errors,
+        )
         for split, found in probabilities.items()
         if len(found)
     }

@@ -7,11 +7,12 @@ import shlex
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headstart.data.dataset.split_names import sides_of
 from headstart.data.sources.names import is_image_name
 from headstart.errors import DatasetError, printable
+from headstart.heads.tasks import MULTI_LABEL
 
 IMAGE_NAMES = (
     *("path", "file_name", "filename", "file", "filepath", "file_path", "fname"),
@@ -81,6 +82,7 @@ class ColumnNames:
     image: str | None = None
     label: str | None = None
     groups: str | None = None
+    task: str | None = field(default=None, compare=False)  #: as asked for; None: found from the data
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
     groups = _named(names, wanted.groups, "--groups") if wanted.groups else None
     labels: tuple[int, ...] = (_named(names, wanted.label, "--label-column"),) if wanted.label else ()
     split, sides = _split(table, {image, groups, *labels})
-    labels = labels or _labels(table, {image, split, groups})
+    labels = labels or _labels(table, {image, split, groups}, any_number=wanted.task == MULTI_LABEL)
     guessed = []
     if (plain(names[image]), plain(names[labels[0]])) != ("path", "label") and not (
         wanted.image and wanted.label
@@ -263,7 +265,7 @@ def _all_found(table: LabelTable, finds: Finds) -> list[int]:
     ]
 
 
-def _labels(table: LabelTable, taken: set[int | None]) -> tuple[int, ...]:
+def _labels(table: LabelTable, taken: set[int | None], *, any_number: bool) -> tuple[int, ...]:
     names = table.names
     named = [i for name in LABEL_NAMES for i in _all_called(names, name) if i not in taken]
     if named and (len(named) == 1 or plain(names[named[0]]) == "label"):
@@ -273,7 +275,7 @@ def _labels(table: LabelTable, taken: set[int | None]) -> tuple[int, ...]:
         return (others[0],)
     if named and (same := _one_to_one(table, named)) is not None:
         return (same,)
-    if not named and (classes := _one_hot(table, others)):
+    if not named and (classes := _one_hot(table, others, several=any_number)):
         return classes
     if not named and not others:
         raise LabelsUnknown(f"no column of labels, such as label; it has {_shown(names)}")
@@ -281,14 +283,17 @@ def _labels(table: LabelTable, taken: set[int | None]) -> tuple[int, ...]:
     raise LabelsUnknown(f"which column has the labels? there are {several}; say it with --label-column")
 
 
-def _one_hot(table: LabelTable, columns: Sequence[int]) -> tuple[int, ...]:
-    """Columns of 0 and 1, one for each class; beside others where every first row has exactly one 1."""
+def _one_hot(table: LabelTable, columns: Sequence[int], *, several: bool) -> tuple[int, ...]:
+    """Columns of 0 and 1, one for each class; beside others where every first row has exactly one 1.
+
+    With `several` labels to an image any number of 1s will do.
+    """
     head = table.head()
     flags = [index for index in columns if head and all(flag(row[index]) is not None for row in head)]
     if len(flags) < 2 or any(table.names[index] == f"column {index + 1}" for index in flags):
         return ()
     counts = [sum(bool(flag(row[index])) for index in flags) for row in head]
-    if len(flags) == len(columns):
+    if len(flags) == len(columns) or several:
         return tuple(flags) if any(counts) else ()
     used = {index for row in head for index in flags if flag(row[index])}
     return tuple(flags) if len(used) > 1 and all(count == 1 for count in counts) else ()

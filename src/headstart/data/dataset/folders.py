@@ -69,7 +69,7 @@ def from_folders(name: str, listing: Listing, *, where: str, split_by_folder: bo
             f"{where}: {loose} images but no class folders; put each class into a folder of its own"
         )
     classes = [each for each in _class_folders(listing.folders, layout) if each not in unnamed]
-    _refuse_empty_classes(where, classes, {row.label for row in rows}, skipped)
+    _refuse_empty_classes(where, classes, {str(row.label) for row in rows}, skipped)
     return build(name, rows, skipped, where=where, notes=_folders_in_classes(rows, layout))
 
 
@@ -78,7 +78,7 @@ def _folders_in_classes(rows: Sequence[LabelledRow], layout: _Layout) -> list[st
     below: dict[str, set[str]] = {}
     for row in rows:
         inside = row.path.removeprefix(layout.above).split("/")[layout.depth : -1]
-        below.setdefault(row.label, set()).add(inside[0] if inside else "")
+        below.setdefault(str(row.label), set()).add(inside[0] if inside else "")
     parts = {label: sorted(found) for label, found in below.items() if len(found) > 1 and "" not in found}
     if not parts:
         return []
@@ -90,8 +90,8 @@ def _folders_in_classes(rows: Sequence[LabelledRow], layout: _Layout) -> list[st
 
 def _unnamed(rows: Sequence[LabelledRow]) -> frozenset[str]:
     """Folders of held-out images that are no class: `val/images/` where `train/` has no such folder."""
-    trained = {row.label for row in rows if row.split == "train"}
-    others = {row.label for row in rows} - trained
+    trained = {str(row.label) for row in rows if row.split == "train"}
+    others = {str(row.label) for row in rows} - trained
     return frozenset(label for label in others if trained and label.casefold() in IMAGE_FOLDERS)
 
 

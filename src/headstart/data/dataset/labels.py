@@ -148,32 +148,33 @@ def made_of_others(labels: Collection[str]) -> Iterator[tuple[str, list[str], bo
                 break
 
 
-def refuse_measurements(classes: Sequence[str], samples: Sequence[Sample]) -> None:
-    """Refuse labels that are numbers measured for each image, or names of the images themselves."""
-    if len(samples) < _FEWEST_TO_JUDGE:
+def refuse_single_images(classes: Sequence[str], samples: Sequence[Sample]) -> None:
+    """Refuse labels that are names of the images themselves, or whole numbers that are all different."""
+    if len(samples) < _FEWEST_TO_JUDGE or len(classes) < len(samples):
         return
-    if len(classes) == len(samples):
-        what = "numbers, as of a measurement" if all(map(_is_number, classes)) else "names of single images"
-        raise DatasetError(
-            f"as many classes as images ({len(samples)}): every class has one image; the labels are {what}, "
-            f"such as {_some(classes)}; give each image the class that it shares with others"
-        )
-    fractions = [n for n in classes if _is_number(n) and not float(n.replace(",", ".", 1)).is_integer()]
-    counts = Counter(sample.label for sample in samples)
-    lonely = sum(count == 1 for count in counts.values())
-    if len(fractions) > len(classes) / 2 and lonely > len(classes) / 2:
-        raise DatasetError(
-            f"the labels are numbers with fractions, such as {_some(fractions)}: {len(classes)} different "
-            f"ones on {len(samples)} images; a measurement is no class: give each image a named range"
-        )
+    numeric = None not in map(as_number, classes)
+    what = "numbers, as of a measurement" if numeric else "names of single images"
+    way_out = "; to predict the number, say --task regression" if numeric else ""
+    raise DatasetError(
+        f"as many classes as images ({len(samples)}): every class has one image; the labels are {what}, "
+        f"such as {', '.join(classes[:3])}; give each image the class that it shares with others{way_out}"
+    )
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text.replace(",", ".", 1)))  # 0,5 as spreadsheets write it
-    except ValueError:
+def are_measured(classes: Sequence[str], samples: Sequence[Sample]) -> bool:
+    """Whether labels are numbers measured for each image: all numbers, most with a fraction and seen once."""
+    values = [as_number(name) for name in classes]
+    if len(samples) < _FEWEST_TO_JUDGE or None in values:
         return False
+    fractions = sum(value is not None and not value.is_integer() for value in values)
+    lonely = sum(count == 1 for count in Counter(sample.label for sample in samples).values())
+    return fractions > len(classes) / 2 and lonely > len(classes) / 2
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3])
+def as_number(text: str) -> float | None:
+    """The number that a label is, `0,5` as spreadsheets write it included; None where it is none."""
+    try:
+        value = float(text.replace(",", ".", 1))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

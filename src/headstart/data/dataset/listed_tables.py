@@ -32,6 +32,7 @@ from headstart.data.sources.names import is_image_name
 from headstart.data.sources.remote import around
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.files import is_there
+from headstart.heads.tasks import SINGLE_LABEL
 
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _MEANT = ("labels", "metadata", "annotations")
@@ -268,10 +269,10 @@ def _sides(usable: Sequence[_Candidate]) -> dict[str, str]:
 
 def refuse_contradicting_folders(by_table: Dataset, by_folders: Dataset, *, where: str) -> None:
     """Refuse a table whose labels are not those of the folders that its images lie in."""
-    labels = {sample.source: by_folders.classes[sample.label] for sample in by_folders.samples}
+    labels = {sample.source: by_folders.label_of(sample) for sample in by_folders.samples}
     for sample in by_table.samples:
-        folder, row = labels.get(sample.source), by_table.classes[sample.label]
-        if folder is not None and folder != row:
+        folder, row = labels.get(sample.source), by_table.label_of(sample)
+        if folder is not None and folder != row and by_table.task == SINGLE_LABEL:
             raise DatasetError(
                 f"{where}: {sample.name} is {row!r} in the table and {folder!r} by its folder; give the "
                 "table itself to go by it, or move it away to go by the folders"

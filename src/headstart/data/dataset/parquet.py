@@ -20,7 +20,7 @@ from headstart.data.dataset.columns import (
     plain,
 )
 from headstart.data.images import looks_like_an_image
-from headstart.data.sources.parquet import ParquetFile, ParquetImage, is_binary, libraries
+from headstart.data.sources.parquet import ParquetFile, ParquetImage, is_binary, is_list_of_labels, libraries
 from headstart.errors import DatasetError, ImageError, printable, reason_of
 
 _FEW_COLUMNS = 64
@@ -69,6 +69,8 @@ class ParquetTable(LabelTable):
                 ImageCell(ParquetImage(self.file, self.bytes_of[index], row), str(path) if path else None)
                 for row, path in enumerate(paths)
             ]
+        if is_list_of_labels(kind):
+            return list(islice(self.file.lists(name), most))
         if pyarrow.types.is_nested(kind):
             return [[]] * most  # a list is no label: said by the row that is read first
         values = self._values(name, most)

@@ -13,7 +13,7 @@ from headstart.data.dataset.columns import ColumnNames, LabelsUnknown
 from headstart.data.dataset.folders import from_folders
 from headstart.data.dataset.foreign import foreign
 from headstart.data.dataset.groups import grouped, names_a_table
-from headstart.data.dataset.labels import refuse_measurements
+from headstart.data.dataset.labels import refuse_single_images
 from headstart.data.dataset.listed_tables import (
     beside,
     from_listed_tables,
@@ -24,6 +24,7 @@ from headstart.data.dataset.lookup import given
 from headstart.data.dataset.series import grouped_by_name, is_pattern, series_in_words
 from headstart.data.dataset.shards import from_shards, is_shard, shard_paths, shards_in
 from headstart.data.dataset.tables import from_tables, read_table, table_at
+from headstart.data.dataset.targets import as_task, check_task
 from headstart.data.dataset.values import SPLITS, Dataset
 from headstart.data.sources import (
     TABLE_SUFFIXES,
@@ -40,6 +41,7 @@ from headstart.data.sources.names import TAR_SUFFIXES
 from headstart.data.sources.remote import shown
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 LIST_SUFFIXES = (".txt", ".lst")
 """Of tables that may be anything else: read where they are given, or where nothing else has labels."""
@@ -53,6 +55,7 @@ def read_dataset(
     image_column: str | None = None,
     label_column: str | None = None,
     groups: str | None = None,
+    task: str | None = None,
 ) -> Dataset:
     """List labelled images; `headstart.data.dataset` says which layouts.
 
@@ -69,23 +72,27 @@ def read_dataset(
         groups: Of a table: a column (camera, patient, day) whose groups stay on one side of a split. It may
             be another table than that of the labels: one in the folder, or one that is given by its path.
             Or a pattern of file names, such as `{group}_*.jpg`, see `series.grouped_by_name`.
+        task: "single-label", "multi-label" or "regression"; None for what the labels can only mean.
 
     Raises:
         DatasetError: One line: what is wrong, where, and the way out.
         MissingExtra: A Parquet file without pyarrow installed.
     """
+    check_task(task)
+    task = None if task == "auto" else task
     if isinstance(source, Dataset):
-        return _grouped(source, groups)
+        return as_task(_grouped(source, groups), task or source.task, where=source.name)
     elsewhere = is_pattern(groups) or names_a_table(groups)
-    wanted = ColumnNames(image_column, label_column, None if elsewhere else groups)
+    wanted = ColumnNames(image_column, label_column, None if elsewhere else groups, task)
     if isinstance(source, str | os.PathLike) and not _is_list(source):
         source = given(source)
     dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)
-    dataset = _grouped(dataset, groups)
+    where = "y" if isinstance(source, tuple) else shown(str(source))
+    dataset = as_task(_grouped(dataset, groups), task, where=where)
     if groups is None and not isinstance(source, tuple):
         dataset = replace(dataset, notes=(*dataset.notes, *series_in_words(dataset)))
     if for_training:
-        _refuse_untrainable(dataset, where="y" if isinstance(source, tuple) else shown(str(source)))
+        _refuse_untrainable(dataset, where=where)
     if isinstance(source, tuple):
         return dataset
     origin = shown(str(source)) if is_address(str(source)) else os.path.abspath(str(source))
@@ -247,14 +254,19 @@ def _of_both(by_folders: DatasetError, by_table: DatasetError | None, where: str
 
 
 def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
-    if len(dataset.classes) < 2:
-        raise DatasetError(
-            f"{where}: only one class ({dataset.classes[0]}); {_other_root(dataset, where=where)}"
-        )
-    try:
-        refuse_measurements(dataset.classes, dataset.samples)
-    except DatasetError as error:
-        raise DatasetError(f"{where}: {error}") from None
+    if dataset.task == REGRESSION and len({sample.target for sample in dataset.samples}) < 2:
+        raise DatasetError(f"{where}: every image has the same number; there is nothing to learn")
+    if dataset.task == MULTI_LABEL and not dataset.classes:
+        raise DatasetError(f"{where}: no image has a label")
+    if dataset.task == SINGLE_LABEL:
+        if len(dataset.classes) < 2:
+            raise DatasetError(
+                f"{where}: only one class ({dataset.classes[0]}); {_other_root(dataset, where=where)}"
+            )
+        try:
+            refuse_single_images(dataset.classes, dataset.samples)
+        except DatasetError as error:
+            raise DatasetError(f"{where}: {error}") from None
     if not any(sample.split in ("train", None) for sample in dataset.samples):
         inner = wrapper_of([sample.name for sample in dataset.samples]).rstrip("/")
         way_out = f", or give {where.rstrip('/')}/{inner} to train on these" if inner else ""
@@ -263,7 +275,8 @@ def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
         )
     sides: list[set[str | None]] = [set() for _ in dataset.classes]
     for sample in dataset.samples:
-        sides[sample.label].add(sample.split)
+        for label in dataset.classes_of(sample):
+            sides[label].add(sample.split)
     for name, found in zip(dataset.classes, sides, strict=True):
         if not found & {"train", None}:
             held_out = " and ".join(str(side) for side in SPLITS if side in found)

@@ -9,13 +9,16 @@ from headstart.data.dataset.labels import clean, refuse_look_alikes
 from headstart.data.dataset.values import Dataset, Sample, Skipped
 from headstart.data.sources import Source
 from headstart.errors import DatasetError, printable
+from headstart.heads.tasks import MULTI_LABEL, SINGLE_LABEL
+
+Label = str | tuple[str, ...]
 
 
 class LabelledRow(NamedTuple):
     """One labelled image as it was found."""
 
     path: str
-    label: str
+    label: Label  # several of a multi-label image, or none
     split: str | None
     source: Source
     group: str | None = None
@@ -32,11 +35,16 @@ def build(
     order: Callable[[str], float] | None = None,
 ) -> Dataset:
     """A data set of these rows, its classes in the labels' order; `where` is shown in errors."""
-    labels = [clean(row.label) or row.label for row in rows]
+    several = any(isinstance(row.label, tuple) for row in rows)
+    labels = [
+        tuple(clean(each) or each for each in ((row.label,) if isinstance(row.label, str) else row.label))
+        for row in rows
+    ]
     first: dict[str, str] = {}
-    for row, label in zip(rows, labels, strict=True):
-        if label not in first:
-            first[label] = row.at or printable(row.path)
+    for row, found in zip(rows, labels, strict=True):
+        for label in found:
+            if label not in first:
+                first[label] = row.at or printable(row.path)
     try:
         refuse_look_alikes(first.items())
     except DatasetError as error:
@@ -44,7 +52,15 @@ def build(
     classes = sorted(first, key=order)
     index = {label: number for number, label in enumerate(classes)}
     samples = tuple(
-        Sample(printable(row.path), index[label], row.split, row.source, group=row.group)
-        for row, label in zip(rows, labels, strict=True)
+        Sample(
+            printable(row.path),
+            -1 if several else index[found[0]],
+            row.split,
+            row.source,
+            group=row.group,
+            target=tuple(sorted({index[label] for label in found})) if several else None,
+        )
+        for row, found in zip(rows, labels, strict=True)
     )
-    return Dataset(name, tuple(map(printable, classes)), samples, tuple(skipped), tuple(notes))
+    task = MULTI_LABEL if several else SINGLE_LABEL
+    return Dataset(name, tuple(map(printable, classes)), samples, tuple(skipped), tuple(notes), task=task)

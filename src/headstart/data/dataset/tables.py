@@ -6,10 +6,11 @@ is refused with the row that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from typing import cast
 
 from headstart.data.dataset.columns import (
     UNASSIGNED,
@@ -29,15 +30,17 @@ from headstart.data.dataset.delimited import (
     read_text,
     western,
 )
-from headstart.data.dataset.labels import as_label, clean, made_of_others
+from headstart.data.dataset.labels import as_label, clean
 from headstart.data.dataset.lookup import Files, Found
 from headstart.data.dataset.parquet import ImageCell, read_parquet
-from headstart.data.dataset.rows import LabelledRow, build
+from headstart.data.dataset.rows import Label, LabelledRow, build
 from headstart.data.dataset.split_names import sides_of
+from headstart.data.dataset.targets import SAY_SEVERAL, apart, labels_of
 from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import Place
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.files import Unreadable, held_roots, read_regular, root_of
+from headstart.heads.tasks import MULTI_LABEL
 
 _NAMED = 3
 """Classes that an error names; the others are counted."""
@@ -98,7 +101,9 @@ class _Ledger:
     skipped: list[Skipped]
     notes: list[str]
     rows: dict[object, LabelledRow] = field(default_factory=dict)  # used, by their images
-    lost: dict[str, str] = field(default_factory=dict)  # labels of rows without a file: the first such row
+    lost: dict[str | tuple[str, ...], str] = field(
+        default_factory=dict
+    )  # labels of rows without a file: the first such row
     total: int = 0
 
 
@@ -123,9 +128,11 @@ def from_tables(
     if not ledger.rows:
         _refuse_nothing(where, ledger)
     rows = list(ledger.rows.values())
+    rows, assumed = apart(rows, task=wanted.task, where=where)
+    ledger.notes += assumed
+    several = any(isinstance(row.label, tuple) for row in rows)
     used = {row.label for row in rows}
-    ledger.notes += _combinations(rows, used, where=where)
-    gone = [label for label in ledger.lost if label not in used]
+    gone = [] if several else [str(label) for label in ledger.lost if label not in used]
     if gone and for_training:
         raise DatasetError(
             f"{where}: no file of class {', '.join(map(printable, gone[:_NAMED]))} is there, e.g. "
@@ -142,7 +149,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
     told += [] if located.split else unused_groups(table, columns)
     searched: list[str] = []
     most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
-    for number, image, label, split, group in zip(*_columns(located, columns), strict=True):
+    for number, image, label, split, group in zip(*_columns(located, columns, wanted.task), strict=True):
         ledger.total += 1
         at = f"{prefix}row {number}"
         if len(ledger.skipped) > most_left_out:
@@ -162,7 +169,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
         row = LabelledRow(shown, label, split, file.source, group, at)
         earlier = ledger.rows.setdefault(file.source, row)
         if earlier is not row:
-            _repeat(ledger, path, earlier, row)
+            _repeat(ledger, path, earlier, row, task=wanted.task)
     if searched:
         told.append(f"{len(searched):,} rows name files by other paths, e.g. {searched[0]}")
     if located.files.pages:
@@ -171,8 +178,8 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
 
 
 def _columns(
-    located: LocatedTable, columns: Columns
-) -> tuple[Sequence[int], Sequence[object], list[str], list[str | None], list[str | None]]:
+    located: LocatedTable, columns: Columns, task: str | None
+) -> tuple[Sequence[int], Sequence[object], Sequence[Label], list[str | None], list[str | None]]:
     """The columns that are used; missing labels and unknown splits are refused here, all of them counted."""
     optional = [index for index in (columns.split, columns.groups) if index is not None]
     numbers, values = located.table.read([columns.image, columns.labels[0], *optional])
@@ -185,8 +192,11 @@ def _columns(
     for image in images:
         if isinstance(image, str) and not is_utf8(image):
             found(image, located.files)  # which may prove the code page of the labels
+    labels: Sequence[Label]
     if len(columns.labels) > 1:
-        labels = _labels_of_flags(located.table, columns.labels)
+        named = sum(bool(name.strip()) for name in located.table.names)
+        alone = named == 1 + len(optional) + len(columns.labels)
+        labels = _labels_of_flags(located.table, columns.labels, task=task, alone=alone)
     else:
         labels = _labels(located, numbers, values[1])
     splits = [located.split] * len(labels)
@@ -198,8 +208,13 @@ def _columns(
     return numbers, images, labels, splits, groups
 
 
-def _labels_of_flags(table: LabelTable, columns: Sequence[int]) -> list[str]:
-    """Every row's label: the column that has its 1."""
+def _labels_of_flags(
+    table: LabelTable, columns: Sequence[int], *, task: str | None, alone: bool
+) -> Sequence[Label]:
+    """Every row's label: the column that has its 1; or its labels, where rows have several.
+
+    `alone`: whether the table has no other columns, so that these can only be labels.
+    """
     names = [clean(table.names[index]) for index in columns]
     numbers, values = table.read(columns)
     if len(numbers) * len(names) > _MOST_FLAGS:
@@ -207,42 +222,30 @@ def _labels_of_flags(table: LabelTable, columns: Sequence[int]) -> list[str]:
             f"{len(names):,} columns of 0 and 1 on {len(numbers):,} rows are too many; "
             "write one column of labels"
         )
-    labels: list[str] = []
+    labels: list[tuple[str, ...]] = []
     for number, *cells in zip(numbers, *values, strict=True):
         flags = [flag(cell) for cell in cells]
-        on = [name for name, each in zip(names, flags, strict=True) if each]
         if None in flags:
             at = flags.index(None)
             raise DatasetError(
                 f"row {number}: {printable(names[at])} is {_shown(str(cells[at]))!r}; expected 0 or 1, as "
                 "in other rows"
             )
+        labels.append(tuple(name for name, each in zip(names, flags, strict=True) if each))
+    if task == MULTI_LABEL or (task is None and alone and any(len(on) > 1 for on in labels)):
+        return labels
+    for number, on in zip(numbers, labels, strict=True):
         if len(on) > 1:
             raise DatasetError(
-                f"row {number}: {printable(on[0])} and {printable(on[1])} are both 1; several labels for "
-                "each image are not supported yet: keep the rows that have one"
+                f"row {number}: {printable(on[0])} and {printable(on[1])} are both 1; keep the rows that "
+                f"have one, or {SAY_SEVERAL}"
             )
         if not on:
             raise DatasetError(
                 f"row {number}: none of {', '.join(map(printable, names[:_NAMED]))}, … is 1; label the row "
-                "or remove it"
+                f"or remove it; {SAY_SEVERAL}"
             )
-        labels.append(on[0])
-    return labels
-
-
-def _combinations(rows: Sequence[LabelledRow], used: Collection[str], *, where: str) -> list[str]:
-    """Refuse labels that are several in one cell, as `cat|dog`; what may be such is a note."""
-    found = list(made_of_others(used))
-    for label, parts, certain in sorted(found, key=lambda each: not each[2])[:1]:
-        said = f"the label {_shown(label)!r} is {' and '.join(repr(_shown(part)) for part in parts[:_NAMED])}"
-        if not certain:
-            return [f"{where}: {said} together, which are labels too; each image is taken to have one"]
-        at = next(row.at for row in rows if row.label == label)
-        raise DatasetError(
-            f"{where}: {at}: {said} together; several labels for each image are not supported yet: keep one"
-        )
-    return []
+    return [on[0] for on in labels]
 
 
 def _shown(text: str) -> str:
@@ -257,8 +260,10 @@ def _refuse_left_out(ledger: _Ledger, at: str) -> None:
     )
 
 
-def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> list[str]:
-    """Every row's label; equal values are looked at once."""
+def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> Sequence[Label]:
+    """Every row's label, or labels where the cells are lists; equal values are looked at once."""
+    if values and all(isinstance(value, list) for value in values) and any(values):
+        return _lists(numbers, cast("Sequence[list[object]]", values))
     keys: Sequence[object] = values
     if {*map(type, values)} not in ({str}, {int}, {float}, {bytes}):  # 1 is True, and a list no key
         plain = (str, int, float, bytes)
@@ -284,6 +289,16 @@ def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[obje
         more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
         raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them")
     return [str(label) for label in labels]
+
+
+def _lists(numbers: Sequence[int], values: Sequence[list[object]]) -> list[tuple[str, ...]]:
+    found = []
+    for number, value in zip(numbers, values, strict=True):
+        try:
+            found.append(labels_of(value))
+        except DatasetError as error:
+            raise DatasetError(f"row {number}: {error}") from None
+    return found
 
 
 def _readable(text: str, located: LocatedTable, *, utf8: bool) -> str:
@@ -351,16 +366,25 @@ def found(image: object, files: Files) -> Found | None:
     return files.find(path) if path else None
 
 
-def _repeat(ledger: _Ledger, path: str, earlier: LabelledRow, now: LabelledRow) -> None:
-    """A row that names an image again is left out, or refused where it says something else."""
+def _repeat(ledger: _Ledger, path: str, earlier: LabelledRow, now: LabelledRow, *, task: str | None) -> None:
+    """A row that names an image again is left out, gives it one more label, or is refused."""
+    if task == MULTI_LABEL and earlier.split == now.split and earlier.label != now.label:
+        both = (*_each(earlier.label), *_each(now.label))
+        ledger.rows[now.source] = earlier._replace(label=tuple(dict.fromkeys(both)))
+        return
     for what in ("label", "split"):
         before, after = getattr(earlier, what), getattr(now, what)
         if before != after:
             raise DatasetError(
                 f"{now.at}: {printable(path)} has {what} {printable(str(after))!r} here and "
                 f"{printable(str(before))!r} in {earlier.at}; keep one of them"
+                + (f", or {SAY_SEVERAL}" if what == "label" else "")
             )
     ledger.skipped.append(Skipped(printable(path), f"{now.at} repeats {earlier.at}"))
+
+
+def _each(label: Label) -> tuple[str, ...]:
+    return (label,) if isinstance(label, str) else label
 
 
 def _refuse_nothing(where: str, ledger: _Ledger) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.data.sources import FileSource, MemberSource, RemoteSource, Skipped, Source, is_address
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 __all__ = ["SPLITS", "Dataset", "Sample", "Skipped", "content_hash", "describe", "place_of"]
 
@@ -25,16 +26,21 @@ class Sample:
     """One labelled image."""
 
     name: str  # what the user sees: the path relative to the data set's root, always printable
-    label: int  # index into Dataset.classes; -1 where there is no label
+    label: (
+        int  # index into Dataset.classes; -1 where there is none, or the task has no one label: see `target`
+    )
     split: str | None  # "train", "validation" or "test" where the data set says so
     source: Source
     place: int = field(default=-1, compare=False)  # of one that was moved: where it stood as it was read
     group: str | None = None  # what a table's column says that it belongs to: all of it stays on one side
+    target: tuple[int, ...] | float | None = (
+        None  # multi-label: indices of its labels; regression: its number
+    )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images; at least two classes, each with at least one image."""
+    """Labelled images; at least two classes, each with at least one image, or one number for each image."""
 
     name: str
     classes: tuple[str, ...]
@@ -43,14 +49,35 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what was guessed while reading: a table among several, columns, a code page
     origin: str | None = field(default=None, compare=False)  # path of the folder, table or zip that was read
     corrections: str | None = field(default=None, compare=False)  # path of the labels that lie over its own
+    task: str = SINGLE_LABEL  # "multi-label": `Sample.target` has the labels; "regression": it has the number
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Every sample's label, int64 [N]."""
-        return np.fromiter((sample.label for sample in self.samples), dtype=np.int64, count=len(self.samples))
+    def labels(self) -> npt.NDArray[Any]:
+        """Every sample's label, int64 [N]; multi-label: uint8 [N, C] of 0 and 1; regression: float64 [N]."""
+        count = len(self.samples)
+        if self.task == REGRESSION:
+            return np.fromiter((sample.target for sample in self.samples), dtype=np.float64, count=count)
+        if self.task == MULTI_LABEL:
+            found = np.zeros((count, len(self.classes)), np.uint8)
+            for row, sample in enumerate(self.samples):
+                found[row, list(self.classes_of(sample))] = 1
+            return found
+        return np.fromiter((sample.label for sample in self.samples), dtype=np.int64, count=count)
+
+    def classes_of(self, sample: Sample) -> tuple[int, ...]:
+        """Indices of the classes that an image is of; of a number, of the only one."""
+        if isinstance(sample.target, tuple):
+            return sample.target
+        return (0,) if self.task == REGRESSION else (sample.label,)
+
+    def label_of(self, sample: Sample) -> str:
+        """What the data says of an image: its class, its labels with bars between them, or its number."""
+        if isinstance(sample.target, float):
+            return f"{sample.target:.10g}"
+        return "|".join(self.classes[label] for label in self.classes_of(sample))
 
 
 def place_of(sample: Sample) -> dict[str, str]:

@@ -40,6 +40,9 @@ MAX_TEXT = 256 * 2**20
 MAX_DELTA_TEXT = 96 * 2**20
 """Likewise of one whose texts are written as differences, of which a few kilobytes can make any number."""
 
+MAX_LISTED = 5_000_000
+"""Labels in a column of lists, of which a few kilobytes can claim any number."""
+
 _BATCH_ROWS = 16_384
 _SMALL_BATCH = 1_024
 _GROUPS_KEPT = 2
@@ -137,16 +140,50 @@ class ParquetFile:
         except (pyarrow.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
 
+    def lists(self, column: str) -> Iterator[list[Any]]:
+        """The values of a column of lists of texts or whole numbers, as bounded as `batches`."""
+        pyarrow, parquet = libraries()
+        chunks = self._chunks(column, inside=True)
+        if sum(chunk.num_values for chunk in chunks) > MAX_LISTED:
+            raise DatasetError(
+                f"{printable(self.name)}: the column {printable(column)} has more than {MAX_LISTED:,} labels"
+            )
+        if (claimed := sum(chunk.total_uncompressed_size for chunk in chunks)) > MAX_TEXT:
+            raise self._too_long(column, claimed, most=MAX_TEXT)
+        texts: dict[object, object] = {}
+        length = 0
+        try:
+            reader = parquet.ParquetFile(self._source(), memory_map=self.data is None)
+            for batch in reader.iter_batches(_SMALL_BATCH, columns=[column]):
+                self._check_lengths(batch.column(0).flatten(), column)
+                for values in batch.column(0).to_pylist():
+                    new = {value for value in values or () if isinstance(value, str) and value not in texts}
+                    length += sum(map(len, new))
+                    if length > MAX_DELTA_TEXT:
+                        raise self._too_long(column, length, most=MAX_DELTA_TEXT)
+                    texts |= zip(new, new, strict=True)
+                    yield [texts.get(value, value) for value in values or ()]
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._unreadable(error) from error
+
     def _too_long(self, column: str, size: int, *, most: int) -> DatasetError:
         return DatasetError(
             f"{printable(self.name)}: the column {printable(column)} takes {size / 2**20:,.0f} MiB; "
             f"paths and labels take at most {most // 2**20}"
         )
 
-    def _chunks(self, column: str) -> list[Any]:
-        """What the footer says of a column in each row group."""
+    def _chunks(self, column: str, *, inside: bool = False) -> list[Any]:
+        """What the footer says of a column in each row group; or of the first one inside it."""
         metadata = self.reader.metadata
-        at = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)
+        paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+        at = next(
+            (
+                i
+                for i, path in enumerate(paths)
+                if path == column or (inside and path.startswith(f"{column}."))
+            ),
+            None,
+        )
         if at is None:
             return []
         return [metadata.row_group(group).column(at) for group in range(metadata.num_row_groups)]
@@ -240,6 +277,15 @@ def image_at(file: ParquetFile, member: str) -> ParquetImage | None:
     column, _, row = member.rpartition(":")
     there = row.isdecimal() and int(row) < file.reader.metadata.num_rows
     return ParquetImage(file, column, int(row)) if there else None
+
+
+def is_list_of_labels(kind: Any) -> bool:
+    """Whether a column has lists of texts or whole numbers."""
+    pyarrow, _ = libraries()
+    if not (pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)):
+        return False
+    inner = kind.value_type
+    return str(inner) in ("string", "large_string") or bool(pyarrow.types.is_integer(inner))
 
 
 def is_binary(kind: Any) -> bool:

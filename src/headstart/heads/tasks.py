@@ -1,0 +1,340 @@
+"""What a head predicts of an image: one of several classes, any number of labels, or a number.
+
+A `Task` is all that differs between the three: the targets that ridge regression is fitted on, what becomes
+of its scores, and by what both are judged. Everything else asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from headstart.errors import OptionError
+from headstart.heads.linear import Floats, LinearHead, calibrate_temperature, check_labels
+from headstart.heads.metrics import (
+    Evaluation,
+    MultiLabelEvaluation,
+    RegressionEvaluation,
+    average_precisions,
+    evaluate,
+    evaluate_labels,
+    evaluate_numbers,
+    r_squared,
+)
+
+Doubles = NDArray[np.float64]
+Labels = NDArray[Any]
+AnyEvaluation = Evaluation | MultiLabelEvaluation | RegressionEvaluation
+
+TASKS = SINGLE_LABEL, MULTI_LABEL, REGRESSION = ("single-label", "multi-label", "regression")
+
+_NEWTON_STEPS = 30
+_LEAST_SLOPE = 1e-3
+_MOST_KEPT = 500
+"""Errors that a head knows: a part of many, evenly."""
+
+
+class Task(Protocol):
+    """What is predicted. Labels are as `Dataset.labels` has them."""
+
+    name: ClassVar[str]
+    output: ClassVar[str]  # what a saved model calls what it gives
+    one_of: ClassVar[bool]  # whether each image is of exactly one class, so that classes can have weights
+    score_name: ClassVar[str]  # what `score` is called
+
+    def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
+        """The labels, or an OptionError."""
+
+    def targets(self, labels: Labels, *, classes: int) -> Doubles:
+        """What ridge regression is fitted on, float64 [N, C]."""
+
+    def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
+        """How right scores [N, P, C] are, [N, P]: 1 at best."""
+
+    def score(self, scores: Floats, labels: Labels) -> float:
+        """How good scores [N, C] of left-out images are, 1 at best."""
+
+    def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
+        """The head whose scores these are, calibrated on scores [N, C] of left-out images."""
+
+    def told(self, score: float) -> str:
+        """A score in words."""
+
+    def widened(self, head: LinearHead, first: LinearHead) -> LinearHead:
+        """A head fitted on several views, calibrated as the one fitted on the first view alone."""
+
+    def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
+        """The head that also knows when to call a label, by what it gives, [N, C], for held-out images."""
+
+    def evaluate(
+        self,
+        found: ArrayLike,
+        labels: ArrayLike,
+        *,
+        classes: Sequence[str],
+        thresholds: Sequence[float] = (),
+        errors: Sequence[float] = (),
+    ) -> AnyEvaluation:
+        """Scores of what a head gives [N, C] against the labels, with its thresholds and errors."""
+
+
+@dataclass(frozen=True)
+class SingleLabel:
+    """One of several classes for each image: one-hot targets, softmax, accuracy."""
+
+    name: ClassVar[str] = SINGLE_LABEL
+    output: ClassVar[str] = "probabilities"
+    one_of: ClassVar[bool] = True
+    score_name: ClassVar[str] = "accuracy"
+
+    def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
+        """Int64 [N]."""
+        return check_labels(labels, classes=classes)
+
+    def targets(self, labels: Labels, *, classes: int) -> Doubles:
+        """One-hot."""
+        hot: Doubles = (labels[:, None] == np.arange(classes)).astype(np.float64)
+        return hot
+
+    def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
+        """Whether the class with the highest score is the image's."""
+        found: NDArray[Any] = scores.argmax(axis=2) == labels[:, None]
+        return found
+
+    def score(self, scores: Floats, labels: Labels) -> float:
+        """Accuracy."""
+        return float((scores.argmax(axis=1) == labels).mean())
+
+    def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
+        """With a calibrated temperature."""
+        temperature = calibrate_temperature(left_out, labels)
+        return LinearHead("ridge", weight.astype(np.float32), bias.astype(np.float32), temperature)
+
+    def told(self, score: float) -> str:
+        """As a share."""
+        return f"{100 * score:.1f}%"
+
+    def widened(self, head: LinearHead, first: LinearHead) -> LinearHead:
+        """With the first one's temperature."""
+        return replace(head, temperature=first.temperature)
+
+    def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
+        """The same: the likeliest class is called."""
+        return head
+
+    def evaluate(
+        self,
+        found: ArrayLike,
+        labels: ArrayLike,
+        *,
+        classes: Sequence[str],
+        thresholds: Sequence[float] = (),
+        errors: Sequence[float] = (),
+    ) -> Evaluation:
+        """Accuracy, F1, calibration."""
+        return evaluate(found, labels, classes=classes)
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Any number of labels for each image: a target of 0 and 1 for each label, sigmoid, mAP."""
+
+    name: ClassVar[str] = MULTI_LABEL
+    output: ClassVar[str] = "probabilities"
+    one_of: ClassVar[bool] = False
+    score_name: ClassVar[str] = "mAP"
+
+    def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
+        """Uint8 [N, C] of 0 and 1."""
+        y = np.asarray(labels)
+        if y.ndim != 2 or y.shape[1] != classes or not np.isin(y, (0, 1)).all():
+            raise OptionError(f"labels must be 0 and 1, [N, {classes}], got {list(y.shape)}")
+        return y.astype(np.uint8)
+
+    def targets(self, labels: Labels, *, classes: int) -> Doubles:
+        """The labels."""
+        return labels.astype(np.float64)
+
+    def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
+        """The share of labels on the right side of one half."""
+        found: NDArray[Any] = ((scores > 0.5) == labels[:, None, :].astype(bool)).mean(axis=2)
+        return found
+
+    def score(self, scores: Floats, labels: Labels) -> float:
+        """Mean average precision."""
+        return float(np.nanmean(average_precisions(scores, labels))) if labels.any() else 0.0
+
+    def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
+        """With each label's scores brought to log-odds: slope and shift go into the weights."""
+        slope, shift = calibrate_labels(left_out, labels)
+        scaled, moved = (weight * slope).astype(np.float32), (bias * slope + shift).astype(np.float32)
+        return LinearHead("ridge", scaled, moved, link="sigmoid", platt=(slope, shift))
+
+    def told(self, score: float) -> str:
+        """As a mean average precision."""
+        return f"mAP {score:.3f}"
+
+    def widened(self, head: LinearHead, first: LinearHead) -> LinearHead:
+        """With the first one's slopes and shifts: another view of a left-out image tells its labels."""
+        if head.platt is None or first.platt is None:
+            return head
+        (own, moved), (slope, shift) = head.platt, first.platt
+        weight = (head.weight * (slope / own)).astype(np.float32)
+        bias = ((head.bias - moved) * (slope / own) + shift).astype(np.float32)
+        return replace(head, weight=weight, bias=bias, platt=first.platt)
+
+    def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
+        """With the threshold of each label that gives the best F1."""
+        return replace(head, thresholds=best_thresholds(found(), labels))
+
+    def evaluate(
+        self,
+        found: ArrayLike,
+        labels: ArrayLike,
+        *,
+        classes: Sequence[str],
+        thresholds: Sequence[float] = (),
+        errors: Sequence[float] = (),
+    ) -> MultiLabelEvaluation:
+        """MAP, F1, subset accuracy."""
+        return evaluate_labels(found, labels, classes=classes, thresholds=thresholds)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A number for each image, standardised while it is fitted: R-squared."""
+
+    mean: float = 0.0  # of the training images
+    scale: float = 1.0  # their standard deviation
+
+    name: ClassVar[str] = REGRESSION
+    output: ClassVar[str] = "value"
+    one_of: ClassVar[bool] = False
+    score_name: ClassVar[str] = "R²"
+
+    def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
+        """Float64 [N]."""
+        y = np.asarray(labels, dtype=np.float64)
+        if y.ndim != 1 or not np.isfinite(y).all():
+            raise OptionError(f"labels must be finite numbers, [N], got {list(y.shape)}")
+        return y
+
+    def targets(self, labels: Labels, *, classes: int) -> Doubles:
+        """The numbers, standardised, [N, 1]."""
+        standardised: Doubles = ((labels - self.mean) / self.scale)[:, None]
+        return standardised
+
+    def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
+        """One less the squared error in standard deviations: the mean is R-squared."""
+        found: NDArray[Any] = 1 - np.square(scores[:, :, 0] - self.targets(labels, classes=1))
+        return found
+
+    def score(self, scores: Floats, labels: Labels) -> float:
+        """R-squared."""
+        return r_squared(self.mean + self.scale * scores[:, 0].astype(np.float64), labels)
+
+    def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
+        """In the numbers' own unit, with the errors of left-out images."""
+        scaled, moved = weight * self.scale, bias * self.scale + self.mean
+        errors = np.sort(np.abs(self.mean + self.scale * left_out[:, 0].astype(np.float64) - labels))
+        if len(errors) > _MOST_KEPT:
+            errors = np.quantile(errors, np.linspace(0, 1, _MOST_KEPT), method="nearest")
+        return LinearHead(
+            "ridge",
+            scaled.astype(np.float32),
+            moved.astype(np.float32),
+            link="identity",
+            errors=tuple(float(f"{error:.6g}") for error in errors),
+        )
+
+    def told(self, score: float) -> str:
+        """As a share of the variance."""
+        return f"R² {score:.3f}"
+
+    def widened(self, head: LinearHead, first: LinearHead) -> LinearHead:
+        """With the first one's errors: another view of an image that is left out tells its number."""
+        return replace(head, errors=first.errors)
+
+    def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
+        """The same: the number is the answer."""
+        return head
+
+    def evaluate(
+        self,
+        found: ArrayLike,
+        labels: ArrayLike,
+        *,
+        classes: Sequence[str],
+        thresholds: Sequence[float] = (),
+        errors: Sequence[float] = (),
+    ) -> RegressionEvaluation:
+        """MAE, R-squared, how often the interval holds the number."""
+        return evaluate_numbers(found, labels, errors=errors)
+
+
+def task_of(name: str, labels: Labels) -> Task:
+    """The task of this name, for these labels of training images."""
+    if name == REGRESSION:
+        scale = float(labels.std()) if len(labels) else 1.0
+        return Regression(float(labels.mean()) if len(labels) else 0.0, scale or 1.0)
+    return MultiLabel() if name == MULTI_LABEL else SingleLabel()
+
+
+def only_single_label(task: str, what: str, *, instead: str = "") -> None:
+    """Refuse what is done for single labels alone, with an OptionError that names the task."""
+    if task != SINGLE_LABEL:
+        raise OptionError(f"{task}: {what} is not done yet" + (f"; {instead}" if instead else ""))
+
+
+def calibrate_labels(scores: Floats, labels: Labels) -> tuple[Doubles, Doubles]:
+    """Slope and shift, [C] each, that make log-odds of each label's scores, float32 [N, C].
+
+    Platt's method with his targets, which keep rare labels finite; by Newton's method, all labels at once.
+    Source: Lin, Lin and Weng, "A note on Platt's probabilistic outputs", Machine Learning 68 (2007).
+    """
+    x = scores.astype(np.float64)
+    positive = labels.sum(axis=0, dtype=np.float64)
+    negative = len(labels) - positive
+    high, low = (positive + 1) / (positive + 2), 1 / (negative + 2)
+    t = np.where(labels.astype(bool), high, low)
+    centre, spread = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
+    z = (x - centre) / spread
+    slope, shift = np.zeros(x.shape[1]), np.log((positive + 1) / (negative + 1))
+    for _ in range(_NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(slope * z + shift, -500, 500)))
+        w, error = np.maximum(p * (1 - p), 1e-12), p - t
+        a, b, c = (w * z * z).sum(axis=0) + 1e-9, (w * z).sum(axis=0), w.sum(axis=0) + 1e-9
+        g, h = (error * z).sum(axis=0), error.sum(axis=0)
+        determinant = np.maximum(a * c - b * b, 1e-12)
+        step_slope, step_shift = (c * g - b * h) / determinant, (a * h - b * g) / determinant
+        bound = np.maximum(1, np.maximum(np.abs(step_slope), np.abs(step_shift)) / 2)
+        slope, shift = slope - step_slope / bound, shift - step_shift / bound
+    slope = np.where((positive > 0) & (negative > 0), np.maximum(slope, _LEAST_SLOPE) / spread, 0)
+    return slope, shift - slope * centre
+
+
+def best_thresholds(probabilities: Floats, labels: Labels, *, fewest: int = 3) -> tuple[float, ...]:
+    """For each label the probability from which calling it gives the best F1; 0.5 of labels seen too rarely.
+
+    Args:
+        probabilities: [N, C], of images that nothing was fitted on.
+        labels: 0 and 1, [N, C].
+        fewest: images that must have the label.
+    """
+    found = []
+    for p, y in zip(np.asarray(probabilities).T, np.asarray(labels).T, strict=True):
+        if y.sum() < fewest or y.sum() == len(y):
+            found.append(0.5)
+            continue
+        order = np.argsort(-p, kind="stable")
+        hits = np.cumsum(y[order].astype(np.int64))
+        f1 = 2 * hits / (np.arange(1, len(y) + 1) + y.sum())
+        ends = np.append(p[order][:-1] != p[order][1:], True)  # equal probabilities are called together
+        best = int(np.argmax(np.where(ends, f1, -1)))
+        following = p[order][best + 1] if best + 1 < len(y) else 0.0
+        found.append(round(float((p[order][best] + following) / 2), 4))
+    return tuple(found)
