@@ -77,7 +77,7 @@ def test_a_record_of_a_version_that_recorded_less_is_read(tmp_path: Path) -> Non
 
 
 def test_a_config_is_made_of_options_and_completed_by_what_it_trains() -> None:
-    assert FitConfig.from_options() == FitConfig()
+    assert FitConfig.from_options() == FitConfig(task="auto")  # until the labels are known
     asked = FitConfig.from_options(
         backbone=Path("net.pth"), views="flip", scratch=True, candidates=["a", "b"]
     )
