@@ -69,7 +69,7 @@ reproducible: ## build twice and compare
 	cmp dist/first/*.whl dist/second/*.whl && echo "the two wheels are the same bytes"
 
 lock: ## pin everything again, with hashes; then commit locks/
-	for extra in demo dev tflite; do .venv/bin/uv pip compile pyproject.toml locks/build.in \
+	for extra in demo dev serve tflite; do .venv/bin/uv pip compile pyproject.toml locks/build.in \
 		$$(ls locks/$$extra.in 2>/dev/null) --extra $$extra --upgrade \
 		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links --quiet --output-file locks/$$extra.txt || exit 1; done

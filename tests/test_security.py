@@ -398,7 +398,7 @@ def wanted(extra: str, seen: frozenset[str] = frozenset()) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("extra", ["demo", "dev"])
+@pytest.mark.parametrize("extra", ["demo", "dev", "serve"])
 def test_everything_that_is_asked_for_is_pinned_with_hashes(extra: str) -> None:
     pinned = locked(extra)
     assert wanted(extra) - pinned.keys() == set(), "run: make lock"
@@ -406,7 +406,7 @@ def test_everything_that_is_asked_for_is_pinned_with_hashes(extra: str) -> None:
     assert {"hatchling", "editables"} <= pinned.keys()
 
 
-@pytest.mark.parametrize("extra", ["demo", "dev"])
+@pytest.mark.parametrize("extra", ["demo", "dev", "serve"])
 def test_what_is_pinned_names_no_place_to_fetch_it_from(extra: str) -> None:
     text = (ROOT / "locks" / f"{extra}.txt").read_text()
     assert not re.search(r"://|--index|--find-links|--extra-index|@ ", text)
