@@ -23,6 +23,7 @@ from headstart.data.images import (
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Mistyped, Unreadable, checker, read_json, write_whole
 from headstart.heads import MULTI_LABEL, REGRESSION, SINGLE_LABEL, least_probability
+from headstart.heads.decisions import decide
 from headstart.heads.metrics import USUAL_COVERAGE, largest_error
 from headstart.runs import CLASSIFIER_FILE, RunStore, todays_names
 
@@ -70,7 +71,7 @@ class Prediction:
 
     Attributes:
         path: the image's name.
-        label: the likeliest.
+        label: the likeliest, or that of the least expected cost where mistakes have costs.
         probability: of that label.
         top: the likeliest labels with their probabilities.
         familiarity: the share of images like the training images that are at least as strange as this one,
@@ -144,6 +145,8 @@ class Classifier:
         task: "single-label", "multi-label" or "regression".
         thresholds: multi-label: the probability from which each label is called.
         errors: regression: absolute errors of left-out images, ascending; see `largest_error`.
+        costs: of mistakes, by true and called class: called is the class of the least expected cost. None for
+            the likeliest.
     """
 
     classes: tuple[str, ...]
@@ -155,6 +158,7 @@ class Classifier:
     task: str = SINGLE_LABEL
     thresholds: tuple[float, ...] = ()
     errors: tuple[float, ...] = ()
+    costs: tuple[tuple[float, ...], ...] | None = None
 
     def predict(
         self, images: Any, *, top: int = 5, reject: float | None = None, coverage: float | None = None
@@ -217,6 +221,11 @@ class Classifier:
     def tells_unknown(self) -> bool:
         """Whether the model says how familiar an image is."""
         return bool(self.about.get("familiarity"))
+
+    @cached_property
+    def cost_matrix(self) -> NDArray[np.float64] | None:
+        """The costs as float64 [C, C], see `decide`."""
+        return None if self.costs is None else np.asarray(self.costs, dtype=np.float64)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -298,7 +307,8 @@ class Classifier:
             said = self._number(name, float(probabilities[0]), options)
         else:
             pairs = tuple((self.classes[i], round(float(probabilities[i]), 6)) for i in best)
-            said = Prediction(name, pairs[0][0], pairs[0][1], pairs)
+            first = int(decide(probabilities[None], self.cost_matrix)[0])
+            said = Prediction(name, self.classes[first], round(float(probabilities[first]), 6), pairs)
         if self.task == MULTI_LABEL:
             called = (i for i in order if probabilities[i] >= self.threshold(int(i)))
             said = replace(said, labels=tuple(self.classes[i] for i in called))
@@ -378,6 +388,7 @@ class Classifier:
             "about": self.about,
             "right": list(self.right),
             **({} if self.task == SINGLE_LABEL else self._of_task()),
+            **({} if self.costs is None else {"costs": self.costs}),
         }
         write_whole(target / CLASSIFIER_FILE, json.dumps(facts, indent=1, ensure_ascii=False))
         return target
@@ -425,6 +436,7 @@ class _Facts(TypedDict):
     task: NotRequired[Literal["single-label", "multi-label", "regression"]]
     thresholds: NotRequired[tuple[float, ...]]
     errors: NotRequired[tuple[float, ...]]
+    costs: NotRequired[tuple[tuple[float, ...], ...]]
 
 
 _FACTS = checker(_Facts)
@@ -451,6 +463,7 @@ def load(run: str | Path) -> Classifier:
             task=facts.get("task", SINGLE_LABEL),
             thresholds=facts.get("thresholds", ()),
             errors=facts.get("errors", ()),
+            costs=_costs(facts),
         )
         if classifier.thresholds and len(classifier.thresholds) != len(classifier.classes):
             raise Mistyped("a threshold for each class in thresholds", facts["thresholds"])
@@ -460,6 +473,14 @@ def load(run: str | Path) -> Classifier:
     if not classifier.model.is_file():
         raise RunError(f"{classifier.model} is missing; fit again or restore the folder")
     return classifier
+
+
+def _costs(facts: _Facts) -> tuple[tuple[float, ...], ...] | None:
+    """The costs of mistakes, which the file may have from anybody."""
+    costs, classes = facts.get("costs"), len(facts["classes"])
+    if costs is not None and not (len(costs) == classes and all(len(row) == classes for row in costs)):
+        raise Mistyped(f"costs of {classes} x {classes} classes", costs)
+    return costs
 
 
 def _samples(images: Any) -> Sequence[Sample]:

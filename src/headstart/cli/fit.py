@@ -47,6 +47,10 @@ from headstart.runs.scores import SCORES, headline, in_words
 )
 @click.option("--class-weights", metavar="balanced", help="Give rare classes more weight.")
 @click.option("--scratch", is_flag=True, help="Train the network from random weights.")
+@click.option("--costs", metavar="FILE", help="CSV of costs, true by called class: call what costs least.")
+@click.option(
+    "--priors", metavar="FILE|uniform", help="CSV of classes and their shares where it will be used."
+)
 @click.option("--folds", type=int, metavar="K", help="Also cross-validate the head over all images.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 @click.option("--strict", is_flag=True, help="Refuse data with unreadable files.")
@@ -152,7 +156,8 @@ def _headline(run: Any) -> str:
     for split in ("validation", "test"):
         found = run.evaluation.get(split)
         if found:
-            parts.append(f"{split} {headline(found)}")
+            cost = f", mean cost {found['mean_cost']:.3g}" if "mean_cost" in found else ""
+            parts.append(f"{split} {headline(found)}{cost}")
     if not parts:
         estimate = run.head_fit.get("loo_accuracy")
         name = SCORES[run.config.task]

@@ -21,6 +21,7 @@ from headstart.errors import DatasetError
 from headstart.runs import FOLDS_FILE, Run, new_id, read_predictions, read_skipped, timestamp
 from headstart.runs.callbacks import PhaseTimer
 from headstart.training import Prepared, save, score, train
+from headstart.training.decisions import with_copies
 from headstart.training.saving import facts
 
 
@@ -42,7 +43,8 @@ def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None
     collected = collect(run, corrections)
     prepared, notes = _prepared(run, collected)
     timer.on_phase_end("features", prepared)
-    scores = score(prepared, train(prepared, config=run.config, watch=timer), watch=timer)
+    config = with_copies(run.config, run.path)
+    scores = score(prepared, train(prepared, config=config, watch=timer), watch=timer)
     identity = new_id(run.config.backbone)
     decided = facts(scores)
     new = replace(

@@ -40,6 +40,7 @@ def card(subject: Subject, form: ExportFormat, *, parity: Parity, int8: Int8Cost
             "made": timestamp(),
         },
         "classes": list(subject.classifier.classes),
+        **({"costs": subject.classifier.costs} if subject.classifier.costs else {}),
         "input": _input(subject, form),
         "runtime": list(form.runtime),
         "output": "probabilities, float32 [N, C], in the order of the classes; each row adds up to 1",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.errors import OptionError
+from headstart.heads.decisions import decide
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -43,30 +44,36 @@ class Evaluation:
     log_loss: float  # mean negative logarithm of the right class's probability, in nats
     confusion: Integers  # int64 [C, C]; rows are the true classes, columns the predicted ones
     per_class: tuple[ClassScore, ...]  # one per class, in the classes' order
+    mean_cost: float | None = None  # of what was called, where mistakes have costs
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, ready for JSON."""
+        costs = {} if self.mean_cost is None else {"mean_cost": self.mean_cost}
         return {
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if name != "mean_cost"},
+            **costs,
             "interval": list(self.interval),
             "confusion": self.confusion.tolist(),
             "per_class": [vars(score) for score in self.per_class],
         }
 
 
-def evaluate(probabilities: ArrayLike, labels: ArrayLike, *, classes: Sequence[str]) -> Evaluation:
+def evaluate(
+    probabilities: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], costs: Doubles | None = None
+) -> Evaluation:
     """Compares predicted probabilities with the true labels.
 
     Args:
         probabilities: [N, C], rows summing to one.
         labels: [N], 0 to C - 1.
         classes: The C names.
+        costs: Of mistakes, [C, C], see `decide`; None where the likeliest class is called.
 
     Raises:
         OptionError: No images, or shapes, labels or probabilities that cannot be.
     """
     p, y = _checked(probabilities, labels, len(classes))
-    predicted = p.argmax(axis=1)
+    predicted = decide(p, costs)
     confusion = confusion_matrix(y, predicted, classes=len(classes))
     scores = class_scores(confusion, classes=classes)
     occurring = [
@@ -84,6 +91,7 @@ def evaluate(probabilities: ArrayLike, labels: ArrayLike, *, classes: Sequence[s
         log_loss=log_loss(p, y),
         confusion=confusion,
         per_class=scores,
+        mean_cost=None if costs is None else float(costs[y, predicted].mean()),
     )
 
 

@@ -78,8 +78,9 @@ class Task(Protocol):
         classes: Sequence[str],
         thresholds: Sequence[float] = (),
         errors: Sequence[float] = (),
+        costs: Doubles | None = None,
     ) -> AnyEvaluation:
-        """Scores of what a head gives [N, C] against the labels, with its thresholds and errors."""
+        """Scores of what a head gives [N, C], with its thresholds and errors, where mistakes cost so much."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,10 @@ class SingleLabel:
         classes: Sequence[str],
         thresholds: Sequence[float] = (),
         errors: Sequence[float] = (),
+        costs: Doubles | None = None,
     ) -> Evaluation:
         """Accuracy, F1, calibration."""
-        return evaluate(found, labels, classes=classes)
+        return evaluate(found, labels, classes=classes, costs=costs)
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class MultiLabel:
         classes: Sequence[str],
         thresholds: Sequence[float] = (),
         errors: Sequence[float] = (),
+        costs: Doubles | None = None,
     ) -> MultiLabelEvaluation:
         """MAP, F1, subset accuracy."""
         return evaluate_labels(found, labels, classes=classes, thresholds=thresholds)
@@ -271,6 +274,7 @@ class Regression:
         classes: Sequence[str],
         thresholds: Sequence[float] = (),
         errors: Sequence[float] = (),
+        costs: Doubles | None = None,
     ) -> RegressionEvaluation:
         """MAE, R-squared, how often the interval holds the number."""
         return evaluate_numbers(found, labels, errors=errors)

@@ -100,7 +100,8 @@ def _label_errors(run: Run) -> list[dict[str, Any]]:
 
 def _score(split: str, found: Any) -> dict[str, Any]:
     keys = ("images", "accuracy", "interval", "macro_f1", "calibration_error", "log_loss")
-    return {"split": split, **{key: found[key] for key in keys}}
+    costs = {"mean_cost": found["mean_cost"]} if "mean_cost" in found else {}
+    return {"split": split, **{key: found[key] for key in keys}, **costs}
 
 
 def _setting(run: Run) -> list[list[str]]:

@@ -39,10 +39,17 @@ def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
     history, split = facts["history"], facts["calibration_split"]
     images = ", ".join(f"{count} {side}" for side, count in facts["images"].items())
     score = {"accuracy": "accuracy", "95% interval": "interval", "macro-F1": "macro_f1"}
+    costs = {"mean cost": "mean_cost"} if any("mean_cost" in each for each in facts["scores"]) else {}
     return {
         "scores": _table(
             facts["scores"],
-            {"images": "split", "number": "images", **score, "calibration error": "calibration_error"},
+            {
+                "images": "split",
+                "number": "images",
+                **score,
+                "calibration error": "calibration_error",
+                **costs,
+            },
         ),
         "folds": _table(
             [{"fold": n, "accuracy": each} for n, each in enumerate(folds["accuracies"], 1)],

@@ -70,6 +70,10 @@ class FitConfig(Method):
     #: A column of the table (camera, patient, day), a table of files and groups, or a pattern of file names
     #: (``{group}_*.jpg``): images of one group stay on one side, and near-duplicates are not looked for.
     groups: str | None = None
+    #: Costs of mistakes, a CSV of true by called classes: called is the class of the least expected cost.
+    costs: str | None = None
+    #: Shares of the classes where the classifier will be used: a CSV of classes and shares, or "uniform".
+    priors: str | None = None
     folds: int | None = None  #: of a cross-validation over all images, beside the split; None for none
     seed: int = 0  #: of whatever is random
     #: "single-label", "multi-label" or "regression"; "auto" as asked for, until the labels are known.
@@ -134,6 +138,11 @@ class FitConfig(Method):
             raise OptionError(
                 f"folds={self.folds} is for a ridge head on a network that is frozen whole, which is solved "
                 "once more for each fold; drop it, or take --head ridge --freeze all"
+            )
+        if (self.costs or self.priors) and self.freeze == "auto":
+            raise OptionError(
+                "costs and priors do not go with freeze='auto', which judges by the probabilities of the "
+                "images as they come; give a depth"
             )
         if self.seed < 0:
             raise OptionError(f"seed={self.seed}: expected 0 or more")
@@ -216,6 +225,6 @@ _OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages
 
 _RECORDED = record(
     {**get_type_hints(FitConfig), "size": int, "layers": tuple[str, ...] | None},
-    optional=("near_duplicates", "groups", "folds", "freeze", "candidates", "task"),
+    optional=("near_duplicates", "groups", "costs", "priors", "folds", "freeze", "candidates", "task"),
 )
 """What others can rely on; runs of earlier versions lack some of it."""

@@ -143,22 +143,25 @@ def answer(
     *,
     task: str = "single-label",
     thresholds: Sequence[float] = (),
+    called: int | None = None,
 ) -> dict[str, Any]:
     """What was said of an image, as `predictions.json` has it beside what `dataset.describe` says.
 
     Of several labels ``predicted`` has bars between those that are called, and ``probability`` is the
-    likeliest's; of a number ``predicted`` is its text, and there is no probability.
+    likeliest's; of a number ``predicted`` is its text, and there is no probability. ``called`` is the class
+    that costs of mistakes decide for; None for the likeliest.
     """
     if task == "regression":
         return {"predicted": f"{probabilities[0]:.7g}", "value": probabilities[0]}
     best = heapq.nlargest(_TOP, range(len(classes)), key=probabilities.__getitem__)
     top = [[classes[i], round(probabilities[i], 5)] for i in best]
-    predicted = top[0][0]
+    first = best[0] if called is None else called
+    predicted = classes[first]
     if task == "multi-label":
         limits = thresholds or [0.5] * len(classes)
-        called = zip(classes, probabilities, limits, strict=True)
-        predicted = "|".join(name for name, found, limit in called if found >= limit)
-    return {"predicted": predicted, "probability": top[0][1], "top": top}
+        found = zip(classes, probabilities, limits, strict=True)
+        predicted = "|".join(name for name, share, limit in found if share >= limit)
+    return {"predicted": predicted, "probability": round(probabilities[first], 5), "top": top}
 
 
 def write_predictions(

@@ -143,6 +143,7 @@ class _Evaluation(TypedDict):
     log_loss: float
     confusion: list[list[int]]
     per_class: list[_Score]
+    mean_cost: NotRequired[float]
 
 
 class _LabelScore(TypedDict):

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from headstart.data.dataset import describe
 from headstart.heads import LabelErrors, find_label_errors, metrics
+from headstart.heads.decisions import decide
 from headstart.runs import answer
 from headstart.runs.callbacks import Callback
+from headstart.training.decisions import with_config_priors
 from headstart.training.fitting import Trained, fit_ridge, predict_images
 from headstart.training.preparation import Prepared
 
@@ -24,11 +26,13 @@ class CrossValidation:
         prepared: the images, with their folds.
         images: their indices, fold after fold.
         probabilities: [n, C], of the head that was fitted on the other folds.
+        costs: of mistakes, see `decide`.
     """
 
     prepared: Prepared
     images: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    costs: NDArray[np.float64] | None = None
 
     @cached_property
     def label_errors(self) -> LabelErrors:
@@ -42,8 +46,9 @@ class CrossValidation:
         Where the data set has groups, the interval knows that images of one are right or wrong together.
         """
         prepared, labels = self.prepared, self.prepared.labels(self.images)
-        found = metrics.evaluate(self.probabilities, labels, classes=prepared.dataset.classes)
-        right = self.probabilities.argmax(axis=1) == labels
+        classes = prepared.dataset.classes
+        found = metrics.evaluate(self.probabilities, labels, classes=classes, costs=self.costs)
+        right = decide(self.probabilities, self.costs) == labels
         folds = np.array([prepared.folds[image] for image in self.images])
         accuracies = [float(right[folds == fold].mean()) for fold in np.unique(folds)]
         named = [prepared.dataset.samples[image].group for image in self.images]
@@ -70,14 +75,19 @@ class CrossValidation:
         prepared, errors = self.prepared, self.label_errors
         suspects = dict(zip(errors.images, zip(errors.classes, errors.wrong, strict=True), strict=True))
         classes, samples = prepared.dataset.classes, prepared.dataset.samples
-        for at, (row, image) in enumerate(zip(self.probabilities, self.images, strict=True)):
+        calls = decide(self.probabilities, self.costs)
+        for at, (row, image, call) in enumerate(zip(self.probabilities, self.images, calls, strict=True)):
             known = describe(
                 samples[image],
                 label=classes[samples[image].label],
                 split=prepared.splits[image],
                 content=prepared.extraction.hashes[image],
             )
-            said = {**known, "fold": prepared.folds[image], **answer(row.tolist(), classes)}
+            said = {
+                **known,
+                "fold": prepared.folds[image],
+                **answer(row.tolist(), classes, called=call),
+            }
             if at in suspects:
                 likely, wrong = suspects[at]
                 said |= {"likely": classes[likely], "wrong": round(float(wrong), 4)}
@@ -94,15 +104,21 @@ def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> 
         return None
     watch.on_phase_begin("folds")
     folds = sorted({fold for fold in prepared.folds if fold is not None})
-    images, probabilities = [], []
+    classes, images, probabilities = prepared.dataset.classes, [], []
     for fold in folds:
         others, own = prepared.fold(fold, inside=False), prepared.fold(fold, inside=True)
         fitted, _ = fit_ridge(
             prepared, others, layers=trained.layers, class_weights=trained.config.class_weights
         )
+        head = with_config_priors(
+            fitted.head,
+            config=trained.config,
+            classes=classes,
+            counts=np.bincount(prepared.labels(others), minlength=len(classes)),
+        )
         images.append(own)
-        probabilities.append(predict_images(prepared, replace(trained, head=fitted.head), images=own))
+        probabilities.append(predict_images(prepared, replace(trained, head=head), images=own))
         watch.on_progress("folds", fold + 1, len(folds))
-    found = CrossValidation(prepared, np.concatenate(images), np.concatenate(probabilities))
+    found = CrossValidation(prepared, np.concatenate(images), np.concatenate(probabilities), trained.costs)
     watch.on_phase_end("folds", found)
     return found

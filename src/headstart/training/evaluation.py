@@ -17,6 +17,7 @@ from headstart.data.dataset import Dataset, Skipped, describe, read_dataset
 from headstart.data.images import ImageFacts
 from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
+from headstart.heads.decisions import decide
 from headstart.heads.tasks import MULTI_LABEL, SINGLE_LABEL, AnyEvaluation, task_of
 from headstart.runs import (
     CLASSIFIER_FILE,
@@ -92,6 +93,7 @@ class Answers:
             classes=known,
             thresholds=self.classifier.thresholds,
             errors=self.classifier.errors,
+            costs=self.classifier.cost_matrix,
         )
 
     @property
@@ -318,7 +320,8 @@ def _images(answers: Answers) -> list[dict[str, Any]]:
 
 def _said(answers: Answers, images: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those that have an answer, with it."""
-    rows = zip(answers.readable, answers.probabilities.tolist(), strict=True)
     known = answers.classifier
     said = partial(answer, classes=known.classes, task=known.task, thresholds=known.thresholds)
-    return [{**images[index], **said(row)} for index, row in rows]
+    calls = decide(answers.probabilities, known.cost_matrix)
+    rows = zip(answers.readable, answers.probabilities.tolist(), calls.tolist(), strict=True)
+    return [{**images[index], **said(row, called=call)} for index, row, call in rows]

@@ -19,6 +19,7 @@ from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
 from headstart.runs.formatting import percent
+from headstart.training.decisions import decision_notes, read_costs, with_config_priors
 from headstart.training.layer_features import batches, can_leave_out, choose_layers, layer_widths
 from headstart.training.preparation import Prepared
 
@@ -42,6 +43,7 @@ class Trained:
     history: tuple[dict[str, Any], ...] = ()
     fit: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    costs: NDArray[np.float64] | None = None  # of mistakes, [C, C]; None where the likeliest class is called
     trainable: Any = None  # torch.nn.Module, in eval mode; None where only the head was trained
     uses_rng: bool = False  # whether its epochs drew PyTorch's random numbers, see `TailResult`
     validation_outcomes: NDArray[np.float32] | None = (
@@ -91,8 +93,23 @@ def train(
         trained = _train_softmax(prepared, config=config, watch=watch)
     else:
         trained = train_ridge(prepared, config=config)
+    trained = _decided(trained, prepared, config=config)
     watch.on_phase_end("train", trained)
     return trained
+
+
+def _decided(trained: Trained, prepared: Prepared, *, config: FitConfig) -> Trained:
+    """What was trained, with the costs and priors that its config names."""
+    if config.costs is None and config.priors is None:
+        return trained
+    classes, labels = prepared.dataset.classes, _labels(prepared)
+    counts = np.bincount(labels, minlength=len(classes))
+    return replace(
+        trained,
+        head=with_config_priors(trained.head, config=config, classes=classes, counts=counts),
+        costs=None if config.costs is None else read_costs(config.costs, classes),
+        notes=(*trained.notes, *decision_notes(config)),
+    )
 
 
 def train_ridge(prepared: Prepared, *, config: FitConfig) -> Trained:

@@ -11,6 +11,7 @@ from headstart.errors import OptionError
 from headstart.heads.tasks import REGRESSION, only_single_label
 from headstart.runs import FitConfig
 from headstart.runs.config import LAYERS
+from headstart.training.decisions import check_decisions
 
 
 def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:
@@ -20,6 +21,7 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
         OptionError: the network has no such depth or layer, or its stages cannot be fine-tuned.
         MissingExtra: stages are to be fine-tuned, and what trains them is not installed.
     """
+    check_decisions(config, dataset.classes)
     freeze = "all" if config.freeze == "auto" else config.freeze
     depth = backbone.depth(freeze) if config.pretrained else 0
     if depth < len(backbone.stages):
@@ -63,6 +65,8 @@ def for_task(config: FitConfig, task: str) -> FitConfig:
         (not config.pretrained, "training from random weights", "leave --scratch out"),
         (config.freeze == "auto", "--freeze auto", "take --freeze all"),
         (config.folds is not None, "cross-validation", "leave --folds out"),
+        (config.costs is not None, "weighing mistakes", "leave --costs out"),
+        (config.priors is not None, "adjusting to other shares of the classes", "leave --priors out"),
         (config.chooses, "--backbone auto", "name the backbone"),
     ):
         if asked:

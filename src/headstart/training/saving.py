@@ -17,6 +17,7 @@ from headstart.data.dataset import describe
 from headstart.errors import RunError
 from headstart.files import write_whole
 from headstart.heads import Task, right_probabilities
+from headstart.heads.decisions import decide
 from headstart.heads.tasks import Regression
 from headstart.runs import (
     FOLDS_FILE,
@@ -29,6 +30,7 @@ from headstart.runs import (
     write_predictions,
 )
 from headstart.runs.callbacks import Callback, PhaseTimer
+from headstart.training.decisions import copy_tables
 from headstart.training.fitting import Trained, familiarity, fine_tuned_graph, predict_images
 from headstart.training.preparation import Prepared
 from headstart.training.scores import Scores
@@ -80,6 +82,7 @@ def save(
     prepared, trained = scores.prepared, scores.trained
     with new_folder(run.path) as folder:
         _save_model(folder, scores)
+        copy_tables(trained.config, folder)
         write_predictions(folder, _predictions(scores), split=prepared.fingerprint)
         if scores.folds:
             write_predictions(folder, scores.folds.predictions(), split=prepared.fingerprint, name=FOLDS_FILE)
@@ -123,11 +126,12 @@ def _predictions(scores: Scores) -> Iterator[dict[str, Any]]:
         thresholds=scores.trained.head.thresholds,
     )
     for split, rows in scores.probabilities.items():
-        for row, image in zip(rows, prepared.images(split), strict=True):
+        calls = decide(rows, scores.trained.costs)
+        for row, image, called in zip(rows, prepared.images(split), calls, strict=True):
             content = prepared.extraction.hashes[image]
             label = prepared.dataset.label_of(samples[image])
             known = describe(samples[image], label=label, split=split, content=content)
-            yield {**known, **said(row.tolist())}
+            yield {**known, **said(row.tolist(), called=called)}
 
 
 def same_network(model: Path, checked: Path) -> bool:
@@ -177,6 +181,7 @@ def _save_model(folder: Path, scores: Scores) -> None:
         task=prepared.task.name,
         thresholds=trained.head.thresholds,
         errors=trained.head.errors,
+        costs=None if trained.costs is None else tuple(map(tuple, trained.costs.tolist())),
     )
     classifier.save(folder)
 

@@ -63,6 +63,7 @@ def score(prepared: Prepared, trained: Trained, *, watch: Callback | None = None
             classes=classes,
             thresholds=trained.head.thresholds,
             errors=trained.head.errors,
+            costs=trained.costs,
         )
         for split, found in probabilities.items()
         if len(found)

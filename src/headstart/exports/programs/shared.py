@@ -62,7 +62,8 @@ def main(open_model: Callable[[Path], Run]) -> None:
     probabilities = np.concatenate(rows).astype(np.float32)
     if arguments.save:
         np.save(arguments.save, probabilities)
-    best = probabilities.argmax(1)
+    costs = card.get("costs")  # of mistakes: called is the class of the least expected cost
+    best = (probabilities @ np.array(costs)).argmin(1) if costs else probabilities.argmax(1)
     found = [
         {"path": name, "label": card["classes"][k], "probability": round(float(row[k]), 6)}
         for name, k, row in zip(names, best, probabilities, strict=True)

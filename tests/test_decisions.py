@@ -1,0 +1,232 @@
+"""Costs of mistakes and shares of classes: which class is called, from every door."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import shared_folders, write_photos
+from headstart import fit, load
+from headstart.curation import corrections_of, retrain
+from headstart.errors import DatasetError, OptionError
+from headstart.exports import export
+from headstart.heads import LinearHead, fit_ridge
+from headstart.heads.decisions import decide, with_priors
+from headstart.heads.metrics import evaluate
+from headstart.reports import report
+from headstart.runs import Run, read_predictions, read_run
+from headstart.training.decisions import read_costs, read_priors
+from headstart.training.evaluation import evaluate as evaluate_on
+
+FAST = {"backbone": "builtin", "size": 32, "layers": "last"}
+CLASSES = ("bars", "discs", "squares")
+COSTS = "true,bars,discs,squares\nbars,0,400,1\ndiscs,1,0,1\nsquares,1,400,0\n"
+"""Whoever calls something else discs pays four hundred times."""
+
+
+@settings(deadline=None)
+@given(st.integers(2, 5), st.integers(0, 2**32 - 1))
+def test_called_is_what_costs_least_to_expect(classes: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    p, costs = random.dirichlet(np.ones(classes), 20), random.random((classes, classes))
+    expected = [[sum(row[k] * costs[k, j] for k in range(classes)) for j in range(classes)] for row in p]
+    assert list(decide(p, costs)) == [int(np.argmin(row)) for row in expected]
+    alike = 1 - np.eye(classes)
+    assert list(decide(p, alike)) == list(p.argmax(axis=1)) == list(decide(p))
+
+
+def test_two_classes_have_the_threshold_that_their_costs_say() -> None:
+    """Missing the second class costs nine times a false alarm: it is called from a tenth on."""
+    p = np.array([[0.95, 0.05], [0.91, 0.09], [0.89, 0.11], [0.4, 0.6]])
+    assert list(decide(p, [[0, 1], [9, 0]])) == [0, 0, 1, 1]
+
+
+def test_priors_give_the_probabilities_of_bayes_rule_and_are_part_of_the_head() -> None:
+    random = np.random.default_rng(0)
+    head = LinearHead("ridge", random.normal(size=(6, 3)).astype(np.float32), np.zeros(3, np.float32), 0.3)
+    x, trained, there = random.normal(size=(50, 6)).astype(np.float32), [0.5, 0.3, 0.2], [0.1, 0.2, 0.7]
+    expected = head.probabilities(x) * (np.array(there) / trained)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        with_priors(head, there, trained=trained).probabilities(x), expected, atol=1e-5
+    )
+
+
+def test_priors_that_are_right_predict_better_where_the_shares_are_others() -> None:
+    random = np.random.default_rng(0)
+
+    def drawn(shares: list[float], count: int) -> tuple[np.ndarray, np.ndarray]:
+        y = random.choice(3, count, p=shares)
+        return (random.normal(size=(count, 8)) + np.eye(3, 8)[y] * 1.5).astype(np.float32), y.astype(np.int64)
+
+    (x, y), there = drawn([0.34, 0.33, 0.33], 3000), [0.05, 0.05, 0.9]
+    unseen, truth = drawn(there, 3000)
+    head = fit_ridge((x, y), classes=3).head
+    adjusted = with_priors(head, there, trained=(np.bincount(y) / len(y)).tolist())
+    before, after = (
+        evaluate(each.probabilities(unseen), truth, classes=CLASSES) for each in (head, adjusted)
+    )
+    assert after.accuracy > before.accuracy + 0.05 and after.log_loss < before.log_loss
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the table is empty; expected a header"),
+        ("x,bars,discs\nbars,0,1\ndiscs,1,0\n", "header: squares is missing; expected all 3 classes"),
+        (COSTS.replace(",squares\n", ",round\n"), "header: 'round' is no class; the classes are bars, discs"),
+        (COSTS.replace("squares,1", "discs,1"), "first column: discs is there twice; keep one"),
+        (COSTS.replace("0,400,1", "0,400"), "row 2 has 3 cells, the header 4"),
+        (COSTS.replace("discs,1,0", "discs,much,0"), "row 3, bars: 'much' is no number"),
+        (COSTS.replace("discs,1,0", "discs,nan,0"), "row 3, bars: 'nan' is no number"),
+        (COSTS.replace("discs,1,0", "discs,-1,0"), "a cost is below zero"),
+        (COSTS.replace("400", "0").replace("1", "0"), "every cost is 0"),
+        ("\x00", "is no class|no table|is missing"),
+    ],
+)
+def test_a_table_of_costs_that_cannot_be_is_refused_with_its_place(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "costs.csv").write_text(text)
+    with pytest.raises(OptionError, match=said):
+        read_costs(str(tmp_path / "costs.csv"), CLASSES)
+
+
+def test_tables_are_read_in_any_order_and_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "costs.csv"
+    file.write_bytes(
+        "\ufefftrue;squares;bars;discs\r\nsquares;0;1;40\r\n\r\ndiscs;1;1;0\r\nbars;1;0;40\r\n".encode()
+    )
+    assert read_costs(str(file), CLASSES).tolist() == [[0, 40, 1], [1, 0, 1], [1, 40, 0]]
+    (tmp_path / "priors.csv").write_text("class,share\nsquares,6\nbars,3\ndiscs,1\n")
+    assert read_priors(str(tmp_path / "priors.csv"), CLASSES) == pytest.approx([0.3, 0.1, 0.6])
+    assert read_priors("uniform", CLASSES) == pytest.approx([1 / 3] * 3)
+    for text, said in (
+        ("a,b\nbars,1\ndiscs,1\nsquares,0\n", "above zero"),
+        ("a,b\nbars,1,2\n", "discs is missing"),
+    ):
+        (tmp_path / "priors.csv").write_text(text)
+        with pytest.raises(OptionError, match=said):
+            read_priors(str(tmp_path / "priors.csv"), CLASSES)
+    with pytest.raises(OptionError, match=r"costs: .*none\.csv: "):
+        read_costs(str(tmp_path / "none.csv"), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("costs")
+    photos = write_photos(root / "photos", per_class=20)
+    for one, other in (("discs", "squares"), ("squares", "discs")):  # so that nothing is certain
+        for number, file in enumerate(sorted((photos / one).glob("*.jpg"))[::5]):
+            file.rename(photos / other / f"from-{one}-{number}.jpg")
+    (root / "costs.csv").write_text(COSTS)
+    (root / "priors.csv").write_text("class,share\nbars,0.02\ndiscs,0.49\nsquares,0.49\n")
+    with shared_folders(root, compiled_models):
+        yield root
+
+
+@pytest.fixture(scope="module")
+def runs(world: Path) -> dict[str, Run]:
+    asked = {
+        "plain": {},
+        "costs": {"costs": str(world / "costs.csv")},
+        "priors": {"priors": str(world / "priors.csv")},
+    }
+    return {
+        name: fit(world / "photos", out=world / name, folds=3, validation=0.3, **options, **FAST)[1]
+        for name, options in asked.items()
+    }
+
+
+def test_costs_change_what_is_called_and_no_probability(runs: dict[str, Run], world: Path) -> None:
+    plain, costly = runs["plain"], runs["costs"]
+    assert (plain.path / "model.onnx").read_bytes() == (costly.path / "model.onnx").read_bytes()
+    assert "mean_cost" not in plain.evaluation["validation"]
+    before, after = (read_predictions(run.path)["images"] for run in (plain, costly))
+    assert [image["top"] for image in before] == [image["top"] for image in after]
+    calls = [sum(image["predicted"] == "discs" for image in images) for images in (before, after)]
+    assert calls[1] < calls[0]
+    found = evaluate_on(load(costly.path), world / "photos")[0]
+    assert found.mean_cost is not None and "costs least" in " ".join(costly.notes)
+    said = load(costly.path).predict(world / "photos")
+    for image in said:
+        row = dict(image.top)
+        expected = np.array([row[name] for name in CLASSES]) @ read_costs(str(world / "costs.csv"), CLASSES)
+        assert image.label == CLASSES[int(expected.argmin())] and image.probability == row[image.label]
+
+
+def test_a_report_and_the_json_say_the_mean_cost(runs: dict[str, Run]) -> None:
+    run = read_run(runs["costs"].path)
+    costs = read_costs(str(run.path / "costs.csv"), CLASSES)
+    images = [each for each in read_predictions(run.path)["images"] if each["split"] == "validation"]
+    pairs = [(CLASSES.index(each["label"]), CLASSES.index(each["predicted"])) for each in images]
+    assert run.evaluation["validation"]["mean_cost"] == pytest.approx(
+        np.mean([costs[pair] for pair in pairs])
+    )
+    assert "mean cost" in report(run).markdown() and "--costs" in report(run).facts["command"]
+
+
+def test_an_export_calls_what_the_classifier_calls(runs: dict[str, Run], world: Path) -> None:
+    made = export(runs["costs"], to="onnx", out=world / "exported")
+    photos = sorted(map(str, (world / "photos").glob("*/*.jpg")))
+    done = subprocess.run(
+        [sys.executable, str(made.path / "predict.py"), "--json", *photos],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    labels = [each["label"] for each in json.loads(done.stdout)]
+    said = load(runs["costs"].path).predict(photos)
+    assert labels == [each.label for each in said]
+    assert any(each.label != each.top[0][0] for each in said)
+
+
+def test_priors_are_in_the_saved_model(runs: dict[str, Run], world: Path) -> None:
+    plain, adjusted = (load(runs[name].path).predict(world / "photos") for name in ("plain", "priors"))
+    count = np.array([runs["plain"].data["classes"][name]["train"] for name in CLASSES])
+    ratio = np.array([0.02, 0.49, 0.49]) / (count / count.sum())
+    for before, after in zip(plain, adjusted, strict=True):
+        expected = np.array([dict(before.top)[name] for name in CLASSES]) * ratio
+        found = [dict(after.top)[name] for name in CLASSES]
+        np.testing.assert_allclose(found, expected / expected.sum(), atol=2e-3)
+
+
+def test_a_head_trained_again_keeps_costs_and_priors(runs: dict[str, Run], world: Path) -> None:
+    (world / "costs.csv").rename(world / "moved.csv")
+    run = runs["costs"]
+    image = read_predictions(run.path)["images"][0]
+    other = next(name for name in CLASSES if name != image["label"])
+    corrections_of(run).add(image["path"], other, content=image["content"], was=image["label"])
+    classifier, new = retrain(run, corrections_of(run), out=world / "again")
+    corrections_of(run).undo()
+    (world / "moved.csv").rename(world / "costs.csv")
+    assert classifier.costs == load(run.path).costs and "mean_cost" in new.evaluation["validation"]
+
+
+def test_tables_that_do_not_fit_are_refused_before_any_image_is_read(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("x,bars,discs\nbars,0,1\ndiscs,1,0\n")
+    for name in ("a", "b"):
+        (tmp_path / "broken" / name).mkdir(parents=True)
+        (tmp_path / "broken" / name / "1.jpg").write_bytes(b"no picture")
+    with pytest.raises(OptionError, match="no class"):
+        fit(tmp_path / "broken", costs=str(tmp_path / "few.csv"), **FAST)
+    with pytest.raises(DatasetError):
+        fit(tmp_path / "broken", **FAST)
+    with pytest.raises(OptionError, match="do not go with freeze='auto'"):
+        fit(world / "photos", priors="uniform", freeze="auto")
+
+
+def test_a_saved_classifier_whose_costs_are_of_other_classes_is_refused(
+    runs: dict[str, Run], world: Path
+) -> None:
+    classifier = load(runs["costs"].path)
+    replace(classifier, costs=((0.0, 1.0), (1.0, 0.0))).save(world / "damaged")
+    with pytest.raises(Exception, match="costs of 3 x 3 classes"):
+        load(world / "damaged")
