@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from headstart.runs import RunStore
+from headstart.runs import FitConfig, Run, RunStore
 
 WRITER = """
 import json, sys, time
@@ -36,18 +36,28 @@ for number in range(count):
 print(json.dumps(times))
 """
 
-RECORD = {
-    "id": "",
-    "created": "2026-01-01T00:00:00+00:00",
-    "config": {"backbone": "builtin"},
-    "classes": ["a", "b"],
-    "images": {"train": 7, "validation": 2, "test": 1, "skipped": 0},
-    "accuracy": {"validation": 0.5, "test": None},
-    "macro_f1": 0.4,
-    "evaluation": {},
-    "seconds": {"total": 1.5},
-    "cache": {"hits": 0, "misses": 10, "bytes": 100},
-}
+RUN = Run(
+    id="",
+    path=Path("/runs"),
+    created="2026-01-01T00:00:00+00:00",
+    config=FitConfig(
+        backbone="builtin",
+        data="photos",
+        size=128,
+        depth=9,
+        stages=9,
+        layers=("features",),
+        runtime="openvino",
+        precision="f32",
+    ),
+    classes=("a", "b"),
+    images={"train": 7, "validation": 2, "test": 1, "skipped": 0},
+    accuracy={"validation": 0.5, "test": None},
+    macro_f1=0.4,
+    evaluation={},
+    seconds={"total": 1.5},
+    cache={"hits": 0, "misses": 10, "bytes": 100},
+)
 
 
 def main() -> None:
@@ -75,11 +85,12 @@ def main() -> None:
         ]
         for each in writers:
             assert each.stdin is not None
-            each.stdin.write(json.dumps(RECORD))
+            each.stdin.write(json.dumps(RUN.to_dict(), default=str))
             each.stdin.close()
-        times = sorted(seconds for each in writers for seconds in json.loads(each.stdout.read()))  # type: ignore[union-attr]
-        if any(each.wait() for each in writers):
-            raise SystemExit("a writer failed")
+        told = [each.stdout.read() for each in writers if each.stdout is not None]
+        if failed := sum(each.wait() != 0 for each in writers):
+            raise SystemExit(f"{failed} of the writers failed")
+        times = sorted(seconds for text in told for seconds in json.loads(text))
         seconds = time.perf_counter() - started
         wanted = {
             f"{writer}-{number}" for writer in range(options.processes) for number in range(options.runs)

@@ -20,6 +20,7 @@ from headstart.data.images import (
     load_pixels,
     shortest_side_needed,
 )
+from headstart.data.sources import reads
 from headstart.errors import DatasetError, ImageError, OptionError, ParityError, RunError, printable
 from headstart.files import Mistyped, Unreadable, checker, read_json, write_whole
 from headstart.heads import MULTI_LABEL, REGRESSION, SINGLE_LABEL, least_probability
@@ -335,14 +336,14 @@ class Classifier:
 
     def render(self, samples: Sequence[Sample]) -> list[NDArray[np.uint8] | str]:
         """Pixels of each sample, uint8 [S, S, 3], or why there are none."""
-        return _in_threads(lambda sample: load_pixels(sample.source.read(), self.preprocess), samples)
+        return _in_threads(lambda read: load_pixels(read(), self.preprocess), samples)
 
     def look(self, samples: Sequence[Sample]) -> list[InputImage | str]:
         """Each sample rendered, with its content's hash and its facts, or why it cannot be."""
         side = shortest_side_needed(self.preprocess)
 
-        def look(sample: Sample) -> InputImage:
-            data = sample.source.read()
+        def look(read: Callable[[], Any]) -> InputImage:
+            data = read()
             image = decode(data, shortest_side=side)
             return InputImage(image.render(self.preprocess), image.facts, content_hash(data))
 
@@ -403,19 +404,19 @@ def _rounded(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def _in_threads(work: Callable[[Sample], _Seen], samples: Sequence[Sample]) -> list[_Seen | str]:
-    """What ``work`` makes of each sample, or the reason where it raises ImageError."""
+def _in_threads(work: Callable[[Callable[[], Any]], _Seen], samples: Sequence[Sample]) -> list[_Seen | str]:
+    """What ``work`` makes of what reads each sample, or the reason where it raises ImageError."""
 
-    def told(sample: Sample) -> _Seen | str:
+    def told(read: Callable[[], Any]) -> _Seen | str:
         try:
-            return work(sample)
+            return work(read)
         except ImageError as error:
             return str(error)
 
     if len(samples) == 1:
-        return [told(samples[0])]
+        return [told(samples[0].source.read)]
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        return list(pool.map(told, samples))
+        return list(pool.map(told, reads([sample.source for sample in samples])))
 
 
 class _Preprocess(TypedDict):

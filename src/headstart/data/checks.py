@@ -20,6 +20,7 @@ import numpy as np
 from headstart.data.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, read_dataset
 from headstart.data.dataset.labels import DOUBTFUL_WORDS
 from headstart.data.images import ImageFacts, decode
+from headstart.data.sources import reads
 from headstart.data.splits import (
     by_size,
     check_near_duplicates,
@@ -392,7 +393,7 @@ def inspect(
     seen: list[_Seen] = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="inspect") as pool:
         try:
-            for part in pool.map(lambda samples: list(map(_look_at, samples)), tasks):
+            for part in pool.map(_look_at, tasks):
                 seen += part
                 if progress is not None:
                     progress("checking", len(seen), total)
@@ -403,10 +404,12 @@ def inspect(
     return [digest for digest, _, _ in seen], [fact for _, fact, _ in seen], skipped
 
 
-def _look_at(sample: Sample) -> _Seen:
-    try:
-        data = sample.source.read()
-        facts = decode(data, shortest_side=INSPECTION_SIDE).facts
-    except ImageError as error:
-        return None, None, Skipped(sample.name, str(error))
-    return content_hash(data), facts, None
+def _look_at(samples: Sequence[Sample]) -> list[_Seen]:
+    seen: list[_Seen] = []
+    for sample, read in zip(samples, reads([each.source for each in samples]), strict=True):
+        try:
+            data = read()
+            seen.append((content_hash(data), decode(data, shortest_side=INSPECTION_SIDE).facts, None))
+        except ImageError as error:
+            seen.append((None, None, Skipped(sample.name, str(error))))
+    return seen

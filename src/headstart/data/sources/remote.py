@@ -339,12 +339,15 @@ class RemoteSource:
 
 
 def _whole(system: Any, path: str, size: int | None) -> bytes:
+    if size == 0:
+        return b""
     if size is not None:
-        data = bytes(system.cat_file(path))
-        if len(data) < size:
-            raise OSError(f"it breaks off after {len(data):,} of {size:,} bytes")
+        # Within bounds: it may have grown since it was listed; without them s3fs asks for its size first.
+        data = bytes(system.cat_file(path, start=0, end=MAX_FILE_BYTES + 1))
         if len(data) > MAX_FILE_BYTES:
             raise _Failed(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
+        if len(data) < size:
+            raise OSError(f"it breaks off after {len(data):,} of {size:,} bytes")
         return data
     kept = bytearray()
     with system.open(path, "rb", block_size=0, size=-1) as file:  # a web server may send without end
