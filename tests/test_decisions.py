@@ -1,6 +1,7 @@
 """Costs of mistakes and shares of classes: which class is called, from every door."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 
 from conftest import shared_folders, write_photos
 from headstart import fit, load
@@ -230,3 +232,27 @@ def test_a_saved_classifier_whose_costs_are_of_other_classes_is_refused(
     replace(classifier, costs=((0.0, 1.0), (1.0, 0.0))).save(world / "damaged")
     with pytest.raises(Exception, match="costs of 3 x 3 classes"):
         load(world / "damaged")
+
+
+def test_a_report_on_two_classes_has_a_precision_recall_curve_and_no_other_has(
+    world: Path, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    shutil.copytree(world / "photos", tmp_path / "two", ignore=shutil.ignore_patterns("bars"))
+    for file in sorted((tmp_path / "two" / "squares").iterdir())[::2]:
+        file.unlink()
+    _, run = fit(tmp_path / "two", out=tmp_path / "run", validation=0.5, test=0.0, **FAST)
+    made = report(run)
+    found = made.facts["precision_recall"]
+    images = read_predictions(run.path)["images"]
+    scores = np.array([dict(image["top"])["squares"] for image in images])
+    positive = np.array([image["label"] == "squares" for image in images])
+    assert found["class"] == "squares"
+    assert found["average_precision"] == pytest.approx(average_precision_score(positive, scores), abs=1e-6)
+    for row in found["rows"]:
+        called = scores >= row["threshold"]
+        assert row["recall"] == pytest.approx((called & positive).sum() / positive.sum())
+        right = positive[called].mean() if called.any() else None
+        assert row["precision"] == (None if right is None else pytest.approx(right))
+    assert "Precision and recall of squares" in made.html() and "called from" in made.markdown()
+    assert report(runs["plain"]).facts["precision_recall"] is None
+    assert "Precision and recall" not in report(runs["plain"]).html()

@@ -172,6 +172,20 @@ def calibration_error(probabilities: Doubles, labels: Integers) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def precision_recall(scores: Doubles, positive: NDArray[np.bool_]) -> tuple[Doubles, Doubles, Doubles]:
+    """Thresholds, falling, with precision and recall of what scores at least so much; each score once.
+
+    Args:
+        scores: [N].
+        positive: which images are what is looked for, [N]; at least one.
+    """
+    order = np.argsort(-scores, kind="stable")
+    thresholds, found = scores[order], np.cumsum(positive[order])
+    last = np.append(np.diff(thresholds) != 0, True)
+    called = np.arange(1, len(scores) + 1)[last]
+    return thresholds[last], found[last] / called, found[last] / found[-1]
+
+
 def log_loss(probabilities: Doubles, labels: Integers) -> float:
     """Mean negative logarithm of the right class's probability, in nats, floored at float32's epsilon."""
     right = probabilities[np.arange(len(labels)), labels]

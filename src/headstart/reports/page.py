@@ -69,11 +69,16 @@ def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
             phases=(plots.phases, facts["phases"]),
             learning=(plots.learning_curve, facts["history"] if curve else ()),
             calibration=(plots.calibration, facts["calibration"]),
+            precision_recall=(
+                plots.precision_recall,
+                facts["precision_recall"]["curve"] if facts["precision_recall"] else (),
+            ),
         ),
         "mistakes": mistakes,
         "confusions": confusions,
         "matrix": _matrix(facts, linked={found["cell"] for found in confusions}),
         "time": words.time_sentence(facts),
+        "recalled": words.precision_recall_sentence(facts) if facts["precision_recall"] else "",
         "calibrated": words.calibration_sentence(facts),
     }
 

@@ -227,6 +227,21 @@ def calibration(bins: Sequence[dict[str, float]]) -> str:
     return canvas.svg
 
 
+def precision_recall(curve: Sequence[Sequence[float]]) -> str:
+    """Precision against recall, as steps; each point has its threshold first."""
+    with _canvas("precision-recall") as canvas:
+        axes = canvas.axes
+        recall, precision = [0.0, *(each[2] for each in curve)], [curve[0][1], *(each[1] for each in curve)]
+        axes.step(recall, precision, color=_SERIES[0], where="pre")
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(-0.02, 1.04)
+        axes.set_xlabel("recall: share of them that is found")
+        axes.set_ylabel("precision: share of those called")
+        _percent_axis(axes.xaxis)
+        _percent_axis(axes.yaxis)
+    return canvas.svg
+
+
 # ------------------------------------------------------------------------------------------ comparisons
 
 

@@ -5,8 +5,11 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.comparisons.command_lines import run_command
 from headstart.errors import RunError, printable
+from headstart.heads.metrics import precision_recall
 from headstart.heads.tasks import only_single_label
 from headstart.runs import Run, read_label_errors, read_predictions, read_skipped
 from headstart.runs.callbacks import Range
@@ -17,6 +20,9 @@ MISTAKES = 12
 IMAGES_PER_CELL = 8
 _BINS = 10
 """Of the calibration plot; fewer than the 15 of the calibration error, since each bin must show something."""
+
+_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+"""Of the table beside a precision-recall curve."""
 
 _PHASES = ("startup", "choice", "check", "features", "train", "folds", "evaluate", "save")
 
@@ -59,6 +65,9 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
         "label_errors": [_image(each) for each in _label_errors(run) if each.get("content") not in looked_at],
         "per_class": evaluation["per_class"] if evaluation else [],
         "calibration": _calibration([entry for entry in entries if entry["split"] == honest]),
+        "precision_recall": _precision_recall(
+            [entry for entry in entries if entry["split"] == honest], classes=run.classes
+        ),
         "calibration_split": honest,
         "calibration_error": run.evaluation[honest]["calibration_error"] if evaluation else None,
         "calibration_fitted": honest == "validation" and run.config.fine_tuned,
@@ -182,6 +191,29 @@ def _calibration(entries: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
         }
         for number, members in sorted(bins.items())
     ]
+
+
+def _precision_recall(entries: Sequence[dict[str, Any]], *, classes: Sequence[str]) -> dict[str, Any] | None:
+    """Of two classes, how well the rarer one is found at each threshold of its probability."""
+    labels = Counter(entry["label"] for entry in entries)
+    if len(classes) != 2 or len(labels) != 2 or not all("top" in entry for entry in entries):
+        return None
+    rarer = min(reversed(classes), key=labels.__getitem__)
+    scores = np.array([dict(entry["top"]).get(rarer, 0.0) for entry in entries])
+    positive = np.array([entry["label"] == rarer for entry in entries])
+    thresholds, precision, recall = precision_recall(scores, positive)
+    rows = []
+    for threshold in _THRESHOLDS:
+        called = scores >= threshold
+        right, found = int((called & positive).sum()), int(called.sum())
+        share = right / found if found else None
+        rows.append({"threshold": threshold, "precision": share, "recall": right / int(positive.sum())})
+    return {
+        "class": rarer,
+        "average_precision": float((np.diff(recall, prepend=0.0) * precision).sum()),
+        "curve": [list(map(float, each)) for each in zip(thresholds, precision, recall, strict=True)],
+        "rows": rows,
+    }
 
 
 def _findings(run: Run) -> list[str]:

@@ -78,6 +78,10 @@ def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
                 "share right": "accuracy",
             },
         ),
+        "precision_recall": _table(
+            (facts["precision_recall"] or {"rows": []})["rows"],
+            {"called from": "threshold", "precision": "precision", "recall": "recall"},
+        ),
         "skipped": _table(facts["skipped"], {"file": "path", "reason": "reason"}, words=(0, 1)),
     }
 
@@ -166,6 +170,7 @@ def _plain(value: Any) -> str:
 
 
 _SHOWN: dict[str, Callable[[Any], str]] = {
+    "threshold": "{:.0%}".format,
     **dict.fromkeys(("precision", "recall", "confidence"), percent),
     **dict.fromkeys(("interval", "spread"), interval),
     **dict.fromkeys(("macro_f1", "calibration_error", "f1"), "{:.3f}".format),

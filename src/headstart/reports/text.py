@@ -35,6 +35,9 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
     yield from _section("Calibration", found.get("calibration"))
     if facts["calibration"]:
         yield calibration_sentence(facts)
+    if curve := facts["precision_recall"]:
+        yield from _section(f"Precision and recall of {curve['class']}", found["precision_recall"])
+        yield precision_recall_sentence(facts)
     yield from _section("Files left out", found.get("skipped"))
     yield "## To repeat it"
     yield f"    {facts['command']}"
@@ -87,6 +90,16 @@ def folds_sentence(facts: dict[str, Any]) -> str:
     """How good the method is over all images, each judged by a head that had not seen it."""
     return (
         f"{cross_validated(facts['cross_validation'])}. Each image was judged by a head that had not seen it."
+    )
+
+
+def precision_recall_sentence(facts: dict[str, Any]) -> str:
+    """What to do with a precision-recall curve."""
+    found, split = facts["precision_recall"], facts["calibration_split"]
+    measured = f"Average precision {found['average_precision']:.3f} on the {split} images."
+    return (
+        f"{measured} To call {found['class']} from a probability t on, say with --costs that missing it "
+        "costs (1 - t) / t false alarms."
     )
 
 
