@@ -1,5 +1,6 @@
 """`headstart fit`: trains a classifier on a folder, table or archive, and saves it as a run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -46,6 +47,7 @@ from headstart.runs.scores import SCORES, headline, in_words
     help="Default: 0.001, and 0.1 from scratch.",
 )
 @click.option("--class-weights", metavar="balanced", help="Give rare classes more weight.")
+@click.option("--weights-column", metavar="NAME", help="Column of a table: images' weights in training.")
 @click.option("--scratch", is_flag=True, help="Train the network from random weights.")
 @click.option("--costs", metavar="FILE", help="CSV of costs, true by called class: call what costs least.")
 @click.option(
@@ -85,7 +87,7 @@ def command(
     keeper = open_tracker(track)
     source: Any = labelled(images, options)
     if corrections:
-        source = _corrected(source, corrections, groups=options["groups"], task=options["task"])
+        source = _corrected(source, corrections, options)
     with progress_bar() as bar:
         budget = left_of(options.pop("budget"))
         _, run = fit(source, candidates=names, budget=budget, callbacks=[bar], **options)
@@ -103,7 +105,7 @@ def command(
         click.echo(where)
 
 
-def _corrected(images: Any, file: str, *, groups: str | None, task: str | None) -> Any:
+def _corrected(images: Any, file: str, options: Mapping[str, Any]) -> Any:
     """The data set with the labels of a file of corrections."""
     from pathlib import Path
 
@@ -113,7 +115,8 @@ def _corrected(images: Any, file: str, *, groups: str | None, task: str | None) 
 
     if not Path(file).is_file():
         raise OptionError(f"{file}: no such file; --corrections takes what the studio or retraining kept")
-    return Corrections(Path(file)).apply(read_dataset(images, groups=groups, task=task))
+    read = {name: options[name] for name in ("groups", "weights_column", "task")}
+    return Corrections(Path(file)).apply(read_dataset(images, **read))
 
 
 def summary(run: Any) -> list[str]:

@@ -46,6 +46,7 @@ def labelled(
         image_column=columns[0],
         label_column=columns[1],
         groups=options.get("groups"),
+        weights_column=options.get("weights_column"),
         task=task or options.get("task"),
     )
 

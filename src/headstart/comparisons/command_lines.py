@@ -62,7 +62,7 @@ def run_command(run: Run, *, source: str) -> str:
     config = run.config
     settings = {
         **settings_of(config),
-        **{name: getattr(config, name) for name in ("costs", "priors", "folds")},
+        **{name: getattr(config, name) for name in ("weights_column", "costs", "priors", "folds")},
         "seed": config.seed,
         "corrections": run.corrections,
     }

@@ -164,7 +164,7 @@ class Corrections:
                 lost.append(Skipped(correction.path, "a correction speaks of it, but it is not here"))
         classes = tuple(sorted({label for _, label in rows}))
         number = {label: index for index, label in enumerate(classes)}
-        samples = tuple(Sample(s.name, number[label], s.split, s.source) for s, label in rows)
+        samples = tuple(replace(sample, label=number[label]) for sample, label in rows)
         return replace(
             dataset,
             classes=classes,

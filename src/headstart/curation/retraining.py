@@ -16,7 +16,7 @@ from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.curation.corrections import Corrections
 from headstart.curation.images import AS_GIVEN_FILE, Collected, as_given, collect
 from headstart.data.checks import DataReport
-from headstart.data.dataset import Dataset, Sample, Skipped
+from headstart.data.dataset import Dataset, Skipped
 from headstart.errors import DatasetError
 from headstart.runs import FOLDS_FILE, Run, new_id, read_predictions, read_skipped, timestamp
 from headstart.runs.callbacks import PhaseTimer
@@ -84,7 +84,7 @@ def _prepared(run: Run, collected: Collected) -> tuple[Prepared, tuple[str, ...]
     _check_trainable(collected, classes)
     number = {name: index for index, name in enumerate(classes)}
     samples = tuple(
-        Sample(sample.name, number.get(label, 0), side, sample.source)
+        replace(sample, label=number.get(label, 0), split=side)
         for sample, label, side in zip(collected.samples, collected.labels, collected.splits, strict=True)
     )
     hashes = collected.extraction.hashes

@@ -22,7 +22,16 @@ from headstart.heads.linear import LinearHead, calibrate_temperature
 from headstart.heads.prediction_sets import least_probability, right_probabilities
 from headstart.heads.ridge import PENALTIES, Batches, PenaltyScore, RidgeFit, fit_ridge
 from headstart.heads.softmax import SoftmaxFit, fit_softmax
-from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Task, task_of
+from headstart.heads.tasks import (
+    MULTI_LABEL,
+    REGRESSION,
+    SINGLE_LABEL,
+    TASKS,
+    Task,
+    Weighted,
+    task_of,
+    weighted_labels,
+)
 
 __all__ = [
     "FEWEST_KNOWN",
@@ -42,6 +51,7 @@ __all__ = [
     "RidgeFit",
     "SoftmaxFit",
     "Task",
+    "Weighted",
     "calibrate_temperature",
     "choose_layers",
     "comparable_images",
@@ -53,5 +63,6 @@ __all__ = [
     "least_probability",
     "right_probabilities",
     "task_of",
+    "weighted_labels",
     "widest_layers",
 ]

@@ -32,7 +32,7 @@ from headstart.heads.linear import (
     checked_features,
     class_weight_vector,
 )
-from headstart.heads.tasks import Labels, SingleLabel, Task
+from headstart.heads.tasks import WEIGHTED, Labels, SingleLabel, Task
 from headstart.heads.threads import eigenvectors
 
 Doubles = NDArray[np.float64]
@@ -104,7 +104,7 @@ def fit_ridge(
             square root of its width, so that a wide layer does not drown a narrow one; `choose_layers` does
             the same.
         task: What is predicted; None for one of the classes. Labels are as the task has them, and only where
-            each image is of one class can classes have weights.
+            each image is of one class can classes have weights. `Weighted` is for `weighted_labels`.
 
     Returns:
         The fit; its head applies to raw features.
@@ -163,7 +163,8 @@ def _fit_dual(
 ) -> RidgeFit:
     """The fit from the images' kernel, for no more images than dimensions."""
     targets = task.targets(labels, classes=len(weights))
-    image_weights, prior = weights_of(labels, weights, task), class_prior(targets, weights, task)
+    image_weights = weights_of(labels, weights, task)
+    prior = class_prior(with_weights(targets, labels), weights, task)
     z, mean, multiplier = standardised(features, image_weights, widths=widths)
     spectrum, rows, vectors = kernel_spectrum(
         (z @ z.T).astype(np.float64), targets, image_weights=image_weights, prior=prior, width=z.shape[1]
@@ -375,8 +376,15 @@ def class_prior(targets: Doubles, weights: Doubles, task: Task) -> Doubles:
     return np.asarray(mass / (mass.sum() if task.one_of else len(targets)), dtype=np.float64)
 
 
+def with_weights(targets: Doubles, labels: Labels) -> Doubles:
+    """Targets times the weights of their images, where labels have such."""
+    return targets if labels.dtype != WEIGHTED else targets * labels["weight"][:, None]
+
+
 def weights_of(labels: Labels, weights: Doubles, task: Task) -> Doubles:
-    """Each image's weight, float64 [N]: its class's, or one."""
+    """Each image's weight, float64 [N]: its class's, times its own where it has one; or one."""
+    if labels.dtype == WEIGHTED:
+        return np.asarray(weights[labels["label"]] * labels["weight"], dtype=np.float64)
     return weights[labels] if task.one_of else np.ones(len(labels))
 
 
@@ -423,7 +431,8 @@ class _Moments:
             self._flush()
 
     def _targets(self, labels: Labels) -> Doubles:
-        return self.task.targets(labels, classes=len(self.weights))
+        """Times their images' weights, but not their classes'."""
+        return with_weights(self.task.targets(labels, classes=len(self.weights)), labels)
 
     def finish(self) -> None:
         if len(self._shift) and self._pending:
@@ -452,15 +461,15 @@ class _Moments:
             self._gram = np.zeros((self.width, self.width))
             self._sums = np.zeros((self.width, len(self.counts)))
             self._whole = np.zeros(self.width)
-        uniform = bool(np.all(self.weights == 1))
-        root = np.sqrt(self.weights).astype(np.float32)
+        uniform = bool(np.all(self.weights == 1)) and labels.dtype != WEIGHTED
         for part in slices(len(labels), _BLOCK_ROWS):
             block = features[part] - self._shift
             if not self.task.one_of:
                 self._whole += block.sum(axis=0, dtype=np.float64)
             self._sums += block.T @ self._targets(labels[part]).astype(np.float32)
             if not uniform:
-                block *= root[labels[part], None]
+                root = np.sqrt(weights_of(labels[part], self.weights, self.task)).astype(np.float32)
+                block *= root[:, None]
             self._gram += block.T @ block
 
     def standardised(self, widths: tuple[int, ...]) -> tuple[Doubles, Doubles, Doubles, Doubles]:
@@ -495,7 +504,8 @@ def _count(batches: Batches, classes: int) -> NDArray[np.int64]:
     """Images of each class, [C]: one walk of its own."""
     counts = np.zeros(classes, dtype=np.int64)
     for _, labels in batches():
-        counts += np.bincount(labels, minlength=classes)
+        own = labels["label"] if labels.dtype == WEIGHTED else labels
+        counts += np.bincount(own, minlength=classes)
     return counts
 
 

@@ -81,6 +81,7 @@ def fit_softmax(
     class_weights: str | Mapping[int, float] | Sequence[float] | None = None,
     standardise: bool = False,
     calibrate: bool = False,
+    image_weights: ArrayLike | None = None,
     progress: Callable[[Epoch], object] | None = None,
 ) -> SoftmaxFit:
     """Trains a softmax head on features.
@@ -98,6 +99,7 @@ def fit_softmax(
         standardise: Train on standardised features (and fold that into the head). Off by default, as a dense
             layer in Keras would not; on, it converges in fewer epochs.
         calibrate: Choose the temperature on the validation images instead of leaving it at 1.
+        image_weights: [N], above zero; they multiply the images' losses, too.
         progress: Called with the history's row after each epoch; training ends where it returns True.
 
     Returns:
@@ -117,7 +119,9 @@ def fit_softmax(
         x = (x - mean) / deviation
         held_out = ((held_out[0] - mean) / deviation, held_out[1]) if held_out is not None else None
     weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes)).astype(np.float32)
-    image_weights = weights[y]
+    own = weights[y]
+    if image_weights is not None:
+        own = own * np.asarray(image_weights, dtype=np.float32)
     generator = np.random.default_rng(seed)
     weight = glorot_uniform(x.shape[1], classes, generator=generator)
     bias = np.zeros(classes, dtype=np.float32)
@@ -127,7 +131,7 @@ def fit_softmax(
         row = {"epoch": float(epoch)}
         order = generator.permutation(len(y))
         with threads_for(batch_size * weight.size):
-            row |= _train_epoch(x, y, image_weights, order, (weight, bias), optimizer, batch_size=batch_size)
+            row |= _train_epoch(x, y, own, order, (weight, bias), optimizer, batch_size=batch_size)
         if held_out is not None:
             row |= _scores_on(held_out, weight, bias)
         history.append(row)

@@ -141,6 +141,51 @@ class SingleLabel:
         return evaluate(found, labels, classes=classes, costs=costs)
 
 
+WEIGHTED = np.dtype([("label", np.int64), ("weight", np.float64)])
+"""Labels of `Weighted`."""
+
+
+def weighted_labels(labels: ArrayLike, weights: ArrayLike) -> Labels:
+    """Labels that carry a weight for each image, [N] of `WEIGHTED`; a weight of 2 does what two images would.
+
+    Raises:
+        OptionError: a weight is not a number above zero, or there are not as many as labels.
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    if w.shape != np.shape(labels) or not np.isfinite(w).all() or (w <= 0).any():
+        raise OptionError(f"weights must be numbers above zero, as many as labels, got {list(w.shape)}")
+    found = np.empty(len(w), WEIGHTED)
+    found["label"], found["weight"] = labels, w
+    return found
+
+
+@dataclass(frozen=True)
+class Weighted(SingleLabel):
+    """One of several classes for each image, where images have weights: see `weighted_labels`."""
+
+    def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
+        """[N] of `WEIGHTED`."""
+        found = np.asarray(labels, dtype=WEIGHTED)
+        check_labels(found["label"], classes=classes)
+        return found
+
+    def targets(self, labels: Labels, *, classes: int) -> Doubles:
+        """One-hot."""
+        return super().targets(labels["label"], classes=classes)
+
+    def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
+        """Whether the class with the highest score is the image's."""
+        return super().right(scores, labels["label"])
+
+    def score(self, scores: Floats, labels: Labels) -> float:
+        """Accuracy."""
+        return super().score(scores, labels["label"])
+
+    def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
+        """With a calibrated temperature."""
+        return super().head(weight, bias, left_out=left_out, labels=labels["label"])
+
+
 @dataclass(frozen=True)
 class MultiLabel:
     """Any number of labels for each image: a target of 0 and 1 for each label, sigmoid, mAP."""

@@ -74,6 +74,7 @@ class FitConfig(Method):
     costs: str | None = None
     #: Shares of the classes where the classifier will be used: a CSV of classes and shares, or "uniform".
     priors: str | None = None
+    weights_column: str | None = None  #: of the table: images' weights in training, numbers above zero
     folds: int | None = None  #: of a cross-validation over all images, beside the split; None for none
     seed: int = 0  #: of whatever is random
     #: "single-label", "multi-label" or "regression"; "auto" as asked for, until the labels are known.
@@ -144,6 +145,8 @@ class FitConfig(Method):
                 "costs and priors do not go with freeze='auto', which judges by the probabilities of the "
                 "images as they come; give a depth"
             )
+        if self.weights_column and (self.freeze == "auto" or not self.pretrained):
+            raise OptionError("weights_column weighs images for a head alone, on frozen stages; drop it")
         if self.seed < 0:
             raise OptionError(f"seed={self.seed}: expected 0 or more")
         check_shares(validation=self.validation, test=self.test)
@@ -225,6 +228,16 @@ _OPTIONS = {each.name for each in fields(FitConfig)} - {"data", "depth", "stages
 
 _RECORDED = record(
     {**get_type_hints(FitConfig), "size": int, "layers": tuple[str, ...] | None},
-    optional=("near_duplicates", "groups", "costs", "priors", "folds", "freeze", "candidates", "task"),
+    optional=(
+        "near_duplicates",
+        "groups",
+        "costs",
+        "priors",
+        "weights_column",
+        "folds",
+        "freeze",
+        "candidates",
+        "task",
+    ),
 )
 """What others can rely on; runs of earlier versions lack some of it."""

@@ -32,6 +32,7 @@ class _Image(TypedDict):
     member: NotRequired[str]
     size: NotRequired[int | None]
     modified: NotRequired[int | None]
+    weight: NotRequired[float]
 
 
 class _Answer(_Image):

@@ -71,7 +71,7 @@ def fit(
     limit, recorder = Budget(budget), Recorder()
     watch = Callbacks([recorder, limit, *callbacks])
 
-    dataset = read_dataset(source, groups=asked.groups, task=asked.task)
+    dataset = read_dataset(source, groups=asked.groups, weights_column=asked.weights_column, task=asked.task)
     asked = for_task(asked, dataset.task)
     runtime = select(asked.runtime, precision=asked.precision)
     name, backbone, reasons = _backbone(asked, dataset, runtime=runtime, budget=limit, watch=watch)

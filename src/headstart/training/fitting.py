@@ -156,7 +156,7 @@ def fit_ridge(
         "classes": len(prepared.dataset.classes),
         "class_weights": class_weights,
         "block_widths": layer_widths(prepared.extraction, layers),
-        "task": prepared.task,
+        "task": heads.Weighted() if prepared.weighted else prepared.task,
     }
     data, rows = _training_features(prepared, images, layers=layers, views=views[:1])
     fitted = heads.fit_ridge(data, **options)
@@ -211,14 +211,16 @@ def _training_features(
 ) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[Any]], int]":
     """These views of some images: arrays where they fit in memory, else a stream from the cache."""
     extraction = prepared.extraction
-    stream = partial(batches, extraction, train, prepared.labels(train), layers=layers, views=views)
+    own = prepared.labels(train)
+    if prepared.weighted:
+        own = heads.weighted_labels(own, prepared.weights(train))
+    stream = partial(batches, extraction, train, own, layers=layers, views=views)
     rows = len(train) * len(views)
     width = sum(layer_widths(extraction, layers))
     if 4 * rows * width > _ARRAY_BYTES:
         return stream, rows
     features = np.empty((rows, width), np.float32)
-    one = prepared.labels(train)
-    labels = np.empty((rows, *one.shape[1:]), one.dtype)
+    labels = np.empty((rows, *own.shape[1:]), own.dtype)
     start = 0
     for x, y in stream():
         features[start : start + len(y)], labels[start : start + len(y)] = x, y
@@ -242,6 +244,7 @@ def _train_softmax(prepared: Prepared, *, config: FitConfig, watch: Callback) ->
         seed=config.seed,
         validation=validation if len(held_out) else None,
         class_weights=config.class_weights,
+        image_weights=np.tile(prepared.weights(train), len(views)) if prepared.weighted else None,
         progress=_by_epoch(watch, epochs=config.epochs or 1),
     )
     watch.on_phase_end("epochs", fitted)

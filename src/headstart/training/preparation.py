@@ -60,6 +60,16 @@ class Prepared:
         """Indices of the split's samples, in the order that the data set was read in."""
         return self._as_read(np.array([s == split for s in self.splits], dtype=bool))
 
+    @cached_property
+    def weighted(self) -> bool:
+        """Whether images have weights of their own."""
+        return any(sample.weight != 1 for sample in self.dataset.samples)
+
+    def weights(self, images: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of these samples, one on average: penalties are in units of images."""
+        found = np.array([self.dataset.samples[image].weight for image in images])
+        return np.asarray(found / found.mean(), dtype=np.float64)
+
     def fold(self, number: int, *, inside: bool) -> NDArray[np.int64]:
         """Indices of the samples of a fold, or of all others that could be read, in the same order."""
         return self._as_read(

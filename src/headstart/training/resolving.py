@@ -31,6 +31,10 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
                 "frozen; take freeze=all, with head ridge or softmax; to fine-tune take a timm name, or "
                 "headstart.keras.fit for a Keras model"
             )
+        if config.weights_column:
+            raise OptionError(
+                f"freeze={config.freeze}: weights_column weighs images for a head alone; take freeze=all"
+            )
         only_single_label(dataset.task, "fine-tuning", instead="take --freeze all, with --head ridge")
         require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
     layers = [layer.name for layer in backbone.feature_layers()]
@@ -66,6 +70,7 @@ def for_task(config: FitConfig, task: str) -> FitConfig:
         (config.freeze == "auto", "--freeze auto", "take --freeze all"),
         (config.folds is not None, "cross-validation", "leave --folds out"),
         (config.costs is not None, "weighing mistakes", "leave --costs out"),
+        (config.weights_column is not None, "weighing images", "leave --weights-column out"),
         (config.priors is not None, "adjusting to other shares of the classes", "leave --priors out"),
         (config.chooses, "--backbone auto", "name the backbone"),
     ):

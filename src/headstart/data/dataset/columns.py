@@ -82,6 +82,7 @@ class ColumnNames:
     image: str | None = None
     label: str | None = None
     groups: str | None = None
+    weights: str | None = None
     task: str | None = field(default=None, compare=False)  #: as asked for; None: found from the data
 
 
@@ -94,6 +95,7 @@ class Columns:
     split: int | None
     sides: tuple[str, str] | None  # of rows that say true there, and false; None where they say the split
     groups: int | None
+    weights: int | None
     note: str | None  # what was guessed
 
 
@@ -130,9 +132,10 @@ def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
     names = table.names
     image = image_column(table, wanted, finds=finds)
     groups = _named(names, wanted.groups, "--groups") if wanted.groups else None
+    weights = _named(names, wanted.weights, "--weights-column") if wanted.weights else None
     labels: tuple[int, ...] = (_named(names, wanted.label, "--label-column"),) if wanted.label else ()
-    split, sides = _split(table, {image, groups, *labels})
-    labels = labels or _labels(table, {image, split, groups}, any_number=wanted.task == MULTI_LABEL)
+    split, sides = _split(table, {image, groups, weights, *labels})
+    labels = labels or _labels(table, {image, split, groups, weights}, any_number=wanted.task == MULTI_LABEL)
     guessed = []
     if (plain(names[image]), plain(names[labels[0]])) != ("path", "label") and not (
         wanted.image and wanted.label
@@ -140,7 +143,7 @@ def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
         guessed = [f"images from {_column(names[image])}", f"labels from {_from(names, labels)}"]
     if split is not None and plain(names[split]) not in SPLIT_COLUMNS:
         guessed.append(f"splits from {_column(names[split])}")
-    return Columns(image, labels, split, sides, groups, ", ".join(guessed) or None)
+    return Columns(image, labels, split, sides, groups, weights, ", ".join(guessed) or None)
 
 
 def unused_groups(table: LabelTable, columns: Columns) -> list[str]:

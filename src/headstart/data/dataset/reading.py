@@ -55,6 +55,7 @@ def read_dataset(
     image_column: str | None = None,
     label_column: str | None = None,
     groups: str | None = None,
+    weights_column: str | None = None,
     task: str | None = None,
 ) -> Dataset:
     """List labelled images; `headstart.data.dataset` says which layouts.
@@ -69,6 +70,7 @@ def read_dataset(
         for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
         image_column: Of a table: where the images are; None for the column that can only be meant.
         label_column: Of a table: where the labels are, likewise.
+        weights_column: Of a table: the images' weights in training, numbers above zero.
         groups: Of a table: a column (camera, patient, day) whose groups stay on one side of a split. It may
             be another table than that of the labels: one in the folder, or one that is given by its path.
             Or a pattern of file names, such as `{group}_*.jpg`, see `series.grouped_by_name`.
@@ -83,7 +85,7 @@ def read_dataset(
     if isinstance(source, Dataset):
         return as_task(_grouped(source, groups), task or source.task, where=source.name)
     elsewhere = is_pattern(groups) or names_a_table(groups)
-    wanted = ColumnNames(image_column, label_column, None if elsewhere else groups, task)
+    wanted = ColumnNames(image_column, label_column, None if elsewhere else groups, weights_column, task)
     if isinstance(source, str | os.PathLike) and not _is_list(source):
         source = given(source)
     dataset = _read(source, wanted, split_by_folder=split_by_folder, for_training=for_training)

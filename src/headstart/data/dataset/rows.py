@@ -22,6 +22,7 @@ class LabelledRow(NamedTuple):
     split: str | None
     source: Source
     group: str | None = None
+    weight: float = 1.0
     at: str = ""  # "row 3" of a table; empty where the path says it
 
 
@@ -58,6 +59,7 @@ def build(
             row.split,
             row.source,
             group=row.group,
+            weight=row.weight,
             target=tuple(sorted({index[label] for label in found})) if several else None,
         )
         for row, found in zip(rows, labels, strict=True)

@@ -30,7 +30,7 @@ from headstart.data.dataset.delimited import (
     read_text,
     western,
 )
-from headstart.data.dataset.labels import as_label, clean
+from headstart.data.dataset.labels import as_label, as_number, clean
 from headstart.data.dataset.lookup import Files, Found
 from headstart.data.dataset.parquet import ImageCell, read_parquet
 from headstart.data.dataset.rows import Label, LabelledRow, build
@@ -149,7 +149,9 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
     told += [] if located.split else unused_groups(table, columns)
     searched: list[str] = []
     most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
-    for number, image, label, split, group in zip(*_columns(located, columns, wanted.task), strict=True):
+    for number, image, label, split, group, weight in zip(
+        *_columns(located, columns, wanted.task), strict=True
+    ):
         ledger.total += 1
         at = f"{prefix}row {number}"
         if len(ledger.skipped) > most_left_out:
@@ -166,7 +168,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
         if not file.exact:
             searched.append(f"{_shown(path)} is {printable(file.path)}")
         shown = f"{at} {path}".strip() if inside else located.folder + file.path
-        row = LabelledRow(shown, label, split, file.source, group, at)
+        row = LabelledRow(shown, label, split, file.source, group, weight, at)
         earlier = ledger.rows.setdefault(file.source, row)
         if earlier is not row:
             _repeat(ledger, path, earlier, row, task=wanted.task)
@@ -179,9 +181,9 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
 
 def _columns(
     located: LocatedTable, columns: Columns, task: str | None
-) -> tuple[Sequence[int], Sequence[object], Sequence[Label], list[str | None], list[str | None]]:
+) -> tuple[Sequence[int], Sequence[object], Sequence[Label], list[str | None], list[str | None], list[float]]:
     """The columns that are used; missing labels and unknown splits are refused here, all of them counted."""
-    optional = [index for index in (columns.split, columns.groups) if index is not None]
+    optional = [index for index in (columns.split, columns.groups, columns.weights) if index is not None]
     numbers, values = located.table.read([columns.image, columns.labels[0], *optional])
     images = values[0]
     different = len(set(images)) if len(images) >= _MANY and isinstance(images[0], str) else len(images)
@@ -204,8 +206,25 @@ def _columns(
         splits = _splits(located, numbers, values[2], sides=columns.sides)
     groups: list[str | None] = [None] * len(labels)
     if columns.groups is not None:
-        groups = [as_label(value) for value in values[-1]]
-    return numbers, images, labels, splits, groups
+        groups = [as_label(value) for value in values[2 + optional.index(columns.groups)]]
+    weights = [1.0] * len(labels)
+    if columns.weights is not None:
+        weights = _weights(numbers, values[2 + optional.index(columns.weights)])
+    return numbers, images, labels, splits, groups, weights
+
+
+def _weights(numbers: Sequence[int], values: Sequence[object]) -> list[float]:
+    """Every row's weight, a number above zero."""
+    found = []
+    for number, value in zip(numbers, values, strict=True):
+        weight = as_number(str(value).strip())
+        if weight is None or weight <= 0:
+            raise DatasetError(
+                f"row {number}: the weight {_shown(str(value))!r} is no number above zero; to leave an image "
+                "out, remove its row"
+            )
+        found.append(weight)
+    return found
 
 
 def _labels_of_flags(

@@ -32,6 +32,7 @@ class Sample:
     split: str | None  # "train", "validation" or "test" where the data set says so
     source: Source
     place: int = field(default=-1, compare=False)  # of one that was moved: where it stood as it was read
+    weight: float = 1.0  # in training, beside the others'
     group: str | None = None  # what a table's column says that it belongs to: all of it stays on one side
     target: tuple[int, ...] | float | None = (
         None  # multi-label: indices of its labels; regression: its number
@@ -104,7 +105,8 @@ def _absolute(folder: str, _working_folder: str) -> str:
 def describe(sample: Sample, *, label: str, split: str | None, content: bytes | None) -> dict[str, Any]:
     """An image as the files of a run have it: name, label, side, hash (hex, empty if unreadable), place."""
     known = {"path": sample.name, "label": label, "split": split, "content": (content or b"").hex()}
-    return {**known, **place_of(sample)}
+    weight = {} if sample.weight == 1 else {"weight": sample.weight}
+    return {**known, **place_of(sample), **weight}
 
 
 def content_hash(data: bytes | npt.NDArray[Any]) -> bytes:
