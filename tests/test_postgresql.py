@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,7 @@ pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
 import postgres_servers
 from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import Opened, Submitted
-from headstart.lesson.engine.progress import Progress
+from headstart.lesson.engine.progress import Line, Progress, _insert
 from headstart.web.jobs import Jobs
 from test_lesson_progress import NOW, SLUGS, begin
 
@@ -187,6 +189,28 @@ def test_learners_that_answer_at_once_are_all_heard_and_a_double_click_once(data
             assert progress.challenge(name).earns_badge and sorted(keys) == sorted(SLUGS)
         with closing(Progress.open()) as other:
             assert other.challenge("c3") == progress.challenge("c3")
+
+
+def test_what_json_has_no_words_for_is_kept_as_in_the_file(database: str) -> None:
+    body = {"ranges": [-math.inf, math.inf], "text": "a\0b\ud800"}
+    with closing(Progress.open()) as progress:
+        line = Line("stream", "ada", "kind", NOW, body, None)
+        progress._write(lambda connection: _insert(connection, line, 0))
+        assert [each.body for each in progress.lines("stream", learner="ada")] == [body]
+
+
+def test_what_fails_halfway_leaves_no_trace_in_the_log(database: str) -> None:
+    with closing(Progress.open()) as progress:
+        begin(progress)
+        before = progress.entries("c1")
+
+        def half(connection: Any) -> None:
+            connection.exec_driver_sql("delete from log")
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            progress._write(half)
+        assert progress.entries("c1") == before != []
 
 
 def test_each_home_works_off_its_own_jobs_also_after_its_server_was_ended(

@@ -6,6 +6,7 @@ is accepted when `record` returns: it is committed by then, and `kill -9` cannot
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections import deque
@@ -26,7 +27,6 @@ from headstart.runs.store import opening, postgresql
 try:
     import sqlalchemy as sa
     from sqlalchemy import exc
-    from sqlalchemy.dialects.postgresql import JSONB
 except ImportError as error:
     raise MissingExtra("keeping progress", extra="learn") from error
 
@@ -63,6 +63,19 @@ class _Utc(sa.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
+class _Json(sa.TypeDecorator[Any]):
+    """JSON as text, as Python writes it: PostgreSQL's types for it refuse infinities and zero characters."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str:
+        return json.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return json.loads(value)
+
+
 _metadata = sa.MetaData()
 _log = sa.Table(
     "log",
@@ -74,7 +87,7 @@ _log = sa.Table(
     sa.Column("kind", sa.String(32)),
     sa.Column("at", _Utc),
     sa.Column("key", sa.String(128)),
-    sa.Column("body", sa.JSON().with_variant(JSONB(), "postgresql")),
+    sa.Column("body", _Json),
 )
 _badge = sa.Table(
     "badge",
@@ -434,9 +447,15 @@ def _engine(target: str) -> sa.Engine:
     pool = {"pool_size": 8, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
     if store.is_server(target):
         store.connect(target).close()  # its tables
+
+        def connect_server() -> Any:
+            raw = postgresql.open_raw(target, wait=opening.WAIT_SECONDS)
+            raw.autocommit = False  # SQLAlchemy begins no transaction by itself
+            return raw
+
         return sa.create_engine(
             "postgresql+psycopg://",
-            creator=lambda: postgresql.open_raw(target, wait=opening.WAIT_SECONDS),
+            creator=connect_server,
             pool_pre_ping=True,  # one that broke meanwhile is made anew, and nobody is told
             **pool,
         )

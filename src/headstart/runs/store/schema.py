@@ -99,11 +99,15 @@ alter table jobs add column asker text not null default '';
 alter table jobs add column urgent integer not null default 1;
 """
 
+_SERVER = """
+alter table log alter column body type text using body::text;
+"""
+
 VERSIONS: tuple[Version, ...] = (
     Version(shared=_LESSON),
     Version(file=_MACHINE),
     Version(file=_QUEUE),
-    Version(server=_MACHINE + _QUEUE),
+    Version(server=_SERVER + _MACHINE + _QUEUE),
 )
 
 TYPES = {
@@ -118,7 +122,7 @@ TYPES = {
     },
     "postgresql": {
         "identity": "bigserial",
-        "json": "jsonb",
+        "json": "text",  # json and jsonb refuse infinities and zero characters
         "time": "timestamp with time zone",
         "real": "double precision",
         "key": 'text collate "C"',
