@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 from sklearn import metrics as sklearn_metrics
+from starlette.testclient import TestClient
 
 import headstart
 from headstart.cli import cli
@@ -21,6 +26,9 @@ from headstart.errors import DatasetError, OptionError
 from headstart.heads import MULTI_LABEL, REGRESSION, fit_ridge, task_of
 from headstart.heads.metrics import average_precisions, evaluate_labels, evaluate_numbers, largest_error
 from headstart.heads.tasks import best_thresholds, calibrate_labels
+from headstart.serving.app import create_app
+from headstart.serving.limits import Limits
+from headstart.serving.models import Models, fixed
 
 NAMES = ("blue", "green", "red")
 
@@ -381,3 +389,52 @@ def test_a_run_without_a_task_has_one_label_for_each_image(several):
     recorded = several[1].config.to_dict()
     del recorded["task"]
     assert FitConfig.from_dict(recorded).task == "single-label"
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+def test_an_export_gives_the_same_labels(several, shapes, form, tmp_path):
+    classifier, run = several
+    said, card = exported(run, form, image=shapes / "0.png", out=tmp_path / form)
+    (expected,) = replace(classifier, precision="f32").predict(shapes / "0.png")
+    assert said["labels"] and set(said["labels"]) == set(expected.labels)
+    assert "mAP" in card
+    with pytest.raises(OptionError, match="multi-label: int8 is not done yet"):
+        headstart.export(run, "onnx", int8=True, out=tmp_path / "int8")
+
+
+@pytest.mark.parametrize("form", ["openvino", "safetensors"])
+def test_an_export_gives_the_same_number(numbers, shapes, form, tmp_path):
+    classifier, run = numbers
+    said, card = exported(run, form, image=shapes / "grey0.png", out=tmp_path / form)
+    assert said["value"] == pytest.approx(classifier.predict(shapes / "grey0.png")[0].value, rel=1e-4)
+    assert "R²" in card
+
+
+def exported(run: headstart.Run, form: str, *, image: Path, out: Path) -> tuple[dict[str, Any], str]:
+    """What the exported program says of an image, and the model card."""
+    made = headstart.export(run, form, out=out)
+    assert made.parity.images > 5 and made.parity.changed == 0 and made.parity.largest_difference < 1e-3
+    command = [sys.executable, out / "predict.py", image, "--json"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return json.loads(done.stdout)[0], (out / "card.md").read_text(encoding="utf-8")
+
+
+def test_a_server_answers_for_each_task(several, numbers, shapes):
+    for (classifier, run), file in ((several, "0.png"), (numbers, "grey0.png")):
+        models = Models(fixed(run.path), batch=1)
+        app = create_app(models, limits=Limits(), watch_seconds=0)
+        with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+            answer = client.post("/predict", files={"images": (shapes / file).read_bytes()})
+            said = answer.json()["predictions"][0]
+            (expected,) = classifier.predict(shapes / file)
+            schema = client.get("/openapi.json").json()["components"]["schemas"]["Prediction"]
+            assert set(schema["required"]) <= said.keys() <= schema["properties"].keys()
+            if run is several[1]:
+                assert said["labels"] == list(expected.labels)
+                files = {"images": (shapes / file).read_bytes()}
+                refused = client.post("/predict?coverage=0.9", files=files)
+                assert refused.status_code == 422 and "multi-label: a coverage" in refused.json()["error"]
+                assert "gives any of 3 labels" in client.get("/docs").text
+            else:
+                assert said["value"] == expected.value and "label" not in said
+                assert "predicts a number" in client.get("/docs").text

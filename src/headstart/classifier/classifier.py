@@ -190,7 +190,10 @@ class Classifier:
         Raises:
             ImageError: an image cannot be read.
             DatasetError: a path does not exist, or is none.
+            OptionError: it predicts a number.
         """
+        if self.task == REGRESSION:
+            raise OptionError("regression: there are no probabilities of a number; take predict")
         samples, parts = _samples(images), [np.zeros((0, len(self.classes)), np.float32)]
         for start in range(0, len(samples), _WINDOW):
             window = samples[start : start + _WINDOW]
@@ -311,8 +314,8 @@ class Classifier:
             first = int(decide(probabilities[None], self.cost_matrix)[0])
             said = Prediction(name, self.classes[first], round(float(probabilities[first]), 6), pairs)
         if self.task == MULTI_LABEL:
-            called = (i for i in order if probabilities[i] >= self.threshold(int(i)))
-            said = replace(said, labels=tuple(self.classes[i] for i in called))
+            called = self.called(probabilities[None])[0]
+            said = replace(said, labels=tuple(self.classes[i] for i in order if called[i]))
         if self.tells_unknown:
             known = None if options.reject is None else familiarity >= options.reject
             said = replace(said, familiarity=familiarity, known=known)
@@ -323,9 +326,19 @@ class Classifier:
             said = replace(said, labels=tuple(self.classes[i] for i in likely))
         return said
 
-    def threshold(self, label: int) -> float:
-        """The probability from which a label is called, where images have several."""
-        return self.thresholds[label] if self.thresholds else 0.5
+    def called(self, found: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which labels probabilities [N, C] call: the likeliest, or all that reach their thresholds."""
+        if self.task == REGRESSION:
+            return np.zeros(found.shape, bool)
+        if self.task == MULTI_LABEL:
+            limits = np.array(self.thresholds or [0.5] * len(self.classes), np.float32)
+            return np.asarray(found >= limits)
+        return np.asarray(np.arange(len(self.classes)) == found.argmax(axis=1)[:, None])
+
+    @property
+    def spread(self) -> float:
+        """What differences are measured in: of numbers, their deviation in the training images."""
+        return float(self.about.get("spread") or 1.0) if self.task == REGRESSION else 1.0
 
     def _number(self, name: str, value: float, options: PredictOptions) -> Prediction:
         """The number, and around it an interval that holds the asked share of numbers, or the usual one."""
@@ -526,10 +539,7 @@ def check_parity(
     classifier = load(where)
     pixels = [found for found in classifier.render(samples) if not isinstance(found, str)]
     found = classifier.probabilities(np.stack(pixels))
-    unit = 1.0
-    if classifier.task == REGRESSION:  # differences count in units of the numbers' own spread
-        unit = float(classifier.about.get("spread") or 1.0)
-    by_image = np.abs(found - expected).max(axis=1) / unit
+    by_image = np.abs(found - expected).max(axis=1) / classifier.spread
     allowed = max(_PARITY[classifier.precision], _PARITY[computed or classifier.precision])
     # Rounding in bf16 moves an image that lies between two classes further than others; a fault moves all.
     few = allowed if allowed == _PARITY["f32"] else _UNDECIDED * allowed

@@ -27,6 +27,7 @@ from headstart.exports.parity import (
 from headstart.exports.quantisation import CALIBRATION_IMAGES, Int8Cost, cost, quantise, refuse_if_too_dear
 from headstart.exports.subject import Images, Sides, Subject, find_images, render
 from headstart.files import OUTPUT_MARKER, mark_output
+from headstart.heads.tasks import only_single_label
 from headstart.runs import Run, check_place, new_folder
 
 __all__ = ["FORMATS", "Export", "Int8Cost", "Parity", "export"]
@@ -105,6 +106,8 @@ def export(
     if not int8_cost >= 0:
         raise OptionError(f"--int8-cost {int8_cost:g}: expected points of accuracy, 0 or more")
     subject = Subject.of(run_or_classifier)
+    if int8:
+        only_single_label(subject.classifier.task, "int8", instead="leave --int8 out")
     name = f"{form.name}-int8" if int8 else form.name
     path = Path(out) if out is not None else subject.folder / "exports" / name
     check_place(path)
@@ -157,7 +160,7 @@ def _check(
     write_card(folder, _draft(subject, form, shown, original))  # the program reads it
     found = run_program(folder, shown)
     tell("check", len(shown), len(shown))
-    parity = compare(found, original, tolerance=None if eight else form.tolerance)
+    parity = compare(found, original, tolerance=None if eight else form.tolerance, of=subject.exact)
     if not eight:
         return parity, None
     return parity, cost(found, original, labels=shown.labels, calibration=calibration)
@@ -167,4 +170,6 @@ def _draft(
     subject: Subject, form: ExportFormat, shown: Images, original: NDArray[np.float32]
 ) -> dict[str, Any]:
     """The card before the comparison: a perfect one."""
-    return card(subject, form, parity=compare(original, original, tolerance=None), int8=None)
+    return card(
+        subject, form, parity=compare(original, original, tolerance=None, of=subject.exact), int8=None
+    )

@@ -11,8 +11,23 @@ from headstart.exports.formats import ExportFormat
 from headstart.exports.parity import Parity
 from headstart.exports.quantisation import Int8Cost
 from headstart.exports.subject import Subject
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.runs import Run, timestamp
-from headstart.runs.formatting import interval, markdown_table, percent
+from headstart.runs.formatting import markdown_table, percent
+from headstart.runs.scores import FURTHER, name_in_words, score_of, span_in_words, value_in_words
+
+_OUTPUTS = {
+    SINGLE_LABEL: "probabilities, float32 [N, C], in the order of the classes; each row adds up to 1",
+    MULTI_LABEL: "probabilities, float32 [N, C], of each label by itself, in the order of the classes; a "
+    "label is called from its threshold on",
+    REGRESSION: "value, float32 [N, 1], the number",
+}
+
+_ANSWERS_ALL = {
+    SINGLE_LABEL: "It answers every picture with one of its {} classes, also pictures of something else.",
+    MULTI_LABEL: "It knows {} labels and nothing else; a picture of something else may still be given some.",
+    REGRESSION: "It answers every picture with a number, also pictures that have none.",
+}
 
 _UNKNOWN_LICENCE = "not recorded: ask where the weights came from before you pass this file on"
 _WEAKEST = 3
@@ -39,11 +54,13 @@ def card(subject: Subject, form: ExportFormat, *, parity: Parity, int8: Int8Cost
             "int8": int8 is not None,
             "made": timestamp(),
         },
+        "task": subject.classifier.task,
         "classes": list(subject.classifier.classes),
         **({"costs": subject.classifier.costs} if subject.classifier.costs else {}),
+        "thresholds": list(subject.classifier.thresholds),
         "input": _input(subject, form),
         "runtime": list(form.runtime),
-        "output": "probabilities, float32 [N, C], in the order of the classes; each row adds up to 1",
+        "output": _OUTPUTS[subject.classifier.task],
         "data": _data(run),
         "metrics": dict(run.evaluation) if run else {},
         "limits": limits(subject, int8=int8),
@@ -114,22 +131,21 @@ def _data(run: Run | None) -> dict[str, Any]:
 def limits(subject: Subject, *, int8: Int8Cost | None) -> list[str]:
     """What a user of the model should keep in mind, one sentence each."""
     classes, run = subject.classifier.classes, subject.run
-    found = [
-        f"It answers every picture with one of its {len(classes)} classes, also pictures of something else.",
-    ]
+    found = [_ANSWERS_ALL[subject.classifier.task].format(len(classes))]
     if run is None:
         return [*found, "No record of its training lies beside it, so nothing is known of its accuracy."]
     side = next((name for name in ("test", "validation") if name in run.evaluation), None)
     if side is None:
         found.append("No image was held out, so its accuracy was never measured.")
     else:
-        low, high = run.evaluation[side]["interval"]
+        found_there = run.evaluation[side]
         which = " of the same collection" if run.trained else ""
+        score = name_in_words(score_of(found_there))
         found.append(
-            f"Its accuracy was measured on {run.evaluation[side]['images']} images{which}: "
-            f"{interval((low, high))} with 95 % confidence; expect less on pictures of another kind."
+            f"Its {score} was measured on {found_there['images']} images{which}: "
+            f"{span_in_words(found_there)} with 95 % confidence; expect less on pictures of another kind."
         )
-        found += _weakest(run.evaluation[side]["per_class"])
+        found += _weakest(found_there.get("per_class", ()))
     if "test" not in run.evaluation and side == "validation":
         found.append("The images that it was measured on may have been used to choose it.")
     if not run.trained:
@@ -259,22 +275,24 @@ def _data_text(data: Mapping[str, Any]) -> str:
 def _metrics_text(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
     if not metrics:
         return f"Classes: {', '.join(classes)}. Metrics: not recorded."
+    side, found = list(metrics.items())[-1]
+    first, others = score_of(found), [name for name in FURTHER if name in found]
     scores = [
         [
             side,
             found["images"],
-            f"{percent(found['accuracy'])} ({interval(found['interval'])})",
-            f"{found['macro_f1']:.3f}",
-            f"{found['calibration_error']:.3f}",
+            f"{value_in_words(first, found[first])} ({span_in_words(found)})",
+            *(value_in_words(name, found[name]) for name in others),
         ]
         for side, found in metrics.items()
     ]
-    side, found = list(metrics.items())[-1]
+    header = ["images of", "images", f"{name_in_words(first)} (95 %)", *map(name_in_words, others)]
+    if "per_class" not in found:
+        return markdown_table(header, scores)
     keys = ("precision", "recall", "f1")
     by_class = [
         [one["name"], one["support"], *(f"{one[key]:.2f}" for key in keys)] for one in found["per_class"]
     ]
-    header = ["images of", "images", "accuracy (95 %)", "macro-F1", "calibration error"]
     of_classes = markdown_table([f"class ({side})", "images", "precision", "recall", "F1"], by_class)
     return f"{markdown_table(header, scores)}\n\n{of_classes}"
 

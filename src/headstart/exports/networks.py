@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import RunError
+from headstart.heads.tasks import LINK_OF
 from headstart.runs import todays_names
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class _Network:
     layers: "tuple[FeatureLayer, ...]"
     head: dict[str, Any]
     temperature: float
+    link: str  # what becomes of the head's scores
 
 
 def write_safetensors(subject: "Subject", folder: Path) -> None:
@@ -57,9 +59,10 @@ def write_safetensors(subject: "Subject", folder: Path) -> None:
         "std": preprocess.std,
         "layers": [_where(network, layer) for layer in network.layers],
         "temperature": network.temperature,
+        "link": network.link,
         "classes": subject.classifier.classes,
         "reads": "(pixels / 255 - mean) / std -> backbone -> layers, averaged over grid x grid cells and "
-        "concatenated -> @ head.weight + head.bias -> / temperature -> softmax",
+        f"concatenated -> @ head.weight + head.bias -> / temperature -> {network.link}",
     }
     (folder / "model.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -105,6 +108,7 @@ def _trained(subject: "Subject") -> _Network:
         layers=tuple(map(FeatureLayer.parse, todays_names(metadata)["layers"].split(","))),
         head={name: tensors[name] for name in ("head.weight", "head.bias")},
         temperature=float(metadata["temperature"]),
+        link=LINK_OF[subject.classifier.task],
     )
 
 
@@ -184,6 +188,9 @@ def _whole(network: _Network, subject: "Subject") -> Any:
                     output if layer.stage == "features" else pool(output, prefix=prefix, grid=layer.grid)
                 )
             features = torch.cat(read, dim=1)
-            return torch.softmax(features @ self.weight + self.bias, dim=1)
+            scores = features @ self.weight + self.bias
+            if network.link == "softmax":
+                return torch.softmax(scores, dim=1)
+            return torch.sigmoid(scores) if network.link == "sigmoid" else scores
 
     return Whole().eval()

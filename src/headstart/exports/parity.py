@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import errors
+from headstart.classifier import Classifier
 from headstart.data import images, preprocess
 from headstart.data.dataset import FileSource
 from headstart.errors import OptionError, ParityError
@@ -33,9 +34,10 @@ class Parity:
 
     Attributes:
         images: how many were compared.
-        largest_difference: of any probability, from the classifier in float32.
+        largest_difference: of any probability, from the classifier in float32; of a number, in units of the
+            spread of the numbers that it was trained on.
         tolerance: what was allowed; None for int8, which is judged by its accuracy.
-        changed: images whose likeliest label differs from the classifier's in float32.
+        changed: images that are given other labels than the classifier in float32 gives.
     """
 
     images: int
@@ -127,13 +129,15 @@ def _as_files(shown: Images, work: Path) -> list[str]:
     return names
 
 
-def compare(found: NDArray[np.float32], original: NDArray[np.float32], *, tolerance: float | None) -> Parity:
-    """Compare probabilities [N, C] of an export with the original's."""
+def compare(
+    found: NDArray[np.float32], original: NDArray[np.float32], *, tolerance: float | None, of: Classifier
+) -> Parity:
+    """Compare probabilities [N, C] of an export with the original's, or numbers [N, 1]."""
     return Parity(
         images=len(found),
-        largest_difference=float(np.abs(found - original).max()),
+        largest_difference=float(np.abs(found - original).max() / of.spread),
         tolerance=tolerance,
-        changed=int((found.argmax(1) != original.argmax(1)).sum()),
+        changed=int((of.called(found) != of.called(original)).any(axis=1).sum()),
     )
 
 

@@ -14,7 +14,7 @@ from headstart.data.dataset import Sample, Source, list_images, read_dataset
 from headstart.data.sources import list_folder, source_at
 from headstart.errors import DatasetError, OptionError, RunError, printable
 from headstart.files import is_there
-from headstart.heads.tasks import only_single_label
+from headstart.heads import SINGLE_LABEL
 from headstart.runs import RUN_FILE, Run, read_images, read_run
 
 
@@ -33,10 +33,8 @@ class Subject:
             RunError: there is no such run, or its folder is incomplete.
         """
         if isinstance(thing, Run):
-            only_single_label(thing.config.task, "exporting")
             return cls(load(thing.path), thing)
         classifier = thing if isinstance(thing, Classifier) else load(thing)
-        only_single_label(classifier.task, "exporting")
         folder = classifier.model.parent
         return cls(classifier, read_run(folder) if (folder / RUN_FILE).exists() else None)
 
@@ -118,7 +116,11 @@ def find_images(subject: Subject, images: str | Path | None) -> Sides:
             )
         return sides
     place = Path(images)
-    sides = _sides(subject, _known(subject), _below(place)) if place.exists() else Sides()
+    sides = (
+        _sides(subject, _known(subject), _below(place, subject.classifier.task))
+        if place.exists()
+        else Sides()
+    )
     return sides if sides.for_parity else Sides(other=list_images([place]))
 
 
@@ -137,7 +139,8 @@ def _sides(
     classes = {name: i for i, name in enumerate(subject.classifier.classes)}
     found: dict[str, list[Sample]] = {"train": [], "validation": [], "test": []}
     for entry in known:
-        side, label = entry["split"], classes.get(entry["label"])
+        label = classes.get(entry["label"]) if subject.classifier.task == SINGLE_LABEL else -1
+        side = entry["split"]
         if side in found and label is not None and (source := find(entry)) is not None:
             found[side].append(Sample(entry["path"], label, side, source))
     return Sides(**{side: tuple(samples) for side, samples in found.items()})
@@ -149,10 +152,11 @@ def _where_it_was(entry: dict[str, Any]) -> Source | None:
     return source_at(file, entry.get("member")) if is_there(file, regular=True) else None
 
 
-def _below(place: Path) -> Callable[[dict[str, Any]], Source | None]:
+def _below(place: Path, *, task: str) -> Callable[[dict[str, Any]], Source | None]:
     """Finds the run's images by their names, as they are read from a folder, an archive or a table."""
     try:
-        known = read_dataset(place, for_training=False, split_by_folder=False)  # the names alone
+        # of which the names alone are wanted
+        known = read_dataset(place, for_training=False, split_by_folder=False, task=task)
         by_name = {sample.name: sample.source for sample in known.samples}
     except DatasetError:  # of some of its images, which form no data set any more
         files = list_folder(place).files if place.is_dir() else ()

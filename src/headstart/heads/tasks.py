@@ -32,6 +32,9 @@ AnyEvaluation = Evaluation | MultiLabelEvaluation | RegressionEvaluation
 
 TASKS = SINGLE_LABEL, MULTI_LABEL, REGRESSION = ("single-label", "multi-label", "regression")
 
+LINK_OF = {SINGLE_LABEL: "softmax", MULTI_LABEL: "sigmoid", REGRESSION: "identity"}
+"""What becomes of a head's scores, see `LinearHead.link`."""
+
 _NEWTON_STEPS = 30
 _LEAST_SLOPE = 1e-3
 _MOST_KEPT = 500

@@ -38,6 +38,20 @@ def in_words(name: str, value: float | None) -> str:
     return f"{called} {'-' if value is None else write(value)}"
 
 
+def name_in_words(name: str) -> str:
+    """What people call a score."""
+    return _WRITTEN[name][0]
+
+
+def span_in_words(evaluation: Mapping[str, Any]) -> str:
+    """The 95 % interval of what an evaluation is first judged by."""
+    name = score_of(evaluation)
+    if name == "accuracy":
+        return interval(evaluation["interval"])
+    low, high = evaluation[f"{name}_interval"]
+    return f"{value_in_words(name, low)} to {value_in_words(name, high)}"
+
+
 def value_in_words(name: str, value: float | None) -> str:
     """A score without its name."""
     return "-" if value is None else _WRITTEN[name][1](value)
@@ -46,10 +60,7 @@ def value_in_words(name: str, value: float | None) -> str:
 def headline(evaluation: Mapping[str, Any]) -> str:
     """What an evaluation is first judged by, with its 95 % interval; of several labels, all right as well."""
     name = score_of(evaluation)
-    if name == "accuracy":
-        return f"{in_words(name, evaluation[name])} ({interval(evaluation['interval'])})"
-    low, high = evaluation[f"{name}_interval"]
-    said = f"{in_words(name, evaluation[name])} ({low:.3f} to {high:.3f})"
-    if "accuracy" in evaluation:
+    said = f"{in_words(name, evaluation[name])} ({span_in_words(evaluation)})"
+    if name != "accuracy" and "accuracy" in evaluation:
         said += f", every label right {percent(evaluation['accuracy'])}"
     return said

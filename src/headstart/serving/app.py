@@ -71,7 +71,8 @@ def create_app(
         return JSONResponse(document)
 
     async def docs(request: Request) -> Response:
-        page = docs_page(document, address=str(request.base_url), classes=models.current.classifier.classes)
+        served = models.current.classifier
+        page = docs_page(document, address=str(request.base_url), classes=served.classes, task=served.task)
         return HTMLResponse(page, headers={"content-security-policy": CONTENT_POLICY})
 
     app = Starlette(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from headstart.classifier import MODEL_FILE, Classifier, load
 from headstart.errors import HeadstartError, RunError, printable
-from headstart.heads.tasks import only_single_label
 from headstart.runs import CLASSIFIER_FILE, RUN_FILE, RunStore, read_run, timestamp
 
 _log = logging.getLogger(__name__)
@@ -85,10 +84,9 @@ def load_model(folder: Path, *, batch: int) -> LoadedModel:
         batch: the most images that run at once.
 
     Raises:
-        RunError: the folder is incomplete, or its model does not give one probability per class.
+        RunError: the folder is incomplete, or its model does not give what its task says.
     """
     classifier = load(folder)
-    only_single_label(classifier.task, "serving")
     size = classifier.preprocess.size
     networks = {count: classifier.compiled(count) for count in {*(b for b in _BATCHES if b < batch), batch}}
     blank = np.zeros((1, size, size, 3), np.uint8)

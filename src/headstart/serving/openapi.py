@@ -55,14 +55,16 @@ _SCHEMAS: dict[str, Any] = {
     ),
     "Prediction": _object(
         "What the classifier says of one image.",
-        optional=["familiarity", "known", "labels"],
+        optional=["label", "probability", "top", "familiarity", "known", "labels", "value", "interval"],
         name=_TEXT,
         label=_TEXT,
         probability=_NUMBER,
         top=_list(_PAIR),
         familiarity={**_NUMBER, "description": "share of known images at least as strange as this one"},
         known={"type": "boolean", "description": "whether that is at least `reject`, where it was asked for"},
-        labels=_list(_TEXT, description="the set that `coverage` asks for"),
+        labels=_list(_TEXT, description="of a multi-label classifier; else the set that `coverage` asks for"),
+        value={**_NUMBER, "description": "where a number is predicted; then there are no labels"},
+        interval=_list(_NUMBER, minItems=2, maxItems=2, description="around the number"),
     ),
     "Error": _object("What went wrong, in one line.", error=_TEXT),
     "Health": _object(
@@ -100,7 +102,7 @@ _PREDICT = {
             {"name": name, "in": "query", "description": description, "schema": _SHARE}
             for name, description in (
                 ("reject", "share of images like the training images that may be taken for unknown ones"),
-                ("coverage", "share of images whose `labels` shall hold the right one"),
+                ("coverage", "share of images whose `labels` or `interval` shall hold what is right"),
             )
         ),
     ],
@@ -184,26 +186,31 @@ curl -H 'content-type: application/json' \\
 """
 
 
-def docs_page(document: Mapping[str, Any], *, address: str, classes: Sequence[str]) -> str:
+def docs_page(
+    document: Mapping[str, Any], *, address: str, classes: Sequence[str], task: str = "single-label"
+) -> str:
     """The page, as HTML.
 
     Args:
         document: OpenAPI.
         address: where this server was asked, with a slash at the end.
         classes: labels that the classifier gives now.
+        task: what it predicts.
     """
     parts = [
         _operation(path, method, operation)
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
+    gives = {"single-label": "gives one of", "multi-label": "gives any of"}.get(task)
     named = ", ".join(escape(label) for label in classes[:_MOST_CLASSES])
     more = f" and {len(classes) - _MOST_CLASSES} more" if len(classes) > _MOST_CLASSES else ""
+    told = f"{gives} {len(classes)} labels to an image: {named}{more}" if gives else "predicts a number"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><title>Headstart: predictions over HTTP</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>Predictions over HTTP</h1>"
-        f"<p>This server gives one of {len(classes)} labels to an image: {named}{more}.</p>"
+        f"<p>This server {told}.</p>"
         f"<pre>{escape(_EXAMPLES.replace('ADDRESS', address))}</pre>"
         "<p>With a token, add <code>-H 'authorization: Bearer TOKEN'</code>. "
         'For programs: <a href="/openapi.json">the OpenAPI document</a>.</p>'

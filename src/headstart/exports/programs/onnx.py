@@ -11,8 +11,9 @@ def open_model(folder: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    answer = session.get_outputs()[0].name  # probabilities, or the value
 
     def run(pixels: Any) -> Any:
-        return session.run(["probabilities"], {"pixels": pixels})[0]
+        return session.run([answer], {"pixels": pixels})[0]
 
     return run

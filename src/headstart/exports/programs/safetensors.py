@@ -44,6 +44,9 @@ def open_model(folder: Path) -> Run:
             seen["features"] = network(image)
             features = torch.cat([seen[layer["name"]] for layer in facts["layers"]], dim=1)
             logits = features @ tensors["head.weight"] + tensors["head.bias"]
-            return torch.softmax(logits / facts["temperature"], dim=1).numpy()
+            logits = logits / facts["temperature"]
+            if facts["link"] == "softmax":
+                logits = torch.softmax(logits, dim=1)
+            return (torch.sigmoid(logits) if facts["link"] == "sigmoid" else logits).numpy()
 
     return run

@@ -62,14 +62,28 @@ def main(open_model: Callable[[Path], Run]) -> None:
     probabilities = np.concatenate(rows).astype(np.float32)
     if arguments.save:
         np.save(arguments.save, probabilities)
-    costs = card.get("costs")  # of mistakes: called is the class of the least expected cost
-    best = (probabilities @ np.array(costs)).argmin(1) if costs else probabilities.argmax(1)
     found = [
-        {"path": name, "label": card["classes"][k], "probability": round(float(row[k]), 6)}
-        for name, k, row in zip(names, best, probabilities, strict=True)
+        {"path": name, **answer(row.tolist(), card)} for name, row in zip(names, probabilities, strict=True)
     ]
     if arguments.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
-    else:
-        for item in found:
-            print(f"{item['path']}\t{item['label']}\t{item['probability']:.1%}")
+        return
+    for item in found:
+        several = ", ".join(item["labels"]) or "none" if "labels" in item else item.get("label")
+        said = item.get("value", several)
+        share = f"\t{item['probability']:.1%}" if "probability" in item else ""
+        print(f"{item['path']}\t{said}{share}")
+
+
+def answer(row: list[float], card: Any) -> dict[str, Any]:
+    """What the model says of one image: its likeliest label, or several, or a number."""
+    task, classes = card.get("task"), card["classes"]
+    if task == "regression":
+        return {"value": float(f"{row[0]:.7g}")}
+    costs = card.get("costs")  # of mistakes: called is the class of the least expected cost
+    best = int((np.array(row, np.float32) @ np.array(costs)).argmin() if costs else np.argmax(row))
+    said: dict[str, Any] = {"label": classes[best], "probability": round(row[best], 6)}
+    if task == "multi-label":
+        limits = card["thresholds"] or [0.5] * len(classes)
+        said["labels"] = [name for name, p, limit in zip(classes, row, limits, strict=True) if p >= limit]
+    return said
