@@ -115,12 +115,9 @@ def find_images(subject: Subject, images: str | Path | None) -> Sides:
                 "with --images"
             )
         return sides
-    place = Path(images)
-    sides = (
-        _sides(subject, _known(subject), _below(place, subject.classifier.task))
-        if place.exists()
-        else Sides()
-    )
+    place, sides = Path(images), Sides()
+    if place.exists():
+        sides = _sides(subject, _known(subject), _below(place, task=subject.classifier.task))
     return sides if sides.for_parity else Sides(other=list_images([place]))
 
 
