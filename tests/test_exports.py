@@ -23,6 +23,7 @@ import headstart.data.images
 from conftest import draw, shared_folders, write_photos
 from headstart.classifier import Classifier
 from headstart.data.dataset import FileSource, describe, read_dataset
+from headstart.data.preprocess import Preprocess
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
 from headstart.exports import FORMATS, Export, export
 from headstart.exports.graphs import plain_graph
@@ -362,19 +363,21 @@ def test_a_model_that_disagrees_is_refused_and_leaves_nothing(
 
 
 def test_a_difference_within_the_tolerance_passes_and_one_beyond_does_not() -> None:
+    seen = Preprocess(8, 1.0, "bicubic", "center", (0.5,) * 3, (0.5,) * 3)
+    of = Classifier(("a", "b"), seen, Path("model.onnx"))
     original = np.array([[0.7, 0.3], [0.4, 0.6]], np.float32)
     near, far = original + 5e-4, original + 5e-3
-    refuse_if_different(compare(near, original, tolerance=1e-3), form="onnx")
+    refuse_if_different(compare(near, original, tolerance=1e-3, of=of), form="onnx")
     with pytest.raises(ParityError, match=r"0\.005"):
-        refuse_if_different(compare(far, original, tolerance=1e-3), form="onnx")
+        refuse_if_different(compare(far, original, tolerance=1e-3, of=of), form="onnx")
     with pytest.raises(ParityError, match="1 of 2 labels changed"):
         refuse_if_different(
-            compare(original[:, ::-1] * [[0], [1]] + original * [[1], [0]], original, tolerance=1.0),
+            compare(original[:, ::-1] * [[0], [1]] + original * [[1], [0]], original, tolerance=1.0, of=of),
             form="onnx",
         )
     nothing = np.full_like(original, np.nan)
     with pytest.raises(ParityError):
-        refuse_if_different(compare(nothing, original, tolerance=1e-3), form="onnx")
+        refuse_if_different(compare(nothing, original, tolerance=1e-3, of=of), form="onnx")
 
 
 def test_the_cost_of_int8_is_counted_in_points_and_bounded() -> None:

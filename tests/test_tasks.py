@@ -21,14 +21,20 @@ from starlette.testclient import TestClient
 
 import headstart
 from headstart.cli import cli
+from headstart.comparisons import Candidate
+from headstart.curation import nearest_training_images
 from headstart.data.dataset import read_dataset
 from headstart.errors import DatasetError, OptionError
+from headstart.explanations import heat_map
 from headstart.heads import MULTI_LABEL, REGRESSION, fit_ridge, task_of
 from headstart.heads.metrics import average_precisions, evaluate_labels, evaluate_numbers, largest_error
 from headstart.heads.tasks import best_thresholds, calibrate_labels
+from headstart.runs import RunStore
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, fixed
+from headstart.training import planning
+from studio_worlds import studio_worlds
 
 NAMES = ("blue", "green", "red")
 
@@ -438,3 +444,31 @@ def test_a_server_answers_for_each_task(several, numbers, shapes):
             else:
                 assert said["value"] == expected.value and "label" not in said
                 assert "predicts a number" in client.get("/docs").text
+
+
+def test_the_studio_lists_runs_of_every_task_and_says_what_it_does_not_show(several, numbers, shapes):
+    with studio_worlds(shapes) as make:
+        world = make()
+        for _, run in (several, numbers):
+            RunStore().add(run)
+        listed = world.browser.get("/runs").text
+        assert "mAP " in listed and "R² " in listed
+        answer = world.browser.get(f"/runs/{numbers[1].id}")
+        assert answer.status_code == 400
+        assert "regression: the studio" in answer.text and "is not done yet" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (lambda run, data: headstart.compare(data, [Candidate("builtin")]), "comparing"),
+        (lambda run, data: heat_map(headstart.load(run.path), data.parent / "0.png"), "an explanation"),
+        (lambda run, data: nearest_training_images(run, data.parent / "0.png"), "correcting labels"),
+        (lambda run, data: planning.plan(data, backbones="builtin"), "a plan"),
+        (lambda run, data: headstart.fit(data, backbone="builtin", folds=3), "cross-validation"),
+        (lambda run, data: headstart.fit(data, backbone="auto"), "--backbone auto"),
+    ],
+)
+def test_other_doors_name_the_task_that_they_are_not_made_for(several, shapes, what, message):
+    with pytest.raises(OptionError, match=f"multi-label: {message}.* is not done yet"):
+        what(several[1], shapes / "flags.csv")

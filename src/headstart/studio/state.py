@@ -14,6 +14,7 @@ from fastapi import Depends, HTTPException, Request
 from headstart.comparisons import Comparison
 from headstart.errors import RunError
 from headstart.explanations import Explainer
+from headstart.heads.tasks import only_single_label
 from headstart.runs import Run
 from headstart.runs.callbacks import Range
 from headstart.studio.datasets import Collection, Collections
@@ -146,7 +147,9 @@ StudioOf = Annotated[Studio, Depends(studio_of)]
 
 
 def _run(studio: StudioOf, identity: str) -> Run:
-    return studio.run(identity)
+    found = studio.run(identity)
+    only_single_label(found.config.task, "the studio's page of a run", instead=f"headstart report {found.id}")
+    return found
 
 
 def _collection(studio: StudioOf, identity: str) -> Collection:

@@ -12,6 +12,7 @@ from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
 from headstart.runs.formatting import human_seconds, percent
+from headstart.runs.scores import headline
 from headstart.studio.state import studio_of
 from headstart.web.app import new_environment, render
 
@@ -44,6 +45,7 @@ def _environment() -> Environment:
     environment = new_environment(
         "headstart.studio",
         percent=percent,
+        headline=headline,
         span=lambda pair: f"{pair[0]:.0%} to {pair[1]:.0%}",
         seconds=human_seconds,
         when=when,

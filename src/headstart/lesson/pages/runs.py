@@ -15,6 +15,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from starlette.responses import HTMLResponse, Response
 
 from headstart.errors import RunError
+from headstart.heads.tasks import SINGLE_LABEL
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.runs import Run, RunStore, new_id, read_predictions
 from headstart.web.app import leave
@@ -58,7 +59,8 @@ def listed(site: LessonSite) -> list[Run]:
     if site.learner is None:
         return []
     runs = RunStore(site.home).select(limit=2 * SHOWN)
-    return [run for run in runs if run.trained and run.path.is_dir()][:SHOWN]
+    shown = (run for run in runs if run.trained and run.config.task == SINGLE_LABEL and run.path.is_dir())
+    return list(shown)[:SHOWN]
 
 
 def choose(runs: Iterable[Run], identity: str) -> Run | None:
