@@ -95,8 +95,8 @@ def labels_against_scikit_learn(data: dict[str, tuple[Floats, NDArray]], names: 
     print(
         f"several labels, {len(x)} tiles, {len(names)} labels, {x.shape[1]} features: mAP "
         f"{ours.mean_average_precision:.3f} ({low:.3f} to {high:.3f}) in {own:.2f} s; logistic regression "
-        f"{theirs.mean_average_precision:.3f}, the best C alone in {best:.2f} s ({best / own:.1f} times as long), "
-        f"all of them, as our choice of the penalty is included, in {every:.2f} s ({every / own:.1f} times)"
+        f"{theirs.mean_average_precision:.3f}, the best C alone in {best:.2f} s ({best / own:.1f} times as "
+        f"long), all, as ours includes its choice, in {every:.2f} s ({every / own:.1f} times)"
     )
 
 

@@ -333,7 +333,7 @@ class Classifier:
         if self.task == MULTI_LABEL:
             limits = np.array(self.thresholds or [0.5] * len(self.classes), np.float32)
             return np.asarray(found >= limits)
-        return np.asarray(np.arange(len(self.classes)) == found.argmax(axis=1)[:, None])
+        return np.asarray(np.arange(len(self.classes)) == decide(found, self.cost_matrix)[:, None])
 
     @property
     def spread(self) -> float:
