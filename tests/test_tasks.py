@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,6 +30,7 @@ from headstart.explanations import heat_map
 from headstart.heads import MULTI_LABEL, REGRESSION, fit_ridge, task_of
 from headstart.heads.metrics import average_precisions, evaluate_labels, evaluate_numbers, largest_error
 from headstart.heads.tasks import best_thresholds, calibrate_labels
+from headstart.reports import report
 from headstart.runs import RunStore
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
@@ -472,3 +474,21 @@ def test_the_studio_lists_runs_of_every_task_and_says_what_it_does_not_show(seve
 def test_other_doors_name_the_task_that_they_are_not_made_for(several, shapes, what, message):
     with pytest.raises(OptionError, match=f"multi-label: {message}.* is not done yet"):
         what(several[1], shapes / "flags.csv")
+
+
+def test_reports_have_the_scores_of_each_task_and_photographs_behind_the_dots(several, numbers):
+    told = report(several[1])
+    assert "| mAP |" in told.markdown() and "average precision" in told.markdown()
+    page = told.html()
+    assert "mAP, " in page and "every label right" in page and "multi-label, 3 labels" in page
+    page = report(numbers[1]).html()
+    dots = re.findall(r'href="#(residuals-photograph-\d+)"', page)
+    assert len(set(dots)) == numbers[1].images["validation"]
+    assert all(f'<li id="{each}"' in page for each in dots)
+    assert "R² " in report(numbers[1]).markdown().splitlines()[0]
+    assert json.loads(report(numbers[1]).json())["residuals"][0].keys() >= {
+        "number",
+        "value",
+        "error",
+        "path",
+    }

@@ -76,11 +76,13 @@ def _explainer(folder: Path | None) -> "Explainer | None":
     from headstart.classifier import load
     from headstart.errors import RunError
     from headstart.explanations import Explainer
+    from headstart.heads import SINGLE_LABEL
     from headstart.runs import CLASSIFIER_FILE
 
     if folder is None or not (folder / CLASSIFIER_FILE).exists():
         return None
     try:
-        return Explainer(load(folder))
+        classifier = load(folder)
+        return Explainer(classifier) if classifier.task == SINGLE_LABEL else None
     except RunError:
         return None

@@ -11,6 +11,7 @@ from headstart.reports import text as words
 from headstart.reports.albums import Album, HeatAlbum
 from headstart.reports.tables import tables
 from headstart.runs import formatting
+from headstart.runs.scores import FURTHER, in_words, name_in_words, score_of, span_in_words, value_in_words
 
 MATRIX_CLASSES = 20
 """More classes than this make a confusion matrix that nobody can read; then the pairs are listed alone."""
@@ -43,7 +44,15 @@ def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": formatting.percent, "span": formatting.interval}
+    environment.filters |= {
+        "percent": formatting.percent,
+        "span": formatting.interval,
+        "first_score": score_of,
+        "named": name_in_words,
+        "written": value_in_words,
+        "spanned": span_in_words,
+        "further": lambda found: ", ".join(in_words(each, found[each]) for each in FURTHER if each in found),
+    }
     extra = _run_parts(facts, folder=folder) if facts["kind"] == "run" else _comparison_parts(facts)
     template = environment.get_template(f"{facts['kind']}.html")
     found = tables(facts)
@@ -67,6 +76,7 @@ def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
     return {
         "plots": _drawn(
             phases=(plots.phases, facts["phases"]),
+            residuals=(plots.residuals, facts["residuals"]),
             learning=(plots.learning_curve, facts["history"] if curve else ()),
             calibration=(plots.calibration, facts["calibration"]),
             precision_recall=(
@@ -75,6 +85,7 @@ def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
             ),
         ),
         "mistakes": mistakes,
+        "behind": [{**image, "picture": album.picture(image)} for image in facts["residuals"]],
         "confusions": confusions,
         "matrix": _matrix(facts, linked={found["cell"] for found in confusions}),
         "time": words.time_sentence(facts),

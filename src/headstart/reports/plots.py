@@ -227,6 +227,20 @@ def calibration(bins: Sequence[dict[str, float]]) -> str:
     return canvas.svg
 
 
+def residuals(rows: Sequence[dict[str, Any]]) -> str:
+    """Predicted against true numbers; each dot leads to its photograph."""
+    with _canvas("residuals") as canvas:
+        axes = canvas.axes
+        true, found = [row["number"] for row in rows], [row["value"] for row in rows]
+        ends = [min(true + found), max(true + found)]
+        axes.plot(ends, ends, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        dots = axes.scatter(true, found, s=28, color=_SERIES[0], zorder=3)
+        dots.set_urls([f"#photograph-{number}" for number in range(len(rows))])
+        axes.set_xlabel("number")
+        axes.set_ylabel("predicted")
+    return canvas.svg
+
+
 def precision_recall(curve: Sequence[Sequence[float]]) -> str:
     """Precision against recall, as steps; each point has its threshold first."""
     with _canvas("precision-recall") as canvas:

@@ -10,11 +10,14 @@ import numpy as np
 from headstart.comparisons.command_lines import run_command
 from headstart.errors import RunError, printable
 from headstart.heads.metrics import precision_recall
-from headstart.heads.tasks import only_single_label
+from headstart.heads.tasks import REGRESSION, SINGLE_LABEL
 from headstart.runs import Run, read_label_errors, read_predictions, read_skipped
 from headstart.runs.callbacks import Range
+from headstart.runs.scores import score_of
 
 MISTAKES = 12
+RESIDUALS = 200
+"""Dots of a plot of predicted numbers."""
 """Most confident mistakes shown."""
 
 IMAGES_PER_CELL = 8
@@ -32,7 +35,7 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
 
     Mistakes whose content hash is in ``looked_at`` are not shown again.
     """
-    only_single_label(run.config.task, "a report")
+    single = run.config.task == SINGLE_LABEL
     entries, problem = _predictions(run)
     split = "validation" if run.evaluation.get("validation") else "test"
     shown = [entry for entry in entries if entry["split"] == split]
@@ -41,6 +44,7 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
     honest = "test" if run.evaluation.get("test") else split
     return {
         "kind": "run",
+        "task": run.config.task,
         "trained": run.trained,
         "id": run.id,
         "created": run.created,
@@ -59,17 +63,18 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
         "predicted_seconds": _predicted_seconds(run),
         "cache": dict(run.cache),
         "history": [dict(entry) for entry in run.history],
-        "confusion": evaluation["confusion"] if evaluation else None,
-        "confusions": _confusions(shown, classes=run.classes),
+        "confusion": evaluation.get("confusion") if evaluation else None,
+        "confusions": _confusions(shown, classes=run.classes) if single else [],
+        "residuals": _residuals(shown) if run.config.task == REGRESSION else [],
         "mistakes": _mistakes([entry for entry in shown if entry.get("content") not in looked_at]),
         "label_errors": [_image(each) for each in _label_errors(run) if each.get("content") not in looked_at],
-        "per_class": evaluation["per_class"] if evaluation else [],
-        "calibration": _calibration([entry for entry in entries if entry["split"] == honest]),
+        "per_class": evaluation.get("per_class", []) if evaluation else [],
+        "calibration": _calibration([e for e in entries if e["split"] == honest]) if single else [],
         "precision_recall": _precision_recall(
-            [entry for entry in entries if entry["split"] == honest], classes=run.classes
+            [entry for entry in entries if single and entry["split"] == honest], classes=run.classes
         ),
         "calibration_split": honest,
-        "calibration_error": run.evaluation[honest]["calibration_error"] if evaluation else None,
+        "calibration_error": run.evaluation[honest].get("calibration_error") if evaluation else None,
         "calibration_fitted": honest == "validation" and run.config.fine_tuned,
         "notes": notes,
         "findings": _findings(run),
@@ -91,7 +96,8 @@ def _phases(run: Run) -> list[dict[str, Any]]:
 
 def _predictions(run: Run) -> tuple[list[dict[str, Any]], str | None]:
     try:
-        images = read_predictions(run.path, classes=run.classes)["images"]
+        known = run.classes if run.config.task == SINGLE_LABEL else None
+        images = read_predictions(run.path, classes=known)["images"]
     except RunError as error:
         return [], f"no pictures and no calibration plot: {printable(str(error))}"
     return images, None
@@ -108,6 +114,8 @@ def _label_errors(run: Run) -> list[dict[str, Any]]:
 
 
 def _score(split: str, found: Any) -> dict[str, Any]:
+    if score_of(found) != "accuracy":
+        return {"split": split, **{key: value for key, value in found.items() if key != "per_class"}}
     keys = ("images", "accuracy", "interval", "macro_f1", "calibration_error", "log_loss")
     costs = {"mean_cost": found["mean_cost"]} if "mean_cost" in found else {}
     return {"split": split, **{key: found[key] for key in keys}, **costs}
@@ -167,8 +175,23 @@ def _confusions(entries: Sequence[dict[str, Any]], *, classes: Sequence[str]) ->
 
 def _mistakes(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     wrong = [entry for entry in entries if entry["label"] != entry["predicted"]]
-    wrong.sort(key=lambda entry: -entry["probability"])
+    wrong.sort(key=lambda entry: -entry.get("probability", 0.0) or -_error(entry))
     return [_image(entry) for entry in wrong[:MISTAKES]]
+
+
+def _error(entry: dict[str, Any]) -> float:
+    """How far a predicted number is off."""
+    return abs(float(entry["value"]) - float(entry["label"])) if "value" in entry else 0.0
+
+
+def _residuals(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Numbers and predictions of up to `RESIDUALS` images, evenly over the numbers, the lowest first."""
+    known = sorted((e for e in entries if "value" in e), key=lambda entry: float(entry["label"]))
+    step = -(-len(known) // RESIDUALS) or 1
+    return [
+        {**_image(entry), "number": float(entry["label"]), "value": entry["value"], "error": _error(entry)}
+        for entry in known[::step]
+    ]
 
 
 def _image(entry: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.runs.formatting import interval, markdown_table, percent, points
 
 
@@ -28,6 +29,31 @@ class TextTable:
         return markdown_table(self.header or [""] * len(self.rows[0]), self.rows)
 
 
+_SCORE_COLUMNS = {
+    SINGLE_LABEL: {
+        "accuracy": "accuracy",
+        "95% interval": "interval",
+        "macro-F1": "macro_f1",
+        "calibration error": "calibration_error",
+    },
+    MULTI_LABEL: {
+        "mAP": "mean_average_precision",
+        "95% interval": "mean_average_precision_interval",
+        "micro-F1": "micro_f1",
+        "macro-F1": "macro_f1",
+        "every label right": "accuracy",
+    },
+    REGRESSION: {
+        "R²": "r_squared",
+        "95% interval": "r_squared_interval",
+        "mean absolute error": "mean_absolute_error",
+        "root mean squared error": "root_mean_squared_error",
+        "within the 90% interval": "coverage",
+    },
+}
+_OF_LABELS = {"average precision": "average_precision", "called from": "threshold"}
+
+
 def tables(facts: dict[str, Any]) -> dict[str, TextTable]:
     """Every table of a report by its name; one that would have no rows is left out."""
     made = _of_run(facts) if facts["kind"] == "run" else _of_comparison(facts)
@@ -38,7 +64,7 @@ def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
     folds = facts["cross_validation"] or {"accuracies": []}
     history, split = facts["history"], facts["calibration_split"]
     images = ", ".join(f"{count} {side}" for side, count in facts["images"].items())
-    score = {"accuracy": "accuracy", "95% interval": "interval", "macro-F1": "macro_f1"}
+    score = _SCORE_COLUMNS[facts["task"]]
     costs = {"mean cost": "mean_cost"} if any("mean_cost" in each for each in facts["scores"]) else {}
     return {
         "scores": _table(
@@ -47,7 +73,6 @@ def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
                 "images": "split",
                 "number": "images",
                 **score,
-                "calibration error": "calibration_error",
                 **costs,
             },
         ),
@@ -63,7 +88,18 @@ def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
         ),
         "classes": _table(
             facts["per_class"],
-            {"class": "name", "images": "support", "precision": "precision", "recall": "recall", "F1": "f1"},
+            {
+                "class": "name",
+                "images": "support",
+                "precision": "precision",
+                "recall": "recall",
+                "F1": "f1",
+                **(_OF_LABELS if facts["task"] == MULTI_LABEL else {}),
+            },
+        ),
+        "residuals": _table(
+            sorted(facts["residuals"], key=lambda each: -each["error"])[:20],
+            {"image": "path", "number": "number", "predicted": "value", "off by": "error"},
         ),
         "confusions": _table(
             [{**each, "called": each["predicted"], **each["images"][0]} for each in facts["confusions"][:20]],
@@ -177,6 +213,18 @@ _SHOWN: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("seconds", "cold_seconds", "predicted"), _seconds),
     **dict.fromkeys(("significant", "measured"), lambda value: "yes" if value else "no"),
     "accuracy": percent,
+    "coverage": percent,
+    **dict.fromkeys(
+        ("mean_average_precision", "micro_f1", "r_squared", "average_precision", "threshold"),
+        lambda value: "-" if value is None else f"{value:.3f}",
+    ),
+    **dict.fromkeys(
+        ("mean_average_precision_interval", "r_squared_interval"),
+        lambda value: f"{value[0]:.3f} to {value[1]:.3f}",
+    ),
+    **dict.fromkeys(
+        ("mean_absolute_error", "root_mean_squared_error", "number", "value", "error"), "{:.4g}".format
+    ),
     "difference": points,
     "limits": lambda value: f"{points(value[0])} to {points(value[1])}",
     "on_front": lambda value: "yes" if value else "",

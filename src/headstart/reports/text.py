@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from headstart.heads.tasks import SINGLE_LABEL
 from headstart.reports.tables import TextTable, tables
 from headstart.runs.formatting import cross_validated, interval, percent
+from headstart.runs.scores import SCORES, in_words, score_of
 
 NO_CHOICE = "No candidate was trained on all images, and only among those is one chosen."
 
@@ -32,6 +34,7 @@ def _run(facts: dict[str, Any]) -> Iterable[str]:
     yield from _section("Learning curve", found.get("history"))
     yield from _section("Classes", found.get("classes"))
     yield from _section("Confusions", found.get("confusions"))
+    yield from _section("Largest errors", found.get("residuals"))
     yield from _section("Calibration", found.get("calibration"))
     if facts["calibration"]:
         yield calibration_sentence(facts)
@@ -81,8 +84,13 @@ def headline(facts: dict[str, Any]) -> str:
         return f"take {facts['choice']['candidate']['name']}" if facts["choice"] else "no choice"
     if facts["scores"]:
         honest = facts["scores"][-1]  # the test images where there are any: nothing was chosen on them
+        if facts["task"] != SINGLE_LABEL:
+            name = score_of(honest)
+            return f"{in_words(name, honest[name])} on {honest['images']} {honest['split']} images"
         return f"{percent(honest['accuracy'])} of {honest['images']} {honest['split']} images right"
     found = facts["leave_one_out"]
+    if found is not None and facts["task"] != SINGLE_LABEL:
+        return f"{in_words(SCORES[facts['task']], found)}, leave-one-out"
     return f"{percent(found)} leave-one-out accuracy" if found is not None else "no image held out"
 
 
