@@ -57,13 +57,13 @@ def rankings(
     for each in range(5):
         head = fit_ridge((x[fold != each], given[fold != each]), classes=classes).head
         p[fold == each] = head.probabilities(x[fold == each])
-    found = find_label_errors(p, given)
-    trained = fit_ridge((x, given), classes=classes).head.probabilities(x)[rows, given]
+    trained = fit_ridge((x, given), classes=classes).head.probabilities(x)
+    found = find_label_errors(p, given, trained=trained)
     mistakes = np.where(p.argmax(axis=1) != given, p.max(axis=1), 0)
     return found.wrong, {
         "suspects": found.images,
         "mistakes": np.argsort(-mistakes, kind="stable"),
-        "training loss": np.argsort(trained, kind="stable"),
+        "training loss": np.argsort(trained[rows, given], kind="stable"),
     }
 
 

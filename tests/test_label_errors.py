@@ -46,7 +46,8 @@ def test_of_the_first_suspects_as_many_are_wrong_as_was_said(share: float, pairs
     x, y = images.astype(np.float32), labels.astype(np.int64)
     given = spoilt(y, share, random=np.random.default_rng(1), pairs=pairs)
     wrong = given != y
-    found = find_label_errors(out_of_fold(x, given), given)
+    trained = fit_ridge((x, given), classes=10).head.probabilities(x)
+    found = find_label_errors(out_of_fold(x, given), given, trained=trained)
     for first, careful in ((20, 0.1), (round(0.5 * wrong.sum()), 0.15), (round(0.7 * wrong.sum()), 0.25)):
         precision, said = wrong[found.images[:first]].mean(), found.wrong[:first].mean()
         assert precision - careful < said < precision + 0.1
@@ -73,6 +74,17 @@ def test_it_ranks_better_than_the_most_confident_mistakes() -> None:
         precisions.append([(given != y)[rows[:first]].mean() for rows in (found.images, confident)])
     ours, theirs = np.mean(precisions, axis=0)
     assert ours > theirs + 0.02
+
+
+def test_an_image_that_its_own_training_does_not_persuade_is_likelier_wrong() -> None:
+    """An unusual image is far off out of fold, and near in training; both have the same wrong label there."""
+    p = np.array([[0.9, 0.1]] * 20 + [[0.1, 0.9]] * 20 + [[0.05, 0.95]] * 2, np.float32)
+    y = np.array([0] * 20 + [1] * 20 + [0, 0])
+    trained = p.copy()
+    trained[40], trained[41] = (0.6, 0.4), (0.1, 0.9)
+    assert sorted(find_label_errors(p, y).images) == [40, 41]
+    found = find_label_errors(p, y, trained=trained)
+    assert list(found.images) == [41, 40] and found.wrong[0] > found.wrong[1] + 0.05
 
 
 def test_labels_that_are_right_are_not_said_to_be_wrong() -> None:

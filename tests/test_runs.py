@@ -70,7 +70,16 @@ def test_a_run_read_back_equals_the_one_written(tmp_path: Path) -> None:
 def test_a_record_of_a_version_that_recorded_less_is_read(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    for name in ("near_duplicates", "groups", "freeze", "candidates"):
+    for name in (
+        "near_duplicates",
+        "groups",
+        "freeze",
+        "candidates",
+        "folds",
+        "costs",
+        "priors",
+        "weights_column",
+    ):
         del record["config"][name]
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
     assert read_run(tmp_path / "run") == run

@@ -271,12 +271,15 @@ def closing_steps(
 
 
 def _fold_steps(config: FitConfig, backbone: Backbone, counts: ImageCounts) -> list[Step]:
-    """A ridge head for each fold, on all images but its own and on the layers that are chosen by then."""
+    """A ridge head for each fold, on all images but its own and on the layers that are chosen by then.
+
+    And one on all images, by which likely label errors are told.
+    """
     if not config.folds:
         return []
     others = replace(counts, training=counts.images - counts.images // config.folds)
     read = replace(config, layers="all" if config.layers else None)
-    return [Step("folds", "folds", "", config.folds * ridge_base(read, backbone, others))]
+    return [Step("folds", "folds", "", (config.folds + 1) * ridge_base(read, backbone, others))]
 
 
 def _fine_tuned_macs(config: FitConfig, backbone: Backbone) -> int:

@@ -26,18 +26,20 @@ class CrossValidation:
         prepared: the images, with their folds.
         images: their indices, fold after fold.
         probabilities: [n, C], of the head that was fitted on the other folds.
+        trained: [n, C], of a head that was fitted on all of them.
         costs: of mistakes, see `decide`.
     """
 
     prepared: Prepared
     images: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    trained: NDArray[np.float32]
     costs: NDArray[np.float64] | None = None
 
     @cached_property
     def label_errors(self) -> LabelErrors:
         """Images whose label is likely wrong; its rows are those of ``images``."""
-        return find_label_errors(self.probabilities, self.prepared.labels(self.images))
+        return find_label_errors(self.probabilities, self.prepared.labels(self.images), trained=self.trained)
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -104,21 +106,30 @@ def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> 
         return None
     watch.on_phase_begin("folds")
     folds = sorted({fold for fold in prepared.folds if fold is not None})
-    classes, images, probabilities = prepared.dataset.classes, [], []
+    images, probabilities = [], []
     for fold in folds:
         others, own = prepared.fold(fold, inside=False), prepared.fold(fold, inside=True)
-        fitted, _ = fit_ridge(
-            prepared, others, layers=trained.layers, class_weights=trained.config.class_weights
-        )
-        head = with_config_priors(
-            fitted.head,
-            config=trained.config,
-            classes=classes,
-            counts=np.bincount(prepared.labels(others), minlength=len(classes)),
-        )
         images.append(own)
-        probabilities.append(predict_images(prepared, replace(trained, head=head), images=own))
+        probabilities.append(_said_after(prepared, trained, others, of=own))
         watch.on_progress("folds", fold + 1, len(folds))
-    found = CrossValidation(prepared, np.concatenate(images), np.concatenate(probabilities), trained.costs)
+    every = np.concatenate(images)
+    found = CrossValidation(
+        prepared,
+        every,
+        np.concatenate(probabilities),
+        trained=_said_after(prepared, trained, prepared.fold(-1, inside=False), of=every),
+        costs=trained.costs,
+    )
     watch.on_phase_end("folds", found)
     return found
+
+
+def _said_after(
+    prepared: Prepared, trained: Trained, images: NDArray[np.int64], *, of: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Probabilities [n, C] of some images by a head that was fitted on these."""
+    config, classes = trained.config, prepared.dataset.classes
+    fitted, _ = fit_ridge(prepared, images, layers=trained.layers, class_weights=config.class_weights)
+    counts = np.bincount(prepared.labels(images), minlength=len(classes))
+    head = with_config_priors(fitted.head, config=config, classes=classes, counts=counts)
+    return predict_images(prepared, replace(trained, head=head), images=of)
