@@ -45,7 +45,7 @@ def assign_folds(
     totals = [0] * folds
     found: list[int | None] = [None] * len(hashes)
     for unit in units:
-        counts = Counter(labels[unit].tolist())
+        counts = dict(sorted(Counter(labels[unit].tolist()).items()))  # sums must not depend on the order
         fullness = [sum(has[label] * n / sizes[label] for label, n in counts.items()) for has in filled]
         fold = min(range(folds), key=lambda each: (fullness[each], totals[each], each))
         for label, count in counts.items():
