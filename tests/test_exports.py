@@ -442,7 +442,9 @@ def test_images_inside_a_folder_of_shards_are_found_by_their_places(tmp_path: Pa
     known = [describe(each, label="ab"[each.label], split="train", content=None) for each in dataset.samples]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "images.json").write_text(json.dumps(known))
-    classifier = SimpleNamespace(classes=("a", "b"), model=tmp_path / "run" / "model.onnx")
+    classifier = SimpleNamespace(
+        classes=("a", "b"), task="single-label", model=tmp_path / "run" / "model.onnx"
+    )
     for images in (None, tmp_path):
         sides = find_images(Subject(classifier, None), images)  # type: ignore[arg-type]
         assert [(each.name, each.label) for each in sides.train] == [
