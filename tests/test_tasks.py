@@ -172,6 +172,14 @@ def test_what_may_be_several_labels_is_asked_about(folder, rows, message):
     assert read_dataset(table, task=MULTI_LABEL).task == MULTI_LABEL
 
 
+def test_a_check_takes_the_task_that_a_fit_would_take(folder):
+    rows = [["path", "label"], ["0.png", "cat"], ["0.png", "dog"], ["1.png", "dog"], ["2.png", "cat"]]
+    words = ["check", str(write(folder / "labels.csv", rows))]
+    assert "say --task multi-label" in str(CliRunner().invoke(cli, words).exception)
+    told = CliRunner().invoke(cli, [*words, "--task", "multi-label"], catch_exceptions=False)
+    assert told.exit_code == 0 and told.stdout.startswith("multi-label: 3 images with 2 labels")
+
+
 def test_one_label_can_be_insisted_on(folder):
     rows = [["0.png", "cat|dog"], ["1.png", "cat"], ["2.png", "dog"]]
     table = write(folder / "labels.csv", [["path", "label"], *rows])

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import grouping_options, layout_options
+from headstart.cli.options import grouping_options, layout_options, task_option
 from headstart.cli.terminal import json_option, labelled, print_json, progress_bar
 from headstart.errors import OptionError, printable
 from headstart.runs import RUN_FILE, Run, RunStore, read_label_errors, read_run
@@ -17,6 +17,7 @@ _SHOWN = 20
 @click.command()
 @click.argument("images", metavar="DIR|CSV|ZIP|RUN")
 @grouping_options
+@task_option
 @layout_options
 @json_option
 def command(images: str, as_json: bool, **options: Any) -> None:
@@ -42,9 +43,14 @@ def command(images: str, as_json: bool, **options: Any) -> None:
             click.echo("\n".join(_in_words(found)))
         return
     from headstart.data.checks import check
+    from headstart.data.dataset import read_dataset
 
+    task = options.pop("task")
+    source: Any = labelled(images, options, task=task)
+    if task is not None:
+        source = read_dataset(source, groups=options["groups"], task=task)
     with progress_bar() as bar:
-        report = check(labelled(images, options), progress=bar.on_progress, **options)
+        report = check(source, progress=bar.on_progress, **options)
     if as_json:
         print_json(report.to_dict())
     else:
