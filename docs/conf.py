@@ -172,7 +172,15 @@ def _is_nested(before: list[str]) -> bool:
     return bool(re.match(r"\s|[-*:.]|\d+\.", last)) or last.rstrip().endswith("::")
 
 
+def _skip_what_others_document(
+    app: Sphinx, what: str, name: str, member: object, skip: bool, options: Any
+) -> bool | None:
+    """Methods that scikit-learn adds to an estimator link to its own documentation."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", _write_reference)
     app.connect("autodoc-process-docstring", _indented_is_literal)
+    app.connect("autodoc-skip-member", _skip_what_others_document)

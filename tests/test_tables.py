@@ -495,7 +495,7 @@ def test_a_folder_of_shards_is_one_data_set_with_splits(tmp_path, folder):
     ("columns", "message"),
     [
         ({"path": ["ants/1.jpg"] * 2, "label": [1.0, float("nan")]}, "row 2: label is empty"),
-        ({"path": ["ants/1.jpg"] * 2, "label": [["a"], ["b"]]}, "row 1: the label is a list"),
+        ({"path": ["ants/1.jpg"] * 2, "label": [["a"], ["b"]]}, "row 2: ants/1.jpg has label"),
         ({"path": ["ants/1.jpg"] * 2, "label": [b"\xff", b"a"]}, "row 1: the label is bytes"),
         ({"path": ["ants/1.jpg"], "label": ["x" * 70_000]}, "a value of label has 70,000 bytes"),
         ({"a": [1], "b": [2]}, "expected a column of image files"),

@@ -21,11 +21,12 @@ from sklearn import metrics as sklearn_metrics
 from starlette.testclient import TestClient
 
 import headstart
+from headstart.classifier.classifier import check_parity
 from headstart.cli import cli
 from headstart.comparisons import Candidate
 from headstart.curation import nearest_training_images
 from headstart.data.dataset import read_dataset
-from headstart.errors import DatasetError, OptionError
+from headstart.errors import DatasetError, OptionError, ParityError
 from headstart.explanations import heat_map
 from headstart.heads import MULTI_LABEL, REGRESSION, fit_ridge, task_of
 from headstart.heads.metrics import average_precisions, evaluate_labels, evaluate_numbers, largest_error
@@ -122,6 +123,31 @@ def test_the_spellings_of_several_labels_say_the_same(folder):
         assert dataset.task == MULTI_LABEL and dataset.classes == ("cat", "dog")
         assert labels_by_name(dataset) == expected, source
         assert dataset.labels.tolist() == [[1, 1], [0, 1], [1, 0]]
+
+
+def test_an_image_without_a_label_counts_where_several_were_asked_for(folder):
+    rows = [["path", "label"], ["0.png", "cat|dog"], ["1.png", ""], ["2.png", "dog"], ["3.png", "cat"]]
+    table = write(folder / "some.csv", rows)
+    found = labels_by_name(read_dataset(table, task=MULTI_LABEL))
+    assert found == {"0.png": "cat|dog", "1.png": "", "2.png": "dog", "3.png": "cat"}
+    with pytest.raises(DatasetError, match=r"row 3: label is empty.*--task multi-label, or none"):
+        read_dataset(table)
+
+
+def test_rows_may_repeat_an_image_as_often_as_it_has_labels(folder):
+    names = ["cat", "dog", "owl", "yak"]
+    rows = [[f"{number}.png", name] for number in range(3) for name in names[number:]]
+    found = read_dataset(write(folder / "many.csv", [["path", "label"], *rows]), task=MULTI_LABEL)
+    assert labels_by_name(found) == {"0.png": "cat|dog|owl|yak", "1.png": "dog|owl|yak", "2.png": "owl|yak"}
+
+
+def test_a_number_may_differ_by_the_rounding_of_features_and_no_more(numbers, shapes):
+    classifier, run = numbers
+    samples = read_dataset(shapes / "greys.csv", task=REGRESSION).samples[:8]
+    expected = classifier.probabilities(np.stack(classifier.render(samples)))
+    assert check_parity(samples, expected + 0.01 * classifier.spread, where=run.path, computed="f32") > 0.009
+    with pytest.raises(ParityError, match="the saved model's value"):
+        check_parity(samples, expected + 0.5 * classifier.spread, where=run.path, computed="f32")
 
 
 def test_a_list_column_of_parquet_has_several_labels(folder):

@@ -187,7 +187,7 @@ def _columns(
     numbers, values = located.table.read([columns.image, columns.labels[0], *optional])
     images = values[0]
     different = len(set(images)) if len(images) >= _MANY and isinstance(images[0], str) else len(images)
-    if different < len(images) / 2:
+    if different < len(images) / 2 and task != MULTI_LABEL:
         raise DatasetError(
             f"{len(images):,} rows name only {different:,} different images; keep a row for each"
         )
@@ -200,7 +200,7 @@ def _columns(
         alone = named == 1 + len(optional) + len(columns.labels)
         labels = _labels_of_flags(located.table, columns.labels, task=task, alone=alone)
     else:
-        labels = _labels(located, numbers, values[1])
+        labels = _labels(located, numbers, values[1], task=task)
     splits = [located.split] * len(labels)
     if columns.split is not None:
         splits = _splits(located, numbers, values[2], sides=columns.sides)
@@ -279,8 +279,13 @@ def _refuse_left_out(ledger: _Ledger, at: str) -> None:
     )
 
 
-def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[object]) -> Sequence[Label]:
-    """Every row's label, or labels where the cells are lists; equal values are looked at once."""
+def _labels(
+    located: LocatedTable, numbers: Sequence[int], values: Sequence[object], *, task: str | None
+) -> Sequence[Label]:
+    """Every row's label, or labels where the cells are lists; equal values are looked at once.
+
+    An empty cell is none of several labels where these were asked for, and refused otherwise.
+    """
     if values and all(isinstance(value, list) for value in values) and any(values):
         return _lists(numbers, cast("Sequence[list[object]]", values))
     keys: Sequence[object] = values
@@ -303,11 +308,12 @@ def _labels(located: LocatedTable, numbers: Sequence[int], values: Sequence[obje
         except DatasetError as error:
             raise DatasetError(f"row {numbers[index]}: {error}") from None
     labels = [known[key] for key in keys]
-    if None in known.values():
+    if None in known.values() and task != MULTI_LABEL:
         missing = [number for number, label in zip(numbers, labels, strict=True) if label is None]
         more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
-        raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them")
-    return [str(label) for label in labels]
+        several = f"; {SAY_SEVERAL}, or none" if any("|" in label for label in labels if label) else ""
+        raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them{several}")
+    return [label or "" for label in labels]
 
 
 def _lists(numbers: Sequence[int], values: Sequence[list[object]]) -> list[tuple[str, ...]]:
