@@ -26,6 +26,7 @@ from headstart.data.dataset import FileSource, describe, read_dataset
 from headstart.data.preprocess import Preprocess
 from headstart.errors import DatasetError, MissingExtra, OptionError, ParityError, RunError
 from headstart.exports import FORMATS, Export, export
+from headstart.exports.formats import SAME_NUMBERS
 from headstart.exports.graphs import plain_graph
 from headstart.exports.parity import (
     Parity,
@@ -375,6 +376,11 @@ def test_a_difference_within_the_tolerance_passes_and_one_beyond_does_not() -> N
             compare(original[:, ::-1] * [[0], [1]] + original * [[1], [0]], original, tolerance=1.0, of=of),
             form="onnx",
         )
+    count = Classifier(("value",), seen, Path("model.onnx"), about={"spread": 4.0}, task="regression")
+    numbers = np.array([[3.0], [9.0]], np.float32)
+    refuse_if_different(compare(numbers + 0.04, numbers, tolerance=SAME_NUMBERS, of=count), form="onnx")
+    with pytest.raises(ParityError, match=r"numbers by up to 0\.025"):
+        refuse_if_different(compare(numbers + 0.1, numbers, tolerance=SAME_NUMBERS, of=count), form="onnx")
     nothing = np.full_like(original, np.nan)
     with pytest.raises(ParityError):
         refuse_if_different(compare(nothing, original, tolerance=1e-3, of=of), form="onnx")

@@ -55,9 +55,11 @@ def command(
     parity, spent = made.parity, made.int8
     click.echo(f"{made.path}: {human_bytes(sum(made.files.values()))} in {len(made.files)} files")
     if spent is None:
+        most = f"differ by at most {parity.largest_difference:.1g}"
         click.echo(
-            f"same label as the classifier on all of {parity.images} images, "
-            f"probabilities differ by at most {parity.largest_difference:.1g}"
+            f"numbers of {parity.images} images {most} of the spread of those that it was trained on"
+            if parity.numbers
+            else f"same label as the classifier on all of {parity.images} images, probabilities {most}"
         )
     else:
         click.echo(

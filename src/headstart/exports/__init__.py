@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headstart.classifier import Classifier
 from headstart.errors import OptionError
 from headstart.exports.cards import card, write_card
-from headstart.exports.formats import FORMATS, ExportFormat, find_format
+from headstart.exports.formats import FORMATS, SAME_NUMBERS, ExportFormat, find_format
 from headstart.exports.parity import (
     Parity,
     compare,
@@ -27,7 +27,7 @@ from headstart.exports.parity import (
 from headstart.exports.quantisation import CALIBRATION_IMAGES, Int8Cost, cost, quantise, refuse_if_too_dear
 from headstart.exports.subject import Images, Sides, Subject, find_images, render
 from headstart.files import OUTPUT_MARKER, mark_output
-from headstart.heads.tasks import only_single_label
+from headstart.heads.tasks import REGRESSION, only_single_label
 from headstart.runs import Run, check_place, new_folder
 
 __all__ = ["FORMATS", "Export", "Int8Cost", "Parity", "export"]
@@ -160,7 +160,8 @@ def _check(
     write_card(folder, _draft(subject, form, shown, original))  # the program reads it
     found = run_program(folder, shown)
     tell("check", len(shown), len(shown))
-    parity = compare(found, original, tolerance=None if eight else form.tolerance, of=subject.exact)
+    allowed = SAME_NUMBERS if subject.exact.task == REGRESSION else form.tolerance
+    parity = compare(found, original, tolerance=None if eight else allowed, of=subject.exact)
     if not eight:
         return parity, None
     return parity, cost(found, original, labels=shown.labels, calibration=calibration)

@@ -299,9 +299,14 @@ def _metrics_text(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
 
 def _parity_text(parity: Mapping[str, Any], int8: Mapping[str, Any] | None) -> str:
     changed, images = parity["changed"], parity["images"]
+    same = (
+        "numbers, in the spread of those that were trained on,"
+        if parity.get("numbers")
+        else (f"{images - changed} have the same label, probabilities")
+    )
     text = (
-        f"Compared on {images} images with the classifier: {images - changed} have the same "
-        f"label, probabilities differ by at most {parity['largest_difference']:.2g}"
+        f"Compared on {images} images with the classifier: {same} differ by at most "
+        f"{parity['largest_difference']:.2g}"
     )
     text += f" (allowed: {parity['tolerance']:g})." if parity["tolerance"] is not None else "."
     if int8 is not None:

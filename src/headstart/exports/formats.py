@@ -15,6 +15,10 @@ _SAME = 1e-3
 """Largest difference of a probability that float32 in another order of operations explains. Measured on 200
 photographs it is below 1e-5 (docs/benchmarks.md); a head that sharpens its probabilities multiplies it."""
 
+SAME_NUMBERS = 2e-2
+"""Largest difference of a predicted number from the original's, in the spread of those that were trained on:
+its head adds up the rounding of a thousand columns, which nothing squeezes between 0 and 1."""
+
 
 @dataclass(frozen=True)
 class ExportFormat:

@@ -17,6 +17,7 @@ from headstart.data import images, preprocess
 from headstart.data.dataset import FileSource
 from headstart.errors import OptionError, ParityError
 from headstart.exports.subject import Images
+from headstart.heads.tasks import REGRESSION
 
 PROGRAM = "predict.py"
 DECODING = "decoding"
@@ -38,12 +39,14 @@ class Parity:
             spread of the numbers that it was trained on.
         tolerance: what was allowed; None for int8, which is judged by its accuracy.
         changed: images that are given other labels than the classifier in float32 gives.
+        numbers: whether numbers were compared, and not probabilities.
     """
 
     images: int
     largest_difference: float
     tolerance: float | None
     changed: int
+    numbers: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -138,6 +141,7 @@ def compare(
         largest_difference=float(np.abs(found - original).max() / of.spread),
         tolerance=tolerance,
         changed=int((of.called(found) != of.called(original)).any(axis=1).sum()),
+        numbers=of.task == REGRESSION,
     )
 
 
@@ -150,8 +154,9 @@ def refuse_if_different(parity: Parity, *, form: str) -> None:
     if parity.tolerance is None:
         return
     if not parity.largest_difference <= parity.tolerance or parity.changed:
+        what = "numbers" if parity.numbers else "probabilities"
         raise ParityError(
             f"the {form} export differs from the classifier: {parity.changed} of {parity.images} labels "
-            f"changed, probabilities by up to {parity.largest_difference:.3g} (at most {parity.tolerance:g} "
+            f"changed, {what} by up to {parity.largest_difference:.3g} (at most {parity.tolerance:g} "
             f"expected); nothing was kept; take another format, and please report this"
         )
