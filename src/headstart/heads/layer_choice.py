@@ -17,7 +17,6 @@ from headstart.heads.ridge import (
     class_prior,
     kernel_spectrum,
     standardised,
-    weights_of,
 )
 from headstart.heads.tasks import Labels, SingleLabel, Task
 from headstart.heads.threads import threads_for
@@ -136,7 +135,7 @@ def choose_layers(
         weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes))
         present, y = np.unique(y, return_inverse=True)  # absent classes would only cost time
         weights = weights[present]
-    image_weights = weights_of(y, weights, task)
+    image_weights = task.image_weights(y, weights)
     kernels = {name: layer_kernel(x, image_weights) for name, x in subsets.items()}
     widths = {name: x.shape[1] for name, x in subsets.items()}
 
@@ -165,7 +164,7 @@ def _try(
     """Leaves every image out once under each penalty and keeps the best penalty's verdicts."""
     targets = task.targets(labels, classes=len(weights))
     prior = class_prior(targets, weights, task)
-    image_weights = weights_of(labels, weights, task)
+    image_weights = task.image_weights(labels, weights)
     spectrum, rows, _ = kernel_spectrum(
         kernel, targets, image_weights=image_weights, prior=prior, width=width
     )

@@ -32,7 +32,7 @@ from headstart.heads.linear import (
     checked_features,
     class_weight_vector,
 )
-from headstart.heads.tasks import WEIGHTED, Labels, SingleLabel, Task
+from headstart.heads.tasks import Labels, SingleLabel, Task
 from headstart.heads.threads import eigenvectors
 
 Doubles = NDArray[np.float64]
@@ -117,7 +117,9 @@ def fit_ridge(
     if class_weights is not None and not task.one_of:
         raise OptionError(f"{task.name}: class weights are for one label an image; leave class_weights out")
     batches = _batches(data, classes, task)
-    counts = _count(batches, classes) if isinstance(class_weights, str) else np.ones(classes, dtype=np.int64)
+    counts = (
+        _count(batches, classes, task) if isinstance(class_weights, str) else np.ones(classes, dtype=np.int64)
+    )
     weights = class_weight_vector(class_weights, counts)
     if np.any(weights <= 0):
         raise OptionError(
@@ -163,8 +165,8 @@ def _fit_dual(
 ) -> RidgeFit:
     """The fit from the images' kernel, for no more images than dimensions."""
     targets = task.targets(labels, classes=len(weights))
-    image_weights = weights_of(labels, weights, task)
-    prior = class_prior(with_weights(targets, labels), weights, task)
+    image_weights = task.image_weights(labels, weights)
+    prior = class_prior(task.weighted_targets(labels, classes=len(weights)), weights, task)
     z, mean, multiplier = standardised(features, image_weights, widths=widths)
     spectrum, rows, vectors = kernel_spectrum(
         (z @ z.T).astype(np.float64), targets, image_weights=image_weights, prior=prior, width=z.shape[1]
@@ -235,7 +237,7 @@ class LeftOut:
     def _add(self, rows: Floats, labels: Labels) -> None:
         scores = self.scores(rows, labels)
         picked = self._targets(labels)[:, None, :]
-        image_weights = weights_of(labels, self._weights, self._task)
+        image_weights = self._task.image_weights(labels, self._weights)
         self._correct += self._task.right(scores, labels).sum(axis=0)
         self._error += image_weights @ np.square(picked - scores).sum(axis=2, dtype=np.float64)
         self._weight += float(image_weights.sum())
@@ -245,7 +247,7 @@ class LeftOut:
 
     def scores(self, rows: Floats, labels: Labels) -> Floats:
         """What the head without each image says of it, float32 [n, P, C]."""
-        image_weights = weights_of(labels, self._weights, self._task).astype(np.float32)
+        image_weights = self._task.image_weights(labels, self._weights).astype(np.float32)
         fitted = (rows @ self._solutions).reshape(len(rows), len(self.grid), -1)
         leverage = image_weights[:, None] * (np.float32(1 / self._total) + np.square(rows) @ self._inverse)
         freedom = np.maximum(1 - leverage, np.float32(_LEAST_FREEDOM))
@@ -376,18 +378,6 @@ def class_prior(targets: Doubles, weights: Doubles, task: Task) -> Doubles:
     return np.asarray(mass / (mass.sum() if task.one_of else len(targets)), dtype=np.float64)
 
 
-def with_weights(targets: Doubles, labels: Labels) -> Doubles:
-    """Targets times the weights of their images, where labels have such."""
-    return targets if labels.dtype != WEIGHTED else targets * labels["weight"][:, None]
-
-
-def weights_of(labels: Labels, weights: Doubles, task: Task) -> Doubles:
-    """Each image's weight, float64 [N]: its class's, times its own where it has one; or one."""
-    if labels.dtype == WEIGHTED:
-        return np.asarray(weights[labels["label"]] * labels["weight"], dtype=np.float64)
-    return weights[labels] if task.one_of else np.ones(len(labels))
-
-
 def slices(length: int, step: int) -> Iterator[slice]:
     """Consecutive slices of at most `step`."""
     for start in range(0, length, step):
@@ -432,7 +422,7 @@ class _Moments:
 
     def _targets(self, labels: Labels) -> Doubles:
         """Times their images' weights, but not their classes'."""
-        return with_weights(self.task.targets(labels, classes=len(self.weights)), labels)
+        return self.task.weighted_targets(labels, classes=len(self.weights))
 
     def finish(self) -> None:
         if len(self._shift) and self._pending:
@@ -461,14 +451,14 @@ class _Moments:
             self._gram = np.zeros((self.width, self.width))
             self._sums = np.zeros((self.width, len(self.counts)))
             self._whole = np.zeros(self.width)
-        uniform = bool(np.all(self.weights == 1)) and labels.dtype != WEIGHTED
+        uniform = bool(np.all(self.weights == 1)) and not self.task.weighted
         for part in slices(len(labels), _BLOCK_ROWS):
             block = features[part] - self._shift
             if not self.task.one_of:
                 self._whole += block.sum(axis=0, dtype=np.float64)
             self._sums += block.T @ self._targets(labels[part]).astype(np.float32)
             if not uniform:
-                root = np.sqrt(weights_of(labels[part], self.weights, self.task)).astype(np.float32)
+                root = np.sqrt(self.task.image_weights(labels[part], self.weights)).astype(np.float32)
                 block *= root[:, None]
             self._gram += block.T @ block
 
@@ -500,12 +490,11 @@ def _batches(data: Batches | tuple[ArrayLike, ArrayLike], classes: int, task: Ta
     return lambda: (whole,)
 
 
-def _count(batches: Batches, classes: int) -> NDArray[np.int64]:
+def _count(batches: Batches, classes: int, task: Task) -> NDArray[np.int64]:
     """Images of each class, [C]: one walk of its own."""
     counts = np.zeros(classes, dtype=np.int64)
     for _, labels in batches():
-        own = labels["label"] if labels.dtype == WEIGHTED else labels
-        counts += np.bincount(own, minlength=classes)
+        counts += task.targets(labels, classes=classes).sum(axis=0).astype(np.int64)
     return counts
 
 

@@ -6,21 +6,22 @@ of its scores, and by what both are judged. Everything else asks it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.errors import OptionError
+from headstart.heads import metrics
 from headstart.heads.linear import Floats, LinearHead, calibrate_temperature, check_labels
 from headstart.heads.metrics import (
     Evaluation,
     MultiLabelEvaluation,
     RegressionEvaluation,
     average_precisions,
-    evaluate,
     evaluate_labels,
     evaluate_numbers,
     r_squared,
@@ -41,59 +42,60 @@ _MOST_KEPT = 500
 """Errors that a head knows: a part of many, evenly."""
 
 
-class Task(Protocol):
+class Task(ABC):
     """What is predicted. Labels are as `Dataset.labels` has them."""
 
     name: ClassVar[str]
-    output: ClassVar[str]  # what a saved model calls what it gives
     one_of: ClassVar[bool]  # whether each image is of exactly one class, so that classes can have weights
-    score_name: ClassVar[str]  # what `score` is called
+    weighted: ClassVar[bool] = False  # whether images have weights of their own
 
+    @abstractmethod
     def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
         """The labels, or an OptionError."""
 
+    @abstractmethod
     def targets(self, labels: Labels, *, classes: int) -> Doubles:
         """What ridge regression is fitted on, float64 [N, C]."""
 
+    def weighted_targets(self, labels: Labels, *, classes: int) -> Doubles:
+        """The targets times the images' own weights, where they have such, float64 [N, C]."""
+        return self.targets(labels, classes=classes)
+
+    def image_weights(self, labels: Labels, class_weights: Doubles) -> Doubles:
+        """Each image's weight, float64 [N]: its class's, [C], times its own; one where neither is."""
+        return np.ones(len(labels))
+
+    @abstractmethod
     def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
         """How right scores [N, P, C] are, [N, P]: 1 at best."""
 
+    @abstractmethod
     def score(self, scores: Floats, labels: Labels) -> float:
         """How good scores [N, C] of left-out images are, 1 at best."""
 
+    @abstractmethod
     def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
         """The head whose scores these are, calibrated on scores [N, C] of left-out images."""
 
+    @abstractmethod
     def told(self, score: float) -> str:
         """A score in words."""
 
+    @abstractmethod
     def widened(self, head: LinearHead, first: LinearHead) -> LinearHead:
         """A head fitted on several views, calibrated as the one fitted on the first view alone."""
 
     def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
         """The head that also knows when to call a label, by what it gives, [N, C], for held-out images."""
-
-    def evaluate(
-        self,
-        found: ArrayLike,
-        labels: ArrayLike,
-        *,
-        classes: Sequence[str],
-        thresholds: Sequence[float] = (),
-        errors: Sequence[float] = (),
-        costs: Doubles | None = None,
-    ) -> AnyEvaluation:
-        """Scores of what a head gives [N, C], with its thresholds and errors, where mistakes cost so much."""
+        return head
 
 
 @dataclass(frozen=True)
-class SingleLabel:
+class SingleLabel(Task):
     """One of several classes for each image: one-hot targets, softmax, accuracy."""
 
     name: ClassVar[str] = SINGLE_LABEL
-    output: ClassVar[str] = "probabilities"
     one_of: ClassVar[bool] = True
-    score_name: ClassVar[str] = "accuracy"
 
     def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
         """Int64 [N]."""
@@ -103,6 +105,10 @@ class SingleLabel:
         """One-hot."""
         hot: Doubles = (labels[:, None] == np.arange(classes)).astype(np.float64)
         return hot
+
+    def image_weights(self, labels: Labels, class_weights: Doubles) -> Doubles:
+        """Their classes'."""
+        return class_weights[labels]
 
     def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
         """Whether the class with the highest score is the image's."""
@@ -125,23 +131,6 @@ class SingleLabel:
     def widened(self, head: LinearHead, first: LinearHead) -> LinearHead:
         """With the first one's temperature."""
         return replace(head, temperature=first.temperature)
-
-    def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
-        """The same: the likeliest class is called."""
-        return head
-
-    def evaluate(
-        self,
-        found: ArrayLike,
-        labels: ArrayLike,
-        *,
-        classes: Sequence[str],
-        thresholds: Sequence[float] = (),
-        errors: Sequence[float] = (),
-        costs: Doubles | None = None,
-    ) -> Evaluation:
-        """Accuracy, F1, calibration."""
-        return evaluate(found, labels, classes=classes, costs=costs)
 
 
 WEIGHTED = np.dtype([("label", np.int64), ("weight", np.float64)])
@@ -166,6 +155,8 @@ def weighted_labels(labels: ArrayLike, weights: ArrayLike) -> Labels:
 class Weighted(SingleLabel):
     """One of several classes for each image, where images have weights: see `weighted_labels`."""
 
+    weighted: ClassVar[bool] = True
+
     def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
         """[N] of `WEIGHTED`."""
         found = np.asarray(labels, dtype=WEIGHTED)
@@ -175,6 +166,16 @@ class Weighted(SingleLabel):
     def targets(self, labels: Labels, *, classes: int) -> Doubles:
         """One-hot."""
         return super().targets(labels["label"], classes=classes)
+
+    def weighted_targets(self, labels: Labels, *, classes: int) -> Doubles:
+        """The images' weights at their classes."""
+        weighted: Doubles = self.targets(labels, classes=classes) * labels["weight"][:, None]
+        return weighted
+
+    def image_weights(self, labels: Labels, class_weights: Doubles) -> Doubles:
+        """Their classes' times their own."""
+        weights: Doubles = class_weights[labels["label"]] * labels["weight"]
+        return weights
 
     def right(self, scores: Floats, labels: Labels) -> NDArray[Any]:
         """Whether the class with the highest score is the image's."""
@@ -190,13 +191,11 @@ class Weighted(SingleLabel):
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(Task):
     """Any number of labels for each image: a target of 0 and 1 for each label, sigmoid, mAP."""
 
     name: ClassVar[str] = MULTI_LABEL
-    output: ClassVar[str] = "probabilities"
     one_of: ClassVar[bool] = False
-    score_name: ClassVar[str] = "mAP"
 
     def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
         """Uint8 [N, C] of 0 and 1."""
@@ -241,31 +240,16 @@ class MultiLabel:
         """With the threshold of each label that gives the best F1."""
         return replace(head, thresholds=best_thresholds(found(), labels))
 
-    def evaluate(
-        self,
-        found: ArrayLike,
-        labels: ArrayLike,
-        *,
-        classes: Sequence[str],
-        thresholds: Sequence[float] = (),
-        errors: Sequence[float] = (),
-        costs: Doubles | None = None,
-    ) -> MultiLabelEvaluation:
-        """MAP, F1, subset accuracy."""
-        return evaluate_labels(found, labels, classes=classes, thresholds=thresholds)
-
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(Task):
     """A number for each image, standardised while it is fitted: R-squared."""
 
     mean: float = 0.0  # of the training images
     scale: float = 1.0  # their standard deviation
 
     name: ClassVar[str] = REGRESSION
-    output: ClassVar[str] = "value"
     one_of: ClassVar[bool] = False
-    score_name: ClassVar[str] = "R²"
 
     def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
         """Float64 [N]."""
@@ -310,23 +294,6 @@ class Regression:
         """With the first one's errors: another view of an image that is left out tells its number."""
         return replace(head, errors=first.errors)
 
-    def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
-        """The same: the number is the answer."""
-        return head
-
-    def evaluate(
-        self,
-        found: ArrayLike,
-        labels: ArrayLike,
-        *,
-        classes: Sequence[str],
-        thresholds: Sequence[float] = (),
-        errors: Sequence[float] = (),
-        costs: Doubles | None = None,
-    ) -> RegressionEvaluation:
-        """MAE, R-squared, how often the interval holds the number."""
-        return evaluate_numbers(found, labels, errors=errors)
-
 
 def task_of(name: str, labels: Labels) -> Task:
     """The task of this name, for these labels of training images."""
@@ -334,6 +301,34 @@ def task_of(name: str, labels: Labels) -> Task:
         scale = float(labels.std()) if len(labels) else 1.0
         return Regression(float(labels.mean()) if len(labels) else 0.0, scale or 1.0)
     return MultiLabel() if name == MULTI_LABEL else SingleLabel()
+
+
+def evaluate(
+    task: str,
+    found: ArrayLike,
+    labels: ArrayLike,
+    *,
+    classes: Sequence[str],
+    thresholds: Sequence[float] = (),
+    errors: Sequence[float] = (),
+    costs: Doubles | None = None,
+) -> AnyEvaluation:
+    """How good answers [N, C] are: accuracy and the like, mAP and the like, or R-squared and the like.
+
+    Args:
+        task: the name of what was asked.
+        found: what a head or a saved model gave.
+        labels: as `Dataset.labels` has them.
+        classes: C names.
+        thresholds: of several labels, see `evaluate_labels`.
+        errors: of a number, see `evaluate_numbers`.
+        costs: of mistakes about one label, see `metrics.evaluate`.
+    """
+    if task == MULTI_LABEL:
+        return evaluate_labels(found, labels, classes=classes, thresholds=thresholds)
+    if task == REGRESSION:
+        return evaluate_numbers(found, labels, errors=errors)
+    return metrics.evaluate(found, labels, classes=classes, costs=costs)
 
 
 def only_single_label(task: str, what: str, *, instead: str = "") -> None:

@@ -18,7 +18,8 @@ from headstart.data.images import ImageFacts
 from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
 from headstart.heads.decisions import decide
-from headstart.heads.tasks import MULTI_LABEL, SINGLE_LABEL, AnyEvaluation, task_of
+from headstart.heads.tasks import MULTI_LABEL, SINGLE_LABEL, AnyEvaluation
+from headstart.heads.tasks import evaluate as measure
 from headstart.runs import (
     CLASSIFIER_FILE,
     RUN_FILE,
@@ -87,7 +88,8 @@ class Answers:
             labels[:, place] = others
         elif self.dataset.task == SINGLE_LABEL:
             labels = np.array(place, np.int64)[labels]
-        return task_of(self.dataset.task, labels).evaluate(
+        return measure(
+            self.dataset.task,
             self.probabilities,
             labels,
             classes=known,

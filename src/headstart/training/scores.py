@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.heads.tasks import AnyEvaluation
+from headstart.heads.tasks import AnyEvaluation, evaluate
 from headstart.runs.callbacks import Callback
 from headstart.training.cross_validation import CrossValidation, cross_validate
 from headstart.training.fitting import Trained, predict_images
@@ -57,7 +57,8 @@ def score(prepared: Prepared, trained: Trained, *, watch: Callback | None = None
         split: predict_images(prepared, trained, images=prepared.images(split)) for split in HELD_OUT
     }
     evaluations = {
-        split: prepared.task.evaluate(
+        split: evaluate(
+            prepared.task.name,
             found,
             prepared.labels(prepared.images(split)),
             classes=classes,
