@@ -173,11 +173,11 @@ async def run(count: int, *, port: int, think: float) -> tuple[list[Learner], di
     return learners, times, time.perf_counter() - started
 
 
-def wait_until_up(port: int) -> None:
+def wait_until_up(address: str) -> None:
     """Until the server answers; connections are taken earlier and wait."""
     for _ in range(600):
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/static/icon.svg", timeout=60).close()
+            urllib.request.urlopen(address, timeout=60).close()
             return
         except OSError:
             time.sleep(0.1)
@@ -210,7 +210,7 @@ def main() -> None:
         environment = os.environ | {"HEADSTART_HOME": home, "HEADSTART_DATABASE": options.database}
         server = subprocess.Popen([sys.executable, "-c", SERVER, str(options.port)], env=environment)
         try:
-            wait_until_up(options.port)
+            wait_until_up(f"http://127.0.0.1:{options.port}/static/icon.svg")
             learners, times, seconds = asyncio.run(
                 run(options.learners, port=options.port, think=options.think)
             )

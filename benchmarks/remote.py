@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import s3fs
+from learners import wait_until_up
 
 from headstart.backbones import load_backbone
 from headstart.backbones.runtimes import select
@@ -109,7 +110,7 @@ def main() -> None:
         os.environ |= {"HEADSTART_CACHE": f"{scratch}/cache", "HEADSTART_HOME": f"{scratch}/home"}
         server = subprocess.Popen([sys.executable, "-c", SERVER, str(options.port)])
         try:
-            wait_until_up(address)
+            wait_until_up(f"{address}/fail?0")
             bring(options.folder, Path(scratch) / "photos", images=options.images)
             sources = {"folder": f"{scratch}/photos", "s3": "s3://photos/all"}
             # It compiles the network too.
@@ -151,17 +152,6 @@ def compare(expected: dict[str, Any], found: dict[str, Any]) -> None:
     for name, features in expected.items():
         if not np.array_equal(features, found[name]):
             raise SystemExit(f"{name}: other features")
-
-
-def wait_until_up(address: str) -> None:
-    """Until the server answers."""
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"{address}/fail?0", timeout=60).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise SystemExit("the server did not start within a minute")
 
 
 if __name__ == "__main__":

@@ -198,32 +198,33 @@ class Classifier:
         """
         if self.task == REGRESSION:
             raise OptionError("regression: there are no probabilities of a number; take predict")
-        samples, parts = _samples(images), [np.zeros((0, len(self.classes)), np.float32)]
-        for start in range(0, len(samples), _WINDOW):
-            window = samples[start : start + _WINDOW]
-            pixels = []
-            for sample, found in zip(window, self.render(window), strict=True):
-                if isinstance(found, str):
-                    raise ImageError(f"{sample.name}: {found}")
-                pixels.append(found)
-            parts.append(self.probabilities(np.stack(pixels)))
-        return np.concatenate(parts)
+        rows = [np.zeros((0, len(self.classes)), np.float32)]
+        for sample, found in self._answered(_samples(images)):
+            if isinstance(found, str):
+                raise ImageError(f"{sample.name}: {found}")
+            rows.append(found[None, :-1])
+        return np.concatenate(rows)
 
     def predict_each(
         self, samples: Sequence[Sample], options: PredictOptions = _USUAL
     ) -> Iterator[Prediction | Skipped]:
         """Label images in order; one that cannot be read gives its name and the reason; as `predict`."""
         self.refuse(options)
+        for sample, found in self._answered(samples):
+            if isinstance(found, str):
+                yield Skipped(sample.name, found)
+            else:
+                yield self.prediction(sample.name, found, options)
+
+    def _answered(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, NDArray[np.float32] | str]]:
+        """Each sample with its answer, see `answer`, or the reason why it cannot be read."""
         for start in range(0, len(samples), _WINDOW):
             window = samples[start : start + _WINDOW]
             rendered = self.render(window)
             good = [pixels for pixels in rendered if not isinstance(pixels, str)]
             rows = iter(self.answers(np.stack(good)) if good else ())
             for sample, pixels in zip(window, rendered, strict=True):
-                if isinstance(pixels, str):
-                    yield Skipped(sample.name, pixels)
-                else:
-                    yield self.prediction(sample.name, next(rows), options)
+                yield sample, pixels if isinstance(pixels, str) else next(rows)
 
     @property
     def tells_unknown(self) -> bool:

@@ -105,6 +105,16 @@ def _canvas(name: str, *, height: float = _HEIGHT) -> Iterator[_Canvas]:
         canvas.render()
 
 
+def _shares(axes: Any, across: str, up: str) -> None:
+    """Both axes from 0 to 100 %."""
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    _percent_axis(axes.xaxis)
+    _percent_axis(axes.yaxis)
+
+
 def _percent_axis(axis: Any) -> None:
     """Whole per cents, and ticks on whole per cents alone: 42.5 % must not be called 43 %."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -218,12 +228,7 @@ def calibration(bins: Sequence[dict[str, float]]) -> str:
             color=_SERIES[0],
             zorder=3,
         )
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(-0.02, 1.04)
-        axes.set_xlabel("probability that was given")
-        axes.set_ylabel("share that was right")
-        _percent_axis(axes.xaxis)
-        _percent_axis(axes.yaxis)
+        _shares(axes, "probability that was given", "share that was right")
     return canvas.svg
 
 
@@ -247,12 +252,7 @@ def precision_recall(curve: Sequence[Sequence[float]]) -> str:
         axes = canvas.axes
         recall, precision = [0.0, *(each[2] for each in curve)], [curve[0][1], *(each[1] for each in curve)]
         axes.step(recall, precision, color=_SERIES[0], where="pre")
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(-0.02, 1.04)
-        axes.set_xlabel("recall: share of them that is found")
-        axes.set_ylabel("precision: share of those called")
-        _percent_axis(axes.xaxis)
-        _percent_axis(axes.yaxis)
+        _shares(axes, "recall: share of them that is found", "precision: share of those called")
     return canvas.svg
 
 
