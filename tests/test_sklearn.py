@@ -83,7 +83,7 @@ def test_the_checks_of_scikit_learn_that_need_no_table_of_numbers_pass(check: An
 def test_what_is_no_image_or_label_is_refused(labelled: tuple[list[str], list[str]], tmp_path: Path) -> None:
     paths, labels = labelled
     for wrong, said in (
-        (np.zeros((4, 8)), "no table of numbers"),
+        (np.zeros((4, 8)), "a table of numbers holds no images"),
         (paths[0], "a sequence of paths"),
         ([], "0 images"),
         (paths[:3], "expected as many of each"),

@@ -153,7 +153,7 @@ def _listed(X: Any) -> list[Any]:
         if not (picture or isinstance(each, str | os.PathLike)):
             raise ValueError(
                 "expected paths of images, or images as uint8 [H, W] or [H, W, 3], got "
-                f"{_shape(each)}; {_NAME} are no table of numbers"
+                f"{_shape(each)}; a table of numbers holds no images"
             )
     return [str(each) if isinstance(each, str) else each for each in found]
 
