@@ -18,6 +18,8 @@ class WebFolder:
 
     root: Path
     lists: bool = True  # whether folders are listed
+    stretches: bool = True  # whether a part of a file can be asked for
+    claims: int | None = None  # the size that every file is said to have, in answer to HEAD
     fails: Callable[[str, int], bool] = lambda path, number: False  # by path and number of the request
     asked: list[str] = field(default_factory=list)
     authorised: list[str] = field(default_factory=list)
@@ -62,7 +64,7 @@ def web_folder(root: Path, **options: object) -> Iterator[WebFolder]:
                 return self._answer(404, b"")
             data = place.read_bytes()
             wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            if wanted:
+            if wanted and folder.stretches:
                 end = min(int(wanted[2] or len(data)), len(data) - 1)
                 extent = f"bytes {wanted[1]}-{end}/{len(data)}"
                 return self._answer(206, data[int(wanted[1]) : end + 1], extent=extent)
@@ -73,15 +75,17 @@ def web_folder(root: Path, **options: object) -> Iterator[WebFolder]:
         ) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
+            claimed = folder.claims if self.command == "HEAD" and folder.claims is not None else len(data)
+            self.send_header("Content-Length", str(claimed))
             self.send_header("Accept-Ranges", "bytes")
             if extent:
                 self.send_header("Content-Range", extent)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(data)
-                with folder.lock:
-                    folder.bytes_sent += len(data)
+                for start in range(0, len(data), 2**16):
+                    self.wfile.write(data[start : start + 2**16])
+                    with folder.lock:
+                        folder.bytes_sent += len(data[start : start + 2**16])
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     folder.port = server.server_address[1]

@@ -54,6 +54,9 @@ MOST_LISTED = 10_000_000
 _AHEAD = 16
 """Images on their way at once: a request takes tens of milliseconds, in which nothing is computed."""
 
+_PIECE = 2**20
+"""Bytes of a web server's answer that are taken at once."""
+
 _BLOCK = 2**18
 """Bytes that are fetched at once from an archive."""
 
@@ -154,7 +157,7 @@ class RemotePlace:
     def head(self, size: int) -> bytes:
         """Its first bytes; DatasetError where they cannot be had."""
         try:
-            return _tried(lambda: bytes(self.system.cat_file(self.path, start=0, end=size)))
+            return _tried(lambda: _stretch(self.system, self.path, 0, size)[:size])
         except _Failed as error:
             raise DatasetError(f"{self}: cannot be read: {error}") from None
 
@@ -341,20 +344,28 @@ class RemoteSource:
 def _whole(system: Any, path: str, size: int | None) -> bytes:
     if size == 0:
         return b""
-    if size is not None:
-        # Within bounds: it may have grown since it was listed; without them s3fs asks for its size first.
-        data = bytes(system.cat_file(path, start=0, end=MAX_FILE_BYTES + 1))
-        if len(data) > MAX_FILE_BYTES:
-            raise _Failed(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
-        if len(data) < size:
-            raise OSError(f"it breaks off after {len(data):,} of {size:,} bytes")
-        return data
-    kept = bytearray()
-    with system.open(path, "rb", block_size=0, size=-1) as file:  # a web server may send without end
-        while piece := file.read(2**20):
+    # Within bounds: it may have grown since it was listed; without them s3fs asks for its size first.
+    data = _stretch(system, path, 0, MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise _Failed(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    if size is not None and len(data) < size:
+        raise OSError(f"it breaks off after {len(data):,} of {size:,} bytes")
+    return data
+
+
+def _stretch(system: Any, path: str, start: int, end: int) -> bytes:
+    """The bytes from one place to before another, as far as there are any.
+
+    A store is asked for a stretch and sends no more. A web server may know no stretches, and may send without
+    end: its answer is read as it comes, and one byte beyond the end is enough to know.
+    """
+    if "https" not in system.protocol:
+        return bytes(system.cat_file(path, start=start, end=end))
+    stretch = {"Range": f"bytes={start}-{end - 1}"} if start or end <= MAX_FILE_BYTES else {}
+    kept, most = bytearray(), end - start
+    with system.open(path, "rb", block_size=0, size=-1, headers=stretch) as file:
+        while len(kept) <= most and (piece := file.read(min(_PIECE, most + 1 - len(kept)))):
             kept += piece
-            if len(kept) > MAX_FILE_BYTES:
-                raise _Failed(f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")
     return bytes(kept)
 
 
@@ -384,7 +395,7 @@ class _Stretches(io.RawIOBase):
             return b""
         system, path = self._place.system, self._place.path
         try:
-            data = _tried(lambda: bytes(system.cat_file(path, start=offset, end=end)))
+            data = _tried(lambda: _stretch(system, path, offset, end))
         except _Failed as error:
             raise OSError(str(error)) from None
         if len(data) != end - offset:
