@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score
 from conftest import shared_folders, write_photos
 from headstart import fit, load
 from headstart.curation import corrections_of, retrain
-from headstart.errors import DatasetError, OptionError
+from headstart.errors import DatasetError, OptionError, RunError
 from headstart.exports import export
 from headstart.heads import LinearHead, fit_ridge
 from headstart.heads.decisions import decide, with_priors
@@ -230,7 +230,7 @@ def test_a_saved_classifier_whose_costs_are_of_other_classes_is_refused(
 ) -> None:
     classifier = load(runs["costs"].path)
     replace(classifier, costs=((0.0, 1.0), (1.0, 0.0))).save(world / "damaged")
-    with pytest.raises(Exception, match="costs of 3 x 3 classes"):
+    with pytest.raises(RunError, match="costs of 3 x 3 classes"):
         load(world / "damaged")
 
 

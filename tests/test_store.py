@@ -76,6 +76,27 @@ def test_a_server_that_is_named_is_the_store_of_the_users_own_home_alone(
     assert store.address(tmp_path) == tmp_path / "headstart.db"
 
 
+def test_a_server_gets_the_files_tables_in_its_own_types_and_once_only() -> None:
+    said: list[str] = []
+    with closing(sqlite3.connect(":memory:")) as server:  # which takes any name of a type
+        server.create_collation("C", lambda one, other: (one > other) - (one < other))
+
+        def execute(statement: str) -> sqlite3.Cursor:
+            said.append(statement)
+            changes_a_type = statement.strip().startswith("alter table log alter column")
+            return server.execute("select 1" if changes_a_type else statement)
+
+        schema.migrate(execute, dialect="postgresql")
+        tables = {name for (name,) in server.execute("select name from sqlite_master where type = 'table'")}
+        schema.migrate(execute, dialect="postgresql")
+    there = {"log", "badge", "runs", "timings", "jobs", "events", "results"}
+    assert tables - {"sqlite_sequence"} == {"schema_version", *there}
+    for word in ("bigserial", "with time zone", "double precision", "bytea", 'collate "C"'):
+        assert word in " ".join(said), word
+    for table in there:
+        assert len([each for each in said if f"create table {table} " in each]) == 1, table
+
+
 def test_a_transaction_that_fails_leaves_nothing_and_the_next_begins(file: Path) -> None:
     with closing(store.connect(file)) as database:
         with pytest.raises(ZeroDivisionError), store.transaction(database, writes=True):

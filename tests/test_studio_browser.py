@@ -200,13 +200,15 @@ def test_a_page_whose_server_does_not_answer_says_so_and_recovers(
     monkeypatch.setattr("headstart.training.planning.plan", lambda *_, **__: held.wait(60))
     page = visit().page
     send_zip(page, served, photos, tmp_path)
-    page.route("**/events", lambda route: route.abort())
-    page.get_by_role("link", name="Plan the training").click()
-    told = page.get_by_text("The studio does not answer")
-    expect(told).to_be_visible()
-    page.unroute("**/events")
-    expect(told).to_be_hidden()
-    held.set()
+    try:
+        page.route("**/events", lambda route: route.abort())
+        page.get_by_role("link", name="Plan the training").click()
+        told = page.get_by_text("The studio does not answer")
+        expect(told).to_be_visible()
+        page.unroute("**/events")
+        expect(told).to_be_hidden()
+    finally:
+        held.set()
 
 
 def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Callable[..., Visit]) -> None:

@@ -76,6 +76,9 @@ def test_columns_of_one_and_zero_are_the_classes(table, name, text):
 def test_columns_that_name_no_or_several_classes_are_refused_with_the_row(table, rows, message):
     with pytest.raises(DatasetError, match=message):
         table(f"image,cat,dog\n{rows}")
+
+
+def test_two_columns_of_one_row_that_are_both_1_are_refused_where_other_columns_stand_beside(table):
     with pytest.raises(DatasetError, match=r"row 52: cat and dog are both 1; .*--task multi-label"):
         table("image,age,cat,dog\n" + "0,3,0,1\n1,4,1,0\n" * 25 + "2,5,1,1\n")
 

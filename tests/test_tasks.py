@@ -21,6 +21,7 @@ from sklearn import metrics as sklearn_metrics
 from starlette.testclient import TestClient
 
 import headstart
+from conftest import shared_folders
 from headstart.classifier.classifier import check_parity
 from headstart.cli import cli
 from headstart.comparisons import Candidate
@@ -82,13 +83,25 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def several(shapes: Path) -> tuple[headstart.Classifier, headstart.Run]:
-    return headstart.fit(shapes / "flags.csv", backbone="builtin", out=shapes / "several")
+def trained(
+    shapes: Path, tmp_path_factory: pytest.TempPathFactory, compiled_models: Path
+) -> dict[str, tuple[headstart.Classifier, headstart.Run]]:
+    """What was trained on the two tables, in folders of its own."""
+    with shared_folders(tmp_path_factory.mktemp("trained"), compiled_models):
+        return {
+            name: headstart.fit(shapes / f"{name}.csv", backbone="builtin", out=shapes / f"of-{name}")
+            for name in ("flags", "greys")
+        }
 
 
-@pytest.fixture(scope="module")
-def numbers(shapes: Path) -> tuple[headstart.Classifier, headstart.Run]:
-    return headstart.fit(shapes / "greys.csv", backbone="builtin", out=shapes / "numbers")
+@pytest.fixture
+def several(trained) -> tuple[headstart.Classifier, headstart.Run]:
+    return trained["flags"]
+
+
+@pytest.fixture
+def numbers(trained) -> tuple[headstart.Classifier, headstart.Run]:
+    return trained["greys"]
 
 
 # --- how several labels are said ----------------------------------------------------------------------------
