@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
+from starlette.testclient import TestClient
 
 from conftest import shared_folders, write_photos
 from headstart import fit, load
@@ -23,7 +25,10 @@ from headstart.heads import LinearHead, fit_ridge
 from headstart.heads.decisions import decide, with_priors
 from headstart.heads.metrics import evaluate
 from headstart.reports import report
-from headstart.runs import Run, read_predictions, read_run
+from headstart.runs import Run, read_images, read_predictions, read_run
+from headstart.serving.app import create_app
+from headstart.serving.limits import Limits
+from headstart.serving.models import Models, fixed
 from headstart.training.decisions import read_costs, read_priors
 from headstart.training.evaluation import evaluate as evaluate_on
 
@@ -175,8 +180,9 @@ def test_a_report_and_the_json_say_the_mean_cost(runs: dict[str, Run]) -> None:
     assert "mean cost" in report(run).markdown() and "--costs" in report(run).facts["command"]
 
 
-def test_an_export_calls_what_the_classifier_calls(runs: dict[str, Run], world: Path) -> None:
-    made = export(runs["costs"], to="onnx", out=world / "exported")
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_an_export_calls_what_the_classifier_calls(runs: dict[str, Run], world: Path, form: str) -> None:
+    made = export(runs["costs"], to=form, out=world / f"exported-{form}")
     photos = sorted(map(str, (world / "photos").glob("*/*.jpg")))
     done = subprocess.run(
         [sys.executable, str(made.path / "predict.py"), "--json", *photos],
@@ -198,6 +204,51 @@ def test_priors_are_in_the_saved_model(runs: dict[str, Run], world: Path) -> Non
         expected = np.array([dict(before.top)[name] for name in CLASSES]) * ratio
         found = [dict(after.top)[name] for name in CLASSES]
         np.testing.assert_allclose(found, expected / expected.sum(), atol=2e-3)
+
+
+@pytest.mark.parametrize("method", [{"head": "softmax", "epochs": 3}, {"freeze": 8, "epochs": 1}], ids=str)
+def test_costs_and_priors_go_with_every_head_and_with_fine_tuned_stages(
+    world: Path, tmp_path: Path, method: dict[str, Any]
+) -> None:
+    tables = {"costs": str(world / "costs.csv"), "priors": str(world / "priors.csv")}
+    options = {"backbone": "builtin", "size": 32, "validation": 0.3, **method}
+    plain, run = fit(world / "photos", out=tmp_path / "plain", **options)
+    adjusted, _ = fit(world / "photos", out=tmp_path / "adjusted", **options, **tables)
+    count = np.array([run.data["classes"][name]["train"] for name in CLASSES])
+    costs = read_costs(tables["costs"], CLASSES)
+    for before, after in zip(*(each.predict(world / "photos") for each in (plain, adjusted)), strict=True):
+        expected = np.array([dict(before.top)[name] for name in CLASSES]) * [0.02, 0.49, 0.49] / count
+        found = np.array([dict(after.top)[name] for name in CLASSES])
+        np.testing.assert_allclose(found, expected / expected.sum(), atol=5e-3)
+        assert after.label == CLASSES[int((found @ costs).argmin())]
+
+
+def test_priors_are_those_of_the_weights_that_images_had(world: Path, tmp_path: Path) -> None:
+    lines = ["path,label,weight"]
+    for number, file in enumerate(sorted((world / "photos").glob("*/*.jpg"))):
+        weight = {"bars": 8, "discs": 1, "squares": 2}[file.parent.name] * (1 + number % 3)
+        lines.append(f"{file.relative_to(world)},{file.parent.name},{weight}")
+    (world / "weighted.csv").write_text("\n".join(lines))
+    options = {"weights_column": "weight", "validation": 0.3, **FAST}
+    plain, run = fit(world / "weighted.csv", out=tmp_path / "plain", **options)
+    adjusted, _ = fit(world / "weighted.csv", out=tmp_path / "adjusted", priors="uniform", **options)
+    mass = dict.fromkeys(CLASSES, 0.0)
+    for image in read_images(run.path):
+        if image["split"] == "train":
+            mass[image["label"]] += image.get("weight", 1.0)
+    for before, after in zip(*(each.predict(world / "photos") for each in (plain, adjusted)), strict=True):
+        expected = np.array([dict(before.top)[name] / mass[name] for name in CLASSES])
+        found = [dict(after.top)[name] for name in CLASSES]
+        np.testing.assert_allclose(found, expected / expected.sum(), atol=5e-3)
+
+
+def test_a_server_calls_what_costs_least(runs: dict[str, Run], world: Path) -> None:
+    said = load(runs["costs"].path).predict(world / "photos")
+    moved = next(each for each in said if each.label != each.top[0][0])
+    app = create_app(Models(fixed(runs["costs"].path), batch=1), limits=Limits(), watch_seconds=0)
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        answer = client.post("/predict", files={"images": Path(moved.path).read_bytes()}).json()
+    assert answer["predictions"][0]["label"] == moved.label
 
 
 def test_a_head_trained_again_keeps_costs_and_priors(runs: dict[str, Run], world: Path) -> None:

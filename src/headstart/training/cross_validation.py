@@ -130,6 +130,8 @@ def _said_after(
     """Probabilities [n, C] of some images by a head that was fitted on these."""
     config, classes = trained.config, prepared.dataset.classes
     fitted, _ = fit_ridge(prepared, images, layers=trained.layers, class_weights=config.class_weights)
-    counts = np.bincount(prepared.labels(images), minlength=len(classes))
-    head = with_config_priors(fitted.head, config=config, classes=classes, counts=counts)
+    weights = prepared.weights(images) if prepared.weighted else None
+    head = with_config_priors(
+        fitted.head, config=config, classes=classes, labels=prepared.labels(images), weights=weights
+    )
     return predict_images(prepared, replace(trained, head=head), images=of)

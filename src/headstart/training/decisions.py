@@ -81,12 +81,22 @@ def read_priors(given: str, classes: Sequence[str]) -> NDArray[np.float64]:
 
 
 def with_config_priors(
-    head: LinearHead, *, config: FitConfig, classes: Sequence[str], counts: NDArray[np.int64]
+    head: LinearHead,
+    *,
+    config: FitConfig,
+    classes: Sequence[str],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
 ) -> LinearHead:
-    """The head for the shares that its config names, if any; ``counts`` are the classes' training images."""
+    """The head for the shares that its config names, if any.
+
+    ``labels`` and ``weights`` are those of the images that it was trained on; None where none has its own.
+    """
     if config.priors is None:
         return head
-    mass = np.maximum(counts, 1) * class_weight_vector(config.class_weights, counts)
+    counts = np.bincount(labels, minlength=len(classes))
+    mass = np.where(counts > 0, np.bincount(labels, weights, minlength=len(classes)), 1)
+    mass = mass * class_weight_vector(config.class_weights, counts)
     priors = read_priors(config.priors, classes)
     return with_priors(head, priors.tolist(), trained=(mass / mass.sum()).tolist())
 

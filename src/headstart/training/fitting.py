@@ -102,11 +102,13 @@ def _decided(trained: Trained, prepared: Prepared, *, config: FitConfig) -> Trai
     """What was trained, with the costs and priors that its config names."""
     if config.costs is None and config.priors is None:
         return trained
-    classes, labels = prepared.dataset.classes, _labels(prepared)
-    counts = np.bincount(labels, minlength=len(classes))
+    classes, train = prepared.dataset.classes, prepared.images("train")
+    weights = prepared.weights(train) if prepared.weighted else None
     return replace(
         trained,
-        head=with_config_priors(trained.head, config=config, classes=classes, counts=counts),
+        head=with_config_priors(
+            trained.head, config=config, classes=classes, labels=prepared.labels(train), weights=weights
+        ),
         costs=None if config.costs is None else read_costs(config.costs, classes),
         notes=(*trained.notes, *decision_notes(config)),
     )
