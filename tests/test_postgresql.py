@@ -31,6 +31,7 @@ pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
 import postgres_servers
 from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import Opened, Submitted
+from headstart.lesson.engine.classes import Classes, JoinRefused
 from headstart.lesson.engine.progress import Line, Progress, _insert
 from headstart.web.jobs import Jobs
 from test_lesson_progress import NOW, SLUGS, begin
@@ -196,7 +197,7 @@ def test_what_json_has_no_words_for_is_kept_as_in_the_file(database: str) -> Non
     body = {"ranges": [-math.inf, math.inf], "text": "a\0b\ud800"}
     with closing(Progress.open()) as progress:
         line = Line("stream", "ada", "kind", NOW, body, None)
-        progress._write(lambda connection: _insert(connection, line, 0))
+        progress.write(lambda connection: _insert(connection, line, 0))
         assert [each.body for each in progress.lines("stream", learner="ada")] == [body]
 
 
@@ -210,7 +211,7 @@ def test_what_fails_halfway_leaves_no_trace_in_the_log(database: str) -> None:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            progress._write(half)
+            progress.write(half)
         assert progress.entries("c1") == before != []
 
 
@@ -384,3 +385,26 @@ def test_a_run_whose_server_is_gone_is_saved_and_says_so_without_the_password(
 )
 def test_addresses_are_shown_without_secrets(address: str, shown: str) -> None:
     assert postgresql.shown(address) == shown
+
+
+def test_classes_are_kept_there_and_a_name_joins_once_also_at_the_same_moment(database: str) -> None:
+    stores = [Progress.open(database) for _ in range(4)]
+    classes = [Classes(each, b"s") for each in stores]
+    one, token = classes[0].create("10 b", pack="p", now=NOW)
+    refused: list[str] = []
+
+    def join(place: int) -> None:
+        try:
+            classes[place % 4].join(one, f"Learner {place // 2}", now=NOW)
+        except JoinRefused as error:
+            refused.append(str(error))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(join, range(8)))
+    members = classes[1].members(one.id)
+    assert [each.number for each in members] == [1, 2, 3, 4] and len(refused) == 4
+    assert classes[2].by_token(token) == one and classes[3].standing(members[0].learner) == (one, members[0])
+    classes[0].erase_name(members[0].learner)
+    assert classes[1].members(one.id)[0].name == ""
+    for each in stores:
+        each.close()

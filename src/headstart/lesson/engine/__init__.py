@@ -15,6 +15,7 @@ Import the module you need; this package imports nothing by itself, so a lesson 
     badge_images  the badge as PNG and SVG, with the credential baked in
     review        when to see a card again (FSRS)
     progress      the append-only log in a database
+    classes       who learns together, by which name, and what their teacher has decided
     results       what an experiment leaves behind, as plain values
     interchange   question files of other systems into packs
     moodle, gift  problems to and from Moodle XML and GIFT

@@ -50,29 +50,33 @@ _GUESSES = "guess:{}:"
 Result = TypeVar("Result")
 
 
-class _Utc(sa.TypeDecorator[datetime]):
+class Utc(sa.TypeDecorator[datetime]):
     """An aware UTC datetime, also in SQLite, which forgets time zones."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """As it is stored."""
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """As it was given."""
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
-class _Json(sa.TypeDecorator[Any]):
+class Json(sa.TypeDecorator[Any]):
     """JSON as text, as Python writes it: PostgreSQL's types for it refuse infinities and zero characters."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Any) -> str:
+        """As it is stored."""
         return json.dumps(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
+        """As it was given."""
         return json.loads(value)
 
 
@@ -85,16 +89,16 @@ _log = sa.Table(
     sa.Column("sequence", sa.Integer),
     sa.Column("learner", sa.String(64)),
     sa.Column("kind", sa.String(32)),
-    sa.Column("at", _Utc),
+    sa.Column("at", Utc),
     sa.Column("key", sa.String(128)),
-    sa.Column("body", _Json),
+    sa.Column("body", Json),
 )
 _badge = sa.Table(
     "badge",
     _metadata,
     sa.Column("challenge", sa.String(64), primary_key=True),
     sa.Column("learner", sa.String(64)),
-    sa.Column("issued_at", _Utc),
+    sa.Column("issued_at", Utc),
     sa.Column("credential", sa.Text),
 )
 
@@ -196,6 +200,12 @@ class Progress:
         """Closes every connection."""
         self._engine.dispose()
 
+    def forget_what_was_overwritten(self) -> None:
+        """Empties SQLite's journal, where pages of before are; it empties itself later where others read."""
+        if self._engine.dialect.name == "sqlite":
+            with self.reading() as connection:
+                connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
+
     # Challenges
 
     def start(self, event: Started, now: datetime) -> Challenge:
@@ -209,7 +219,7 @@ class Progress:
             _append(connection, state, 0, [entry] if entry else [])
             return state
 
-        return self._write(write)
+        return self.write(write)
 
     def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, LogEntry | None]:
         """Applies an event to the challenge as it is now in the database, and stores the outcome.
@@ -226,7 +236,7 @@ class Progress:
             _append(connection, state, length, entries)
             return length + len(entries), state, entry
 
-        length, state, entry = self._write(write)
+        length, state, entry = self.write(write)
         self._remember(length, state)
         return state, entry
 
@@ -242,18 +252,18 @@ class Progress:
             _append(connection, state, length, expired)
             return state
 
-        return self._write(write)
+        return self.write(write)
 
     def challenge(self, challenge: str) -> Challenge:
         """A challenge, rebuilt from its log. Raises LessonError for an unknown one."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             length, state = self._read(connection, challenge)
         self._remember(length, state)
         return state
 
     def entries(self, challenge: str) -> list[LogEntry]:
         """A challenge's log, oldest first; empty for an unknown one."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return _entries(connection, challenge)
 
     def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
@@ -287,11 +297,11 @@ class Progress:
             _insert(connection, line, 0 if last is None else last + 1)
             return True
 
-        return self._write(write)
+        return self.write(write)
 
     def history(self, learner: str) -> History:
         """All that a learner did, read once."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return History(_lines(connection.execute(_OF_LEARNER, {"of": learner})))
 
     def lines(self, prefix: str, *, learner: str | None = None) -> list[Line]:
@@ -299,7 +309,7 @@ class Progress:
         query = sa.select(_log).where(_log.c.stream.startswith(prefix, autoescape=True)).order_by(_log.c.id)
         if learner is not None:
             query = query.where(_log.c.learner == learner)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return _lines(connection.execute(query))
 
     def mark_read(self, learner: str, pack: str, *, mode: str, section: str, now: datetime) -> bool:
@@ -351,24 +361,25 @@ class Progress:
             connection.execute(_badge.insert().values(**row))
             return credential
 
-        return self._write(write)
+        return self.write(write)
 
     def badge(self, challenge: str) -> str | None:
         """A challenge's credential, or None where no badge has been issued for it."""
         query = sa.select(_badge.c.credential).where(_badge.c.challenge == challenge)
-        with self._reading() as connection:
+        with self.reading() as connection:
             kept = connection.execute(query).scalar()
         return None if kept is None else str(kept)
 
     def badges(self, learner: str) -> list[str]:
         """A learner's credentials, oldest first."""
         query = sa.select(_badge.c.credential).where(_badge.c.learner == learner).order_by(_badge.c.issued_at)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [str(credential) for credential in connection.execute(query).scalars()]
 
     # Transactions
 
-    def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
+    def write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """Does a piece of work in a transaction; what it raises leaves no trace."""
         together = self._engine.dialect.name == "sqlite"
         for _ in range(RETRIES):
             try:
@@ -435,7 +446,8 @@ class Progress:
             yield connection
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection that asks."""
         try:
             with self._engine.connect() as connection:
                 yield connection

@@ -1,8 +1,8 @@
 """`headstart.db`, the one database of a home folder: runs, timings, jobs, the lesson's log and its results.
 
-Its tables are runs, timings, jobs, the lesson's log and badges, and results of experiments; each is read and
-written by the package that knows what is in it. ``HEADSTART_DATABASE`` names another file, or a PostgreSQL
-server, ``postgresql+psycopg://…``, that a class or a team shares.
+Its tables are runs, timings, jobs, the lesson's log, badges and classes, and results of experiments; each is
+read and written by the package that knows what is in it. ``HEADSTART_DATABASE`` names another file, or a
+PostgreSQL server, ``postgresql+psycopg://…``, that a class or a team shares.
 
     opening     the file: SQLite's locks, journal and damage
     postgresql  the server: psycopg's connections and errors

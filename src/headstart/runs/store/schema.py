@@ -103,11 +103,26 @@ _SERVER = """
 alter table log alter column body type text using body::text;
 """
 
+_CLASSES = """
+create table classes (
+    id varchar(32) primary key, name varchar(80) not null, pack varchar(100) not null,
+    code varchar(6) unique not null, token varchar(64) unique not null, created {time} not null,
+    rules {json} not null
+);
+create table members (
+    learner varchar(64) primary key, class varchar(32) not null, number integer not null,
+    name varchar(80) not null, reference varchar(200) not null, code varchar(64) unique, factor {real},
+    joined {time},
+    constraint one_member_per_number unique (class, number)
+);
+"""
+
 VERSIONS: tuple[Version, ...] = (
     Version(shared=_LESSON),
     Version(file=_MACHINE),
     Version(file=_QUEUE),
     Version(server=_SERVER + _MACHINE + _QUEUE),
+    Version(shared=_CLASSES),
 )
 
 TYPES = {
@@ -190,7 +205,7 @@ EARLIER = {
 }
 """The files of a home folder before there was one store."""
 
-WHOLE = EarlierFile(("log", "badge", "runs", "timings", "jobs", "events", "results"))
+WHOLE = EarlierFile(("log", "badge", "classes", "members", "runs", "timings", "jobs", "events", "results"))
 """A store itself."""
 
 _ORDERED = ("jobs", "results")
