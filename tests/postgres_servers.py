@@ -93,8 +93,15 @@ class Server:
 
 def made() -> Server:
     """A new one, started; its folder is the caller's to remove."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = Server(Path(tempfile.mkdtemp(prefix="headstart-postgresql-")), port)
-    server.start()
+    server = Server(Path(tempfile.mkdtemp(prefix="headstart-postgresql-")), _free_port())
+    try:
+        server.start()
+    except AssertionError:  # another process may have taken the port
+        server.port = _free_port()
+        server.start()
     return server
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

@@ -72,7 +72,7 @@ def test_commands_stand_in_blocks_that_are_run(page: str) -> None:
     for block in docs_pages.blocks(page):
         where = f"{page}:{block.line}"
         shown = re.search(r"^(\$ )?(headstart|pip install|make|python) \S", block.text, re.MULTILINE)
-        if block.indented or block.language in ("", "bash", "sh", "shell"):
+        if block.indented or block.language in ("", "text", "bash", "sh", "shell"):
             assert not shown, f"{where}: put commands into a fenced block `console`, each after `$ `"
         if block.language == "console":
             assert block.text.startswith("$ "), f"{where}: a `console` block begins with `$ ` and a command"

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import headstart
 from headstart.cli import cli
 from headstart.errors import DatasetError, OptionError
+from headstart.features import extraction
 
 NETWORK = {"backbone": "builtin", "size": 64, "precision": "f32"}
 
@@ -27,6 +28,15 @@ def test_every_readable_image_has_a_vector_and_its_likes_are_near(photos: Path) 
     assert all(found.paths[i] not in dict(found.nearest(i, k=9)) for i in range(3))
     one = headstart.embed(found.paths[5], **NETWORK)
     np.testing.assert_allclose(one.vectors[0], found.vectors[5], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_embedded_again_comes_from_the_cache(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = headstart.embed(photos / "bars", **NETWORK)
+    asked: list[object] = []
+    monkeypatch.setattr(extraction, "_compute", lambda rendered, *_, **__: asked.extend(rendered))
+    again = headstart.embed(photos / "bars", **NETWORK)
+    np.testing.assert_array_equal(again.vectors, found.vectors)
+    assert not asked
 
 
 def test_another_layer_is_another_vector_and_an_unknown_one_is_refused(photos: Path) -> None:

@@ -431,11 +431,15 @@ def test_commands_say_the_task_and_its_scores(several, numbers, shapes, tmp_path
         {"freeze": 2},
         {"scratch": True},
         {"class_weights": "balanced"},
+        {"folds": 3},
+        {"costs": "costs.csv"},
+        {"priors": "uniform"},
+        {"backbone": "auto"},
     ],
 )
 def test_what_is_not_done_for_a_task_is_refused_by_its_name(shapes, options):
     with pytest.raises(OptionError, match=r"multi-label: .* is not done yet"):
-        headstart.fit(shapes / "flags.csv", backbone="builtin", **options)
+        headstart.fit(shapes / "flags.csv", **{"backbone": "builtin", **options})
 
 
 def test_a_run_without_a_task_has_one_label_for_each_image(several):

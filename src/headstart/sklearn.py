@@ -49,7 +49,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         layers: "auto", "last", "all", or names.
         views: 1, "flip", or a number of crops.
         epochs: of "softmax" and of fine-tuning.
-        seed: of whatever is random.
+        seed: Random seed.
 
     Attributes:
         classes_: the labels, sorted, in the order of the probabilities.

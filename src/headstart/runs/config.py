@@ -76,7 +76,7 @@ class FitConfig(Method):
     priors: str | None = None
     weights_column: str | None = None  #: of the table: images' weights in training, numbers above zero
     folds: int | None = None  #: of a cross-validation over all images, beside the split; None for none
-    seed: int = 0  #: of whatever is random
+    seed: int = 0  #: random seed
     #: "single-label", "multi-label" or "regression"; "auto" as asked for, until the labels are known.
     task: str = "single-label"
     data: str = ""  #: where the labelled images came from; empty until known

@@ -38,7 +38,7 @@ class ExperimentResult:
         own_data: Whether they were the learner's own.
         machine: Processor, cores, memory, system.
         versions: Of Headstart and of what computed.
-        seed: Of whatever is random.
+        seed: Random seed.
         seconds: Wall-clock seconds of the whole experiment.
         processor_seconds: What was computed in them; 0 in old results, whose trainings may have been cut
             short, so that prose no longer quotes them.

@@ -143,7 +143,7 @@ def run(
         parameters: those that shall differ from what is declared.
         source: the learner's own labelled images, as `fit` takes them; None for digits or drawings.
         size: "normal", or "small" for one of a few seconds.
-        seed: of whatever is random.
+        seed: Random seed.
         progress: called with (phase, done, total); what it raises ends the experiment, and nothing is stored.
 
     Raises:

@@ -72,7 +72,7 @@ class Work:
     Attributes:
         parameters: Every declared parameter with its value.
         source: The learner's images, or None for the experiment's own.
-        seed: Of whatever is random.
+        seed: Random seed.
         folder: For features; it is gone afterwards, so that every experiment starts from an empty cache and
             its seconds are those of doing the thing for the first time.
         limit: Seconds on the clock after which it is ended without a result.
