@@ -65,6 +65,24 @@ def test_predict_lists_labels_with_probabilities(small_run: Path, photos: Path) 
     assert len(found[0]["top"]) == 2 and found[0]["top"][0] == [found[0]["label"], found[0]["probability"]]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("headstart pre", ["plain,predict"]),
+        ("headstart fit photos --head s", ["plain,softmax"]),
+        ("headstart compare photos --backbones a,builtin-", ["plain,a,builtin-large"]),
+        ("headstart export run --to open", ["plain,openvino"]),
+        ("headstart fit pho", ["file,pho"]),
+        ("headstart predict no-such-run", ["file,no-such-run"]),
+    ],
+)
+def test_a_shell_is_offered_words_of_options_and_files(words: str, expected: list[str]) -> None:
+    count = str(len(words.split()) - 1)
+    asked = {"COMP_WORDS": words, "COMP_CWORD": count, "_HEADSTART_COMPLETE": "bash_complete"}
+    done = CliRunner(env=asked).invoke(cli.cli, prog_name="headstart")
+    assert done.stdout.splitlines() == expected
+
+
 def test_predict_writes_a_table_for_spreadsheets(small_run: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "bars/broken.jpg").write_bytes(b"no image")
     images = [photos / "bars" / name for name in ("000.jpg", "broken.jpg")]
@@ -175,6 +193,10 @@ def test_runs_lists_sorts_filters_and_shows(run: Path) -> None:
     assert headstart("runs", "--filter", "no such thing").stdout.startswith("no run has 'no such thing'")
     assert "seconds" in headstart("runs", listed[0]["run"]).stdout
     assert json.loads(headstart("runs", run, "--json").stdout)["run"] == listed[0]["run"]
+    words = {"COMP_WORDS": f"headstart runs {listed[0]['run'][:-2]}", "COMP_CWORD": "2"}
+    asked = words | {"_HEADSTART_COMPLETE": "bash_complete"}
+    offered = CliRunner(env=asked).invoke(cli.cli, prog_name="headstart").stdout
+    assert offered == f"plain,{listed[0]['run']}\n"
 
 
 def test_the_cache_is_shown_and_pruned(run: Path) -> None:
@@ -200,6 +222,8 @@ def test_the_cache_is_shown_and_pruned(run: Path) -> None:
         (["cache", "prune", "--keep", "much"], "much"),
         (["fit"], "Missing argument"),
         (["fly"], "fly"),
+        (["fitt"], "did you mean fit?"),
+        (["backbones", "builtin@96", "--size", "64"], "give one size"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(arguments: list[str], word: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -437,3 +438,12 @@ def test_printed_phases_add_up_to_the_printed_total(total: float) -> None:
     shown = cli_fit._phases({**seconds, "total": total})
     spent = [float(each.rpartition(" ")[2]) for each in shown.split(", ")]
     assert sum(spent) == pytest.approx(round(total, 2)) and shown.startswith("startup 0.33, choice 0.12, ")
+
+
+@pytest.mark.parametrize("options", [{"freeze": 5}, {"scratch": True}])
+def test_a_ridge_head_that_would_be_ignored_is_refused_before_the_work(
+    photos: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError, match="head=ridge has no effect with"):
+        headstart.fit(photos, backbone="builtin@64", head="ridge", out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from headstart.cli.runs import command
-from headstart.errors import RunError
+from headstart.errors import OptionError, RunError
 from headstart.runs import (
     FitConfig,
     Run,
@@ -86,12 +86,16 @@ def test_a_record_of_a_version_that_recorded_less_is_read(tmp_path: Path) -> Non
 
 
 def test_a_config_is_made_of_options_and_completed_by_what_it_trains() -> None:
-    assert FitConfig.from_options() == FitConfig(task="auto")  # until the labels are known
+    assert FitConfig.from_options() == FitConfig(task="auto", head="auto")  # until labels and depth are known
     asked = FitConfig.from_options(
         backbone=Path("net.pth"), views="flip", scratch=True, candidates=["a", "b"]
     )
     assert asked.backbone == "net.pth" and asked.candidates == ("a", "b")
     assert asked.views == ("centre", "flip") and not asked.pretrained
+    for named in (FitConfig.from_options(backbone="net@96"), FitConfig.from_options(backbone="net", size=96)):
+        assert (named.backbone, named.size) == ("net", 96)
+    with pytest.raises(OptionError, match="net@96 and size=64: give one size"):
+        FitConfig.from_options(backbone="net@96", size=64)
     frozen = replace(FitConfig(), depth=9, stages=9)
     fine_tuned, softmax = replace(frozen, depth=5), replace(frozen, head="softmax", layers="all")
     settled = [each.settled() for each in (frozen, fine_tuned, softmax, replace(asked, stages=9))]

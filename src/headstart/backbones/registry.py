@@ -25,6 +25,7 @@ from headstart.backbones.onnx.file import SUFFIXES as ONNX_SUFFIXES
 from headstart.backbones.published import hub_folder, known_name, load_published, published_preprocess
 from headstart.errors import BackboneError, OptionError
 from headstart.runs import DEFAULT_BACKBONE, Method
+from headstart.runs.config import split_size
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def load_backbone(
             (`headstart.backbones.imagenet.IMAGENET`), ``default`` (`headstart.runs.DEFAULT_BACKBONE`), a timm
             name (``resnet152``, ``vit_tiny_patch16_224.augreg_in21k``), a path to ``.safetensors``, ``.pth``,
             ``.pt``, ``.bin``, ``.keras``, ``.onnx`` or ``.xml`` (OpenVINO's), or a Hugging Face repository
-            with an ONNX file (``hf:OWNER/NAME``).
+            with an ONNX file (``hf:OWNER/NAME``); any of them with ``@160`` for another size.
         size: Pixels a side of its images; None for what its weights were made for.
         architecture: For a file that does not say: timm's name of the network.
         preprocess: For a ``.keras`` or ``.onnx`` file that does not say: what its pixels are, see
@@ -72,7 +73,11 @@ def load_backbone(
         MissingWeights: The weights are not on this machine and cannot be fetched.
         MissingExtra: The backbone needs PyTorch and timm, or Keras, and they are not installed.
     """
-    text = str(name)
+    text, side = split_size(name)
+    if side is not None:
+        if size not in (None, side):
+            raise BackboneError(f"backbone {text}@{side} and size {size}: give one size")
+        name, size = text, side
     if size is not None and size < 1:
         raise BackboneError(f"backbone {text}: size {size}: expected pixels a side, at least 1")
     if preprocess is not None and not is_graph(text):

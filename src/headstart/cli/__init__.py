@@ -68,7 +68,20 @@ class _Verbs(click.Group):
             return None
         command: click.Command = import_module(f"headstart.cli.{cmd_name}").command
         command.name = cmd_name  # each module calls its own `command`; pages show the verb
+        if ctx.resilient_parsing:
+            from headstart.cli.completion import complete
+
+            complete(command)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in _VERBS and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], _VERBS, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else "headstart --help lists the commands"
+            raise click.UsageError(f"no command {printable(args[0])!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -38,7 +38,7 @@ from headstart.runs.scores import SCORES, headline, in_words
     metavar="DEPTH",
     help="Stages to freeze: a number, a name, all or auto.",
 )
-@click.option("--head", default="ridge", show_default=True, help="Head: ridge (closed form) or softmax.")
+@click.option("--head", show_default="ridge", help="Head: ridge (closed form) or softmax.")
 @training_options
 @click.option(
     "--learning-rate",

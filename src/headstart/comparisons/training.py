@@ -38,6 +38,7 @@ from headstart.runs import (
     timestamp,
 )
 from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
+from headstart.runs.config import split_size
 from headstart.training.recorder import seen_in_pass
 
 
@@ -82,12 +83,12 @@ def grid(
         raise OptionError(f"images {list(images)}: expected numbers from 1 up, or all")
     names = tuple(view.name for view in parse_views(views))
     found = []
-    for backbone in backbones:
+    for backbone, side in map(split_size, backbones):
         pixels = preprocess if is_graph(backbone) else None
-        network = load_backbone(backbone, size=size, architecture=architecture, preprocess=pixels)
+        network = load_backbone(backbone, size=side or size, architecture=architecture, preprocess=pixels)
         stages = len(network.stages)
         basis = Candidate(
-            str(backbone),
+            backbone,
             network.preprocess.size,
             stages,
             stages,

@@ -1,7 +1,9 @@
 """The one description of a training: asked for, planned, compared, recorded."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from headstart.data.preprocess import parse_views
@@ -28,7 +30,8 @@ class Method:
     size: int | None = None  #: pixels a side that the backbone sees; None until known: the backbone's own
     depth: int = 0  #: frozen stages, counted from the input
     stages: int = 0  #: how many the network has; depth == stages freezes all; 0 where nobody knows
-    head: str = "ridge"  #: "ridge" (closed form) or "softmax" (a dense layer trained with Adam)
+    #: "ridge" (closed form) or "softmax" (a dense layer trained with Adam); "auto" as asked for, until known.
+    head: str = "ridge"
     #: What a ridge head reads: "auto" (by leave-one-out error), "last", "all", or names of layers; once
     #: trained, the names of what it reads, None for the last vector alone.
     layers: str | tuple[str, ...] | None = "auto"
@@ -99,7 +102,12 @@ class FitConfig(Method):
         for several in ("candidates", "layers"):
             if not isinstance(options.get(several), str | None):
                 options[several] = tuple(options[several])
-        options["backbone"] = str(options.get("backbone", cls.backbone))  # which may be a path
+        name, size = split_size(options.get("backbone", cls.backbone))
+        asked = options.get("size")
+        if size is not None and asked not in (None, size):
+            raise OptionError(f"backbone {name}@{size} and size={asked}: give one size")
+        options["backbone"], options["size"] = name, size or asked
+        options["head"] = options.get("head") or "auto"
         names = tuple(view.name for view in parse_views(views))
         options["task"] = options.get("task") or "auto"
         return cls(**options, pretrained=not scratch, views=names)
@@ -114,7 +122,7 @@ class FitConfig(Method):
         from headstart.data.splits import check_near_duplicates, check_shares
 
         for option, value, known in (
-            ("head", self.head, HEADS),
+            ("head", self.head, ("auto", *HEADS)),
             ("layers", self.layers if isinstance(self.layers, str) else "last", LAYERS),
             ("class_weights", self.class_weights, (None, "balanced")),
         ):
@@ -135,7 +143,7 @@ class FitConfig(Method):
             raise OptionError(f"learning_rate={self.learning_rate}: expected a number above zero")
         if self.folds is not None and self.folds < 2:
             raise OptionError(f"folds={self.folds}: expected 2 or more")
-        if self.folds and not (self.head == "ridge" and self.freeze == "all" and self.pretrained):
+        if self.folds and not (self.head != "softmax" and self.freeze == "all" and self.pretrained):
             raise OptionError(
                 f"folds={self.folds} is for a ridge head on a network that is frozen whole, which is solved "
                 "once more for each fold; drop it, or take --head ridge --freeze all"
@@ -155,9 +163,11 @@ class FitConfig(Method):
 
     def settled(self) -> "FitConfig":
         """The same with the epochs that will be trained, and without what a training of its kind ignores."""
-        kind = "scratch" if not self.pretrained else "tail" if self.fine_tuned else self.head
+        head = "ridge" if self.head == "auto" else self.head
+        kind = "scratch" if not self.pretrained else "tail" if self.fine_tuned else head
         layers = self.layers if kind == "ridge" and self.layers != "last" else None
-        return replace(self, layers=layers, epochs=None if kind == "ridge" else self._epochs(kind))
+        epochs = None if kind == "ridge" else self._epochs(kind)
+        return replace(self, head=head, layers=layers, epochs=epochs)
 
     def _epochs(self, kind: str) -> int:
         return _EPOCHS[kind] if self.epochs is None else self.epochs
@@ -173,7 +183,17 @@ class FitConfig(Method):
         return self._epochs("tail") if self.freeze == "auto" else None
 
     def idle(self, settled: "FitConfig") -> tuple[str, ...]:
-        """A note on each option that has no effect on the job it became; nothing is dropped in silence."""
+        """A note on each option that has no effect on the job it became; nothing is dropped in silence.
+
+        Raises:
+            OptionError: a ridge head was asked for, and what is trained ends in another one.
+        """
+        if self.head == "ridge" and (settled.fine_tuned or not settled.pretrained):
+            how = f"freeze={self.freeze}" if settled.pretrained else "scratch"
+            raise OptionError(
+                f"head=ridge has no effect with {how}: retrained stages end in a softmax head; leave "
+                "--head out, or take --freeze all"
+            )
         notes = []
         if settled.epochs is None and self.freeze != "auto":
             notes = [
@@ -202,6 +222,12 @@ class FitConfig(Method):
         """
         checked = _RECORDED(todays_names(data))
         return cls(**{each.name: checked[each.name] for each in fields(cls) if each.name in checked})
+
+
+def split_size(backbone: str | Path) -> tuple[str, int | None]:
+    """The name and the size of ``builtin@160``, as which a backbone may be named anywhere."""
+    found = re.fullmatch(r"(.+)@(\d{1,5})", str(backbone).strip())
+    return (found[1], int(found[2])) if found else (str(backbone), None)
 
 
 def todays_names(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def fit(
     runtime = select(asked.runtime, precision=asked.precision)
     name, backbone, reasons = _backbone(asked, dataset, runtime=runtime, budget=limit, watch=watch)
     config = resolve(replace(asked, backbone=name), dataset, backbone, runtime=runtime)
+    idle = asked.idle(config)
     deeper = _deeper(asked, config, dataset, backbone)
     config, dataset, cost = limit.fit_into(config, dataset, backbone, runtime=runtime, deeper=deeper)
     watch.on_estimate(cost.range(spent=recorder.elapsed), cost.phases)
@@ -88,7 +89,7 @@ def fit(
             prepared, trained, epochs=epochs, runtime=runtime, budget=limit, watch=watch
         )
     scores = score(prepared, trained, watch=watch)
-    notes = (*reasons, *asked.idle(config), *limit.notes, *judged)
+    notes = (*reasons, *idle, *limit.notes, *judged)
     whole = not (limit.cut_short or watch.stopped or recorder.resumed)
     run = _record(scores, recorder, out=out, notes=notes, whole=whole)
     run = save(run, scores, timer=recorder, watch=watch)

@@ -1,6 +1,5 @@
 """Backbones as options name them: a name or a file, and perhaps a size; and those that are here."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from headstart.backbones import Backbone, available, load_backbone
 from headstart.backbones.registry import is_graph
 from headstart.errors import OptionError
 from headstart.runs import DEFAULT_BACKBONE, Method
+from headstart.runs.config import split_size
 
 SIZES = {"builtin": (96, 128), DEFAULT_BACKBONE: (128, 160, 224)}
 """Pixels a side at which these are considered; any other backbone at its own."""
@@ -34,13 +34,7 @@ def parse_names(names: Sequence[str]) -> tuple[BackboneName, ...]:
     Raises:
         OptionError: None is given.
     """
-    found = []
-    for text in names:
-        match = re.fullmatch(r"(.+)@(\d+)", text.strip())
-        if match:
-            found.append(BackboneName(match[1], int(match[2])))
-        elif text.strip():
-            found.append(BackboneName(text.strip()))
+    found = [BackboneName(*split_size(text)) for text in map(str.strip, names) if text]
     if not found:
         raise OptionError("no backbones are named; give some, like builtin or builtin@160")
     return tuple(dict.fromkeys(found))

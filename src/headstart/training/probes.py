@@ -158,7 +158,7 @@ class Probing(Callback):
     @property
     def layers(self) -> str:
         """What the head of a look reads: as in the training, of which a ridge head alone has a choice."""
-        reads_layers = self.config.head == "ridge" and self.config.freeze in ("all", "auto")
+        reads_layers = self.config.head != "softmax" and self.config.freeze in ("all", "auto")
         return str(self.config.layers or "last") if reads_layers else "last"
 
     def look_config(self, contender: Contender) -> FitConfig:
