@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from headstart.errors import OptionError
-from headstart.web.addresses import address_of, is_loopback, listen, names_for
+from headstart.web.addresses import address_of, is_loopback, listen, names_for, own_address
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,17 @@ def test_beyond_loopback_our_own_name_named_ones_and_addresses_are_ours_too() ->
 def test_the_address_for_people_has_a_name_that_reaches_us_and_the_token() -> None:
     assert address_of("127.0.0.1", 8421) == "http://127.0.0.1:8421/"
     assert address_of("::1", 80) == "http://[::1]:80/"
-    assert address_of("0.0.0.0", 80, token="abc") == "http://Desk:80/?token=abc"
+    shown = address_of("0.0.0.0", 80, token="abc")
+    assert shown == f"http://{own_address()}:80/?token=abc"
+    assert names_for("0.0.0.0").admit(own_address()) and not is_loopback(own_address())
+
+
+def test_without_a_network_the_address_has_the_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", unreachable, raising=False)
+    assert address_of("0.0.0.0", 80) == address_of("::", 80) == "http://Desk:80/"
 
 
 def test_a_port_that_is_taken_is_refused_with_the_way_out() -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 
+from headstart.lesson.engine.classes import Row
 from lesson_worlds import lesson_worlds
 from studio_worlds import studio_worlds
 
@@ -131,12 +132,19 @@ def test_generated_requests_to_the_lesson_meet_no_server_error(tmp_path: Path) -
     with lesson_worlds(tmp_path) as make:
         world = make()
         challenge = world.begin().rsplit("/", 1)[1]
+        one, _ = world.site.classes.create("10b", pack=world.site.pack.slug, now=world.clock.now)
+        world.site.classes.enrol(one, [Row("Ada")])
+        [member] = world.site.classes.members(one.id)
 
         def known(path: str) -> Mapping[str, list[Any]]:
             name = "challenge" if path.startswith("/modes/") else "one-pass"
-            return {"identity": [challenge], "number": [1, 2], "name": [name]}
+            identity = one.id if path.startswith("/classes/") else challenge
+            there = {"identity": [identity], "learner": [member.learner], "number": [1, 2], "name": [name]}
+            return {} if path.endswith(("/dismiss", "/erase")) else there
 
         seen = bombard(world.browser, token=world.csrf(), known=known)
     assert len(seen) > 20
     assert 200 in seen["GET /challenges/{identity}/{number}/state"]
     assert 200 in seen["GET /modes/{name}"]
+    pages = {name: answers for name, answers in seen.items() if name.startswith("GET /classes/{identity}")}
+    assert len(pages) >= 6 and all(200 in answers for answers in pages.values()), pages

@@ -30,11 +30,15 @@ _VERBS = {
     "cache": "Show the feature cache, or prune it.",
     "studio": "Open the workbench in the browser.",
     "learn": "Open the lesson in the browser.",
+    "class": "Teach a class: join codes, names, a teacher's page.",
     "challenge": "Take the five timed problems of the lesson.",
     "experiment": "Run an experiment of the lesson on this machine.",
     "lesson": "Make, check and move lesson packs.",
     "badge": "Take a badge, or check one offline.",
 }
+
+_MODULES = {"class": "classes"}
+"""Of verbs that Python keeps for itself."""
 
 
 class _Unread(Exception):
@@ -66,7 +70,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        command: click.Command = import_module(f"headstart.cli.{cmd_name}").command
+        command: click.Command = import_module(f"headstart.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         command.name = cmd_name  # each module calls its own `command`; pages show the verb
         if ctx.resilient_parsing:
             from headstart.cli.completion import complete

@@ -1,7 +1,9 @@
 """Options that several commands have, each declared once; those of trainings decide `headstart.FitConfig`."""
 
 import getpass
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -141,6 +143,29 @@ def browser_options(port: int) -> _Decorator:
         click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
         no_browser_option,
     )
+
+
+def token_option(what: str) -> _Decorator:
+    """Where a token of the user's own stands; no option takes it, because other users can read commands."""
+    return click.option(
+        "--token-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help=f"File with the token {what}. Default: HEADSTART_TOKEN.",
+    )
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token of `token_option`, or None. Raises OptionError for what cannot be one."""
+    from headstart.errors import OptionError
+
+    text = file.read_text(encoding="utf-8") if file else os.environ.get("HEADSTART_TOKEN")
+    if text is None:
+        return None
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or not token or " " in token:
+        where = str(file) if file else "HEADSTART_TOKEN"
+        raise OptionError(f"{where}: expected a token of ASCII letters, digits and signs without a space")
+    return token
 
 
 def port_option(port: int) -> _Decorator:

@@ -1,13 +1,12 @@
 """`headstart serve`: predictions over HTTP."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from headstart.cli.options import port_option
+from headstart.cli.options import port_option, read_token, token_option
 from headstart.cli.terminal import json_option, needing, print_json, to_stderr
 
 _MEBI = 2**20
@@ -27,11 +26,7 @@ def _limit(name: str, value: float, kind: Any, text: str) -> Callable[..., Any]:
     help="Address; beyond loopback a token is needed.",
 )
 @port_option(8422)
-@click.option(
-    "--token-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the token that clients must send. Default: HEADSTART_TOKEN.",
-)
+@token_option("that clients must send")
 @click.option(
     "--allow-host", multiple=True, metavar="NAME", help="Further name of this server, e.g. a proxy's."
 )
@@ -94,7 +89,7 @@ def command(
         if token and not given:
             to_stderr(f"clients must send  authorization: Bearer {token}")
 
-    given = _token(token_file)
+    given = read_token(token_file)
     server.serve(
         models.latest(run) if latest else models.fixed(run),
         host=host,
@@ -105,17 +100,3 @@ def command(
         watch_seconds=watch,
         say=say,
     )
-
-
-def _token(file: Path | None) -> str | None:
-    """The token that the user chose; not an option of its own, because other users can read command lines."""
-    from headstart.errors import OptionError
-
-    text = file.read_text(encoding="utf-8") if file else os.environ.get("HEADSTART_TOKEN")
-    if text is None:
-        return None
-    token = text.strip()
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        where = str(file) if file else "HEADSTART_TOKEN"
-        raise OptionError(f"{where}: expected a token of ASCII letters, digits and signs without a space")
-    return token

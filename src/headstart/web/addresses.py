@@ -88,9 +88,24 @@ def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
 
 def address_of(host: str, port: int, *, token: str | None = None) -> str:
     """The address to give to people, such as ``http://127.0.0.1:8421/``, with the token if there is one."""
-    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+    name = own_address(ipv6=host == "::") if host in ("0.0.0.0", "::") else host
     shown = f"[{name}]" if ":" in name else name
     return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+
+def own_address(*, ipv6: bool = False) -> str:
+    """This machine's number in its network, which others can use; its name where it has none.
+
+    A bare host name is known to few networks. Nothing is sent: the system says which way it would take.
+    """
+    family, there = (socket.AF_INET6, "2001:db8::1") if ipv6 else (socket.AF_INET, "192.0.2.1")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((there, 9))  # an address of documents (RFC 5737, RFC 3849)
+            found = str(probe.getsockname()[0])
+    except OSError:
+        return socket.gethostname()
+    return socket.gethostname() if is_loopback(found) else found
 
 
 def _is_address(name: str) -> bool:

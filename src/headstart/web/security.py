@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from html import escape
 from typing import Annotated, Any
@@ -25,6 +25,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headstart.errors import HeadstartError
 from headstart.web.front import check_host_and_origin, is_cross_site, take_cookie
 from headstart.web.site import Site
 
@@ -43,6 +44,9 @@ KNOWN_COOKIES = 1024
 
 LONGEST_COOKIE = 4096
 """Letters of ours: browsers keep no longer ones."""
+
+MOST_CLASSES = 8
+"""Whose teacher one browser is: the cookie has to hold a proof of each."""
 
 _LONGEST_NUMBER = 18
 """Digits of a form's length."""
@@ -68,11 +72,24 @@ class Session:
         learner: whose pages these are.
         nonce: binds forms to this browser.
         admitted: proves that the browser has brought the access token of the server that runs now.
+        teaches: proves of classes that their teachers' tokens were brought, with blanks between.
     """
 
     learner: str
     nonce: str
     admitted: str = ""
+    teaches: str = ""
+
+
+def become(request: Request, learner: str) -> None:
+    """Makes the browser a learner's from the answer on; forms of before no longer count."""
+    known = session_of(request)
+    request.scope["headstart_session"] = replace(known, learner=learner, nonce=secrets.token_hex(16))
+
+
+def become_nobody(request: Request) -> None:
+    """Makes the browser a stranger's from the answer on."""
+    request.scope["headstart_session"] = Session(f"guest-{secrets.token_hex(8)}", secrets.token_hex(16))
 
 
 def csrf_token(site: Site, session: Session) -> str:
@@ -201,19 +218,19 @@ class SessionMiddleware:
         cookie = take_cookie(scope, self.cookie)
         headers = Headers(scope=scope)
         session: Session | None = None
-        fresh = False
+        known: Session | None = None
         refusal = self._refusal(scope, headers)
         if refusal is None:
             known = self._session(cookie)
             session = known or self._new_session()
             if self.site.token:
                 session, refusal = self._admission(scope, session)
-            fresh = session is not None and session != known
         scope["headstart_session"] = session
 
         async def dress(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._dress(MutableHeaders(scope=message), scope, session if fresh else None)
+                now = scope["headstart_session"]
+                self._dress(MutableHeaders(scope=message), scope, None if now == known else now)
             await send(message)
 
         arriving = 0 if refusal or scope["method"] in SAFE else int(headers["content-length"])
@@ -253,24 +270,37 @@ class SessionMiddleware:
 
     def _admission(self, scope: Scope, session: Session) -> tuple[Session | None, Response | None]:
         """The session with its proof of admission, or None; and what to answer instead of the page."""
-        known = hmac.compare_digest(session.admitted, self.admits)
         if scope["path"].startswith("/static/"):
-            return session if known else self._new_session(), None  # whose cookie is not sent
-        query = parse_qsl(scope["query_string"].decode("latin-1"))
-        sent = dict(query).get("token") if scope["method"] in SAFE else None
+            return session, None  # whose cookie is not sent
+        try:
+            known = hmac.compare_digest(session.admitted, self.admits) or self.site.welcomes(
+                session.learner, session.teaches
+            )
+            query = parse_qsl(scope["query_string"].decode("latin-1"))
+            sent = dict(query).get("token") if scope["method"] in SAFE else None
+            grants = None if sent is None else self.site.grants(sent)
+        except HeadstartError as error:  # the store cannot be read
+            return None, PlainTextResponse(f"{error}.", 503)
         if sent is None and known:
             return session, None
-        brought = sent is not None and (
-            hmac.compare_digest(sent.encode(), (self.site.token or "").encode())
-            or self.site.tickets.redeem(sent)
-        )
-        if not known and not brought:
-            text = "This page needs the access token. Open the address that the terminal printed."
-            return None, PlainTextResponse(text, 401)
+        if not known and grants is None:
+            return self._asks_to_be_let_in(scope, session)
         rest = urlencode([pair for pair in query if pair[0] != "token"])
         target = quote("/" + scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
-        admitted = Session(session.learner, session.nonce, admitted=self.admits)
-        return admitted, RedirectResponse(target, 303)
+        teaches = [*session.teaches.split(), *(grants or {}).get("teaches", "").split()]
+        kept = " ".join(dict.fromkeys(teaches[-MOST_CLASSES:]))
+        admitted = self.admits if grants == {} else session.admitted  # a teacher is welcome for being one
+        return replace(session, admitted=admitted, teaches=kept), RedirectResponse(target, 303)
+
+    def _asks_to_be_let_in(self, scope: Scope, session: Session) -> tuple[Session | None, Response | None]:
+        """Who has brought nothing sees the door, where there is one."""
+        door, path = self.site.door, scope["path"]
+        if door and (path == door or path.startswith(f"{door}/")):
+            return session, None
+        if door and scope["method"] in SAFE:
+            return None, RedirectResponse(door, 303)
+        text = "This page needs the access token. Open the address that the terminal printed."
+        return None, PlainTextResponse(text, 401)
 
     def _dress(self, headers: MutableHeaders, scope: Scope, session: Session | None) -> None:
         for name, value in HEADERS.items():

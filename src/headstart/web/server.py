@@ -41,6 +41,8 @@ def run(
     *,
     title: str,
     note: str = "Ctrl-C stops; nothing is lost",
+    announce: Callable[[str], str] | None = None,
+    opens: Callable[[], str] | None = None,
     finish: Callable[[], None] = lambda: None,
     finish_seconds: float = 0.0,
     **where: Unpack[Where],
@@ -52,6 +54,8 @@ def run(
         site: its token, and the tickets of browsers that are opened.
         title: stands before the address.
         note: stands after it.
+        announce: makes what is said instead, of the address without a token.
+        opens: gives the page that the browser opens, as it follows the address.
         finish: called in the end.
         finish_seconds: that it takes at most.
         where: see `Where`.
@@ -61,10 +65,12 @@ def run(
     host = where["host"]
     with closing(listen(host, where["port"], backlog=BACKLOG)) as listener:
         taken = listener.getsockname()[1]
-        where["say"](f"{title}: {address_of(host, taken, token=site.token)}  ({note})")
+        address = address_of(host, taken)
+        said = f"{title}: {address_of(host, taken, token=site.token)}  ({note})"
+        where["say"](announce(address) if announce else said)
         if where["browser"]:
             # Other users can read a browser's command line, where the address is: it admits once.
-            open_browser(address_of(host, taken, token=site.tickets.issue()))
+            open_browser(address + (opens() if opens else f"?token={site.tickets.issue()}"))
         front.run(
             app,
             listener=listener,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import hmac
 import secrets
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,17 @@ class Tickets:
     """One-time tickets in place of the access token, for addresses that others can read."""
 
     def __init__(self) -> None:
-        self._valid: set[str] = set()
+        self._valid: dict[str, Mapping[str, str]] = {}
 
-    def issue(self) -> str:
-        """A new one."""
+    def issue(self, **grants: str) -> str:
+        """A new one, which gives these fields of a session, see `Site.grants`."""
         ticket = secrets.token_urlsafe(16)
-        self._valid.add(ticket)
+        self._valid[ticket] = grants
         return ticket
 
-    def redeem(self, sent: str) -> bool:
-        """Whether this is one that was not used before; from now on it was."""
-        found = sent in self._valid
-        self._valid.discard(sent)
-        return found
+    def redeem(self, sent: str) -> Mapping[str, str] | None:
+        """What one that was not used before gives; from now on it was."""
+        return self._valid.pop(sent, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class Site:
         names: what a Host header may say.
         token: what a browser must bring once, or None where no token is needed.
         tickets: what it may bring instead.
+        door: the page on which who has not brought it may ask to be let in, or empty.
         turn: held by whatever needs every core or draws with matplotlib: one at a time.
     """
 
@@ -56,7 +57,18 @@ class Site:
     names: Names = field(default_factory=Names)
     token: str | None = field(default=None, repr=False)
     tickets: Tickets = field(default_factory=Tickets, repr=False)
+    door: str = ""
     turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def grants(self, sent: str) -> Mapping[str, str] | None:
+        """Fields of a session that a token or ticket gives besides admission; None for what is neither."""
+        if self.token and hmac.compare_digest(sent.encode(), self.token.encode()):
+            return {}
+        return self.tickets.redeem(sent)
+
+    def welcomes(self, learner: str, teaches: str) -> bool:
+        """Whether a session is admitted for what it is, whatever token this server has."""
+        return False
 
     @property
     def trouble(self) -> str:

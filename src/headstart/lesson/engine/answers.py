@@ -179,6 +179,34 @@ def partner(problem: Problem, layout: Layout, key: str) -> str:
     return key if layout.form == "order" else problem.option(key).matches
 
 
+def in_words(problem: Problem, answer: str) -> str:
+    """An answer by the pack's keys, as `Layout.in_keys` gives it, as Markdown for people."""
+    options, said = {option.key: option for option in problem.options}, []
+    for piece in answer.split():
+        key, sign, other = piece.partition("=")
+        text = options[key].text if key in options else key
+        if sign and problem.form == "order":
+            text = f"{other}. {text}"
+        elif sign:
+            text = f"{text} – {options[other].matches if other in options else other}"
+        said.append(text)
+    return "; ".join(sorted(said) if problem.form == "order" else said)
+
+
+def is_right_in_keys(problem: Problem, answer: str) -> bool:
+    """Whether an answer by the pack's keys is right."""
+    if problem.form == "number":
+        ranges = ((option, *_range(option.text, option.tolerance)) for option in problem.options)
+        return next((one.correct for one, low, high in ranges if low <= float(answer) <= high), False)
+    if problem.form == "match":
+        belongs = {option.key: option.matches for option in problem.options}
+        pairs = (piece.partition("=") for piece in answer.split())
+        return all(belongs.get(key) == belongs.get(other) for key, _, other in pairs)
+    if problem.form == "order":
+        return set(answer.split()) == {f"{one.key}={place}" for place, one in enumerate(problem.options, 1)}
+    return set(answer.split()) == {option.key for option in problem.options if option.correct}
+
+
 def solved(problem: Problem, layout: Layout, tried: Sequence[str]) -> list[dict[str, Any]]:
     """The options once a problem has closed: each with what is right, and with what was answered.
 

@@ -36,6 +36,9 @@ LONGEST_NAME, LONGEST_REFERENCE = 80, 200
 MOST_MEMBERS = 1_000
 """Of one class."""
 
+LARGEST_ROSTER = 256 * 1024
+"""Bytes."""
+
 FRESH_SECONDS = 1.0
 """How long a member is taken from memory before the store is asked again: other processes write there too."""
 

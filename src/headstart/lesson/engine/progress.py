@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ RETRIES = 20
 MOST_TOGETHER = 64
 """How many waiting writers share a transaction; more would make the first of them wait."""
 
-KEPT_STATES = 1024
+KEPT_STATES = 4096
 """So many challenges are remembered with the length of their logs, so that only what is new is read."""
 
 _READING = "reading:{}:"
@@ -108,6 +108,19 @@ _BODIES = (
     sa.select(_log.c.body)
     .where(_log.c.stream == sa.bindparam("of"), _log.c.sequence >= sa.bindparam("since"))
     .order_by(_log.c.sequence)
+)
+_LENGTHS = (
+    sa.select(_log.c.stream, sa.func.max(_log.c.sequence))
+    .where(_log.c.learner.in_(sa.bindparam("of", expanding=True)), _log.c.stream.startswith("challenge:"))
+    .group_by(_log.c.stream)
+    .order_by(sa.func.min(_log.c.id))
+)
+_LATEST = sa.select(_log).where(
+    _log.c.id.in_(
+        sa.select(sa.func.max(_log.c.id))
+        .where(_log.c.learner.in_(sa.bindparam("of", expanding=True)))
+        .group_by(_log.c.learner)
+    )
 )
 _INSERT = _log.insert()
 
@@ -269,6 +282,26 @@ class Progress:
     def challenges(self, *, learner: str | None = None, pack: str | None = None) -> list[Challenge]:
         """Every challenge, oldest first, of one learner or all, of one lesson or all."""
         return History(self.lines("challenge:", learner=learner)).challenges(pack=pack)
+
+    def taken_by(self, learners: Collection[str], *, pack: str, mode: str) -> list[Challenge]:
+        """The challenges of a mode that some learners began, oldest first; only what is new is replayed."""
+        found = []
+        with self.reading() as connection:
+            for stream, last in connection.execute(_LENGTHS, {"of": list(learners)}):
+                identity = stream.partition(":")[2]
+                length, state = self._states.get(identity, (0, None))
+                if state is None or length <= last:
+                    length, state = self._read(connection, identity)
+                    self._remember(length, state)
+                found.append(state)
+        return [state for state in found if (state.pack, state.mode) == (pack, mode)]
+
+    def latest_lines(self, learners: Collection[str]) -> dict[str, Line]:
+        """Per learner, the last line of any of their logs."""
+        with self.reading() as connection:
+            return {
+                line.learner: line for line in _lines(connection.execute(_LATEST, {"of": list(learners)}))
+            }
 
     def _read(self, connection: sa.Connection, challenge: str) -> tuple[int, Challenge]:
         """The length of a challenge's log, and the state that it leads to."""

@@ -17,14 +17,24 @@ from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
 from headstart.errors import HeadstartError
-from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, tasks, tour
+from headstart.lesson.pages import (
+    challenges,
+    classes,
+    experiments,
+    flashcards,
+    home,
+    joining,
+    runs,
+    tasks,
+    tour,
+)
 from headstart.lesson.pages.site import LessonSite
 from headstart.lesson.pages.templating import compile_templates, page
 from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
 
 # Home comes last: it shows every mode that no other module shows in its own way.
-MODULES = (challenges, flashcards, tasks, experiments, tour, runs, home)
+MODULES = (joining, classes, challenges, flashcards, tasks, experiments, tour, runs, home)
 
 THREADS = 12
 """How many forms are taken at once."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hmac
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from headstart.lesson.engine.classes import MOST_MEMBERS, Class, Classes, Member
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages.catalogue import Catalogue
 from headstart.runs.formatting import human_seconds
+from headstart.web.guesses import Guesses
 from headstart.web.jobs import Job, Jobs
 from headstart.web.recent import Recent
 from headstart.web.site import Site
@@ -37,6 +41,8 @@ class LessonSite(Site):
         catalogue: what is known of experiments.
         clock: the current time, with time zone.
         tours: the latest `tour.Tour` of each learner.
+        guesses: the wrong codes that came from each address.
+        codes: personal codes that were made since the server started, by learner; the store has hashes.
     """
 
     pack: Pack
@@ -45,6 +51,41 @@ class LessonSite(Site):
     catalogue: Catalogue = field(default_factory=Catalogue)
     clock: Callable[[], datetime] = now
     tours: Recent[Any] = field(default_factory=lambda: Recent(TOURS_KEPT), repr=False)
+    guesses: Guesses = field(default_factory=Guesses, repr=False)
+    codes: Recent[str] = field(default_factory=lambda: Recent(MOST_MEMBERS), repr=False)
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The classes of the store."""
+        return Classes(self.store, self.secret)
+
+    def grants(self, sent: str) -> Mapping[str, str] | None:
+        """As for any site; where classes are served, a class's token makes its teacher of who brings it."""
+        found = super().grants(sent)
+        if found is None and self.door and (one := self.classes.by_token(sent)) is not None:
+            return {"teaches": self.classes.proof(one)}
+        return found
+
+    def welcomes(self, learner: str, teaches: str) -> bool:
+        """Members of this lesson's classes and their teachers, where classes are served."""
+        if not self.door:
+            return False
+        return self.standing(learner) is not None or bool(teaches and self.taught(teaches))
+
+    def standing(self, learner: str) -> tuple[Class, Member] | None:
+        """A learner's class of this lesson and their membership, or None."""
+        found = self.classes.standing(learner)
+        return found if found is not None and found[0].pack == self.pack.slug else None
+
+    def taught(self, teaches: str) -> list[Class]:
+        """The classes of which a session is the teacher's; on a machine of one's own all of them."""
+        proofs = teaches.split()
+        return [
+            one
+            for one in self.classes.all(pack=self.pack.slug)
+            if self.learner is not None
+            or any(hmac.compare_digest(each, self.classes.proof(one)) for each in proofs)
+        ]
 
     def place(self, job: Job) -> str:
         """What a job that waits waits for, and about how long: what stands before it, and its seconds."""

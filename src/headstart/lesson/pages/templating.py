@@ -28,7 +28,7 @@ from headstart.lesson.pages.site import LessonSite
 from headstart.runs.formatting import seconds_range
 from headstart.web.app import new_environment, render
 from headstart.web.plots import Plot, draw
-from headstart.web.security import session_of
+from headstart.web.security import Session, session_of
 
 Results = Mapping[str, Mapping[str, object]]
 
@@ -308,11 +308,25 @@ def clock(seconds: float | None) -> str:
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page from its template in `templates`; every page knows the lesson."""
     site: LessonSite = request.app.state.site
+    session = session_of(request)
     values |= {
+        "places": _places(site, session),
         "pack": site.pack,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "live": getattr(request.app.state, "live", ""),
         "site": site,
-        "learner": session_of(request).learner,
+        "learner": session.learner,
     }
     return render(request, _environment(), template, status=status, **values)
+
+
+def _places(site: LessonSite, session: Session) -> list[tuple[str, str]]:
+    """The menu: the lesson for who may see it, a member's own page, a teacher's classes."""
+    standing = site.standing(session.learner) if site.door else None
+    taught = site.taught(session.teaches) if site.learner is None and session.teaches else []
+    if site.door and standing is None and not taught:
+        return []
+    places = [("/", "Lesson"), ("/modes/challenge", "Challenge"), ("/experiments", "Experiments")]
+    if standing is not None:
+        places.append(("/me", standing[1].shown))
+    return places + [(f"/classes/{one.id}", one.name) for one in taught]

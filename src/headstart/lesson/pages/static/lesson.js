@@ -207,7 +207,9 @@ function watch(panel) {
 // Parts of the page are taken anew from the server, and the reader stays where they are.
 async function refresh() {
   try {
-    const response = await fetch(location.pathname, { cache: "no-store" });
+    const response = await fetch(location.pathname + location.search, { cache: "no-store" });
+    if (!response.ok) return;
+    const focused = document.activeElement?.id;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const part of document.querySelectorAll("[data-refresh]")) {
       const fresh = page.getElementById(part.id);
@@ -215,6 +217,7 @@ async function refresh() {
       part.replaceWith(document.adoptNode(fresh));
       fresh.querySelectorAll("[data-events]").forEach(watch);
     }
+    if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus({ preventScroll: true });
   } catch { /* no connection: the page keeps what it shows */ }
 }
 
@@ -240,6 +243,10 @@ function foresee(note) {
   };
   form.addEventListener("input", ask);
 }
+
+// What changes by itself is asked for again while somebody looks.
+const every = document.querySelector("[data-every]");
+if (every) setInterval(() => { if (document.visibilityState === "visible") refresh(); }, 1000 * Number(every.dataset.every));
 
 // A pack that is being written: the page follows its files.
 if (document.body.dataset.live) {
