@@ -27,6 +27,9 @@ def test_every_readable_image_has_a_vector_and_its_likes_are_near(photos: Path) 
     assert np.mean([each.count(name) for each, name in zip(near, names, strict=True)]) > 1.5  # chance: 1
     assert all(found.paths[i] not in dict(found.nearest(i, k=9)) for i in range(3))
     one = headstart.embed(found.paths[5], **NETWORK)
+    assert found.nearest(one.vectors[0], k=2)[0] == (found.paths[5], 1.0)
+    with pytest.raises(OptionError, match="a vector of 3 numbers: expected 1280"):
+        found.nearest(np.ones(3, np.float32))
     np.testing.assert_allclose(one.vectors[0], found.vectors[5], rtol=1e-4, atol=1e-4)
 
 

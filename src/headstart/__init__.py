@@ -23,6 +23,10 @@ _HOMES = {
     "embed": "headstart.features.embedding",
     "read_dataset": "headstart.data.dataset",
     "load_backbone": "headstart.backbones",
+    "plot_confusion": "headstart.reports.figures",
+    "report": "headstart.reports",
+    "show_batch": "headstart.reports.figures",
+    "show_mistakes": "headstart.reports.figures",
 }
 
 __all__ = [
@@ -38,8 +42,12 @@ __all__ = [
     "fit",
     "load",
     "load_backbone",
+    "plot_confusion",
     "read_dataset",
     "record_evaluation",
+    "report",
+    "show_batch",
+    "show_mistakes",
 ]
 
 

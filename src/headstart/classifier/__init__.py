@@ -10,11 +10,10 @@ from headstart.classifier.classifier import (
     WEIGHTS_FILE,
     Classifier,
     InputImage,
-    Prediction,
-    PredictOptions,
     check_parity,
     load,
 )
+from headstart.classifier.predictions import Prediction, Predictions, PredictOptions
 
 __all__ = [
     "MODEL_FILE",
@@ -23,6 +22,7 @@ __all__ = [
     "InputImage",
     "PredictOptions",
     "Prediction",
+    "Predictions",
     "check_parity",
     "load",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.classifier.predictions import USUAL, Prediction, Predictions, PredictOptions
 from headstart.data.dataset import Sample, Skipped, content_hash, list_images
 from headstart.data.images import (
     ImageFacts,
@@ -71,71 +72,6 @@ class InputImage:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one image.
-
-    Attributes:
-        path: the image's name.
-        label: the likeliest, or that of the least expected cost where mistakes have costs.
-        probability: of that label.
-        top: the likeliest labels with their probabilities.
-        familiarity: the share of images like the training images that are at least as strange as this one,
-            above 0 and at most 1; None where the classifier does not say.
-        known: whether the familiarity is at least the share that was asked for; None where none was.
-        labels: those that with the likeliest make up the asked coverage; None where none was asked for. Of a
-            multi-label classifier: those at or above their thresholds, perhaps none.
-        value: the number, where one is predicted; ``label`` then says it as text, without a probability.
-        interval: around the number, holding 90 % of images' numbers, or the asked coverage; None where too
-            few images are known.
-    """
-
-    path: str
-    label: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-    familiarity: float | None = None
-    known: bool | None = None
-    labels: tuple[str, ...] | None = None
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `headstart predict --json` prints."""
-        facts = {
-            "path": self.path,
-            "label": self.label,
-            "probability": self.probability,
-            "top": [list(pair) for pair in self.top],
-            "familiarity": self.familiarity,
-            "known": self.known,
-            "labels": None if self.labels is None else list(self.labels),
-            "value": self.value,
-            "interval": None if self.interval is None else list(self.interval),
-        }
-        if self.value is not None:
-            del facts["label"], facts["probability"], facts["top"]
-        return {name: value for name, value in facts.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """What is asked about every image.
-
-    Attributes:
-        top: how many of the likeliest labels to give.
-        reject: the share of images like the training images that may be taken for unknown, such as 0.05.
-        coverage: the share of images whose set of labels shall hold the right one, such as 0.9.
-    """
-
-    top: int = 5
-    reject: float | None = None
-    coverage: float | None = None
-
-
-_USUAL = PredictOptions()
-
-
-@dataclass(frozen=True)
 class Classifier:
     """A trained classifier.
 
@@ -165,10 +101,17 @@ class Classifier:
     errors: tuple[float, ...] = ()
     costs: tuple[tuple[float, ...], ...] | None = None
 
+    def __repr__(self) -> str:
+        names = ", ".join(map(printable, self.classes[:5])) + (", …" if len(self.classes) > 5 else "")
+        called = (
+            f"{self.task}, {len(self.classes)} classes: {names}" if self.task != REGRESSION else self.task
+        )
+        return f"Classifier({called}; {self.about.get('backbone', 'network')} at {self.preprocess.size} px)"
+
     def predict(
         self, images: Any, *, top: int = 5, reject: float | None = None, coverage: float | None = None
-    ) -> list[Prediction]:
-        """Label images.
+    ) -> Predictions:
+        """Label images; the answers are a list, of which ``to_frame()`` makes a table of pandas.
 
         Args:
             images: a file, a folder, a sequence of those, or pixels: uint8 [H, W], [H, W, 3], [N, H, W, 3] or
@@ -186,7 +129,7 @@ class Classifier:
         for result in results:
             if isinstance(result, Skipped):
                 raise ImageError(f"{result.name}: {result.reason}")
-        return [result for result in results if isinstance(result, Prediction)]
+        return Predictions(result for result in results if isinstance(result, Prediction))
 
     def predict_proba(self, images: Any) -> NDArray[np.float32]:
         """Probabilities of images as `predict` takes them, float32 [N, C], in the order of ``classes``.
@@ -205,8 +148,38 @@ class Classifier:
             rows.append(found[None, :-1])
         return np.concatenate(rows)
 
+    def features(self, images: Any) -> NDArray[np.float32]:
+        """What the head reads of images as `predict` takes them, float32 [N, D].
+
+        Raises:
+            ImageError: an image cannot be read.
+            DatasetError: a path does not exist, or is none.
+            RunError: the model's file is damaged.
+        """
+        from headstart.backbones.runtimes.model import compile_model
+        from headstart.classifier.onnx_graph import SavedGraph
+
+        head = SavedGraph.read(self.model).head
+        network = compile_model(
+            self.model,
+            size=self.preprocess.size,
+            batch_size=_BATCH,
+            precision=self.precision,
+            outputs=self.outputs,
+            inner=(head.input[0],),
+        )
+        samples, rows = _samples(images), []
+        for start in range(0, len(samples), _BATCH):
+            pixels = self.render(samples[start : start + _BATCH])
+            for sample, found in zip(samples[start:], pixels, strict=False):
+                if isinstance(found, str):
+                    raise ImageError(f"{sample.name}: {found}")
+            ((_, answers),) = network.stream([(start, np.stack(pixels))])
+            rows.append(answers[head.input[0]])
+        return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+
     def predict_each(
-        self, samples: Sequence[Sample], options: PredictOptions = _USUAL
+        self, samples: Sequence[Sample], options: PredictOptions = USUAL
     ) -> Iterator[Prediction | Skipped]:
         """Label images in order; one that cannot be read gives its name and the reason; as `predict`."""
         self.refuse(options)

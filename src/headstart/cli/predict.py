@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headstart.cli.terminal import json_option, name_left_out, print_json
-from headstart.heads.tasks import MULTI_LABEL, REGRESSION
+from headstart.heads.tasks import MULTI_LABEL
 from headstart.runs.formatting import percent
 
 if TYPE_CHECKING:
@@ -127,11 +127,10 @@ def _label(result: "Prediction", *, task: str) -> str:
 
 def _as_csv(said: "Iterable[Prediction | Skipped]", *, task: str) -> bytes:
     """A row for each image, with plain numbers; one that cannot be read has its reason as a note."""
+    from headstart.classifier.predictions import columns
     from headstart.files.spreadsheets import as_csv
 
-    answer = ("value", "low", "high") if task == REGRESSION else ("label", "probability")
-    labels = () if task == REGRESSION else ("labels",)
-    names = ("path", *answer, "familiarity", "known", *labels, "note")
+    names = (*columns(task), "note")
     return as_csv(names, ([row.get(name) for name in names] for row in map(_row, said)))
 
 
@@ -140,9 +139,5 @@ def _row(each: "Prediction | Skipped") -> dict[str, object]:
 
     if not isinstance(each, Prediction):
         return {"path": each.name, "note": each.reason}
-    found: dict[str, object] = {"path": each.path, "familiarity": each.familiarity}
-    found["known"] = None if each.known is None else str(each.known).lower()
-    if each.value is not None:
-        return found | {"value": each.value} | dict(zip(("low", "high"), each.interval or (), strict=False))
-    labels = "|".join(each.labels or ())
-    return found | {"label": each.label, "probability": each.probability, "labels": labels}
+    found = each.row()
+    return found | {"known": None if each.known is None else str(each.known).lower()}

@@ -39,6 +39,7 @@ from headstart.runs import (
 )
 from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.runs.config import split_size
+from headstart.training.notebook import notebook_bars
 from headstart.training.recorder import seen_in_pass
 
 
@@ -159,7 +160,7 @@ def compare(
     comparison_id = new_id("comparison")
     path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
     check_place(path)
-    limit, watch = parse_budget(budget), Callbacks(callbacks)
+    limit, watch = parse_budget(budget), Callbacks([*notebook_bars(), *callbacks])
     dataset = read_dataset(source, groups=common.groups)
     only_single_label(dataset.task, "comparing", instead="fit one after the other")
     if limit is not None:

@@ -218,6 +218,16 @@ class Comparison:
     source: str | None = None  # folder, table or zip; None for arrays
     settings: Mapping[str, Any] = field(default_factory=dict)  # what all candidates share, by option of `fit`
 
+    def __repr__(self) -> str:
+        chosen = self.choice.candidate.name if self.choice else "none"
+        return f"Comparison({self.id!r}: {len(self.candidates)} candidates, choice: {chosen})"
+
+    def _repr_html_(self) -> str | None:
+        import headstart
+
+        found: str | None = headstart.report(self)._repr_html_()
+        return found
+
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Each once, in the order of training."""

@@ -65,11 +65,23 @@ class Embeddings:
             parquet.write_table(table, partial)
         return target
 
-    def nearest(self, image: int, *, k: int = 8) -> list[tuple[str, float]]:
-        """The images most like one of these, itself left out: names and cosines, the nearest first."""
-        length = np.linalg.norm(self.vectors, axis=1)
-        cosines = self.vectors @ self.vectors[image] / np.maximum(length * length[image], 1e-12)
-        order = [each for each in np.argsort(-cosines, kind="stable") if each != image]
+    def nearest(self, image: int | NDArray[np.float32], *, k: int = 8) -> list[tuple[str, float]]:
+        """The images most like one of these, or like a vector: names and cosines, the nearest first.
+
+        Args:
+            image: its place, and it is itself left out; or a vector from the same layer, float32 [D].
+            k: how many, at most.
+
+        Raises:
+            OptionError: a vector of another length.
+        """
+        sought = self.vectors[image] if isinstance(image, int) else np.asarray(image, np.float32).ravel()
+        if sought.shape != self.vectors.shape[1:]:
+            raise OptionError(f"a vector of {len(sought)} numbers: expected {self.vectors.shape[1]}")
+        lengths = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(sought)
+        cosines = self.vectors @ sought / np.maximum(lengths, 1e-12)
+        own = image if isinstance(image, int) else -1
+        order = [each for each in np.argsort(-cosines, kind="stable") if each != own]
         return [(self.paths[each], round(float(cosines[each]), 4)) for each in order[:k]]
 
 

@@ -46,6 +46,10 @@ class Evaluation:
     per_class: tuple[ClassScore, ...]  # one per class, in the classes' order
     mean_cost: float | None = None  # of what was called, where mistakes have costs
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return f"Evaluation({self.images} images: accuracy {self.accuracy:.1%} ({low:.1%} to {high:.1%}))"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, ready for JSON."""
         costs = {} if self.mean_cost is None else {"mean_cost": self.mean_cost}
@@ -246,6 +250,11 @@ class MultiLabelEvaluation:
     micro_f1: float  # of all decisions together
     macro_f1: float  # mean over the labels that occur among the labels or the calls
     per_class: tuple[LabelScore, ...]
+
+    def __repr__(self) -> str:
+        low, high = self.mean_average_precision_interval
+        score = f"mAP {self.mean_average_precision:.3f} ({low:.3f} to {high:.3f})"
+        return f"MultiLabelEvaluation({self.images} images: {score})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, ready for JSON."""

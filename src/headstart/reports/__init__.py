@@ -11,11 +11,11 @@ from typing import Any
 
 from headstart.comparisons import Comparison, find_comparison
 from headstart.comparisons.storage import COMPARISON_FILE
-from headstart.errors import OptionError, RunError
+from headstart.errors import MissingExtra, OptionError, RunError
 from headstart.files import write_whole
 from headstart.reports.comparison_facts import comparison_facts
 from headstart.reports.run_facts import run_facts
-from headstart.reports.text import markdown
+from headstart.reports.text import headline, markdown
 from headstart.runs import Run, RunStore
 
 __all__ = ["FORMATS", "Report", "find", "report"]
@@ -29,6 +29,18 @@ class Report:
 
     facts: dict[str, Any]
     folder: Path | None  # where the run or comparison lies
+
+    def __repr__(self) -> str:
+        return f"Report({self.facts['id']!r}: {headline(self.facts)})"
+
+    def _repr_html_(self) -> str | None:
+        """The head of the page, as a notebook shows it; None where what draws it is not installed."""
+        from headstart.reports.page import summary
+
+        try:
+            return summary(self.facts)
+        except MissingExtra:
+            return None
 
     def html(self, *, explain: bool = False) -> str:
         """One self-contained page: no script, no network, light and dark, printable.
@@ -51,13 +63,14 @@ class Report:
         """The same as data, in ASCII: the name of a file that is no UTF-8 comes back as it was."""
         return json.dumps(self.facts, indent=1, default=str)
 
-    def write(self, path: Path, *, explain: bool = False) -> Path:
+    def write(self, path: str | Path, *, explain: bool = False) -> Path:
         """Write to ``path``; its suffix decides the format; ``explain`` as in `html`.
 
         Raises:
             OptionError: the suffix is none of `FORMATS`, or the file cannot be written.
             MissingExtra: HTML was asked for and matplotlib or Jinja2 is not installed.
         """
+        path = Path(path)
         suffix = path.suffix.lower()
         if suffix not in FORMATS:
             raise OptionError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")

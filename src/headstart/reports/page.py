@@ -1,10 +1,10 @@
 """The page: the facts, the plots and the pictures, put into one HTML file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import MissingExtra
 from headstart.reports import text as words
@@ -12,6 +12,12 @@ from headstart.reports.albums import Album, HeatAlbum
 from headstart.reports.tables import tables
 from headstart.runs import formatting
 from headstart.runs.scores import FURTHER, in_words, name_in_words, score_of, span_in_words, value_in_words
+
+if TYPE_CHECKING:
+    import jinja2
+
+SHOWN = 8
+"""Mistakes and rows of a table in a summary."""
 
 MATRIX_CLASSES = 20
 """More classes than this make a confusion matrix that nobody can read; then the pairs are listed alone."""
@@ -33,8 +39,43 @@ def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
     Raises:
         MissingExtra: matplotlib or Jinja2 is not installed.
     """
+    extra = _run_parts(facts, folder=folder) if facts["kind"] == "run" else _comparison_parts(facts)
+    found = tables(facts)
+    if "skipped" in found:
+        found["skipped"] = replace(found["skipped"], rows=found["skipped"].rows[:SKIPPED])
+    template = _environment().get_template(f"{facts['kind']}.html")
+    return template.render(facts=facts, headline=words.headline(facts), tables=found, **extra)
+
+
+def summary(facts: dict[str, Any]) -> str:
+    """The head of a report for a notebook: scores, the likeliest mistakes with pictures, plots.
+
+    Args:
+        facts: what the report says.
+
+    Raises:
+        MissingExtra: matplotlib or Jinja2 is not installed.
+    """
+    from headstart.reports import plots
+
+    template = _environment().get_template("summary.html")
+    if facts["kind"] == "comparison":
+        parts: dict[str, Any] = {"plots": _drawn(pareto=(plots.pareto, facts["rows"])), "mistakes": []}
+    else:
+        album = Album()
+        shown = facts["mistakes"][:SHOWN]
+        parts = {
+            "plots": _run_plots(facts, ("learning", "residuals", "calibration")),
+            "mistakes": [{**image, "picture": album.picture(image)} for image in shown],
+        }
+    found = {name: replace(each, rows=each.rows[:SHOWN]) for name, each in tables(facts).items()}
+    return template.render(facts=facts, headline=words.headline(facts), tables=found, **parts)
+
+
+def _environment() -> "jinja2.Environment":
     try:
         import jinja2
+        import matplotlib  # noqa: F401 (before the pictures are made)
     except ImportError:
         raise MissingExtra("a report as a page", extra="report") from None
     environment = jinja2.Environment(
@@ -53,17 +94,10 @@ def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
         "spanned": span_in_words,
         "further": lambda found: ", ".join(in_words(each, found[each]) for each in FURTHER if each in found),
     }
-    extra = _run_parts(facts, folder=folder) if facts["kind"] == "run" else _comparison_parts(facts)
-    template = environment.get_template(f"{facts['kind']}.html")
-    found = tables(facts)
-    if "skipped" in found:
-        found["skipped"] = replace(found["skipped"], rows=found["skipped"].rows[:SKIPPED])
-    return template.render(facts=facts, headline=words.headline(facts), tables=found, **extra)
+    return environment
 
 
 def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
-    from headstart.reports import plots
-
     album, heat = Album(), HeatAlbum(folder)
     mistakes = [
         {**image, "picture": album.picture(image), "heat": heat.picture(image)} for image in facts["mistakes"]
@@ -72,18 +106,8 @@ def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
         {**found, "images": [{**image, "picture": album.picture(image)} for image in found["images"]]}
         for found in facts["confusions"][:PAIRS]
     ]
-    curve = any("accuracy" in entry for entry in facts["history"])
     return {
-        "plots": _drawn(
-            phases=(plots.phases, facts["phases"]),
-            residuals=(plots.residuals, facts["residuals"]),
-            learning=(plots.learning_curve, facts["history"] if curve else ()),
-            calibration=(plots.calibration, facts["calibration"]),
-            precision_recall=(
-                plots.precision_recall,
-                facts["precision_recall"]["curve"] if facts["precision_recall"] else (),
-            ),
-        ),
+        "plots": _run_plots(facts),
         "mistakes": mistakes,
         "behind": [{**image, "picture": album.picture(image)} for image in facts["residuals"]],
         "confusions": confusions,
@@ -92,6 +116,22 @@ def _run_parts(facts: dict[str, Any], *, folder: Path | None) -> dict[str, Any]:
         "recalled": words.precision_recall_sentence(facts) if facts["precision_recall"] else "",
         "calibrated": words.calibration_sentence(facts),
     }
+
+
+def _run_plots(facts: dict[str, Any], names: Collection[str] = ()) -> dict[str, Any]:
+    """Each plot of a run, or those that are named."""
+    from headstart.reports import plots
+
+    curve = any("accuracy" in entry for entry in facts["history"])
+    recalled = facts["precision_recall"]
+    wanted: dict[str, tuple[Callable[[Any], str], Any]] = {
+        "phases": (plots.phases, facts["phases"]),
+        "residuals": (plots.residuals, facts["residuals"]),
+        "learning": (plots.learning_curve, facts["history"] if curve else ()),
+        "calibration": (plots.calibration, facts["calibration"]),
+        "precision_recall": (plots.precision_recall, recalled["curve"] if recalled else ()),
+    }
+    return _drawn(**{name: each for name, each in wanted.items() if name in names or not names})
 
 
 def _matrix(facts: dict[str, Any], *, linked: set[str]) -> list[list[dict[str, Any]]] | None:

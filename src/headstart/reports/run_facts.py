@@ -173,10 +173,17 @@ def _confusions(entries: Sequence[dict[str, Any]], *, classes: Sequence[str]) ->
     return found
 
 
-def _mistakes(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def mistakes_of(run: Run, *, most: int = MISTAKES) -> tuple[str, list[dict[str, Any]]]:
+    """Which images a run is judged by, and its most confident mistakes on them."""
+    split = "validation" if run.evaluation.get("validation") else "test"
+    shown = [entry for entry in _predictions(run)[0] if entry["split"] == split]
+    return split, _mistakes(shown, most=most)
+
+
+def _mistakes(entries: Sequence[dict[str, Any]], *, most: int = MISTAKES) -> list[dict[str, Any]]:
     wrong = [entry for entry in entries if entry["label"] != entry["predicted"]]
     wrong.sort(key=lambda entry: -entry.get("probability", 0.0) or -_error(entry))
-    return [_image(entry) for entry in wrong[:MISTAKES]]
+    return [_image(entry) for entry in wrong[:most]]
 
 
 def _error(entry: dict[str, Any]) -> float:

@@ -14,6 +14,8 @@ from headstart import __version__
 from headstart.errors import RunError, printable
 from headstart.files import MEBI, Mistyped, Unreadable, checker, read_json, record
 from headstart.runs.config import FitConfig, todays_names
+from headstart.runs.formatting import human_seconds
+from headstart.runs.scores import headline
 
 RUN_FILE = "run.json"
 CLASSIFIER_FILE = "classifier.json"
@@ -60,6 +62,17 @@ class Run:
     corrections: str | None = None  #: file of the labels that lay over the images' own
     whole: bool = True  #: False: less was done than predicted, as time ran out or a killed training went on
     machine: str = ""  #: which one trained it, in hex digits; empty in runs of earlier versions
+
+    def __repr__(self) -> str:
+        scores = [f"{side} {headline(found)}" for side, found in self.evaluation.items() if found]
+        said = ", ".join(reversed(scores)) or "nothing was held out"
+        return f"Run({self.id!r}: {said}; {human_seconds(self.seconds['total'])})"
+
+    def _repr_html_(self) -> str | None:
+        import headstart
+
+        found: str | None = headstart.report(self)._repr_html_()
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """What `headstart fit --json` prints and `run.json` holds."""

@@ -21,6 +21,7 @@ from headstart.runs.callbacks import Callback, Callbacks
 from headstart.training.backbone_choice import choose_backbone, smaller_backbone
 from headstart.training.depth_choice import deeper_config, try_deeper
 from headstart.training.fitting import Trained, predict_images, train
+from headstart.training.notebook import notebook_bars
 from headstart.training.preparation import Prepared, prepare
 from headstart.training.recorder import Recorder
 from headstart.training.resolving import for_task, resolve
@@ -69,7 +70,7 @@ def fit(
     asked = FitConfig.from_options(**options).checked()
     check_place((Path(out) if out else Path("runs") / new_id("run")).absolute())
     limit, recorder = Budget(budget), Recorder()
-    watch = Callbacks([recorder, limit, *callbacks])
+    watch = Callbacks([recorder, limit, *notebook_bars(), *callbacks])
 
     dataset = read_dataset(source, groups=asked.groups, weights_column=asked.weights_column, task=asked.task)
     asked = for_task(asked, dataset.task)

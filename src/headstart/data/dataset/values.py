@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.data.sources import FileSource, MemberSource, RemoteSource, Skipped, Source, is_address
+from headstart.errors import printable
 from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 __all__ = ["SPLITS", "Dataset", "Sample", "Skipped", "content_hash", "describe", "place_of"]
@@ -54,6 +55,16 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}: {len(self):,} images, {self._in_words()})"
+
+    def _in_words(self) -> str:
+        if self.task == REGRESSION:
+            return "a number each"
+        what = "labels" if self.task == MULTI_LABEL else "classes"
+        names = ", ".join(map(printable, self.classes[:5])) + (", …" if len(self.classes) > 5 else "")
+        return f"{len(self.classes):,} {what} ({names})"
 
     @cached_property
     def labels(self) -> npt.NDArray[Any]:
