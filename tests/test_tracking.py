@@ -88,6 +88,35 @@ def test_mlflow_reads_parameters_metrics_curves_and_files_of_a_run(run: Run, mlf
     assert "mlruns" in line and not (run.path / "mlruns").exists()
 
 
+@pytest.mark.filterwarnings("ignore")  # MLflow's of its own dependencies
+def test_mlflow_loads_and_registers_a_model_that_says_what_the_classifier_says(
+    photos: Path, small_run: Path, mlflow_client: Any
+) -> None:
+    pyfunc, pandas = pytest.importorskip("mlflow.pyfunc"), pytest.importorskip("pandas")
+    run = headstart.runs.read_run(small_run)
+    for version in (1, 2):
+        line = tracker("mlflow", register="shapes").record(run)
+        assert f"registered as shapes version {version};" in line
+    client = mlflow_client()
+    known = client.get_model_version("shapes", "2")
+    model = pyfunc.load_model(known.source)
+    assert model.metadata.signature.inputs.to_dict() == [
+        {"type": "binary", "name": "image", "required": True}
+    ]
+    files = sorted((photos / "bars").iterdir())[:5]
+    found = model.predict(pandas.DataFrame({"image": [file.read_bytes() for file in files]}))
+    said = headstart.load(small_run).predict(files).to_frame().drop(columns="path")
+    pandas.testing.assert_frame_equal(found, said)
+    assert [each["name"] for each in model.metadata.signature.outputs.to_dict()] == list(said.columns)
+    with pytest.raises(Exception, match="row 1: not an image"):
+        model.predict(pandas.DataFrame({"image": [files[0].read_bytes(), b"no image"]}))
+
+
+def test_only_mlflow_has_a_registry() -> None:
+    with pytest.raises(OptionError, match="--register shapes: only mlflow has a registry"):
+        tracker("tensorboard", register="shapes")
+
+
 def test_mlflow_keeps_the_trials_of_a_comparison_below_it(photos: Path, mlflow_client: Any) -> None:
     comparison = compare(
         photos,
@@ -183,7 +212,7 @@ def test_a_tracker_that_fails_after_the_work_is_a_warning_and_the_result_stands(
         def record(self, thing: Any) -> str:
             raise OptionError("MLflow at http://gone: connection refused")
 
-    monkeypatch.setattr(f"headstart.cli.{verb}.open_tracker", lambda _: Gone())
+    monkeypatch.setattr(f"headstart.cli.{verb}.open_tracker", lambda *_, **__: Gone())
     options = [str(photos), "--size", "64", "--track", "mlflow", "--out", "result", *words]
     result = CliRunner().invoke(cli, [verb, *options])
     assert result.exit_code == 0

@@ -61,6 +61,7 @@ from headstart.runs.scores import SCORES, headline, in_words
 @click.option("--out", metavar="PATH", help="The run's folder. Default: runs/ID.")
 @click.option("--budget", metavar="TIME", help="Most time for the whole command, e.g. 30s or 2m.")
 @click.option("--track", metavar="NAME", help="Also write the run to mlflow or tensorboard.")
+@click.option("--register", metavar="NAME", help="With --track mlflow: the model's name in its registry.")
 @task_option
 @layout_options
 @json_option
@@ -70,6 +71,7 @@ def command(
     candidates: str | None,
     corrections: str | None,
     track: str | None,
+    register: str | None,
     **options: Any,
 ) -> None:
     """Train, evaluate and save a classifier.
@@ -84,7 +86,7 @@ def command(
     from headstart.training import fit
 
     names = candidates.split(",") if candidates else None
-    keeper = open_tracker(track)
+    keeper = open_tracker(track, register=register)
     source: Any = labelled(images, options)
     if corrections:
         source = _corrected(source, corrections, options)

@@ -89,13 +89,13 @@ def name_left_out(skipped: Iterable[Mapping[str, Any]], *, most: int | None = _M
         )
 
 
-def open_tracker(name: str | None) -> "Tracker | None":
-    """What ``--track`` asks for, before any work; None where it is not given."""
-    if name is None:
+def open_tracker(name: str | None, *, register: str | None = None) -> "Tracker | None":
+    """What ``--track`` and ``--register`` ask for, before any work; None where neither is given."""
+    if name is None and register is None:
         return None
     from headstart.tracking import tracker
 
-    return tracker(name)
+    return tracker(name or "mlflow", register=register)
 
 
 def tracked(keeper: "Tracker | None", thing: "Run | Comparison") -> str | None:

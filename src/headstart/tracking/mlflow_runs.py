@@ -5,6 +5,7 @@ MLflow has stopped to support plain files for its records (https://mlflow.org/do
 """
 
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from headstart.runs import Run
 from headstart.tracking.entries import Entry, of_comparison, of_run, of_whole
 
 FOLDER = "mlruns"
+MODEL = "model"
+"""Of a run: where `mlflow.pyfunc.load_model` finds the classifier."""
+
 _PARENT = "mlflow.parentRunId"
 _BATCH = 500
 """Metrics a request; MLflow takes 1,000 entries at once."""
@@ -28,23 +32,44 @@ _ONE_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT
 class MlflowTracker:
     """Writes through MLflow's client; nothing global of MLflow's is changed."""
 
-    def __init__(self, uri: str, *, artifacts: str | None) -> None:
+    def __init__(self, uri: str, *, artifacts: str | None, register: str | None = None) -> None:
         with _said_plainly(uri):
             from mlflow.tracking import MlflowClient
 
             self._client: Any = MlflowClient(tracking_uri=uri)
             with _impatient():
                 self._client.search_experiments(max_results=1)  # a server that is not there is told of now
-        self._uri, self._artifacts = uri, artifacts
+        self._uri, self._artifacts, self._register = uri, artifacts, register
 
     def record(self, thing: Run | Comparison) -> str:
         """Write a run or a comparison; one line that says where to look."""
         with _said_plainly(self._uri):
             if isinstance(thing, Run):
-                self._write(of_run(thing), experiment=self._experiment(thing.config.data))
+                identity = self._write(of_run(thing), experiment=self._experiment(thing.config.data))
+                known = self._write_model(thing, identity=identity)
             else:
                 self._write_comparison(thing)
-        return f"tracked in {self._uri}; mlflow ui --backend-store-uri {self._uri}"
+                known = ""
+        return f"tracked in {self._uri}{known}; mlflow ui --backend-store-uri {self._uri}"
+
+    def _write_model(self, run: Run, *, identity: str) -> str:
+        """The classifier as an artifact ``model``, and in the registry where that was asked for."""
+        from mlflow.exceptions import MlflowException
+
+        from headstart.tracking.pyfunc import save_model
+
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(run.path, Path(folder) / MODEL)
+            self._client.log_artifacts(identity, str(Path(folder) / MODEL), MODEL)
+        if self._register is None:
+            return ""
+        try:
+            self._client.get_registered_model(self._register)
+        except MlflowException:
+            self._client.create_registered_model(self._register)
+        source = f"{self._client.get_run(identity).info.artifact_uri}/{MODEL}"
+        found = self._client.create_model_version(self._register, source, identity)
+        return f", registered as {self._register} version {found.version}"
 
     def _write_comparison(self, comparison: Comparison) -> None:
         experiment = self._experiment(comparison.data)
@@ -116,14 +141,15 @@ def _said_plainly(uri: str) -> Iterator[None]:
         logger.disabled = level
 
 
-def open_tracker() -> MlflowTracker:
+def open_tracker(register: str | None = None) -> MlflowTracker:
     """The tracker at ``MLFLOW_TRACKING_URI``, or one in the working directory."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
-        return MlflowTracker(uri, artifacts=None)
+        return MlflowTracker(uri, artifacts=None, register=register)
     folder = Path(FOLDER).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"{folder}: {error.strerror}; set MLFLOW_TRACKING_URI") from error
-    return MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", artifacts=(folder / "artifacts").as_uri())
+    place, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+    return MlflowTracker(place, artifacts=artifacts, register=register)
