@@ -27,6 +27,7 @@ from headstart.files import Mistyped, Unreadable, checker, read_json, write_whol
 from headstart.heads import MULTI_LABEL, REGRESSION, SINGLE_LABEL, least_probability
 from headstart.heads.decisions import decide
 from headstart.heads.metrics import USUAL_COVERAGE, largest_error
+from headstart.heads.threads import decoding_threads
 from headstart.runs import CLASSIFIER_FILE, RunStore, todays_names
 
 if TYPE_CHECKING:
@@ -406,7 +407,7 @@ def _in_threads(work: Callable[[Callable[[], Any]], _Seen], samples: Sequence[Sa
 
     if len(samples) == 1:
         return [told(samples[0].source.read)]
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         return list(pool.map(told, reads([sample.source for sample in samples])))
 
 

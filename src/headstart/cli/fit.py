@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import FORMER, layout_options, task_option, training_options
+from headstart.cli.options import FORMER, layout_options, on_option, task_option, training_options
 from headstart.cli.terminal import (
     from_here,
     json_option,
@@ -62,6 +62,7 @@ from headstart.runs.scores import SCORES, headline, in_words
 @click.option("--budget", metavar="TIME", help="Most time for the whole command, e.g. 30s or 2m.")
 @click.option("--track", metavar="NAME", help="Also write the run to mlflow or tensorboard.")
 @click.option("--register", metavar="NAME", help="With --track mlflow: the model's name in its registry.")
+@on_option
 @task_option
 @layout_options
 @json_option

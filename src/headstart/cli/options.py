@@ -109,6 +109,12 @@ work_options = _together(
 )
 """What decides how long a training takes, beside its network, depth and head."""
 
+on_option = click.option(
+    "--on",
+    metavar="ray",
+    help="Where to work: ray, the cluster at RAY_ADDRESS or this machine's cores. Default: this process.",
+)
+
 grouping_options = _together(
     click.option(
         "--near-duplicates",

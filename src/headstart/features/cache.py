@@ -32,6 +32,9 @@ from headstart.files import Unreadable, make, read_json, write_whole
 FORMAT_VERSION = 1
 """Part of every fingerprint: raise it when the meaning of stored values changes."""
 
+SHARD = ".shard"
+"""How a file ends that a pass of several processes left in a partition, see `headstart.features.shards`."""
+
 _EARLIER_FILE = "data.mdb"
 """What a partition was before it became an SQLite database."""
 
@@ -154,6 +157,15 @@ class CachePartition:
                     self._stop_storing(str(error))
         return otherwise
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it is opened anew."""
+        return _partition_at, (self.path.parent.parent, self.description)
+
+    @property
+    def stores(self) -> bool:
+        """Whether what it is given outlasts the process."""
+        return self._storing and self._stored is not None
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values for ``keys`` in order, None where there is none."""
         values: list[bytes | None] = []
@@ -212,6 +224,22 @@ class CachePartition:
                 f"features can neither be stored in {self.path} nor kept here: {error}"
             ) from error
 
+    def absorb_shards(self) -> None:
+        """Take what passes of several processes left beside the file over into it."""
+        for path in sorted(self.path.glob(f"*{SHARD}")):
+            try:
+                shard = Database(path)
+                for items in shard.items(at_once=KEYS_AT_ONCE):
+                    self.put_many(items)
+                shard.close()
+            except DamagedError as error:
+                _log.warning("feature cache %s: damaged (%s); its features are computed again", path, error)
+            except UnusableError:
+                continue
+            if not self.stores:
+                return
+            path.unlink(missing_ok=True)
+
     def has_room(self, needed: int) -> bool:
         """Whether there is a place for so many bytes: the disk, or else what lasts as long as the process."""
         free = _free(self.path)
@@ -227,18 +255,7 @@ class CachePartition:
         Raises:
             MissingEntriesError: a key is missing: the cache was pruned meanwhile, or is damaged.
         """
-        rows: NDArray[Any] | None = None
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            for row, value in enumerate(self.get_many(keys[start : start + KEYS_AT_ONCE]), start):
-                if value is None:
-                    raise MissingEntriesError(self.path)
-                array = unpack(value)
-                if rows is None:
-                    rows = np.empty((len(keys), *array.shape), array.dtype)
-                elif array.dtype.itemsize > rows.dtype.itemsize:
-                    rows = rows.astype(array.dtype)
-                rows[row] = array
-        return np.zeros((0, 0), np.float32) if rows is None else rows
+        return read_rows(self.get_many, keys, path=self.path)
 
     def close(self) -> None:
         """Gives files back. Nobody may use the partition afterwards."""
@@ -254,6 +271,10 @@ class CachePartition:
 
 _opened: "weakref.WeakValueDictionary[Path, CachePartition]" = weakref.WeakValueDictionary()
 _opened_lock = threading.Lock()
+
+
+def _partition_at(root: Path, description: Mapping[str, str | int]) -> CachePartition:
+    return FeatureCache(root).partition(description)
 
 
 def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -286,14 +307,18 @@ class FeatureCache:
 
     def partition(self, description: Mapping[str, str | int]) -> CachePartition:
         """The partition for ``description``, every part of which is part of its identity."""
-        canonical = json.dumps({**description, "format": FORMAT_VERSION}, sort_keys=True)
-        path = self.root / hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
+        path = self.path_of(description)
         # All users of a path share it: what was set aside, and what is kept in memory, is then known to all.
         with _opened_lock:
             partition = _opened.get(path)
             if partition is None or not path.exists():
                 partition = _opened[path] = CachePartition(path, description)
             return partition
+
+    def path_of(self, description: Mapping[str, str | int]) -> Path:
+        """The partition's folder."""
+        canonical = json.dumps({**description, "format": FORMAT_VERSION}, sort_keys=True)
+        return self.root / hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
 
     def close(self) -> None:
         """Closes the partitions that this process has opened below this folder, which is about to be removed.
@@ -346,6 +371,24 @@ class FeatureCache:
         for leftover in self.root.glob("*.*-*"):  # pruned, damaged, outdated
             shutil.rmtree(leftover, ignore_errors=True)
         return dropped
+
+
+def read_rows(
+    get: Callable[[Sequence[_T]], Sequence[bytes | None]], keys: Sequence[_T], *, path: Path
+) -> NDArray[Any]:
+    """The arrays under ``keys``, see `CachePartition.read`; ``get`` gives the value of each."""
+    rows: NDArray[Any] | None = None
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        for row, value in enumerate(get(keys[start : start + KEYS_AT_ONCE]), start):
+            if value is None:
+                raise MissingEntriesError(path)
+            array = unpack(value)
+            if rows is None:
+                rows = np.empty((len(keys), *array.shape), array.dtype)
+            elif array.dtype.itemsize > rows.dtype.itemsize:
+                rows = rows.astype(array.dtype)
+            rows[row] = array
+    return np.zeros((0, 0), np.float32) if rows is None else rows
 
 
 def pack(array: NDArray[Any]) -> bytes:

@@ -106,6 +106,20 @@ class Database:
         with self._lock, _meant():
             return self._reader.execute(query, keys).fetchall()
 
+    def items(self, *, at_once: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All keys and values that are what was written, so many at a time."""
+        last = -1
+        while True:
+            with self._lock, _meant():
+                rows = self._reader.execute(
+                    "SELECT rowid, key, checksum, value FROM records WHERE rowid > ? ORDER BY rowid LIMIT ?",
+                    (last, at_once),
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield [(key, value) for _, key, checksum, value in rows if _checksum(key, value) == checksum]
+
     def put(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Store all or, if anything fails or the process dies, none."""
         rows = ((key, _checksum(key, value), value) for key, value in items)

@@ -4,7 +4,6 @@ Decoding threads and inference overlap, and what is in the cache already is neit
 """
 
 import hashlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from headstart.data.images import ImageFacts, View, decode, pixels_version, shor
 from headstart.data.sources import reads
 from headstart.errors import CacheError, ImageError, OptionError
 from headstart.features.cache import CachePartition, FeatureCache, MissingEntriesError, pack
+from headstart.heads.threads import decoding_threads
 from headstart.runs import FitConfig
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ Images = Sequence[int] | NDArray[np.int64]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+
+FACTS: dict[str, str | int] = {"kind": "facts"}
+"""The partition of what was found out about images themselves."""
 
 _IMAGES_PER_TASK = 8
 _TASKS_IN_FLIGHT_PER_WORKER = 4
@@ -243,14 +246,16 @@ def extract(
         OptionError: neither the cache's disk nor memory and temporary files have room for the features.
     """
     partition = cache.partition(partition_identity(backbone, runtime))
-    facts_partition = cache.partition({"kind": "facts"})
+    facts_partition = cache.partition(FACTS)
+    partition.absorb_shards()
+    facts_partition.absorb_shards()
     ledger = _Ledger([None] * len(samples), [None] * len(samples), views=len(spec.views))
     writer = _Writer(partition, facts_partition)
     render_task = _render_task(
         samples, backbone, spec=spec, partition=partition, facts_partition=facts_partition
     )
     fitting_room = _room_check(backbone, spec=spec, partition=partition, images=len(samples))
-    threads = workers or max(2, os.cpu_count() or 1)
+    threads = workers or decoding_threads()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         chunks = (

@@ -1,4 +1,4 @@
-"""How many threads linear algebra takes: as many as its work is worth.
+"""How many threads a process takes; of linear algebra, as many as its work is worth.
 
 OpenBLAS makes its threads wait for each other in a loop, thousands of times in one eigendecomposition. Where
 another process has a core, each wait lasts until the scheduler comes round: beside two busy processes the
@@ -8,6 +8,7 @@ threads gain little before a few thousand rows.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,29 @@ EIGEN_OPERATIONS = 12
 
 _lock = threading.Lock()
 _inside = 0
+_most: int | None = None
 _before: list[tuple[Any, int]] = []  # libraries, and the threads that each had
+
+
+def limit_threads(count: int) -> None:
+    """Take at most so many threads from now on, for decoding, networks and linear algebra.
+
+    For a process that shares its machine with others of its kind: each has some of the cores.
+    """
+    global _most
+    if _most != count:
+        _most = count
+        _set([(library, count) for library in _libraries()])
+
+
+def thread_limit() -> int | None:
+    """What `limit_threads` was told; None where nobody did."""
+    return _most
+
+
+def decoding_threads() -> int:
+    """Threads that decode images: two at least, as one of them often waits for a disk."""
+    return max(2, _most or os.cpu_count() or 1)
 
 
 def eigenvectors(matrix: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:

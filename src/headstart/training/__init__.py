@@ -15,6 +15,7 @@ from headstart.classifier import Classifier, load
 from headstart.costs import Budget, ImageCounts
 from headstart.costs.timings import machine_digits
 from headstart.data.dataset import Dataset, read_dataset
+from headstart.distributed import place
 from headstart.errors import OptionError
 from headstart.runs import FitConfig, Run, check_place, new_id, software, timestamp
 from headstart.runs.callbacks import Callback, Callbacks
@@ -48,6 +49,7 @@ def fit(
     strict: bool = False,
     out: str | Path | None = None,
     budget: float | str | None = None,
+    on: str | None = None,
     callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> tuple[Classifier, Run]:
@@ -60,6 +62,8 @@ def fit(
         out: the run's folder; None for ``runs/ID`` in the working directory.
         budget: seconds, or "30s", "2m": epochs, views, the backbone's size and at last images are cut to keep
             it; a note says so.
+        on: "ray" for a Ray cluster: the one at ``RAY_ADDRESS``, or the cores of this machine; None for this
+            process.
         callbacks: what watches the job.
         options: which training, by the names of `FitConfig`'s fields, such as ``backbone``, ``freeze`` or
             ``epochs``; besides them ``scratch`` for random weights, and ``views`` is 1, "flip" or a number.
@@ -72,25 +76,30 @@ def fit(
     limit, recorder = Budget(budget), Recorder()
     watch = Callbacks([recorder, limit, *notebook_bars(), *callbacks])
 
-    dataset = read_dataset(source, groups=asked.groups, weights_column=asked.weights_column, task=asked.task)
-    asked = for_task(asked, dataset.task)
-    runtime = select(asked.runtime, precision=asked.precision)
-    name, backbone, reasons = _backbone(asked, dataset, runtime=runtime, budget=limit, watch=watch)
-    config = resolve(replace(asked, backbone=name), dataset, backbone, runtime=runtime)
-    idle = asked.idle(config)
-    deeper = _deeper(asked, config, dataset, backbone)
-    config, dataset, cost = limit.fit_into(config, dataset, backbone, runtime=runtime, deeper=deeper)
-    watch.on_estimate(cost.range(spent=recorder.elapsed), cost.phases)
-
-    prepared = prepare(dataset, backbone, config=config, runtime=runtime, strict=strict, watch=watch)
-    trained = train(prepared, config=config, watch=watch)
-    judged: tuple[str, ...] = ()
-    if epochs := asked.deeper_epochs:
-        prepared, trained, judged = try_deeper(
-            prepared, trained, epochs=epochs, runtime=runtime, budget=limit, watch=watch
+    with place(on) as where:
+        dataset = read_dataset(
+            source, groups=asked.groups, weights_column=asked.weights_column, task=asked.task
         )
-    scores = score(prepared, trained, watch=watch)
-    notes = (*reasons, *idle, *limit.notes, *judged)
+        asked = for_task(asked, dataset.task)
+        runtime = select(asked.runtime, precision=asked.precision)
+        name, backbone, reasons = _backbone(asked, dataset, runtime=runtime, budget=limit, watch=watch)
+        config = resolve(replace(asked, backbone=name), dataset, backbone, runtime=runtime)
+        idle = asked.idle(config)
+        deeper = _deeper(asked, config, dataset, backbone)
+        config, dataset, cost = limit.fit_into(config, dataset, backbone, runtime=runtime, deeper=deeper)
+        watch.on_estimate(cost.range(spent=recorder.elapsed), cost.phases)
+
+        prepared = prepare(
+            dataset, backbone, config=config, runtime=runtime, strict=strict, watch=watch, place=where
+        )
+        trained = train(prepared, config=config, watch=watch)
+        judged: tuple[str, ...] = ()
+        if epochs := asked.deeper_epochs:
+            prepared, trained, judged = try_deeper(
+                prepared, trained, epochs=epochs, runtime=runtime, budget=limit, watch=watch
+            )
+        scores = score(prepared, trained, watch=watch)
+    notes = (*reasons, *idle, *([where.said] if where.said else []), *limit.notes, *judged)
     whole = not (limit.cut_short or watch.stopped or recorder.resumed)
     run = _record(scores, recorder, out=out, notes=notes, whole=whole)
     run = save(run, scores, timer=recorder, watch=watch)

@@ -76,7 +76,9 @@ def try_deeper(
         return prepared, trained, (f"the head alone is trained: {error}",)
     backbone = prepared.extraction.backbone
     try:
-        again = prepare(prepared.dataset, backbone, config=config, runtime=runtime, watch=watch)
+        again = prepare(
+            prepared.dataset, backbone, config=config, runtime=runtime, watch=watch, place=prepared.place
+        )
         deeper = train(again, config=config, watch=watch)
     except (DatasetError, OptionError) as error:  # no room for maps, a rate too high: the head is there
         budget.cut_short = True

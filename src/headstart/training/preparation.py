@@ -15,8 +15,9 @@ from headstart.data import checks
 from headstart.data.dataset import SPLITS, Dataset, Skipped
 from headstart.data.folds import assign_folds
 from headstart.data.splits import split
+from headstart.distributed import HERE, Place
 from headstart.errors import DatasetError
-from headstart.features import Extraction, FeatureCache, FeatureSpec, extract
+from headstart.features import Extraction, FeatureCache, FeatureSpec
 from headstart.files import cache_folder
 from headstart.heads import Task, task_of
 from headstart.runs import FitConfig, fingerprint
@@ -32,6 +33,7 @@ class Prepared:
     splits: tuple[str | None, ...]
     report: checks.DataReport
     folds: tuple[int | None, ...] = ()  # of a cross-validation: each sample's, None where it was unreadable
+    place: Place = HERE  # where its features were computed, and heads are
 
     @cached_property
     def task(self) -> Task:
@@ -95,6 +97,7 @@ def prepare(
     cache: FeatureCache | None = None,
     strict: bool = False,
     watch: Callback | None = None,
+    place: Place = HERE,
 ) -> Prepared:
     """Look at every image once, find what is wrong with the data, and split it.
 
@@ -107,6 +110,7 @@ def prepare(
         cache: where features are kept; None for the user's.
         strict: unreadable images are an error.
         watch: told of the phases ``features`` and ``check``; may end reading with the images so far.
+        place: where features are computed.
 
     Raises:
         DatasetError: nothing usable is left, or ``strict`` and some image is unreadable.
@@ -119,6 +123,7 @@ def prepare(
         runtime=runtime,
         cache=cache or FeatureCache(cache_folder()),
         watch=watch,
+        place=place,
     )
     watch.on_phase_begin("check")
     skipped = (*dataset.skipped, *extraction.skipped)
@@ -144,7 +149,7 @@ def prepare(
     folds = (
         assign_folds(dataset, extraction.hashes, found.together, folds=config.folds) if config.folds else ()
     )
-    prepared = Prepared(dataset, extraction, found.sides, report, folds)
+    prepared = Prepared(dataset, extraction, found.sides, report, folds, place)
     _check_trainable(prepared)
     watch.on_phase_end("check", prepared)
     return prepared
@@ -158,10 +163,11 @@ def _look(
     runtime: Runtime,
     cache: FeatureCache,
     watch: Callback,
+    place: Place,
 ) -> tuple[Dataset, Extraction]:
     """The features of all images, or of as many as there is time for."""
     watch.on_phase_begin("features")
-    extraction = extract(
+    extraction = place.extract(
         dataset.samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=watch.on_progress
     )
     watch.on_phase_end("features", extraction)

@@ -25,6 +25,7 @@ from headstart.backbones.runtimes.protocol import (
     chosen_precision,
 )
 from headstart.errors import OptionError
+from headstart.heads.threads import thread_limit
 
 _SMALL_SIDE = 160
 """Pixels a side of images that are run 16 at once, larger ones 8 at once."""
@@ -153,9 +154,11 @@ def has_bf16(core: Any) -> bool:
 
 def settings_for(*, batch_size: int, precision: str) -> dict[str, Any]:
     """OpenVINO's settings: the least delay for single images, else the most images a second."""
+    limit = thread_limit()
     return {
         "PERFORMANCE_HINT": "LATENCY" if batch_size == 1 else "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": precision,
+        **({} if limit is None else {"INFERENCE_NUM_THREADS": limit}),
     }
 
 

@@ -16,7 +16,7 @@ reason, is all that is there.
 
 from pathlib import Path
 
-from headstart.data.sources.archives import is_archive, list_archive, source_at
+from headstart.data.sources.archives import MemberAt, is_archive, list_archive, source_at
 from headstart.data.sources.folders import list_folder
 from headstart.data.sources.listing import Listing, Skipped
 from headstart.data.sources.names import ARCHIVE_SUFFIXES, TABLE_SUFFIXES, why_not_an_image
@@ -54,6 +54,7 @@ __all__ = [
     "FileSource",
     "Listing",
     "LostSource",
+    "MemberAt",
     "MemberSource",
     "Place",
     "RemotePlace",

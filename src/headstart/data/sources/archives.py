@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from headstart.data.sources.listing import Listing
 from headstart.data.sources.names import ARCHIVE_SUFFIXES, OTHER_ARCHIVES, archive_suffix
 from headstart.data.sources.parquet import ParquetFile, image_at
 from headstart.data.sources.reading import FileSource, LostSource, Source, ZipSource
-from headstart.data.sources.remote import Place, is_address
+from headstart.data.sources.remote import Place, is_address, remote
 from headstart.data.sources.tars import list_tar, tar_members
 from headstart.data.sources.zips import list_zip, open_zip
-from headstart.errors import DatasetError, MissingExtra, printable, reason_of
+from headstart.errors import DatasetError, ImageError, MissingExtra, printable, reason_of
 from headstart.files import Unreadable, held_roots, is_there, open_regular, root_of
 
 _KEPT_OPEN = 4
@@ -77,6 +79,42 @@ def source_at(file: str, member: str | None) -> Source:
     return find(member) or LostSource(f"is no longer in {printable(Path(file).name)}")
 
 
+@dataclass(frozen=True, slots=True)
+class MemberAt:
+    """A member of an archive by its name: unlike one that is read from an open file, it can be pickled.
+
+    Unlike `source_at` it asks addresses too, so it is for what a command names.
+    """
+
+    file: str
+    member: str
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The archive's path or address, and the member's name."""
+        return self.file, self.member
+
+    def read(self) -> Any:
+        """The member's bytes."""
+        if not is_address(self.file):
+            return source_at(self.file, self.member).read()
+        try:
+            source = _members_far(self.file)(self.member)
+        except (DatasetError, MissingExtra) as error:
+            raise ImageError(str(error)) from error
+        if source is None:
+            raise ImageError(f"is no longer in {printable(self.file)}")
+        return source.read()
+
+
+@lru_cache(maxsize=_KEPT_OPEN)
+def _members_far(address: str) -> Callable[[str], Source | None]:
+    place = remote(address)
+    if place is None:
+        raise DatasetError(f"{printable(address)}: no address")
+    return _by_name(place)
+
+
 @lru_cache(maxsize=_KEPT_OPEN)
 def _members(file: str, size: int, changed: int) -> Callable[[str], Source | None]:
     """Finds an archive's members by their own names, or a Parquet file's images by their places.
@@ -92,6 +130,11 @@ def _members(file: str, size: int, changed: int) -> Callable[[str], Source | Non
         table = ParquetFile(file, path=file)
         _ = table.reader  # a damaged one is said here
         return partial(image_at, table)
+    return _by_name(path)
+
+
+def _by_name(path: Place) -> Callable[[str], Source | None]:
+    """Finds the members of a zip or tar."""
     if archive_suffix(path.name) in ARCHIVE_SUFFIXES[1:]:
         return {each.name: each.source for each in tar_members(path) if each.source and not each.problem}.get
     archive = open_zip(path)

@@ -1,0 +1,13 @@
+"""Where work is done: on this machine, or on the machines of a Ray cluster.
+
+    places      a place to work: this machine, or what `place` connects to
+    cluster     Ray: connecting, and tasks that are given out again when they are lost or late
+    carrying    values whose files have to travel with them
+    extraction  the pass over all images, shard by shard
+
+Nothing of Ray is imported before `place` is asked for it.
+"""
+
+from headstart.distributed.places import HERE, Place, place
+
+__all__ = ["HERE", "Place", "place"]

@@ -1,0 +1,76 @@
+"""Values that name a file, sent to machines that may not have it: the file's bytes travel along."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from headstart.files import write_whole
+
+_T = TypeVar("_T")
+
+_KEPT = 4
+"""Values that a process keeps ready: networks, above all."""
+
+
+@dataclass(frozen=True)
+class Carried(Generic[_T]):
+    """A frozen dataclass one of whose attributes is the path of a file.
+
+    Attributes:
+        value: the dataclass.
+        attribute: the path's name in it.
+        content: of the file.
+        digest: of the content.
+    """
+
+    value: _T
+    attribute: str
+    content: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, value: Any, attribute: str) -> Carried[Any]:
+        """With the file as it is now; what the value has made ready in memory stays behind."""
+        content = Path(getattr(value, attribute)).read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return cls(replace(value), attribute, content, digest)
+
+    @property
+    def here(self) -> _T:
+        """The value with a file of this machine; the same object as long as it is among the last few."""
+        value: _T = _unpacked(_Key(self))
+        return value
+
+
+class _Key(Generic[_T]):
+    """Carried values are the same where digests and all other attributes are."""
+
+    def __init__(self, carried: Carried[_T]) -> None:
+        self.carried = carried
+        self._text = f"{carried.digest} {carried.value!r}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@lru_cache(maxsize=1)
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="headstart-")
+
+
+@lru_cache(maxsize=_KEPT)
+def _unpacked(key: _Key[Any]) -> Any:
+    carried = key.carried
+    path = Path(getattr(carried.value, carried.attribute))
+    target = Path(_folder().name) / f"{carried.digest}{path.suffix}"
+    if not target.exists():
+        write_whole(target, carried.content)
+    return replace(carried.value, **{carried.attribute: target})

@@ -1,0 +1,310 @@
+"""Work on a Ray cluster: the same results as on this machine, whatever is lost or late meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headstart
+from conftest import shared_folders
+from headstart.backbones import Backbone, load_backbone
+from headstart.backbones.runtimes import select
+from headstart.data.dataset import Sample, read_dataset
+from headstart.data.images import CENTRE, parse_views
+from headstart.distributed import HERE, Place, place
+from headstart.distributed import cluster as cluster_module
+from headstart.distributed.extraction import extract_shards
+from headstart.errors import DatasetError, InternalError, MissingExtra, OptionError
+from headstart.features import Extraction, FeatureCache, FeatureSpec, shards
+from headstart.features.shards import ShardedExtraction, cut_shards
+from ray_clusters import die, die_once, refuse, small_cluster, wait_for_company
+
+SIZE = 64
+
+
+@pytest.fixture(scope="session")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Iterator[Any]:
+    """The cluster that all tests of this process share; its workers have a cache of their own."""
+    with shared_folders(tmp_path_factory.mktemp("workers"), compiled_models), small_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(two_nodes: Any) -> Iterator[Place]:
+    with place("ray") as found:
+        yield found
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FEW_IMAGES", 8)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone("builtin", size=SIZE)
+
+
+def run(
+    where: Place, samples: Sequence[Sample], backbone: Backbone, cache: Path, **options: Any
+) -> Extraction:
+    spec = options.pop("spec", None) or FeatureSpec(len(backbone.stages), (CENTRE,), layers=True)
+    runtime = select(precision="f32")
+    return where.extract(samples, backbone, spec=spec, runtime=runtime, cache=FeatureCache(cache), **options)
+
+
+# --- where
+
+
+def test_nothing_of_ray_is_imported_where_nobody_asks_for_it() -> None:
+    program = (
+        "import sys, headstart.cli, headstart.training, headstart.comparisons, headstart.training.planning\n"
+        "from headstart.distributed import HERE, place\n"
+        "with place(None) as here: assert here is HERE\n"
+        "assert not [name for name in sys.modules if name.split('.')[0] == 'ray']"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_without_the_extra_its_name_is_said(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        MissingExtra, match=r"^--on ray needs an optional part: pip install 'headstart\[ray\]'$"
+    ):
+        headstart.fit(photos, on="ray")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "127.0.0.1:{closed}",
+            "no cluster answers there (Connection refused); start one with ray start --head",
+        ),
+        ("ray://10.0.0.1:10001", "expected HOST:PORT of a cluster that this machine belongs to"),
+        ("somewhere", "expected HOST:PORT, such as 10.0.0.1:6379, or auto"),
+        ("here:port", "no cluster answers there"),
+    ],
+)
+def test_an_address_where_no_cluster_is_gets_one_line_at_once(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch, photos: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", address.format(closed=free.getsockname()[1]))
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        with pytest.raises(OptionError) as error:
+            headstart.fit(photos, on="ray")
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_place_is_refused(photos: Path) -> None:
+    with pytest.raises(OptionError, match=r"^on 'dask': expected ray, or nothing for this machine$"):
+        headstart.fit(photos, on="dask")
+
+
+# --- tasks
+
+
+def test_work_that_dies_is_done_again_and_counts_once(cluster: Place, tmp_path: Path) -> None:
+    items = [(str(tmp_path), number) for number in range(7)]
+    assert list(cluster.map(die_once, items)) == [number * number for number in range(7)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "6"]
+
+
+def test_work_that_ends_every_process_is_given_up(cluster: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "_MOST_LOSSES", 2)
+    with pytest.raises(InternalError, match="a task was lost 2 times with the process that did it"):
+        list(cluster.each(die, [1]))
+
+
+def test_errors_of_ours_keep_their_kind_and_their_sentence(cluster: Place) -> None:
+    with pytest.raises(DatasetError, match=r"^3: no such thing$"):
+        list(cluster.each(refuse, [3]))
+
+
+def test_the_last_task_is_done_beside_itself_where_it_is_late(
+    cluster: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LEAST_LATE", 0.2)
+    found = list(cluster.map(partial(wait_for_company, str(tmp_path)), range(4)))
+    assert found == ["early", "early", "early", "second"]
+
+
+def test_another_version_on_a_node_is_said(cluster: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "__version__", "9.9")
+    with pytest.raises(OptionError, match=r"has headstart .*, the command 9\.9; install one"):
+        list(cluster.each(abs, [1]))
+
+
+# --- shards
+
+
+def test_shards_are_all_of_the_samples_once_and_a_new_name_moves_few_of_them() -> None:
+    names = [f"class{number % 7}/{number:05}.jpg" for number in range(3000)]
+    before = cut_shards(names)
+    assert [each.start for each in before[1:]] == [each.stop for each in before[:-1]]
+    assert (before[0].start, before[-1].stop) == (0, len(names))
+    assert all(32 <= each.stop - each.start < 96 for each in before[:-1])
+    after = cut_shards([*names[:1500], "class3/new.jpg", *names[1500:]])
+    common = {each.name for each in before} & {each.name for each in after}
+    assert len(common) > 0.8 * len(before)
+
+
+# --- extraction
+
+
+def test_a_pass_on_the_cluster_gives_what_this_machine_computes(
+    cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path, small_shards: None
+) -> None:
+    (photos / "discs" / "broken.jpg").write_bytes(b"\xff\xd8nothing")
+    samples = read_dataset(photos).samples
+    spec = FeatureSpec(5, parse_views("flip"), layers=True)
+    told: list[tuple[str, int, int]] = []
+    far = run(
+        cluster, samples, backbone, tmp_path / "far", spec=spec, progress=lambda *each: told.append(each)
+    )
+    near = run(HERE, samples, backbone, tmp_path / "near", spec=spec)
+    assert isinstance(far, ShardedExtraction) and len(far.shards) > 3
+    assert (far.hashes, far.facts, far.skipped) == (near.hashes, near.facts, near.skipped)
+    assert far.use == near.use and far.use.hits == 0
+    assert told[-1] == ("features", 49, 49) and len(told) == len(far.shards)
+    images = [index for index, found in enumerate(far.hashes) if found is not None][::-1]
+    layers = [layer.name for layer in backbone.feature_layers()]
+    for view in spec.views:
+        assert np.allclose(
+            far.features(images, layers=layers, view=view),
+            near.features(images, layers=layers, view=view),
+            rtol=1e-5,
+            atol=1e-5,
+        )
+        assert np.allclose(
+            far.activations(images, view=view), near.activations(images, view=view), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_what_was_computed_anywhere_is_not_computed_again(
+    cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path, small_shards: None
+) -> None:
+    samples = read_dataset(photos).samples
+    first = run(cluster, samples, backbone, tmp_path)
+    again = run(cluster, samples, backbone, tmp_path)
+    assert (first.use.misses, again.use.misses) == (48, 0)
+    here = run(HERE, samples, backbone, tmp_path)  # takes the shards over
+    assert here.use.misses == 0 and not list(tmp_path.rglob("*.shard"))
+    far = run(cluster, samples, backbone, tmp_path)
+    assert far.use.misses == 0
+    assert np.array_equal(far.features(range(48), view=CENTRE), here.features(range(48), view=CENTRE))
+    deeper = run(cluster, samples, backbone, tmp_path, spec=FeatureSpec(5, (CENTRE,), layers=True))
+    assert deeper.use.misses == 48  # their maps
+    assert np.array_equal(deeper.features(range(48), view=CENTRE), here.features(range(48), view=CENTRE))
+
+
+def test_a_lost_node_costs_its_unfinished_shards_only(
+    two_nodes: Any, cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path, small_shards: None
+) -> None:
+    samples = read_dataset(photos).samples
+    whole = run(HERE, samples, backbone, tmp_path / "near")
+    node = two_nodes.add_node(num_cpus=1)
+    killed: list[int] = []
+
+    def kill(phase: str, done: int, total: int) -> None:
+        if not killed:
+            two_nodes.remove_node(node, allow_graceful=False)
+            killed.append(done)
+
+    found = run(cluster, samples, backbone, tmp_path / "far", progress=kill)
+    assert killed and found.hashes == whole.hashes
+    assert np.allclose(
+        found.features(range(48), view=CENTRE), whole.features(range(48), view=CENTRE), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_pass_that_is_ended_early_has_a_beginning_of_the_images(
+    cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path, small_shards: None
+) -> None:
+    samples = read_dataset(photos).samples
+    found = run(cluster, samples, backbone, tmp_path, progress=lambda phase, done, total: done > 10)
+    assert len(found.hashes) < 48
+    assert len(found.features(range(len(found.hashes)), view=CENTRE)) == len(found.hashes)
+
+
+class _WithoutTheCache(Place):
+    """Workers that do not see the cache's folder."""
+
+    def each(self, work: Any, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        (about,) = work.args
+        elsewhere = partial(work.func, replace(about, cache=about.cache / "elsewhere"))
+        return super().each(elsewhere, items)
+
+
+def test_workers_that_do_not_see_the_cache_send_their_features(
+    photos: Path, backbone: Backbone, tmp_path: Path, small_shards: None
+) -> None:
+    samples = read_dataset(photos).samples
+    options: dict[str, Any] = {
+        "spec": FeatureSpec(len(backbone.stages), (CENTRE,)),
+        "runtime": select(precision="f32"),
+        "cache": FeatureCache(tmp_path),
+        "progress": None,
+    }
+    first = extract_shards(_WithoutTheCache(), samples, backbone, **options)
+    again = extract_shards(_WithoutTheCache(), samples, backbone, **options)
+    assert (first.use.misses, again.use.misses) == (48, 0)
+    assert not (tmp_path / "elsewhere").exists()
+    here = run(HERE, samples, backbone, tmp_path / "near")
+    assert np.array_equal(again.features(range(48), view=CENTRE), here.features(range(48), view=CENTRE))
+
+
+def test_images_in_archives_are_found_by_their_names(
+    cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    hashes = run(HERE, read_dataset(photos).samples, backbone, tmp_path / "near").hashes
+    for kind in ("zip", "gztar"):
+        archive = shutil.make_archive(str(tmp_path / "photos"), kind, photos)
+        found = run(cluster, read_dataset(archive).samples, backbone, tmp_path / kind)
+        assert found.hashes == hashes and not found.skipped
+
+
+def test_a_folder_that_a_node_does_not_see_is_said(
+    cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    samples = read_dataset(photos).samples
+    shutil.rmtree(photos)
+    with pytest.raises(DatasetError, match=r"not there on .*; put images in a folder that all nodes see"):
+        run(cluster, samples, backbone, tmp_path / "cache")
+
+
+def test_features_that_vanish_meanwhile_are_computed_here(
+    cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path, small_shards: None
+) -> None:
+    found = run(cluster, read_dataset(photos).samples, backbone, tmp_path)
+    expected = found.features(range(48), view=CENTRE)
+    files = sorted(found.partition.path.glob("*.shard"))
+    files[0].unlink()
+    files[1].write_bytes(b"no database" * 1000)
+    assert np.allclose(found.features(range(48), view=CENTRE), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_fit_on_the_cluster_says_where_it_was_done(
+    two_nodes: Any, photos: Path, small_shards: None
+) -> None:
+    _, near = headstart.fit(photos, backbone="builtin", size=SIZE, precision="f32", out="near")
+    shutil.rmtree(Path(os.environ["HEADSTART_CACHE"]) / "features")
+    _, far = headstart.fit(photos, backbone="builtin", size=SIZE, precision="f32", out="far", on="ray")
+    assert any(note.startswith("ray: ") for note in far.notes) and far.cache["misses"] == 48
+    assert (far.images, far.evaluation["test"]["accuracy"]) == (
+        near.images,
+        near.evaluation["test"]["accuracy"],
+    )
