@@ -273,7 +273,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.goto(run + "/predict")
     page.get_by_label("A path below").fill("new")
     page.get_by_role("button", name="Classify all in it").click()
-    expect(page.get_by_role("link", name="Download the table (CSV)")).to_be_visible()
+    expect(page.get_by_role("link", name="Download as CSV")).to_be_visible()
     check("table of labels")
     page.goto(run + "/label")
     check("teach")

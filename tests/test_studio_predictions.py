@@ -54,6 +54,8 @@ def test_many_photographs_become_a_table_that_is_looked_through_downloaded_and_r
     assert [row["label"] in ("bars", "discs", "squares") for row in rows] == [True] * 5 + [False]
     assert all(0 < float(row["probability"]) <= 1 for row in rows if row["label"])
     assert rows[5]["path"].endswith("notes.jpg") and rows[5]["note"]
+    workbook = zipfile.ZipFile(io.BytesIO(world.browser.get(f"{table}/labels.xlsx").content))
+    assert all(row["path"] in workbook.read("xl/worksheets/sheet1.xml").decode() for row in rows)
     only = world.browser.get(f"{table}?show=label:discs&order=probability").text
     assert only.count("<tr><td><img") == sum(row["label"] == "discs" for row in rows)
     assert world.browser.get(f"{table}/0.jpg").headers["content-type"] == "image/jpeg"

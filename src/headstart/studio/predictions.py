@@ -17,7 +17,7 @@ from headstart.classifier import Prediction, load
 from headstart.curation import Correction, corrections_of
 from headstart.data.dataset import content_hash, list_unlabelled, place_of
 from headstart.errors import ImageError, OptionError
-from headstart.files.spreadsheets import as_csv
+from headstart.files.spreadsheets import as_csv, as_xlsx
 from headstart.runs import Run, timestamp
 from headstart.runs.thumbnails import unchanged
 from headstart.studio import image_answers
@@ -175,22 +175,28 @@ def note(row: dict[str, Any]) -> str:
     return "unsure" if row["probability"] < UNSURE else ""
 
 
-def _csv(said: dict[str, Any]) -> bytes:
-    header = ("path", "label", "probability", "familiarity", "note")
-    rows = [
-        (row["path"], row["label"], row["probability"], row["familiarity"], note(row))
-        for row in said["images"]
-    ]
-    return as_csv(
-        header, [*rows, *((each["path"], None, None, None, each["reason"]) for each in said["left_out"])]
-    )
+_COLUMNS = ("path", "label", "probability", "familiarity", "note")
+
+
+def _rows(said: dict[str, Any]) -> list[tuple[object, ...]]:
+    rows = [(*(row[name] for name in _COLUMNS[:-1]), note(row)) for row in said["images"]]
+    return [*rows, *((each["path"], None, None, None, each["reason"]) for each in said["left_out"])]
 
 
 @router.get("/runs/{identity}/predictions/{job}/labels.csv")
 def labels_table(studio: StudioOf, job: str) -> Response:
     """Every photograph, a row each, for a spreadsheet."""
     asked = studio.job(job)
-    return downloads.table(_csv(_told(studio, asked)), f"{asked.body['title']} labels.csv")
+    return downloads.table(as_csv(_COLUMNS, _rows(_told(studio, asked))), f"{asked.body['title']} labels.csv")
+
+
+@router.get("/runs/{identity}/predictions/{job}/labels.xlsx")
+def labels_workbook(studio: StudioOf, job: str) -> Response:
+    """The same as an Excel workbook."""
+    asked = studio.job(job)
+    return downloads.workbook(
+        as_xlsx(_COLUMNS, _rows(_told(studio, asked))), f"{asked.body['title']} labels.xlsx"
+    )
 
 
 @router.get("/runs/{identity}/predictions/{job}/folders.zip")
@@ -200,7 +206,7 @@ def sorted_folders(studio: StudioOf, job: str) -> Response:
     said, room = _told(studio, asked), uploads.room(studio.home)
 
     def members() -> Iterator[tuple[str, bytes]]:
-        yield "labels.csv", _csv(said)
+        yield "labels.csv", as_csv(_COLUMNS, _rows(said))
         taken, names = 0, set()
         for row in said["images"]:
             data = unchanged(row)

@@ -29,6 +29,12 @@ def table(data: bytes, name: str) -> Response:
     return Response(data, media_type="text/csv; charset=utf-8", headers=saved_as(name))
 
 
+def workbook(data: bytes, name: str) -> Response:
+    """An Excel workbook."""
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+    return Response(data, media_type=kind, headers=saved_as(name))
+
+
 def zipped(members: Iterable[tuple[str, bytes | Path]], name: str, *, compress: bool = True) -> Response:
     """A zip of names and bytes or files; it passes through a temporary file, which ends with the answer."""
     packed = tempfile.TemporaryFile()  # noqa: SIM115 - the answer closes it
