@@ -8,11 +8,12 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
+from headstart import heads
 from headstart.classifier import MODEL_FILE, load
 from headstart.cli import cli
 from headstart.data.dataset import read_dataset
 from headstart.errors import OptionError
-from headstart.heads import even_sample, fit_familiarity, least_probability, right_probabilities
+from headstart.heads import even_sample, evenly, fit_familiarity, least_probability, right_probabilities
 from headstart.heads.familiarity import normalised
 from headstart.heads.ridge import standardised
 from headstart.training import fit
@@ -80,7 +81,19 @@ def test_a_sample_is_even_over_the_classes():
     labels = np.array([0] * 50 + [1] * 3 + [2] * 50)
     kept = even_sample(labels, most=30)
     assert np.bincount(labels[kept]).tolist() == [10, 3, 10]
-    assert (np.diff(kept) > 0).all()
+    assert (np.diff(kept) > 0).all() and kept[0] == 0 and kept[-1] == 102
+
+
+def test_very_many_held_out_images_are_thinned_over_all_classes(photos, tmp_path, monkeypatch):
+    labels = np.repeat([0, 1, 2], [5000, 100, 4900])
+    kept = evenly(np.arange(len(labels)), most=1000)
+    assert np.bincount(labels[kept]) == pytest.approx([500, 10, 490], abs=2) and (np.diff(kept) > 0).all()
+    assert evenly(kept, most=1000) is kept
+    measured = []
+    monkeypatch.setattr(heads, "evenly", lambda images: evenly(images, most=21))
+    monkeypatch.setattr(heads, "fit_familiarity", lambda *_, held_out, **__: measured.append(len(held_out)))
+    fit(photos, validation=0.5, backbone="builtin", size=64, out=tmp_path / "run")
+    assert measured == [21]
 
 
 # --- in a saved model -------------------------------------------------------------------------------------

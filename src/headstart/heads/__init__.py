@@ -5,9 +5,9 @@ Everything here is NumPy and imports nothing heavier, so that predicting starts 
 
 from headstart.heads.familiarity import (
     FEWEST_KNOWN,
-    MOST_IMAGES,
     Familiarity,
     even_sample,
+    evenly,
     fit_familiarity,
 )
 from headstart.heads.label_errors import LabelErrors, find_label_errors
@@ -35,7 +35,6 @@ from headstart.heads.tasks import (
 
 __all__ = [
     "FEWEST_KNOWN",
-    "MOST_IMAGES",
     "MULTI_LABEL",
     "PENALTIES",
     "REGRESSION",
@@ -56,6 +55,7 @@ __all__ = [
     "choose_layers",
     "comparable_images",
     "even_sample",
+    "evenly",
     "find_label_errors",
     "fit_familiarity",
     "fit_ridge",

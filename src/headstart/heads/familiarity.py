@@ -135,11 +135,21 @@ def fit_familiarity(
 
 
 def even_sample(labels: Integers, *, most: int = MOST_IMAGES) -> NDArray[np.int64]:
-    """Positions of at most about so many images, as many of each class as there are, in order."""
+    """Positions of at most about so many images, in order: as many of each class, evenly along it."""
     each = max(1, most // max(1, len(np.unique(labels))))
     order = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[order], labels[order])
-    return np.sort(order[np.arange(len(order)) - starts < each])
+    return np.sort(np.concatenate([evenly(few, most=each) for few in _by_class(order, labels[order])]))
+
+
+def _by_class(order: NDArray[np.int64], labels: Integers) -> list[NDArray[np.int64]]:
+    return np.split(order, np.flatnonzero(np.diff(labels)) + 1)
+
+
+def evenly(images: Integers, *, most: int = MOST_IMAGES) -> Integers:
+    """At most so many of these, evenly from the first to the last: images of one class stand together."""
+    if len(images) <= most:
+        return images
+    return images[np.linspace(0, len(images) - 1, most).round().astype(np.int64)]
 
 
 def _fitted(features: Floats, labels: Integers, *, widths: Sequence[int]) -> Familiarity:

@@ -430,7 +430,7 @@ def familiarity(prepared: Prepared, trained: Trained) -> "heads.Familiarity | No
         features(train),
         labels,
         widths=widths,
-        held_out=features(held_out[: heads.MOST_IMAGES]) if enough else None,
+        held_out=features(heads.evenly(held_out)) if enough else None,
     )
 
 
