@@ -24,6 +24,8 @@ _VERBS = {
     "compare": "Compare networks, depths and heads on one split.",
     "report": "Write a run or a comparison as one page.",
     "export": "Write a classifier in another format, checked against the original.",
+    "push": "Put a classifier on the Hugging Face hub.",
+    "pull": "Bring a classifier from the Hugging Face hub.",
     "serve": "Serve predictions over HTTP.",
     "backbones": "List pre-trained networks, or show one.",
     "runs": "List recorded runs, or show one.",

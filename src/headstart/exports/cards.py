@@ -42,8 +42,10 @@ _FINDINGS = {
 """What of the data report counts here, and how it is said."""
 
 
-def card(subject: Subject, form: ExportFormat, *, parity: Parity, int8: Int8Cost | None) -> dict[str, Any]:
-    """Everything that the card says, as plain data for JSON."""
+def card(
+    subject: Subject, form: ExportFormat, *, parity: Parity | None, int8: Int8Cost | None = None
+) -> dict[str, Any]:
+    """Everything that the card says, as plain data for JSON; without parity it is of the saved run itself."""
     run = subject.run
     return {
         "format": 1,
@@ -65,7 +67,7 @@ def card(subject: Subject, form: ExportFormat, *, parity: Parity, int8: Int8Cost
         "metrics": dict(run.evaluation) if run else {},
         "limits": limits(subject, int8=int8),
         "licence_of_weights": licence(subject),
-        "parity": parity.to_dict(),
+        "parity": parity.to_dict() if parity else None,
         "int8": int8.to_dict() if int8 else None,
         "versions": versions(form, int8=int8 is not None),
         "training_versions": dict(run.versions) if run and run.trained else {},
@@ -244,7 +246,8 @@ def markdown(facts: Mapping[str, Any]) -> str:
         f"In: `{wanted['name']}`, {wanted['type']} [{shape}], {wanted['colours']}; then "
         f"{wanted['normalisation']}. Out: {facts['output']}.",
         "\n".join(f"{i}. {step}" for i, step in enumerate(recipe(facts), start=1)),
-        f"`python predict.py photo.jpg` does all this; beside NumPy and Pillow it needs "
+        facts.get("use")
+        or f"`python predict.py photo.jpg` does all this; beside NumPy and Pillow it needs "
         f"{', '.join(facts['runtime'])}, and not Headstart.",
         "## Data",
         _data_text(facts["data"]),
@@ -254,12 +257,17 @@ def markdown(facts: Mapping[str, Any]) -> str:
         "\n".join(f"- {line}" for line in facts["limits"]),
         "## Licence of the pre-trained weights",
         facts["licence_of_weights"],
-        "## This export against the original",
-        _parity_text(facts["parity"], facts["int8"]),
+        *_against_original(facts),
         "## Versions",
         ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _against_original(facts: Mapping[str, Any]) -> list[str]:
+    if facts["parity"] is None:
+        return []
+    return ["## This export against the original", _parity_text(facts["parity"], facts["int8"])]
 
 
 def _data_text(data: Mapping[str, Any]) -> str:
