@@ -179,6 +179,52 @@ CLAIMS = (
         lambda f, _: f["error_after"] < f["error_before"] and f["temperature"] > 1,
     ),
     Claim(
+        "leaked-mark",
+        "a mark of the class in training and test pictures makes the test say more than comes true",
+        lambda f, _: f["accuracy_marked"] > f["accuracy_later"],
+    ),
+    Claim(
+        "leaked-mark",
+        "trained without the mark it is more accurate on pictures without it",
+        lambda f, _: f["accuracy_honest"] > f["accuracy_later"],
+    ),
+    Claim(
+        "copies",
+        "split by file the test promises more, against new photographs, than split by photograph",
+        lambda f, rows: rows[0][1] - rows[0][2] > rows[1][1] - rows[1][2],
+    ),
+    Claim(
+        "copies",
+        "split by file even random labels are found again far more often than by guessing",
+        lambda f, _: f["random_by_file"] > 2 * f["chance"] > f["random_by_photograph"],
+    ),
+    Claim(
+        "few-test-images",
+        "tests on few images differ more than tests on many, as the root of their number has it",
+        lambda f, _: 0.75 < f["ratio"] / (f["many"] / f["few"]) ** 0.5 < 1.33,
+    ),
+    Claim(
+        "few-test-images",
+        "the interval of a small test holds the accuracy on all in about 95 of 100 tests",
+        lambda f, _: 90 <= f["covered"] <= 99,
+    ),
+    Claim(
+        "few-test-images",
+        "the best of several by a few test images is not as good as it claims",
+        lambda f, _: f["best_claimed"] > f["best_true"],
+    ),
+    Claim(
+        "imbalance",
+        "calling nothing rare has a high accuracy and finds no rare image",
+        lambda f, rows: f["accuracy_always"] > 85 and rows[0][2] == 0 and f["mean_recall_always"] == 50,
+    ),
+    Claim(
+        "imbalance",
+        "weights find more rare images, for more false alarms",
+        lambda f, _: f["recall"] > f["recall_plain"] and f["precision"] < f["precision_plain"],
+        small=False,
+    ),
+    Claim(
         "smallest-example",
         "the smallest program learns, and labels every image",
         lambda f, _: f["predictions"] == f["images"] and f["accuracy"] > 3 * CHANCE,
@@ -234,10 +280,10 @@ def claims(seeds: Sequence[int], size: str, *, only: Sequence[str] | None) -> li
 
 def tasks(seeds: Sequence[int], *, only: Sequence[str] | None) -> list[tuple[str, float]]:
     """Each task with the share of seeds in which its own solution reached it."""
-    from headstart.lesson.engine.pack_loading import load_pack
+    from headstart.lesson.engine.pack_loading import available, load_pack
 
-    pack, shares = load_pack(), []
-    for task in (*pack.tasks, *([pack.project] if pack.project else [])):
+    packs, shares = [load_pack(name) for name in available()], []
+    for task in (task for pack in packs for task in (*pack.tasks, *([pack.project] if pack.project else []))):
         if only and task.slug not in only:
             continue
         reached = []

@@ -21,7 +21,7 @@ BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 
 QUICK = "five-images-one-epoch"
 
-ON_DRAWINGS = ("model-choice", "batchnorm", "taps", "calibration", "wrong-preparation")
+ON_DRAWINGS = ("model-choice", "batchnorm", "taps", "calibration", "wrong-preparation", "copies")
 """Experiments whose claims about accuracies hold on drawings too."""
 
 OWN_IMAGES = {"freeze-depth": data.TURNED}
@@ -58,7 +58,8 @@ def test_every_claim_holds_at_the_smallest_size(
         assert not claim.small or claim.holds(result.fields, result.table.rows), claim.says
     assert str(result.fields["conclusion"]) and not str(result.fields["conclusion"]).endswith(".")
     assert result.data in (source, "random pixels") and not result.own_data
-    assert set(result.fields) == set(library.load_pack().experiments[name].fields)
+    packs = [pack for each in library.available() if name in (pack := library.load_pack(each)).experiments]
+    assert packs and all(set(result.fields) == set(pack.experiments[name].fields) for pack in packs)
     assert told and all(0 <= done <= total for _, done, total, *_ in told)
     assert result.plots and all(series.points for plot in result.plots for series in plot.series)
     assert all(len(row) == len(result.table.columns) for row in result.table.rows)
@@ -73,8 +74,9 @@ def test_every_claim_is_of_an_experiment_and_every_experiment_has_one(claims: Mo
     assert len({claim.says for claim in claims.CLAIMS}) == len(claims.CLAIMS)
 
 
-def test_every_task_names_values_that_solve_it_and_that_its_controls_accept() -> None:
-    pack = library.load_pack()
+@pytest.mark.parametrize("slug", library.available())
+def test_every_task_names_values_that_solve_it_and_that_its_controls_accept(slug: str) -> None:
+    pack = library.load_pack(slug)
     for task in (*pack.tasks, pack.project):
         assert task is not None and task.solved_with, task
         declared = declarations.declaration(task.experiment)

@@ -65,12 +65,14 @@ def small(name: str, **parameters: Any) -> ExperimentResult:
     return experiments.run(name, size="small", source=source, parameters=parameters)
 
 
-def test_the_pack_and_the_registry_name_the_same_experiments() -> None:
-    assert set(library.load_pack().experiments) == set(experiments.registry())
+def test_the_packs_and_the_registry_name_the_same_experiments() -> None:
+    packs = [library.load_pack(name) for name in library.available()]
+    assert {name for pack in packs for name in pack.experiments} == set(experiments.registry())
 
 
-def test_every_control_of_the_tasks_is_a_parameter_of_its_experiment() -> None:
-    pack = library.load_pack()
+@pytest.mark.parametrize("slug", library.available())
+def test_every_control_of_the_tasks_is_a_parameter_of_its_experiment(slug: str) -> None:
+    pack = library.load_pack(slug)
     for task in (*pack.tasks, pack.project):
         assert task is not None
         declared = declarations.declaration(task.experiment)

@@ -23,12 +23,15 @@ from PIL import Image
 from headstart.errors import LessonError
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine import packlint, placeholders, sources
-from headstart.lesson.engine.pack import FORMS, Goal, prose_lines
+from headstart.lesson.engine.pack import FORMS, KINDS, Goal, prose_lines
+from headstart.lesson.engine.reference import references
 from headstart.lesson.engine.sources import YamlFile, read_sources
 from headstart.lesson.experiments.programs import PROGRAM
 
 HEAD, PAGE, ASKED = "pack.yaml", "modes/learn.md", "problems/challenge.yaml"
 RIGHT = "Why it is right."
+
+SECOND = "can-you-trust-that-accuracy"
 
 ISSUE_EXPERIMENTS = {
     "pretrained-vs-scratch",
@@ -88,6 +91,25 @@ def test_the_bundled_lesson_has_nine_modes_five_problems_and_all_experiments() -
     assert pack.badge.title == "Pre-trained Model Master"
 
 
+def test_the_second_lesson_is_whole_and_its_five_problems_are_of_five_forms() -> None:
+    pack = library.load_pack(SECOND)
+    assert [mode.name for mode in pack.modes] == [mode.name for mode in library.load_pack().modes]
+    problems = pack.problems("challenge")
+    assert [problem.form for problem in problems] == ["one", "several", "number", "order", "match"]
+    assert {problem.kind for problem in problems} == set(KINDS)
+    assert {problem.experiment for problem in problems} == set(pack.experiments)
+    assert len(pack.tasks) == 5 and pack.project is not None and len(pack.cards) >= 8
+    for problem in (each for one in problems for each in one.each()):
+        assert problem.hint and problem.explanation and all(one.feedback for one in problem.options)
+    assert all(set(one.fields) <= set(references()[name].values) for name, one in pack.experiments.items())
+
+
+def test_the_second_lessons_program_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    problem = library.load_pack(SECOND).problem("challenge", "how-far-apart")
+    exec(compile(problem.code[0].text, "program", "exec"), {})
+    assert abs(float(capsys.readouterr().out) - float(problem.answer.text)) <= problem.answer.tolerance
+
+
 def test_every_experiment_backs_something_in_the_lesson() -> None:
     pack = library.load_pack()
     found = [one for mode in pack.modes for one in placeholders.find(mode.body) if one.kind != "panel"]
@@ -103,16 +125,18 @@ def test_the_lessons_programs_compile() -> None:
             compile(face.text, problem.slug, "exec")
 
 
-def test_the_right_option_of_a_challenge_does_not_stand_out_as_the_longest() -> None:
-    asked = (each for problem in library.load_pack().problems("challenge") for each in problem.each())
+@pytest.mark.parametrize("slug", library.available())
+def test_the_right_option_of_a_challenge_does_not_stand_out_as_the_longest(slug: str) -> None:
+    asked = (each for problem in library.load_pack(slug).problems("challenge") for each in problem.each())
     for problem in (each for each in asked if each.form == "one"):
         words = {option.key: len(option.text.split()) for option in problem.options}
         longest_wrong = max(count for key, count in words.items() if key != problem.answer.key)
         assert words[problem.answer.key] <= longest_wrong, (problem.slug, words)
 
 
-def test_every_problem_of_the_challenge_has_three_variants_and_the_challenge_every_form() -> None:
-    problems = library.load_pack().problems("challenge")
+@pytest.mark.parametrize("slug", library.available())
+def test_every_problem_of_the_challenge_has_three_variants_and_the_challenge_every_form(slug: str) -> None:
+    problems = library.load_pack(slug).problems("challenge")
     assert all(len(problem.each()) >= 3 for problem in problems)
     assert {each.form for problem in problems for each in problem.each()} == set(FORMS)
     for problem in problems:
@@ -422,6 +446,16 @@ def test_numbers_that_have_no_end_are_refused(folder: Path) -> None:
 def test_an_object_in_yaml_is_not_made(folder: Path) -> None:
     edit(folder, "pack.yaml", "track: ML", "track: !!python/object/apply:os.getcwd []")
     assert "not valid YAML" in str(library.check_pack(folder)[0])
+
+
+def test_experiments_and_fields_that_there_are_none_of_are_told(folder: Path) -> None:
+    edit(folder, "pack.yaml", "      ratio: what", "      ratoi: a slip\n      ratio: what")
+    (said,) = map(str, library.check_pack(folder))
+    assert "warning: the result has no field 'ratoi'" in said and said.startswith("pack.yaml:13")
+    for name in ("pack.yaml", ASKED, PAGE):
+        edit(folder, name, "pretrained-vs-scratch", "pretrained-vs-scrap")
+    assert any("no experiment of this name" in str(one) for one in library.check_pack(folder))
+    assert library.load_pack(folder).experiments, "a warning keeps no pack from opening"
 
 
 def test_placeholders_show_what_was_measured_and_nothing_else() -> None:

@@ -13,7 +13,7 @@ from headstart.cli.terminal import needing, to_stderr
 @browser_options(8421)
 @token_option("that browsers must bring")
 def command(pack: str | None, port: int, host: str, no_browser: bool, token_file: Path | None) -> None:
-    """Open the lesson: nine ways to learn, and experiments that run on this machine. Works offline.
+    """Open the lessons: nine ways to learn each, and experiments that run on this machine. Works offline.
 
     \b
     headstart learn

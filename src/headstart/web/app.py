@@ -43,6 +43,7 @@ def new_app(
     lifespan: StatelessLifespan[FastAPI],
     largest: Callable[[str], int] = lambda path: LARGEST_FORM,
     before: Sequence[Callable[..., Any]] = (),
+    mounted: bool = False,
 ) -> FastAPI:
     """A FastAPI application of pages behind the session middleware.
 
@@ -55,6 +56,7 @@ def new_app(
         lifespan: entered when the server starts, left when it stops.
         largest: see `SessionMiddleware`.
         before: asked before every page, as FastAPI's dependencies are.
+        mounted: whether it stands within another application, whose middleware, files and lifespan it shares.
     """
     app = FastAPI(
         title=f"Headstart {name}",
@@ -65,10 +67,11 @@ def new_app(
         lifespan=lifespan,
     )
     app.state.site = site
-    app.add_middleware(SessionMiddleware, site=site, name=name, largest=largest)
     for router in routers:
         app.include_router(router)
-    app.mount("/static", StaticFiles(packages=[(package, "static"), (SHARED, "static")]), name="static")
+    if not mounted:
+        app.add_middleware(SessionMiddleware, site=site, name=name, largest=largest)
+        app.mount("/static", StaticFiles(packages=[(package, "static"), (SHARED, "static")]), name="static")
     _answer_errors(app, page)
     return app
 
@@ -118,7 +121,7 @@ def render(
     site = site_of(request)
     values = {
         "csrf": csrf_token(site, session_of(request)),
-        "path": request.url.path,
+        "path": request.url.path.removeprefix(request.scope["root_path"]),
         "trouble": site.trouble,
         **values,
     }
@@ -145,7 +148,13 @@ def text_of(form: FormData, name: str) -> str:
 
 
 def leave(request: Request, address: str) -> Response:
-    """Redirects after a form; a script that sent it gets the address as JSON."""
+    """Redirects after a form; a script that sent it gets the address as JSON.
+
+    ``address`` is within the application, or a whole one of its pages, as forms bring it.
+    """
+    root = request.scope["root_path"]
+    if root and not address.startswith(f"{root}/"):
+        address = root + address
     if request.headers.get("accept") == "application/json":
         return JSONResponse({"location": address})
     return RedirectResponse(address, 303)

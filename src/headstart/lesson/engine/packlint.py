@@ -31,6 +31,7 @@ from headstart.lesson.engine.pack import (
     prose_lines,
     slug,
 )
+from headstart.lesson.engine.reference import references
 from headstart.lesson.engine.sources import PICTURE, Finding, KeyPath, Sources, YamlFile
 
 PROBLEM_MODES = ("challenge", "visualize", "metrics", "review")
@@ -76,7 +77,7 @@ def check(sources: Sources) -> tuple[Pack | None, list[Finding]]:
     if pack is None or _broken(findings):
         return None, findings
     _check_modes(head, pack, sources)
-    if any(finding.key.startswith("experiments") for finding in findings):
+    if _broken([finding for finding in findings if finding.key.startswith("experiments")]):
         return None, findings
     contents: dict[str, Any] = {"problem_sets": {}}
     for name, file in sources.yaml.items():
@@ -230,6 +231,15 @@ def _check_modes(head: _Reader, pack: Pack, sources: Sources) -> None:
         if bool(one.guess) != (one.guess_of in one.fields):
             message = "a guess needs a question in 'guess' and one of the fields in 'guess_of'"
             head.wrong(("experiments", name, "guess_of"), message)
+        if name not in references():
+            message = "no experiment of this name here; headstart experiment lists them"
+            head.wrong(("experiments", name), message, warning=True)
+        else:
+            for unknown in sorted(set(one.fields) - set(references()[name].values)):
+                message = (
+                    f"the result has no field {unknown!r}; headstart experiment {name} --json shows them"
+                )
+                head.wrong(("experiments", name, "fields", unknown), message, warning=True)
 
 
 def _read_file(name: str, reader: _Reader, contents: dict[str, Any]) -> None:

@@ -82,6 +82,11 @@ def panels(text: str) -> list[str | tuple[str, str]]:
     return [piece for piece in [*pieces, "\n".join(prose)] if not isinstance(piece, str) or piece.strip()]
 
 
+def placed(text: str) -> set[str]:
+    """The panels that a text names."""
+    return {found.experiment for found in find(text) if found.kind == "panel"}
+
+
 def measured(
     results: Mapping[str, Mapping[str, object]], experiment: str, field: str, *, pending: str = PENDING
 ) -> object:

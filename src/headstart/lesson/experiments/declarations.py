@@ -131,6 +131,12 @@ def _images(small: int, normal: int) -> Parameter:
     return _number("images_per_class", "training images of each class, at most", small, normal, 2, 200)
 
 
+def _all_images(small: int, normal: int, *, most: int = 200) -> Parameter:
+    return _number(
+        "images_per_class", "images of each class in all splits together, at most", small, normal, 10, most
+    )
+
+
 def _side(small: int, normal: int) -> Parameter:
     return _number("size", "pixels a side that the network sees", small, normal, 32, 224)
 
@@ -316,13 +322,81 @@ _TABLE = (
         "How often the classifier was right at each level of confidence, before and after calibration.",
         "layers:calibration",
         (
-            _epochs(60, 100),
+            _number("epochs", "epochs of training", 60, 100, 1, 200),
             _images(8, 15),
             _number("all_images_per_class", "images of each class in all splits together", 80, 180, 10, 400),
             _side(48, 64),
         ),
         0.6,
         1.2,
+        needs="",
+    ),
+    Declaration(
+        "leaked-mark",
+        "Pictures with a mark of their class in the corner: accuracy with the mark, and without it.",
+        "trust:leaked_mark",
+        (
+            Parameter(
+                "training",
+                "the pictures that your classifier is trained on",
+                "as they came",
+                "as they came",
+                choices=("as they came", "corner covered"),
+            ),
+            _all_images(30, 60),
+            _side(48, 64),
+        ),
+        0.3,
+        0.7,
+        needs="",
+    ),
+    Declaration(
+        "copies",
+        "Several pictures of each thing, split by file and by photograph; and the same with random labels.",
+        "trust:copies",
+        (
+            Parameter(
+                "split",
+                "what goes into the test as a whole",
+                "by file",
+                "by file",
+                choices=("by file", "by photograph"),
+            ),
+            _number("test_percent", "percent of the pictures that are for testing", 30, 30, 5, 60),
+            _number("copies", "pictures of each photograph", 3, 5, 2, 6),
+            _all_images(20, 40, most=100),
+            _side(48, 64),
+        ),
+        0.3,
+        1.2,
+        needs="",
+    ),
+    Declaration(
+        "few-test-images",
+        "One classifier, tested many times on few and on many images; and the best of ten by the few.",
+        "trust:few_test_images",
+        (
+            _number("few", "test images of a small test", 25, 25, 5, 400),
+            _number("many", "test images of a large test", 100, 400, 5, 2000),
+            _number("draws", "tests of each size", 200, 1000, 20, 5000),
+            _all_images(40, 120),
+            _side(48, 64),
+        ),
+        0.3,
+        0.5,
+        needs="",
+    ),
+    Declaration(
+        "imbalance",
+        "One class against nine times as many images of the others: accuracy, and what it does not say.",
+        "trust:imbalance",
+        (
+            _number("weight", "how much each image of the rare class weighs in training", 9, 9, 1, 50),
+            _all_images(40, 120),
+            _side(48, 64),
+        ),
+        0.2,
+        0.5,
         needs="",
     ),
 )

@@ -268,6 +268,17 @@ def _wrong_preparation(values: Mapping[str, Value]) -> list[_Part]:
     return [*_look(values, macs=0.0), _Part("epoch", passes * forward)]
 
 
+def _passes(count: Callable[[Mapping[str, Value]], float]) -> Callable[[Mapping[str, Value]], list[_Part]]:
+    """Images decoded once, and pictures made of each that the network sees."""
+
+    def parts(values: Mapping[str, Value]) -> list[_Part]:
+        images = CLASSES * _number(values, "images_per_class")
+        seen = images * count(values) * _macs(values) / jobs.FROZEN_RATE["f32"]
+        return [_Part("decode", images * (jobs.DECODE + jobs.RENDER)), _Part("prefix", seen)]
+
+    return parts
+
+
 _WORK: dict[str, Callable[[Mapping[str, Any]], list[_Part]]] = {
     "pretrained-vs-scratch": _pretrained_vs_scratch,
     "images-needed": _images_needed,
@@ -282,4 +293,8 @@ _WORK: dict[str, Callable[[Mapping[str, Any]], list[_Part]]] = {
     "wrong-preparation": _wrong_preparation,
     "taps": _taps,
     "calibration": _calibration,
+    "leaked-mark": _passes(lambda values: 3),
+    "copies": _passes(lambda values: 0.6 * _number(values, "copies") + 0.4),
+    "few-test-images": _passes(lambda values: 1),
+    "imbalance": _passes(lambda values: 1),
 }

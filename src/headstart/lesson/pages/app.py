@@ -15,6 +15,7 @@ from typing import Any
 
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
+from starlette.responses import RedirectResponse, Response
 
 from headstart.errors import HeadstartError
 from headstart.lesson.pages import (
@@ -28,7 +29,7 @@ from headstart.lesson.pages import (
     tasks,
     tour,
 )
-from headstart.lesson.pages.site import LessonSite
+from headstart.lesson.pages.site import LESSONS, LessonSite
 from headstart.lesson.pages.templating import compile_templates, page
 from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
@@ -63,7 +64,7 @@ def serve_jobs(site: LessonSite) -> None:
 
 def _largest(path: str, site: LessonSite) -> int:
     """Bytes of a form: one that runs an experiment may bring photographs, on a machine of one's own."""
-    if site.learner is None or not re.fullmatch(r"/experiments/[a-z0-9-]+/run", path):
+    if site.learner is None or not re.fullmatch(rf"({LESSONS}/[a-z0-9-]+)?/experiments/[a-z0-9-]+/run", path):
         return LARGEST_FORM
     from headstart.web import uploads
 
@@ -71,12 +72,25 @@ def _largest(path: str, site: LessonSite) -> int:
 
 
 def create_app(site: LessonSite, *, before: Sequence[Callable[..., Any]] = ()) -> FastAPI:
-    """The application that serves one lesson.
+    """The application that serves a lesson, and those beside it below `LESSONS`.
 
     Args:
         site: what it serves.
         before: asked before every page, as FastAPI's dependencies are.
     """
+    app = _pages(site, before=before)
+    for other in site.beside():
+        app.mount(other.at, _pages(other, before=before, mounted=True))
+    app.add_api_route(f"{LESSONS}/{site.pack.slug}/", _to_the_first)
+    return app
+
+
+async def _to_the_first() -> Response:
+    """The first lesson by its name, for those beside it."""
+    return RedirectResponse("/", 303)
+
+
+def _pages(site: LessonSite, *, before: Sequence[Callable[..., Any]], mounted: bool = False) -> FastAPI:
     serve_jobs(site)
     return new_app(
         site,
@@ -87,4 +101,5 @@ def create_app(site: LessonSite, *, before: Sequence[Callable[..., Any]] = ()) -
         lifespan=_with_few_threads,
         largest=lambda path: _largest(path, site),
         before=before,
+        mounted=mounted,
     )

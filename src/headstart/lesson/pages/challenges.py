@@ -112,7 +112,7 @@ def begin(
         raise HTTPException(404)
     if timer not in TIMERS:
         raise HTTPException(400, f"The time {timer!r} is none of those offered.")
-    if mode == tour.MODE and tour.of(site, session.learner) is None:
+    if tour.is_asked_about(site.pack, mode) and tour.of(site, session.learner) is None:
         return leave(request, f"/modes/{mode}#tour")
     taken = mine(site, session.learner, mode)
     state = unfinished(site, taken)
@@ -227,7 +227,7 @@ async def problem_page(
         view=view,
         item=item,
         number=number,
-        asks_about_tour=state.mode == tour.MODE,
+        asks_about_tour=tour.is_asked_about(site.pack, state.mode),
         tour=tour.of(site, session.learner),
         next=_next(state),
         nonce=secrets.token_hex(16),

@@ -188,10 +188,11 @@ async def reading_page(
             for title, text in sections(mode.body)
         ],
         footnote=placeholders.footnote(mode.body, results),
-        placed={found.experiment for found in placeholders.find(mode.body) if found.kind == "panel"},
+        placed=placeholders.placed(mode.body),
         problems=len(site.pack.problem_sets.get(name, ())),
         tour=tour.of(site, session.learner),
         followed_in=tour.MODE,
+        asks_about_tour=tour.is_asked_about(site.pack, name),
         own=own,
         local=site.learner is not None,
         following=site.pack.mode(following[0]) if following else None,

@@ -22,7 +22,7 @@ from headstart.web.site import site_options
 
 
 def prepare(pack: str | None, *, host: str, token: str | None = None, door: str = "") -> LessonSite:
-    """The site of a lesson.
+    """The site of a lesson. Beside one that comes with Headstart the others stand, but not for a class.
 
     Args:
         pack: a bundled lesson's name, a folder, or None for the default.
@@ -32,13 +32,16 @@ def prepare(pack: str | None, *, host: str, token: str | None = None, door: str 
 
     Raises LessonError for an unusable pack or progress database.
     """
-    lesson = library.load_pack(pack) if pack else library.load_pack()
+    lesson = library.load_pack(pack)
+    bundled = library.available()
+    beside = bundled if not door and (pack is None or pack in bundled) else []
     options = site_options(host, token=token)
     home = options["home"]
     return LessonSite(
         **options,
         door=door,
         pack=lesson,
+        others=tuple(library.load_pack(name) for name in beside if name != lesson.slug),
         store=Progress.open(),
         jobs=Jobs(home),
         catalogue=Catalogue(experiments),
@@ -58,7 +61,8 @@ def serve(pack: str | None, *, token: str | None = None, **where: Unpack[Where])
     site = prepare(pack, host=where["host"], token=token)
     app = create_app(site)
     with suppress(HeadstartError):  # the queue cannot be written: the pages say so
-        measure_quick(site)
+        for each in (site, *site.beside()):
+            measure_quick(each)
     run(app, site, title=site.pack.title, **where)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
@@ -20,6 +20,9 @@ from headstart.web.guesses import Guesses
 from headstart.web.jobs import Job, Jobs
 from headstart.web.recent import Recent
 from headstart.web.site import Site
+
+LESSONS = "/lessons"
+"""Lessons beside the first begin below it."""
 
 TOURS_KEPT = 64
 """Learners whose tour is remembered."""
@@ -43,6 +46,8 @@ class LessonSite(Site):
         tours: the latest `tour.Tour` of each learner.
         guesses: the wrong codes that came from each address.
         codes: personal codes that were made since the server started, by learner; the store has hashes.
+        others: lessons that are served beside this one, each below `at`.
+        at: where the pages of one of these begin; empty for the first.
     """
 
     pack: Pack
@@ -53,6 +58,20 @@ class LessonSite(Site):
     tours: Recent[Any] = field(default_factory=lambda: Recent(TOURS_KEPT), repr=False)
     guesses: Guesses = field(default_factory=Guesses, repr=False)
     codes: Recent[str] = field(default_factory=lambda: Recent(MOST_MEMBERS), repr=False)
+    others: tuple[Pack, ...] = ()
+    at: str = ""
+
+    def beside(self) -> list[LessonSite]:
+        """The sites of the other lessons; all share one log, one queue and one catalogue."""
+        return [
+            replace(
+                self,
+                pack=pack,
+                others=(self.pack, *(each for each in self.others if each is not pack)),
+                at=f"{LESSONS}/{pack.slug}",
+            )
+            for pack in self.others
+        ]
 
     @cached_property
     def classes(self) -> Classes:

@@ -110,7 +110,7 @@ async def task_page(request: Request, site: SiteOf, session: SessionOf, task: Ta
         held=held,
         standing=standing,
         job=_job(site, session.learner, task),
-        last_job=site.jobs.last(KIND, name=task.slug, learner=session.learner),
+        last_job=site.jobs.last(_kind(site), name=task.slug, learner=session.learner),
         about=site.catalogue.about(
             task.experiment, parameters={one["control"].name: one["value"] for one in controls}
         ),
@@ -211,7 +211,7 @@ def run(request: Request, site: SiteOf, session: SessionOf, task: TaskOf, form: 
     with _queueing:
         if _job(site, session.learner, task) is None:
             body = {"parameters": values, "why": why}
-            site.jobs.add(KIND, name=task.slug, learner=session.learner, body=body)
+            site.jobs.add(_kind(site), name=task.slug, learner=session.learner, body=body)
     return leave(request, f"/tasks/{task.slug}")
 
 
@@ -239,7 +239,12 @@ def serve(site: LessonSite) -> None:
             body["why"] = job.body["why"]
         _write(site, job.learner, task, "try", body, key=job.id)
 
-    site.jobs.serve(KIND, work)
+    site.jobs.serve(_kind(site), work)
+
+
+def _kind(site: LessonSite) -> str:
+    """Of the lesson's jobs: two lessons may have tasks of the same name."""
+    return f"{KIND} {site.pack.slug}" if site.at else KIND
 
 
 def _stream(site: LessonSite, learner: str, task: Task) -> str:
@@ -332,4 +337,4 @@ def _shown(control: Control, last: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _job(site: LessonSite, learner: str, task: Task) -> Job | None:
-    return site.jobs.running(KIND, name=task.slug, learner=learner)
+    return site.jobs.running(_kind(site), name=task.slug, learner=learner)

@@ -317,7 +317,17 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
         "site": site,
         "learner": session.learner,
     }
-    return render(request, _environment(), template, status=status, **values)
+    made = render(request, _environment(), template, status=status, **values)
+    return HTMLResponse(_led_to(site.at, bytes(made.body).decode()), status) if site.at else made
+
+
+_OWN_ADDRESS = re.compile(r'(?<= )((?:href|src|action|formaction|data-[a-z]+)=")/(?!static/|lessons/)')
+"""An attribute with the address of a page of the lesson. Texts cannot look so: their quotes are escaped."""
+
+
+def _led_to(at: str, html: str) -> str:
+    """A page of a lesson that stands beside the first; its addresses are written as if it were the first."""
+    return _OWN_ADDRESS.sub(rf"\1{at}/", html)
 
 
 def _places(site: LessonSite, session: Session) -> list[tuple[str, str]]:

@@ -15,6 +15,8 @@ from starlette.responses import Response
 
 from headstart.data.sources import FileSource
 from headstart.errors import OptionError, RunError
+from headstart.lesson.engine import placeholders
+from headstart.lesson.engine.pack import Pack
 from headstart.lesson.pages import runs
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.runs import FitConfig, Run, read_predictions
@@ -65,6 +67,12 @@ class Tour:
     run: str = ""
     run_label: str = ""
     prediction: tuple[tuple[str, float], ...] = ()
+
+
+def is_asked_about(pack: Pack, mode: str) -> bool:
+    """Whether a mode asks about a picture that was followed: not where its text leaves that out."""
+    bodies = (one.body for one in pack.modes if one.name == mode == MODE)
+    return any(not (panels := placeholders.placed(body)) or "journey" in panels for body in bodies)
 
 
 def of(site: LessonSite, learner: str) -> Tour | None:
