@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from headstart.data.images import CENTRE
 from headstart.errors import DatasetError
+from headstart.features import Extraction
 
 
 @contextmanager
@@ -69,3 +71,7 @@ def wait_for_company(folder: str, item: int) -> str:
         time.sleep(0.02)
     time.sleep(5)
     return "first"
+
+
+def rows_of(extraction: Extraction) -> Any:
+    return extraction.features(range(len(extraction.hashes)), view=CENTRE)

@@ -28,7 +28,7 @@ from headstart.distributed.extraction import extract_shards
 from headstart.errors import DatasetError, InternalError, MissingExtra, OptionError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, shards
 from headstart.features.shards import ShardedExtraction, cut_shards
-from ray_clusters import die, die_once, refuse, small_cluster, wait_for_company
+from ray_clusters import die, die_once, refuse, rows_of, small_cluster, wait_for_company
 
 SIZE = 64
 
@@ -308,3 +308,32 @@ def test_a_fit_on_the_cluster_says_where_it_was_done(
         near.images,
         near.evaluation["test"]["accuracy"],
     )
+
+
+# --- heads
+
+
+@pytest.mark.parametrize("views", ["1", "40"], ids=["dual", "primal"])
+def test_a_head_fitted_in_parts_is_the_one_of_this_machine(
+    two_nodes: Any, photos: Path, small_shards: None, views: str
+) -> None:
+    options: dict[str, Any] = {"backbone": "builtin", "size": SIZE, "precision": "f32", "views": views}
+    far, run_there = headstart.fit(photos, out="far", on="ray", **options)
+    near, run_here = headstart.fit(photos, out="near", **options)  # on the features of the cluster
+    assert run_here.cache["misses"] == 0
+    assert run_there.head_fit["rows"] == run_here.head_fit["rows"] == 35 * int(views)
+    for name in ("penalty", "layers"):
+        assert run_there.head_fit[name] == run_here.head_fit[name]
+    files = sorted(photos.rglob("*.jpg"))
+    assert np.allclose(far.predict_proba(files), near.predict_proba(files), rtol=0, atol=1e-6)
+
+
+def test_parts_of_a_pass_are_read_where_they_are_sent(
+    cluster: Place, photos: Path, backbone: Backbone, tmp_path: Path, small_shards: None
+) -> None:
+    found = run(cluster, read_dataset(photos).samples, backbone, tmp_path)
+    assert isinstance(found, ShardedExtraction) and found.seen_by_all
+    parts = found.parts(3)
+    rows = list(cluster.map(rows_of, [part for _, part in parts]))
+    assert [first for first, _ in parts] == [0, *np.cumsum([len(each) for each in rows])[:-1]]
+    assert np.array_equal(np.concatenate(rows), found.features(range(48), view=CENTRE))

@@ -13,13 +13,18 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from headstart.errors import OptionError
 from headstart.heads import (
+    REGRESSION,
     LinearHead,
+    Parts,
+    Weighted,
     calibrate_temperature,
     choose_layers,
     comparable_images,
     fit_ridge,
     fit_softmax,
     ridge,
+    task_of,
+    weighted_labels,
 )
 from headstart.heads.linear import class_weight_vector, log_losses
 from headstart.heads.ridge import multipliers
@@ -119,6 +124,53 @@ def test_streaming_equals_in_memory(size, seed):
     assert streamed.loo_accuracy == whole.loo_accuracy
     np.testing.assert_allclose(streamed.head.logits(features), whole.head.logits(features), atol=2e-4)
     assert streamed.head.temperature == pytest.approx(whole.head.temperature, rel=0.01)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(
+    st.lists(st.integers(0, 400), max_size=6),
+    st.integers(0, 1000),
+    st.sampled_from([None, "balanced", "weighted", "numbers"]),
+    st.booleans(),
+)
+def test_the_head_is_the_same_to_a_millionth_however_images_lie(cuts, seed, kind, few):
+    features, labels = blobs(40 if few else 400, width=48, seed=seed, distance=0.4)
+    task, options = None, {"classes": 3}
+    if kind == "balanced":
+        options["class_weights"] = kind
+    elif kind == "weighted":
+        labels = weighted_labels(labels, np.random.default_rng(seed).uniform(0.5, 2, len(labels)))
+        task = Weighted()
+    elif kind == "numbers":
+        labels, options = features[:, 0] + np.arange(len(labels)) / 100, {"classes": 1}
+        task = task_of(REGRESSION, labels)
+    whole = fit_ridge((features, labels), task=task, **options)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    pieces = np.split(order, np.sort(np.minimum(cuts, len(labels))))  # some of them empty
+    walks = tuple(in_batches(features[rows], labels[rows], 37) for rows in pieces)
+    found = fit_ridge(Parts(walks), task=task, **options)
+    assert (found.penalty, found.form, found.images) == (whole.penalty, whole.form, whole.images)
+    assert found.loo_accuracy == pytest.approx(whole.loo_accuracy, abs=1e-6)
+    largest = np.abs(whole.head.weight).max()
+    np.testing.assert_allclose(found.head.weight, whole.head.weight, rtol=0, atol=1e-6 * largest)
+    if kind != "numbers":
+        np.testing.assert_allclose(
+            found.head.probabilities(features), whole.head.probabilities(features), rtol=0, atol=1e-6
+        )
+
+
+def test_of_parts_an_even_sample_chooses_the_penalty_as_of_one(monkeypatch):
+    features, labels = blobs(400, distance=0.5)
+    monkeypatch.setattr(ridge, "MOST_SCORING", 400 * 12 * 13 * 3 // 7)
+    monkeypatch.setattr(ridge, "_CALIBRATION_SCORES", 1000)
+    whole = fit_ridge((features, labels), classes=3)
+    walks = [
+        in_batches(features[start : start + 90], labels[start : start + 90], 31)
+        for start in range(0, 400, 90)
+    ]
+    found = fit_ridge(Parts(tuple(walks)), classes=3)
+    assert [row.accuracy for row in found.table] == [row.accuracy for row in whole.table]
+    assert found.head.temperature == pytest.approx(whole.head.temperature, rel=1e-5)
 
 
 @pytest.mark.parametrize("width", [12, 90], ids=["primal", "dual"])

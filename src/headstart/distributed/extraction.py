@@ -64,6 +64,7 @@ class _Seen:
     skipped: tuple[Skipped, ...]
     use: CacheUse
     unsent: dict[str, bytes]
+    sees_cache: bool
 
 
 def extract_shards(
@@ -137,6 +138,7 @@ def extract_shards(
         spec=spec,
         again=partial(extract, samples[:count], backbone, spec=spec, runtime=runtime, cache=cache),
         shards=shards[:whole],
+        seen_by_all=all(part.sees_cache for part in parts),
     )
 
 
@@ -190,7 +192,7 @@ def _look(work: _Work, item: _Item) -> _Seen:
         )
         found = extract(item.samples, backbone, spec=work.spec, runtime=runtime, cache=cache)
         unsent = cache.publish()
-    return _Seen(found.hashes, found.facts, found.skipped, found.use, unsent)
+    return _Seen(found.hashes, found.facts, found.skipped, found.use, unsent, published is not None)
 
 
 def _refuse_unseen(samples: Sequence[Sample]) -> None:

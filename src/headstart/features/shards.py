@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -199,17 +200,28 @@ class ShardedExtraction(Extraction):
     """A pass whose features lie in the files of its shards, which follow one another without a gap."""
 
     shards: tuple[Shard, ...] = ()
+    seen_by_all: bool = False  # whether whoever computed them sees the folder where they lie
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
         return np.array([shard.start for shard in self.shards], np.int64)
 
-    def part(self, shards: Sequence[Shard]) -> "ShardedExtraction":
-        """Some neighbouring shards alone, to be sent elsewhere; its images are counted from its first one."""
-        first = shards[0].start
-        moved = tuple(Shard(each.name, each.start - first, each.stop - first) for each in shards)
-        hashes = self.hashes[first : shards[-1].stop]
-        return replace(self, hashes=hashes, facts=(), skipped=(), shards=moved, again=None)
+    def parts(self, count: int) -> "list[tuple[int, ShardedExtraction]]":
+        """Runs of shards, to be sent elsewhere, at most so many; each with the place of its first image.
+
+        A part's images are counted from its own first one, and it cannot be computed again there.
+        """
+        count = min(count, len(self.shards))
+        edges = [position * len(self.shards) // count for position in range(count + 1)]
+        found = []
+        for start, stop in pairwise(edges):
+            shards = self.shards[start:stop]
+            first = shards[0].start
+            moved = tuple(Shard(each.name, each.start - first, each.stop - first) for each in shards)
+            hashes = self.hashes[first : shards[-1].stop]
+            part = replace(self, hashes=hashes, facts=(), skipped=(), shards=moved, again=None)
+            found.append((first, part))
+        return found
 
     def _rows(self, images: Images, *, view: View, record: str) -> NDArray[Any]:
         keys = [record_key(self._hash(image), view, record) for image in images]

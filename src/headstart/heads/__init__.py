@@ -20,7 +20,7 @@ from headstart.heads.layer_choice import (
 )
 from headstart.heads.linear import LinearHead, calibrate_temperature
 from headstart.heads.prediction_sets import least_probability, right_probabilities
-from headstart.heads.ridge import PENALTIES, Batches, PenaltyScore, RidgeFit, fit_ridge
+from headstart.heads.ridge import PENALTIES, Batches, Parts, PenaltyScore, RidgeFit, fit_ridge
 from headstart.heads.softmax import SoftmaxFit, fit_softmax
 from headstart.heads.tasks import (
     MULTI_LABEL,
@@ -46,6 +46,7 @@ __all__ = [
     "LayerCandidate",
     "LayerChoice",
     "LinearHead",
+    "Parts",
     "PenaltyScore",
     "RidgeFit",
     "SoftmaxFit",

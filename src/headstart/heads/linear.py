@@ -16,9 +16,7 @@ Integers = NDArray[np.int64]
 # Bounds of the search for a temperature. Ridge scores lie near 0 and 1 and want about 0.05 to 0.5; the bounds
 # keep perfectly separated or perfectly useless scores from running off to 0 or infinity.
 _TEMPERATURE_BOUNDS = (1e-2, 1e2)
-# Two golden-section steps gain a factor 2.6; 40 of them narrow four decades to less than one part in a
-# million.
-_TEMPERATURE_STEPS = 40
+_TEMPERATURE_STEPS = 27  # halvings that narrow four decades to less than one part in ten million
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +96,9 @@ def log_losses(logits: Floats, labels: Integers) -> Floats:
 def calibrate_temperature(logits: Floats, labels: Integers) -> float:
     """The temperature that minimises the log-loss of held-out logits.
 
-    The loss is convex in `1 / temperature`, hence has one minimum over the logarithm too, which golden-
-    section search finds. Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section
-    4.2.
+    The loss is convex in `1 / temperature`, so its slope changes sign once, which halving finds; the loss
+    itself is flat there, and rounding would leave four digits. Source: Guo et al., "On Calibration of Modern
+    Neural Networks", ICML 2017, section 4.2.
 
     Args:
         logits: [N, C], from images that the head was not fitted on (or left out one at a time).
@@ -111,23 +109,17 @@ def calibrate_temperature(logits: Floats, labels: Integers) -> float:
     """
     if len(labels) == 0:
         return 1.0
-    ratio = (np.sqrt(5) - 1) / 2
+    right = logits[np.arange(len(labels)), labels]
+
+    def slope(log_temperature: float) -> float:
+        """Of the loss, in `1 / temperature`: what the probabilities expect of the logits, less the truth."""
+        expected = (softmax(logits / np.float32(np.exp(log_temperature))) * logits).sum(axis=1)
+        return float((expected - right).mean(dtype=np.float64))
+
     low, high = np.log(_TEMPERATURE_BOUNDS)
-
-    def loss(log_temperature: float) -> float:
-        return float(log_losses(logits / np.float32(np.exp(log_temperature)), labels).mean())
-
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    loss_left, loss_right = loss(left), loss(right)
     for _ in range(_TEMPERATURE_STEPS):
-        if loss_left <= loss_right:
-            high, right, loss_right = right, left, loss_left
-            left = high - ratio * (high - low)
-            loss_left = loss(left)
-        else:
-            low, left, loss_left = left, right, loss_right
-            right = low + ratio * (high - low)
-            loss_right = loss(right)
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
     return float(np.exp((low + high) / 2))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from headstart import heads
 from headstart.backbones import Backbone
 from headstart.data.images import CENTRE, View
+from headstart.features.shards import ShardedExtraction
 from headstart.files import cache_folder
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
+
+_PARTS_PER_WORKER = 2
+"""So that workers end at about the same time; each part sends its matrices."""
 
 _ROWS_PER_CHUNK = 1024
 _MAPS_PER_CHUNK = 64
@@ -210,15 +214,23 @@ def _sentence(
 
 def _training_features(
     prepared: Prepared, train: NDArray[np.int64], *, layers: tuple[str, ...] | None, views: Sequence[View]
-) -> "tuple[heads.Batches | tuple[NDArray[np.float32], NDArray[Any]], int]":
-    """These views of some images: arrays where they fit in memory, else a stream from the cache."""
+) -> "tuple[heads.Batches | heads.Parts | tuple[NDArray[np.float32], NDArray[Any]], int]":
+    """These views of some images: arrays where they fit in memory, else a stream from the cache.
+
+    Where others computed them and see them, they are walked there, in parts.
+    """
     extraction = prepared.extraction
     own = prepared.labels(train)
     if prepared.weighted:
         own = heads.weighted_labels(own, prepared.weights(train))
-    stream = partial(batches, extraction, train, own, layers=layers, views=views)
     rows = len(train) * len(views)
     width = sum(layer_widths(extraction, layers))
+    if isinstance(extraction, ShardedExtraction) and extraction.seen_by_all and prepared.place.workers > 1:
+        cut = extraction.parts(_PARTS_PER_WORKER * prepared.place.workers)
+        return heads.Parts(
+            tuple(_walks(cut, train, own, layers=layers, views=views)), prepared.place.map
+        ), rows
+    stream = partial(batches, extraction, train, own, layers=layers, views=views)
     if 4 * rows * width > _ARRAY_BYTES:
         return stream, rows
     features = np.empty((rows, width), np.float32)
@@ -228,6 +240,21 @@ def _training_features(
         features[start : start + len(y)], labels[start : start + len(y)] = x, y
         start += len(y)
     return (features, labels), rows
+
+
+def _walks(
+    parts: Sequence[tuple[int, ShardedExtraction]],
+    train: NDArray[np.int64],
+    labels: NDArray[Any],
+    *,
+    layers: tuple[str, ...] | None,
+    views: Sequence[View],
+) -> Iterator[heads.Batches]:
+    """Of each part that has images to train on, its place and features, a walk that can be sent away."""
+    for first, extraction in parts:
+        here = (train >= first) & (train < first + len(extraction.hashes))
+        if here.any():
+            yield partial(batches, extraction, train[here] - first, labels[here], layers=layers, views=views)
 
 
 def _train_softmax(prepared: Prepared, *, config: FitConfig, watch: Callback) -> Trained:
