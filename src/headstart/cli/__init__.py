@@ -16,6 +16,7 @@ from headstart.errors import HeadstartError, printable, stopped
 _VERBS = {
     "sample": "Fetch a public set of photographs.",
     "check": "Find what is wrong with a set of images.",
+    "labels": "Write labels for COCO's tools, Label Studio or FiftyOne.",
     "plan": "Predict seconds, disk and memory of trainings.",
     "fit": "Train, evaluate and save a classifier.",
     "evaluate": "Measure a saved classifier on other labelled images.",

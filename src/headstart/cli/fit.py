@@ -90,7 +90,7 @@ def command(
     keeper = open_tracker(track, register=register)
     source: Any = labelled(images, options)
     if corrections:
-        source = _corrected(source, corrections, options)
+        source = corrected(source, corrections, options)
     with progress_bar() as bar:
         budget = left_of(options.pop("budget"))
         _, run = fit(source, candidates=names, budget=budget, callbacks=[bar], **options)
@@ -108,7 +108,7 @@ def command(
         click.echo(where)
 
 
-def _corrected(images: Any, file: str, options: Mapping[str, Any]) -> Any:
+def corrected(images: Any, file: str, options: Mapping[str, Any]) -> Any:
     """The data set with the labels of a file of corrections."""
     from pathlib import Path
 
@@ -118,7 +118,7 @@ def _corrected(images: Any, file: str, options: Mapping[str, Any]) -> Any:
 
     if not Path(file).is_file():
         raise OptionError(f"{file}: no such file; --corrections takes what the studio or retraining kept")
-    read = {name: options[name] for name in ("groups", "weights_column", "task")}
+    read: dict[str, Any] = {name: options.get(name) for name in ("groups", "weights_column", "task")}
     return Corrections(Path(file)).apply(read_dataset(images, **read))
 
 

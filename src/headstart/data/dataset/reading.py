@@ -43,7 +43,7 @@ from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
-LIST_SUFFIXES = (".txt", ".lst")
+LIST_SUFFIXES = (".txt", ".lst", ".json")
 """Of tables that may be anything else: read where they are given, or where nothing else has labels."""
 
 

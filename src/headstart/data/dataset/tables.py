@@ -30,6 +30,7 @@ from headstart.data.dataset.delimited import (
     read_text,
     western,
 )
+from headstart.data.dataset.label_files import read_label_file
 from headstart.data.dataset.labels import as_label, as_number, clean
 from headstart.data.dataset.lookup import Files, Found
 from headstart.data.dataset.parquet import ImageCell, read_parquet
@@ -81,6 +82,8 @@ def read_table(name: str, *, data: bytes | None = None, path: Path | None = None
             data = read_regular(str(path), limit=MAX_TABLE_BYTES, below=root_of(str(path), held_roots()))
         except Unreadable as error:
             raise DatasetError(f"{printable(name)}: {error}") from None
+    if name.lower().endswith(".json"):
+        return read_label_file(data, name)
     return read_json_lines(data, name) if name.lower().endswith(".jsonl") else read_text(data, name)
 
 
