@@ -33,7 +33,13 @@ ROOT = Path(__file__).parent.parent
 CLASSES = {"daisy": "discs", "roses": "squares", "tulips": "bars"}
 """What the photographs' folders are called, and which drawing stands in for each flower."""
 
-SERVERS = {"serve": "8422", "learn": "8421", "studio": "8423", "lesson preview": "8422"}
+SERVERS = {
+    "serve": "8422",
+    "learn": "8421",
+    "class open": "8421",
+    "studio": "8423",
+    "lesson preview": "8422",
+}
 """Commands that go on until Ctrl-C, and the ports where they listen unless told otherwise."""
 
 _NOT_RUN = re.compile(r"<!-- not run: *(.*?) *-->\s*$")
