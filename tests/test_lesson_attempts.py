@@ -7,6 +7,8 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -24,9 +26,13 @@ from headstart.lesson.engine.attempts import (
     Challenge,
     Chose,
     Closed,
+    Ended,
     Expired,
+    Extended,
     HintTaken,
     Opened,
+    Reopened,
+    Reset,
     Submitted,
     public_view,
     step,
@@ -334,6 +340,87 @@ class AnyLearner(RuleBasedStateMachine):
 
 AnyLearner.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
 TestAnyLearner = AnyLearner.TestCase
+
+
+def test_no_sequence_of_events_with_a_teachers_among_them_breaks_a_rule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    rules = import_module("rules")  # by hand it plays a million
+    assert rules.play_many(0, 3000) > 50_000
+    monkeypatch.setattr(attempts, "RETRY_COST", 20)
+    with pytest.raises(AssertionError, match="points"):
+        rules.play_many(0, 200)
+
+
+def test_more_time_turns_overtime_back_and_less_changes_nothing() -> None:
+    state = opened()
+    late, _ = step(state, Expired(FIRST), seconds(130))
+    for less in (60.0, 120.0):
+        assert step(late, Extended(FIRST, less), seconds(131)) == (late, None)
+    more, entry = step(late, Extended(FIRST, 180.0), seconds(131))
+    assert more.item(FIRST).status(seconds(131)) == "open" and more.item(FIRST).deadline == seconds(180)
+    answered, _ = step(more, Submitted(FIRST, right(more), "k"), seconds(181))
+    assert answered.points == POINTS and not answered.item(FIRST).late
+    without, _ = step(more, Extended(FIRST, None), seconds(132))
+    assert not without.item(FIRST).is_late(seconds(10**6)) and without.item(FIRST).extended
+    assert step(without, Extended(FIRST, 300.0), seconds(133))[1] is None, "no clock is the most"
+    later, _ = step(started(), Extended("problem-2", 240.0), START)
+    later, _ = step(later, Opened("problem-2"), seconds(10))
+    assert later.item("problem-2").deadline == seconds(250)
+    assert entry is not None and logbook.from_dict(logbook.to_dict(entry)) == entry
+
+
+def test_a_problem_that_is_opened_again_is_new_but_an_old_form_counts_no_second_time() -> None:
+    state = opened()
+    state, _ = step(state, Submitted(FIRST, wrong(state)[0], "a"), START)
+    state, _ = step(state, Submitted(FIRST, right(state), "b"), START)
+    again, _ = step(state, Reopened(FIRST), seconds(300))
+    assert again.points == 0 and again.item(FIRST).status(seconds(300)) == "unopened"
+    assert "SECRETEXPLANATION 0" not in json.dumps(public_view(again, PACK, seconds(300)))
+    again, _ = step(again, Opened(FIRST), seconds(310))
+    assert again.item(FIRST).deadline == seconds(430)
+    assert step(again, Submitted(FIRST, right(again), "b"), seconds(311)) == (again, None)
+    done, _ = step(again, Submitted(FIRST, right(again), "c"), seconds(311))
+    assert done.points == POINTS and done.item(FIRST).reopened == 1
+
+
+def test_the_bell_ends_what_is_open_and_not_what_was_opened_again_after_it() -> None:
+    state = opened()
+    bell = seconds(60)
+    assert attempts.rings(state, bell, seconds(62)) == () == attempts.rings(state, None, seconds(900))
+    [ended] = attempts.rings(state, bell, seconds(62.1))
+    over, _ = step(state, ended, seconds(63))
+    assert over.finished_at == seconds(63) and over.points == 0
+    assert refusal(over, Opened("problem-3"), seconds(64)) == "closed"
+    assert attempts.rings(over, bell, seconds(64)) == ()
+    again, _ = step(over, Reopened("problem-3"), seconds(100))
+    assert attempts.rings(again, bell, seconds(1000)) == ()
+    assert attempts.rings(again, seconds(500), seconds(1000)) != (), "another bell"
+
+
+def test_a_challenge_that_was_reset_takes_nothing_and_earns_nothing() -> None:
+    state = started()
+    for item in state.items:
+        state, _ = step(state, Opened(item.problem), START)
+        state, _ = step(state, Submitted(item.problem, item.layout.answer, item.problem), START)
+    assert state.earns_badge
+    state, _ = step(state, Reset(), seconds(5))
+    assert not state.earns_badge and step(state, Reset(), seconds(6))[1] is None
+    for event in (Opened(FIRST), Reopened(FIRST), Ended(), Extended(FIRST, None)):
+        assert refusal(state, event, seconds(7)) == "reset"
+    assert attempts.overdue(state, seconds(9000)) == () == attempts.rings(state, START, seconds(9000))
+
+
+def test_held_reviews_tell_whether_an_answer_was_right_and_nothing_else() -> None:
+    state = opened()
+    state, _ = step(state, Submitted(FIRST, wrong(state)[0], "a"), START)
+    state, _ = step(state, Submitted(FIRST, right(state), "b"), START)
+    item = public_view(state, PACK, START, reviews=False)["items"][0]
+    said = json.dumps(item)
+    assert (item["correct"], item["points"], item["held"]) == (True, POINTS - RETRY_COST, True)
+    assert "SECRET" not in said and "secretkey" not in said
+    assert "answer" not in item and not any("right" in option for option in item["options"])
 
 
 FORMED = forms_pack()

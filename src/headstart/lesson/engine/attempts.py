@@ -11,6 +11,9 @@ What an answer is, and whether it is right, `answers` says; here is one text.
 The rules: each problem has its own time, which begins when it is opened. An answer that arrives until
 `deadline + GRACE` is on time; a later one still counts and costs points. There are two attempts; the second
 costs points, the hint is free. Nobody is stuck at zero, and the clock never decides about the badge.
+
+A teacher may give more time, never less, open a closed problem again, end a challenge with the bell, and
+reset it, after which it counts for nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ GRACE = timedelta(seconds=2)
 
 LONGEST_TIMER = 10.0
 """The time may be stretched tenfold or switched off (WCAG 2.2, success criterion 2.2.1)."""
+
+MOST_SECONDS = 7 * 24 * 3600.0
+"""Of a problem with more time."""
 
 POINTS = 100
 RETRY_COST = 30
@@ -97,7 +103,33 @@ class Closed:
     problem: str
 
 
-Event = Started | Opened | Chose | HintTaken | Submitted | Expired | Closed
+@dataclass(frozen=True)
+class Extended:
+    """The teacher gave more time: a problem has so many seconds from its opening now, None: no clock."""
+
+    problem: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """The teacher lets a closed problem be answered anew, with two attempts and its whole time."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The bell: whatever is not closed closes."""
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The teacher took the challenge back: it counts for nothing, and the learner may begin another one."""
+
+
+OfProblem = Opened | Chose | HintTaken | Submitted | Expired | Closed | Extended | Reopened
+Event = Started | OfProblem | Ended | Reset
 
 
 @dataclass(frozen=True)
@@ -139,6 +171,8 @@ class Item:
     closed_at: datetime | None = None
     correct: bool = False
     points: int = 0
+    extended: bool = False
+    reopened: int = 0
 
     @property
     def problem(self) -> str:
@@ -177,6 +211,8 @@ class Challenge:
     latest: datetime
     items: tuple[Item, ...]
     answered: frozenset[str] = frozenset()
+    reopened_at: datetime | None = None
+    reset_at: datetime | None = None
 
     def item(self, problem: str) -> Item:
         """One item. Raises AnswerRefused for a problem the challenge does not have."""
@@ -204,7 +240,8 @@ class Challenge:
     @property
     def earns_badge(self) -> bool:
         """All problems of the mode `challenge` correct."""
-        return self.mode == "challenge" and self.correct == len(self.items) and self.finished_at is not None
+        done = self.finished_at is not None and self.reset_at is None
+        return self.mode == "challenge" and self.correct == len(self.items) and done
 
 
 # The machine ----------------------------------------------------------------------------------------------
@@ -324,13 +361,23 @@ def judge(state: Challenge | None, event: Event, now: datetime) -> LogEntry | No
     at = max(now, state.latest)
     if isinstance(event, Submitted) and event.key in state.answered:
         return None
+    if isinstance(event, Reset):
+        return None if state.reset_at else LogEntry(at, event)
+    if state.reset_at is not None:
+        raise AnswerRefused("reset", "the teacher has reset this challenge; begin another one")
+    if isinstance(event, Ended):
+        return None if state.finished_at else LogEntry(at, event)
     item = state.item(event.problem)
     if isinstance(event, Opened):
         return _judge_opening(item, event, at)
+    if isinstance(event, Reopened):
+        return None if item.closed_at is None else LogEntry(at, event)
     if isinstance(event, Closed) and item.closed_at is not None:
         return None
     if item.closed_at is not None:
         raise AnswerRefused("closed", f"problem {item.problem!r} is closed")
+    if isinstance(event, Extended):
+        return _judge_extension(item, event, at)
     if item.opened_at is None:
         raise AnswerRefused("not-open", f"problem {item.problem!r} has not been opened")
     return _judge_open(item, event, at)
@@ -339,11 +386,23 @@ def judge(state: Challenge | None, event: Event, now: datetime) -> LogEntry | No
 def _judge_opening(item: Item, event: Opened, at: datetime) -> LogEntry | None:
     if item.opened_at is not None:
         return None
+    if item.closed_at is not None:  # by the bell
+        raise AnswerRefused("closed", f"problem {item.problem!r} is closed")
     seconds = item.layout.seconds
     return LogEntry(at, event, deadline=None if seconds is None else at + timedelta(seconds=seconds))
 
 
-def _judge_open(item: Item, event: Event, at: datetime) -> LogEntry | None:
+def _judge_extension(item: Item, event: Extended, at: datetime) -> LogEntry | None:
+    """More time, or nothing: what is less than a problem has changes nothing."""
+    before, after = item.layout.seconds, event.seconds
+    if before is None or (after is not None and not before < after <= MOST_SECONDS):
+        return None
+    if item.opened_at is None or after is None:
+        return LogEntry(at, event)
+    return LogEntry(at, event, deadline=item.opened_at + timedelta(seconds=after))
+
+
+def _judge_open(item: Item, event: OfProblem, at: datetime) -> LogEntry | None:
     match event:
         case Chose(option=option):
             marked = replace(event, option=item.layout.canonical(option, whole=False))
@@ -390,10 +449,16 @@ def advance(state: Challenge | None, entry: LogEntry) -> Challenge:
         )
     if state is None:
         raise LessonError("a challenge's log must begin with its start")
+    if isinstance(event, Reset):
+        return replace(state, latest=entry.at, reset_at=entry.at)
+    if isinstance(event, Ended):
+        closed = (item if item.closed_at else replace(item, closed_at=entry.at) for item in state.items)
+        return replace(state, latest=entry.at, items=tuple(closed))
     changed = _changed(state.item(event.problem), entry)
     items = tuple(changed if item.problem == event.problem else item for item in state.items)
     keys = {event.key} if isinstance(event, Submitted) else set()
-    return replace(state, items=items, latest=entry.at, answered=state.answered | keys)
+    reopened = entry.at if isinstance(event, Reopened) else state.reopened_at
+    return replace(state, items=items, latest=entry.at, answered=state.answered | keys, reopened_at=reopened)
 
 
 def _changed(item: Item, entry: LogEntry) -> Item:
@@ -408,6 +473,11 @@ def _changed(item: Item, entry: LogEntry) -> Item:
             return replace(item, expired=True)
         case Closed():
             return replace(item, closed_at=entry.at)
+        case Extended(seconds=seconds):
+            layout = replace(item.layout, seconds=seconds)
+            return replace(item, layout=layout, deadline=entry.deadline, expired=False, extended=True)
+        case Reopened():
+            return Item(item.layout, extended=item.extended, reopened=item.reopened + 1)
         case Submitted(option=option) if entry.ruling is not None:
             return replace(
                 item,
@@ -425,23 +495,35 @@ def overdue(state: Challenge, now: datetime) -> tuple[Expired, ...]:
     """The events that time itself brings: problems whose time is over and whose log does not say so yet."""
     return tuple(
         Expired(item.problem)
-        for item in state.items
+        for item in (() if state.reset_at else state.items)
         if item.closed_at is None and not item.expired and item.is_late(max(now, state.latest))
     )
+
+
+def rings(state: Challenge, until: datetime | None, now: datetime) -> tuple[Ended, ...]:
+    """The event that the bell brings: what was open at its time ends, unless it was opened again since.
+
+    Args:
+        state: the challenge.
+        until: when the bell rings, or None.
+        now: the time.
+    """
+    over = until is not None and now > until + GRACE and not (state.reopened_at and state.reopened_at > until)
+    return (Ended(),) if over and state.finished_at is None and state.reset_at is None else ()
 
 
 # What a page may see --------------------------------------------------------------------------------------
 
 
-def public_view(state: Challenge, pack: Pack, now: datetime) -> dict[str, Any]:
+def public_view(state: Challenge, pack: Pack, now: datetime, *, reviews: bool = True) -> dict[str, Any]:
     """What a page may show now, as JSON-ready values.
 
     Until an item closes there is nothing in it about which option is right, no feedback but on what was
     tried, no explanation, no hint, no option key; and until it is opened no question either, since its time
-    has not begun.
+    has not begun. Without `reviews` a closed one says no more than whether the answer was right.
     """
     now = max(now, state.latest)
-    items = [_item_view(state, item, pack, now) for item in state.items]
+    items = [_item_view(state, item, pack, now, reviews=reviews) for item in state.items]
     return {
         "challenge": state.id,
         "lesson": pack.slug,
@@ -458,7 +540,7 @@ def public_view(state: Challenge, pack: Pack, now: datetime) -> dict[str, Any]:
     }
 
 
-def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime) -> dict[str, Any]:
+def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime, *, reviews: bool) -> dict[str, Any]:
     problem, layout = problem_of(item, pack, state.mode), item.layout
     status = item.status(now)
     view: dict[str, Any] = {
@@ -492,11 +574,11 @@ def _item_view(state: Challenge, item: Item, pack: Pack, now: datetime) -> dict[
     }
     if status != "closed":
         return view | {"attempts_left": ATTEMPTS - len(item.tried), "worth": item.worth(now)}
+    view |= {"correct": item.correct, "late": item.late, "points": item.points, "held": not reviews}
+    if not reviews:
+        return view | {"feedback": {}}
     said = {identity: problem.option(key).feedback for identity, key in layout.options}
     return view | {
-        "correct": item.correct,
-        "late": item.late,
-        "points": item.points,
         "answer": layout.answer,
         "options": solved(problem, layout, item.tried),
         "feedback": view["feedback"] | said,

@@ -243,6 +243,12 @@ def _circumstances(challenge: Challenge, earlier: Sequence[Challenge]) -> dict[s
         and each.started_at <= challenge.started_at
     ]
     said = [_before(before, challenge), _clock(challenge.timer)]
+    for count, what in (
+        (sum(item.extended for item in challenge.items), "had more time from the teacher"),
+        (sum(item.reopened > 0 for item in challenge.items), "had been opened again by the teacher"),
+    ):
+        if count:
+            said.append(f"{count} of its problems {what}.")
     if (finished := challenge.finished_at) is not None:
         minutes, seconds = divmod(round((finished - challenge.started_at).total_seconds()), 60)
         said.append(f"From its beginning to the last answer {minutes}:{seconds:02} passed.")

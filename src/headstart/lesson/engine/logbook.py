@@ -12,11 +12,15 @@ from headstart.lesson.engine.answers import Layout
 from headstart.lesson.engine.attempts import (
     Chose,
     Closed,
+    Ended,
     Event,
     Expired,
+    Extended,
     HintTaken,
     LogEntry,
     Opened,
+    Reopened,
+    Reset,
     Ruling,
     Started,
     Submitted,
@@ -30,6 +34,10 @@ KINDS: dict[str, type] = {
     "submitted": Submitted,
     "expired": Expired,
     "closed": Closed,
+    "extended": Extended,
+    "reopened": Reopened,
+    "ended": Ended,
+    "reset": Reset,
 }
 _NAMES = {event: name for name, event in KINDS.items()}
 

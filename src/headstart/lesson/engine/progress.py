@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 
 from headstart.errors import InternalError, LessonError, MissingExtra
 from headstart.lesson.engine import attempts, logbook
+from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import Challenge, Event, LogEntry, Started, Submitted
 from headstart.lesson.engine.review import Reviewed
 from headstart.runs import store
@@ -234,16 +235,19 @@ class Progress:
 
         return self.write(write)
 
-    def record(self, challenge: str, event: Event, now: datetime) -> tuple[Challenge, LogEntry | None]:
+    def record(
+        self, challenge: str, event: Event, now: datetime, *, until: datetime | None = None
+    ) -> tuple[Challenge, LogEntry | None]:
         """Applies an event to the challenge as it is now in the database, and stores the outcome.
 
-        Problems whose time is over are logged as expired first. The entry is None where nothing changed.
+        Problems whose time is over are logged as expired first, and at the bell (`until`) the challenge as
+        ended. The entry is None where nothing changed.
         Raises AnswerRefused where the event is not possible, and LessonError for an unknown challenge.
         """
 
         def write(connection: sa.Connection) -> tuple[int, Challenge, LogEntry | None]:
             length, state = self._read(connection, challenge)
-            state, entries = _expire(state, now)
+            state, entries = _expire(state, now, until)
             state, entry = attempts.step(state, event, now)
             entries += [entry] if entry else []
             _append(connection, state, length, entries)
@@ -253,15 +257,31 @@ class Progress:
         self._remember(length, state)
         return state, entry
 
-    def settle(self, challenge: str, now: datetime) -> Challenge:
-        """The challenge as it is now, for a page to show; logs which problems' time is over."""
+    def intervene(self, challenge: str, events: Iterable[Event], now: datetime) -> Challenge:
+        """Applies a teacher's events in one transaction; those that are not possible change nothing."""
+        wanted = list(events)
+
+        def write(connection: sa.Connection) -> Challenge:
+            length, state = self._read(connection, challenge)
+            entries = []
+            for event in wanted:
+                with suppress(AnswerRefused):
+                    state, entry = attempts.step(state, event, now)
+                    entries += [entry] if entry else []
+            _append(connection, state, length, entries)
+            return state
+
+        return self.write(write)
+
+    def settle(self, challenge: str, now: datetime, *, until: datetime | None = None) -> Challenge:
+        """The challenge as it is now, for a page to show; logs which problems' time is over, and the bell."""
         state = self.challenge(challenge)
-        if not attempts.overdue(state, now):
+        if not attempts.overdue(state, now) and not attempts.rings(state, until, now):
             return state
 
         def write(connection: sa.Connection) -> Challenge:
             length, state = self._read(connection, challenge)
-            state, expired = _expire(state, now)
+            state, expired = _expire(state, now, until)
             _append(connection, state, length, expired)
             return state
 
@@ -534,9 +554,12 @@ def _entries(connection: sa.Connection, challenge: str, *, since: int = 0) -> li
     return [logbook.from_dict(body) for body in bodies]
 
 
-def _expire(state: Challenge, now: datetime) -> tuple[Challenge, list[LogEntry]]:
+def _expire(
+    state: Challenge, now: datetime, until: datetime | None = None
+) -> tuple[Challenge, list[LogEntry]]:
     entries = []
-    for event in attempts.overdue(state, now):
+    due: list[Event] = [*attempts.overdue(state, now), *attempts.rings(state, until, now)]
+    for event in due:
         state, entry = attempts.step(state, event, now)
         if entry is not None:
             entries.append(entry)

@@ -96,10 +96,11 @@ def item_statistics(challenges: Sequence[Challenge]) -> list[ItemStatistics]:
     """Statistics of every problem in the given challenges, in the order of first appearance.
 
     Give the challenges of one lesson and mode. A learner's later challenges are left out: someone who has
-    seen the explanation says nothing about the problem.
+    seen the explanation says nothing about the problem; so are those that a teacher has reset.
     """
     firsts: dict[tuple[str, str], Challenge] = {}
-    for challenge in sorted(challenges, key=lambda one: one.started_at):
+    counted = (one for one in challenges if one.reset_at is None)
+    for challenge in sorted(counted, key=lambda one: one.started_at):
         firsts.setdefault((challenge.learner, challenge.mode), challenge)
     asked = dict.fromkeys(_asked(item) for challenge in firsts.values() for item in challenge.items)
     order = list(dict.fromkeys(slug for slug, _ in asked))

@@ -45,7 +45,7 @@ def statements(entries: Iterable[LogEntry]) -> Iterator[dict[str, Any]]:
         was_finished = state is not None and state.finished_at is not None
         state = attempts.advance(state, entry)
         verb, result = _experience(entry, state)
-        problem = None if isinstance(entry.event, Started) else entry.event.problem
+        problem = getattr(entry.event, "problem", None)
         if verb:
             yield _statement(state, entry.at, verb, problem, result, f"{place}")
         if state.finished_at is not None and not was_finished:
