@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from headstart.lesson.pages import joining
 from headstart.web import guesses
 from headstart.web.addresses import names_for
 from lesson_packs import forms_pack, right_answer, wrong_answer
-from lesson_worlds import HOME, World, lesson_worlds
+from lesson_worlds import HOME, World, finished, lesson_worlds
 
 
 @dataclass
@@ -45,8 +46,9 @@ class Served:
         browser = self.world.another()
         page = browser.get("/join").text
         form = {"csrf": csrf_in(page), "code": self.one.code.lower(), "name": name}
-        assert browser.post("/join", data=form).url.path == "/me"
-        return replace(self.world, browser=browser, token="")
+        page = browser.post("/join", data=form)
+        assert page.url.path == "/me"
+        return replace(self.world, browser=browser, token=csrf_in(page.text))
 
     def changed(self, **rules: Any) -> None:
         self.world.site.classes.change_rules(self.one.id, **rules)
@@ -196,6 +198,7 @@ def test_a_teachers_pages_are_nothing_to_anybody_else(served: Served) -> None:
     colleague = served.stranger()
     colleague.get(f"/classes/{other.id}?token={token}")
     addresses = ["", "/code", "/code.svg", "/names", "/problems/1", "/statistics"]
+    addresses += ["/rules", f"/learners/{served.member('Ada')}"]
     for address in addresses:
         address = f"/classes/{served.one.id}{address}"
         assert teacher.browser.get(address).status_code == 200
@@ -203,7 +206,8 @@ def test_a_teachers_pages_are_nothing_to_anybody_else(served: Served) -> None:
             assert browser.get(address).status_code == 404, address
     assert ada.browser.get("/classes").status_code == 404
     assert "Biology" not in colleague.get("/classes").text and "10c" in colleague.get("/classes").text
-    for path in ("code", "names", "cards"):
+    own = f"learners/{served.member('Ada')}"
+    for path in ("code", "names", "cards", "rules", "challenge", "time", f"{own}/time", f"{own}/reset"):
         assert ada.post(f"/classes/{served.one.id}/{path}", what="code").status_code == 404
     assert ada.browser.get(f"/classes/{served.one.id}?token=wrong").status_code == 404
 
@@ -345,3 +349,185 @@ def test_names_and_codes_are_in_no_log(served: Served, caplog: pytest.LogCapture
         assert secret not in ours
     lines = repr(served.world.site.store.lines(""))
     assert "Verylongname" not in lines and served.member("Ada Verylongname") in lines
+
+
+def test_a_teacher_gives_more_time_to_one_and_to_all_at_once_and_later(served: Served) -> None:
+    teacher, ada, eve = served.teacher(), served.learner("Ada"), served.learner("Eve")
+    mine, other = ada.begin(), eve.begin()
+    address, one = f"/classes/{served.one.id}", served.member("Ada")
+
+    def left(who: World, challenge: str) -> Any:
+        return who.browser.get(f"{challenge}/1/state").json()["seconds_left"]
+
+    before = ada.browser.get(f"{mine}/1/state").json()["version"]
+    served.world.clock.forward(130)
+    assert left(ada, mine) == 0 and ada.browser.get(f"{mine}/1/state").json()["status"] == "overtime"
+    page = teacher.post(f"{address}/learners/{one}/time", factor="1.5")
+    assert "more time" in page.text
+    state = ada.browser.get(f"{mine}/1/state").json()
+    assert (state["seconds_left"], state["status"]) == (50, "open") and state["version"] != before
+    assert left(eve, other) == 0
+    teacher.post(f"{address}/time", factor="2")
+    assert (left(ada, mine), left(eve, other)) == (110, 110)
+    teacher.post(f"{address}/learners/{one}/time", factor="1")
+    assert left(ada, mine) == 110, "what was given stays given"
+    teacher.post(f"{address}/time", factor="none")
+    assert left(eve, other) is None
+    assert {each.factor for each in served.world.site.classes.members(served.one.id)} == {None}
+    assert teacher.post(f"{address}/time", factor="0.5").status_code == 400
+    zoe = served.learner("Zoe")
+    served.world.site.classes.give_time(served.member("Zoe"), 1.5)
+    assert "3 minutes" in zoe.browser.get("/modes/challenge").text
+    assert left(zoe, zoe.begin("2")) == 360, "what was chosen, and half as much again"
+
+
+def test_a_fixed_clock_leaves_no_choice_and_more_time_still_counts(served: Served) -> None:
+    teacher, ada = served.teacher(), served.learner("Ada")
+    page = teacher.post(f"/classes/{served.one.id}/rules", clock="1.5").text
+    assert re.search(r'value="1.5" checked', page)
+    assert 'name="timer"' not in ada.browser.get("/modes/challenge").text
+    assert "3 minutes for each problem" in ada.browser.get("/modes/challenge").text
+    challenge = ada.begin("off")
+    assert ada.browser.get(f"{challenge}/1/state").json()["seconds_left"] == 180
+    served.changed(timer=None)
+    eve = served.learner("Eve")
+    assert "There is no clock" in eve.browser.get("/modes/challenge").text
+    assert teacher.post(f"/classes/{served.one.id}/rules", clock="7").status_code == 400
+
+
+def test_at_the_deadline_what_is_open_ends_and_nothing_begins(served: Served) -> None:
+    teacher, ada = served.teacher(), served.learner("Ada")
+    ends = served.world.clock.now.astimezone() + timedelta(minutes=1)
+    page = teacher.post(f"/classes/{served.one.id}/rules", clock="", deadline=f"{ends:%Y-%m-%dT%H:%M}").text
+    assert f'value="{ends:%Y-%m-%dT%H:%M}"' in page
+    assert "It ends on" in ada.browser.get("/modes/challenge").text
+    challenge = ada.begin()
+    ada.answer(challenge, 1)
+    ada.open(challenge, 2)
+    served.world.clock.forward(62)
+    assert ada.browser.get(f"{challenge}/2/state").json()["status"] == "open", "two seconds of grace"
+    served.world.clock.forward(1)
+    assert ada.answer(challenge, 2).url.query == b"note=closed"
+    assert ada.site.store.challenge(challenge.rsplit("/", 1)[1]).points == 100
+    assert "finished" in teacher.browser.get(f"/classes/{served.one.id}").text
+    eve = served.learner("Eve")
+    assert "The challenge is over" in eve.browser.get("/modes/challenge").text
+    assert eve.post("/modes/challenge/begin", timer="1").url.path == "/modes/challenge"
+    assert teacher.post(f"/classes/{served.one.id}/rules", deadline="tomorrow").status_code == 400
+
+
+def test_all_begin_and_end_together(served: Served) -> None:
+    teacher, ada = served.teacher(), served.learner("Ada")
+    address = f"/classes/{served.one.id}"
+    assert "Everybody waits" in teacher.post(f"{address}/challenge", what="wait").text
+    assert "Your teacher starts the challenge" in ada.browser.get("/modes/challenge").text
+    assert ada.post("/modes/challenge/begin", timer="1").url.path == "/modes/challenge"
+    teacher.post(f"{address}/challenge", what="start")
+    challenge = ada.begin()
+    ada.answer(challenge, 1)
+    served.world.clock.forward(20)
+    page = teacher.post(f"{address}/challenge", what="end")
+    assert page.url.path == f"{address}/problems/1" and "1 first answers" in page.text
+    state = ada.site.store.challenge(challenge.rsplit("/", 1)[1])
+    assert state.finished_at is not None and state.points == 100
+    assert ada.browser.get(f"{challenge}/2/state").json()["status"] == "closed"
+    assert "SECRETEXPLANATION 3" in ada.browser.get(f"{challenge}/4").text, (
+        "the bell shows what was not opened"
+    )
+    assert "The challenge is over" in served.learner("Eve").browser.get("/modes/challenge").text
+    teacher.post(f"{address}/challenge", what="free")
+    assert "Each learner begins" in teacher.browser.get(f"{address}/rules").text
+    assert teacher.post(f"{address}/challenge", what="x").status_code == 400
+    assert served.learner("Zoe").begin()
+
+
+def test_reviews_are_held_back_until_their_time_and_so_are_experiments(served: Served) -> None:
+    teacher, ada = served.teacher(), served.learner("Ada")
+    served.world.experiments.gate.set()
+    served.world.experiments.run("one-pass", progress=lambda *told: None)
+    served.changed(reviews_from=served.world.clock.now + timedelta(hours=1))
+    challenge = ada.begin()
+    for number in range(1, 6):
+        ada.open(challenge, number)
+        page = ada.answer(challenge, number, right=number > 1)
+        if number == 1:
+            page = ada.answer(challenge, 1, right=False, key="1" * 32)
+        assert "SECRET" not in page.text and "is shown from" in page.text
+        assert ("✓ Correct" in page.text) == (number > 1)
+    for address in (challenge, "/", "/experiments", "/experiments/one-pass", "/modes/challenge"):
+        text = ada.browser.get(address).text
+        assert "SECRET" not in text and "Seconds &lt;both&gt;" not in text and "Reread" not in text, address
+    assert (
+        "SECRETEXPLANATION 0" in teacher.browser.get(f"/classes/{served.one.id}/problems/1?answer=true").text
+    )
+    served.world.clock.forward(3600)
+    assert "SECRETEXPLANATION 0" in ada.browser.get(f"{challenge}/1").text
+    assert "Seconds &lt;both&gt;" in ada.browser.get("/experiments/one-pass").text
+
+
+def test_a_challenge_that_is_reset_counts_no_longer_and_another_one_begins(served: Served) -> None:
+    teacher, ada, eve = served.teacher(), served.learner("Ada"), served.learner("Eve")
+    challenge, foreign = ada.begin(), eve.begin()
+    ada.answer(challenge, 1)
+    address = f"/classes/{served.one.id}/learners/{served.member('Ada')}"
+    identity = challenge.rsplit("/", 1)[1]
+    assert teacher.post(f"{address}/reset", challenge=foreign.rsplit("/", 1)[1]).status_code == 404
+    assert "reset, counts no longer" in teacher.post(f"{address}/reset", challenge=identity).text
+    for page in (ada.browser.get(f"{challenge}/1"), ada.answer(challenge, 2), ada.browser.get(challenge)):
+        assert page.status_code == 410 and "Your teacher has reset this challenge" in page.text
+    assert "0 first answers" in teacher.browser.get(f"/classes/{served.one.id}/problems/1").text
+    again = ada.begin()
+    assert again != challenge and ada.browser.get(f"{again}/1").status_code == 200
+
+
+def test_a_problem_that_is_opened_again_can_be_answered_also_after_the_end(served: Served) -> None:
+    teacher, ada = served.teacher(), served.learner("Ada")
+    challenge = ada.begin()
+    first = ada.answer(challenge, 1, right=False)
+    old = re.search(r'name="key" value="(\w+)"', first.text)
+    teacher.post(f"/classes/{served.one.id}/challenge", what="end")
+    identity = challenge.rsplit("/", 1)[1]
+    state = ada.site.store.challenge(identity)
+    assert state.finished_at and old
+    address = f"/classes/{served.one.id}/learners/{served.member('Ada')}"
+    served.world.clock.forward(100)
+    page = teacher.post(f"{address}/reopen", challenge=identity, problem=state.items[0].problem)
+    assert "opened again" in page.text
+    ada.open(challenge, 1)
+    served.world.clock.forward(50)
+    assert "✓ Correct" in ada.answer(challenge, 1, key="2" * 32).text
+    state = ada.site.store.challenge(identity)
+    assert state.points == 100 and state.items[0].reopened == 1
+    assert teacher.post(f"{address}/reopen", challenge=identity, problem="none").status_code == 400
+
+
+def test_a_class_measures_what_its_teacher_asks_for(served: Served) -> None:
+    teacher, ada = served.teacher(), served.learner("Ada")
+    assert "Measure" in teacher.browser.get("/experiments").text
+    assert "Measure" not in ada.browser.get("/experiments").text + ada.browser.get("/").text
+    assert ada.post("/experiments").status_code == 403
+    assert 'action="/experiments/one-pass/run"' in ada.browser.get("/experiments/one-pass").text
+    served.changed(experiments_by_teacher=True)
+    assert 'action="/experiments/one-pass/run"' not in ada.browser.get("/experiments/one-pass").text
+    assert "once for all" in ada.post("/experiments/one-pass/run").text
+    assert served.world.site.jobs.unfinished() == []
+    teacher.post("/experiments")
+    assert len(served.world.site.jobs.unfinished()) == 1
+    finished(served.world)
+    assert "As a table" in ada.browser.get("/experiments/one-pass").text
+
+
+def test_a_learners_page_gives_codes_erases_names_and_dismisses(served: Served) -> None:
+    teacher, ada = served.teacher(), served.learner("Ada Verylongname")
+    challenge = ada.begin()
+    learner = served.member("Ada Verylongname")
+    address = f"/classes/{served.one.id}/learners/{learner}"
+    told = re.search(r'class="letters">([B-Z]{4}-[B-Z]{4})<', teacher.post(f"{address}/code").text)
+    assert told
+    page = teacher.post(f"{address}/erase").text
+    assert "Verylongname" not in page and "<h2>Learner 1</h2>" in page and told[1] not in page
+    assert "Learner 1" in ada.browser.get("/me").text and ada.browser.get(f"{challenge}/1").status_code == 200
+    assert teacher.post(f"{address}/dismiss").url.path == f"/classes/{served.one.id}/names"
+    assert ada.browser.get("/").url.path == "/join"
+    assert teacher.browser.get(address).status_code == 404
+    assert teacher.post(f"{address}/fly").status_code == 404

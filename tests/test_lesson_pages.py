@@ -24,7 +24,18 @@ from headstart.lesson.engine import badges
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.pack import Mode
 from headstart.lesson.engine.reference import references
-from headstart.lesson.pages import challenges, experiments, flashcards, home, runs, server, tasks, tour
+from headstart.lesson.pages import (
+    challenges,
+    classes,
+    experiments,
+    flashcards,
+    home,
+    joining,
+    runs,
+    server,
+    tasks,
+    tour,
+)
 from headstart.lesson.pages.templating import Drawn, inline, markdown, sections, show
 from headstart.web.addresses import names_for
 from headstart.web.plots import Plot, Series
@@ -301,7 +312,7 @@ def test_every_form_needs_the_token_of_its_own_session(make_world: Callable[...,
 
 
 def test_no_route_that_writes_is_left_without_the_token(world: World) -> None:
-    rooms = (challenges, home, tour, experiments, flashcards, runs, tasks)
+    rooms = (challenges, classes, home, joining, tour, experiments, flashcards, runs, tasks)
     posts = [route for room in rooms for route in room.router.routes if "POST" in route.methods]  # type: ignore[attr-defined]
     assert len(posts) >= 7
     for route in posts:

@@ -30,6 +30,11 @@ class Recent(Generic[Value]):
                 self._kept.popitem(last=False)
         return name
 
+    def drop(self, name: str) -> None:
+        """Forgets a value, where it is kept."""
+        with self._turn:
+            self._kept.pop(name, None)
+
     def peek(self, name: str) -> Value | None:
         """What was kept, or None."""
         with self._turn:

@@ -106,6 +106,23 @@ class Rules:
     started: datetime | None = None
     ended: datetime | None = None
 
+    @property
+    def until(self) -> datetime | None:
+        """When challenges end: at the deadline, or when the teacher ended them for all."""
+        ends = [each for each in (self.deadline, self.ended if self.together else None) if each is not None]
+        return min(ends, default=None)
+
+    def gate(self, now: datetime) -> str:
+        """Whether a challenge can begin: empty, or `waiting` for the teacher, or `over`."""
+        if self.until is not None and now >= self.until:
+            return "over"
+        return "waiting" if self.together and self.started is None else ""
+
+    def timer_for(self, chosen: float | None, factor: float | None) -> float | None:
+        """The factor on every problem's time, of what a learner chose and what the teacher gave them."""
+        timer = self.timer if self.timer_is_fixed else chosen
+        return None if timer is None or factor is None else min(LONGEST_TIMER, timer * factor)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         values = asdict(self)

@@ -59,7 +59,7 @@ def seats(
         now: the time.
     """
     own: dict[str, list[Challenge]] = {}
-    for state in states:
+    for state in (each for each in states if each.reset_at is None):
         own.setdefault(state.learner, []).append(state)
     found = []
     for member in members:
@@ -112,9 +112,9 @@ class Given:
 
 
 def given(states: Iterable[Challenge], problem: str) -> list[Given]:
-    """The first answers to a problem, each variant's apart, those asked most often first."""
+    """The first answers to a problem, each variant's apart, those asked most often first; resets left out."""
     items: dict[str, list[Item]] = {}
-    for state in states:
+    for state in (each for each in states if each.reset_at is None):
         for item in state.items:
             if item.problem == problem and item.opened_at is not None:
                 items.setdefault(item.layout.variant, []).append(item)

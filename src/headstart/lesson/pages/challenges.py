@@ -13,7 +13,9 @@ import hmac
 import re
 import secrets
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
@@ -55,7 +57,8 @@ async def start_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
     taken = mine(site, session.learner, "challenge")
     mode = site.pack.mode("challenge")
     current = unfinished(site, taken)
-    results = Shown(site.catalogue, held_in(site, current)).results()
+    results = shown_to(site, session.learner, taken=taken).results()
+    rules, factor = site.rules_of(session.learner), _factor(site, session.learner)
     return page(
         request,
         "challenge_start.html",
@@ -63,9 +66,25 @@ async def start_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         parts=parts_of(mode, results),
         problems=site.pack.problems("challenge"),
         current=current,
-        finished=[(state, scores.score(state)) for state in reversed(taken) if state.finished_at],
-        timers={name: _time(site, factor) for name, factor in TIMERS.items()},
+        finished=[
+            (state, scores.score(state))
+            for state in reversed(taken)
+            if state.finished_at and not state.reset_at
+        ],
+        timers={
+            name: _time(site, rules.timer_for(chosen, factor))
+            for name, chosen in TIMERS.items()
+            if chosen == 1.0 or not rules.timer_is_fixed
+        },
+        rules=rules,
+        gate=rules.gate(site.clock()),
     )
+
+
+def _factor(site: LessonSite, learner: str) -> float | None:
+    """More time for one learner, from their teacher."""
+    found = site.standing(learner)
+    return found[1].factor if found is not None else 1.0
 
 
 def _time(site: LessonSite, factor: float | None) -> str:
@@ -80,27 +99,42 @@ def mine(site: LessonSite, learner: str, mode: str) -> list[Challenge]:
     return [state for state in states if state.mode == mode]
 
 
-def unfinished(site: LessonSite, states: list[Challenge]) -> Challenge | None:
+def unfinished(site: LessonSite, states: Sequence[Challenge]) -> Challenge | None:
     """The latest one still open, of this very version of the lesson."""
-    begun = [s for s in states if s.finished_at is None and s.fingerprint == site.pack.fingerprint]
+    begun = [
+        state
+        for state in states
+        if state.finished_at is None and state.reset_at is None and state.fingerprint == site.pack.fingerprint
+    ]
     return begun[-1] if begun else None
 
 
 def held_in(site: LessonSite, state: Challenge | None) -> frozenset[str]:
-    """The experiments that settle a problem which is open now; not those that a closed one has shown."""
+    """The experiments that settle a problem which is open now; not those that a closed one has shown.
+
+    While reviews are held back, those of every problem that was opened.
+    """
     if state is None or state.mode != "challenge":
         return frozenset()
+    shown = site.reviews(state.learner)
     experiments: dict[bool, set[str]] = {True: set(), False: set()}
     for item in state.items:
         if item.opened_at is not None:
             problem = attempts.problem_of(item, site.pack, state.mode)
-            experiments[item.closed_at is not None].add(problem.experiment)
+            experiments[item.closed_at is not None and shown].add(problem.experiment)
     return frozenset(experiments[False] - experiments[True])
 
 
-def shown_to(site: LessonSite, learner: str) -> Shown:
-    """The results that a learner may see now: all but those that settle a problem which is open."""
-    return Shown(site.catalogue, held_in(site, unfinished(site, mine(site, learner, "challenge"))))
+def shown_to(site: LessonSite, learner: str, *, taken: Sequence[Challenge] | None = None) -> Shown:
+    """The results that a learner may see now: all but those that settle a problem which is open.
+
+    ``taken`` are the learner's challenges of the mode, where they are known.
+    """
+    states = mine(site, learner, "challenge") if taken is None else taken
+    current = unfinished(site, states)
+    if current is None and states and not site.reviews(learner):
+        current = states[-1]
+    return Shown(site.catalogue, held_in(site, current))
 
 
 @router.post("/modes/{mode}/begin")
@@ -115,7 +149,9 @@ def begin(
     if tour.is_asked_about(site.pack, mode) and tour.of(site, session.learner) is None:
         return leave(request, f"/modes/{mode}#tour")
     taken = mine(site, session.learner, mode)
-    state = unfinished(site, taken)
+    state, rules = unfinished(site, taken), site.rules_of(session.learner)
+    if state is None and mode == "challenge" and rules.gate(site.clock()):
+        return leave(request, f"/modes/{mode}")
     if state is None:
         only = due_questions(site, taken) if mode == REVIEW else None
         if only == []:
@@ -126,7 +162,9 @@ def begin(
             learner=session.learner,
             seed=secrets.token_hex(16),
             mode=mode,
-            timer=TIMERS[timer] if mode == "challenge" else None,
+            timer=rules.timer_for(TIMERS[timer], _factor(site, session.learner))
+            if mode == "challenge"
+            else None,
             only=only,
             earlier=taken,
         )
@@ -159,13 +197,19 @@ def _identity(site: LessonSite, learner: str, mode: str, count: int) -> str:
 async def _own(site: SiteOf, session: SessionOf, identity: str) -> Challenge:
     try:
         state = site.store.challenge(identity)
-        if attempts.overdue(state, site.clock()):
-            state = await run_in_threadpool(site.store.settle, identity, site.clock())
+        until, now = _until(site, state), site.clock()
+        if attempts.overdue(state, now) or attempts.rings(state, until, now):
+            state = await run_in_threadpool(site.store.settle, identity, now, until=until)
     except LessonError:
         raise HTTPException(404) from None
     if state.learner != session.learner or state.pack != site.pack.slug:
         raise HTTPException(404)
     return state
+
+
+def _until(site: LessonSite, state: Challenge) -> datetime | None:
+    """When a learner's challenge ends for all of their class."""
+    return site.rules_of(state.learner).until if state.mode == "challenge" else None
 
 
 OwnChallenge = Annotated[Challenge, Depends(_own)]
@@ -174,6 +218,8 @@ OwnChallenge = Annotated[Challenge, Depends(_own)]
 async def _current(site: SiteOf, state: OwnChallenge) -> Challenge:
     if state.fingerprint != site.pack.fingerprint:
         raise HTTPException(410, "The lesson has changed since this challenge began; begin a new one.")
+    if state.reset_at is not None:
+        raise HTTPException(410, "Your teacher has reset this challenge; begin a new one.")
     return state
 
 
@@ -194,7 +240,7 @@ async def result_page(request: Request, site: SiteOf, state: ChallengeOf) -> Res
     return page(
         request,
         "result.html",
-        view=attempts.public_view(state, site.pack, site.clock()),
+        view=_view(site, state),
         score=scores.score(state),
         next=_next(state),
         varied=any(item.layout.variant for item in state.items),
@@ -202,8 +248,9 @@ async def result_page(request: Request, site: SiteOf, state: ChallengeOf) -> Res
         reread={
             item.problem: _to_reread(site, attempts.problem_of(item, site.pack, state.mode).experiment)
             for item in state.items
-            if item.closed_at is not None and not item.correct
+            if item.closed_at is not None and not item.correct and site.reviews(state.learner)
         },
+        opens=_opens(site, state),
     )
 
 
@@ -234,6 +281,7 @@ async def problem_page(
         note=_NOTES.get(note, ""),
         version=_version(item),
         grace=attempts.GRACE.total_seconds(),
+        opens=_opens(site, state),
         **(_evidence(site, session.learner, state, number) if item.get("experiment") else {"job": None}),
     )
 
@@ -267,7 +315,7 @@ _NOTES = {
 @router.get("/challenges/{identity}/{number:int}/state")
 async def problem_state(site: SiteOf, state: ChallengeOf, number: int) -> Response:
     """What the page's script asks to keep the timer true and two tabs in step."""
-    raw = attempts.public_view(state, site.pack, site.clock())["items"][_place(state, number)]
+    raw = _view(site, state)["items"][_place(state, number)]
     shown = ("status", "seconds_left", "worth", "chosen", "tried", "attempts_left")
     return JSONResponse({name: raw.get(name) for name in shown} | {"version": _version(raw)})
 
@@ -288,7 +336,9 @@ async def act(
     answer = " ".join(option or ())
     try:
         for event in _events(action, problem, answer=answer, key=key):
-            await run_in_threadpool(site.store.record, state.id, event, site.clock())
+            await run_in_threadpool(
+                site.store.record, state.id, event, site.clock(), until=_until(site, state)
+            )
     except AnswerRefused as refused:
         if refused.reason not in _NOTES:
             raise HTTPException(409, f"{str(refused).capitalize()}.") from None
@@ -331,7 +381,7 @@ def _next(state: Challenge) -> str | None:
 
 def _item(site: LessonSite, state: Challenge, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The item with its texts rendered, and the whole view."""
-    view = attempts.public_view(state, site.pack, site.clock())
+    view = _view(site, state)
     item = dict(view["items"][_place(state, number)])
     shown = _shown_in(site, state)
     results = shown.results()
@@ -346,10 +396,21 @@ def _item(site: LessonSite, state: Challenge, number: int) -> tuple[dict[str, An
         item["hint"] = markdown(item["hint"], results)
     if "feedback" in item:
         item["feedback"] = {key: inline(text, results) for key, text in item["feedback"].items()}
-    if item["status"] == "closed":
+    if "explanation" in item:
         item["footnote"] = placeholders.footnote(item["explanation"], results)
         item["explanation"] = markdown(item["explanation"], results, plots=plots_of(shown, site.pack))
     return item, view
+
+
+def _view(site: LessonSite, state: Challenge) -> dict[str, Any]:
+    reviews = state.mode != "challenge" or site.reviews(state.learner)
+    return attempts.public_view(state, site.pack, site.clock(), reviews=reviews)
+
+
+def _opens(site: LessonSite, state: Challenge) -> datetime | None:
+    """From when on what is right is shown, where it is not yet."""
+    held = state.mode == "challenge" and not site.reviews(state.learner)
+    return site.rules_of(state.learner).reviews_from if held else None
 
 
 def _shown_in(site: LessonSite, state: Challenge) -> Shown:
@@ -357,9 +418,9 @@ def _shown_in(site: LessonSite, state: Challenge) -> Shown:
 
 
 def _version(item: dict[str, Any]) -> str:
-    """Changes when another tab has opened, tried, taken the hint or closed."""
+    """Changes when another tab has opened, tried, taken the hint or closed, and when a teacher has."""
     return f"{item['status'] == 'unopened':d}{item.get('hint_taken', 0):d}" + (
-        f"{len(item.get('tried', ()))}{item['status'] == 'closed':d}"
+        f"{len(item.get('tried', ()))}{item['status'] == 'closed':d}{item.get('held', 0):d}{item['seconds']}"
     )
 
 

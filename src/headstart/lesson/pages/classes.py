@@ -7,16 +7,18 @@ finds nothing here.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from starlette.responses import Response
 
+from headstart.lesson.engine import attempts, classroom, placeholders, scores
 from headstart.lesson.engine import classes as engine
-from headstart.lesson.engine import classroom, placeholders, scores
 from headstart.lesson.engine.answers import in_words, is_right_in_keys
-from headstart.lesson.engine.attempts import Challenge
-from headstart.lesson.engine.classes import Class, Member
+from headstart.lesson.engine.attempts import Challenge, Event, Extended, Reopened, Reset
+from headstart.lesson.engine.classes import Class, Member, factor_of
 from headstart.lesson.engine.pack import Problem
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.joining import DOOR, address_of
@@ -82,10 +84,14 @@ async def _rows(form: Any) -> list[engine.Row]:
 # Now ------------------------------------------------------------------------------------------------------
 
 
-def states_of(site: LessonSite, members: list[Member]) -> list[Challenge]:
-    """The challenges of a class, oldest first."""
-    learners = [one.learner for one in members]
-    return site.store.taken_by(learners, pack=site.pack.slug, mode=CHALLENGE)
+def states_of(site: LessonSite, one: Class, members: Sequence[Member]) -> list[Challenge]:
+    """The challenges of a class, oldest first; those that its bell ends are ended."""
+    learners, now, until = [member.learner for member in members], site.clock(), one.rules.until
+    states = site.store.taken_by(learners, pack=site.pack.slug, mode=CHALLENGE)
+    return [
+        site.store.settle(state.id, now, until=until) if attempts.rings(state, until, now) else state
+        for state in states
+    ]
 
 
 @router.get("/classes/{identity}")
@@ -93,7 +99,7 @@ def now_page(request: Request, site: SiteOf, one: ClassOf, names: str = "") -> R
     """Who is where, how much time is left, what came of each problem."""
     members = site.classes.members(one.id)
     latest = site.store.latest_lines([member.learner for member in members])
-    seats = classroom.seats(members, states_of(site, members), latest, now=site.clock())
+    seats = classroom.seats(members, states_of(site, one, members), latest, now=site.clock())
     return page(
         request,
         "class_now.html",
@@ -101,7 +107,7 @@ def now_page(request: Request, site: SiteOf, one: ClassOf, names: str = "") -> R
         seats=seats,
         hidden=names == "hidden",
         problems=site.pack.problems(CHALLENGE),
-        now=site.clock(),
+        gate=one.rules.gate(site.clock()),
     )
 
 
@@ -191,7 +197,7 @@ def problem_page(
     if not 1 <= number <= len(problems):
         raise HTTPException(404)
     problem = problems[number - 1]
-    found = classroom.given(states_of(site, site.classes.members(one.id)), problem.slug)
+    found = classroom.given(states_of(site, one, site.classes.members(one.id)), problem.slug)
     shown_variant = next((each for each in found if each.variant == variant), found[0] if found else None)
     asked = problem.asked_as(shown_variant.variant) if shown_variant else problem
     shown = Shown(site.catalogue)
@@ -237,7 +243,7 @@ def _answers(problem: Problem, given: classroom.Given | None, results: Any) -> l
 @router.get("/classes/{identity}/statistics")
 def statistics_page(request: Request, site: SiteOf, one: ClassOf) -> Response:
     """How hard each problem was, how well it tells learners apart, and what was chosen instead."""
-    found = scores.item_statistics(states_of(site, site.classes.members(one.id)))
+    found = scores.item_statistics(states_of(site, one, site.classes.members(one.id)))
     results = Shown(site.catalogue).results()
     rows = []
     for item in found:
@@ -257,3 +263,167 @@ def statistics_page(request: Request, site: SiteOf, one: ClassOf) -> Response:
             }
         )
     return page(request, "class_statistics.html", one=one, rows=rows)
+
+
+# Rules ----------------------------------------------------------------------------------------------------
+
+CLOCKS = {"": None, "1": 1.0, "1.5": 1.5, "2": 2.0, "5": 5.0, "off": None}
+"""What the clock can be for all; empty leaves it to the learners."""
+
+
+@router.get("/classes/{identity}/rules")
+def rules_page(request: Request, site: SiteOf, one: ClassOf) -> Response:
+    """What the teacher has decided, and can decide."""
+    rules = one.rules
+    clock = "" if not rules.timer_is_fixed else "off" if rules.timer is None else f"{rules.timer:g}"
+    seconds = [problem.seconds for problem in site.pack.problems(CHALLENGE)]
+    said = {
+        name: attempts.spoken(timer and timer * each for each in seconds) for name, timer in CLOCKS.items()
+    }
+    return page(
+        request,
+        "class_rules.html",
+        one=one,
+        rules=rules,
+        gate=rules.gate(site.clock()),
+        clock_now=clock,
+        clocks=said | {"": "Each learner chooses"},
+        local=_local,
+    )
+
+
+@router.post("/classes/{identity}/rules")
+def save_rules(request: Request, site: SiteOf, one: ClassOf, form: FormOf) -> Response:
+    """Decides about the clock, the deadline, held back reviews and who runs experiments."""
+    clock = text_of(form, "clock")
+    if clock not in CLOCKS:
+        raise HTTPException(400, f"The clock {clock!r} is none of those offered.")
+    site.classes.change_rules(
+        one.id,
+        timer_is_fixed=bool(clock),
+        timer=CLOCKS[clock] if clock else 1.0,
+        deadline=_time_in(form, "deadline"),
+        reviews_from=_time_in(form, "reviews_from"),
+        experiments_by_teacher=text_of(form, "experiments") == "teacher",
+    )
+    return leave(request, f"/classes/{one.id}/rules")
+
+
+def _time_in(form: Any, name: str) -> datetime | None:
+    """A time of a form, as this machine's clocks show it; None where it is empty."""
+    text = text_of(form, name).strip()
+    try:
+        return datetime.fromisoformat(text).astimezone() if text else None
+    except (ValueError, OverflowError):
+        raise HTTPException(400, f"{text!r:.40} is no time; write it as 2030-01-31T14:00.") from None
+
+
+def _local(at: datetime | None) -> str:
+    """A time as a form's field holds it."""
+    return f"{at.astimezone():%Y-%m-%dT%H:%M}" if at else ""
+
+
+@router.post("/classes/{identity}/challenge")
+def start_and_end(request: Request, site: SiteOf, one: ClassOf, what: Annotated[str, Form()]) -> Response:
+    """Starts the challenge for all, rings the bell for all, or leaves it to the learners."""
+    now = site.clock()
+    offered: dict[str, dict[str, Any]] = {
+        "start": {"together": True, "started": now, "ended": None},
+        "end": {"together": True, "started": one.rules.started or now, "ended": now},
+        "wait": {"together": True, "started": None, "ended": None},
+        "free": {"together": False, "started": None, "ended": None},
+    }
+    if what not in offered:
+        raise HTTPException(400, f"{what!r:.40}: expected start, end, wait or free.")
+    changed = site.classes.change_rules(one.id, **offered[what])
+    if what == "end":  # what was open now is ended now, whoever looks again
+        for state in states_of(site, changed, site.classes.members(one.id)):
+            site.store.settle(state.id, now + 2 * attempts.GRACE, until=now)
+        return leave(request, f"/classes/{one.id}/problems/1")
+    return leave(request, f"/classes/{one.id}")
+
+
+@router.post("/classes/{identity}/time")
+def more_time_for_all(
+    request: Request, site: SiteOf, one: ClassOf, factor: Annotated[str, Form()]
+) -> Response:
+    """More time for everybody, now and later; who has more already keeps it."""
+    wanted = factor_of(factor)
+    for member in site.classes.members(one.id):
+        if member.factor is not None and (wanted is None or member.factor < wanted):
+            _give_time(site, one, member, wanted)
+    return leave(request, f"/classes/{one.id}/rules")
+
+
+def _give_time(site: LessonSite, one: Class, member: Member, factor: float | None) -> None:
+    """More time for one learner, also for what they have open."""
+    site.classes.give_time(member.learner, factor)
+    timer = one.rules.timer_for(1.0, factor)
+    for state in states_of(site, one, [member]):
+        if state.finished_at is None and state.fingerprint == site.pack.fingerprint:
+            problems = site.pack.problems(CHALLENGE)
+            events = [Extended(each.slug, timer and timer * each.seconds) for each in problems]
+            site.store.intervene(state.id, events, site.clock())
+
+
+# One learner ----------------------------------------------------------------------------------------------
+
+
+def _member(site: SiteOf, one: ClassOf, learner: str) -> Member:
+    found = site.classes.standing(learner)
+    if found is None or found[0].id != one.id:
+        raise HTTPException(404)
+    return found[1]
+
+
+MemberOf = Annotated[Member, Depends(_member)]
+
+
+@router.get("/classes/{identity}/learners/{learner}")
+def learner_page(request: Request, site: SiteOf, one: ClassOf, member: MemberOf) -> Response:
+    """One learner: their challenges, and what a teacher can do for them."""
+    states = states_of(site, one, [member])
+    return page(
+        request,
+        "class_learner.html",
+        one=one,
+        member=member,
+        code=site.codes.peek(member.learner),
+        states=[(state, scores.score(state)) for state in reversed(states)],
+        titles={each.slug: each.title for each in site.pack.problems(CHALLENGE)},
+        now=site.clock(),
+    )
+
+
+@router.post("/classes/{identity}/learners/{learner}/{action}")
+def do_for(
+    request: Request,
+    site: SiteOf,
+    one: ClassOf,
+    member: MemberOf,
+    action: str,
+    factor: Annotated[str, Form()] = "",
+    challenge: Annotated[str, Form()] = "",
+    problem: Annotated[str, Form()] = "",
+) -> Response:
+    """Gives time or a new code, resets a challenge, opens a problem again, erases a name, dismisses."""
+    at = f"/classes/{one.id}/learners/{member.learner}"
+    match action:
+        case "time":
+            _give_time(site, one, member, factor_of(factor))
+        case "code":
+            site.codes.keep(site.classes.give_code(member.learner), name=member.learner)
+        case "reset" | "reopen":
+            event: Event = Reset() if action == "reset" else Reopened(problem)
+            if challenge not in {state.id for state in states_of(site, one, [member])}:
+                raise HTTPException(404)
+            site.store.record(challenge, event, site.clock())
+        case "erase":
+            site.classes.erase_name(member.learner)
+            site.codes.drop(member.learner)
+        case "dismiss":
+            site.classes.dismiss(member.learner)
+            at = f"/classes/{one.id}/names"
+        case _:
+            raise HTTPException(404)
+    return leave(request, at)

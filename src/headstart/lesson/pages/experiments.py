@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +38,8 @@ LONGEST_GUESS = 60
 
 QUICK_SECONDS = 15.0
 """What an experiment may take to run without being asked for."""
+
+_TEACHERS = "Your teacher runs the experiments, once for all."
 
 _LOCAL = re.compile(r"(/[a-z0-9-]+)+(\?[\w.=&-]*)?")
 """Addresses of this lesson's pages."""
@@ -86,7 +88,7 @@ async def list_page(request: Request, site: SiteOf, session: SessionOf) -> Respo
         rows=rows,
         waiting=sum(row["job"] is not None for row in rows),
         can_run=bool(site.catalogue.known()),
-        missing=missing(site),
+        missing=missing_for(site, session.learner),
         job=first_running(site, session.learner),
     )
 
@@ -144,6 +146,12 @@ def missing(site: LessonSite) -> Missing:
     return Missing(quickest_first, quick, together, measured, len(extras), tuple(sorted(set(extras))))
 
 
+def missing_for(site: LessonSite, learner: str) -> Missing:
+    """The same for a page of a learner: a class measures what its teacher asks for."""
+    found = missing(site)
+    return found if site.standing(learner) is None else replace(found, names=(), quick=())
+
+
 def first_running(site: LessonSite, learner: str) -> Job | None:
     """The learner's experiment whose turn it is, or the first that waits."""
     own = (job for job in _unfinished(site, learner) if job.name in site.pack.experiments)
@@ -159,6 +167,8 @@ def _unfinished(site: LessonSite, learner: str) -> list[Job]:
 @router.post("/experiments")
 def run_missing(request: Request, site: SiteOf, session: SessionOf) -> Response:
     """Queues every experiment that has not run on this machine; what somebody asks for goes before them."""
+    if site.standing(session.learner) is not None:
+        raise HTTPException(403, _TEACHERS)
     for name in missing(site).names:
         site.jobs.add(KIND, name=name, learner=EVERYONE, asker=session.learner, urgent=False)
     return leave(request, "/experiments")
@@ -227,6 +237,8 @@ def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, f
     Values that were changed come in fields `set-NAME`, the page to go back to in `at`. A run on the lesson's
     images is everybody's: who asks for the same one waits for it, and a class shares what comes.
     """
+    if not site.may_run(session.learner):
+        raise HTTPException(403, _TEACHERS)
     source, sent = text_of(form, "folder").strip(), files_of(form)
     if (source or sent) and site.learner is None:
         raise HTTPException(403, "Folders can only be named on a machine of one's own.")

@@ -16,7 +16,7 @@ from headstart.lesson.engine.progress import History
 from headstart.lesson.engine.reference import conclusion_of
 from headstart.lesson.pages import experiments, runs, tasks, tour
 from headstart.lesson.pages.catalogue import Shown
-from headstart.lesson.pages.challenges import due_questions, held_in, shown_to, unfinished
+from headstart.lesson.pages.challenges import due_questions, shown_to, unfinished
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.lesson.pages.templating import Drawn, inline, markdown, page, plots_of, sections
 from headstart.web.app import leave
@@ -47,8 +47,8 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
     states = history.challenges(pack=site.pack.slug)
     days = {line.at.astimezone().date() for line in history.lines}
     modes = [_standing(site, session.learner, mode, states, history) for mode in site.pack.modes]
-    current = unfinished(site, [state for state in states if state.mode == "challenge"])
-    shown = Shown(site.catalogue, held_in(site, current))
+    taken = [state for state in states if state.mode == "challenge"]
+    shown = shown_to(site, session.learner, taken=taken)
     newest = _newest(site, shown)
     results = shown.results()
     headline = [
@@ -68,7 +68,7 @@ async def first_page(request: Request, site: SiteOf, session: SessionOf) -> Resp
         shown=newest,
         finding=conclusion_of(shown.catalogue.results().get(newest, {})) if newest else "",
         drawn=plots_of(shown, site.pack)(newest) if newest else Drawn(),
-        missing=experiments.missing(site),
+        missing=experiments.missing_for(site, session.learner),
         job=experiments.first_running(site, session.learner),
         minutes=sum(mode.minutes for mode in site.pack.modes),
         streak=scores.streak(days, site.clock().astimezone().date()),
@@ -117,7 +117,7 @@ def _standing(
 
     What is over leaves nothing to do, done or not, such as a task whose tries are used.
     """
-    own = [state for state in states if state.mode == mode.name]
+    own = [state for state in states if state.mode == mode.name and state.reset_at is None]
     if mode.name == "challenge":
         standing = _challenge_standing(site, own)
         return {"mode": mode, "over": standing["done"]} | standing

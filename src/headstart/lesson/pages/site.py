@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from headstart.lesson.engine.classes import MOST_MEMBERS, Class, Classes, Member
+from headstart.lesson.engine.classes import MOST_MEMBERS, Class, Classes, Member, Rules
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages.catalogue import Catalogue
@@ -95,6 +95,20 @@ class LessonSite(Site):
         """A learner's class of this lesson and their membership, or None."""
         found = self.classes.standing(learner)
         return found if found is not None and found[0].pack == self.pack.slug else None
+
+    def rules_of(self, learner: str) -> Rules:
+        """What a learner's teacher has decided; nothing where there is none."""
+        found = self.standing(learner)
+        return found[0].rules if found is not None else Rules()
+
+    def reviews(self, learner: str) -> bool:
+        """Whether what is right and why is shown to a learner yet."""
+        opens = self.rules_of(learner).reviews_from
+        return opens is None or self.clock() >= opens
+
+    def may_run(self, learner: str) -> bool:
+        """Whether a learner may run experiments; else their teacher does, once for all."""
+        return not self.rules_of(learner).experiments_by_teacher
 
     def taught(self, teaches: str) -> list[Class]:
         """The classes of which a session is the teacher's; on a machine of one's own all of them."""

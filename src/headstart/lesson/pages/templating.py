@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache, lru_cache
 from html import escape
 from typing import Any
@@ -265,6 +266,7 @@ def _environment() -> Environment:
     return new_environment(
         "headstart.lesson.pages",
         clock=clock,
+        day=day,
         conclusion=conclusion_of,
         draw=draw,
         letter=attempts.letter,
@@ -305,12 +307,20 @@ def clock(seconds: float | None) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
+def day(at: datetime) -> str:
+    """A time as people read it, in this machine's zone: `3 December, 14:00`."""
+    local = at.astimezone()
+    return f"{local.day} {local:%B, %H:%M}"
+
+
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page from its template in `templates`; every page knows the lesson."""
     site: LessonSite = request.app.state.site
     session = session_of(request)
     values |= {
         "places": _places(site, session),
+        "may_run": site.may_run(session.learner),
+        "in_class": site.standing(session.learner) is not None,
         "pack": site.pack,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "live": getattr(request.app.state, "live", ""),

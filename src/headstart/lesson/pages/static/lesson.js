@@ -72,6 +72,7 @@ function playProblem(article) {
   document.addEventListener("visibilitychange", look);
   addEventListener("online", look);
   addEventListener("focus", look);
+  if (article.dataset.look) setInterval(look, 1000 * Number(article.dataset.look)); // more time, or the bell
 }
 
 // 1 or A marks the first option, and so on; one that was tried stays as it is. What can be typed in keeps its keys.
@@ -217,6 +218,7 @@ async function refresh() {
       part.replaceWith(document.adoptNode(fresh));
       fresh.querySelectorAll("[data-events]").forEach(watch);
     }
+    if (!document.querySelector("[data-every]")) clearInterval(looking);
     if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus({ preventScroll: true });
   } catch { /* no connection: the page keeps what it shows */ }
 }
@@ -246,7 +248,7 @@ function foresee(note) {
 
 // What changes by itself is asked for again while somebody looks.
 const every = document.querySelector("[data-every]");
-if (every) setInterval(() => { if (document.visibilityState === "visible") refresh(); }, 1000 * Number(every.dataset.every));
+const looking = every && setInterval(() => { if (document.visibilityState === "visible") refresh(); }, 1000 * Number(every.dataset.every));
 
 // A pack that is being written: the page follows its files.
 if (document.body.dataset.live) {
