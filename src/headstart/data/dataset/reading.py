@@ -188,7 +188,9 @@ def _read_listing(
         if wanted.label:
             return by_table
     try:
-        dataset = _listed(by_table, name, listing, path=path, split_by_folder=split_by_folder)
+        dataset = _listed(
+            by_table, name, listing, path=path, split_by_folder=split_by_folder, task=wanted.task
+        )
         if len(dataset.classes) > 1 or isinstance(by_table, Dataset):
             return dataset
     except DatasetError:
@@ -220,6 +222,7 @@ def _listed(
     *,
     path: Place,
     split_by_folder: bool,
+    task: str | None,
 ) -> Dataset:
     """By shards, by the table that lies in a folder or archive, or by the folders; these two must agree."""
     where = printable(path)
@@ -235,6 +238,8 @@ def _listed(
         if by_table is None and (told := foreign([file for file, _ in listing.files])):
             raise DatasetError(f"{where}: no labelled images: {told}") from None
         raise _of_both(error, by_table, where) from None
+    if isinstance(by_table, DatasetError) and not _can_be(by_folders, task, where=where):
+        raise by_table
     if isinstance(by_table, LabelsUnknown) and len(by_folders.classes) > 1:
         told = f"{where}: the folders are the labels, and not {str(by_table).removeprefix(f'{where}/')}"
         return replace(by_folders, notes=(*by_folders.notes, told))
@@ -245,7 +250,27 @@ def _listed(
     if len(by_folders.classes) < 2:
         return by_table
     refuse_contradicting_folders(by_table, by_folders, where=where)
-    return by_table if len(by_table) >= len(by_folders) else by_folders
+    named = {sample.source for sample in by_table.samples}
+    missing = sum(source not in named for _, source in listing.images()[0])
+    if by_table.task != SINGLE_LABEL or _says_more(by_table) or not missing:
+        told = f"{where}: read by the table and not by the folders; images that are not in it: {missing:,}"
+        return replace(by_table, notes=(*by_table.notes, told)) if missing else by_table
+    told = f"{where}: read by the folders; the table says the same of {len(by_table):,} images and lacks "
+    return replace(by_folders, notes=(*by_folders.notes, f"{told}{missing:,}"))
+
+
+def _can_be(by_folders: Dataset, task: str | None, *, where: str) -> bool:
+    """Whether folders have labels of the task: numbers, or files that are linked into several of them."""
+    try:
+        found = as_task(by_folders, task or by_folders.task, where=where)
+    except DatasetError:
+        return False
+    return task != MULTI_LABEL or len(found) < len(by_folders)
+
+
+def _says_more(by_table: Dataset) -> bool:
+    """Whether a table has more than labels: splits, groups or weights."""
+    return any(each.split or each.group or each.weight != 1 for each in by_table.samples)
 
 
 def _of_both(by_folders: DatasetError, by_table: DatasetError | None, where: str) -> DatasetError:

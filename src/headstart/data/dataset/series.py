@@ -30,7 +30,16 @@ _WORD = re.compile(r"[^_\-. ]+")
 
 
 def is_pattern(groups: str | None) -> bool:
-    """Whether `groups` is a pattern of file names, and neither a column nor a table."""
+    """Whether `groups` is a pattern of file names, and neither a column nor a table.
+
+    Raises:
+        DatasetError: it has a wildcard or braces and does not say what of a name is the group.
+    """
+    if groups is not None and _GROUP not in groups and re.search(r"[*{}]", groups):
+        raise DatasetError(
+            f"--groups {printable(groups)}: a pattern of names needs {_GROUP} where the group is, such as "
+            f"'{_GROUP}_*.jpg'"
+        )
     return groups is not None and _GROUP in groups
 
 

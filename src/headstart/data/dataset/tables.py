@@ -133,6 +133,8 @@ def from_tables(
     rows = list(ledger.rows.values())
     rows, assumed = apart(rows, task=wanted.task, where=where)
     ledger.notes += assumed
+    if wanted.groups and 0 < (alone := sum(row.group is None for row in rows)) < len(rows):
+        ledger.notes.append(f"{where}: rows without a group: {alone:,}, each by itself")
     several = any(isinstance(row.label, tuple) for row in rows)
     used = {row.label for row in rows}
     gone = [] if several else [str(label) for label in ledger.lost if label not in used]
@@ -256,16 +258,17 @@ def _labels_of_flags(
         labels.append(tuple(name for name, each in zip(names, flags, strict=True) if each))
     if task == MULTI_LABEL or (task is None and alone and any(len(on) > 1 for on in labels)):
         return labels
+    several = f"; {SAY_SEVERAL}" if task is None else ""
     for number, on in zip(numbers, labels, strict=True):
         if len(on) > 1:
             raise DatasetError(
                 f"row {number}: {printable(on[0])} and {printable(on[1])} are both 1; keep the rows that "
-                f"have one, or {SAY_SEVERAL}"
+                f"have one{several}"
             )
         if not on:
             raise DatasetError(
                 f"row {number}: none of {', '.join(map(printable, names[:_NAMED]))}, … is 1; label the row "
-                f"or remove it; {SAY_SEVERAL}"
+                f"or remove it{several}"
             )
     return [on[0] for on in labels]
 
@@ -314,7 +317,8 @@ def _labels(
     if None in known.values() and task != MULTI_LABEL:
         missing = [number for number, label in zip(numbers, labels, strict=True) if label is None]
         more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
-        several = f"; {SAY_SEVERAL}, or none" if any("|" in label for label in labels if label) else ""
+        bars = task is None and any("|" in label for label in labels if label)
+        several = f"; {SAY_SEVERAL}, or none" if bars else ""
         raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them{several}")
     return [label or "" for label in labels]
 
@@ -396,19 +400,27 @@ def found(image: object, files: Files) -> Found | None:
 
 def _repeat(ledger: _Ledger, path: str, earlier: LabelledRow, now: LabelledRow, *, task: str | None) -> None:
     """A row that names an image again is left out, gives it one more label, or is refused."""
-    if task == MULTI_LABEL and earlier.split == now.split and earlier.label != now.label:
-        both = (*_each(earlier.label), *_each(now.label))
-        ledger.rows[now.source] = earlier._replace(label=tuple(dict.fromkeys(both)))
-        return
-    for what in ("label", "split"):
+    for what in ("split", "group", "weight", "label"):
         before, after = getattr(earlier, what), getattr(now, what)
-        if before != after:
-            raise DatasetError(
-                f"{now.at}: {printable(path)} has {what} {printable(str(after))!r} here and "
-                f"{printable(str(before))!r} in {earlier.at}; keep one of them"
-                + (f", or {SAY_SEVERAL}" if what == "label" else "")
-            )
-    ledger.skipped.append(Skipped(printable(path), f"{now.at} repeats {earlier.at}"))
+        if before == after or (what == "label" and task == MULTI_LABEL):
+            continue
+        here, there = ("none" if each is None else repr(printable(_said(each))) for each in (after, before))
+        several = f", or {SAY_SEVERAL}" if what == "label" and task is None else ""
+        raise DatasetError(
+            f"{now.at}: {printable(path)} has {what} {here} here and {there} in {earlier.at}; keep one of "
+            f"them{several}"
+        )
+    if earlier.label == now.label:
+        ledger.skipped.append(Skipped(printable(path), f"{now.at} repeats {earlier.at}"))
+        return
+    both = dict.fromkeys((*_each(earlier.label), *_each(now.label)))
+    ledger.rows[now.source] = earlier._replace(label=tuple(both))
+
+
+def _said(cell: object) -> str:
+    if isinstance(cell, tuple):
+        return "|".join(cell)
+    return f"{cell:.10g}" if isinstance(cell, float) else str(cell)
 
 
 def _each(label: Label) -> tuple[str, ...]:
