@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -128,11 +132,60 @@ def test_a_class_shares_what_it_measures_and_nobody_fills_the_queue(make_world: 
             asked(body=body)
     assert sum(job.asker == "mallory" for job in ada.site.jobs.unfinished()) == 3
     waiting = ada.site.jobs.unfinished()[-1]
-    assert ada.site.place(waiting) == "Waiting: 3 before it, about 9 s"
+    assert ada.site.waiting.text(waiting) == "Waiting: 3 before it, about 9 s"
     finished(ada)
     assert "event: done" in eve.browser.get(stream[1]).text
     for world in (ada, eve):
         assert "As a table" in world.browser.get("/experiments/one-pass").text
+
+
+def test_thirty_learners_queue_five_tasks_each_and_are_told_how_long_they_wait(
+    make_world: Callable[..., World],
+) -> None:
+    pack = library.load_pack()
+    world = make_world(pack, learner=None, door="/join")
+    begun: dict[str, datetime] = {}
+    told: list[tuple[str, datetime, float]] = []
+    dice = random.Random(0)
+
+    def run(name: str, *, parameters: Any, seed: int, progress: Any, **_: Any) -> Any:
+        """Takes six times what was predicted, more or less, by a clock that only this moves."""
+        assert world.experiments.gate.wait(120)
+        [job] = [each for each in world.site.jobs.unfinished() if each.state == "running"]
+        begun[job.id] = world.clock.now
+        if len(begun) in (2, 40, 100):
+            for waiting in world.site.jobs.unfinished()[1:]:
+                ahead, seconds = world.site.waiting.seconds(waiting)
+                assert seconds is not None and ahead > 0
+                told.append((waiting.id, world.clock.now, seconds))
+        world.clock.forward(dice.uniform(12, 24))
+        return SimpleNamespace(id="r", fields={}, seconds=1.0, busy=False, predicted=None)
+
+    world.experiments.names = tuple({task.experiment for task in pack.tasks})
+    world.experiments.run = run  # type: ignore[method-assign]
+    one, _ = world.site.classes.create("10 b", pack=pack.slug, now=world.clock.now)
+    for place in range(30):
+        learner = replace(world, browser=world.another(), token="")
+        form = {"csrf": csrf_of(learner, "/join"), "code": one.code, "name": f"Learner {place}"}
+        learner.browser.post("/join", data=form)
+        form = {"csrf": csrf_of(learner, "/me")}
+        for task in pack.tasks:
+            values = {control.name: str(control.start) for control in task.controls}
+            page = learner.browser.post(f"/tasks/{task.slug}/run", data=form | values)
+            assert page.status_code == 200 and "data-events=" in page.text
+    said = re.search(r"Waiting: [^<]*", page.text)
+    assert said and said[0] == "Waiting: 149 before it, about 7.5 min", said
+    finished(world)
+    assert len(begun) == 150 and len(told) == 148 + 110 + 50
+    for job, at, seconds in told:
+        waited = (begun[job] - at).total_seconds()
+        assert waited / 2 <= seconds <= 2 * waited, (job, waited, seconds)
+
+
+def csrf_of(world: World, address: str) -> str:
+    found = re.search(r'name="csrf" value="(\w+)"', world.browser.get(address).text)
+    assert found
+    return found[1]
 
 
 def test_a_running_training_is_drawn_from_its_progress_unless_its_problem_is_open() -> None:

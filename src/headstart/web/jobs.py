@@ -22,7 +22,6 @@ Where the store cannot be written for a while (a full disk, another process that
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 import sqlite3
@@ -42,7 +41,10 @@ KEPT_JOBS = 200
 """How many ended jobs are remembered; their results are kept elsewhere."""
 
 WAITING_JOBS = 20
-"""How many that were asked for may queue; on two cores the last of them would wait for twenty minutes."""
+"""How many that one asker asked for may queue; on two cores the last would wait for twenty minutes."""
+
+WAITING_IN_ALL = 2_000
+"""A class of 400 with five each; each learner's last one waits for hours, and is told so."""
 
 EVERYONE = ""
 """The learner of a shared job."""
@@ -197,7 +199,7 @@ class Jobs:
         body: Mapping[str, Any] | None = None,
         asker: str | None = None,
         urgent: bool = True,
-        most: int | None = None,
+        most: int = WAITING_JOBS,
     ) -> Job:
         """Queues work; the same work that is already waiting or running is given instead of a second one.
 
@@ -228,10 +230,10 @@ class Jobs:
                 "where queue = ? and state in ('waiting', 'running') and urgent >= ?",
                 (asker, self.queue, int(urgent)),
             ).fetchone()
-            if urgent and most is not None and own >= most:
+            if urgent and own >= most:
                 raise OptionError(f"{own} jobs that you asked for are waiting; ask again when one has run")
-            if urgent and waiting >= WAITING_JOBS:
-                raise OptionError(f"the queue is full: {WAITING_JOBS} jobs are waiting; try again in a while")
+            if urgent and waiting >= WAITING_IN_ALL:
+                raise OptionError(f"the queue is full: {waiting} jobs are waiting; try again in a while")
             identity = uuid.uuid4().hex
             database.execute(
                 "insert into jobs (id, queue, kind, name, learner, body, state, created, asker, urgent) "
@@ -274,10 +276,6 @@ class Jobs:
     def unfinished(self) -> list[Job]:
         """Everything that waits or runs, whoever asked, in the order in which it will be done."""
         return self._all(f"state in ('waiting', 'running') order by {_ORDER}")
-
-    def ahead(self, job: Job) -> list[Job]:
-        """What will be done before a job that waits."""
-        return list(itertools.takewhile(lambda each: each.id != job.id, self.unfinished()))
 
     def events(self, identity: str, *, after: int = 0) -> list[Event]:
         """What happened to a job, but for the first `after` events."""

@@ -21,7 +21,7 @@ from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.lesson.pages.templating import page, quoted_in
 from headstart.web.app import FormOf, files_of, leave, text_of
 from headstart.web.events import event, stream
-from headstart.web.jobs import EVERYONE, Event, Job, Tell
+from headstart.web.jobs import EVERYONE, WAITING_JOBS, Event, Job, Tell
 from headstart.web.plots import learning_curve
 from headstart.web.security import SessionOf
 
@@ -211,9 +211,10 @@ def serve(site: LessonSite) -> None:
     def work(job: Job, tell: Tell) -> dict[str, str]:
         source = job.body.get("source")
         try:
-            result = site.catalogue.run(
-                job.name, parameters=job.body.get("parameters", {}), source=source, progress=tell
-            )
+            with site.waiting.timed(job):
+                result = site.catalogue.run(
+                    job.name, parameters=job.body.get("parameters", {}), source=source, progress=tell
+                )
         finally:
             if source and Path(source).is_relative_to(_sent(site)):
                 shutil.rmtree(Path(source).parent, ignore_errors=True)
@@ -257,7 +258,7 @@ def run(request: Request, site: SiteOf, session: SessionOf, one: ExperimentOf, f
         learner=session.learner if "source" in body else EVERYONE,
         body=body,
         asker=session.learner,
-        most=None if site.learner else WAITING_EACH,
+        most=WAITING_JOBS if site.learner else WAITING_EACH,
     )
     if one.guess and (guess := " ".join(text_of(form, "guess").split())[:LONGEST_GUESS]):
         site.store.log_guess(
@@ -348,7 +349,7 @@ async def events(
         found = site.jobs.events(job.id, after=seen)
         seen += len(found)
         said = [event(one.kind, one.data, number=one.number) for one in found]
-        if now is not None and now.state == "waiting" and (before := site.place(now)) != place:
+        if now is not None and now.state == "waiting" and (before := site.waiting.text(now)) != place:
             place = before
             said.append(event("place", {"text": place}))
         if (

@@ -15,7 +15,7 @@ from headstart.lesson.engine.classes import MOST_MEMBERS, Class, Classes, Member
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages.catalogue import Catalogue
-from headstart.runs.formatting import human_seconds
+from headstart.lesson.pages.waiting import Waiting
 from headstart.web.guesses import Guesses
 from headstart.web.jobs import Job, Jobs
 from headstart.web.recent import Recent
@@ -120,15 +120,17 @@ class LessonSite(Site):
             or any(hmac.compare_digest(each, self.classes.proof(one)) for each in proofs)
         ]
 
-    def place(self, job: Job) -> str:
-        """What a job that waits waits for, and about how long: what stands before it, and its seconds."""
-        ahead = self.jobs.ahead(job)
-        if not ahead:
-            return "Its turn is next"
-        about = [self.catalogue.about(each.name, parameters=each.body.get("parameters")) for each in ahead]
-        seconds = sum(sum(one.predicted_range) / 2 for one in about if one is not None)
-        known = f"{seconds:.0f} s" if seconds < 60 else human_seconds(seconds)
-        return f"Waiting: {len(ahead)} before it" + (f", about {known}" if all(about) else "")
+    @cached_property
+    def waiting(self) -> Waiting:
+        """How long jobs wait."""
+        return Waiting(self.jobs.unfinished, self._predicted, self.clock)
+
+    def _predicted(self, job: Job) -> float | None:
+        """The seconds that an experiment or a task will take."""
+        tasks = (*self.pack.tasks, *((self.pack.project,) if self.pack.project else ()))
+        experiment = next((task.experiment for task in tasks if task.slug == job.name), job.name)
+        about = self.catalogue.about(experiment, parameters=job.body.get("parameters"))
+        return None if about is None else sum(about.predicted_range) / 2
 
     def may_stop(self, job: Job, learner: str) -> bool:
         """Whether a learner may end a job: their own, not one that others wait for too."""

@@ -228,7 +228,8 @@ def serve(site: LessonSite) -> None:
         values = job.body["parameters"]
         log = _log(site, job.learner, task)
         seed = len(log["earlier"]) + len(log["try"]) + 1
-        result = site.catalogue.run(task.experiment, parameters=values, seed=seed, progress=tell)
+        with site.waiting.timed(job):
+            result = site.catalogue.run(task.experiment, parameters=values, seed=seed, progress=tell)
         fields = dict(result.fields)
         body = {"parameters": values, "fields": fields, "reached": _reached(task, fields), "seed": seed}
         body |= {"result": str(getattr(result, "id", "")), "seconds": result.seconds}
