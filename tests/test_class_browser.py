@@ -235,4 +235,4 @@ def test_every_page_of_a_class_is_accessible_in_light_dark_wide_and_narrow(
     page.goto(f"{class_page}/names")
     page.get_by_role("button", name="Cards with personal codes").click()
     check("cards")
-    assert found == []
+    assert found == [], "\n".join(found)
