@@ -88,6 +88,18 @@ def test_links_that_stay_below_the_root_are_followed(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "other" / "a" / "file", limit=10, below=tmp_path / "other") == b"own"
 
 
+def test_a_root_may_be_named_by_a_way_up(tmp_path, monkeypatch):
+    for name in ("here", "there/run"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "there/run/file").write_bytes(b"own")
+    (tmp_path / "file").write_bytes(b"theirs")
+    monkeypatch.chdir(tmp_path / "here")
+    for root in ("../there/run", "../here/../there/run", "./../there/run/"):
+        assert read_regular(Path(f"{root}/file"), limit=10, below=Path(root)) == b"own"
+        with pytest.raises(Unreadable):
+            read_regular(Path(f"{root}/../../file"), limit=10, below=Path(root))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
 def test_a_folder_swapped_for_a_link_while_a_path_is_opened_leads_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -381,6 +381,7 @@ def test_a_run_whose_server_is_gone_is_saved_and_says_so_without_the_password(
         ("postgresql+psycopg://ada:p@ss:w@host:1/db?password=x", "postgresql+psycopg://ada:***@host:1/db"),
         ("postgresql://host/db", "postgresql://host/db"),
         ("postgresql://ada@host", "postgresql://ada@host"),
+        ("postgresql://ada:p?ss@host/db", "postgresql://ada:***@host/db"),
     ],
 )
 def test_addresses_are_shown_without_secrets(address: str, shown: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import tarfile
@@ -207,8 +208,9 @@ def test_a_server_that_sends_more_than_it_was_asked_for_is_not_read_on(
         assert place is not None and len(place.head(10)) == 10
         with pytest.raises(ImageError, match="larger than"):
             place.source().read()
-        with place.open() as file, pytest.raises(OSError, match="other bytes than those that it is asked"):
-            file.read(50)
+        for read in (place.open, lambda: read_dataset(f"{web.address}endless.zip")):
+            with pytest.raises(DatasetError, match=r"sends whole files alone \(no Range\); fetch it"):
+                read()
         assert web.bytes_sent < 3 * 2**24  # of three times as much: the rest was never taken
 
 
@@ -230,7 +232,7 @@ def test_names_that_are_long_deep_hidden_or_lead_out_are_left_out(memory: str) -
         ("ftp://host/photos", "addresses of this kind are not read"),
         ("file:///etc", "addresses of this kind are not read"),
         ("memory://a::zip://b", "addresses of this kind are not read"),
-        ("s3://key:secret@bucket/photos", r"s3://key:\*\*\*@bucket/photos: an account does not belong"),
+        ("s3://key:secret@bucket/photos", r"s3://\*\*\*@bucket/photos: an account does not belong"),
         ("az://container/photos", "pip install adlfs"),
     ],
 )
@@ -266,13 +268,71 @@ def test_passwords_and_signatures_are_used_and_never_shown_or_saved(folder: Path
         told += [str(caught.value), repr(caught.value.__cause__)]
     saved = [each.read_bytes() for each in (tmp_path / "run").rglob("*") if each.is_file()]
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["source"] == f"http://ada:***@127.0.0.1:{web.port}/all.zip?…"
+    assert record["source"] == f"http://***@127.0.0.1:{web.port}/all.zip?…"
     for text in (*map(str, told), *(each.decode("latin-1") for each in saved)):
         assert "pass1234" not in text and "sig5678" not in text
 
 
 def test_addresses_are_shown_without_secrets() -> None:
-    assert shown("https://a:b@h/x?sig=1") == "https://a:***@h/x?…" and shown("s3://b/x y") == "s3://b/x y"
+    for address, told in (
+        ("https://a:b@h/x?sig=1", "https://***@h/x?…"),
+        ("https://token@h/x", "https://***@h/x"),
+        ("https://h/x#access_token=1", "https://h/x"),
+        ("az://container/x?sig=1", "az://container/x?…"),
+        ("HTTP://h?sig=1", "HTTP://h?…"),
+        ("s3://b/what? #1.jpg", "s3://b/what? #1.jpg"),
+    ):
+        assert shown(address) == told
+    with pytest.raises(DatasetError) as caught:
+        read_dataset("http://token5678@127.0.0.1:1/photos/")
+    assert "token5678" not in str(caught.value)
+
+
+def test_addresses_may_be_spelt_in_capitals_and_of_ipv6(folder: Path) -> None:
+    with web_folder(folder) as web:
+        assert facts(read_dataset(f"HTTP://127.0.0.1:{web.port}/photos/")) == facts(
+            read_dataset(folder / "photos")
+        )
+    with pytest.raises(DatasetError, match=r"http://\[::1\]:1/photos/: cannot be listed"):
+        read_dataset("http://[::1]:1/photos/")
+
+
+# ------------------------------------------------------------------------------------ pages that list folders
+
+
+def test_a_listing_ends_whatever_its_links_lead_to(folder: Path) -> None:
+    with web_folder(
+        folder, links=("./../", "../", "/", "?C=N;O=D", "#top", "./", "javascript:x", "//")
+    ) as web:
+        for address in (f"{web.address}photos/", f"{web.address}photos/?signature=sig5678"):
+            web.asked.clear()
+            assert facts(read_dataset(address)) == facts(read_dataset(folder / "photos"))
+            assert len([each for each in web.asked if each.endswith("/")]) == 4  # the root and three classes
+
+
+@pytest.mark.parametrize("status", [None, 404, 500])
+def test_a_folder_whose_page_does_not_come_is_not_an_empty_one(folder: Path, status: int | None) -> None:
+    fails = lambda path, _: path == "/photos/discs/"  # noqa: E731
+    with web_folder(folder, fails=fails, status=status) as web, pytest.raises(DatasetError) as caught:
+        read_dataset(f"{web.address}photos/")
+    assert "photos/discs/" in str(caught.value) and "cannot be listed" in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_module, "_SILENT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DatasetError, match=r"\(5 tries\)"):
+        read_dataset(f"http://127.0.0.1:{silent.getsockname()[1]}/photos/")
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_a_row_whose_file_nobody_can_tell_of_is_named_with_the_reason(folder: Path, status: int) -> None:
+    fails = lambda path, _: path.startswith("/photos/bars/1 of")  # noqa: E731
+    with web_folder(folder, lists=False, fails=fails, status=status) as web:
+        dataset = read_dataset(f"{web.address}photos/list.csv")
+        assert len(dataset) == 30 and not dataset.skipped
+        found = next(each for each in dataset.samples if each.name.endswith("bars/1 of all.jpg"))
+        with pytest.raises(ImageError, match={403: "access is refused", 503: "answers 503"}[status]):
+            found.source.read()
 
 
 # ------------------------------------------------------------------- nobody else makes us send requests

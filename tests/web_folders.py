@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ class WebFolder:
     lists: bool = True  # whether folders are listed
     stretches: bool = True  # whether a part of a file can be asked for
     claims: int | None = None  # the size that every file is said to have, in answer to HEAD
+    links: tuple[str, ...] = ()  # further ones on every page
+    status: int | None = 503  # of what fails; None breaks the connection
     fails: Callable[[str, int], bool] = lambda path, number: False  # by path and number of the request
     asked: list[str] = field(default_factory=list)
     authorised: list[str] = field(default_factory=list)
@@ -54,11 +57,15 @@ def web_folder(root: Path, **options: object) -> Iterator[WebFolder]:
                 folder.authorised.append(self.headers.get("Authorization", ""))
                 failing = folder.fails(path, len(folder.asked))
             place = root / path.strip("/")
+            if failing and folder.status is None:
+                self.close_connection = True
+                return self.connection.shutdown(socket.SHUT_RDWR)
             if failing:
-                return self._answer(503, b"")
+                return self._answer(folder.status, b"")
             if place.is_dir() and folder.lists:
                 names = sorted(each.name + "/" * each.is_dir() for each in place.iterdir())
-                page = "".join(f'<a href="{quote(name)}">{name}</a>' for name in names)
+                links = (*folder.links, *map(quote, names))
+                page = "".join(f'<a href="{link}">{link}</a>' for link in links)
                 return self._answer(200, page.encode(), kind="text/html")
             if not place.is_file():
                 return self._answer(404, b"")

@@ -272,7 +272,12 @@ def _target(name: str, folder: int) -> str | None:
 def _parts(top: Path, root: Path, path: str) -> list[str]:
     """The steps from the root, the last one first."""
     if os.path.isabs(path):
-        found = next((p for p in (top, Path(os.path.abspath(root))) if Path(path).is_relative_to(p)), None)
+        tops = (
+            top,
+            Path(os.path.abspath(root)),
+            Path(os.getcwd(), root),
+        )  # `..` in the root stays in its paths
+        found = next((p for p in tops if Path(path).is_relative_to(p)), None)
         if found is None:
             raise Unreadable(_OUTSIDE)
         path = os.fspath(path)[len(os.fspath(found)) :]

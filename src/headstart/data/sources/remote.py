@@ -15,13 +15,15 @@ import io
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 from headstart.data.sources.listing import MAX_DEPTH, Listing, Member, arrange
 from headstart.data.sources.reading import MAX_FILE_BYTES, Source
@@ -49,7 +51,10 @@ FIRST_PAUSE = 0.2
 """Seconds before the second try, on average; each later pause is twice as long."""
 
 MOST_LISTED = 10_000_000
-"""Files below one address."""
+"""Files and folders below one address."""
+
+_CONNECT_SECONDS, _SILENT_SECONDS = 10, 30
+"""How long a web server may take to accept a connection, and then between two bytes."""
 
 _AHEAD = 16
 """Images on their way at once: a request takes tens of milliseconds, in which nothing is computed."""
@@ -57,11 +62,17 @@ _AHEAD = 16
 _PIECE = 2**20
 """Bytes of a web server's answer that are taken at once."""
 
+_LARGEST_PAGE = MAX_FILE_BYTES + 1
+"""Bytes of a page that lists a folder; as many as make a request without `Range`."""
+
 _BLOCK = 2**18
 """Bytes that are fetched at once from an archive."""
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*):/+", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
+
+_PLAIN_NAMES = ("s3", "hf", "memory")
+"""In whose addresses `?` and `#` are letters of a name."""
 
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 """What no second try mends."""
@@ -75,13 +86,15 @@ def is_address(text: str | Path) -> bool:
 
 
 def shown(address: str) -> str:
-    """An address without its password and its query, either of which may be a secret."""
+    """An address without its account and what follows its path, any of which may be a secret."""
     scheme, colon, rest = address.partition("://")
-    place, mark, _ = rest.partition("?") if scheme.lower().startswith("http") else (rest, "", "")
-    host, slash, path = place.partition("/")
-    account, at, host = host.rpartition("@")
-    account = f"{account.partition(':')[0]}:***" if ":" in account else account
-    return printable(f"{scheme}{colon}{account}{at}{host}{slash}{path}{'?…' if mark else ''}")
+    host, slash, path = rest.partition("/")
+    host = f"***@{host.rpartition('@')[2]}" if "@" in host else host
+    place = f"{host}{slash}{path}"
+    if scheme.lower() not in _PLAIN_NAMES:
+        place, mark, _ = place.partition("#")[0].partition("?")
+        place += "?…" if mark else ""
+    return printable(f"{scheme}{colon}{place}")
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,8 @@ class RemotePlace:
                 size = _tried(lambda: self.system.info(self.path)).get("size")
             if size is None:
                 raise _Failed("its server does not tell its size")
+            if size > 1 and len(_tried(lambda: _stretch(self.system, self.path, 0, 1))) > 1:
+                raise _Failed("its server sends whole files alone (no Range); fetch it and give its path")
         except _Failed as error:
             raise DatasetError(f"{self}: cannot be read: {error}") from None
         return io.BufferedReader(_Stretches(self, size), _BLOCK)
@@ -184,41 +199,44 @@ def remote(text: str | Path) -> RemotePlace | None:
         DatasetError: nothing is there, it cannot be reached, or addresses of this kind are not read.
         MissingExtra: the packages that read it are not installed.
     """
-    address = str(text)
-    found = _ADDRESS.match(address)
-    if isinstance(text, Path) or found is None or "://" not in address:
+    found = _ADDRESS.match(str(text))
+    if isinstance(text, Path) or found is None or "://" not in text:
         return None
-    scheme = found[1].lower()
+    place = _unseen(text, found[1].lower())
+    try:
+        return _seen(place)
+    except _Failed as error:
+        raise DatasetError(f"{place}: {error}") from None
+
+
+def _unseen(address: str, scheme: str) -> RemotePlace:
+    """A place, before anybody is asked what is there."""
     if held_roots() is not None:
         raise DatasetError(f"{shown(address)}: is an address; only files of this machine are read here")
-    if scheme not in SCHEMES or "::" in address:
+    host, _, path = address.partition("://")[2].partition("/")
+    if scheme not in SCHEMES or "::" in path or ("::" in host and "[" not in host):
         kinds = ", ".join(f"{each}://" for each in ("s3", "gs", "az", "hf", "https"))
         raise DatasetError(
             f"{shown(address)}: addresses of this kind are not read ({kinds} are); fetch it and give its path"
         )
-    if "@" in urlsplit(address).netloc and not scheme.startswith("http"):
+    if "@" in host and not scheme.startswith("http"):
         raise DatasetError(
             f"{shown(address)}: an account does not belong into it; the store's own settings are used"
         )
-    system, path = _system(address, scheme)
-    place = RemotePlace(address, system, path)
-    try:
-        if place.is_web:
-            return _on_web(place)
-        known = _tried(lambda: system.info(path))
-    except _Failed as error:
-        raise DatasetError(f"{place}: {error}") from None
-    return RemotePlace(address, system, path, known["type"], known.get("size"))
+    address = f"{scheme}{address[len(scheme) :]}"
+    return RemotePlace(address, *_system(address, scheme))
 
 
-def _on_web(place: RemotePlace) -> RemotePlace:
-    """A web address: with a slash at its end, or no ending, it is a page that lists a folder."""
-    if place.address.partition("?")[0].endswith("/"):
-        return RemotePlace(place.address, place.system, place.path, "directory")
+def _seen(place: RemotePlace) -> RemotePlace:
+    """What is there. A web address with a slash at its end, or no ending, is a page that lists a folder."""
+    if place.is_web and place.address.partition("?")[0].endswith("/"):
+        return replace(place, kind="directory")
     known = _tried(lambda: place.system.info(place.path))
-    listed = not place.suffix and str(known.get("mimetype", "")).startswith("text/html")
-    kind = "directory" if listed else "file"
-    return RemotePlace(place.address, place.system, place.path, kind, known.get("size"))
+    kind = known["type"]
+    if place.is_web:
+        listed = not place.suffix and str(known.get("mimetype", "")).startswith("text/html")
+        kind = "directory" if listed else "file"
+    return replace(place, kind=kind, size=known.get("size"))
 
 
 def _system(address: str, scheme: str) -> tuple[Any, str]:
@@ -226,7 +244,7 @@ def _system(address: str, scheme: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        system, path = url_to_fs(address)
+        system, path = url_to_fs(address, **_patience(scheme))
     except ImportError as error:
         if extra is None and "fsspec" not in str(error):
             raise DatasetError(f"{shown(address)}: needs {package}: pip install {package}") from None
@@ -237,39 +255,93 @@ def _system(address: str, scheme: str) -> tuple[Any, str]:
     return system, str(path)
 
 
-def list_remote(place: RemotePlace, *, below: str = "") -> Listing:
+def _patience(scheme: str) -> dict[str, Any]:
+    """How long a web server is waited for: by the time without a byte, not by that of the whole answer."""
+    if not scheme.startswith("http"):
+        return {}
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
+def list_remote(place: RemotePlace) -> Listing:
     """List everything below an address, page by page, as a folder on disk is listed.
 
     Raises:
-        DatasetError: it cannot be listed, or holds too much.
+        DatasetError: it cannot be listed whole, or holds too much.
     """
-    root = place.path.rstrip("/") + "/"
     try:
-        found = _tried(lambda: _walked(place))
+        found = sorted(_on_pages(place) if place.is_web else _in_store(place), key=lambda each: each.name)
     except _Failed as error:
         raise DatasetError(f"{place}: cannot be listed: {error}") from None
-    members: list[Member] = []
-    for path, known in sorted(found.items()):
-        if path.startswith(root) and known["type"] == "file" and not path.endswith("/"):
-            name = unquote(path[len(root) :]) if place.is_web else path[len(root) :]
-            members.append(Member(name, RemoteSource(path, place.system, known.get("size"))))
-    return arrange(members, unwrapped=False)
+    return arrange(found, unwrapped=False)
 
 
-def _walked(place: RemotePlace) -> dict[str, dict[str, Any]]:
-    """Files by their paths. A store lists all of them in pages, a web server folder by folder."""
-    found: dict[str, dict[str, Any]] = {}
-    if not place.is_web:
-        found = place.system.find(place.path, detail=True)
-    else:
-        path = place.path.rstrip("/") + "/"
-        for _, _, files in place.system.walk(path, maxdepth=MAX_DEPTH, detail=True, on_error="raise"):
-            found |= {known["name"]: known for known in files.values() if "?" not in known["name"]}
-            if len(found) > MOST_LISTED:
-                break
+def _in_store(place: RemotePlace) -> Iterator[Member]:
+    """A store's objects, which it lists in pages."""
+    root = place.path.rstrip("/") + "/"
+    found = _tried(lambda: place.system.find(place.path, detail=True))
     if len(found) > MOST_LISTED:
         raise _Failed(f"more than {MOST_LISTED:,} files")
-    return found
+    for path, known in found.items():
+        if path.startswith(root) and known["type"] == "file" and not path.endswith("/"):
+            yield Member(path[len(root) :], RemoteSource(path, place.system, known.get("size")))
+
+
+def _on_pages(place: RemotePlace) -> Iterator[Member]:
+    """A web server's files, by the links on the pages of its folders to what lies below them, each once.
+
+    A folder whose page cannot be had fails all of it: its images would be missed by nobody.
+    """
+    address, mark, query = place.path.partition("?")
+    root = address.rstrip("/") + "/"
+    known, folders = {root}, deque([root])
+    while folders:
+        folder = folders.popleft()
+        for link in _links(_page(place.system, f"{folder}{mark}{query}"), folder):
+            if not link.startswith(root) or link in known:
+                continue
+            known.add(link)
+            if len(known) > MOST_LISTED:
+                raise _Failed(f"more than {MOST_LISTED:,} files and folders")
+            name = unquote(link[len(root) :])
+            if link.endswith("/") and name.count("/") <= MAX_DEPTH:
+                folders.append(link)
+            else:
+                yield Member(name, RemoteSource(f"{link}{mark}{query}", place.system))
+
+
+def _page(system: Any, address: str) -> bytes:
+    try:
+        return _tried(lambda: _stretch(system, address, 0, _LARGEST_PAGE))
+    except _Failed as error:
+        raise _Failed(f"{shown(address)}: {error}") from None
+
+
+def _links(page: bytes, address: str) -> Iterator[str]:
+    """Where a page leads, without what follows a path; on its own server, as the address has it."""
+    read = _Links()
+    read.feed(page.decode("utf-8", "replace"))
+    here = urlsplit(address)
+    for each in read.found:
+        try:
+            link = urlsplit(urldefrag(urljoin(address, each.strip())).url)
+            same = (link.scheme, link.hostname, link.port) == (here.scheme, here.hostname, here.port)
+        except ValueError:  # no address at all
+            continue
+        if same and not link.query:
+            yield link._replace(netloc=here.netloc).geturl()
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.found += [value for name, value in attrs if name == "href" and value]
 
 
 def around(
@@ -311,11 +383,17 @@ def _of_one_kind(address: str, folder: RemotePlace) -> bool:
 
 
 def _existing(address: str) -> Source | None:
+    """The file at an address, or nothing; where nobody can say, reading it will tell why."""
+    scheme = address.partition(":")[0].lower()
     try:
-        place = remote(address)
-    except DatasetError:
+        place = _seen(_unseen(address, scheme))
+    except _Absent:
         return None
-    return place.source() if place is not None and place.is_file() else None
+    except _Failed:
+        return _unseen(address, scheme).source()
+    except DatasetError:  # no address of a kind that is read
+        return None
+    return None if place.is_dir() else place.source()
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +503,10 @@ class _Failed(Exception):
     """Why something could not be had, for people and without a secret."""
 
 
+class _Absent(_Failed):
+    """Nothing is there."""
+
+
 def _tried(work: Callable[[], T]) -> T:
     """What ``work`` gives; what may pass is tried again, a little later each time and never all at once."""
     for number in range(1, TRIES + 1):
@@ -436,7 +518,8 @@ def _tried(work: Callable[[], T]) -> T:
             cause = _cause(error)
             if number == TRIES or _is_final(cause):
                 tries = f" ({number} tries)" if number > 1 else ""
-                raise _Failed(f"{_said(cause)}{tries}") from None
+                kind = _Absent if _is_absence(cause) else _Failed
+                raise kind(f"{_said(cause)}{tries}") from None
         time.sleep(FIRST_PAUSE * 2 ** (number - 1) * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
 
@@ -468,10 +551,14 @@ def _is_final(error: BaseException) -> bool:
     return isinstance(error, _FINAL) or "Credential" in type(error).__name__
 
 
+def _is_absence(error: BaseException) -> bool:
+    return isinstance(error, FileNotFoundError) or _status(error) in (404, 410)
+
+
 def _said(error: BaseException) -> str:
     """An error's own words, without what an address in them may hold."""
     status = _status(error)
-    if isinstance(error, FileNotFoundError) or status in (404, 410):
+    if _is_absence(error):
         return "nothing is there"
     if isinstance(error, PermissionError) or status in (401, 403) or "Credential" in type(error).__name__:
         return "access is refused; see that credentials are where the store's own tools look for them"

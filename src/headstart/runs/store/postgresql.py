@@ -53,10 +53,9 @@ class ConnectionLost(StoreError):
 def shown(address: str) -> str:
     """An address without its password and options, for a message."""
     scheme, _, rest = address.partition("://")
-    place = rest.partition("?")[0]
-    account, at, host = place.rpartition("@")
+    account, at, host = rest.rpartition("@")
     user, colon, _ = account.partition(":")
-    return printable(f"{scheme}://{user}{':***' if colon else ''}{at}{host}")
+    return printable(f"{scheme}://{user}{':***' if colon else ''}{at}{host.partition('?')[0]}")
 
 
 def settings(address: str) -> dict[str, str]:
