@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from headstart.backbones import Backbone, backbone_of
@@ -62,9 +63,16 @@ def corrections_for(dataset: Dataset) -> Corrections:
 
 
 def _kept_for(name: str, entries: Sequence[Mapping[str, Any]]) -> Corrections:
-    digest = hashlib.blake2b(_root(entries).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     stem = "".join(letter if letter.isalnum() else "-" for letter in name)[:40]
-    return Corrections(home_folder() / "corrections" / f"{stem}-{digest}.jsonl")
+
+    def at(root: str) -> Path:
+        digest = hashlib.blake2b(root.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+        return home_folder() / "corrections" / f"{stem}-{digest}.jsonl"
+
+    found, root = at(_root(entries)), str(entries[0].get("file", ""))
+    if root and root == entries[0]["path"] and not found.exists() and at("").exists():
+        found = at("")  # where earlier versions kept those of every table of absolute paths
+    return Corrections(found)
 
 
 def _root(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -73,6 +81,8 @@ def _root(entries: Sequence[Mapping[str, Any]]) -> str:
     if "file" not in first:
         return " ".join(sorted(str(entry["content"]) for entry in entries))
     file, path = str(first["file"]), str(first["path"])
+    if file == path:
+        return os.path.dirname(file)
     return file[: -len(path)] if "member" not in first and file.endswith(path) else file
 
 

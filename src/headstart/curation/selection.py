@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.classifier import WEIGHTS_FILE
 from headstart.curation.images import collect, corrections_of, network_of, wanted_of
+from headstart.curation.likeness import scaled
 from headstart.data.dataset import ArraySource, Sample, list_images, place_of
 from headstart.data.images import CENTRE
 from headstart.data.sources import BytesSource, FileSource
@@ -79,8 +80,8 @@ def nearest_training_images(run: Run, image: Any, *, k: int = 8) -> tuple[Neighb
     train = np.array([i for i in collected.usable if collected.splits[i] == "train"], np.int64)
     known = _read(run, collected.extraction, train)
     query = _read(run, _extract(run, [_sample(image)]), np.zeros(1, np.int64))
-    scaled, (asked,) = _scaled(known, known), _scaled(query, known)
-    similarity = scaled @ asked
+    (asked,) = scaled(query, known)
+    similarity = scaled(known, known) @ asked
     order = np.argsort(-similarity, kind="stable")[:k]
     found = []
     for row in order:
@@ -139,7 +140,7 @@ def most_useful(
     margins = best[:, -1] - best[:, -2]
     pool = np.argsort(margins, kind="stable")[: _POOL * k]
     known = _read(run, collected.extraction, np.array(collected.usable, np.int64))
-    picked = pool[_spread_out(_scaled(features[pool], known), _scaled(known, known), k=k)]
+    picked = pool[_spread_out(scaled(features[pool], known), scaled(known, known), k=k)]
     found = []
     for row in picked:
         sample, content = samples[fresh[row]], extraction.hashes[fresh[row]] or b""
@@ -204,16 +205,6 @@ def _extract(run: Run, samples: Any, *, progress: Progress | None = None) -> Ext
 
 def _read(run: Run, extraction: Extraction, images: NDArray[np.int64]) -> NDArray[np.float32]:
     return extraction.features(images, layers=run.config.layers, view=CENTRE)
-
-
-def _scaled(features: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centred and scaled by the known images' mean and deviation, then of length one."""
-    deviation = known.std(axis=0)
-    live = deviation > 1e-6
-    centred = (features - known.mean(axis=0))[:, live] / deviation[live]
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    result: NDArray[np.float32] = (centred / np.maximum(length, 1e-12)).astype(np.float32)
-    return result
 
 
 def _head(run: Run) -> LinearHead:

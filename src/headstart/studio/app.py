@@ -10,14 +10,26 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headstart.files import held_below
-from headstart.studio import data, export, home, jobs, labels, plan, predict, predictions, runs, workers
+from headstart.studio import (
+    data,
+    export,
+    groups,
+    home,
+    jobs,
+    labels,
+    plan,
+    predict,
+    predictions,
+    runs,
+    workers,
+)
 from headstart.studio.state import Studio
 from headstart.studio.templating import page
 from headstart.web import uploads
 from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
 
-MODULES = (home, data, plan, jobs, runs, predict, predictions, labels, export)
+MODULES = (home, data, groups, plan, jobs, runs, predict, predictions, labels, export)
 
 _FORM_BYTES = 1 << 20
 """Forms without files: a page of labels, a table of rows."""
@@ -26,7 +38,13 @@ _FORM_BYTES = 1 << 20
 def create_studio(studio: Studio) -> FastAPI:
     """Creates the application of one studio and starts its job queues."""
     workers.serve(
-        studio, {"rank": labels.rank, "export": export.export_job, "predict": predictions.predict_job}
+        studio,
+        {
+            "rank": labels.rank,
+            "export": export.export_job,
+            "predict": predictions.predict_job,
+            "group": groups.group_job,
+        },
     )
 
     @asynccontextmanager

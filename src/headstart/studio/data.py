@@ -11,7 +11,7 @@ from starlette.responses import Response
 from headstart.curation import Corrections, corrections_for
 from headstart.errors import DatasetError, RunError, printable
 from headstart.files.spreadsheets import as_csv
-from headstart.studio import image_answers
+from headstart.studio import groups, image_answers
 from headstart.studio.datasets import Collection
 from headstart.studio.home import look
 from headstart.studio.jobs import job_of, told_of
@@ -48,6 +48,7 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
         largest=max((sum(sides.values()) for sides in classes.values()), default=1),
         findings=findings(facts["report"]) if facts else [],
         refused=refused["files"],
+        grouped=groups.is_grouped(studio, collection),
         runs=runs_on(studio, collection.id, collection.name),
         corrected=len(_corrections(collection).changes()) if not problem else 0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from headstart.data.dataset import Skipped, are_splits
 from headstart.errors import DatasetError, OptionError, printable
-from headstart.studio import folders
+from headstart.studio import folders, groups
 from headstart.studio.datasets import Collection
 from headstart.studio.jobs import unfinished
 from headstart.studio.state import CollectionOf, Studio, StudioOf
@@ -78,8 +79,13 @@ def open_folder(request: Request, studio: StudioOf, path: Annotated[str, Form()]
     try:
         collection.dataset()  # what is no data set is said here, before anything waits in a queue
     except DatasetError:
-        studio.collections.forget(collection)
-        raise
+        if not groups.is_unlabelled(collection):
+            studio.collections.forget(collection)
+            raise
+        found = groups.labelled(studio, collection)
+        if found is collection:
+            return leave(request, groups.begin(studio, collection))
+        collection = found
     return look(request, studio, collection)
 
 
@@ -117,6 +123,9 @@ def receive(request: Request, studio: StudioOf, form: FormOf) -> Response:
     try:
         collection.dataset()
     except DatasetError:
+        if groups.is_unlabelled(collection):
+            with suppress(OptionError):  # too few to group: the page asks for more
+                return leave(request, groups.begin(studio, collection))
         return leave(request, f"/data/{collection.id}")  # one class so far: its page asks for another
     return look(request, studio, collection)
 

@@ -202,6 +202,7 @@ def where(job: Job) -> str:
     found = {
         "check": f"/data/{job.name}",
         "plan": f"/data/{job.name}/plan",
+        "group": f"/data/{job.name}/groups",
         "fit": f"/runs/{job.result.get('run')}",
         "compare": f"/comparisons/{job.result.get('comparison')}",
         "export": f"/runs/{job.name}/export",

@@ -15,7 +15,7 @@ from headstart.curation.images import as_given
 from headstart.errors import HeadstartError, OptionError
 from headstart.runs import IMAGES_FILE, Run, read_predictions, timestamp
 from headstart.runs.formatting import percent
-from headstart.studio import folders, image_answers
+from headstart.studio import folders, groups, image_answers
 from headstart.studio.state import OWNER, RunOf, Studio, StudioOf
 from headstart.studio.templating import page, score
 from headstart.studio.workers import Result, Teller, path_of
@@ -154,6 +154,7 @@ def label_page(request: Request, studio: StudioOf, run: RunOf) -> Response:
         run=run,
         possible=corrected(run) is not None,
         entries=folders.browse(studio.root, studio.root, ours=studio.folder),
+        rest=[each for each, _ in groups.rest_of(studio, run.config.data)],
         job=None,
         suggestions=[],
         earlier=studio.work.history("rank", learner=OWNER, limit=5),
@@ -172,6 +173,11 @@ def choose(request: Request, studio: StudioOf, run: RunOf, form: FormOf) -> Resp
             studio.collections.forget(collection)
             raise
         path, title = collection.path, collection.name
+    elif rest := text_of(form, "rest"):
+        found = dict((each.id, place) for each, place in groups.rest_of(studio, run.config.data))
+        if rest not in found:
+            raise HTTPException(404, "This data set is not open here.")
+        path, title = found[rest], run.config.data
     elif text.strip():
         path = folders.inside(studio.root, text)
         title = path.name

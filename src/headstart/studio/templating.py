@@ -37,6 +37,7 @@ KINDS = {
     "export": "Exporting",
     "rank": "Ranking photographs for",
     "predict": "Classifying",
+    "group": "Grouping",
 }
 
 
