@@ -1,12 +1,13 @@
 """Many learners at once, each taking the whole challenge: is an answer lost or doubled, how long is a page?
 
-    python benchmarks/learners.py [--learners 200] [--think 5] [--database URL] [--json FILE]
+    python benchmarks/learners.py [--learners 200] [--think 5] [--guests] [--database URL] [--json FILE]
 
-A server in a process of its own, with an empty home (and with ``--database`` an empty database); the learners
-are coroutines here, each with its own connection and cookie. A learner opens the first page, begins, and for
-every problem marks and submits random answers until it closes, sometimes twice over, as impatient people do.
-They begin within one think time of one another and pause before every action, for half to one and a half
-think times.
+A server in a process of its own, with an empty home (and with ``--database`` an empty database); the
+learners are coroutines here, each with its own connection and cookie. A learner joins the class (with
+``--guests`` there is none), opens the first page, begins, and for every problem marks and submits random
+answers until it closes, sometimes twice over, as impatient people do. They begin within one think time of one
+another and pause before every action, for half to one and a half think times. Meanwhile the class's teacher
+looks every three seconds who is where.
 
 First the log is compared with what each learner did: every submitted answer is there, once, in its place.
 Only then are the times printed. No experiment runs meanwhile.
@@ -38,13 +39,21 @@ from headstart.lesson.engine.progress import Progress
 TARGET_SECONDS = 0.1
 """95 in 100 pages shall come within."""
 
+LOOKS_SECONDS = 3.0
+"""How often the teacher's page asks."""
+
 SERVER = """
 import sys
 from dataclasses import replace
 from headstart.lesson.pages import app, server
 from headstart.web.server import run
-site = replace(server.prepare(None, host="127.0.0.1"), learner=None, token=None)
-port = int(sys.argv[1])
+port, guests = int(sys.argv[1]), sys.argv[2] == "True"
+site = replace(server.prepare(None, host="127.0.0.1", door="" if guests else "/join"), learner=None)
+if guests:
+    site = replace(site, token=None)
+else:
+    one, token = site.classes.create("class", pack=site.pack.slug, now=site.clock())
+    print(one.code, one.id, token, flush=True)
 run(app.create_app(site), site, host="127.0.0.1", port=port, browser=False, say=str, title="lesson")
 """
 
@@ -72,7 +81,7 @@ class Browser:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         length = re.search(r"(?i)^content-length: (\d+)", head, re.M)
         text = (await self.reader.readexactly(int(length[1]) if length else 0)).decode()
-        kind = re.sub(r"[0-9a-f-]{36}", "ID", re.sub(r"/\d(?=$|/)", "/N", path))
+        kind = re.sub(r"[0-9a-f-]{16,36}.*?(?=$|/)", "ID", re.sub(r"/\d(?=$|/)", "/N", path))
         self.times[f"{method} {kind}"].append(time.perf_counter() - started)
         if not head.split(" ", 2)[1].startswith(("2", "3")):
             raise SystemExit(f"{method} {path}: {head.splitlines()[0]}\n{text[:400]}")
@@ -90,9 +99,37 @@ class Learner:
     submitted: list[tuple[int, str]] = field(default_factory=list)
 
 
-async def take(learner: Learner, browser: Browser, *, dice: random.Random, think: float) -> None:
+@dataclass(frozen=True)
+class Class:
+    """What a class's server has printed."""
+
+    code: str
+    identity: str
+    token: str
+
+
+async def join(browser: Browser, name: str, *, code: str) -> None:
+    """Comes into the class."""
+    door, _ = await browser.ask("GET", "/join")
+    csrf = re.findall(r'name="csrf" value="(\w+)"', door)[0]
+    await browser.ask("POST", "/join", {"csrf": csrf, "code": code, "name": name})
+
+
+async def look(browser: Browser, one: Class) -> None:
+    """The teacher: who is where, again and again."""
+    await browser.ask("GET", f"/classes/{one.identity}?token={one.token}")
+    while True:
+        await browser.ask("GET", f"/classes/{one.identity}")
+        await asyncio.sleep(LOOKS_SECONDS)
+
+
+async def take(
+    learner: Learner, browser: Browser, *, dice: random.Random, think: float, one: Class | None
+) -> None:
     """The whole challenge."""
     await asyncio.sleep(dice.random() * think)
+    if one is not None:
+        await join(browser, f"Learner {dice.getrandbits(64):x}", code=one.code)
     await browser.ask("GET", "/")
     start, _ = await browser.ask("GET", "/modes/challenge")
     form = {"csrf": re.findall(r'name="csrf" value="(\w+)"', start)[0]}
@@ -159,17 +196,22 @@ def check(learners: Iterable[Learner], database: str | Path) -> int:
     return answers
 
 
-async def run(count: int, *, port: int, think: float) -> tuple[list[Learner], dict[str, list[float]], float]:
+async def run(
+    count: int, *, port: int, think: float, one: Class | None
+) -> tuple[list[Learner], dict[str, list[float]], float]:
     """Every learner at once."""
     times: dict[str, list[float]] = defaultdict(list)
     learners = [Learner() for _ in range(count)]
     started = time.perf_counter()
+    teacher = asyncio.create_task(look(Browser(port, times), one)) if one else None
     await asyncio.gather(
         *(
-            take(learner, Browser(port, times), dice=random.Random(seed), think=think)
+            take(learner, Browser(port, times), dice=random.Random(seed), think=think, one=one)
             for seed, learner in enumerate(learners)
         )
     )
+    if teacher:
+        teacher.cancel()
     return learners, times, time.perf_counter() - started
 
 
@@ -202,17 +244,21 @@ def main() -> None:
     )
     parser.add_argument("--learners", type=int, default=200)
     parser.add_argument("--think", type=float, default=5.0, help="seconds")
+    parser.add_argument("--guests", action="store_true", help="no class, and nobody who looks")
     parser.add_argument("--database", default="", help="URL of a PostgreSQL database instead of a file")
     parser.add_argument("--port", type=int, default=8439)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         environment = os.environ | {"HEADSTART_HOME": home, "HEADSTART_DATABASE": options.database}
-        server = subprocess.Popen([sys.executable, "-c", SERVER, str(options.port)], env=environment)
+        command = [sys.executable, "-c", SERVER, str(options.port), str(options.guests)]
+        server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         try:
+            assert server.stdout is not None
+            one = None if options.guests else Class(*server.stdout.readline().split())
             wait_until_up(f"http://127.0.0.1:{options.port}/static/icon.svg")
             learners, times, seconds = asyncio.run(
-                run(options.learners, port=options.port, think=options.think)
+                run(options.learners, port=options.port, think=options.think, one=one)
             )
         finally:
             server.terminate()
@@ -223,6 +269,7 @@ def main() -> None:
     found = {
         "store": "postgresql" if options.database else "sqlite",
         "learners": options.learners,
+        "class": not options.guests,
         "think_seconds": options.think,
         "answers_submitted_and_logged_once": answers,
         "seconds": round(seconds, 1),
