@@ -17,7 +17,8 @@ from playwright.sync_api import Page, expect
 
 from browsing import Visit, inspector, served_by_a_thread
 from headstart.lesson.engine.attempts import Challenge, Submitted
-from headstart.lesson.engine.classes import Class, roster
+from headstart.lesson.engine.classes import Class
+from headstart.lesson.engine.rosters import roster
 from headstart.lesson.pages import joining
 from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.server import prepare

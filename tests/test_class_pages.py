@@ -17,8 +17,9 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 
 from fastapi.testclient import TestClient
 
-from headstart.lesson.engine.classes import Class, Row
+from headstart.lesson.engine.classes import Class
 from headstart.lesson.engine.pack import FORMS
+from headstart.lesson.engine.rosters import Row
 from headstart.lesson.pages import joining
 from headstart.web import guesses
 from headstart.web.addresses import names_for

@@ -17,8 +17,9 @@ pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
 from headstart.errors import LessonError
 from headstart.lesson.engine import classes as engine
 from headstart.lesson.engine.attempts import begin
-from headstart.lesson.engine.classes import Class, Classes, JoinRefused, Row, Rules, factor_of, roster
+from headstart.lesson.engine.classes import Class, Classes, Rules
 from headstart.lesson.engine.progress import Progress
+from headstart.lesson.engine.rosters import JoinRefused, Row, factor_of, roster
 from lesson_packs import secret_pack
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -31,8 +31,9 @@ pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
 import postgres_servers
 from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import Opened, Submitted
-from headstart.lesson.engine.classes import Classes, JoinRefused
+from headstart.lesson.engine.classes import Classes
 from headstart.lesson.engine.progress import Line, Progress, _insert
+from headstart.lesson.engine.rosters import JoinRefused
 from headstart.web.jobs import Jobs
 from test_lesson_progress import NOW, SLUGS, begin
 

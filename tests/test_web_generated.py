@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 
-from headstart.lesson.engine.classes import Row
+from headstart.lesson.engine.rosters import Row
 from lesson_worlds import lesson_worlds
 from studio_worlds import studio_worlds
 

@@ -14,7 +14,8 @@ from camera import chromium, keep, open_page, serve
 from headstart.lesson.engine import attempts
 from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import Opened, Submitted
-from headstart.lesson.engine.classes import Class, Row
+from headstart.lesson.engine.classes import Class
+from headstart.lesson.engine.rosters import Row
 from headstart.lesson.pages import joining
 from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.server import prepare

@@ -56,18 +56,18 @@ def new(name: str, pack: str | None, roster: Path | None, token_file: Path | Non
 
     from headstart.errors import OptionError
     from headstart.files import Unreadable, read_regular
-    from headstart.lesson.engine import classes as engine
     from headstart.lesson.engine import pack_loading as library
+    from headstart.lesson.engine import rosters
     from headstart.lesson.engine.progress import Progress
 
     lesson = library.load_pack(pack)
     rows = []
     if roster:
         try:
-            text = read_regular(roster, limit=engine.LARGEST_ROSTER).decode("utf-8", "replace")
+            text = read_regular(roster, limit=rosters.LARGEST_ROSTER).decode("utf-8", "replace")
         except Unreadable as error:
             raise OptionError(f"{roster}: {error}") from None
-        rows = engine.roster(text)
+        rows = rosters.roster(text)
     with closing(Progress.open()) as store:
         made = _classes(store)
         one, token = made.create(name, pack=lesson.slug, now=datetime.now(UTC), token=read_token(token_file))

@@ -16,6 +16,8 @@ Import the module you need; this package imports nothing by itself, so a lesson 
     review        when to see a card again (FSRS)
     progress      the append-only log in a database
     classes       who learns together, by which name, and what their teacher has decided
+    classroom     who of a class is where now, and what they answered
+    rosters       the names of a class, one a line or CSV
     results       what an experiment leaves behind, as plain values
     interchange   question files of other systems into packs
     moodle, gift  problems to and from Moodle XML and GIFT

@@ -15,11 +15,11 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from starlette.responses import Response
 
 from headstart.lesson.engine import attempts, classroom, placeholders, scores
-from headstart.lesson.engine import classes as engine
 from headstart.lesson.engine.answers import in_words, is_right_in_keys
 from headstart.lesson.engine.attempts import Challenge, Event, Extended, Reopened, Reset
-from headstart.lesson.engine.classes import Class, Member, factor_of
+from headstart.lesson.engine.classes import Class, Member
 from headstart.lesson.engine.pack import Problem
+from headstart.lesson.engine.rosters import Row, factor_of, roster
 from headstart.lesson.pages.catalogue import Shown
 from headstart.lesson.pages.joining import DOOR, address_of
 from headstart.lesson.pages.site import LessonSite, SiteOf
@@ -73,12 +73,12 @@ def _may_make(site: LessonSite, teaches: str) -> list[Class]:
     return taught
 
 
-async def _rows(form: Any) -> list[engine.Row]:
+async def _rows(form: Any) -> list[Row]:
     """The lines of a roster, of a text field or a file; none where both are empty."""
     text = text_of(form, "roster")
     for sent in files_of(form):
         text += "\n" + (await sent.read()).decode("utf-8", "replace")
-    return engine.roster(text.strip()) if text.strip() else []
+    return roster(text.strip()) if text.strip() else []
 
 
 # Now ------------------------------------------------------------------------------------------------------

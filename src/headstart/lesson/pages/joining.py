@@ -12,7 +12,8 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from headstart.lesson.engine.classes import JoinRefused, Member
+from headstart.lesson.engine.classes import Member
+from headstart.lesson.engine.rosters import JoinRefused
 from headstart.lesson.pages.site import LessonSite, SiteOf
 from headstart.lesson.pages.templating import page
 from headstart.web.addresses import is_loopback, own_address

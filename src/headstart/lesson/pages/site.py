@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from headstart.lesson.engine.classes import MOST_MEMBERS, Class, Classes, Member, Rules
+from headstart.lesson.engine.classes import Class, Classes, Member, Rules
 from headstart.lesson.engine.pack import Pack
 from headstart.lesson.engine.progress import Progress
+from headstart.lesson.engine.rosters import MOST_MEMBERS
 from headstart.lesson.pages.catalogue import Catalogue
 from headstart.lesson.pages.waiting import Waiting
 from headstart.web.guesses import Guesses
@@ -127,7 +128,7 @@ class LessonSite(Site):
 
     def _predicted(self, job: Job) -> float | None:
         """The seconds that an experiment or a task will take."""
-        tasks = (*self.pack.tasks, *((self.pack.project,) if self.pack.project else ()))
+        tasks = [task for pack in (self.pack, *self.others) for task in (*pack.tasks, pack.project) if task]
         experiment = next((task.experiment for task in tasks if task.slug == job.name), job.name)
         about = self.catalogue.about(experiment, parameters=job.body.get("parameters"))
         return None if about is None else sum(about.predicted_range) / 2
