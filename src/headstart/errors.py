@@ -9,6 +9,7 @@
     │   ├── OptionError           an option or argument has a value that cannot work
     │   ├── MissingExtra          the feature needs an optional dependency; names the extra to install
     │   ├── RunError              no such run, or a run's folder is incomplete
+    │   ├── ServerError           a prediction server cannot be reached, or refuses
     │   └── LessonError           a lesson's pack, an answer, a badge or an imported file is not usable
     └── InternalError             our fault; exit code 1
         ├── CacheError            the feature cache could not be read or written
@@ -93,6 +94,14 @@ class MissingExtra(UserError):
 
 class RunError(UserError):
     """No such run, or a run's folder is incomplete."""
+
+
+class ServerError(UserError):
+    """A prediction server cannot be reached, or refuses."""
+
+    def __init__(self, text: str, *, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class LessonError(UserError):

@@ -366,13 +366,15 @@ def _is_rows_first(changes: NDArray[np.float32]) -> bool:
 
 def _changes_at(model: Any, port: Any) -> NDArray[np.float32]:
     """Of one image, how a tensor changes with the upper left quarter of it."""
-    from openvino import Core, Model
+    from openvino import Model
+
+    from headstart.backbones.openvino import the_core
 
     shape = [int(size) for size in model.inputs[0].get_shape()]
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     others, half = images.copy(), max(shape[1:]) // 2
     others[(slice(None), *(slice(size if size <= 4 else half) for size in shape[1:]))] *= -1
-    compiled = Core().compile_model(
+    compiled = the_core().compile_model(
         Model([port], model.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     before, after = (np.array(compiled(each)[0][0], dtype=np.float32) for each in (images, others))

@@ -13,7 +13,7 @@ from headstart.backbones import records
 from headstart.backbones.backbone import Backbone, Stage
 from headstart.backbones.building import Recipe
 from headstart.backbones.cuts import MOST_STAGES
-from headstart.backbones.openvino import measure, openvino
+from headstart.backbones.openvino import measure, the_core
 from headstart.data.preprocess import Preprocess
 from headstart.errors import BackboneError, ParityError, reason_of
 from headstart.files import whole
@@ -205,7 +205,7 @@ def check_graph(
     path: Path, images: NDArray[np.float32], expected: Mapping[str, NDArray[np.float32]], *, name: str
 ) -> None:
     """Compare what the staged ONNX file gives for a few images, [n, 3, S, S], with what its network gave."""
-    core = openvino().Core()
+    core = the_core()
     model = core.read_model(path.read_bytes())
     model.reshape({"image": list(images.shape)})
     found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)

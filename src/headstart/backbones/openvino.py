@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import cache
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -31,13 +32,23 @@ def openvino() -> ModuleType:
         del sys.modules[_TOOLS]
 
 
+@cache
+def the_core() -> Any:
+    """OpenVINO's `Core`, the only one of this process.
+
+    On processors with AMX a core gives the thread that first uses it another stack for signals, and frees
+    that with itself, perhaps in another thread: the next SIGTERM or Ctrl-C was a crash then.
+    """
+    return openvino().Core()
+
+
 def measure(path: Path, *, stages: Sequence[str], size: int) -> tuple[list[dict[str, Any]], int]:
     """Per stage ``{"name", "shape", "multiply_adds"}`` for one image of ``size`` pixels a side, and ``D``.
 
     An operation belongs to the first stage whose output needs it; what comes after the last stage's map
     counts to the last stage. Counted are convolutions and matrix products, one multiply-add per weight used.
     """
-    model = openvino().Core().read_model(path)
+    model = the_core().read_model(path)
     model.reshape({"image": [1, 3, size, size]})
     outputs = {name: port for port in model.outputs for name in port.get_names()}
     seen: set[str] = set()

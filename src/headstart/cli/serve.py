@@ -30,6 +30,10 @@ def _limit(name: str, value: float, kind: Any, text: str) -> Callable[..., Any]:
 @click.option(
     "--allow-host", multiple=True, metavar="NAME", help="Further name of this server, e.g. a proxy's."
 )
+@click.option(
+    "--allow-origin", multiple=True, metavar="ORIGIN", help="Other site whose pages may ask (CORS)."
+)
+@click.option("--access-log", is_flag=True, help="Write a line with the time for each request to stderr.")
 @_limit("--batch", 16, click.IntRange(1, 256), "Most images in a batch.")
 @_limit("--wait-ms", 3.0, click.FloatRange(0, 1000), "Most milliseconds to wait for a batch to fill.")
 @_limit("--queue", 256, click.IntRange(1), "Most images waiting; beyond it 503.")
@@ -37,7 +41,7 @@ def _limit(name: str, value: float, kind: Any, text: str) -> Callable[..., Any]:
 @_limit("--max-images", 64, click.IntRange(1), "Most images in a request.")
 @_limit("--max-megapixels", 50.0, click.FloatRange(0.01, 120), "Most megapixels of an image.")
 @_limit("--timeout", 30.0, click.FloatRange(0.1), "Most seconds for a request to arrive, and to be answered.")
-@_limit("--watch", 2.0, click.FloatRange(0), "Seconds between looks for a newer run; 0: never look.")
+@_limit("--watch", 2.0, click.FloatRange(0), "Seconds between looks for a newer run; 0: on SIGHUP alone.")
 @json_option
 def command(
     run: str,
@@ -46,6 +50,8 @@ def command(
     port: int,
     token_file: Path | None,
     allow_host: tuple[str, ...],
+    allow_origin: tuple[str, ...],
+    access_log: bool,
     batch: int,
     wait_ms: float,
     queue: int,
@@ -58,7 +64,7 @@ def command(
 ) -> None:
     """Serve predictions of a saved classifier over HTTP, until SIGTERM or Ctrl-C.
 
-    A newer run in its place is taken up without losing a request.
+    A newer run in its place is taken up without losing a request; on SIGHUP at once.
 
     \b
     headstart serve RUN
@@ -98,5 +104,7 @@ def command(
         also=allow_host,
         limits=limits,
         watch_seconds=watch,
+        origins=allow_origin,
+        access_log=access_log,
         say=say,
     )

@@ -33,9 +33,9 @@ def save_onnx(model: Any, subject: "Subject", folder: Path) -> None:
 
 def write_openvino(subject: "Subject", folder: Path) -> None:
     """`model.xml` and `model.bin`, weights in float32."""
-    from headstart.backbones.openvino import openvino
+    from headstart.backbones.openvino import the_core
 
-    save_openvino(openvino().Core().read_model(subject.classifier.model), folder)
+    save_openvino(the_core().read_model(subject.classifier.model), folder)
 
 
 def save_openvino(model: Any, folder: Path) -> None:

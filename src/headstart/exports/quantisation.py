@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.backbones.openvino import openvino
+from headstart.backbones.openvino import the_core
 from headstart.classifier.onnx_graph import PREFIX
 from headstart.errors import OptionError
 from headstart.exports.graphs import plain_graph, save_onnx, save_openvino
@@ -95,7 +95,7 @@ def _quantised(nncf: ModuleType, plain: Any, *, to: str, calibration: Images, fl
     transformer = any(node.op_type == "LayerNormalization" for node in plain.graph.node)
     model: Any = plain
     if to == "openvino":
-        model = openvino().Core().read_model(plain.SerializeToString())
+        model = the_core().read_model(plain.SerializeToString())
         folding = importlib.import_module("openvino.passes")  # else NNCF sees no biases to correct
         passes = folding.Manager()
         passes.register_pass(folding.ConstantFolding())
@@ -128,7 +128,7 @@ def _probabilities(model: Any, images: Images, *, to: str) -> NDArray[np.float32
     """What a quantised model says, [N, C], run as its users will run it."""
     batches = [images.pixels[i : i + _BATCH] for i in range(0, len(images), _BATCH)]
     if to == "openvino":
-        compiled = openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = the_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return np.concatenate([compiled(batch)[0] for batch in batches])
     import onnxruntime
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.keras.graph import Graph, Key, apply
-from headstart.backbones.openvino import openvino
+from headstart.backbones.openvino import openvino, the_core
 from headstart.errors import OptionError
 from headstart.keras.cutting import Cut, without
 
@@ -79,7 +79,7 @@ class OpenVinoRunner:
             {i: [batch, *list(port.get_partial_shape())[1:]] for i, port in enumerate(model.inputs)}
         )
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-        compiled = openvino().Core().compile_model(model, "CPU", settings)
+        compiled = the_core().compile_model(model, "CPU", settings)
         self._shapes = [tuple(port.shape)[1:] for port in compiled.outputs]
         # One request more than run at once, so that filling the next never waits for reading the last.
         count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1

@@ -1,10 +1,12 @@
-"""The application: `POST /predict`, `GET /health`, `GET /metrics`, and the documentation of all three."""
+"""The application: `POST /predict`, `GET /health`, `/ready` and `/metrics`, and the documentation of all."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -14,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from headstart.serving.access_log import AccessLog
 from headstart.serving.auth import AuthMiddleware, refusal
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models
@@ -30,6 +33,8 @@ def create_app(
     names: Names | None = None,
     token: str | None = None,
     watch_seconds: float = 2.0,
+    origins: Collection[str] = (),
+    access_log: bool = False,
 ) -> Starlette:
     """The application that serves one classifier.
 
@@ -38,7 +43,9 @@ def create_app(
         limits: what is taken on.
         names: what the Host header may say.
         token: what a client must bring, or None.
-        watch_seconds: between looks for a newer classifier; 0 never looks.
+        watch_seconds: between looks for a newer classifier; 0 looks only when SIGHUP says so.
+        origins: of other sites whose pages may ask.
+        access_log: whether a line for each request is written to stderr.
     """
     predict = PredictEndpoint(models, limits or Limits())
     watcher = Watcher(models, predict.metrics, seconds=watch_seconds)
@@ -49,7 +56,8 @@ def create_app(
         predict.batcher.start()
         await asyncio.to_thread(predict.batcher.await_start)
         watcher.start()
-        yield
+        with _on_hangup(watcher.look_now):
+            yield
         await watcher.stop()
         await asyncio.to_thread(predict.batcher.close)
 
@@ -62,6 +70,12 @@ def create_app(
         if not predict.batcher.is_whole:
             return JSONResponse({"status": "down", "trouble": found}, 503)
         return JSONResponse({"status": "degraded", "trouble": found} if found else {"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        served = models.current
+        if not predict.batcher.is_whole:
+            return refusal(503, "a thread that answers has ended")
+        return JSONResponse({"run": served.run, "since": served.since, "task": served.classifier.task})
 
     async def metrics(request: Request) -> Response:
         predict.metrics.troubles.set(len(troubles()))
@@ -79,16 +93,34 @@ def create_app(
         routes=[
             Route("/predict", predict, methods=["POST"]),
             Route("/health", health),
+            Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/openapi.json", openapi),
             Route("/docs", docs),
         ],
-        middleware=[Middleware(AuthMiddleware, names=names or Names(), token=token)],
+        middleware=[
+            *([Middleware(AccessLog)] if access_log else []),
+            Middleware(AuthMiddleware, names=names or Names(), token=token, origins=origins),
+        ],
         exception_handlers={HTTPException: _on_http_error, Exception: _on_failure},
         lifespan=lifespan,
     )
     app.state.predict, app.state.watcher = predict, watcher
     return app
+
+
+@contextmanager
+def _on_hangup(do: Callable[[], None]) -> Iterator[None]:
+    """Do something on SIGHUP, where the system has it and the event loop is the process's own."""
+    loop, number = asyncio.get_running_loop(), getattr(signal, "SIGHUP", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, lambda *_: loop.call_soon_threadsafe(do))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,12 +23,24 @@ HEADERS: Mapping[bytes, bytes] = {
 }
 
 
-class AuthMiddleware:
-    """Middleware: Host, origin and token, in this order; and the response's headers."""
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST",
+    "access-control-allow-headers": "authorization, content-type",
+    "access-control-max-age": "600",
+}
 
-    def __init__(self, app: ASGIApp, *, names: Names, token: str | None) -> None:
+
+class AuthMiddleware:
+    """Middleware: Host, origin and token, in this order; and the response's headers.
+
+    Pages of ``origins`` may ask and read the answer, by the browsers' protocol of CORS.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, names: Names, token: str | None, origins: Collection[str] = ()
+    ) -> None:
         self.app = app
-        self.names = names
+        self.names, self.origins = names, frozenset(origins)
         self.token = token.encode() if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,18 +51,33 @@ class AuthMiddleware:
 
         async def dress(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = list({**HEADERS, **dict(message.get("headers", ()))}.items())
+                more = {**HEADERS, **allowed, **dict(message.get("headers", ()))}
+                message["headers"] = list(more.items())
             await send(message)
 
         take_cookie(scope, "")  # none is ours
+        allowed = self._allowed(headers_of(scope).get(b"origin", b""))
         await (self._refusal(scope) or self.app)(scope, receive, dress)
 
+    def _allowed(self, origin: bytes) -> dict[bytes, bytes]:
+        """What tells a browser that a page of another site may read the answer."""
+        if not self.origins:
+            return {}
+        told = {b"vary": b"origin"}
+        if origin.decode("latin-1").lower() in self.origins:
+            told[b"access-control-allow-origin"] = origin
+            told[b"cross-origin-resource-policy"] = b"cross-origin"
+            told[b"access-control-expose-headers"] = b"retry-after"
+        return told
+
     def _refusal(self, scope: Scope) -> Response | None:
-        found = check_host_and_origin(scope, self.names)
+        found = check_host_and_origin(scope, self.names, origins=self.origins)
         if found is not None:
             way_out = "; headstart serve --allow-host NAME" if found.status == 421 else ""
             return refusal(found.status, f"{found.text}{way_out}")
         heads = headers_of(scope)
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in heads and self.origins:
+            return Response(status_code=204, headers=_PREFLIGHT)
         if self.token and scope["path"] not in OPEN and not self._is_known(heads):
             answer = refusal(401, "expected the header Authorization: Bearer TOKEN with this server's token")
             answer.headers["www-authenticate"] = "Bearer"

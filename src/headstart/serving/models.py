@@ -125,11 +125,14 @@ class Models:
         self.trouble: str | None = None
         """Why the latest exchange failed; None where it did not."""
 
-    def refresh(self) -> bool | None:
+    def refresh(self, *, at_once: bool = False) -> bool | None:
         """Look, and exchange the classifier where there is another one that has stopped changing.
 
         A folder that is being copied changes between two looks; what looks the same twice is complete. What
         cannot be loaded is tried again once it has changed, and the old classifier goes on serving.
+
+        Args:
+            at_once: take what is there for complete, and try again what could not be loaded.
 
         Returns:
             True where it was exchanged, False where that failed, None where there was nothing to do.
@@ -138,7 +141,8 @@ class Models:
             folder = self._place()
             found = signature(folder)
             settled, self._seen = found == self._seen, found
-            if not settled or found == self._loaded:
+            same = found == self._loaded and not (at_once and self.trouble)
+            if not (settled or at_once) or same:
                 return None
             self._loaded = found
             self._rehearse(folder, self._batch)

@@ -67,6 +67,7 @@ _SCHEMAS: dict[str, Any] = {
         interval=_list(_NUMBER, minItems=2, maxItems=2, description="around the number"),
     ),
     "Error": _object("What went wrong, in one line.", error=_TEXT),
+    "Ready": _object("What is served.", run=_TEXT, since=_TEXT, task=_TEXT),
     "Health": _object(
         "That the server is there, and what of it is not well.",
         optional=["trouble"],
@@ -88,8 +89,8 @@ def _responses(statuses: Iterable[int], answers: Mapping[str, Any]) -> dict[str,
 
 _PREDICT = {
     "summary": "Label one or many images.",
-    "description": "One image is the body itself; several come as files in the field `images`, or as "
-    "base64 in JSON. All are labelled or none is.",
+    "description": "One image is the body itself (`image/…` is taken likewise); several come as files in the "
+    "field `images`, or as base64 in JSON. All are labelled or none is.",
     "operationId": "predict",
     "parameters": [
         {
@@ -119,7 +120,7 @@ _PREDICT = {
                 )
             },
             "application/json": {"schema": {"$ref": "#/components/schemas/PredictBody"}},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     },
     "responses": _responses(_REFUSALS, {"200": _json("the labels", "PredictAnswer")}),
@@ -131,6 +132,15 @@ _HEALTH = {
     "responses": _responses(
         _GUARDED,
         {"200": _json("it is", "Health"), "503": _json("it cannot classify any more", "Health")},
+    ),
+}
+_READY = {
+    "summary": "What is served?",
+    "description": "The run, and since when; 503 where it cannot classify.",
+    "operationId": "ready",
+    "responses": _responses(
+        _GUARDED,
+        {"200": _json("what is served", "Ready"), "503": _json("it cannot classify any more", "Error")},
     ),
 }
 _METRICS = {
@@ -151,6 +161,7 @@ def openapi_document(*, secured: bool) -> dict[str, Any]:
         "paths": {
             "/predict": {"post": {**_PREDICT, **token}},
             "/health": {"get": _HEALTH},
+            "/ready": {"get": {**_READY, **token}},
             "/metrics": {"get": {**_METRICS, **token}},
         },
         "components": {"schemas": _SCHEMAS},

@@ -10,7 +10,7 @@ from contextlib import closing
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, Place
-from headstart.web.addresses import address_of, is_loopback, listen, names_for
+from headstart.web.addresses import address_of, checked_origins, is_loopback, listen, names_for
 from headstart.web.front import run
 
 KEEP_ALIVE_SECONDS = 30
@@ -30,6 +30,8 @@ def serve(
     also: tuple[str, ...],
     limits: Limits,
     watch_seconds: float,
+    origins: tuple[str, ...],
+    access_log: bool,
     say: Callable[[str, str, str | None], None],
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
@@ -41,11 +43,13 @@ def serve(
         token: what clients must bring; beyond loopback one is made up where this is None.
         also: further names that the Host header may say.
         limits: what is taken on.
-        watch_seconds: between looks for a newer classifier; 0 never looks.
+        watch_seconds: between looks for a newer classifier; 0 looks only when SIGHUP says so.
+        origins: of other sites whose pages may ask.
+        access_log: whether a line for each request is written to stderr.
         say: is told address, run and token once connections are taken.
 
     Raises:
-        OptionError: the port cannot be used.
+        OptionError: the port cannot be used, or an origin is none.
         RunError: there is no usable classifier.
     """
     for parser in ("PIL", "python_multipart"):  # what is wrong with a request is told to whoever sent it
@@ -59,6 +63,8 @@ def serve(
         names=names_for(host, also=also),
         token=token,
         watch_seconds=watch_seconds,
+        origins=checked_origins(origins),
+        access_log=access_log,
     )
     with closing(listen(host, port, backlog=BACKLOG)) as listener:
         say(address_of(host, listener.getsockname()[1]), models.current.run, token)

@@ -134,7 +134,7 @@ def _parser_of(kind: str) -> _Parse:
         return _from_form
     if kind == "application/json":
         return _from_json
-    if kind.startswith("image/"):
+    if kind.startswith("image/") or kind == "application/octet-stream":
         return _from_image
     raise UploadRefused(
         415, "expected multipart/form-data with files, application/json with base64, or one image as image/…"

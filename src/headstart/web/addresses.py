@@ -9,8 +9,9 @@ import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from headstart.errors import OptionError
+from headstart.errors import OptionError, printable
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -56,6 +57,21 @@ def is_same_origin(origin: str, host: str) -> bool:
     """Whether an Origin header names the server that a Host header names; both may be anything."""
     scheme, _, place = origin.lower().partition("://")
     return scheme in ("http", "https") and place == host.lower()
+
+
+def checked_origins(origins: Iterable[str]) -> frozenset[str]:
+    """Origins as browsers send them, in lower case.
+
+    Raises:
+        OptionError: one is none, such as ``*`` or an address with a path.
+    """
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or f"{parts.scheme}://{parts.netloc}" != origin.lower():
+            raise OptionError(
+                f"--allow-origin {printable(origin)}: expected an origin, such as https://flowers.example"
+            )
+    return frozenset(map(str.lower, origins))
 
 
 def is_loopback(host: str) -> bool:

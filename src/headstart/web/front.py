@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NamedTuple
@@ -174,19 +174,22 @@ class Refusal(NamedTuple):
     text: str
 
 
-def check_host_and_origin(scope: Scope, names: Names) -> Refusal | None:
+def check_host_and_origin(scope: Scope, names: Names, *, origins: Collection[str] = ()) -> Refusal | None:
     """Why a request is refused: a foreign Host, or a page of another site; None where it is fine.
 
     Args:
         scope: the request's.
         names: what its Host header may say.
+        origins: of other sites whose pages may ask, such as ``https://flowers.example``.
     """
     heads = scope["headers"]
     hosts = [value.decode("latin-1") for name, value in heads if name == b"host"]
     if len(hosts) != 1 or not names.admit(hosts[0]):
         return Refusal(421, "this server does not answer to that name")
-    origins = [value.decode("latin-1") for name, value in heads if name == b"origin"]
-    if not all(is_same_origin(origin, hosts[0]) for origin in origins) or is_cross_site(scope):
+    found = [value.decode("latin-1").lower() for name, value in heads if name == b"origin"]
+    if len(found) == 1 and found[0] in origins:
+        return None
+    if not all(is_same_origin(origin, hosts[0]) for origin in found) or is_cross_site(scope):
         return Refusal(403, "a request from another site's page")
     return None
 

@@ -18,7 +18,7 @@ from headstart.backbones.exported import TOLERANCE, check_graph
 from headstart.backbones.onnx.nodes import names_read, needed
 from headstart.backbones.onnx.reading import IR_SUFFIX, read_ir, read_model
 from headstart.backbones.onnx.staging import as_features, as_stage, staged_model
-from headstart.backbones.openvino import openvino
+from headstart.backbones.openvino import the_core
 from headstart.backbones.pixels import Pixels
 from headstart.errors import BackboneError, ParityError, printable, reason_of
 from headstart.files import bounded_memory, whole
@@ -298,7 +298,7 @@ def _repeated(name: str, *, like: str, output: str) -> list[Any]:
 
 
 def _staging(model: Any, *, side: int, fixed: int, shown: str) -> Staging:
-    core = openvino().Core()
+    core = the_core()
     image = model.graph.input[0]
     shape = [_BATCH if dim.dim_param else int(dim.dim_value) for dim in image.type.tensor_type.shape.dim]
     try:
@@ -323,7 +323,7 @@ def _staging(model: Any, *, side: int, fixed: int, shown: str) -> Staging:
 
 def _check_translation(model: Any, path: Path, *, batch: int) -> None:
     """Compare what was made of an OpenVINO model with itself."""
-    core, image = openvino().Core(), model.graph.input[0]
+    core, image = the_core(), model.graph.input[0]
     values = np.random.default_rng(1).normal(0, 1, [batch, *_sides(image)[1:]])
     found = []
     for graph in (read_ir(path), core.read_model(model.SerializeToString())):
@@ -358,7 +358,7 @@ def _expected(
         batch: That the model surely takes; one image fills it.
     """
     image, tensors = model.graph.input[0], [*(cut.tensor for cut in staging.stages), staging.features.tensor]
-    core = openvino().Core()
+    core = the_core()
     graph = core.read_model(model.SerializeToString())
     graph.reshape({image.name: [batch, *_sides(image)[1:]]})
     missing = set(tensors) - {name for port in graph.outputs for name in port.get_names()}

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from headstart.backbones.checkpoints import open_weights
 from headstart.backbones.onnx.ir import as_onnx
-from headstart.backbones.openvino import openvino
+from headstart.backbones.openvino import the_core
 from headstart.errors import BackboneError, printable, reason_of
 from headstart.files import Unreadable, read_regular
 
@@ -67,7 +67,7 @@ def read_ir(path: Path) -> Any:
         raise BackboneError(f"backbone {shown}: {error}") from error
     weights = _read_beside(path, path.with_suffix(".bin").name, limit=MOST_BYTES)
     try:
-        model = openvino().Core().read_model(text, weights)
+        model = the_core().read_model(text, weights)
     except (RuntimeError, ValueError, TypeError) as error:
         raise BackboneError(f"backbone {shown}: no OpenVINO model (IR), or a damaged one") from error
     if len(model.inputs) != 1:

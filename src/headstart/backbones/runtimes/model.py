@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from headstart.backbones.openvino import openvino
+from headstart.backbones.openvino import the_core
 from headstart.backbones.records import hash_file
 from headstart.backbones.runtimes.compiling import compile_cached
 from headstart.backbones.runtimes.openvino import OpenVinoPrefix, has_bf16, settings_for
@@ -37,7 +37,7 @@ def compile_model(
     """
     if not path.is_file():
         raise RunError(f"{path} is damaged (not a regular file); fit again or restore it")
-    core = openvino().Core()
+    core = the_core()
 
     def make() -> Any:
         _refuse_further_files(path)

@@ -13,7 +13,7 @@ from weakref import WeakSet
 import numpy as np
 
 from headstart.backbones.backbone import Backbone, FeatureLayer
-from headstart.backbones.openvino import openvino
+from headstart.backbones.openvino import openvino, the_core
 from headstart.backbones.runtimes.compiling import compile_cached
 from headstart.backbones.runtimes.protocol import (
     Arrays,
@@ -37,7 +37,7 @@ class OpenVinoRuntime(Runtime):
     name = "openvino"
 
     def __init__(self, *, precision: str = "auto") -> None:
-        self._core = openvino().Core()
+        self._core = the_core()
         native = has_bf16(self._core)
         self.precision = chosen_precision(precision, fast=native)
         if self.precision == "bf16" and not native:

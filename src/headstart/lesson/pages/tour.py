@@ -149,7 +149,7 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
         RunError: the run's folder is damaged.
     """
     from headstart.backbones import backbone_of
-    from headstart.backbones.openvino import openvino
+    from headstart.backbones.openvino import the_core
     from headstart.data.images import open_image, render
 
     image, _ = open_image(data)
@@ -160,7 +160,7 @@ def follow(data: bytes | NDArray[np.uint8], *, run: Run | None = None, size: int
     mean, std = (np.float32(getattr(backbone.preprocess, name)) for name in ("mean", "std"))
     tensor = ((seen.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]
     outputs: dict[str, NDArray[np.float32]] = {}
-    compiled: Any = openvino().Core().compile_model(str(backbone.graph), "CPU")
+    compiled: Any = the_core().compile_model(str(backbone.graph), "CPU")
     for port, value in compiled({"image": tensor}).items():
         outputs |= dict.fromkeys(port.get_names(), np.asarray(value[0], dtype=np.float32))
     prediction = _predict(run, image) if run else ()
