@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from headstart.errors import RunError
 from headstart.runs import read_images
+from headstart.studio import predictions
 from headstart.web import uploads
 from studio_worlds import World, studio_worlds
 
@@ -84,8 +87,51 @@ def test_a_folder_of_this_machine_and_a_zip_are_classified_whole(world: World, t
     packed = shutil.make_archive(str(tmp_path / "some"), "zip", world.root / "new")
     zipped = _send(world, run, [("some.zip", Path(packed).read_bytes())])
     assert f"{count} photographs" in zipped.text
+    paths = [row["path"] for row in _rows(world.browser.get(f"{zipped.url.path}/labels.csv").content)]
+    assert paths == [f"deep/{name}" for name in sorted(os.listdir(world.root / "new/deep"))]
     outside = world.post(f"{run}/predict", path="/etc")
     assert outside.status_code == 400 and "--root" in outside.text
+
+
+def test_labels_that_a_disk_would_write_alike_have_a_folder_each(world: World) -> None:
+    for number, name in enumerate(("bars", "discs", "squares")):
+        (world.root / "photos" / name).rename(world.root / "photos" / ("C", "C#", "@C")[number])
+    run = world.train(world.open())
+    shutil.copytree(world.root / "photos", world.root / "new")
+    answer = world.post(f"{run}/predict", path="new")
+    table = world.browser.get(f"/jobs/{world.wait(answer.url.path).id}").url.path
+    gone = next((world.root / "new/C#").iterdir())
+    gone.unlink()
+    archive = zipfile.ZipFile(io.BytesIO(world.browser.get(f"{table}/folders.zip").content))
+    rows = _rows(archive.read("labels.csv"))
+    labels = {row["path"].removeprefix("'"): row["label"].removeprefix("'") for row in rows}
+    found: dict[str, set[str]] = {}
+    for name in archive.namelist():
+        if name != "labels.csv":
+            data = archive.read(name)
+            like = [path for path in labels if (world.root / "new" / path).exists()]
+            same = {labels[path] for path in like if (world.root / "new" / path).read_bytes() == data}
+            found.setdefault(name.partition("/")[0], set()).update(same)
+    assert found == {"C": {"C"}, "C (2)": {"@C"}, "C (3)": {"C#"}}
+    notes = {row["path"]: row["note"] for row in rows}
+    assert notes.pop(f"C#/{gone.name}") == "gone, or another picture by now"
+    assert "gone, or another picture by now" not in notes.values()
+
+
+def test_what_was_sent_goes_with_a_job_that_failed_and_with_its_run(
+    world: World, fresh: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = world.train(world.open())
+    with monkeypatch.context() as patched:
+        patched.setattr(predictions, "load", lambda path: (_ for _ in ()).throw(RunError("no classifier")))
+        with pytest.raises(AssertionError, match="no classifier"):
+            _send(world, run, fresh)
+    assert not list(world.studio.collections.folder.rglob("shot*"))
+    table = _send(world, run, fresh).url.path
+    world.post(f"{run}/remove", sure="true")
+    for name in ("", "/labels.csv", "/labels.xlsx", "/folders.zip", "/0.jpg"):
+        assert world.browser.get(f"{table}{name}").status_code == 404
+    assert not list(world.studio.collections.folder.rglob("shot*"))
 
 
 def test_a_wrong_label_in_the_table_is_corrected_and_the_classifier_learns_it(

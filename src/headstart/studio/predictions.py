@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -16,7 +14,7 @@ from starlette.responses import Response
 from headstart.classifier import Prediction, load
 from headstart.curation import Correction, corrections_of
 from headstart.data.dataset import content_hash, list_unlabelled, place_of
-from headstart.errors import ImageError, OptionError
+from headstart.errors import HeadstartError, ImageError, OptionError
 from headstart.files.spreadsheets import as_csv, as_xlsx
 from headstart.runs import Run, timestamp
 from headstart.runs.thumbnails import unchanged
@@ -28,7 +26,7 @@ from headstart.studio.templating import page
 from headstart.studio.workers import Result, Teller, path_of
 from headstart.web import downloads, uploads
 from headstart.web.app import FormOf, leave, text_of
-from headstart.web.jobs import Job
+from headstart.web.jobs import KEPT_JOBS, Job
 
 router = APIRouter()
 
@@ -71,15 +69,29 @@ def queue(studio: Studio, run: Run, sent: list[UploadFile], *, path: Path | None
 
 def predict_job(studio: Studio, job: Job, teller: Teller) -> Result:
     """The job: a label for each image; what cannot be read has its reason."""
+    kept = _kept(job)
+    try:
+        told = _labelled(studio, job, teller)
+    except HeadstartError:  # nobody could remove later what was sent for it
+        studio.collections.forget(kept)
+        raise
+    told["left_out"] += (studio.collections.read(kept, "refused") or {"files": []})["files"]
+    studio.collections.write(kept, _TABLE, told)
+    return {"images": len(told["images"])}
+
+
+def _labelled(studio: Studio, job: Job, teller: Teller) -> dict[str, list[dict[str, Any]]]:
+    """The table; its names are below the folder or archive, as that lies in a folder of the studio's own."""
     classifier, path = load(studio.run(job.name).path), path_of(job)
     found = list_unlabelled([path])
-    kept = _kept(job)
-    left_out = [{"path": each.name, "reason": each.reason} for each in found.skipped]
-    left_out += (studio.collections.read(kept, "refused") or {"files": []})["files"]
-    begin = f"{path}/" if path.is_dir() else ""
+
+    def name_of(name: str) -> str:
+        return path.name if name == str(path) else name.removeprefix(f"{path}/")
+
+    left_out = [{"path": name_of(each.name), "reason": each.reason} for each in found.skipped]
     rows: list[dict[str, Any]] = []
     for sample, said in zip(found.samples, classifier.predict_each(found.samples), strict=True):
-        name = sample.name.removeprefix(begin)
+        name = name_of(sample.name)
         teller.on_progress("predicting", len(rows) + len(left_out), len(found.samples) + len(found.skipped))
         if not isinstance(said, Prediction):
             left_out.append({"path": name, "reason": said.reason})
@@ -96,8 +108,7 @@ def predict_job(studio: Studio, job: Job, teller: Teller) -> Result:
         )
     if not rows:
         raise ImageError(f"no photograph can be read; {left_out[0]['path']}: {left_out[0]['reason']}")
-    studio.collections.write(kept, _TABLE, {"images": rows, "left_out": left_out})
-    return {"images": len(rows)}
+    return {"images": rows, "left_out": left_out}
 
 
 def _kept(job: Job) -> Collection:
@@ -175,23 +186,28 @@ def note(row: dict[str, Any]) -> str:
     return "unsure" if row["probability"] < UNSURE else ""
 
 
+_GONE = "gone, or another picture by now"
+
 _COLUMNS = ("path", "label", "probability", "familiarity", "note")
 
 
-def _rows(said: dict[str, Any]) -> list[tuple[object, ...]]:
-    rows = [(*(row[name] for name in _COLUMNS[:-1]), note(row)) for row in said["images"]]
+def _rows(said: dict[str, Any], gone: frozenset[str] = frozenset()) -> list[tuple[object, ...]]:
+    rows = [
+        (*(row[name] for name in _COLUMNS[:-1]), _GONE if row["path"] in gone else note(row))
+        for row in said["images"]
+    ]
     return [*rows, *((each["path"], None, None, None, each["reason"]) for each in said["left_out"])]
 
 
 @router.get("/runs/{identity}/predictions/{job}/labels.csv")
-def labels_table(studio: StudioOf, job: str) -> Response:
+def labels_table(studio: StudioOf, run: RunOf, job: str) -> Response:
     """Every photograph, a row each, for a spreadsheet."""
     asked = studio.job(job)
     return downloads.table(as_csv(_COLUMNS, _rows(_told(studio, asked))), f"{asked.body['title']} labels.csv")
 
 
 @router.get("/runs/{identity}/predictions/{job}/labels.xlsx")
-def labels_workbook(studio: StudioOf, job: str) -> Response:
+def labels_workbook(studio: StudioOf, run: RunOf, job: str) -> Response:
     """The same as an Excel workbook."""
     asked = studio.job(job)
     return downloads.workbook(
@@ -200,17 +216,20 @@ def labels_workbook(studio: StudioOf, job: str) -> Response:
 
 
 @router.get("/runs/{identity}/predictions/{job}/folders.zip")
-def sorted_folders(studio: StudioOf, job: str) -> Response:
+def sorted_folders(studio: StudioOf, run: RunOf, job: str) -> Response:
     """Copies of the photographs in a folder for each label, with the table beside them."""
     asked = studio.job(job)
     said, room = _told(studio, asked), uploads.room(studio.home)
 
     def members() -> Iterator[tuple[str, bytes]]:
-        yield "labels.csv", as_csv(_COLUMNS, _rows(said))
-        taken, names = 0, set()
+        taken, gone = 0, set()
+        folders, names = _Names(), _Names()
+        for label in sorted(run.classes, key=lambda each: (uploads.clean(each) != each, each)):
+            folders.of(label, uploads.clean(label))
         for row in said["images"]:
             data = unchanged(row)
             if data is None:
+                gone.add(row["path"])
                 continue
             taken += len(data)
             if taken > room:
@@ -219,17 +238,34 @@ def sorted_folders(studio: StudioOf, job: str) -> Response:
                     "machine by the table instead"
                 )
             file = PurePosixPath(row["path"])
-            name = f"{uploads.clean(row['label'])}/{uploads.clean(file.stem)}{file.suffix.lower()}"
-            if name in names:
-                name = f"{uploads.clean(row['label'])}/{row['content'][:10]}{file.suffix.lower()}"
-            names.add(name)
-            yield name, data
+            folder = folders.of(row["label"], uploads.clean(row["label"]))
+            name = names.of(row["path"], f"{folder}/{uploads.clean(file.stem)}")
+            yield f"{name}{file.suffix.lower()}", data
+        yield "labels.csv", as_csv(_COLUMNS, _rows(said, frozenset(gone)))
 
     return downloads.zipped(members(), f"{asked.body['title']} sorted.zip", compress=False)
 
 
+class _Names:
+    """A name for each thing, different from all others also where a disk does not know capitals."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def of(self, thing: str, wanted: str) -> str:
+        """``wanted``, or with a number behind it."""
+        if thing not in self._of:
+            name, number = wanted, 2
+            while name.casefold() in self._taken:
+                name, number = f"{wanted} ({number})", number + 1
+            self._taken.add(name.casefold())
+            self._of[thing] = name
+        return self._of[thing]
+
+
 @router.get("/runs/{identity}/predictions/{job}/{number}.jpg")
-def picture(studio: StudioOf, job: str, number: int) -> Response:
+def picture(studio: StudioOf, run: RunOf, job: str, number: int) -> Response:
     """One of the photographs, small."""
     images = _told(studio, studio.job(job))["images"]
     source = image_answers.remembered(images[number]) if 0 <= number < len(images) else None
@@ -259,14 +295,24 @@ def remove(request: Request, studio: StudioOf, run: RunOf, job: str) -> Response
     """Removes the table, and the photographs where a browser sent them."""
     asked = studio.job(job)
     _told(studio, asked)
-    folder = studio.collections.folder / str(asked.body["kept"])
-    used = sum(Path(each.file).is_relative_to(folder) for each in corrections_of(run).list() if each.file)
-    if used:
+    if used := _used(studio, run, asked):
         said = "1 of these photographs was" if used == 1 else f"{used} of these photographs were"
         raise OptionError(f"{said} added to the training images, so they stay; undo that first")
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    studio.collections.forget(_kept(asked))
     return leave(request, f"/runs/{run.id}/predict")
+
+
+def forget(studio: Studio, run: Run) -> None:
+    """Removes the tables of a run that is deleted, and what was sent for them unless corrections use it."""
+    for job in studio.work.history("predict", learner=OWNER, limit=KEPT_JOBS):
+        if job.name == run.id and job.over and not _used(studio, run, job):
+            studio.collections.forget(_kept(job))
+
+
+def _used(studio: Studio, run: Run, job: Job) -> int:
+    """How many of the photographs that were sent for a table are among the corrections."""
+    folder = studio.collections.folder / str(job.body["kept"])
+    return sum(Path(each.file).is_relative_to(folder) for each in corrections_of(run).list() if each.file)
 
 
 def _is_ours(studio: Studio, job: Job) -> bool:

@@ -13,7 +13,7 @@ from headstart.errors import OptionError
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
 from headstart.runs import Run, read_predictions
-from headstart.studio import image_answers, templating
+from headstart.studio import image_answers, predictions, templating
 from headstart.studio.jobs import curve
 from headstart.studio.labels import corrected
 from headstart.studio.state import RunOf, Studio, StudioOf
@@ -72,6 +72,7 @@ def remove(request: Request, studio: StudioOf, run: RunOf, sure: Annotated[bool,
     if not sure:
         raise OptionError("nothing was deleted; tick the box to delete this run")
     studio.servings.stop(run.id)
+    predictions.forget(studio, run)
     with studio.turn:
         shutil.rmtree(run.path)
     return leave(request, "/runs")
