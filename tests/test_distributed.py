@@ -15,19 +15,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from pyarrow import parquet
 
 import headstart
 from conftest import shared_folders
 from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.runtimes import select
-from headstart.data.dataset import Sample, read_dataset
+from headstart.classifier import Classifier, Prediction, PredictOptions, load
+from headstart.cli import cli
+from headstart.data.dataset import Sample, list_unlabelled, read_dataset
 from headstart.data.images import CENTRE, parse_views
 from headstart.distributed import HERE, Place, place
 from headstart.distributed import cluster as cluster_module
 from headstart.distributed.extraction import extract_shards
+from headstart.distributed.prediction import Written, predict_table
 from headstart.errors import DatasetError, InternalError, MissingExtra, OptionError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, shards
 from headstart.features.shards import ShardedExtraction, cut_shards
+from headstart.training import evaluation
 from ray_clusters import die, die_once, refuse, rows_of, small_cluster, wait_for_company
 
 SIZE = 64
@@ -337,3 +343,110 @@ def test_parts_of_a_pass_are_read_where_they_are_sent(
     rows = list(cluster.map(rows_of, [part for _, part in parts]))
     assert [first for first, _ in parts] == [0, *np.cumsum([len(each) for each in rows])[:-1]]
     assert np.array_equal(np.concatenate(rows), found.features(range(48), view=CENTRE))
+
+
+# --- predictions
+
+
+class _Stopping(Place):
+    """Ends after so many shards, as a command that is interrupted."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.begun = after, 0
+
+    def each(self, work: Any, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for position, result in super().each(work, items):
+            self.begun += 1
+            if self.begun > self.after:
+                raise KeyboardInterrupt
+            yield position, result
+
+
+@pytest.fixture
+def asked(small_run: Path, photos: Path, small_shards: None) -> tuple[Classifier, tuple[Sample, ...]]:
+    (photos / "discs" / "broken.jpg").write_bytes(b"\xff\xd8nothing")
+    return load(small_run), list_unlabelled([photos]).samples
+
+
+def test_predictions_are_one_row_for_each_image_in_their_order(
+    asked: tuple[Classifier, tuple[Sample, ...]], cluster: Place, tmp_path: Path
+) -> None:
+    classifier, samples = asked
+    options = PredictOptions(reject=0.05, coverage=0.5)
+    near, far = (predict_table(classifier, samples, tmp_path / name, options, place=where, progress=None)
+                 for name, where in (("near.parquet", HERE), ("far.parquet", cluster)))  # fmt: skip
+    assert near == far == Written(49, 1, 0)
+    rows = parquet.read_table(tmp_path / "near.parquet").to_pylist()
+    assert [row["path"] for row in rows] == [sample.name for sample in samples]
+    assert [row["path"] for row in rows if row["note"]] == [
+        sample.name for sample in samples if "broken" in sample.name
+    ]
+    said = [each for each in classifier.predict_each(samples, options) if isinstance(each, Prediction)]
+    answered = [row for row in rows if not row["note"]]
+    assert [(row["label"], row["known"]) for row in answered] == [(each.label, each.known) for each in said]
+    assert [row["labels"] for row in answered] == [list(each.labels or ()) for each in said]
+    there = parquet.read_table(tmp_path / "far.parquet").to_pylist()
+    for row, other in zip(rows, there, strict=True):
+        assert (row["path"], row["label"], row["note"]) == (other["path"], other["label"], other["note"])
+        assert row["probability"] == pytest.approx(other["probability"], abs=1e-4)
+    assert sorted(path.name for path in tmp_path.glob("*.parquet*")) == ["far.parquet", "near.parquet"]
+
+
+def test_interrupted_predictions_are_gone_on_with(
+    asked: tuple[Classifier, tuple[Sample, ...]], tmp_path: Path
+) -> None:
+    classifier, samples = asked
+    out, options = tmp_path / "predictions.parquet", PredictOptions()
+    with pytest.raises(KeyboardInterrupt):
+        predict_table(classifier, samples, out, options, place=_Stopping(2))
+    assert not out.exists()
+    parts = sorted((tmp_path / "predictions.parquet.parts").glob("*.parquet"))
+    assert len(parts) == 2
+    parts[0].write_bytes(parts[0].read_bytes()[:-9])  # what a power cut may leave
+    counting = _Stopping(99)
+    done = predict_table(classifier, samples, out, options, place=counting)
+    assert done.images == 49 and 0 < done.found < 49
+    assert counting.begun == len(cut_shards([sample.name for sample in samples])) - 1
+    assert parquet.read_table(out)["path"].to_pylist() == [sample.name for sample in samples]
+
+
+def test_another_question_begins_anew_and_a_strange_folder_stays(
+    asked: tuple[Classifier, tuple[Sample, ...]], tmp_path: Path
+) -> None:
+    classifier, samples = asked
+    out = tmp_path / "predictions.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        predict_table(classifier, samples, out, PredictOptions(), place=_Stopping(2))
+    assert predict_table(classifier, samples, out, PredictOptions(coverage=0.5)).found == 0
+    strange = tmp_path / "other.parquet.parts"
+    strange.mkdir()
+    (strange / "thesis.txt").write_text("mine")
+    with pytest.raises(OptionError, match=r"in the way, and no unfinished predictions; move it away"):
+        predict_table(classifier, samples, tmp_path / "other.parquet", PredictOptions())
+    assert (strange / "thesis.txt").read_text() == "mine"
+
+
+def test_the_command_writes_a_parquet_file(small_run: Path, photos: Path) -> None:
+    runner = CliRunner()
+    done = runner.invoke(cli, ["predict", str(small_run), str(photos), "--out", "p.parquet"])
+    assert done.output == "48 images; saved in p.parquet\n"
+    assert len(parquet.read_table("p.parquet")) == 48
+    for arguments, said in (
+        (["--out", "p.csv"], "expected a name that ends in .parquet"),
+        (["--out", "p.parquet", "--csv", "p.csv"], "leave --csv and --explain out"),
+        (["--on", "ray"], "--on ray goes with --out predictions.parquet"),
+    ):
+        refused = runner.invoke(cli, ["predict", str(small_run), str(photos), *arguments])
+        assert isinstance(refused.exception, OptionError) and said in str(refused.exception)
+
+
+def test_an_evaluation_on_the_cluster_is_that_of_this_machine(
+    two_nodes: Any, small_run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "discs" / "broken.jpg").write_bytes(b"\xff\xd8nothing")
+    monkeypatch.setattr(evaluation, "_WINDOW", 10)
+    classifier = load(small_run)
+    far = evaluation.ask(classifier, photos, on="ray")
+    near = evaluation.ask(classifier, photos)
+    assert (far.contents, far.facts, far.skipped) == (near.contents, near.facts, near.skipped)
+    assert np.allclose(far.probabilities, near.probabilities, atol=1e-4)

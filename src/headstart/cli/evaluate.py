@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headstart.cli.options import layout_options
+from headstart.cli.options import layout_options, on_option
 from headstart.cli.terminal import (
     from_here,
     json_option,
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 @click.argument("run", metavar="RUN")
 @click.argument("images", metavar="DIR|CSV|ZIP")
 @click.option("--record", is_flag=True, help="Save the evaluation as a run, where the classifier has none.")
+@on_option
 @layout_options
 @json_option
-def command(run: str, images: str, record: bool, as_json: bool, **options: Any) -> None:
+def command(run: str, images: str, record: bool, on: str | None, as_json: bool, **options: Any) -> None:
     """Measure a saved classifier on labelled images that it was not trained on.
 
     \b
@@ -39,11 +40,11 @@ def command(run: str, images: str, record: bool, as_json: bool, **options: Any) 
     source = labelled(images, options, for_training=False, task=classifier.task)
     with progress_bar() as bar:
         if record:
-            recorded = record_evaluation(classifier, source, progress=bar.on_progress)
+            recorded = record_evaluation(classifier, source, progress=bar.on_progress, on=on)
             scores, skipped = recorded.evaluation["test"], recorded.data["skipped"]
             known = None
         else:
-            answers = ask(classifier, source, progress=bar.on_progress)
+            answers = ask(classifier, source, progress=bar.on_progress, on=on)
             scores, known = answers.evaluation.to_dict(), answers.trained_on
             skipped = [item.to_dict() for item in answers.skipped]
     if known:

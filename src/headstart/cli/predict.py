@@ -1,19 +1,22 @@
 """`headstart predict`: label images with a saved classifier."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from headstart.cli.terminal import json_option, name_left_out, print_json
+from headstart.cli.options import on_option
+from headstart.cli.terminal import json_option, name_left_out, print_json, progress_bar
 from headstart.heads.tasks import MULTI_LABEL
 from headstart.runs.formatting import percent
 
 if TYPE_CHECKING:
-    from headstart.classifier import Prediction
-    from headstart.data.dataset import Skipped
+    from headstart.classifier import Classifier, Prediction, PredictOptions
+    from headstart.data.dataset import Sample, Skipped
+    from headstart.distributed.prediction import Written
 
 
 @click.command()
@@ -35,6 +38,12 @@ if TYPE_CHECKING:
 @click.option(
     "--csv", "table", metavar="FILE", help="Write a table for spreadsheets instead: a row for each image."
 )
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="Write a Parquet file instead: for any number of images, and to go on with.",
+)
+@on_option
 @click.option("--explain", is_flag=True, help="Write a heat map of each image and name it.")
 @click.option(
     "--explain-to", metavar="FOLDER", help="Folder for heat maps; implies --explain. Default: explanations."
@@ -47,6 +56,8 @@ def command(
     reject: float | None,
     coverage: float | None,
     table: str | None,
+    out: str | None,
+    on: str | None,
     explain: bool,
     explain_to: str | None,
     as_json: bool,
@@ -58,6 +69,7 @@ def command(
     headstart predict RUN folder/ --json --top 3
     headstart predict RUN folder/ --reject 0.05 --coverage 0.9
     headstart predict RUN folder/ --csv labels.csv
+    headstart predict RUN s3://photos/ --out predictions.parquet
     headstart predict RUN image.jpg --explain-to why/
     """
     from headstart.classifier import Prediction, PredictOptions, load
@@ -67,12 +79,27 @@ def command(
 
     if table is not None and (Path(table).is_dir() or not Path(table).parent.is_dir()):
         raise OptionError(f"--csv {printable(table)}: expected a file in a folder that exists")
+    if out is not None and (table is not None or explain or explain_to):
+        raise OptionError("--out writes a Parquet file and nothing else; leave --csv and --explain out")
+    if out is None and on is not None:
+        raise OptionError(f"--on {on} goes with --out predictions.parquet")
     classifier = load(run)
     options = PredictOptions(top, reject, coverage)
     classifier.refuse(options)
     found = list_unlabelled(images)
     samples = found.samples
     name_left_out([item.to_dict() for item in found.skipped], most=None)
+    if out is not None:
+        written = _to_parquet(classifier, samples, options, out=out, on=on)
+        if as_json:
+            print_json({**asdict(written), "out": out})
+        else:
+            broken = f", {written.unreadable:,} of them unreadable" if written.unreadable else ""
+            there = f", {written.found:,} were there" if written.found else ""
+            click.echo(f"{written.images:,} images{broken}{there}; saved in {printable(out)}")
+        if written.unreadable == written.images:
+            sys.exit(2)
+        return
     heat = {}
     if explain or explain_to:
         from headstart.explanations import explain as explain_images
@@ -127,17 +154,28 @@ def _label(result: "Prediction", *, task: str) -> str:
 
 def _as_csv(said: "Iterable[Prediction | Skipped]", *, task: str) -> bytes:
     """A row for each image, with plain numbers; one that cannot be read has its reason as a note."""
-    from headstart.classifier.predictions import columns
+    from headstart.classifier.tables import columns, row_of
     from headstart.files.spreadsheets import as_csv
 
-    names = (*columns(task), "note")
-    return as_csv(names, ([row.get(name) for name in names] for row in map(_row, said)))
+    return as_csv(columns(task), ([_cell(row_of(each).get(name)) for name in columns(task)] for each in said))
 
 
-def _row(each: "Prediction | Skipped") -> dict[str, object]:
-    from headstart.classifier import Prediction
+def _cell(value: object) -> object:
+    if isinstance(value, tuple):
+        return "|".join(value)
+    return str(value).lower() if isinstance(value, bool) else value
 
-    if not isinstance(each, Prediction):
-        return {"path": each.name, "note": each.reason}
-    found = each.row()
-    return found | {"known": None if each.known is None else str(each.known).lower()}
+
+def _to_parquet(
+    classifier: "Classifier",
+    samples: "Sequence[Sample]",
+    options: "PredictOptions",
+    *,
+    out: str,
+    on: str | None,
+) -> "Written":
+    from headstart.distributed import place
+    from headstart.distributed.prediction import predict_table
+
+    with place(on) as where, progress_bar() as bar:
+        return predict_table(classifier, samples, out, options, place=where, progress=bar.on_progress)

@@ -19,26 +19,35 @@ _KEPT = 4
 
 @dataclass(frozen=True)
 class Carried(Generic[_T]):
-    """A frozen dataclass one of whose attributes is the path of a file.
+    """A frozen dataclass one of whose attributes is the path of a file; in this process as it is."""
+
+    value: _T
+
+    @property
+    def here(self) -> _T:
+        """The value, whose file is on this machine."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Sent(Carried[_T]):
+    """One that comes from elsewhere.
 
     Attributes:
-        value: the dataclass.
         attribute: the path's name in it.
         content: of the file.
         digest: of the content.
     """
 
-    value: _T
     attribute: str
     content: bytes
     digest: str
 
     @classmethod
-    def of(cls, value: Any, attribute: str) -> Carried[Any]:
+    def of(cls, value: Any, attribute: str) -> Sent[Any]:
         """With the file as it is now; what the value has made ready in memory stays behind."""
         content = Path(getattr(value, attribute)).read_bytes()
-        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return cls(replace(value), attribute, content, digest)
+        return cls(replace(value), attribute, content, hashlib.blake2b(content, digest_size=16).hexdigest())
 
     @property
     def here(self) -> _T:
@@ -47,12 +56,12 @@ class Carried(Generic[_T]):
         return value
 
 
-class _Key(Generic[_T]):
-    """Carried values are the same where digests and all other attributes are."""
+class _Key:
+    """Values are the same where the contents of their files and all other attributes are."""
 
-    def __init__(self, carried: Carried[_T]) -> None:
-        self.carried = carried
-        self._text = f"{carried.digest} {carried.value!r}"
+    def __init__(self, sent: Sent[Any]) -> None:
+        self.sent = sent
+        self._text = f"{sent.digest} {sent.value!r}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self._text == other._text
@@ -67,10 +76,9 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _unpacked(key: _Key[Any]) -> Any:
-    carried = key.carried
-    path = Path(getattr(carried.value, carried.attribute))
-    target = Path(_folder().name) / f"{carried.digest}{path.suffix}"
+def _unpacked(key: _Key) -> Any:
+    sent = key.sent
+    target = Path(_folder().name) / f"{sent.digest}{Path(getattr(sent.value, sent.attribute)).suffix}"
     if not target.exists():
-        write_whole(target, carried.content)
-    return replace(carried.value, **{carried.attribute: target})
+        write_whole(target, sent.content)
+    return replace(sent.value, **{sent.attribute: target})

@@ -21,6 +21,8 @@ from headstart import __version__
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
 from headstart.data.dataset import Sample
+from headstart.distributed.carrying import Carried, Sent
+from headstart.distributed.images import portable
 from headstart.distributed.places import Place
 from headstart.errors import HeadstartError, InternalError, MissingExtra, OptionError, reason_of
 from headstart.features import Extraction, FeatureCache, FeatureSpec, Progress
@@ -171,6 +173,14 @@ class Cluster(Place):
         return extract_shards(
             self, samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=progress
         )
+
+    def sent(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Samples that can be pickled and found."""
+        return tuple(map(portable, samples))
+
+    def carried(self, value: _T, attribute: str) -> Carried[_T]:
+        """With the file's content."""
+        return Sent.of(value, attribute)
 
     def each(self, work: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[tuple[int, _R]]:
         """The results as they come, each once, whatever is lost and done again meanwhile.

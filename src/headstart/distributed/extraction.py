@@ -1,8 +1,6 @@
 """The pass over all images as tasks: each runs `headstart.features.extract` over one shard of them."""
 
-import os
 import secrets
-import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +12,10 @@ from headstart.backbones import Backbone
 from headstart.backbones.runtimes import FrozenPart, Runtime, select
 from headstart.data.dataset import Sample, Skipped
 from headstart.data.images import ImageFacts
-from headstart.data.sources import FileSource, MemberAt, MemberSource, Source, is_address
 from headstart.distributed.carrying import Carried
+from headstart.distributed.images import portable, refuse_unseen
 from headstart.distributed.places import Place
-from headstart.errors import CacheError, DatasetError, OptionError, printable
+from headstart.errors import CacheError, OptionError
 from headstart.features import CacheUse, Extraction, FeatureCache, FeatureSpec, Progress, cache_bytes, extract
 from headstart.features.extraction import FACTS, partition_identity
 from headstart.features.shards import (
@@ -104,7 +102,7 @@ def extract_shards(
     work = partial(
         _look,
         _Work(
-            Carried.of(backbone, "graph"),
+            place.carried(backbone, "graph"),
             spec,
             runtime.name,
             runtime.precision,
@@ -167,22 +165,11 @@ class _Items(Sequence[_Item]):
         return _Item(shard.name, samples, published_files(self._cache, shard.name, (self._identity, FACTS)))
 
 
-def portable(sample: Sample) -> Sample:
-    """The same for another process: with whole paths, and members of archives by their names."""
-    source: Source = sample.source
-    if isinstance(source, FileSource):
-        source = replace(source, path=os.path.abspath(source.path))
-    elif isinstance(source, MemberSource) and source.place[0]:
-        file, member = source.place
-        source = MemberAt(file if is_address(file) else os.path.abspath(file), member)
-    return replace(sample, source=source)
-
-
 # ------------------------------------------------------------------------------------------ in a worker
 
 
 def _look(work: _Work, item: _Item) -> _Seen:
-    _refuse_unseen(item.samples)
+    refuse_unseen(item.samples)
     backbone, runtime = work.backbone.here, _runtime(work.runtime, work.precision)
     shared = FeatureCache(work.cache)
     published = shared if (shared.root / work.token).exists() else None
@@ -193,18 +180,6 @@ def _look(work: _Work, item: _Item) -> _Seen:
         found = extract(item.samples, backbone, spec=work.spec, runtime=runtime, cache=cache)
         unsent = cache.publish()
     return _Seen(found.hashes, found.facts, found.skipped, found.use, unsent, published is not None)
-
-
-def _refuse_unseen(samples: Sequence[Sample]) -> None:
-    """One file may vanish; where none of a shard is there, the folder is not on this machine."""
-    sources = [each.source for each in samples]
-    files = {each.path for each in sources if isinstance(each, FileSource)}
-    files |= {each.file for each in sources if isinstance(each, MemberAt) and not is_address(each.file)}
-    if files and not any(map(os.path.exists, files)):
-        raise DatasetError(
-            f"{printable(min(files))}: not there on {socket.gethostname()}; put images in a folder that all "
-            "nodes see under the same path, or give an address such as s3://"
-        )
 
 
 @lru_cache(maxsize=2)

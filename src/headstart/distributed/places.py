@@ -7,6 +7,7 @@ from typing import TypeVar
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
 from headstart.data.dataset import Sample
+from headstart.distributed.carrying import Carried
 from headstart.errors import OptionError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, Progress, extract
 
@@ -35,6 +36,14 @@ class Place:
     ) -> Extraction:
         """Look at every image once; see `headstart.features.extract`."""
         return extract(samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=progress)
+
+    def sent(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Samples as work there can read them."""
+        return samples
+
+    def carried(self, value: _T, attribute: str) -> Carried[_T]:
+        """A value whose ``attribute`` is the path of a file, as work there finds both."""
+        return Carried(value)
 
     def each(self, work: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[tuple[int, _R]]:
         """The results of independent work, each with its item's position, as they come.

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from headstart.classifier import Classifier
 from headstart.data import checks
-from headstart.data.dataset import Dataset, Skipped, describe, read_dataset
+from headstart.data.dataset import Dataset, Sample, Skipped, describe, read_dataset
 from headstart.data.images import ImageFacts
+from headstart.distributed import Carried, place
 from headstart.errors import DatasetError, RunError
 from headstart.features import Progress
 from headstart.heads.decisions import decide
@@ -129,7 +130,7 @@ class Answers:
 
 
 def evaluate(
-    classifier: Classifier, source: Any, *, progress: Progress | None = None
+    classifier: Classifier, source: Any, *, progress: Progress | None = None, on: str | None = None
 ) -> tuple[AnyEvaluation, tuple[Skipped, ...]]:
     """Predict every image of a labelled data set and compare.
 
@@ -139,6 +140,7 @@ def evaluate(
         classifier: from `load`, or just made.
         source: labelled images, as `read_dataset` takes them.
         progress: called with (phase, done, total).
+        on: "ray" for a Ray cluster; None for this process.
 
     Returns:
         The scores, and the files that were left out.
@@ -146,16 +148,20 @@ def evaluate(
     Raises:
         DatasetError: the data has a class that the classifier does not know, or no readable image.
     """
-    answers = ask(classifier, source, progress=progress)
+    answers = ask(classifier, source, progress=progress, on=on)
     return answers.evaluation, answers.skipped
 
 
-def ask(classifier: Classifier, source: Any, *, progress: Progress | None = None) -> Answers:
+def ask(
+    classifier: Classifier, source: Any, *, progress: Progress | None = None, on: str | None = None
+) -> Answers:
     """Predict every image of a labelled data set, as for `evaluate`, whose errors it has too."""
-    return _ask(classifier, _known(classifier, source), progress=progress)
+    return _ask(classifier, _known(classifier, source), progress=progress, on=on)
 
 
-def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress | None = None) -> Run:
+def record_evaluation(
+    classifier: Classifier, source: Any, *, progress: Progress | None = None, on: str | None = None
+) -> Run:
     """Evaluate a classifier that was trained elsewhere, and save that in its folder as a run.
 
     `headstart report` then has a report on it and `headstart runs` lists it. All images are its test images.
@@ -165,6 +171,7 @@ def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress
         classifier: one that lies in a folder: from `load`, or from `headstart.keras.to_classifier`.
         source: labelled images, as for `evaluate`.
         progress: called with (phase, done, total).
+        on: as for `evaluate`.
 
     Raises:
         DatasetError: as for `evaluate`.
@@ -176,7 +183,7 @@ def record_evaluation(classifier: Classifier, source: Any, *, progress: Progress
     dataset = _known(classifier, source)
     seconds = {"check": seconds_since(started)}
     begun = time.perf_counter()
-    answers = _ask(classifier, dataset, progress=progress)
+    answers = _ask(classifier, dataset, progress=progress, on=on)
     evaluation = answers.evaluation
     seconds["evaluate"] = seconds_since(begun)
     begun = time.perf_counter()
@@ -224,25 +231,24 @@ def _known(classifier: Classifier, source: Any) -> Dataset:
 # ------------------------------------------------------------------------------------------------ asking
 
 
-def _ask(classifier: Classifier, dataset: Dataset, *, progress: Progress | None) -> Answers:
+def _ask(classifier: Classifier, dataset: Dataset, *, progress: Progress | None, on: str | None) -> Answers:
     rows: list[NDArray[np.float32]] = []
     contents: list[bytes | None] = []
     facts: list[ImageFacts | None] = []
     skipped = list(dataset.skipped)
-    for start in range(0, len(dataset.samples), _WINDOW):
-        window = dataset.samples[start : start + _WINDOW]
-        looks = classifier.look(window)
-        good = [look.pixels for look in looks if not isinstance(look, str)]
-        if good:
-            rows.append(classifier.probabilities(np.stack(good)))
-        for sample, look in zip(window, looks, strict=True):
-            if isinstance(look, str):
-                skipped.append(Skipped(sample.name, look))
-            contents.append(None if isinstance(look, str) else look.content)
-            facts.append(None if isinstance(look, str) else look.facts)
-        if progress:
-            progress("evaluate", start + len(window), len(dataset.samples))
-    if not rows:
+    with place(on) as where:
+        starts = range(0, len(dataset.samples), _WINDOW)
+        windows = [where.sent(dataset.samples[start : start + _WINDOW]) for start in starts]
+        for found, seen in where.map(partial(_window, where.carried(classifier, "model")), windows):
+            rows.append(found)
+            for sample, look in zip(dataset.samples[len(contents) :], seen, strict=False):
+                if isinstance(look, str):
+                    skipped.append(Skipped(sample.name, look))
+                contents.append(None if isinstance(look, str) else look[0])
+                facts.append(None if isinstance(look, str) else look[1])
+            if progress:
+                progress("evaluate", len(contents), len(dataset.samples))
+    if not any(map(len, rows)):
         raise DatasetError(f"{dataset.name}: no readable image; {skipped[0].name}: {skipped[0].reason}")
     return Answers(
         classifier=classifier,
@@ -252,6 +258,17 @@ def _ask(classifier: Classifier, dataset: Dataset, *, progress: Progress | None)
         facts=tuple(facts),
         skipped=tuple(skipped),
     )
+
+
+def _window(
+    carried: Carried[Classifier], samples: Sequence[Sample]
+) -> tuple[NDArray[np.float32], list[tuple[bytes, ImageFacts] | str]]:
+    """Of some images the answers to those that can be read; of each its hash and facts, or why it cannot."""
+    classifier = carried.here
+    looks = classifier.look(samples)
+    good = [look.pixels for look in looks if not isinstance(look, str)]
+    found = classifier.probabilities(np.stack(good) if good else np.zeros((0,), np.uint8))
+    return found, [look if isinstance(look, str) else (look.content, look.facts) for look in looks]
 
 
 # ---------------------------------------------------------------------------------------------- recording
