@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from headstart.distributed import HERE, Place, place
 from headstart.distributed import cluster as cluster_module
 from headstart.distributed.extraction import extract_shards
 from headstart.distributed.prediction import Written, predict_table
+from headstart.distributed.seconds import seconds_by_nodes
 from headstart.errors import DatasetError, InternalError, MissingExtra, OptionError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, shards
 from headstart.features.shards import ShardedExtraction, cut_shards
@@ -450,3 +452,24 @@ def test_an_evaluation_on_the_cluster_is_that_of_this_machine(
     near = evaluation.ask(classifier, photos)
     assert (far.contents, far.facts, far.skipped) == (near.contents, near.facts, near.skipped)
     assert np.allclose(far.probabilities, near.probabilities, atol=1e-4)
+
+
+# --- seconds
+
+
+def test_a_plan_says_seconds_by_nodes(two_nodes: Any, photos: Path) -> None:
+    done = CliRunner().invoke(
+        cli, ["plan", str(photos), "--backbones", "builtin@64", "--depths", "all", "--on", "ray"]
+    )
+    assert re.search(r"^on ray, by nodes like these: 1: .* s, 2: .* s, 4: ", done.output, re.MULTILINE)
+
+
+def test_more_nodes_take_fewer_seconds_until_the_command_is_the_limit() -> None:
+    found = seconds_by_nodes(
+        {"features": 50_000.0, "train": 7.0},
+        images=10_000_000,
+        cores_of_node=1,
+        nodes=(1, 10, 10_000, 20_000),
+    )
+    assert found[1] == pytest.approx(10 * found[10], rel=0.01)
+    assert found[20_000] == found[10_000] > 10_000_000 / 512 * 0.004

@@ -4,14 +4,14 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import layout_options, preprocess_option, work_options
+from headstart.cli.options import layout_options, on_option, preprocess_option, work_options
 from headstart.cli.terminal import (
     json_option,
     labelled,
     print_json,
     table,
 )
-from headstart.runs.formatting import human_bytes, seconds_range
+from headstart.runs.formatting import human_bytes, human_seconds, seconds_range
 
 
 @click.command()
@@ -28,6 +28,7 @@ from headstart.runs.formatting import human_bytes, seconds_range
 )
 @click.option("--budget", metavar="TIME", help="Say what this much time allows, e.g. 30s or 2m.")
 @click.option("--head", default="ridge", show_default=True, help="Head: ridge or softmax.")
+@on_option
 @preprocess_option
 @work_options
 @layout_options
@@ -98,6 +99,9 @@ def lines(found: Any) -> list[str]:
     shown.append(f"recommended: {found.why}")
     shown += dict.fromkeys(row.reason for row in found.rows if row.reason)
     shown += found.notes
+    if found.by_nodes:
+        seconds = ", ".join(f"{nodes}: {human_seconds(took)}" for nodes, took in found.by_nodes.items())
+        shown.append(f"on ray, by nodes like these: {seconds}")
     cached = max((1 - row.missing for row in found.rows), default=0.0)
     if cached > 0:
         shown.append(f"up to {cached:.0%} of the features are cached already; the seconds count on them")

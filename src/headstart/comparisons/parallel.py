@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
-from headstart.comparisons.schedule import MOST_AT_ONCE, cores
+from headstart.comparisons.schedule import MOST_AT_ONCE
+from headstart.heads.threads import cores
 
 _Work = TypeVar("_Work")
 _Found = TypeVar("_Found")

@@ -1,6 +1,5 @@
 """What a comparison will take, and what of it a budget leaves."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from headstart.costs.budgets import CAREFUL, IMAGES_PER_CLASS
 from headstart.costs.formulas import NOTHING, TORCH_START
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
+from headstart.heads.threads import cores
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback
 from headstart.runs.formatting import human_seconds
@@ -33,11 +33,6 @@ _RESERVE = 0.15
 
 MOST_AT_ONCE = 4
 """Trainings beside each other; each has weights, gradients and momentum of its own in memory."""
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def turns(candidate: Candidate, *, seeds: int) -> float:

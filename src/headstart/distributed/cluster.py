@@ -12,7 +12,7 @@ import socket
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from headstart.data.dataset import Sample
 from headstart.distributed.carrying import Carried, Sent
 from headstart.distributed.images import portable
 from headstart.distributed.places import Place
+from headstart.distributed.seconds import seconds_by_nodes
 from headstart.errors import HeadstartError, InternalError, MissingExtra, OptionError, reason_of
 from headstart.features import Extraction, FeatureCache, FeatureSpec, Progress
 from headstart.heads.threads import limit_threads
@@ -148,9 +149,9 @@ class Cluster(Place):
 
         self._ray: Any = ray
         self._run = ray.remote(num_cpus=1, max_retries=0)(_task)
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        self.nodes = max(1, sum(node["Alive"] for node in self._ray.nodes()))
         self.workers = max(1, self._cores())
-        machines = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+        machines = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
         cores = "1 core" if self.workers == 1 else f"{self.workers} cores"
         self.said = f"ray: {machines}, {cores}"
 
@@ -173,6 +174,12 @@ class Cluster(Place):
         return extract_shards(
             self, samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=progress
         )
+
+    def seconds_by_nodes(self, phases: Mapping[str, float], *, images: int) -> dict[int, float]:
+        """Seconds of a fit on 1, 2, 4 and more nodes like these, up to four times as many."""
+        counts = sorted({2**power for power in range(self.nodes.bit_length() + 2)} | {self.nodes})
+        each = max(1, self.workers // self.nodes)
+        return seconds_by_nodes(phases, images=images, cores_of_node=each, nodes=counts)
 
     def sent(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         """Samples that can be pickled and found."""

@@ -1,6 +1,6 @@
 """A place to work: this machine, unless another is asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -36,6 +36,10 @@ class Place:
     ) -> Extraction:
         """Look at every image once; see `headstart.features.extract`."""
         return extract(samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=progress)
+
+    def seconds_by_nodes(self, phases: Mapping[str, float], *, images: int) -> dict[int, float]:
+        """Seconds of a fit by number of nodes, of which this machine has none."""
+        return {}
 
     def sent(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         """Samples as work there can read them."""

@@ -31,6 +31,11 @@ _most: int | None = None
 _before: list[tuple[Any, int]] = []  # libraries, and the threads that each had
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def limit_threads(count: int) -> None:
     """Take at most so many threads from now on, for decoding, networks and linear algebra.
 

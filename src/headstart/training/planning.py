@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headstart.backbones import Backbone
@@ -14,6 +14,7 @@ from headstart.costs import Timings, Workload, parse_budget
 from headstart.costs.budgets import CAREFUL, fit_into
 from headstart.costs.formulas import FORWARD_AND_BACKWARD, TORCH_START, TRAIN_RATE
 from headstart.data.dataset import read_dataset
+from headstart.distributed import place
 from headstart.errors import OptionError
 from headstart.features import FeatureSpec, cache_bytes
 from headstart.files import cache_folder
@@ -116,6 +117,7 @@ class Plan:
     notes: tuple[str, ...]
     seconds: float
     budget: float | None = None
+    by_nodes: Mapping[int, float] = field(default_factory=dict)  # seconds of the recommended row
 
     @property
     def recommended(self) -> PlanRow:
@@ -134,6 +136,7 @@ class Plan:
             "why": self.why,
             "notes": list(self.notes),
             "plan_seconds": round(self.seconds, 3),
+            **({"seconds_by_nodes": self.by_nodes} if self.by_nodes else {}),
         }
 
 
@@ -173,6 +176,7 @@ def plan(
     backbones: Sequence[str] | None = None,
     depths: Sequence[str] | None = None,
     budget: float | str | None = None,
+    on: str | None = None,
     clock: Callable[[], float] = time.perf_counter,
     **options: Any,
 ) -> Plan:
@@ -185,6 +189,7 @@ def plan(
         depths: as `fit`'s freeze; None for ``all``, and of the recommended backbone two deeper cuts where
             PyTorch is installed.
         budget: seconds, or "30s", "2m"; the rows then say what it allows.
+        on: "ray" says seconds by nodes too, for nodes like those of the cluster.
         clock: seconds; a test passes its own.
         options: as for `fit`: ``head``, ``layers``, ``views``, ``epochs``, ``batch_size``, ``runtime``,
             ``precision``, ``validation`` and ``test``.
@@ -213,6 +218,8 @@ def plan(
     chosen = _recommended(rows, budget=limit)
     accuracies, seconds = [row.accuracy for row in rows], [row.seconds.median for row in rows]
     front = undominated(seconds, [each.accuracy for each in accuracies])
+    with place(on) as where:
+        by_nodes = where.seconds_by_nodes(rows[chosen].phases, images=len(dataset))
     return Plan(
         data=dataset.name,
         images=len(dataset),
@@ -224,6 +231,7 @@ def plan(
         notes=tuple(dict.fromkeys((*notes, *(note for each in named.values() for note in each.notes)))),
         seconds=clock() - begun,
         budget=limit,
+        by_nodes=by_nodes,
     )
 
 

@@ -278,7 +278,7 @@ def _missing(declared: Declaration) -> str:
 
 def machine() -> dict[str, Value]:
     """What the experiment ran on: processor, cores that this process may use, memory, system."""
-    from headstart.comparisons.schedule import cores
+    from headstart.heads.threads import cores
 
     try:
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)

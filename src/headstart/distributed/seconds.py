@@ -1,0 +1,40 @@
+"""How long a fit takes on so many nodes, from what it takes here."""
+
+from collections.abc import Mapping, Sequence
+
+from headstart.features.shards import MANY_IMAGES
+from headstart.heads.threads import cores
+
+START = 5.0
+"""Seconds: connecting, and the first task of each worker, which imports and compiles."""
+
+SHARD = 0.06
+"""Seconds of a core for each shard beside its images: a temporary database, publishing it, the task."""
+
+DRIVER_SHARD = 0.004
+"""Seconds of the command's machine for each shard: giving it out, and taking what was found out."""
+
+
+def seconds_by_nodes(
+    phases: Mapping[str, float], *, images: int, cores_of_node: int, nodes: Sequence[int]
+) -> dict[int, float]:
+    """Seconds of a fit by number of nodes.
+
+    Nodes' cores are taken to be as fast as these, and reading and decoding to be as parallel as cores are.
+    Only features are distributed in this estimate: heads take a few seconds anywhere.
+
+    Args:
+        phases: median seconds on this machine by phase.
+        images: how many.
+        cores_of_node: of each.
+        nodes: the numbers.
+    """
+    features = phases.get("features", 0.0) * cores()
+    rest = sum(seconds for phase, seconds in phases.items() if phase != "features")
+    shards = images / MANY_IMAGES
+    return {
+        count: START
+        + max(DRIVER_SHARD * shards, (features + SHARD * shards) / (count * cores_of_node))
+        + rest
+        for count in nodes
+    }
