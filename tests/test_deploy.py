@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headstart.cli import serve
+from headstart.cli import fit, serve
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -63,3 +63,20 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     there.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={shutil.which('true')}", unit))
     done = subprocess.run(["systemd-analyze", "verify", there], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "headstart-serve" not in done.stderr, done.stderr
+
+
+def test_the_job_on_a_ray_cluster_is_a_command_that_exists_and_every_node_sees_the_shared_folder() -> None:
+    found = yaml.safe_load((DEPLOY / "ray-job.yaml").read_text())["spec"]
+    command, name, *arguments = shlex.split(found["entrypoint"])
+    assert (command, name) == ("headstart", "fit")
+    told = fit.command.make_context("fit", arguments).params
+    assert told["on"] == "ray" and told["images"].startswith("/shared/")
+    image = (DEPLOY / "ray.Dockerfile").read_text()
+    assert f"FROM rayproject/ray:{found['rayClusterSpec']['rayVersion']}-" in image
+    assert f"\nray=={found['rayClusterSpec']['rayVersion']} " in (ROOT / "locks/dev.txt").read_text()
+    assert "HEADSTART_CACHE=/shared/" in image and "HEADSTART_HOME=/shared/" in image
+    groups = [found["rayClusterSpec"]["headGroupSpec"], *found["rayClusterSpec"]["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        claimed = {each["name"]: each["persistentVolumeClaim"]["claimName"] for each in pod["volumes"]}
+        mounts = {each["mountPath"]: claimed[each["name"]] for each in pod["containers"][0]["volumeMounts"]}
+        assert mounts == {"/shared": "headstart-shared"}

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _ARRAY_BYTES = 1 << 29
 """Features beyond this many bytes are streamed from the cache instead of being held in memory."""
 
-_PARTS_PER_WORKER = 2
-"""So that workers end at about the same time; each part sends its matrices."""
+_PARTS_PER_WORKER, _MOST_PARTS = 2, 256
+"""So that workers end at about the same time; each part sends its matrices, 13 MB of 1,280 features."""
 
 _ROWS_PER_CHUNK = 1024
 _MAPS_PER_CHUNK = 64
@@ -226,7 +226,7 @@ def _training_features(
     rows = len(train) * len(views)
     width = sum(layer_widths(extraction, layers))
     if isinstance(extraction, ShardedExtraction) and extraction.seen_by_all and prepared.place.workers > 1:
-        cut = extraction.parts(_PARTS_PER_WORKER * prepared.place.workers)
+        cut = extraction.parts(min(_MOST_PARTS, _PARTS_PER_WORKER * prepared.place.workers))
         return heads.Parts(
             tuple(_walks(cut, train, own, layers=layers, views=views)), prepared.place.map
         ), rows
