@@ -16,8 +16,10 @@ import headstart
 from conftest import shared_folders
 from headstart.classifier import Classifier
 from headstart.cli import cli
+from headstart.data.images import load_pixels
+from headstart.data.preprocess import Preprocess
 from headstart.errors import ImageError, OptionError
-from headstart.explanations import Explainer, HeatMap, explain, heat, heat_map, overlay
+from headstart.explanations import Explainer, HeatMap, explain, heat, heat_map, outlined, overlay
 from headstart.explanations.activation import spread
 from headstart.explanations.overlays import colours
 from headstart.reports import find, report
@@ -205,6 +207,26 @@ def test_colours_rise_in_lightness_and_the_overlay_says_what_glows() -> None:
     pixels = np.asarray(bare).astype(float)
     assert pixels[:24].mean() > 2 * pixels[40:].mean()
     assert "speak for rose" in heat.legend() and "90.0%" in heat.legend()
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("size", [(400, 240), (240, 400)])
+def test_the_frame_is_around_what_the_classifier_saw(mode: str, size: tuple[int, int]) -> None:
+    width, height = size
+    places = np.zeros((height, width, 3), np.uint8)  # each pixel says where it is
+    places[..., 0] = np.linspace(0, 255, width)[None, :]
+    places[..., 1] = np.linspace(0, 255, height)[:, None]
+    preprocess = Preprocess(96, 0.8, "bilinear", mode, (0.5,) * 3, (0.5,) * 3)
+    seen = load_pixels(places, preprocess)
+    left, top, right, bottom = preprocess.crop_box(width, height)
+    for at, corner in ((seen[0, 0], (left, top)), (seen[-1, -1], (right - 1, bottom - 1))):
+        there = places[corner[1], corner[0], :2]
+        assert np.abs(at[:2].astype(int) - there).max() <= 4
+    framed = np.asarray(outlined(Image.fromarray(places), preprocess))
+    changed = np.argwhere((framed != places).any(axis=2))
+    assert changed.min(axis=0).tolist() == [top, left]
+    assert changed.max(axis=0).tolist() == [bottom - 1, right - 1]
+    assert (framed[height // 2, width // 2] == places[height // 2, width // 2]).all()
 
 
 def test_pictures_of_images_with_one_name_do_not_overwrite_each_other(

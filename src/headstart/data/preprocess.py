@@ -59,6 +59,14 @@ class Preprocess:
         """Pixels of the shorter side after the resize and before the crop, as timm rounds it."""
         return math.floor(self.size / self.crop_fraction)
 
+    def crop_box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """The part of an image of these pixels that the centre view shows: left, top, right, bottom."""
+        across = down = self.crop_fraction * min(width, height)
+        if self.crop_mode == "squash":
+            across, down = self.crop_fraction * width, self.crop_fraction * height
+        left, top = (width - across) / 2, (height - down) / 2
+        return round(left), round(top), round(left + across), round(top + down)
+
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON-ready values."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}

@@ -6,6 +6,6 @@ one part of the image after the other and sees what happens, which works for eve
 """
 
 from headstart.explanations.heat import METHODS, Explainer, HeatMap, heat_map
-from headstart.explanations.overlays import explain, overlay
+from headstart.explanations.overlays import explain, outlined, overlay
 
-__all__ = ["METHODS", "Explainer", "HeatMap", "explain", "heat_map", "overlay"]
+__all__ = ["METHODS", "Explainer", "HeatMap", "explain", "heat_map", "outlined", "overlay"]

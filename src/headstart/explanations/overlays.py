@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from headstart.classifier import Classifier
+from headstart.data.preprocess import Preprocess
 from headstart.data.sources import Source
 from headstart.errors import ImageError, OptionError, printable
 from headstart.explanations.heat import Explainer, HeatMap
@@ -57,6 +58,17 @@ def overlay(heat: HeatMap, *, side: int = 448, legend: bool = True) -> Image.Ima
     strength = np.asarray(values, np.float32).clip(0, 1)
     picture = Image.fromarray(_blended(np.asarray(photograph, np.float32), strength))
     return _with_legend(picture, heat.legend()) if legend else picture
+
+
+def outlined(photograph: Image.Image, preprocess: Preprocess) -> Image.Image:
+    """The photograph with a frame around what the classifier saw of it, in light and dark lines."""
+    framed = photograph.convert("RGB")
+    left, top, right, bottom = preprocess.crop_box(*framed.size)
+    pen = ImageDraw.Draw(framed)
+    for inset, colour in ((0, _INK), (2, _PAPER), (4, _INK)):
+        box = (left + inset, top + inset, right - 1 - inset, bottom - 1 - inset)
+        pen.rectangle(box, outline=colour, width=2)
+    return framed
 
 
 def colours(strength: NDArray[np.float32]) -> NDArray[np.float32]:

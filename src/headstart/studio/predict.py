@@ -15,7 +15,7 @@ from headstart.data.dataset import Sample, Skipped
 from headstart.data.images import open_image
 from headstart.data.sources import BytesSource
 from headstart.errors import HeadstartError, ImageError, OptionError, printable
-from headstart.explanations import Explainer, overlay
+from headstart.explanations import Explainer, outlined, overlay
 from headstart.runs import Run
 from headstart.runs.thumbnails import jpeg
 from headstart.studio import folders, image_answers
@@ -122,7 +122,8 @@ def look(studio: Studio, run: Run, data: bytes, *, name: str) -> Answer:
         notes: list[str] = []
         overlay, legend = _heat(explainer, data, notes)
         neighbours = _neighbours(run, data, notes)
-    shown = jpeg(ImageOps.contain(picture, (SIDE, SIDE)))
+    small = ImageOps.contain(picture, (SIDE, SIDE))
+    shown = jpeg(outlined(small, explainer.classifier.preprocess) if overlay else small)
     return Answer(run.id, name, found, seconds, shown, overlay, legend, neighbours, tuple(notes))
 
 
