@@ -1,5 +1,9 @@
 """Tables of several labels, numbers, groups and weights: taken, said, or refused with the row."""
 
+import io
+import tarfile
+
+import numpy as np
 import pytest
 
 from headstart.data.dataset import read_dataset
@@ -131,3 +135,109 @@ def test_rows_without_a_group_are_counted(photos):
     assert notes[-1].endswith("table.csv: rows without a group: 2, each by itself")
     full = text.format("y").replace("1.jpg,b,", "1.jpg,b,y")
     assert not any("without a group" in note for note in read(photos, full, groups="patient").notes)
+
+
+# --- numbers --------------------------------------------------------------------------------------------
+
+
+def column(cells, *, delimiter=",", name="label"):
+    quoted = (f'"{cell}"' if delimiter in cell else cell for cell in cells)
+    return f"path{delimiter}{name}\n" + "".join(
+        f"{at}.jpg{delimiter}{cell}\n" for at, cell in enumerate(quoted)
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter", "message"),
+    [
+        (
+            ["1,234", "12,001", "999"],
+            ",",
+            "row 2: the label '1,234' may be 1234 or 1.234; write 1234, or 1,2340",
+        ),
+        (["7", "1.250", "900"], ";", r"row 3: the label '1\.250' may be 1250 or 1\.250"),
+        (["-1,234", "999"], "\t", "row 2: the label '-1,234' may be -1234"),
+        (["1,5", "2", "0.25"], ";", r"row 4: the label '0\.25' has a point, and '1,5' a comma"),
+        (["2.5", "1,234"], ",", r"row 3: the label '1,234' has a comma, and '2\.5' a point"),
+        (
+            ["1,234,567", "2"],
+            ",",
+            "row 2: the label '1,234,567' is no number; write its digits with one point",
+        ),
+        (["2", "1,234.5"], ",", r"row 3: the label '1,234\.5' is no number; write its digits"),
+        (["2", "1_000"], ",", "row 3: the label '1_000' is no number; write its digits"),
+        (["1", "NA", "3"], ",", "row 3: the label 'NA' is no number, which --task regression expects"),
+        (["1", "inf"], ",", "row 3: the label 'inf' is no number"),
+        (["2", "1e300"], ",", r"row 3: the label '1e300' is beyond 1e\+30"),
+    ],
+)
+def test_numbers_that_may_be_others_are_refused_with_their_row(photos, cells, delimiter, message):
+    with pytest.raises(DatasetError, match=message):
+        read(photos, column(cells, delimiter=delimiter), task=REGRESSION)
+    weighted = column(cells, delimiter=delimiter, name=f"label{delimiter}w").replace(
+        ".jpg", f".jpg{delimiter}cat"
+    )
+    if not cells[0].startswith("-"):
+        with pytest.raises(
+            DatasetError, match=message.partition(";")[0].replace("label", "weight").split(",")[0]
+        ):
+            read(photos, weighted, weights_column="w")
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter", "expected"),
+    [
+        (["1,234", "12,5", "999"], ";", [1.234, 12.5, 999]),
+        (["0,125", "12,001", "999"], ",", [0.125, 12.001, 999]),
+        (["1.234", "12.001"], ",", [1.234, 12.001]),
+        (["1.234", "0.001"], ";", [1.234, 0.001]),
+        (["1234,567", "2,125"], ";", [1234.567, 2.125]),
+        (["1", "1.0", "2", "+3", ".5", "5.", "1e3"], ",", [1, 1, 2, 3, 0.5, 5, 1000]),
+    ],
+)
+def test_numbers_that_can_only_be_meant_one_way_are_taken(photos, cells, delimiter, expected):
+    assert read(photos, column(cells, delimiter=delimiter), task=REGRESSION).labels.tolist() == expected
+
+
+def test_numbers_found_unasked_are_as_certain_as_those_asked_for(photos):
+    cells = ["1,234", "12,001", "7,250", "3,125", "999"]
+    with pytest.raises(
+        DatasetError, match=r"row 2: .* may be 1234 or 1\.234; .*if each is a class, say --task single"
+    ):
+        read(photos, column(cells))
+    assert len(read(photos, column(cells), task="single-label", for_training=False).classes) == 5
+    with pytest.raises(DatasetError, match=r"the labels are numbers, as of a measurement.*--task regression"):
+        read(photos, column(["1,234,567", "2,345,678", "3,000,001", "4,500,000", "999"]))
+    mixed = read(photos, column(["0,5", "0", "5", "1,5", "2,5", "3,25", "4,75"], delimiter=";"))
+    assert mixed.task == REGRESSION and mixed.labels.tolist() == [0.5, 0, 5, 1.5, 2.5, 3.25, 4.75]
+    again = read(photos, column(["1", "1.0", "2.5", "3.5", "4.5", "5.5"]))
+    assert again.task == REGRESSION and again.labels.tolist() == [1, 1, 2.5, 3.5, 4.5, 5.5]
+
+
+def test_a_number_whose_image_is_not_there_is_left_out_and_is_no_class(photos):
+    text = column(["1.5", "2.25", "3.5", "4.5", "5.5"]) + "missing.jpg,6.25\n"
+    dataset = read(photos, text)
+    assert dataset.task == REGRESSION and len(dataset) == 5 and dataset.skipped[0].name == "missing.jpg"
+
+
+def test_numbers_in_arrays_shards_and_folders_are_told_by_their_places(photos):
+    fill(photos, "n/1.5/1.jpg", "n/2.5/2.jpg", "n/many/3.jpg")
+    with pytest.raises(DatasetError, match=r"many/3\.jpg: the label 'many' is no number"):
+        read_dataset(photos / "n", task=REGRESSION)
+    with pytest.raises(DatasetError, match="y: label 1: the label '1,234' may be 1234"):
+        read_dataset((np.zeros((2, 8, 8), np.uint8), ["12", "1,234"]), task=REGRESSION)
+    sizes = {"1.cls": "1", "2.cls": "1.0", "3.cls": "2", "4.json": '{"label": 3.25}'}
+    with tarfile.open(photos / "s.tar", "w") as shard:
+        for name, text in {**sizes, **{f"{at}.jpg": "no pixels" for at in "1234"}}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            shard.addfile(member, io.BytesIO(text.encode()))
+    assert sorted(read_dataset(photos / "s.tar", task=REGRESSION).labels) == [1, 1, 2, 3.25]
+
+
+@pytest.mark.parametrize("numbers", [[1e9, 1e9 + 1], [1.7e18, 1.7e18 + 1e9], [1e-42, 3e-42], [7, 7]])
+def test_numbers_that_a_model_could_not_tell_apart_are_refused(photos, numbers):
+    with pytest.raises(DatasetError, match=r"too little for a model|nothing to learn"):
+        read(photos, column(map(str, numbers * 4)), task=REGRESSION)
+    assert len(read(photos, column(map(str, numbers * 4)), task=REGRESSION, for_training=False)) == 8
+    assert len(read(photos, column(["1e-9", "2e-9", "3e29"]), task=REGRESSION)) == 3

@@ -14,7 +14,7 @@ from headstart.data.sources import ArraySource
 from headstart.errors import DatasetError
 
 
-def from_arrays(images: Any, labels: Any) -> Dataset:
+def from_arrays(images: Any, labels: Any, *, task: str | None) -> Dataset:
     """A data set of arrays; the range of floats is not guessed, so they are refused."""
     if not hasattr(images, "__len__"):
         raise DatasetError(f"X: expected an array or a list of images, got {type(images).__name__}")
@@ -42,7 +42,7 @@ def from_arrays(images: Any, labels: Any) -> Dataset:
         LabelledRow(f"image {index}", name, None, ArraySource(image), at=f"label {index}")
         for index, (name, image) in enumerate(zip(names, images, strict=True))
     ]
-    return build("arrays", rows, (), where="y", order=float if kinds == {"numbers"} else None)
+    return build("arrays", rows, (), where="y", order=float if kinds == {"numbers"} else None, task=task)
 
 
 def _one_each(labels: Any, *, count: int) -> list[Any]:

@@ -64,6 +64,7 @@ class LabelTable(ABC):
     names: tuple[str, ...]  # of the columns as they are written; `column 1`, … where there is no header
     size: int  # bytes or characters, to judge by what its rows may cost
     notes: tuple[str, ...] = ()  # what was guessed while reading
+    decimal_comma: bool = False  # semicolons between cells, as where decimals have a comma: 1.250 may be 1250
     holds_images: frozenset[int] = frozenset()  # columns of the images themselves and not of their paths
 
     @abstractmethod

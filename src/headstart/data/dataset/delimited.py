@@ -167,6 +167,7 @@ def read_text(data: bytes, name: str) -> TextTable:
         names=tuple(f"column {number}" for number, _ in enumerate(first, 1)) if headless else tuple(first),
         size=len(text),
         notes=("no header: the first row is an image",) if headless else (),
+        decimal_comma=delimiter == ";",
         name=name,
         text=text,
         delimiter=delimiter,

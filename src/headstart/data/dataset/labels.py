@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from headstart.data.dataset.decimals import are_digits, as_number
 from headstart.data.dataset.values import Sample
 from headstart.errors import DatasetError, printable
 
@@ -152,7 +153,7 @@ def refuse_single_images(classes: Sequence[str], samples: Sequence[Sample]) -> N
     """Refuse labels that are names of the images themselves, or whole numbers that are all different."""
     if len(samples) < _FEWEST_TO_JUDGE or len(classes) < len(samples):
         return
-    numeric = None not in map(as_number, classes)
+    numeric = are_digits(classes)
     what = "numbers, as of a measurement" if numeric else "names of single images"
     way_out = "; to predict the number, say --task regression" if numeric else ""
     raise DatasetError(
@@ -161,20 +162,12 @@ def refuse_single_images(classes: Sequence[str], samples: Sequence[Sample]) -> N
     )
 
 
-def are_measured(classes: Sequence[str], samples: Sequence[Sample]) -> bool:
+def are_measured(labels: Sequence[str]) -> bool:
     """Whether labels are numbers measured for each image: all numbers, most with a fraction and seen once."""
-    values = [as_number(name) for name in classes]
-    if len(samples) < _FEWEST_TO_JUDGE or None in values:
+    counts = Counter(labels)
+    values = [as_number(name) for name in counts]
+    if len(labels) < _FEWEST_TO_JUDGE or None in values:
         return False
     fractions = sum(value is not None and not value.is_integer() for value in values)
-    lonely = sum(count == 1 for count in Counter(sample.label for sample in samples).values())
-    return fractions > len(classes) / 2 and lonely > len(classes) / 2
-
-
-def as_number(text: str) -> float | None:
-    """The number that a label is, `0,5` as spreadsheets write it included; None where it is none."""
-    try:
-        value = float(text.replace(",", ".", 1))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    lonely = sum(count == 1 for count in counts.values())
+    return fractions > len(counts) / 2 and lonely > len(counts) / 2

@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from headstart.data.dataset.arrays import from_arrays
 from headstart.data.dataset.columns import ColumnNames, LabelsUnknown
 from headstart.data.dataset.folders import from_folders
@@ -42,6 +45,9 @@ from headstart.data.sources.remote import shown
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+
+_FEWEST_STEPS = 100
+"""Of float32, by which numbers must differ on average, so that rounding is no error that can be seen."""
 
 LIST_SUFFIXES = (".txt", ".lst", ".json")
 """Of tables that may be anything else: read where they are given, or where nothing else has labels."""
@@ -127,7 +133,7 @@ def _read(
     if isinstance(source, tuple):
         if len(source) != 2:
             raise DatasetError(f"arrays come as a pair (X, y), got a tuple of {len(source)}")
-        return from_arrays(*source)
+        return from_arrays(*source, task=wanted.task)
     if not isinstance(source, str | os.PathLike | RemotePlace):
         raise DatasetError(
             "expected a path (of a folder, CSV, Parquet, zip or tar) or a pair of arrays (X, y), "
@@ -136,7 +142,7 @@ def _read(
     if not isinstance(source, RemotePlace) and _is_list(source):
         text = os.fspath(source)
         shards = {str(each): list_archive(each) for each in shard_paths(text)}
-        return from_shards(printable(Path(text).name), shards, where=shown(text))
+        return from_shards(printable(Path(text).name), shards, where=shown(text), task=wanted.task)
     path = source if isinstance(source, RemotePlace) else Path(source)
     named = path.resolve() if isinstance(path, Path) else path
     name = printable(named.stem if path.is_file() else named.name)
@@ -227,9 +233,10 @@ def _listed(
     """By shards, by the table that lies in a folder or archive, or by the folders; these two must agree."""
     where = printable(path)
     if shards := shards_in(listing) if path.is_dir() else []:
-        return from_shards(name, {each: list_archive(path / each) for each in shards}, where=where)
+        found = {each: list_archive(path / each) for each in shards}
+        return from_shards(name, found, where=where, task=task)
     if not isinstance(by_table, Dataset) and not path.is_dir() and is_shard(listing):
-        return from_shards(name, {path.name: listing}, where=where)
+        return from_shards(name, {path.name: listing}, where=where, task=task)
     try:
         by_folders = from_folders(name, listing, where=where, split_by_folder=split_by_folder)
     except DatasetError as error:
@@ -281,8 +288,8 @@ def _of_both(by_folders: DatasetError, by_table: DatasetError | None, where: str
 
 
 def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
-    if dataset.task == REGRESSION and len({sample.target for sample in dataset.samples}) < 2:
-        raise DatasetError(f"{where}: every image has the same number; there is nothing to learn")
+    if dataset.task == REGRESSION:
+        _refuse_alike(dataset.labels, where=where)
     if dataset.task == MULTI_LABEL and not dataset.classes:
         raise DatasetError(f"{where}: no image has a label")
     if dataset.task == SINGLE_LABEL:
@@ -310,6 +317,19 @@ def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
             raise DatasetError(
                 f"{where}: class {name} is in {held_out} but not in training; add it or remove it there"
             )
+
+
+def _refuse_alike(numbers: NDArray[np.float64], *, where: str) -> None:
+    """Refuse numbers that are all the same, also as a model counts, in float32."""
+    if np.ptp(numbers) == 0:
+        raise DatasetError(f"{where}: every image has the same number; there is nothing to learn")
+    largest = np.abs(numbers).max()
+    step = max(float(np.spacing(np.float32(largest))), float(np.finfo(np.float32).tiny))
+    if numbers.std() < _FEWEST_STEPS * step:
+        raise DatasetError(
+            f"{where}: the numbers are up to {largest:.3g} and differ by {numbers.std():.3g} on average, too "
+            "little for a model, which counts in seven digits; take off what they share, or use another unit"
+        )
 
 
 def _other_root(dataset: Dataset, *, where: str) -> str:

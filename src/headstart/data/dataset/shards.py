@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from headstart.data.dataset.labels import as_label
 from headstart.data.dataset.rows import LabelledRow, build
 from headstart.data.dataset.split_names import sides_of
+from headstart.data.dataset.targets import apart
 from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import Listing, Place, Source, remote, why_not_an_image
 from headstart.data.sources.names import LABEL_SUFFIXES, TAR_SUFFIXES
@@ -66,7 +68,7 @@ def is_shard(listing: Listing) -> bool:
     return any((_key(name)[0], suffix) in found for name, _ in listing.images()[0] for suffix in suffixes)
 
 
-def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Dataset:
+def from_shards(name: str, shards: Mapping[str, Listing], *, where: str, task: str | None) -> Dataset:
     """The data set of one or more shards, by their names; `where` is shown in errors."""
     sides = sides_of(Path(shard).name for shard in shards)
     splits = sides if len(sides) == len(shards) and "train" in sides.values() else {}
@@ -97,7 +99,8 @@ def from_shards(name: str, shards: Mapping[str, Listing], *, where: str) -> Data
         raise DatasetError(
             f"{where}: no image with a label{why}; expected 000123.jpg with 000123.cls, .json or .txt"
         )
-    return build(name, rows, skipped, where=where)
+    rows, assumed = apart(rows, task=task, where=where)
+    return build(name, rows, skipped, where=where, notes=assumed, task=task)
 
 
 def _key(path: str) -> tuple[str, str]:
@@ -117,7 +120,7 @@ def _label_of(key: str, beside: Mapping[tuple[str, str], Source]) -> tuple[str |
             return None, f"its {suffix} has {len(data):,} bytes, more than any label"
         text = data.decode("utf-8-sig")
         label = _in_json(json.loads(text)) if suffix == ".json" else text.strip()
-    except (ImageError, ValueError, RecursionError) as error:
+    except (DatasetError, ImageError, ValueError, RecursionError) as error:
         return None, f"its {suffix} cannot be read: {printable(str(error))}"
     return (label, None) if label else (None, f"its {suffix} names no label")
 
@@ -125,4 +128,6 @@ def _label_of(key: str, beside: Mapping[tuple[str, str], Source]) -> tuple[str |
 def _in_json(value: object) -> str:
     if isinstance(value, dict):
         value = next((value[key] for key in _LABEL_KEYS if value.get(key) is not None), None)
+    if isinstance(value, float):
+        return as_label(value) or ""
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""

@@ -21,6 +21,7 @@ from headstart.data.dataset.columns import (
     flag,
     unused_groups,
 )
+from headstart.data.dataset.decimals import NoNumber, as_number, as_numbers
 from headstart.data.dataset.delimited import (
     MAX_TABLE_BYTES,
     WESTERN,
@@ -31,7 +32,7 @@ from headstart.data.dataset.delimited import (
     western,
 )
 from headstart.data.dataset.label_files import read_label_file
-from headstart.data.dataset.labels import as_label, as_number, clean
+from headstart.data.dataset.labels import as_label, clean
 from headstart.data.dataset.lookup import Files, Found
 from headstart.data.dataset.parquet import ImageCell, read_parquet
 from headstart.data.dataset.rows import Label, LabelledRow, build
@@ -41,7 +42,7 @@ from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import Place
 from headstart.errors import DatasetError, ImageError, printable
 from headstart.files import Unreadable, held_roots, read_regular, root_of
-from headstart.heads.tasks import MULTI_LABEL
+from headstart.heads.tasks import MULTI_LABEL, SINGLE_LABEL
 
 _NAMED = 3
 """Classes that an error names; the others are counted."""
@@ -135,15 +136,23 @@ def from_tables(
     ledger.notes += assumed
     if wanted.groups and 0 < (alone := sum(row.group is None for row in rows)) < len(rows):
         ledger.notes.append(f"{where}: rows without a group: {alone:,}, each by itself")
-    several = any(isinstance(row.label, tuple) for row in rows)
+    dataset = build(
+        name,
+        rows,
+        ledger.skipped,
+        where=where,
+        notes=dict.fromkeys(ledger.notes),
+        task=wanted.task,
+        decimal_comma=any(each.table.decimal_comma for each in tables),
+    )
     used = {row.label for row in rows}
-    gone = [] if several else [str(label) for label in ledger.lost if label not in used]
-    if gone and for_training:
+    gone = [str(label) for label in ledger.lost if label not in used]
+    if gone and for_training and dataset.task == SINGLE_LABEL:
         raise DatasetError(
             f"{where}: no file of class {', '.join(map(printable, gone[:_NAMED]))} is there, e.g. "
             f"{ledger.lost[gone[0]]}; bring the files or remove the rows"
         )
-    return build(name, rows, ledger.skipped, where=where, notes=dict.fromkeys(ledger.notes))
+    return dataset
 
 
 def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone: bool) -> None:
@@ -214,22 +223,27 @@ def _columns(
         groups = [as_label(value) for value in values[2 + optional.index(columns.groups)]]
     weights = [1.0] * len(labels)
     if columns.weights is not None:
-        weights = _weights(numbers, values[2 + optional.index(columns.weights)])
+        cells = values[2 + optional.index(columns.weights)]
+        weights = _weights(numbers, cells, decimal_comma=located.table.decimal_comma)
     return numbers, images, labels, splits, groups, weights
 
 
-def _weights(numbers: Sequence[int], values: Sequence[object]) -> list[float]:
+def _weights(numbers: Sequence[int], values: Sequence[object], *, decimal_comma: bool) -> list[float]:
     """Every row's weight, a number above zero."""
-    found = []
-    for number, value in zip(numbers, values, strict=True):
-        weight = as_number(str(value).strip())
+    texts = [str(value).strip() for value in values]
+    for number, text in zip(numbers, texts, strict=True):
+        weight = as_number(text)
         if weight is None or weight <= 0:
             raise DatasetError(
-                f"row {number}: the weight {_shown(str(value))!r} is no number above zero; to leave an image "
+                f"row {number}: the weight {_shown(text)!r} is no number above zero; to leave an image "
                 "out, remove its row"
             )
-        found.append(weight)
-    return found
+    try:
+        return as_numbers(texts, decimal_comma=decimal_comma)
+    except NoNumber as error:
+        raise DatasetError(
+            f"row {numbers[error.at]}: the weight {_shown(texts[error.at])!r} {error.why}"
+        ) from None
 
 
 def _labels_of_flags(

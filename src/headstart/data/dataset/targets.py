@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from headstart.data.dataset.labels import are_measured, as_label, as_number, made_of_others
-from headstart.data.dataset.rows import LabelledRow
+from headstart.data.dataset.decimals import are_digits
+from headstart.data.dataset.labels import are_measured, as_label, made_of_others
+from headstart.data.dataset.rows import LabelledRow, numbers_of
 from headstart.data.dataset.values import Dataset, Sample
 from headstart.data.sources import FileSource
 from headstart.errors import DatasetError, OptionError, printable
@@ -55,7 +56,8 @@ def apart(
     if task == MULTI_LABEL:
         delimiter = next((each for each in _DELIMITERS if any(each in text for text in texts)), "|")
         return _split(rows, delimiter), ()
-    found = sorted(made_of_others(set(texts)), key=lambda each: not each[2])[:1] if task is None else []
+    unsure = task is None and not are_measured(texts)  # 0,5 is not 0 and 5
+    found = sorted(made_of_others(set(texts)), key=lambda each: not each[2])[:1] if unsure else []
     for label, parts, certain in found:
         shown = " and ".join(repr(_shown(part)) for part in parts[:3])
         said = f"the label {_shown(label)!r} is {shown}"
@@ -95,33 +97,19 @@ def as_task(dataset: Dataset, asked: str | None, *, where: str) -> Dataset:
     Raises:
         DatasetError: its labels are not of that task.
     """
-    notes: tuple[str, ...] = ()
-    if asked is None and dataset.task == SINGLE_LABEL:
-        if are_measured(dataset.classes, dataset.samples):
-            asked = REGRESSION
-            notes = (
-                f"{where}: labels are numbers with fractions: regression; if each is a class, say "
-                "--task single-label",
-            )
-        elif len(dataset.classes) >= _MANY_NUMBERS and None not in map(as_number, dataset.classes):
-            notes = (
-                f"{where}: {len(dataset.classes):,} different numbers are taken for classes; to predict the "
-                "number, say --task regression",
-            )
-    if notes:
-        dataset = replace(dataset, notes=(*dataset.notes, *notes))
+    many = asked is None and dataset.task == SINGLE_LABEL and len(dataset.classes) >= _MANY_NUMBERS
+    if many and are_digits(dataset.classes):
+        told = f"{where}: {len(dataset.classes):,} different numbers are taken for classes; to predict the "
+        dataset = replace(dataset, notes=(*dataset.notes, f"{told}number, say --task regression"))
     if asked in (None, dataset.task):
         return dataset
     if dataset.task != SINGLE_LABEL:
-        raise DatasetError(f"{where}: images have several labels each, which is no {asked} task")
+        have = "a number" if dataset.task == REGRESSION else "several labels"
+        raise DatasetError(f"{where}: images have {have} each, which is no {asked} task")
     if asked == MULTI_LABEL:
         return _of_links(dataset)
-    numbers = [as_number(name) for name in dataset.classes]
-    if None in numbers:
-        bad = dataset.classes[numbers.index(None)]
-        raise DatasetError(
-            f"{where}: the label {_shown(bad)!r} is no number, which --task regression expects"
-        )
+    first = {each.label: each.name for each in reversed(dataset.samples)}
+    numbers = numbers_of(dataset.classes, first.__getitem__, where=where, asked=True)
     samples = tuple(replace(each, label=0, target=numbers[each.label]) for each in dataset.samples)
     return replace(dataset, samples=samples, classes=("value",), task=REGRESSION)
 
