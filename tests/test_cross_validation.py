@@ -24,7 +24,8 @@ from headstart.errors import DatasetError, OptionError
 from headstart.heads.metrics import clustered_interval, wilson_interval
 from headstart.reports import report
 from headstart.runs import FOLDS_FILE, FitConfig, Run, read_predictions, read_run
-from headstart.training import prepare, resolve, score, train
+from headstart.training import Prepared, prepare, resolve, score, train
+from headstart.training.cross_validation import CrossValidation
 
 FAST = {"backbone": "builtin", "size": 64, "layers": "last"}
 
@@ -92,6 +93,28 @@ def test_what_cannot_be_read_is_in_no_fold() -> None:
     dataset, hashes = made([0, 0, 1, 1, 2])
     hashes[3] = None
     assert assign_folds(dataset, hashes, [[0, 3]], folds=2)[3] is None
+
+
+def judged(groups: list[str | None], *, folds: tuple[int, ...] = (0, 1) * 20) -> CrossValidation:
+    """Forty images of three classes, of which a head calls all but some of the first class rightly."""
+    dataset, _ = made([0] * 20 + [1] * 20, groups)
+    said = np.full((40, 3), 0.05, np.float32)
+    said[:8, 1] = said[8:20, 0] = said[20:, 1] = 0.9
+    prepared = Prepared(dataset, None, ("train",) * 40, None, folds)  # type: ignore[arg-type]
+    return CrossValidation(prepared, np.arange(40), said, said, said)
+
+
+def test_an_image_without_a_group_is_of_no_group_whose_name_is_a_number() -> None:
+    """Groups of a table are often called by numbers, as images are by their places."""
+    named: list[str | None] = [None] * 20 + ["a"] * 10 + ["b"] * 10
+    numbered = [{"a": "3", "b": "15"}.get(each or "") for each in named]
+    assert judged(named).record["interval"] == judged(numbered).record["interval"]
+
+
+def test_a_class_that_lies_in_one_fold_is_said() -> None:
+    spread, whole = (judged([None] * 40, folds=each) for each in ((0, 1) * 20, (0,) * 20 + (1,) * 20))
+    assert "all images of c are in one fold" in " ".join(spread.notes)  # which has none
+    assert "all images of a, b, c are in one fold" in " ".join(whole.notes)
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,11 @@ from headstart.heads import LinearHead, fit_ridge
 from headstart.heads.decisions import decide, with_priors
 from headstart.heads.metrics import evaluate
 from headstart.reports import report
-from headstart.runs import Run, read_images, read_predictions, read_run
+from headstart.runs import FitConfig, Run, read_images, read_label_errors, read_predictions, read_run
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, fixed
-from headstart.training.decisions import read_costs, read_priors
+from headstart.training.decisions import read_costs, read_priors, with_config_priors
 from headstart.training.evaluation import evaluate as evaluate_on
 
 FAST = {"backbone": "builtin", "size": 32, "layers": "last"}
@@ -240,6 +240,27 @@ def test_priors_are_those_of_the_weights_that_images_had(world: Path, tmp_path: 
         expected = np.array([dict(before.top)[name] / mass[name] for name in CLASSES])
         found = [dict(after.top)[name] for name in CLASSES]
         np.testing.assert_allclose(found, expected / expected.sum(), atol=5e-3)
+
+
+def test_likely_label_errors_do_not_depend_on_where_the_classifier_will_be_used(runs: dict[str, Run]) -> None:
+    plain, priors = (read_label_errors(runs[name].path, classes=CLASSES) for name in ("plain", "priors"))
+    assert plain
+    assert [[each[key] for key in ("path", "likely", "wrong")] for each in plain] == [
+        [each[key] for key in ("path", "likely", "wrong")] for each in priors
+    ]
+
+
+def test_a_class_that_a_head_never_saw_is_not_called_for_its_share(tmp_path: Path) -> None:
+    """As in a fold of a cross-validation whose other folds have no image of the class."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, 4000)
+    x = (random.normal(size=(4000, 8)) + 3 * np.eye(3, 8)[y]).astype(np.float32)
+    head = fit_ridge((x, y), classes=3).head
+    config = FitConfig(priors="uniform")
+    shifted = with_config_priors(head, config=config, classes=CLASSES, labels=y, weights=None)
+    before, after = head.probabilities(x), shifted.probabilities(x)
+    assert (before.argmax(axis=1) == after.argmax(axis=1)).mean() > 0.99
+    assert (after[:, 2] <= before[:, 2] * 1.2).all()
 
 
 def test_a_server_calls_what_costs_least(runs: dict[str, Run], world: Path) -> None:

@@ -29,7 +29,7 @@ from headstart.curation import nearest_training_images
 from headstart.data.dataset import read_dataset
 from headstart.errors import DatasetError, OptionError, ParityError
 from headstart.explanations import heat_map
-from headstart.heads import MULTI_LABEL, REGRESSION, fit_ridge, task_of
+from headstart.heads import MULTI_LABEL, REGRESSION, Parts, fit_ridge, metrics, ridge, task_of
 from headstart.heads.metrics import average_precisions, evaluate_labels, evaluate_numbers, largest_error
 from headstart.heads.tasks import best_thresholds, calibrate_labels
 from headstart.reports import report
@@ -308,6 +308,60 @@ def test_calibrated_scores_are_as_likely_as_they_say():
     assert (slope == 0).all() and (shift < -5).all()  # a label that nothing has
 
 
+@pytest.mark.parametrize("budget", ["kept", "scored"])
+def test_a_label_of_few_images_is_found_among_many(budget, monkeypatch):
+    """Where only a part of the left-out scores is kept, or made; in one part and in several."""
+    rng = np.random.default_rng(0)
+    images, labels = 6000, 12
+    y = np.zeros((images, labels), np.uint8)
+    for label in range(labels - 2):
+        y[rng.choice(images, 6, replace=False), label] = 1
+    y[:, -2] = rng.random(images) < 0.3
+    y[:, -1] = 1
+    y[rng.choice(images, 6, replace=False), -1] = 0  # all but a few have the last one
+    x = (y + 0.05 * rng.standard_normal((images, labels))).astype(np.float32)
+    every = fit_ridge((x, y), classes=labels, task=task_of(MULTI_LABEL, y)).head
+    if budget == "kept":
+        monkeypatch.setattr(ridge, "_CALIBRATION_SCORES", 13 * labels * 200)
+    else:
+        monkeypatch.setattr(ridge, "MOST_SCORING", 13 * labels * labels * 200)
+    cut = tuple(lambda at=at: [(x[at : at + 2000], y[at : at + 2000])] for at in range(0, images, 2000))
+    heads = [
+        fit_ridge(data, classes=labels, task=task_of(MULTI_LABEL, y)).head for data in ((x, y), Parts(cut))
+    ]
+    assert heads[0].probabilities(x) == pytest.approx(heads[1].probabilities(x), abs=1e-4)
+    for head in heads:
+        assert ((head.probabilities(x) > 0.5) == y).all()
+        assert head.platt[0] == pytest.approx(every.platt[0], rel=0.35)
+
+
+def test_a_label_that_every_image_has_goes_with_several_views():
+    rng = np.random.default_rng(0)
+    y = (rng.random((60, 3)) < [0.5, 0.5, 1]).astype(np.uint8)
+    x = (y + 0.2 * rng.standard_normal((60, 3))).astype(np.float32)
+    task = task_of(MULTI_LABEL, y)
+    first = fit_ridge((x, y), classes=3, task=task, penalties=[0.1]).head
+    both = fit_ridge((np.tile(x, (2, 1)), np.tile(y, (2, 1))), classes=3, task=task, penalties=[0.1]).head
+    found = task.widened(both, first).probabilities(x)
+    assert (found[:, 2] > 0.9).all() and found[:, :2] == pytest.approx(
+        first.probabilities(x)[:, :2], abs=0.05
+    )
+
+
+def test_the_interval_of_map_is_that_of_scoring_each_draw(monkeypatch):
+    rng = np.random.default_rng(6)
+    labels = (rng.random((70, 4)) < [0.4, 0.3, 0.02, 0]).astype(np.int64)
+    probabilities = np.round(rng.random((70, 4)), 1)  # with ties
+    scores = []
+    for rows in metrics._draws(70):
+        each = average_precisions(probabilities[rows], labels[rows])
+        scores.append(each[~np.isnan(each)].mean())
+    for at_once in (70, 70 * 7, 2**21):
+        monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", at_once)
+        found = evaluate_labels(probabilities, labels, classes="abcd").mean_average_precision_interval
+        assert found == pytest.approx(np.quantile(scores, (0.025, 0.975)))
+
+
 def test_scores_are_those_of_scikit_learn():
     rng = np.random.default_rng(3)
     labels = (rng.random((50, 4)) < 0.4).astype(np.int64)
@@ -338,6 +392,9 @@ def test_thresholds_give_the_best_f1_of_any():
     ]
     chosen = sklearn_metrics.f1_score(labels[:, 0], probabilities[:, 0] >= first)
     assert chosen == pytest.approx(max(scores)) and labels[:, 1].sum() < 3 and rare == 0.5
+    near = np.array([[0.871], [0.87099], [0.87101], [0.87098]], np.float32)  # apart in the fifth digit
+    (limit,) = best_thresholds(near, np.array([[1], [0], [1], [0]]), fewest=1)
+    assert list(near[:, 0] >= limit) == [True, False, True, False]
 
 
 def test_intervals_hold_as_many_numbers_as_is_asked():
@@ -421,6 +478,26 @@ def test_commands_say_the_task_and_its_scores(several, numbers, shapes, tmp_path
         tmp_path / "run",
     )
     assert out.startswith("multi-label: 90 images with 3 labels") and "leave-one-out mAP" in out
+
+
+def test_numbers_that_differ_too_little_for_their_size_are_refused(shapes, tmp_path):
+    """A model computes in single precision, which has seven digits."""
+    rows = list(csv.reader((shapes / "greys.csv").read_text().splitlines()))[1:]
+    for offset, refused in ((1.6e9, True), (2000, False)):
+        lines = [["path", "brightness"], *([str(shapes / path), float(grey) + offset] for path, grey in rows)]
+        table = write(tmp_path / "offset.csv", lines)
+        if refused:
+            with pytest.raises(OptionError, match=r"subtract 160000004\d from all of them"):
+                headstart.fit(table, backbone="builtin", task=REGRESSION)
+        else:
+            _, found = headstart.fit(table, backbone="builtin", task=REGRESSION, out=tmp_path / "run")
+            assert found.evaluation["validation"]["r_squared"] > 0.9
+
+
+def test_what_is_called_from_a_threshold_on_has_features_in_single_precision(several, shapes):
+    assert several[1].config.precision == "f32"
+    with pytest.raises(OptionError, match="multi-label: features in bf16 would move the labels"):
+        headstart.fit(shapes / "flags.csv", backbone="builtin", precision="bf16")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import shared_folders, write_photos
 from headstart import fit, heads
+from headstart.comparisons import compare, grid
 from headstart.curation import corrections_of, retrain
 from headstart.data.dataset import read_dataset
 from headstart.errors import DatasetError, OptionError
@@ -87,6 +88,32 @@ def test_weights_of_one_change_nothing_that_matters() -> None:
     ones = heads.fit_ridge((x, heads.weighted_labels(y, np.ones(60))), classes=3, task=heads.Weighted())
     np.testing.assert_allclose(ones.head.weight, plain.head.weight, atol=1e-5)
     assert ones.loo_accuracy == plain.loo_accuracy
+
+
+def test_labels_without_weights_are_not_taken_for_weights() -> None:
+    x, y, _ = drawn(60, 8)
+    with pytest.raises(OptionError, match="labels have no weights"):
+        heads.fit_ridge((x, y), classes=3, task=heads.Weighted())
+
+
+def test_layers_are_chosen_by_what_weighs() -> None:
+    """Each of two layers knows one half of the images."""
+    random = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    first = np.arange(200) < 100
+    layers = {
+        name: (random.normal(size=(200, 6)) + 4 * (y * side)[:, None]).astype(np.float32)
+        for name, side in (("early", first), ("last", ~first))
+    }
+    options: dict[str, Any] = {"classes": 2, "last": "last", "images": 200, "task": heads.Weighted()}
+    for side, name in ((first, "early"), (~first, "last")):
+        labels = heads.weighted_labels(y, np.where(side, 1.9, 0.1))
+        choice = heads.choose_layers(layers, labels, **options)
+        single = [row for row in choice.table if len(row.layers) == 1]
+        assert single[0].layers == (name,)
+        ones = heads.choose_layers(layers, heads.weighted_labels(y, np.ones(200)), **options)
+        plain = heads.choose_layers(layers, y, **{**options, "task": None})
+        assert [row.error for row in ones.table] == pytest.approx([row.error for row in plain.table])
 
 
 @pytest.mark.parametrize("bad", [[1.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0]])
@@ -173,8 +200,15 @@ def test_a_weight_that_is_none_is_refused_with_its_row(tmp_path: Path, value: st
 
 
 def test_weights_are_refused_where_stages_are_trained(world: Path) -> None:
-    for options in ({"freeze": "auto"}, {"scratch": True}, {"freeze": 2}):
-        with pytest.raises(OptionError, match="weights_column weighs images for a head alone"):
-            fit(world, weights_column="trust", **options, **{**FAST, "backbone": "builtin"})  # type: ignore[arg-type]
+    """By whatever way they come."""
+    dataset = read_dataset(world, weights_column="trust")
+    for options in ({"freeze": "auto"}, {"scratch": True}, {"freeze": 2}, {"backbone": "auto"}):
+        asked: dict[str, Any] = {**FAST, **options}
+        with pytest.raises(OptionError, match=r"weigh.* for a head alone"):
+            fit(world, weights_column="trust", **asked)
+        with pytest.raises(OptionError, match="weights of images are for a head alone"):
+            fit(dataset, **asked)
+    with pytest.raises(OptionError, match="comparing: weights of images are for a head alone"):
+        compare(dataset, grid(backbones=["builtin"], size=32))
     with pytest.raises(DatasetError, match="--weights-column: the column weight is not there"):
         fit(world, weights_column="weight", **FAST)

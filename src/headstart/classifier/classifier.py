@@ -310,7 +310,7 @@ class Classifier:
         if self.task == REGRESSION:
             return np.zeros(found.shape, bool)
         if self.task == MULTI_LABEL:
-            limits = np.array(self.thresholds or [0.5] * len(self.classes), np.float32)
+            limits = np.array(self.thresholds or [0.5] * len(self.classes))
             return np.asarray(found >= limits)
         return np.asarray(np.arange(len(self.classes)) == decide(found, self.cost_matrix)[:, None])
 

@@ -41,6 +41,7 @@ from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
 from headstart.runs.config import split_size
 from headstart.training.notebook import notebook_bars
 from headstart.training.recorder import seen_in_pass
+from headstart.training.resolving import refuse_weights
 
 
 def grid(
@@ -163,6 +164,7 @@ def compare(
     limit, watch = parse_budget(budget), Callbacks([*notebook_bars(), *callbacks])
     dataset = read_dataset(source, groups=common.groups)
     only_single_label(dataset.task, "comparing", instead="fit one after the other")
+    refuse_weights(dataset, "comparing")
     if limit is not None:
         dataset = interleaved(dataset)  # of which any beginning can be compared on
     runtime = select(common.runtime, precision=common.precision)

@@ -54,7 +54,7 @@ def retrain(run: Run, corrections: Corrections, *, out: str | Path | None = None
         created=timestamp(),
         **decided,
         seconds={"check": 0.0, **timer.rounded("features", "train", "folds", "evaluate")},
-        notes=(_sentence(run, corrections), *notes),
+        notes=(_sentence(run, corrections), *notes, *(scores.folds.notes if scores.folds else ())),
         predicted_seconds={},
         predicted_phases={},
         corrections=str(corrections.file.absolute()),

@@ -18,7 +18,7 @@ from headstart.heads.ridge import (
     kernel_spectrum,
     standardised,
 )
-from headstart.heads.tasks import Labels, SingleLabel, Task
+from headstart.heads.tasks import Labels, SingleLabel, Task, weighted_labels
 from headstart.heads.threads import threads_for
 
 # Concatenations of so many of the best single layers are tried.
@@ -107,7 +107,7 @@ def choose_layers(
 
     Args:
         features: Layer name to features [N, D_t], all of the same N images.
-        labels: [N].
+        labels: [N], as the task has them.
         classes: C.
         last: Name of the layer to keep unless others are better by more than noise.
         task: As for `fit_ridge`.
@@ -125,15 +125,18 @@ def choose_layers(
     task, every = task or SingleLabel(), np.asarray(labels)
     if not len(every):
         raise OptionError("there are no images to choose layers on")
-    rows = comparable_images(every, np.random.default_rng(seed).permutation(len(every)), most=images)
+    order = np.random.default_rng(seed).permutation(len(every))
+    rows = comparable_images(task.plain(every), order, most=images)
     if not len(rows):
         return LayerChoice((last,), loo_accuracy=0.0, last_loo_accuracy=0.0, images=0, classes=0, table=())
     y = task.checked(every[rows], classes=classes)
     subsets = {name: checked_features(x[rows], y) for name, x in features.items()}
     weights = np.ones(classes)
     if task.one_of:
-        weights = class_weight_vector(class_weights, np.bincount(y, minlength=classes))
-        present, y = np.unique(y, return_inverse=True)  # absent classes would only cost time
+        own = task.plain(y)
+        weights = class_weight_vector(class_weights, np.bincount(own, minlength=classes))
+        present, own = np.unique(own, return_inverse=True)  # absent classes would only cost time
+        y = weighted_labels(own, y["weight"]) if task.weighted else own
         weights = weights[present]
     image_weights = task.image_weights(y, weights)
     kernels = {name: layer_kernel(x, image_weights) for name, x in subsets.items()}
@@ -163,7 +166,7 @@ def _try(
 ) -> _Trial:
     """Leaves every image out once under each penalty and keeps the best penalty's verdicts."""
     targets = task.targets(labels, classes=len(weights))
-    prior = class_prior(targets, weights, task)
+    prior = class_prior(task.weighted_targets(labels, classes=len(weights)), weights, task)
     image_weights = task.image_weights(labels, weights)
     spectrum, rows, _ = kernel_spectrum(
         kernel, targets, image_weights=image_weights, prior=prior, width=width

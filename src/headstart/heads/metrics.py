@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -265,6 +266,9 @@ class MultiLabelEvaluation:
 _DRAWS = 200
 """Of the images, for intervals that have no formula."""
 
+_DRAWN_AT_ONCE = 2**21
+"""Draws times images, which bounds memory to some dozens of megabytes."""
+
 
 def evaluate_labels(
     probabilities: ArrayLike, labels: ArrayLike, *, classes: Sequence[str], thresholds: Sequence[float] = ()
@@ -297,9 +301,7 @@ def evaluate_labels(
         accuracy=exact / len(y),
         interval=wilson_interval(exact, len(y)),
         mean_average_precision=_mean(each),
-        mean_average_precision_interval=_bootstrap(
-            len(y), lambda rows: _mean(average_precisions(p[rows], y[rows]))
-        ),
+        mean_average_precision_interval=_precision_interval(p, y),
         micro_f1=float(_ratio(2 * hits.sum(keepdims=True), (calls + support).sum(keepdims=True))[0]),
         macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
         per_class=tuple(
@@ -341,12 +343,42 @@ def _mean(values: Doubles) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
+def _precision_interval(scores: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
+    """Of the mean average precision, from draws of the images: each label is sorted once for all of them."""
+    order = np.argsort(-scores, axis=0, kind="stable")
+    found: list[float] = []
+    draws, most = _draws(len(scores)), max(1, _DRAWN_AT_ONCE // len(scores))
+    while some := list(islice(draws, most)):
+        times = np.stack([np.bincount(rows, minlength=len(scores)) for rows in some], axis=1)  # [N, draws]
+        each = np.full((labels.shape[1], len(some)), np.nan)
+        for label in np.flatnonzero(labels.any(axis=0)):
+            ranked, has = scores[order[:, label], label], labels[order[:, label], label] > 0
+            called = np.cumsum(times[order[:, label]], axis=0)
+            last = np.searchsorted(-ranked, -ranked[has], side="right") - 1  # equal scores count together
+            gained = times[order[has, label]]
+            hits = np.cumsum(gained, axis=0)
+            together = np.searchsorted(last, last, side="right") - 1
+            precision = hits[together] / np.maximum(called[last], 1)
+            each[label] = (gained * precision).sum(axis=0) / np.where(hits[-1], hits[-1], np.nan)
+        found += [_mean(column) for column in each.T]
+    return _middle(found)
+
+
+def _draws(count: int) -> Iterator[Integers]:
+    """Images drawn with replacement, as many as there are, [N] each."""
+    rng = np.random.default_rng(0)
+    return (rng.integers(0, count, count) for _ in range(_DRAWS))
+
+
+def _middle(scores: Sequence[float]) -> tuple[float, float]:
+    """The middle 95 %."""
+    low, high = np.quantile(scores, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def _bootstrap(count: int, score: Callable[[Integers], float]) -> tuple[float, float]:
     """The middle 95 % of a score over draws of as many images, with replacement."""
-    rng = np.random.default_rng(0)
-    found = [score(rng.integers(0, count, count)) for _ in range(_DRAWS)]
-    low, high = np.quantile(found, (0.025, 0.975))
-    return float(low), float(high)
+    return _middle([score(rows) for rows in _draws(count)])
 
 
 # -------------------------------------------------------------------------------------------------- numbers

@@ -36,7 +36,7 @@ from headstart.heads.linear import (
     checked_features,
     class_weight_vector,
 )
-from headstart.heads.tasks import Labels, SingleLabel, Task
+from headstart.heads.tasks import Labels, MultiLabel, RareScores, SingleLabel, Task
 from headstart.heads.threads import eigenvectors
 
 Doubles = NDArray[np.float64]
@@ -69,6 +69,9 @@ _CALIBRATION_SCORES = 2**22
 # Multiply-adds that left-out scores of all penalties may cost (seconds); of many images times many classes
 # an even sample is scored, which tells penalties apart as well.
 MOST_SCORING = 10**11
+# Images on the rarer side of each label whose left-out scores are kept where only an even part of all scores
+# is, which may hold none of them: the label could then never be told.
+_RARE_SCORES = 200
 # A leverage of one (an image that decides its own fit) would divide by zero.
 _LEAST_FREEDOM = 1e-6
 
@@ -257,6 +260,12 @@ class LeftOut:
         self._correct, self._error, self._weight = np.zeros(len(grid)), np.zeros(len(grid)), 0.0
         self._stride = max(1, images // self._every * len(grid) * len(prior) // _CALIBRATION_SCORES)
         self._kept: list[Batch] = []
+        self._rare: dict[int, list[Floats]] = {}  # of each label with a rare side [n, P]
+        part = self._every * self._stride
+        if isinstance(task, MultiLabel) and part > 1:
+            self._having = prior <= 0.5
+            self._rarer = np.rint(images * np.minimum(prior, 1 - prior))
+            self._rare = {int(label): [] for label in np.flatnonzero(self._rarer < _RARE_SCORES * part)}
 
     def at(self, start: int) -> LeftOut:
         """The same without any image, for those from a place on: which are scored depends on their places."""
@@ -264,7 +273,7 @@ class LeftOut:
         found._offered, found._seen = start, -(-start // self._every)
         found._before = found._seen
         found._correct, found._error, found._weight = 0 * self._correct, 0 * self._error, 0.0
-        found._kept = []
+        found._kept, found._rare = [], {label: [] for label in self._rare}
         return found
 
     def take(self, other: LeftOut) -> None:
@@ -274,9 +283,12 @@ class LeftOut:
         self._weight += other._weight
         self._seen += other._seen - other._before
         self._kept += other._kept
+        for label, scores in other._rare.items():
+            self._rare[label] += scores
 
     def add(self, rows: Floats, labels: Labels) -> None:
         """Takes images in the eigenbasis: rows [n, K] and labels [n]."""
+        self._add_rare(rows, labels)
         first = -self._offered % self._every
         self._offered += len(labels)
         rows, labels = rows[first :: self._every], labels[first :: self._every]
@@ -294,12 +306,28 @@ class LeftOut:
         self._kept.append((scores[first :: self._stride].copy(), labels[first :: self._stride]))
         self._seen += len(labels)
 
+    def _add_rare(self, rows: Floats, labels: Labels) -> None:
+        """Keeps the scores of images on the rarer side of a label for this label, or of an even part."""
+        solutions = self._solutions.reshape(len(self._inverse), len(self.grid), -1)
+        for label, kept in self._rare.items():
+            having = self._having[label]
+            found = np.flatnonzero(labels[:, label] == having)
+            step = max(1, int(self._rarer[label]) // _RARE_SCORES)
+            if len(found := found[(self._offered + found) % step == 0]):
+                residual = np.float32(having - self._prior[label]) - rows[found] @ solutions[:, :, label]
+                kept.append(np.float32(having) - residual / self._freedom(rows[found], labels[found]))
+
+    def _freedom(self, rows: Floats, labels: Labels) -> Floats:
+        """One less the leverage of each image, float32 [n, P]."""
+        image_weights = self._task.image_weights(labels, self._weights).astype(np.float32)
+        leverage = image_weights[:, None] * (np.float32(1 / self._total) + np.square(rows) @ self._inverse)
+        freedom: Floats = np.maximum(1 - leverage, np.float32(_LEAST_FREEDOM))
+        return freedom
+
     def scores(self, rows: Floats, labels: Labels) -> Floats:
         """What the head without each image says of it, float32 [n, P, C]."""
-        image_weights = self._task.image_weights(labels, self._weights).astype(np.float32)
         fitted = (rows @ self._solutions).reshape(len(rows), len(self.grid), -1)
-        leverage = image_weights[:, None] * (np.float32(1 / self._total) + np.square(rows) @ self._inverse)
-        freedom = np.maximum(1 - leverage, np.float32(_LEAST_FREEDOM))
+        freedom = self._freedom(rows, labels)
         target = self._targets(labels)
         residual = (target - self._prior.astype(np.float32))[:, None, :] - fitted
         result: Floats = target[:, None, :] - residual / freedom[:, :, None]
@@ -331,8 +359,13 @@ class LeftOut:
         chosen = table[self.best]
         left_out = np.concatenate([scores[:, self.best] for scores, _ in self._kept])
         labels = np.concatenate([labels for _, labels in self._kept])
+        rare: dict[str, Any] = {}
+        if self._rare:
+            found = {label: np.concatenate(each)[:, self.best] for label, each in self._rare.items() if each}
+            rare["rare"] = RareScores(found, self._having, self._rarer, self.images)
+        bias = self._prior - mean @ weight
         return RidgeFit(
-            head=self._task.head(weight, self._prior - mean @ weight, left_out=left_out, labels=labels),
+            head=self._task.head(weight, bias, left_out=left_out, labels=labels, **rare),
             penalty=chosen.penalty,
             absolute_penalty=self.absolute_penalty,
             loo_accuracy=chosen.accuracy if self._task.one_of else self._task.score(left_out, labels),

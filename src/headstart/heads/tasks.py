@@ -7,7 +7,7 @@ of its scores, and by what both are judged. Everything else asks it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -37,6 +37,7 @@ LINK_OF = {SINGLE_LABEL: "softmax", MULTI_LABEL: "sigmoid", REGRESSION: "identit
 """What becomes of a head's scores, see `LinearHead.link`."""
 
 _NEWTON_STEPS = 30
+_HALVINGS = 12
 _LEAST_SLOPE = 1e-3
 _MOST_KEPT = 500
 """Errors that a head knows: a part of many, evenly."""
@@ -60,6 +61,10 @@ class Task(ABC):
     def weighted_targets(self, labels: Labels, *, classes: int) -> Doubles:
         """The targets times the images' own weights, where they have such, float64 [N, C]."""
         return self.targets(labels, classes=classes)
+
+    def plain(self, labels: Labels) -> Labels:
+        """The labels without the images' own weights."""
+        return labels
 
     def image_weights(self, labels: Labels, class_weights: Doubles) -> Doubles:
         """Each image's weight, float64 [N]: its class's, [C], times its own; one where neither is."""
@@ -159,9 +164,15 @@ class Weighted(SingleLabel):
 
     def checked(self, labels: ArrayLike, *, classes: int) -> Labels:
         """[N] of `WEIGHTED`."""
-        found = np.asarray(labels, dtype=WEIGHTED)
+        found = np.asarray(labels)
+        if found.dtype != WEIGHTED:
+            raise OptionError("labels have no weights; make them with weighted_labels")
         check_labels(found["label"], classes=classes)
         return found
+
+    def plain(self, labels: Labels) -> Labels:
+        """Class indices."""
+        return np.asarray(labels["label"])
 
     def targets(self, labels: Labels, *, classes: int) -> Doubles:
         """One-hot."""
@@ -188,6 +199,24 @@ class Weighted(SingleLabel):
     def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
         """With a calibrated temperature."""
         return super().head(weight, bias, left_out=left_out, labels=labels["label"])
+
+
+@dataclass(frozen=True, eq=False)
+class RareScores:
+    """Left-out scores of images on the rarer side of a label, beside an even part of all images' scores.
+
+    Attributes:
+        scores: by label [n], of every image on that side or an even part of them; labels whose sides are both
+            common enough have none.
+        having: whether the images on that side have the label, [C].
+        counts: how many there are, [C].
+        images: on both sides.
+    """
+
+    scores: Mapping[int, Floats]
+    having: NDArray[np.bool_]
+    counts: Doubles
+    images: int
 
 
 @dataclass(frozen=True)
@@ -217,9 +246,17 @@ class MultiLabel(Task):
         """Mean average precision."""
         return float(np.nanmean(average_precisions(scores, labels))) if labels.any() else 0.0
 
-    def head(self, weight: Doubles, bias: Doubles, *, left_out: Floats, labels: Labels) -> LinearHead:
+    def head(
+        self,
+        weight: Doubles,
+        bias: Doubles,
+        *,
+        left_out: Floats,
+        labels: Labels,
+        rare: RareScores | None = None,
+    ) -> LinearHead:
         """With each label's scores brought to log-odds: slope and shift go into the weights."""
-        slope, shift = calibrate_labels(left_out, labels)
+        slope, shift = calibrate_labels(left_out, labels, rare=rare)
         scaled, moved = (weight * slope).astype(np.float32), (bias * slope + shift).astype(np.float32)
         return LinearHead("ridge", scaled, moved, link="sigmoid", platt=(slope, shift))
 
@@ -232,8 +269,9 @@ class MultiLabel(Task):
         if head.platt is None or first.platt is None:
             return head
         (own, moved), (slope, shift) = head.platt, first.platt
-        weight = (head.weight * (slope / own)).astype(np.float32)
-        bias = ((head.bias - moved) * (slope / own) + shift).astype(np.float32)
+        ratio = np.divide(slope, own, out=np.zeros_like(slope), where=own != 0)  # 0: a label that all have
+        weight = (head.weight * ratio).astype(np.float32)
+        bias = ((head.bias - moved) * ratio + shift).astype(np.float32)
         return replace(head, weight=weight, bias=bias, platt=first.platt)
 
     def decided(self, head: LinearHead, found: Callable[[], Floats], labels: Labels) -> LinearHead:
@@ -337,31 +375,73 @@ def only_single_label(task: str, what: str, *, instead: str = "") -> None:
         raise OptionError(f"{task}: {what} is not done yet" + (f"; {instead}" if instead else ""))
 
 
-def calibrate_labels(scores: Floats, labels: Labels) -> tuple[Doubles, Doubles]:
+def calibrate_labels(
+    scores: Floats, labels: Labels, *, rare: RareScores | None = None
+) -> tuple[Doubles, Doubles]:
     """Slope and shift, [C] each, that make log-odds of each label's scores, float32 [N, C].
 
     Platt's method with his targets, which keep rare labels finite; by Newton's method, all labels at once.
     Source: Lin, Lin and Weng, "A note on Platt's probabilistic outputs", Machine Learning 68 (2007).
+
+    Args:
+        scores: of left-out images, all or an even part of them.
+        labels: theirs, 0 and 1, [N, C].
+        rare: scores of images on each label's rarer side, where ``scores`` are of a part.
     """
-    x = scores.astype(np.float64)
-    positive = labels.sum(axis=0, dtype=np.float64)
-    negative = len(labels) - positive
+    x, has, weight = scores.astype(np.float64), labels.astype(bool), np.ones(scores.shape)
+    if rare is not None:
+        x, has, weight = _joined(x, has, rare)
+    positive, total = (weight * has).sum(axis=0), weight.sum(axis=0)
+    negative = total - positive
     high, low = (positive + 1) / (positive + 2), 1 / (negative + 2)
-    t = np.where(labels.astype(bool), high, low)
-    centre, spread = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
+    t = np.where(has, high, low)
+    centre = (weight * x).sum(axis=0) / total
+    spread = np.maximum(np.sqrt((weight * np.square(x - centre)).sum(axis=0) / total), 1e-9)
     z = (x - centre) / spread
     slope, shift = np.zeros(x.shape[1]), np.log((positive + 1) / (negative + 1))
+
+    def loss(slope: Doubles, shift: Doubles) -> Doubles:
+        u = slope * z + shift
+        return np.asarray((weight * (np.logaddexp(0, u) - t * u)).sum(axis=0))
+
+    least = loss(slope, shift)
     for _ in range(_NEWTON_STEPS):
         p = 1 / (1 + np.exp(-np.clip(slope * z + shift, -500, 500)))
-        w, error = np.maximum(p * (1 - p), 1e-12), p - t
+        w, error = weight * np.maximum(p * (1 - p), 1e-12), weight * (p - t)
         a, b, c = (w * z * z).sum(axis=0) + 1e-9, (w * z).sum(axis=0), w.sum(axis=0) + 1e-9
         g, h = (error * z).sum(axis=0), error.sum(axis=0)
         determinant = np.maximum(a * c - b * b, 1e-12)
         step_slope, step_shift = (c * g - b * h) / determinant, (a * h - b * g) / determinant
-        bound = np.maximum(1, np.maximum(np.abs(step_slope), np.abs(step_shift)) / 2)
-        slope, shift = slope - step_slope / bound, shift - step_shift / bound
+        size = np.ones_like(slope)
+        for _ in range(_HALVINGS):  # of the few images of a rare label a whole step goes far too far
+            found = loss(slope - size * step_slope, shift - size * step_shift)
+            if (better := found <= least).all():
+                break
+            size = np.where(better, size, size / 2)
+        size = np.where(found <= least, size, 0)
+        slope, shift = slope - size * step_slope, shift - size * step_shift
+        settled = (least - found <= 1e-10 * least).all()
+        least = np.minimum(found, least)
+        if settled:
+            break
     slope = np.where((positive > 0) & (negative > 0), np.maximum(slope, _LEAST_SLOPE) / spread, 0)
     return slope, shift - slope * centre
+
+
+def _joined(
+    scores: Doubles, has: NDArray[np.bool_], rare: RareScores
+) -> tuple[Doubles, NDArray[np.bool_], Doubles]:
+    """Scores, labels and weights, [N + M, C] each: those of each label's rare side stand in new rows."""
+    count, most = len(scores), max(map(len, rare.scores.values()), default=0)
+    x = np.concatenate([scores, np.zeros((most, scores.shape[1]))])
+    weight = np.zeros_like(x)
+    weight[:count] = rare.images / count
+    for label, found in rare.scores.items():
+        common = has[:, label] != rare.having[label]
+        weight[:count, label] = common * (rare.images - rare.counts[label]) / max(common.sum(), 1)
+        x[count : count + len(found), label] = found
+        weight[count : count + len(found), label] = rare.counts[label] / len(found)
+    return x, np.concatenate([has, np.broadcast_to(rare.having, (most, len(rare.having)))]), weight
 
 
 def best_thresholds(probabilities: Floats, labels: Labels, *, fewest: int = 3) -> tuple[float, ...]:
@@ -382,6 +462,6 @@ def best_thresholds(probabilities: Floats, labels: Labels, *, fewest: int = 3) -
         f1 = 2 * hits / (np.arange(1, len(y) + 1) + y.sum())
         ends = np.append(p[order][:-1] != p[order][1:], True)  # equal probabilities are called together
         best = int(np.argmax(np.where(ends, f1, -1)))
-        following = p[order][best + 1] if best + 1 < len(y) else 0.0
-        found.append(round(float((p[order][best] + following) / 2), 4))
+        following = float(p[order][best + 1]) if best + 1 < len(y) else 0.0
+        found.append((float(p[order][best]) + following) / 2)
     return tuple(found)

@@ -148,6 +148,7 @@ def _record(
             *prepared.report.headline(),
             *prepared.extraction.backbone.notes,
             *trained.notes,
+            *(scores.folds.notes if scores.folds else ()),
         ),
         versions=software(),
         predicted_seconds=predicted.to_dict() if predicted else {},

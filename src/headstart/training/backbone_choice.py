@@ -20,7 +20,7 @@ from headstart.training.contenders import Contender, why
 from headstart.training.expected_accuracy import HARDLY_BETTER, by_published, recommend
 from headstart.training.probes import Probing, TimeIsUp
 from headstart.training.published_accuracy import published_accuracy, undominated
-from headstart.training.resolving import resolve
+from headstart.training.resolving import refuse_weights, resolve
 
 MOST_PROBED = 6
 """Candidates beyond this are left to the prior: a look costs the compiling of a network, a second or so."""
@@ -71,7 +71,9 @@ def choose_backbone(
 
     Raises:
         BackboneError: no candidate can be loaded.
+        OptionError: images have weights, which looks do not know.
     """
+    refuse_weights(dataset, "backbone=auto")
     watch = watch or Callback()
     allowance = None if seconds is None else _CHOICE_SHARE * seconds
     probing = Probing(dataset, config, runtime, watch, clock, allowance)

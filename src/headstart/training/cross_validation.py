@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.dataset import describe
+from headstart.errors import printable
 from headstart.heads import LabelErrors, find_label_errors, metrics
 from headstart.heads.decisions import decide
 from headstart.runs import answer
@@ -25,21 +26,39 @@ class CrossValidation:
     Attributes:
         prepared: the images, with their folds.
         images: their indices, fold after fold.
-        probabilities: [n, C], of the head that was fitted on the other folds.
-        trained: [n, C], of a head that was fitted on all of them.
+        probabilities: [n, C], of the head that was fitted on the other folds, for the shares of ``priors``.
+        plain: [n, C], the same for the shares that the classes have here.
+        trained: [n, C], of a head that was fitted on all of them, likewise.
         costs: of mistakes, see `decide`.
     """
 
     prepared: Prepared
     images: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    plain: NDArray[np.float32]
     trained: NDArray[np.float32]
     costs: NDArray[np.float64] | None = None
 
     @cached_property
     def label_errors(self) -> LabelErrors:
         """Images whose label is likely wrong; its rows are those of ``images``."""
-        return find_label_errors(self.probabilities, self.prepared.labels(self.images), trained=self.trained)
+        return find_label_errors(self.plain, self.prepared.labels(self.images), trained=self.trained)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence on classes that lie in one fold whole, which others cannot judge."""
+        prepared, every = self.prepared, range(len(self.prepared.dataset.classes))
+        unseen: set[int] = set()
+        for fold in {fold for fold in prepared.folds if fold is not None}:
+            unseen |= set(every) - set(prepared.labels(prepared.fold(fold, inside=False)).tolist())
+        if not unseen:
+            return ()
+        names = ", ".join(printable(prepared.dataset.classes[label]) for label in sorted(unseen)[:3])
+        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+        return (
+            f"cross-validation: all images of {names}{more} are in one fold, so that the head that judges "
+            "them has seen none of their class and gets them wrong",
+        )
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -56,7 +75,8 @@ class CrossValidation:
         named = [prepared.dataset.samples[image].group for image in self.images]
         interval = found.interval
         if any(named):
-            units = np.unique([name or str(at) for at, name in enumerate(named)], return_inverse=True)[1]
+            number: dict[str | int, int] = {}
+            units = np.array([number.setdefault(name or at, len(number)) for at, name in enumerate(named)])
             interval = metrics.clustered_interval(right, units)
         return {
             "folds": len(accuracies),
@@ -106,18 +126,21 @@ def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> 
         return None
     watch.on_phase_begin("folds")
     folds = sorted({fold for fold in prepared.folds if fold is not None})
-    images, probabilities = [], []
+    images, probabilities, plain = [], [], []
     for fold in folds:
         others, own = prepared.fold(fold, inside=False), prepared.fold(fold, inside=True)
         images.append(own)
-        probabilities.append(_said_after(prepared, trained, others, of=own))
+        before, after = _said_after(prepared, trained, others, of=own)
+        plain.append(before)
+        probabilities.append(after)
         watch.on_progress("folds", fold + 1, len(folds))
     every = np.concatenate(images)
     found = CrossValidation(
         prepared,
         every,
         np.concatenate(probabilities),
-        trained=_said_after(prepared, trained, prepared.fold(-1, inside=False), of=every),
+        np.concatenate(plain),
+        trained=_said_after(prepared, trained, prepared.fold(-1, inside=False), of=every)[0],
         costs=trained.costs,
     )
     watch.on_phase_end("folds", found)
@@ -126,12 +149,15 @@ def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> 
 
 def _said_after(
     prepared: Prepared, trained: Trained, images: NDArray[np.int64], *, of: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Probabilities [n, C] of some images by a head that was fitted on these."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities [n, C] of some images by a head that was fitted on these, without and with the priors."""
     config, classes = trained.config, prepared.dataset.classes
     fitted, _ = fit_ridge(prepared, images, layers=trained.layers, class_weights=config.class_weights)
     weights = prepared.weights(images) if prepared.weighted else None
+    plain = predict_images(prepared, replace(trained, head=fitted.head), images=of)
+    if config.priors is None:
+        return plain, plain
     head = with_config_priors(
         fitted.head, config=config, classes=classes, labels=prepared.labels(images), weights=weights
     )
-    return predict_images(prepared, replace(trained, head=head), images=of)
+    return plain, predict_images(prepared, replace(trained, head=head), images=of)

@@ -95,10 +95,13 @@ def with_config_priors(
     if config.priors is None:
         return head
     counts = np.bincount(labels, minlength=len(classes))
-    mass = np.where(counts > 0, np.bincount(labels, weights, minlength=len(classes)), 1)
-    mass = mass * class_weight_vector(config.class_weights, counts)
+    seen = counts > 0
+    own = np.bincount(labels, weights, minlength=len(classes))
+    mass = own * class_weight_vector(config.class_weights, counts)
     priors = read_priors(config.priors, classes)
-    return with_priors(head, priors.tolist(), trained=(mass / mass.sum()).tolist())
+    least = (priors[seen] / mass[seen]).min()  # of what it never saw it knows nothing: that must not win
+    trained = np.where(seen, mass, priors / least)
+    return with_priors(head, priors.tolist(), trained=(trained / trained.sum()).tolist())
 
 
 def decision_notes(config: FitConfig) -> tuple[str, ...]:

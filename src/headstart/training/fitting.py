@@ -162,7 +162,7 @@ def fit_ridge(
         "classes": len(prepared.dataset.classes),
         "class_weights": class_weights,
         "block_widths": layer_widths(prepared.extraction, layers),
-        "task": heads.Weighted() if prepared.weighted else prepared.task,
+        "task": _head_task(prepared),
     }
     data, rows = _training_features(prepared, images, layers=layers, views=views[:1])
     fitted = heads.fit_ridge(data, **options)
@@ -179,12 +179,23 @@ def _layers(prepared: Prepared, config: FitConfig) -> tuple[tuple[str, ...] | No
     return choose_layers(
         prepared.extraction,
         prepared.images("train"),
-        _labels(prepared),
+        _head_labels(prepared, prepared.images("train")),
         layers=config.layers,
         classes=len(prepared.dataset.classes),
         class_weights=config.class_weights,
-        task=prepared.task,
+        task=_head_task(prepared),
     )
+
+
+def _head_task(prepared: Prepared) -> heads.Task:
+    """What a ridge head is told to predict: with weights where images have such."""
+    return heads.Weighted() if prepared.weighted else prepared.task
+
+
+def _head_labels(prepared: Prepared, images: NDArray[np.int64]) -> NDArray[Any]:
+    """Labels of some images as that task has them."""
+    labels = prepared.labels(images)
+    return heads.weighted_labels(labels, prepared.weights(images)) if prepared.weighted else labels
 
 
 def _labels(prepared: Prepared) -> NDArray[Any]:
@@ -220,9 +231,7 @@ def _training_features(
     Where others computed them and see them, they are walked there, in parts.
     """
     extraction = prepared.extraction
-    own = prepared.labels(train)
-    if prepared.weighted:
-        own = heads.weighted_labels(own, prepared.weights(train))
+    own = _head_labels(prepared, train)
     rows = len(train) * len(views)
     width = sum(layer_widths(extraction, layers))
     if isinstance(extraction, ShardedExtraction) and extraction.seen_by_all and prepared.place.workers > 1:

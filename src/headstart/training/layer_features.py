@@ -31,7 +31,7 @@ def choose_layers(
     Args:
         extraction: features of these and other images.
         images: those to train on, as indices into the samples.
-        labels: theirs.
+        labels: theirs, as the task has them.
         layers: "auto", "last" or "all".
         classes: how many there are.
         class_weights: "balanced" or None.
@@ -44,7 +44,8 @@ def choose_layers(
         return names, None
     contents = np.array([extraction.hashes[image] or b"" for image in images])
     by_content = np.argsort(np.argsort(contents, kind="stable"), kind="stable")
-    rows = heads.comparable_images(labels, by_content, most=LAYER_IMAGES)
+    plain = labels if task is None else task.plain(labels)
+    rows = heads.comparable_images(plain, by_content, most=LAYER_IMAGES)
     if not len(rows):
         return None, None
     choice = heads.choose_layers(

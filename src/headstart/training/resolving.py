@@ -2,16 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from headstart.backbones import Backbone
 from headstart.backbones.building import require_timm
 from headstart.backbones.registry import is_graph
 from headstart.backbones.runtimes import Runtime
 from headstart.data.dataset import Dataset
 from headstart.errors import OptionError
-from headstart.heads.tasks import REGRESSION, only_single_label
+from headstart.heads.tasks import REGRESSION, SINGLE_LABEL, only_single_label
 from headstart.runs import FitConfig
 from headstart.runs.config import LAYERS
 from headstart.training.decisions import check_decisions
+
+_MOST_OFFSET = 1e4
+"""Mean of predicted numbers in standard deviations: single precision then leaves three digits of these."""
 
 
 def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime: Runtime) -> FitConfig:
@@ -22,18 +27,17 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
         MissingExtra: stages are to be fine-tuned, and what trains them is not installed.
     """
     check_decisions(config, dataset.classes)
+    _check_numbers(dataset)
     freeze = "all" if config.freeze == "auto" else config.freeze
     depth = backbone.depth(freeze) if config.pretrained else 0
+    if config.freeze == "auto" or depth < len(backbone.stages):
+        refuse_weights(dataset, f"freeze={config.freeze}")
     if depth < len(backbone.stages):
         if backbone.recipe is None:
             raise OptionError(
                 f"freeze={config.freeze}: backbone {backbone.name} is a finished graph, whose stages stay "
                 "frozen; take freeze=all, with head ridge or softmax; to fine-tune take a timm name, or "
                 "headstart.keras.fit for a Keras model"
-            )
-        if config.weights_column:
-            raise OptionError(
-                f"freeze={config.freeze}: weights_column weighs images for a head alone; take freeze=all"
             )
         only_single_label(dataset.task, "fine-tuning", instead="take --freeze all, with --head ridge")
         require_timm(f"freeze={config.freeze}: training stages of {backbone.name}")
@@ -57,8 +61,31 @@ def resolve(config: FitConfig, dataset: Dataset, backbone: Backbone, *, runtime:
     ).settled()
 
 
+def refuse_weights(dataset: Dataset, what: str) -> None:
+    """Refuse, with an OptionError, what would leave the weights of images out."""
+    if any(sample.weight != 1 for sample in dataset.samples):
+        raise OptionError(
+            f"{what}: weights of images are for a head alone, on a named network; take freeze=all and name "
+            "the backbone, or leave the weights out"
+        )
+
+
+def _check_numbers(dataset: Dataset) -> None:
+    """Refuse numbers that differ too little for their size: models compute in single precision."""
+    if dataset.task != REGRESSION or not len(dataset.labels):
+        return
+    mean, scale = float(dataset.labels.mean()), float(dataset.labels.std())
+    if abs(mean) > _MOST_OFFSET * scale > 0:
+        offset = round(mean, -int(np.floor(np.log10(scale))))
+        raise OptionError(
+            f"{dataset.name}: numbers around {mean:.7g} that differ by {scale:.3g} cannot be told apart by a "
+            f"model in single precision; subtract {offset:.15g} from all of them, and add it to what is "
+            "predicted"
+        )
+
+
 def for_task(config: FitConfig, task: str) -> FitConfig:
-    """The config for this task: a number moves with the last bits of features, so these are in float32.
+    """The config for this task: numbers, and labels called from a threshold on, want features in float32.
 
     Raises:
         OptionError: it asks for what is done for single labels alone.
@@ -76,8 +103,9 @@ def for_task(config: FitConfig, task: str) -> FitConfig:
     ):
         if asked:
             only_single_label(task, what, instead=instead)
-    if task != REGRESSION:
+    if task == SINGLE_LABEL:
         return config
     if config.precision == "bf16":
-        raise OptionError("regression: features in bf16 would move the number; take --precision f32")
+        moved = "number" if task == REGRESSION else "labels that are called"
+        raise OptionError(f"{task}: features in bf16 would move the {moved}; take --precision f32")
     return replace(config, precision="f32")
