@@ -1,8 +1,10 @@
 """Exports: every format says what the classifier says, alone, and nothing half-made is left behind."""
 
+import csv
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -338,6 +340,48 @@ def test_operations_that_the_runtime_lacks_are_the_users_to_avoid(tmp_path: Path
     (tmp_path / "predict.py").write_text("raise ValueError('something else')")
     with pytest.raises(ParityError, match="something else"):
         run_program(tmp_path, NO_IMAGES)
+
+
+def test_the_program_takes_folders_and_survives_what_is_missing_or_broken(
+    shared: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(shared["photos"] / "bars", folder / "inner")
+    (folder / "=1+1.jpg").write_bytes((folder / "inner/000.jpg").read_bytes())
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    (folder / "notes.txt").write_text("no image")
+    np.save(tmp_path / "odd.npy", np.zeros((2, 3)))
+    program = str(made(shared, "openvino").path / "predict.py")
+    command = [sys.executable, "-B", program, "photos", "gone.jpg", "odd.npy", "--csv", "labels.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "44 images, 3 of them unreadable; saved in labels.csv\n"
+    assert [line.split(": ")[0] for line in done.stderr.splitlines()] == [
+        os.path.join("photos", "broken.jpg"),
+        "gone.jpg",
+        "odd.npy",
+    ]
+    with (tmp_path / "labels.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 44 and "No such file" in rows["gone.jpg"]["note"]
+    assert "expected uint8" in rows["odd.npy"]["note"] and rows["odd.npy"]["label"] == ""
+    (own,) = shared["classifier"].predict(folder / "inner/001.jpg")
+    said = rows[os.path.join("photos", "inner", "001.jpg")]
+    assert said["label"] == own.label and float(said["probability"]) == pytest.approx(
+        own.probability, abs=1e-3
+    )
+    computed = subprocess.run(
+        [sys.executable, "-B", program, "=1+1.jpg", "--csv", "x.csv"],
+        check=True,
+        cwd=folder,
+        capture_output=True,
+    )
+    assert computed.returncode == 0 and "\n'=1+1.jpg," in (folder / "x.csv").read_text(encoding="utf-8-sig")
+    (tmp_path / "empty").mkdir()
+    for none in ("empty", "gone.jpg"):
+        failed = subprocess.run(
+            [sys.executable, "-B", program, none], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert failed.returncode == 2 and failed.stdout == "" and "Traceback" not in failed.stderr
 
 
 def test_the_probabilities_of_a_npy_are_saved_as_they_are(shared: dict[str, Any], tmp_path: Path) -> None:

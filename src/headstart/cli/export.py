@@ -55,7 +55,7 @@ def command(
     parity, spent = made.parity, made.int8
     click.echo(f"{made.path}: {human_bytes(sum(made.files.values()))} in {len(made.files)} files")
     if spent is None:
-        most = f"differ by at most {parity.largest_difference:.1g}"
+        most = f"differ by at most {parity.largest_difference:.2g}"
         click.echo(
             f"numbers of {parity.images} images {most} of the spread of those that it was trained on"
             if parity.numbers

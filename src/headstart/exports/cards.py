@@ -267,7 +267,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
 def _against_original(facts: Mapping[str, Any]) -> list[str]:
     if facts["parity"] is None:
         return []
-    return ["## This export against the original", _parity_text(facts["parity"], facts["int8"])]
+    return ["## This export against the original", parity_text(facts["parity"], facts["int8"])]
 
 
 def _data_text(data: Mapping[str, Any]) -> str:
@@ -305,7 +305,8 @@ def _metrics_text(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
     return f"{markdown_table(header, scores)}\n\n{of_classes}"
 
 
-def _parity_text(parity: Mapping[str, Any], int8: Mapping[str, Any] | None) -> str:
+def parity_text(parity: Mapping[str, Any], int8: Mapping[str, Any] | None) -> str:
+    """What the check of an export against the original found; the card and the studio say the same."""
     changed, images = parity["changed"], parity["images"]
     same = (
         "numbers, in the spread of those that were trained on,"

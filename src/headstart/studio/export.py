@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,25 +111,11 @@ def begin(
 def export_job(studio: Studio, job: Job, teller: Teller) -> Result:
     """The job: export, and compare with the original."""
     from headstart.exports import export
+    from headstart.exports.cards import parity_text
 
     made = export(studio.run(job.name), to=job.body["to"], int8=job.body["int8"], progress=teller.on_progress)
     facts = made.to_dict()
-    return {**facts, "lines": _verdict(facts)}
-
-
-def _verdict(facts: Mapping[str, Any]) -> list[str]:
-    """The parity check in sentences."""
-    parity, spent = facts["parity"], facts["int8"]
-    if spent is None:
-        return [
-            f"The same label as the original on {parity['images'] - parity['changed']:,} of "
-            f"{parity['images']:,} photographs; probabilities differ by at most "
-            f"{parity['largest_difference']:.1g}."
-        ]
-    return [
-        f"In 8-bit integers {spent['accuracy']:.1%} against {spent['original']:.1%} on "
-        f"{spent['images']:,} held-out photographs; {spent['agreement']:.1%} of the labels agree."
-    ]
+    return {**facts, "lines": parity_text(facts["parity"], facts["int8"]).split("\n\n")}
 
 
 @router.get("/runs/{identity}/exports/{name:path}")
