@@ -23,6 +23,7 @@ def command() -> None:
     headstart class new "Biology 10b" --roster names.csv
     headstart class open "Biology 10b"           until Ctrl-C; prints addresses and a QR picture
     headstart class list
+    headstart class marks "Biology 10b" marks.xlsx
     headstart class token "Biology 10b"          a new token for the teacher's page
     headstart class erase "Biology 10b"          its names, codes and tokens
     """
@@ -135,6 +136,58 @@ def list_classes(as_json: bool) -> None:
         print_json([dict(zip(header, row, strict=True)) for row in rows])
     else:
         click.echo(table(rows, header=header, right=range(3, 5)) if rows else "no class yet")
+
+
+@command.command("marks")
+@click.argument("name", required=False)
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@pack_option
+@json_option
+def class_marks(name: str | None, file: Path | None, pack: str | None, as_json: bool) -> None:
+    """Show the marks of a class, or write them to a .csv or .xlsx file.
+
+    Of each learner the challenge with the most points counts.
+
+    \b
+    headstart class marks "Biology 10b" marks.xlsx
+    """
+    from headstart.files import write_whole
+    from headstart.lesson.engine import marks
+    from headstart.lesson.engine import pack_loading as library
+    from headstart.lesson.engine.progress import Progress
+
+    if file is None and name and Path(name).suffix in marks.FORMATS:
+        name, file = None, Path(name)
+    with closing(Progress.open()) as store:
+        classes = _classes(store)
+        one = classes.named(name)
+        members = classes.members(one.id)
+        learners = [member.learner for member in members]
+        states = store.taken_by(learners, pack=one.pack, mode="challenge")
+    lesson = pack or (one.pack if one.pack in library.available() else None)
+    asked = library.load_pack(lesson).problems("challenge") if lesson else ()
+    problems = [problem.slug for problem in asked] or list(
+        dict.fromkeys(item.problem for state in states for item in state.items)
+    )
+    found = marks.of_class(members, states, problems=problems)
+    if file is not None:
+        write_whole(file, marks.as_file(found, file.suffix, problems=problems))
+        to_stderr(f"marks of {len(found)} learners written to {file}")
+        return
+    rows = [
+        [
+            mark.member.shown,
+            f"{mark.points} of {mark.possible}" if mark.best else "-",
+            f"{mark.best.correct} of {len(mark.best.items)}" if mark.best else "-",
+            str(mark.taken),
+        ]
+        for mark in found
+    ]
+    header = ["name", "points", "right", "challenges"]
+    if as_json:
+        print_json([dict(zip(header, row, strict=True)) for row in rows])
+    else:
+        click.echo(table(rows, header=header, right=range(1, 4)) if rows else "nobody is in the class yet")
 
 
 @command.command("token")

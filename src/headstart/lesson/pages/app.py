@@ -25,6 +25,7 @@ from headstart.lesson.pages import (
     flashcards,
     home,
     joining,
+    marks,
     runs,
     tasks,
     tour,
@@ -35,7 +36,7 @@ from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
 
 # Home comes last: it shows every mode that no other module shows in its own way.
-MODULES = (joining, classes, challenges, flashcards, tasks, experiments, tour, runs, home)
+MODULES = (joining, classes, marks, challenges, flashcards, tasks, experiments, tour, runs, home)
 
 THREADS = 12
 """How many forms are taken at once."""
