@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headstart.cli import lti
 from headstart.cli.options import no_browser_option, pack_option, port_option, read_token, token_option
 from headstart.cli.terminal import json_option, needing, print_json, table, to_stderr
 
@@ -25,8 +26,12 @@ def command() -> None:
     headstart class list
     headstart class marks "Biology 10b" marks.xlsx
     headstart class token "Biology 10b"          a new token for the teacher's page
+    headstart class lti add …                    let Moodle or another platform open it
     headstart class erase "Biology 10b"          its names, codes and tokens
     """
+
+
+command.add_command(lti.command)
 
 
 def _classes(store: "Progress") -> "Classes":
@@ -156,8 +161,8 @@ def class_marks(name: str | None, file: Path | None, pack: str | None, as_json: 
     from headstart.lesson.engine import pack_loading as library
     from headstart.lesson.engine.progress import Progress
 
-    if file is None and name and Path(name).suffix in marks.FORMATS:
-        name, file = None, Path(name)
+    if file is None and name is not None and Path(name).suffix in marks.FORMATS:
+        file, name = Path(name), None
     with closing(Progress.open()) as store:
         classes = _classes(store)
         one = classes.named(name)

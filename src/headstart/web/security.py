@@ -290,6 +290,8 @@ class SessionMiddleware:
         teaches = [*session.teaches.split(), *(grants or {}).get("teaches", "").split()]
         kept = " ".join(dict.fromkeys(teaches[-MOST_CLASSES:]))
         admitted = self.admits if grants == {} else session.admitted  # a teacher is welcome for being one
+        if learner := (grants or {}).get("learner"):  # forms of who was here before no longer count
+            session = replace(session, learner=learner, nonce=secrets.token_hex(16))
         return replace(session, admitted=admitted, teaches=kept), RedirectResponse(target, 303)
 
     def _asks_to_be_let_in(self, scope: Scope, session: Session) -> tuple[Session | None, Response | None]:

@@ -285,6 +285,7 @@ class Classes:
 
         def write(connection: sa.Connection) -> None:
             _overwrite_what_goes(connection)
+            connection.execute(sa.text("delete from lti_links where class = :id"), {"id": identity})
             for table, column in ((_members, _members.c["class"]), (_classes, _classes.c.id)):
                 connection.execute(table.delete().where(column == identity))
 
@@ -360,6 +361,35 @@ class Classes:
 
         return self._changed(self._store.write(write))
 
+    def admit(self, one: Class, *, reference: str, name: str, now: datetime | None) -> Member:
+        """Whom another system calls so: who has come with it before, else who is on the list, else a new one.
+
+        Args:
+            one: the class.
+            reference: what the other system calls them.
+            name: theirs, or empty; one that somebody else bears gets a number behind it.
+            now: when they come; None where they are listed and have not.
+
+        Raises JoinRefused where the class is full.
+        """
+
+        def write(connection: sa.Connection) -> Member:
+            there = _of_class(connection, one.id)
+            known = next((each for each in there if each.reference == reference), None)
+            called = _free(name, there, known=known)
+            if known is None:
+                listed = next((each for each in there if _waits(each, name)), None)
+                if listed is None:
+                    return _enter(connection, one, there, Row(called, reference), joined=now)
+                known, called = listed, listed.name
+            joined = known.joined or now
+            now_is = replace(known, reference=reference, name=called, joined=joined)
+            values = {"reference": reference, "name": called, "joined": joined}
+            connection.execute(_where_member(known.learner).values(**values))
+            return now_is
+
+        return self._changed(self._store.write(write))
+
     def give_code(self, learner: str) -> str:
         """A new personal code, told this once; the one before no longer counts."""
 
@@ -424,6 +454,22 @@ class Classes:
 
 def _same(one: str, other: str) -> bool:
     return bool(one) and one.casefold() == other.casefold()
+
+
+def _waits(member: Member, name: str) -> bool:
+    """Whether a roster's member without a reference has that name, and has not come."""
+    return member.joined is None and not member.reference and bool(name) and _same(member.name, name)
+
+
+def _free(name: str, there: Sequence[Member], *, known: Member | None) -> str:
+    """A name that nobody else in the class bears; empty for none that can be used."""
+    try:
+        called = clean(name)
+    except LessonError:
+        return known.name if known is not None else ""
+    others = [each.name for each in there if each is not known]
+    numbered = (f"{called[: LONGEST_NAME - 6]} ({number})" for number in range(2, MOST_MEMBERS + 2))
+    return next(each for each in (called, *numbered) if not any(_same(each, other) for other in others))
 
 
 def _letters(code: str) -> str:

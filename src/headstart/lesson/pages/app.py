@@ -30,6 +30,7 @@ from headstart.lesson.pages import (
     tasks,
     tour,
 )
+from headstart.lesson.pages.launches import Launches
 from headstart.lesson.pages.site import LESSONS, LessonSite
 from headstart.lesson.pages.templating import compile_templates, page
 from headstart.web.app import new_app
@@ -82,6 +83,8 @@ def create_app(site: LessonSite, *, before: Sequence[Callable[..., Any]] = ()) -
     app = _pages(site, before=before)
     for other in site.beside():
         app.mount(other.at, _pages(other, before=before, mounted=True))
+    if site.door:
+        app.add_middleware(Launches, site=site)
     app.add_api_route(f"{LESSONS}/{site.pack.slug}/", _to_the_first)
     return app
 

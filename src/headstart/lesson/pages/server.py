@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Unpack
+from urllib.parse import urlsplit
 
 from headstart.errors import HeadstartError, LessonError
 from headstart.lesson import experiments
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.classes import Classes
+from headstart.lesson.engine.lti import Platforms
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.pages import joining
 from headstart.lesson.pages.app import create_app
 from headstart.lesson.pages.catalogue import Catalogue
 from headstart.lesson.pages.experiments import measure_quick
 from headstart.lesson.pages.site import LessonSite
+from headstart.web.addresses import names_for
 from headstart.web.jobs import Jobs
 from headstart.web.server import Where, run
 from headstart.web.site import site_options
@@ -36,13 +39,16 @@ def prepare(pack: str | None, *, host: str, token: str | None = None, door: str 
     bundled = library.available()
     beside = bundled if not door and (pack is None or pack in bundled) else []
     options = site_options(host, token=token)
-    home = options["home"]
+    home, store = options["home"], Progress.open()
+    if door:  # platforms send browsers to the name that this server has for them
+        hosts = [urlsplit(one.tool).hostname or "" for one in Platforms(store).all()]
+        options["names"] = names_for(host, also=hosts)
     return LessonSite(
         **options,
         door=door,
         pack=lesson,
         others=tuple(library.load_pack(name) for name in beside if name != lesson.slug),
-        store=Progress.open(),
+        store=store,
         jobs=Jobs(home),
         catalogue=Catalogue(experiments),
     )

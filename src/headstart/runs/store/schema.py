@@ -117,12 +117,25 @@ create table members (
 );
 """
 
+_LTI = """
+create table lti_platforms (
+    id varchar(16) primary key, issuer varchar(255) not null, client varchar(255) not null,
+    facts {json} not null,
+    constraint one_platform_per_client unique (issuer, client)
+);
+create table lti_links (
+    place varchar(64) primary key, platform varchar(16) not null, class varchar(32) not null,
+    facts {json} not null
+);
+"""
+
 VERSIONS: tuple[Version, ...] = (
     Version(shared=_LESSON),
     Version(file=_MACHINE),
     Version(file=_QUEUE),
     Version(server=_SERVER + _MACHINE + _QUEUE),
     Version(shared=_CLASSES),
+    Version(shared=_LTI),
 )
 
 TYPES = {
@@ -205,7 +218,21 @@ EARLIER = {
 }
 """The files of a home folder before there was one store."""
 
-WHOLE = EarlierFile(("log", "badge", "classes", "members", "runs", "timings", "jobs", "events", "results"))
+WHOLE = EarlierFile(
+    (
+        "log",
+        "badge",
+        "classes",
+        "members",
+        "lti_platforms",
+        "lti_links",
+        "runs",
+        "timings",
+        "jobs",
+        "events",
+        "results",
+    )
+)
 """A store itself."""
 
 _ORDERED = ("jobs", "results")

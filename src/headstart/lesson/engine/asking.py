@@ -1,0 +1,64 @@
+"""Asks other servers: HTTPS, bounded in time and bytes, and never where an answer sends us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from headstart.errors import LessonError, printable, reason_of
+
+SECONDS = 15.0
+"""For which an answer is waited."""
+
+LARGEST = 2_000_000
+"""Bytes of an answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+
+class _Stay(HTTPRedirectHandler):
+    """An answer that sends us elsewhere is an answer: what we carry is for the address that was named."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """No other request is made."""
+        return None
+
+
+def ask(
+    address: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
+) -> Answer:
+    """What a server answers.
+
+    Args:
+        address: of HTTPS, or of this machine; the caller has looked.
+        method: of HTTP.
+        headers: sent along.
+        body: likewise.
+
+    Raises LessonError where nothing comes, too much, or an answer that says that it was not done.
+    """
+    wanted = Request(address, data=body, headers=dict(headers or {}), method=method)
+    place = printable(address.partition("?")[0])[:200]
+    try:
+        with build_opener(_Stay).open(wanted, timeout=SECONDS) as answer:
+            found = Answer(answer.status, answer.headers, answer.read(LARGEST + 1))
+    except HTTPError as error:
+        with error:
+            said = printable(error.read(300).decode("utf-8", "replace"))
+        raise LessonError(f"{place} answered {error.code}: {said or error.reason}") from None
+    except (URLError, OSError, ValueError) as error:
+        raise LessonError(f"{place}: {reason_of(error)}") from None
+    if len(found.body) > LARGEST:
+        raise LessonError(f"{place} answered more than {LARGEST:,} bytes")
+    return found
