@@ -25,6 +25,7 @@ from headstart.backbones import Backbone, load_backbone
 from headstart.backbones.runtimes import select
 from headstart.classifier import Classifier, Prediction, PredictOptions, load
 from headstart.cli import cli
+from headstart.comparisons.training import grid
 from headstart.data.dataset import Sample, list_unlabelled, read_dataset
 from headstart.data.images import CENTRE, parse_views
 from headstart.distributed import HERE, Place, place
@@ -473,3 +474,33 @@ def test_more_nodes_take_fewer_seconds_until_the_command_is_the_limit() -> None:
     )
     assert found[1] == pytest.approx(10 * found[10], rel=0.01)
     assert found[20_000] == found[10_000] > 10_000_000 / 512 * 0.004
+
+
+# --- comparisons
+
+
+def test_candidates_are_trained_on_the_cluster_as_here(
+    two_nodes: Any, photos: Path, small_shards: None, one_thread: None
+) -> None:
+    candidates = grid(
+        backbones=["builtin"],
+        depths=["all", 5],
+        heads=["ridge", "softmax"],
+        size=SIZE,
+        epochs=2,
+        images=[4, None],
+    )
+    options: dict[str, Any] = {"seeds": 2, "precision": "f32"}
+    far = headstart.compare(photos, candidates, on="ray", out="far", **options)
+    near = headstart.compare(photos, candidates, out="near", **options)
+    trained = [(trial.candidate, trial.seed, trial.images) for trial in far.trials]
+    assert trained == [(trial.candidate, trial.seed, trial.images) for trial in near.trials]
+    assert len(trained) == 11  # the ridge head on all images has nothing random in it
+    for there, here in zip(far.trials, near.trials, strict=True):
+        assert there.log_loss == pytest.approx(here.log_loss, rel=1e-3, abs=1e-4), there.candidate.name
+    assert far.split == near.split and any(note.startswith("ray: ") for note in far.notes)
+
+
+def test_a_budget_and_a_cluster_exclude_each_other(photos: Path) -> None:
+    with pytest.raises(OptionError, match=r"a budget leaves none out; drop one"):
+        headstart.compare(photos, grid(backbones=["builtin"], size=SIZE), on="ray", budget="1m")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from headstart.cli.options import backbones_option, layout_options, training_options
+from headstart.cli.options import backbones_option, layout_options, on_option, training_options
 from headstart.cli.terminal import (
     from_here,
     json_option,
@@ -40,6 +40,7 @@ from headstart.errors import OptionError
 @click.option("--out", metavar="PATH", help="The comparison's folder. Default: comparisons/ID.")
 @click.option("--budget", metavar="TIME", help="Most time for the whole command, e.g. 5m.")
 @click.option("--track", metavar="NAME", help="Also write every training to mlflow or tensorboard.")
+@on_option
 @layout_options
 @json_option
 def command(

@@ -12,6 +12,7 @@ from headstart.backbones.runtimes import Runtime
 from headstart.comparisons.values import Candidate
 from headstart.data.dataset import Dataset, Sample
 from headstart.data.images import View
+from headstart.distributed import HERE, Place
 from headstart.errors import DatasetError
 from headstart.features import FeatureCache, FeatureSpec, extract
 from headstart.features.coverage import spread
@@ -76,6 +77,7 @@ def look(
     runtime: Runtime,
     network: Backbone | None = None,
     callbacks: Sequence[Callback] = (),
+    place: Place = HERE,
 ) -> Pass:
     """Look at every image once, for all candidates of the group; ``network`` is theirs, loaded before.
 
@@ -87,13 +89,13 @@ def look(
     network = network or load_group(group)
     spec = union(group, views=first.views)
     watch = Callbacks([timer, *callbacks])
-    prepared = prepare(dataset, network, config=config, spec=spec, runtime=runtime, watch=watch)
+    prepared = prepare(dataset, network, config=config, spec=spec, runtime=runtime, watch=watch, place=place)
     if not len(prepared.images("validation")):
         raise DatasetError(
             f"{dataset.name}: no validation images, so nothing to compare on; raise --validation above 0"
         )
     pixels = replace(spec, depth=0, also=(), pooled=False, layers=False)
-    measured = not prepared.extraction.use.hits
+    measured = place is HERE and not prepared.extraction.use.hits
     seconds = cold = round(timer.seconds["features"], 3)
     cold_pixels = 0.0
     if not measured:

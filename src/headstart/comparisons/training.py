@@ -25,6 +25,7 @@ from headstart.costs.budgets import interleaved
 from headstart.costs.timings import remember
 from headstart.data.dataset import Dataset, read_dataset
 from headstart.data.images import parse_views
+from headstart.distributed import Place, place
 from headstart.errors import BackboneError, DatasetError, OptionError
 from headstart.heads.tasks import only_single_label
 from headstart.runs import (
@@ -130,6 +131,7 @@ def compare(
     seeds: int = 3,
     out: str | Path | None = None,
     budget: float | str | None = None,
+    on: str | None = None,
     callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Comparison:
@@ -147,6 +149,8 @@ def compare(
         budget: seconds, or "30s", "2m", of the whole comparison: seeds and then candidates are left out to
             keep it, a training is stopped before its last epoch, and images are left out where nothing else
             helps; which is a note of the comparison.
+        on: "ray" for a Ray cluster: images are looked at there, and every training is a task of its own; None
+            for this process.
         callbacks: what watches the comparison; its phases are ``features``, ``check`` and ``trials``.
         settings: as for `fit`, for all candidates: ``runtime``, ``precision``, ``validation``, ``test``,
             ``near_duplicates``, ``groups``, ``batch_size``, ``learning_rate`` and ``class_weights``.
@@ -162,6 +166,8 @@ def compare(
     path = (Path(out) if out else Path("comparisons") / comparison_id).absolute()
     check_place(path)
     limit, watch = parse_budget(budget), Callbacks([*notebook_bars(), *callbacks])
+    if on is not None and limit is not None:
+        raise OptionError(f"on={on} trains all candidates at once, so a budget leaves none out; drop one")
     dataset = read_dataset(source, groups=common.groups)
     only_single_label(dataset.task, "comparing", instead="fit one after the other")
     refuse_weights(dataset, "comparing")
@@ -181,14 +187,15 @@ def compare(
     predicted = schedule.expected.range(spent=spent)
     watch.on_estimate(predicted, schedule.expected.phases)
     deadline = Deadline(schedule, limit, started)
-    passes, results = _train_all(
-        dataset, networks, common=common, runtime=runtime, deadline=deadline, watch=watch
-    )
+    with place(on) as where:
+        passes, results = _train_all(
+            dataset, networks, common=common, runtime=runtime, deadline=deadline, watch=watch, where=where
+        )
     comparison = _comparison(dataset, passes, results, comparison_id=comparison_id, path=path)
     comparison = replace(
         _chosen(comparison, results),
         predicted_seconds=predicted.to_dict(),
-        notes=(*notes, *deadline.notes(), *comparison.notes),
+        notes=(*notes, *([where.said] if where.said else []), *deadline.notes(), *comparison.notes),
         settings=settings_of(candidates[0].config(common, seed=0)),
         seconds=seconds_since(started),
     )
@@ -233,6 +240,7 @@ def _train_all(
     runtime: Runtime,
     deadline: Deadline,
     watch: Callback,
+    where: Place,
 ) -> tuple[list[Pass], list[TrialResult]]:
     """Every group's pass and trainings, as far as the time goes; the first training always begins."""
     groups, seeds = deadline.schedule.groups, deadline.schedule.seeds
@@ -254,6 +262,7 @@ def _train_all(
                 deadline=deadline,
                 first=not results,
                 watch=watch,
+                where=where,
             )
         except Over:
             deadline.skip(without)
@@ -282,6 +291,7 @@ def _look(
     deadline: Deadline,
     first: bool,
     watch: Callback,
+    where: Place,
 ) -> Pass:
     """One group's pass; the first one leaves images out where all would take too long.
 
@@ -297,6 +307,7 @@ def _look(
         runtime=runtime,
         network=network,
         callbacks=[timer, watch, alarm],
+        place=where,
     )
     remember(seen_in_pass(timer, looked.prepared, config))
     return looked

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -10,11 +11,14 @@ from headstart.backbones import Backbone, backbone_of
 from headstart.comparisons import epoch_times, parallel
 from headstart.comparisons.initial_weights import Starts, start_torch
 from headstart.comparisons.passes import Pass
-from headstart.comparisons.schedule import SLOWER, Deadline, Over
+from headstart.comparisons.schedule import SLOWER, Deadline, Forecast, Over, Schedule
 from headstart.comparisons.subsets import limit_images
 from headstart.comparisons.values import Candidate, Trial
+from headstart.costs.formulas import NOTHING
 from headstart.costs.timings import remember
+from headstart.distributed import HERE, Carried
 from headstart.errors import DatasetError, OptionError
+from headstart.features.shards import ShardedExtraction
 from headstart.heads import metrics
 from headstart.runs import FitConfig
 from headstart.runs.callbacks import Callback, Callbacks, PhaseTimer
@@ -77,13 +81,13 @@ class Trainer:
             first: nothing has been trained yet, so that the first training begins whatever it takes.
             count: called with the number of trainings that are done.
         """
+        if sends_well(self._shared):
+            return self._train_there(first=first, count=count)
         if any(candidate.fine_tuned for candidate in self._group):
             start_torch(f"training stages of {self._shared.network.name}")
         results: list[TrialResult] = []
         try:
-            for candidate in self._group:
-                if candidate.whole in self._group and _is_all(self._shared.prepared, candidate):
-                    continue  # no class has that many: the same training as on all images
+            for candidate in self._different():
                 seed = 0
                 try:
                     for found in self._seeds(candidate, needed=first and not results):
@@ -97,6 +101,40 @@ class Trainer:
         finally:
             remember(each for result in results for each in result.seen)
         return results
+
+    def _different(self) -> Iterator[Candidate]:
+        """Without those whose limited number of images is all of them: the same training twice."""
+        for candidate in self._group:
+            if not (candidate.whole in self._group and _is_all(self._shared.prepared, candidate)):
+                yield candidate
+
+    def _train_there(self, *, first: bool, count: Callable[[int], None]) -> list[TrialResult]:
+        """Every training as a task of its own, where the features were computed."""
+        place, seeds = self._shared.prepared.place, range(self._deadline.schedule.seeds)
+        items = [(each, seed) for each in self._different() for seed in (seeds if each.random else [0])]
+        work = partial(
+            _train_here, place.carried(self._shared.network, "graph"), _sent(self._shared), self._common
+        )
+        found: dict[int, TrialResult] = {}
+        failed: dict[Candidate, tuple[int, str]] = {}
+        for position, result in place.each(work, items):
+            candidate, seed = items[position]
+            if isinstance(result, str):
+                failed[candidate] = min((seed, result), failed.get(candidate, (seed, result)))
+            elif result is not None:
+                found[position] = result
+            count(len(found))
+        if first and failed and not found:
+            raise OptionError(next(iter(failed.values()))[1])
+        for candidate, (seed, reason) in failed.items():
+            self._deadline.fail(f"{_without(candidate, seed)}: {reason}")
+        return [found[position] for position in sorted(found)]
+
+    def one(self, candidate: Candidate, *, seed: int) -> TrialResult | None:
+        """One training, whatever it takes."""
+        if candidate.fine_tuned:
+            start_torch(f"training stages of {self._shared.network.name}")
+        return self._ended(self._work(candidate, seed=seed))
 
     def _seeds(self, candidate: Candidate, *, needed: bool) -> Iterator[TrialResult]:
         """The first seed alone, with all cores, so that its seconds mean something; then the others."""
@@ -209,6 +247,41 @@ class Trainer:
             return candidate
         self._deadline.skip(f"{candidate.name}: stopped after {stop.said}")
         return replace(candidate, label=f"{candidate.whole.name}, {stop.said}")
+
+
+def sends_well(shared: Pass) -> bool:
+    """Whether trainings can be done where the pass was, by those who see its features."""
+    extraction = shared.prepared.extraction
+    return isinstance(extraction, ShardedExtraction) and extraction.seen_by_all
+
+
+def _sent(shared: Pass) -> Pass:
+    """The pass for another process; its network travels beside it."""
+    prepared = shared.prepared
+    samples = tuple(prepared.place.sent(prepared.dataset.samples))
+    return replace(
+        shared,
+        prepared=replace(
+            prepared,
+            dataset=replace(prepared.dataset, samples=samples),
+            extraction=replace(prepared.extraction, again=None),
+            place=HERE,
+        ),
+    )
+
+
+def _train_here(
+    network: Carried[Backbone], shared: Pass, common: FitConfig, item: tuple[Candidate, int]
+) -> TrialResult | str | None:
+    """One training in a task, or why it cannot be."""
+    candidate, seed = item
+    extraction = replace(shared.prepared.extraction, backbone=network.here)
+    shared = replace(shared, network=network.here, prepared=replace(shared.prepared, extraction=extraction))
+    unlimited = Deadline(Schedule([[candidate]], 1, Forecast({}, {}, NOTHING)), None, 0.0)
+    try:
+        return Trainer([candidate], shared, common=common, deadline=unlimited).one(candidate, seed=seed)
+    except (DatasetError, OptionError) as error:
+        return str(error)
 
 
 def _without(candidate: Candidate, seed: int) -> str:
