@@ -26,6 +26,7 @@ from headstart.backbones.runtimes import select
 from headstart.classifier import Classifier, Prediction, PredictOptions, load
 from headstart.cli import cli
 from headstart.comparisons.training import grid
+from headstart.costs import CostEstimate
 from headstart.data.dataset import Sample, list_unlabelled, read_dataset
 from headstart.data.images import CENTRE, parse_views
 from headstart.distributed import HERE, Place, place
@@ -36,6 +37,7 @@ from headstart.distributed.seconds import seconds_by_nodes
 from headstart.errors import DatasetError, InternalError, MissingExtra, OptionError
 from headstart.features import Extraction, FeatureCache, FeatureSpec, shards
 from headstart.features.shards import ShardedExtraction, cut_shards
+from headstart.heads.threads import cores
 from headstart.training import evaluation
 from ray_clusters import die, die_once, refuse, rows_of, small_cluster, wait_for_company
 
@@ -504,3 +506,10 @@ def test_candidates_are_trained_on_the_cluster_as_here(
 def test_a_budget_and_a_cluster_exclude_each_other(photos: Path) -> None:
     with pytest.raises(OptionError, match=r"a budget leaves none out; drop one"):
         headstart.compare(photos, grid(backbones=["builtin"], size=SIZE), on="ray", budget="1m")
+
+
+def test_a_prediction_for_a_cluster_counts_its_cores_and_its_start(cluster: Place) -> None:
+    here = CostEstimate({"features": 1000.0, "train": 5.0}, 0.1)
+    there = cluster.estimated(here, images=100_000)
+    assert there.phases["train"] == 5.0 and HERE.estimated(here, images=100_000) == here
+    assert there.phases["features"] == pytest.approx(1000.0 * cores() / cluster.workers, rel=0.1)

@@ -184,10 +184,11 @@ def compare(
     )
     spent = time.perf_counter() - started
     schedule = shrink(groups, foreseen, seeds=seeds, budget=limit, spent=spent)
-    predicted = schedule.expected.range(spent=spent)
-    watch.on_estimate(predicted, schedule.expected.phases)
     deadline = Deadline(schedule, limit, started)
     with place(on) as where:
+        expected = where.estimated(schedule.expected, images=len(dataset))
+        predicted = expected.range(spent=spent)
+        watch.on_estimate(predicted, expected.phases)
         passes, results = _train_all(
             dataset, networks, common=common, runtime=runtime, deadline=deadline, watch=watch, where=where
         )

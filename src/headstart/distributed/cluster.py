@@ -14,17 +14,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from headstart import __version__
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
+from headstart.costs import CostEstimate
 from headstart.data.dataset import Sample
 from headstart.distributed.carrying import Carried, Sent
 from headstart.distributed.images import portable
 from headstart.distributed.places import Place
-from headstart.distributed.seconds import seconds_by_nodes
+from headstart.distributed.seconds import phases_there, seconds_by_nodes
 from headstart.errors import HeadstartError, InternalError, MissingExtra, OptionError, reason_of
 from headstart.features import Extraction, FeatureCache, FeatureSpec, Progress
 from headstart.heads.threads import limit_threads
@@ -174,6 +175,10 @@ class Cluster(Place):
         return extract_shards(
             self, samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=progress
         )
+
+    def estimated(self, cost: CostEstimate, *, images: int) -> CostEstimate:
+        """With features on all cores, after a start that this machine does not have."""
+        return replace(cost, phases=phases_there(cost.phases, images=images, workers=self.workers))
 
     def seconds_by_nodes(self, phases: Mapping[str, float], *, images: int) -> dict[int, float]:
         """Seconds of a fit on 1, 2, 4 and more nodes like these, up to four times as many."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from headstart.backbones import Backbone
 from headstart.backbones.runtimes import Runtime
+from headstart.costs import CostEstimate
 from headstart.data.dataset import Sample
 from headstart.distributed.carrying import Carried
 from headstart.errors import OptionError
@@ -36,6 +37,10 @@ class Place:
     ) -> Extraction:
         """Look at every image once; see `headstart.features.extract`."""
         return extract(samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=progress)
+
+    def estimated(self, cost: CostEstimate, *, images: int) -> CostEstimate:
+        """What a fit will take, from what it would take on this machine."""
+        return cost
 
     def seconds_by_nodes(self, phases: Mapping[str, float], *, images: int) -> dict[int, float]:
         """Seconds of a fit by number of nodes, of which this machine has none."""

@@ -29,12 +29,14 @@ def seconds_by_nodes(
         cores_of_node: of each.
         nodes: the numbers.
     """
-    features = phases.get("features", 0.0) * cores()
-    rest = sum(seconds for phase, seconds in phases.items() if phase != "features")
-    shards = images / MANY_IMAGES
     return {
-        count: START
-        + max(DRIVER_SHARD * shards, (features + SHARD * shards) / (count * cores_of_node))
-        + rest
+        count: sum(phases_there(phases, images=images, workers=count * cores_of_node).values())
         for count in nodes
     }
+
+
+def phases_there(phases: Mapping[str, float], *, images: int, workers: int) -> dict[str, float]:
+    """Seconds by phase with so many cores of a cluster, from those on this machine; see above."""
+    features, shards = phases.get("features", 0.0) * cores(), images / MANY_IMAGES
+    there = max(DRIVER_SHARD * shards, (features + SHARD * shards) / workers)
+    return {**phases, "features": START + there}

@@ -60,7 +60,7 @@ class Run:
     trained: bool = True
     source: str | None = None  #: folder, table or zip of the images; None for arrays and in earlier versions
     corrections: str | None = None  #: file of the labels that lay over the images' own
-    whole: bool = True  #: False: less was done than predicted, as time ran out or a killed training went on
+    whole: bool = True  #: False: done elsewhere, or less than predicted: time ran out, a killed one went on
     machine: str = ""  #: which one trained it, in hex digits; empty in runs of earlier versions
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from headstart.classifier import Classifier, load
 from headstart.costs import Budget, ImageCounts
 from headstart.costs.timings import machine_digits
 from headstart.data.dataset import Dataset, read_dataset
-from headstart.distributed import place
+from headstart.distributed import HERE, place
 from headstart.errors import OptionError
 from headstart.runs import FitConfig, Run, check_place, new_id, software, timestamp
 from headstart.runs.callbacks import Callback, Callbacks
@@ -87,6 +87,7 @@ def fit(
         idle = asked.idle(config)
         deeper = _deeper(asked, config, dataset, backbone)
         config, dataset, cost = limit.fit_into(config, dataset, backbone, runtime=runtime, deeper=deeper)
+        cost = where.estimated(cost, images=len(dataset))
         watch.on_estimate(cost.range(spent=recorder.elapsed), cost.phases)
 
         prepared = prepare(
@@ -100,7 +101,7 @@ def fit(
             )
         scores = score(prepared, trained, watch=watch)
     notes = (*reasons, *idle, *([where.said] if where.said else []), *limit.notes, *judged)
-    whole = not (limit.cut_short or watch.stopped or recorder.resumed)
+    whole = where is HERE and not (limit.cut_short or watch.stopped or recorder.resumed)
     run = _record(scores, recorder, out=out, notes=notes, whole=whole)
     run = save(run, scores, timer=recorder, watch=watch)
     return load(run.path), run
