@@ -1,5 +1,6 @@
 """`headstart lesson`: make, check and preview lesson packs; move problems; what a log says."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -185,18 +186,41 @@ def _number(value: float | None, form: str) -> str:
 @command.command()
 @pack_option
 @click.option("--learner", metavar="NAME", help="Name of a learner. Default: everyone.")
-def log(pack: str | None, learner: str | None) -> None:
-    """Print the challenges of a lesson as xAPI statements, one JSON object a line.
+@click.option("--to", metavar="URL", help="Send them to this learning record store instead.")
+@click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The store's key and secret in a file, with a colon between. Default: HEADSTART_LRS_KEY.",
+)
+def log(pack: str | None, learner: str | None, to: str | None, key_file: Path | None) -> None:
+    """Print the challenges of a lesson as xAPI statements, one JSON object a line, or send them to a store.
+
+    Statements that the store has already are left as they are there, so the whole log may be sent again.
 
     \b
     headstart lesson log > statements.jsonl
+    headstart lesson log --to https://lrs.example/xapi --key-file lrs.txt
     """
+    from headstart.errors import OptionError
+    from headstart.files import Unreadable, read_regular
     from headstart.lesson.engine import pack_loading as library
     from headstart.lesson.engine import statements
     from headstart.lesson.engine.progress import Progress
 
     lesson = library.load_pack(pack)
     store = Progress.open()
-    for state in store.challenges(learner=learner, pack=lesson.slug):
-        for line in statements.to_lines(store.entries(state.id)):
-            click.echo(line)
+    states = store.challenges(learner=learner, pack=lesson.slug)
+    if to is None:
+        for state in states:
+            for line in statements.to_lines(store.entries(state.id)):
+                click.echo(line)
+        return
+    credentials = os.environ.get("HEADSTART_LRS_KEY", "")
+    if key_file is not None:
+        try:
+            credentials = read_regular(key_file, limit=4096).decode().strip()
+        except (Unreadable, UnicodeDecodeError) as error:
+            raise OptionError(f"{key_file}: {error}") from None
+    found = (one for state in states for one in statements.statements(store.entries(state.id)))
+    sent = statements.send(found, endpoint=to, credentials=credentials)
+    to_stderr(f"{sent} new statements sent")

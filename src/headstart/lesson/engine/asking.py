@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from headstart.errors import LessonError, printable, reason_of
+from headstart.web.addresses import is_loopback
 
 SECONDS = 15.0
 """For which an answer is waited."""
 
 LARGEST = 2_000_000
 """Bytes of an answer."""
+
+
+class Refused(LessonError):
+    """A server says that it did not do what was asked; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,18 @@ class Answer:
     status: int
     headers: Message
     body: bytes
+
+
+def is_safe(address: str) -> bool:
+    """Whether an address is of HTTPS, or of this machine."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    plain = address.isascii() and address.isprintable() and " " not in address and parts.username is None
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    return plain and secure and re.fullmatch(r"[a-z0-9.-]+|[0-9a-f:.]+", host) is not None
 
 
 class _Stay(HTTPRedirectHandler):
@@ -46,7 +69,7 @@ def ask(
         headers: sent along.
         body: likewise.
 
-    Raises LessonError where nothing comes, too much, or an answer that says that it was not done.
+    Raises LessonError where nothing comes or too much, Refused where the server says that it was not done.
     """
     wanted = Request(address, data=body, headers=dict(headers or {}), method=method)
     place = printable(address.partition("?")[0])[:200]
@@ -56,7 +79,7 @@ def ask(
     except HTTPError as error:
         with error:
             said = printable(error.read(300).decode("utf-8", "replace"))
-        raise LessonError(f"{place} answered {error.code}: {said or error.reason}") from None
+        raise Refused(f"{place} answered {error.code}: {said or error.reason}", status=error.code) from None
     except (URLError, OSError, ValueError) as error:
         raise LessonError(f"{place}: {reason_of(error)}") from None
     if len(found.body) > LARGEST:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -17,15 +16,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import jwt
 import sqlalchemy as sa
 
 from headstart.errors import LessonError, printable
 from headstart.files import make, write_new
+from headstart.lesson.engine.asking import is_safe
 from headstart.lesson.engine.progress import Json, Progress
-from headstart.web.addresses import is_loopback
 
 ALGORITHM = "RS256"
 """The only one that is taken: what a token's own header asks for decides nothing."""
@@ -112,18 +110,6 @@ class Link:
     lineitem: str = ""
     scopes: tuple[str, ...] = ()
     memberships: str = ""
-
-
-def is_safe(address: str) -> bool:
-    """Whether an address is of HTTPS, or of this machine."""
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    plain = address.isascii() and address.isprintable() and " " not in address and parts.username is None
-    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    return plain and secure and re.fullmatch(r"[a-z0-9.-]+|[0-9a-f:.]+", host) is not None
 
 
 _metadata = sa.MetaData()

@@ -19,6 +19,7 @@ from typing import Any
 import jwt
 
 from headstart.errors import printable
+from headstart.lesson.engine.asking import is_safe
 from headstart.lesson.engine.lti import (
     ALGORITHM,
     LONGEST,
@@ -28,7 +29,6 @@ from headstart.lesson.engine.lti import (
     Platform,
     PlatformKeys,
     ToolKeys,
-    is_safe,
 )
 
 CORE = "https://purl.imsglobal.org/spec/lti/claim/"

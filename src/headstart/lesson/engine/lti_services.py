@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from headstart.errors import LessonError
-from headstart.lesson.engine.asking import Answer, ask
+from headstart.lesson.engine.asking import Answer, ask, is_safe
 from headstart.lesson.engine.classes import Class, Classes
-from headstart.lesson.engine.lti import LONGEST_SUBJECT, Link, Platform, ToolKeys, is_safe
+from headstart.lesson.engine.lti import LONGEST_SUBJECT, Link, Platform, ToolKeys
 from headstart.lesson.engine.lti_launches import role_is_of_a_teacher
 from headstart.lesson.engine.marks import Mark
 

@@ -5,13 +5,18 @@ Statement ids are derived from the log, so sending a log twice stores each state
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
+from headstart.errors import LessonError, printable
 from headstart.lesson.engine import attempts
+from headstart.lesson.engine.asking import Refused, ask, is_safe
 from headstart.lesson.engine.attempts import (
     POINTS,
     Challenge,
@@ -27,6 +32,12 @@ from headstart.lesson.engine.attempts import (
 URN = "urn:headstart"
 HOME_PAGE = "http://localhost"
 """xAPI wants an address that makes a learner's name unique; ours are unique on this machine."""
+
+API = "1.0.3"
+"""The version of xAPI that is spoken; stores of 2.0 speak it too."""
+
+BATCH = 50
+"""Statements that are sent at once."""
 
 _VERBS = "http://adlnet.gov/expapi/verbs/"
 _NAMESPACE = uuid.UUID("5f1f1f5e-6d0a-5c2c-8f5c-4d3f0f1c9a77")
@@ -56,6 +67,46 @@ def statements(entries: Iterable[LogEntry]) -> Iterator[dict[str, Any]]:
                 "score": _score(state.points, possible),
             }
             yield _statement(state, entry.at, "completed", None, final, f"{place}/end")
+
+
+def send(found: Iterable[Mapping[str, Any]], *, endpoint: str, credentials: str) -> int:
+    """Sends statements to a learning record store; those that it has already are left as they are.
+
+    Args:
+        found: the statements.
+        endpoint: the store's address, below which it has `statements`.
+        credentials: its key and secret with a colon between.
+
+    Returns:
+        How many it took.
+
+    Raises LessonError for an address that is not HTTPS, and where the store does not take them.
+    """
+    if not is_safe(endpoint):
+        raise LessonError(f"{printable(endpoint)[:200]}: expected the store's address, https://…")
+    if ":" not in credentials:
+        raise LessonError("the store's key and secret are expected with a colon between them")
+    head = {
+        "authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}",
+        "content-type": "application/json",
+        "x-experience-api-version": API,
+    }
+
+    def post(some: Sequence[Mapping[str, Any]]) -> int:
+        body = json.dumps(list(some)).encode()
+        try:
+            ask(f"{endpoint.rstrip('/')}/statements", method="POST", headers=head, body=body)
+        except Refused as refused:
+            if refused.status != HTTPStatus.CONFLICT:
+                raise
+            # One of them is there already, and the store takes all or none.
+            return sum(post([one]) for one in some) if len(some) > 1 else 0
+        return len(some)
+
+    waiting, sent = iter(found), 0
+    while batch := list(islice(waiting, BATCH)):
+        sent += post(batch)
+    return sent
 
 
 def _experience(entry: LogEntry, state: Challenge) -> tuple[str | None, dict[str, Any]]:
