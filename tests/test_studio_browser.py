@@ -72,20 +72,20 @@ def make_zip(photos: Path, target: Path) -> Path:
 def send_zip(page: Page, served: Served, photos: Path, tmp_path: Path) -> None:
     page.goto(served.address)
     page.locator("#files").set_input_files(make_zip(photos, tmp_path / "shapes.zip"))
-    page.get_by_role("button", name="Upload").click()
+    page.get_by_role("button", name="Add photographs").click()
     expect(page.get_by_role("heading", name="Classes")).to_be_visible()
 
 
 def train(page: Page, *, softmax: bool = False) -> None:
     """From a data set's page to its new run."""
     page.get_by_role("link", name="Plan and train").click()
-    page.get_by_role("button", name="Train the selected row").wait_for()
-    page.locator("input[name=chosen][value='builtin@128/all']").check()
+    page.get_by_text("Details: all").click()
+    page.locator("tr input[name=chosen][value='builtin@128/all']").check()
     if softmax:
         page.get_by_text("More options").click()
-        page.get_by_label("softmax, trained in epochs").check()
-        page.get_by_label("Epochs (softmax").fill("3")
-    page.get_by_role("button", name="Train the selected row").click()
+        page.get_by_label("trained head (softmax").check()
+        page.get_by_label("Epochs (trained head").fill("3")
+    page.get_by_role("button", name="Train this").first.click()
     page.wait_for_url("**/runs/*")
 
 
@@ -140,7 +140,7 @@ def test_a_photograph_that_is_chosen_is_classified_with_its_reasons(
         "**/studio.js", lambda route: late.append(route), times=1
     )  # it comes after the photograph was chosen
     with page.expect_request("**/studio.js"):
-        page.get_by_role("link", name="Classify a photograph").click(no_wait_after=True)
+        page.get_by_role("link", name="Predict labels of new photographs").click(no_wait_after=True)
     page.locator("#files").set_input_files(sorted((photos / "discs").iterdir())[3])
     late[0].continue_()
     expect(page.get_by_role("heading", level=1)).to_have_text("discs")
@@ -170,7 +170,7 @@ def test_a_label_is_put_right_by_keyboard_and_the_page_says_how_long_it_took(
     told = page.get_by_role("status").first
     expect(told).to_contain_text("from now on")
     assert re.search(r"Retrained in [\d.]+ s", told.inner_text())
-    expect(page.get_by_role("button", name="Undo the last one")).to_be_visible()
+    expect(page.get_by_role("button", name="Undo last correction")).to_be_visible()
 
 
 def test_the_budget_answers_while_it_is_dragged(
@@ -179,6 +179,7 @@ def test_the_budget_answers_while_it_is_dragged(
     page = visit().page
     send_zip(page, served, photos, tmp_path)
     page.get_by_role("link", name="Plan the training").click()
+    page.get_by_text("Details: all").click()
     slider = page.get_by_role("slider", name="Time budget")
     expect(slider).to_have_attribute("aria-valuetext", "no limit")
     rows = page.locator("tr[data-median]")
@@ -229,10 +230,10 @@ def test_a_folder_that_is_dropped_brings_its_classes(served: Served, visit: Call
         }"""
     )
     expect(page.locator("[data-chosen]")).to_contain_text("2 files")
-    page.get_by_label("Class, if all show the same one").fill("warm colours")
-    page.get_by_role("button", name="Upload").click()
+    page.get_by_label("Class name (if these are all one class)").fill("warm colours")
+    page.get_by_role("button", name="Add photographs").click()
     expect(page.get_by_role("alert").first).to_contain_text("warm colours")
-    expect(page.get_by_role("heading", name="Add photographs")).to_be_visible()
+    expect(page.get_by_role("heading", name="Add another class")).to_be_visible()
 
 
 def test_axe_finds_nothing_and_nothing_overflows(
@@ -255,7 +256,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     check("data")
     data = page.url
     page.get_by_role("link", name="Plan the training").click()
-    page.get_by_role("button", name="Train the selected row").wait_for()
+    page.get_by_text("Details: all").click()
     page.get_by_text("More options").click()
     check("plan")
     page.goto(data)
@@ -278,7 +279,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.goto(run + "/label")
     check("teach")
     page.get_by_label("A path below").fill("new")
-    page.get_by_role("button", name="Use it").click()
+    page.get_by_role("button", name="Use this folder").click()
     expect(page.get_by_role("heading", name="Label these photographs")).to_be_visible()
     check("label")
     path = os.fsencode(served.root / "gone").hex()

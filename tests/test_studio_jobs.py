@@ -192,7 +192,7 @@ def test_a_training_that_cannot_be_is_refused_before_it_waits(world: World, form
     data = world.open()
     answer = world.post(f"{data}/train", **form)
     assert answer.status_code == 400
-    assert "xpected" in answer.text or "hoose one of the rows" in answer.text
+    assert "xpected" in answer.text or "hoose one of the options" in answer.text
     assert world.studio.work.last("fit", name=data.rsplit("/", 1)[1], learner="studio") is None
 
 

@@ -28,13 +28,13 @@ def furnish(photographs: Path, root: Path, *, per_class: int) -> None:
 def train(page: Page, data: str, row: str, **settings: str) -> str:
     """Trains one row of the plan; the run's address."""
     page.goto(f"{data}/plan")
-    page.get_by_role("button", name="Train the selected row").wait_for()
-    page.locator(f"input[name=chosen][value='{row}']").check()
+    page.get_by_text("Details: all").click()
+    page.locator(f"tr input[name=chosen][value='{row}']").check()
     if settings:
         page.get_by_text("More options").click()
-        page.get_by_label("softmax, trained in epochs").check()
-        page.get_by_label("Epochs (softmax").fill(settings["epochs"])
-    page.get_by_role("button", name="Train the selected row").click()
+        page.get_by_label("trained head (softmax").check()
+        page.get_by_label("Epochs (trained head").fill(settings["epochs"])
+    page.get_by_role("button", name="Train this").first.click()
     page.wait_for_url("**/jobs/*")
     if "watch" in settings:
         page.locator("[data-curve] > svg").wait_for()
@@ -52,8 +52,7 @@ def walk(browser: Browser, address: str, photographs: Path) -> None:
     data = page.url
     keep(page, "studio-data", height=1250)
     page.goto(f"{data}/plan")
-    page.get_by_role("button", name="Train the selected row").wait_for()
-    page.get_by_role("slider").fill("1")
+    page.get_by_role("button", name="Train this").first.wait_for()
     keep(page, "studio-plan")
     train(page, data, "builtin@128/all", epochs="6", watch="yes")
     run = train(page, data, "builtin@128/all")

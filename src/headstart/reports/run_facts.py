@@ -142,7 +142,9 @@ def _setting(run: Run) -> list[list[str]]:
         ["seed", str(config.seed)],
     ]
     if config.epochs:
-        rows.insert(3, ["epochs", f"{config.epochs}, {config.batch_size} images a step"])
+        ended = 0 < len(run.history) < config.epochs
+        shown = f"{len(run.history)} of at most {config.epochs}" if ended else str(config.epochs)
+        rows.insert(3, ["epochs", f"{shown}, {config.batch_size} images a step"])
     return rows
 
 

@@ -19,6 +19,7 @@
     collections data sets that were opened: what they are called and where they lie
     workers     what a job does: checking, planning, training, comparing
     run_list    the runs that are shown, a page at a time
+    run_names   what people call runs, pins, and retrained runs folded under the first
     servings    classifiers that serve predictions, in processes of their own
 
 This package imports nothing by itself.

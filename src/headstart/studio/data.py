@@ -15,6 +15,7 @@ from headstart.studio import groups, image_answers
 from headstart.studio.datasets import Collection
 from headstart.studio.home import look
 from headstart.studio.jobs import job_of, told_of
+from headstart.studio.run_names import families
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.studio.templating import page
 from headstart.web import downloads
@@ -49,9 +50,15 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
         findings=findings(facts["report"]) if facts else [],
         refused=refused["files"],
         grouped=groups.is_grouped(studio, collection),
-        runs=runs_on(studio, collection.id, collection.name),
         corrected=len(_corrections(collection).changes()) if not problem else 0,
     )
+
+
+@router.get("/data/{identity}/runs")
+def data_runs(request: Request, studio: StudioOf, collection: CollectionOf) -> Response:
+    """The runs on this data set, to compare and use."""
+    runs = families(runs_on(studio, collection.id, collection.name))
+    return page(request, "data_runs.html", collection=collection, runs=runs)
 
 
 def _corrections(collection: Collection) -> Corrections:

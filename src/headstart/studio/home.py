@@ -13,6 +13,7 @@ from headstart.errors import DatasetError, OptionError, printable
 from headstart.studio import folders, groups
 from headstart.studio.datasets import Collection
 from headstart.studio.jobs import unfinished
+from headstart.studio.run_names import families
 from headstart.studio.state import CollectionOf, Studio, StudioOf
 from headstart.studio.templating import page
 from headstart.web import uploads
@@ -21,12 +22,15 @@ from headstart.web.app import FormOf, files_of, leave, text_of
 router = APIRouter()
 
 _RUNS_SHOWN = 6
+_RUNS_READ = 40
+"""Of which many may be corrections of one."""
 
 
 @router.get("/")
 def first_page(request: Request, studio: StudioOf) -> Response:
     """Jobs in progress, data sets, runs, and two ways to begin."""
-    runs, more = studio.runs.page(size=_RUNS_SHOWN)
+    runs, more = studio.runs.page(size=_RUNS_READ)
+    shown = families(runs)
     return page(
         request,
         "home.html",
@@ -35,8 +39,9 @@ def first_page(request: Request, studio: StudioOf) -> Response:
         jobs=unfinished(studio),
         collections=studio.collections.all(),
         covers={each.id: _cover(studio, each) for each in studio.collections.all()},
-        runs=runs[:_RUNS_SHOWN],
-        more=more or len(runs) > _RUNS_SHOWN,
+        gone={each.id for each in studio.collections.all() if not each.path.exists()},
+        runs=shown[:_RUNS_SHOWN],
+        more=more or len(shown) > _RUNS_SHOWN,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from headstart.runs.callbacks import Range
 from headstart.runs.formatting import human_seconds
 from headstart.studio.state import OWNER, JobOf, Live, Studio, StudioOf
-from headstart.studio.templating import DOING, page
+from headstart.studio.templating import DOING, KINDS, page
 from headstart.studio.workers import INTERRUPTED
 from headstart.web.app import leave
 from headstart.web.events import event, stream
@@ -83,13 +83,12 @@ def job_page(request: Request, studio: StudioOf, job: JobOf) -> Response:
     if result := where(job):
         query = request.url.query  # what is told of a correction goes along
         return RedirectResponse(f"{result}?{query}" if query else result, 303)
-    name = job.body.get("title", job.name)
     collection = studio.collections.get(str(job.body.get("data", job.name)))
     return page(
         request,
         "job.html",
         job=job,
-        name=name,
+        name=_named(studio, job),
         collection=collection,
         now=snapshot(studio, job),
         state=standing(job),
@@ -139,9 +138,7 @@ def snapshot(studio: Studio, job: Job) -> dict[str, Any]:
     return {
         "state": standing(job),
         "over": job.over,
-        "text": studio.trouble
-        if studio.trouble and not job.over
-        else _text(job, rows, stopping=live.stopping),
+        "text": studio.trouble if studio.trouble and not job.over else _text(studio, job, rows),
         "stopping": live.stopping,
         "phases": rows,
         "elapsed": _whole(elapsed) if elapsed >= 1 else "",
@@ -165,11 +162,14 @@ def phases(job: Job, live: Live) -> list[dict[str, Any]]:
     return rows
 
 
-def _text(job: Job, rows: list[dict[str, Any]], *, stopping: bool) -> str:
+def _text(studio: Studio, job: Job, rows: list[dict[str, Any]]) -> str:
     if job.state == "waiting":
-        return "Waiting for earlier jobs"
+        ahead = studio.queue(job.kind).ahead(job)
+        if not ahead:
+            return "Waiting for its turn"
+        return f"Waiting: {KINDS.get(ahead[0].kind, 'Work on').lower()} {_named(studio, ahead[0])} is running"
     if job.state == "running":
-        if stopping:
+        if (studio.live.get(job.id) or Live()).stopping:
             return "Stopping at the next step; everything computed so far is kept"
         return str(rows[-1]["text"]) if rows else "Starting"
     if standing(job) == "interrupted":
@@ -193,6 +193,12 @@ def time_left(elapsed: float, expected: Range | None) -> str:
 def _whole(seconds: float) -> str:
     """Whole seconds."""
     return f"{round(seconds)} s" if seconds < 120 else human_seconds(seconds)
+
+
+def _named(studio: Studio, job: Job) -> str:
+    """What a job is about, as people call it."""
+    collection = studio.collections.get(str(job.body.get("data", job.name)))
+    return str(collection.name if collection else job.body.get("title", job.name))
 
 
 def where(job: Job) -> str:

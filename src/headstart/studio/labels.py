@@ -138,7 +138,8 @@ def _tell(
     before, after = score(old), score(new)
     told = {"text": what, "seconds": seconds, "before": None, "after": None}
     if before and after and seconds is not None:
-        told |= {"before": percent(before["accuracy"]), "after": percent(after["accuracy"])}
+        shown = [percent(found["accuracy"]) for _, found in (before, after)]
+        told |= {"split": after[0], "before": shown[0], "after": shown[1]}
     return leave(request, (to or f"/runs/{new.id}") + f"?told={studio.recent.keep(told)}")
 
 

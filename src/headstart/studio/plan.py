@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ router = APIRouter()
 BUDGETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds at the notches of the slider; the notch after the last is "no limit"."""
 
+DEEPER = "deeper"
+"""As a row's depth: the head alone, then stages fine-tuned too, kept where validation says so."""
+
 MOST_EPOCHS = 500
 MOST_VIEWS = 16
 
@@ -46,6 +50,9 @@ def plan_page(
     notch = min(max(notch, 0), len(BUDGETS))
     rows = [_row(row, budget=budget_of(notch)) for row in kept["plan"]["rows"]] if kept else []
     best = [_best(rows, budget=budget_of(each)) for each in range(len(BUDGETS) + 1)] if rows else []
+    cards = _cards(rows, balanced=best[-1]["key"]) if rows else []
+    if not any(chosen == each["key"] for each in (*rows, *cards)):
+        chosen = best[notch]["key"] if best else ""
     return page(
         request,
         "plan.html",
@@ -54,9 +61,10 @@ def plan_page(
         plan=kept["plan"] if kept else None,
         asked=kept["asked"] if kept else _asked(collection),
         rows=rows,
-        chosen=chosen if any(row["key"] == chosen for row in rows) else best[notch]["key"] if best else "",
+        chosen=chosen,
+        cards=cards,
+        on_card=notch == len(BUDGETS) and any(chosen == each["key"] for each in cards),
         best=best,
-        deeper=_deeper(rows, chosen=best[notch]["key"]) if best else "",
         notch=notch,
         notches=[*({"seconds": s, "text": human_seconds(s)} for s in BUDGETS), NO_LIMIT],
         backbones=choices(),
@@ -85,16 +93,31 @@ def _best(rows: list[dict[str, Any]], *, budget: float | None) -> dict[str, Any]
     return {"key": rows[chosen]["key"], "why": f"{rows[chosen]['label']}: {reason}"}
 
 
-def _deeper(rows: list[dict[str, Any]], *, chosen: str) -> str:
-    """What fine-tuning after the recommended head is offered with; empty where the plan has no such row."""
+def _cards(rows: list[dict[str, Any]], *, balanced: str) -> list[dict[str, Any]]:
+    """The choices that most people want, from quick to thorough; one that another is already is left out."""
     from headstart.training.depth_choice import DEEPER_STAGES
+    from headstart.training.expected_accuracy import recommend
 
-    head = next(row for row in rows if row["key"] == chosen)
-    depth = head["stages"] - DEEPER_STAGES
-    found = [row for row in rows if row["name"] == head["name"] and row["depth"] == depth]
-    if head["depth"] != "all" or not found:
-        return ""
-    return f"Try fine-tuning too: about {human_seconds(found[0]['predicted_seconds']['median'])} longer"
+    middle = next(row for row in rows if row["key"] == balanced)
+    heads = [row for row in rows if row["depth"] == "all"] or rows
+    quick = min(heads, key=lambda row: row["predicted_seconds"]["median"])
+    seconds = [row["predicted_seconds"]["median"] for row in rows]
+    best = rows[recommend([row["accuracy"]["accuracy"] for row in rows], seconds, limit=math.inf)]
+    thorough = {**best, "deeper": 0}
+    if best is middle and best["depth"] == "all":
+        depth = best["stages"] - DEEPER_STAGES
+        found = [row for row in rows if row["name"] == best["name"] and row["depth"] == depth]
+        if found:
+            took = found[0]["predicted_seconds"]["median"]
+            total = {"median": best["predicted_seconds"]["median"] + took}
+            key = f"{balanced.rpartition('/')[0]}/{DEEPER}"
+            thorough |= {"key": key, "predicted_seconds": total, "deeper": DEEPER_STAGES}
+    cards = [("Quick", quick), ("Balanced", middle), ("Thorough", thorough)]
+    return [
+        {"title": title, "deeper": 0, **row}
+        for title, row in cards
+        if title == "Balanced" or row["key"] != balanced
+    ]
 
 
 def choices() -> list[str]:
@@ -142,7 +165,7 @@ def _asked(collection: Collection, **changed: Any) -> dict[str, Any]:
 
 def _row(row: dict[str, Any], *, budget: float | None) -> dict[str, Any]:
     frozen = row["depth"] == "all"
-    trains = "head only" if frozen else f"the last {row['stages'] - row['depth']} of {row['stages']} stages"
+    trains = "none" if frozen else f"last {row['stages'] - row['depth']}"
     within = budget is None or row["predicted_seconds"]["median"] <= CAREFUL * budget
     return {
         **row,
@@ -203,18 +226,13 @@ def train(
     chosen: Annotated[str, Form()] = "",
     notch: Annotated[int, Form()] = len(BUDGETS),
     balanced: Annotated[str, Form()] = "",
-    deeper: Annotated[str, Form()] = "",
 ) -> Response:
-    """Starts the training that was chosen, and goes to where it can be watched.
-
-    With ``deeper`` stages are fine-tuned after the head, and kept where validation says so.
-    """
+    """Starts the training that was chosen, and goes to where it can be watched."""
     backbone, size, depth = _parse(studio, collection, chosen)
-    depth = "auto" if deeper and depth == "all" else depth
     body = {
         "backbone": backbone,
         "size": size,
-        "freeze": depth,
+        "freeze": "auto" if depth == DEEPER else depth,
         "budget": budget_of(notch),
         "class_weights": "balanced" if balanced else None,
         "preprocess": _pixels(studio, collection, backbone),
@@ -285,6 +303,6 @@ def _parse(studio: Studio, collection: Collection, row: str) -> tuple[str, int, 
     if file and backbone == Path(file).name:
         backbone = network_file(studio, file)  # looked at again: it may be gone, or lead elsewhere by now
         names.add(backbone)
-    if backbone not in names or not size.isdecimal() or not (depth == "all" or depth.isdecimal()):
-        raise OptionError("choose one of the rows of the table")
+    if backbone not in names or not size.isdecimal() or not (depth in ("all", DEEPER) or depth.isdecimal()):
+        raise OptionError("choose one of the options of the plan")
     return backbone, int(size), depth

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from headstart.comparisons import Comparison, compare_runs, summaries
-from headstart.errors import OptionError
+from headstart.errors import OptionError, RunError
+from headstart.heads.tasks import SINGLE_LABEL
 from headstart.reports import report
 from headstart.reports.run_facts import run_facts
 from headstart.runs import Run, read_predictions
-from headstart.studio import image_answers, predictions, templating
+from headstart.studio import image_answers, predictions
 from headstart.studio.jobs import curve
 from headstart.studio.labels import corrected
-from headstart.studio.state import RunOf, Studio, StudioOf
+from headstart.studio.run_names import Family, families
+from headstart.studio.state import AnyRunOf, Studio, StudioOf
 from headstart.studio.templating import page
 from headstart.web.app import leave
 
@@ -38,10 +41,13 @@ def runs_page(request: Request, studio: StudioOf, number: int = 1, find: str = "
     """Every run on this machine, wherever it was started, a page at a time; and the newest comparisons."""
     number = min(max(number, 1), _MOST_PAGES)
     runs, more = studio.runs.page(number - 1, contains=find)
+    if number == 1 and not find:
+        pinned = studio.run_names.pinned()
+        runs = [*_those(studio, pinned), *(run for run in runs if run.id not in pinned)]
     return page(
         request,
         "runs.html",
-        runs=runs,
+        runs=families(runs),
         number=number,
         more=more,
         find=find,
@@ -49,25 +55,56 @@ def runs_page(request: Request, studio: StudioOf, number: int = 1, find: str = "
     )
 
 
+def _those(studio: Studio, identities: list[str]) -> list[Run]:
+    """The runs of these ids that are still there and can be read."""
+    found = []
+    for identity in identities:
+        with suppress(RunError):
+            found += [run] if (run := studio.runs.get(identity)) else []
+    return found
+
+
 @router.get("/runs/{identity}")
-def run_page(request: Request, run: RunOf) -> Response:
+def run_page(request: Request, studio: StudioOf, run: AnyRunOf) -> Response:
     """A run: how good, how sure, what it took, its mistakes with a way to put labels right."""
+    pinned = run.id in studio.run_names.pinned()
+    if run.config.task != SINGLE_LABEL:
+        return page(request, "run_plain.html", run=run, facts=run_facts(run), pinned=pinned)
+    from headstart.training.depth_choice import HEAD_KEPT
+
     corrections = corrected(run)
     facts = run_facts(run, looked_at=corrections["looked_at"] if corrections else ())
+    facts["scores"].sort(key=lambda found: found["split"] != "test")
+    not_kept = next((note for note in run.notes if note.startswith(HEAD_KEPT)), "")
     return page(
         request,
         "run.html",
         run=run,
+        pinned=pinned,
         facts=facts,
-        score=templating.score(run),
-        frozen=templating.frozen(run),
+        not_kept=not_kept.removeprefix(HEAD_KEPT),
         curve=curve(run.history, tabled=True),
         corrections=corrections,
     )
 
 
+@router.post("/runs/{identity}/name")
+def give_name(
+    request: Request,
+    studio: StudioOf,
+    run: AnyRunOf,
+    name: Annotated[str, Form()] = "",
+    pinned: Annotated[bool, Form()] = False,
+) -> Response:
+    """Names the run, and pins it to the top of the list."""
+    studio.run_names.give(run.id, name=name, pinned=pinned)
+    return leave(request, f"/runs/{run.id}")
+
+
 @router.post("/runs/{identity}/remove")
-def remove(request: Request, studio: StudioOf, run: RunOf, sure: Annotated[bool, Form()] = False) -> Response:
+def remove(
+    request: Request, studio: StudioOf, run: AnyRunOf, sure: Annotated[bool, Form()] = False
+) -> Response:
     """Deletes a run's folder, with the classifier and its exports; features and corrections stay."""
     if not sure:
         raise OptionError("nothing was deleted; tick the box to delete this run")
@@ -75,25 +112,26 @@ def remove(request: Request, studio: StudioOf, run: RunOf, sure: Annotated[bool,
     predictions.forget(studio, run)
     with studio.turn:
         shutil.rmtree(run.path)
+    studio.run_names.give(run.id, name="", pinned=False)
     return leave(request, "/runs")
 
 
 @router.get("/runs/{identity}/picture/{content}")
-def picture(run: RunOf, content: str, side: int = 256) -> Response:
+def picture(run: AnyRunOf, content: str, side: int = 256) -> Response:
     """An image of a run, small, where it still is what it was."""
     image = image_answers.image_of(run, content)
     return image_answers.answer(image_answers.remembered(image) if image else None, side=side)
 
 
 @router.get("/runs/{identity}/report")
-def report_page(request: Request, run: RunOf) -> Response:
+def report_page(request: Request, run: AnyRunOf) -> Response:
     """The run's report, framed."""
     frame = f"/runs/{run.id}/report.html"
     return page(request, "report.html", run=run, frame=frame)
 
 
 @router.get("/runs/{identity}/report.html")
-def report_file(studio: StudioOf, run: RunOf) -> Response:
+def report_file(studio: StudioOf, run: AnyRunOf) -> Response:
     """The report itself, in a sandbox."""
     return _rendered(studio, run)
 
@@ -117,7 +155,13 @@ def compare_page(
     if len(groups) > 1:
         several = [group for group in groups if len(group) > 1]
         single = [group[0] for group in groups if len(group) == 1]
-        return page(request, "splits.html", status=400, groups=several, single=single)
+        return page(
+            request,
+            "splits.html",
+            status=400,
+            groups=[[Family(run) for run in group] for group in several],
+            single=[Family(run) for run in single],
+        )
     comparison = compare_runs(runs)
     frame = "/compare/report.html?" + "&".join(f"run={each.id}" for each in runs)
     return _comparison_page(request, comparison, frame=frame)

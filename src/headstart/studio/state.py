@@ -19,6 +19,7 @@ from headstart.runs import Run
 from headstart.runs.callbacks import Range
 from headstart.studio.datasets import Collection, Collections
 from headstart.studio.run_list import RunList
+from headstart.studio.run_names import RunNames
 from headstart.studio.servings import Servings
 from headstart.web.jobs import Job, Jobs
 from headstart.web.recent import Recent
@@ -101,6 +102,11 @@ class Studio(Site):
         return found
 
     @cached_property
+    def run_names(self) -> RunNames:
+        """What runs are called and which are pinned."""
+        return RunNames(self.home / "studio" / "runs.json")
+
+    @cached_property
     def runs(self) -> RunList:
         """Every run that still lies where it was saved."""
         return RunList(self.folder / "runs")
@@ -148,8 +154,12 @@ StudioOf = Annotated[Studio, Depends(studio_of)]
 
 def _run(studio: StudioOf, identity: str) -> Run:
     found = studio.run(identity)
-    only_single_label(found.config.task, "the studio's page of a run", instead=f"headstart report {found.id}")
+    only_single_label(found.config.task, "this page of the studio", instead=f"headstart predict {found.id}")
     return found
+
+
+def _any_run(studio: StudioOf, identity: str) -> Run:
+    return studio.run(identity)
 
 
 def _collection(studio: StudioOf, identity: str) -> Collection:
@@ -162,5 +172,6 @@ def _job(studio: StudioOf, identity: str) -> Job:
 
 # What a page's address names by its id.
 RunOf = Annotated[Run, Depends(_run)]
+AnyRunOf = Annotated[Run, Depends(_any_run)]  # also of several labels, or of numbers
 CollectionOf = Annotated[Collection, Depends(_collection)]
 JobOf = Annotated[Job, Depends(_job)]

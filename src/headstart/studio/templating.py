@@ -41,6 +41,10 @@ KINDS = {
 }
 
 
+HEADS = {"ridge": "quick head", "softmax": "trained head"}
+"""The words for what is trained on top of the layers; the terms stand in the details."""
+
+
 @cache
 def _environment() -> Environment:
     environment = new_environment(
@@ -50,7 +54,10 @@ def _environment() -> Environment:
         span=lambda pair: f"{pair[0]:.0%} to {pair[1]:.0%}",
         seconds=human_seconds,
         when=when,
-        frozen=frozen,
+        how=how,
+        about=about,
+        score=score,
+        baseline=baseline,
         last=lambda path: str(path).rsplit("/", 1)[-1],
         count=lambda number: f"{number:,}",
         sentence=lambda text: f"{text[:1].upper()}{text[1:].removesuffix('.')}.",
@@ -83,21 +90,38 @@ def when(stamp: str) -> str:
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page from its template in `templates`, with a word on what was just done."""
     name = request.query_params.get("told", "")
+    values["names"] = studio_of(request).run_names.all()
     values["told"] = studio_of(request).recent.peek(name) if name else None
     return render(request, _environment(), template, status=status, **values)
 
 
-def score(run: Any) -> Mapping[str, Any] | None:
-    """The evaluation that a run is judged by: validation, else test."""
-    found: Mapping[str, Any] | None = run.evaluation.get("validation") or run.evaluation.get("test")
-    return found
+def score(run: Any) -> tuple[str, Mapping[str, Any]] | None:
+    """The split and evaluation that a run is first judged by: test, whose mistakes nobody works on here."""
+    return next(
+        ((side, run.evaluation[side]) for side in ("test", "validation") if run.evaluation.get(side)), None
+    )
 
 
-def frozen(run: Any) -> str:
-    """How much of the network was left as it is."""
+def baseline(evaluation: Mapping[str, Any]) -> float:
+    """What always naming the most common class would reach on the same photographs."""
+    return float(max(each["support"] for each in evaluation["per_class"]) / evaluation["images"])
+
+
+def about(share: float) -> str:
+    """An accuracy as people say it: about 7 in 10 right."""
+    if share >= 1:
+        return "all right"
+    if share >= 0.945 or share < 0.05:
+        return f"about {max(1, min(99, round(100 * share)))} in 100 right"
+    return f"about {round(10 * share)} in 10 right"
+
+
+def how(run: Any) -> str:
+    """What was trained, in a word or two."""
     config = run.config
     if not run.trained:
         return "trained elsewhere"
     if not config.pretrained:
         return "from scratch"
-    return "all frozen" if config.depth == config.stages else f"{config.depth} of {config.stages} frozen"
+    retrained = config.stages - config.depth
+    return f"last {retrained} layers retrained" if retrained else HEADS.get(config.head, config.head)

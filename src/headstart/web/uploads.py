@@ -106,9 +106,11 @@ def store_photographs(sent: Iterable[UploadFile], folder: Path, *, label: str = 
         label: the class of those without a folder; empty for none.
 
     Raises:
-        OptionError: not one of them is a usable image.
+        OptionError: not one of them is a usable image, or a zip is among them.
     """
     named = [(_parts(each.filename or ""), each) for each in sent]
+    if len(named) > 1 and any(parts and parts[-1].lower().endswith(".zip") for parts, _ in named):
+        raise OptionError("send one zip at a time, and photographs without a zip among them")
     tops = {parts[0] for parts, _ in named if len(parts) > 1}
     shared = len(tops) == 1 and all(len(parts) > 1 for parts, _ in named)
     wrapped = shared and any(len(parts) > 2 for parts, _ in named)

@@ -339,6 +339,6 @@ def _other_root(dataset: Dataset, *, where: str) -> str:
     above = wrapper_of(names)
     inner = {name.removeprefix(above).split("/", 1)[0] for name in names if "/" in name.removeprefix(above)}
     if len(inner) < 2 or not above.startswith(f"{only}/"):
-        return "a classifier needs two or more"
+        return f"add at least one more class besides {only}"
     shown = ", ".join(sorted(inner)[:3])
     return f"if the classes are the folders in it ({shown}), give {where.rstrip('/')}/{above.rstrip('/')}"

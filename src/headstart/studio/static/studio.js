@@ -98,7 +98,7 @@ function budget(slider) {
   const hidden = document.querySelector("[data-notch]");
   const rows = [...document.querySelectorAll("tr[data-median]")];
   const allowed = document.querySelector("[data-allowed]");
-  const button = document.querySelector("[data-train]");
+  const buttons = document.querySelectorAll("[data-train]");
   const careful = 0.85; // as the planner: a budget is met with a reserve
   let before = Number(slider.value);
   const show = () => {
@@ -111,13 +111,14 @@ function budget(slider) {
       row.classList.toggle("over", !fits.includes(row));
       row.classList.toggle("best", row.querySelector("[name=chosen]").value === best[at]);
     });
-    allowed.textContent = `${fits.length} of ${rows.length} fit`;
+    allowed.textContent = `${fits.length === rows.length ? `All ${fits.length}` : `${fits.length} of ${rows.length}`} options meet the limit`;
     why.textContent = `Recommended: ${reasons[at]}.`;
     const checked = document.querySelector("[name=chosen]:checked");
-    const picked = checked && checked.value !== best[before] && fits.includes(checked.closest("tr"));
+    const row = checked?.closest("tr");
+    const picked = checked && checked.value !== best[before] && (row ? fits.includes(row) : at === texts.length - 2);
     if (!picked) document.querySelector(`[name=chosen][value="${CSS.escape(best[at])}"]`).checked = true;
     before = at;
-    button.textContent = fits.length ? "Train the selected row" : "Train the selected row, reduced to the budget";
+    buttons.forEach((one) => { one.textContent = fits.length ? "Train this" : "Train this, reduced to the budget"; });
   };
   slider.addEventListener("input", show);
   show();
