@@ -109,8 +109,8 @@ def baseline(evaluation: Mapping[str, Any]) -> float:
 
 def about(share: float) -> str:
     """An accuracy as people say it: about 7 in 10 right."""
-    if share >= 1:
-        return "all right"
+    if share in (0, 1):
+        return "all right" if share else "none right"
     if share >= 0.945 or share < 0.05:
         return f"about {max(1, min(99, round(100 * share)))} in 100 right"
     return f"about {round(10 * share)} in 10 right"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.data.dataset import Dataset, read_dataset
-from headstart.errors import OptionError, RunError
+from headstart.errors import DatasetError, HeadstartError, OptionError, RunError, printable
 from headstart.files import held_below
 from headstart.runs.callbacks import Callback, Range
 from headstart.studio.state import Live, Studio
@@ -74,7 +74,14 @@ def _worker(studio: Studio, do: Kind) -> Callable[[Job, Tell], Result]:
             raise RunError(INTERRUPTED)
         live = studio.live[job.id] = Live()
         with held_below(*studio.roots):
-            return do(studio, job, Teller(tell, live))
+            try:
+                return do(studio, job, Teller(tell, live))
+            except HeadstartError as error:
+                if "path" not in job.body or (place := path_of(job)).exists():
+                    raise
+                raise DatasetError(
+                    f"{printable(place.name)} was moved or deleted while this ran; put it back and start again"
+                ) from error
 
     return work
 

@@ -83,7 +83,10 @@ def store_zip(sent: UploadFile, target: Path, *, labelled: bool = True) -> Path:
     name = printable(sent.filename or "the zip")
     try:
         with zipfile.ZipFile(target) as archive:
-            entries = len(archive.infolist())
+            names = archive.namelist()
+        if "[Content_Types].xml" in names or "mimetype" in names:
+            raise DatasetError(f"{name}: a document, no zip of photographs; save its pictures and send those")
+        entries = len(names)
         if entries > MOST_MEMBERS:
             raise DatasetError(f"{name}: {entries:,} entries; at most {MOST_MEMBERS:,} are read here")
         if labelled:
