@@ -79,8 +79,9 @@ def _worker(studio: Studio, do: Kind) -> Callable[[Job, Tell], Result]:
             except HeadstartError as error:
                 if "path" not in job.body or (place := path_of(job)).exists():
                     raise
+                name = printable(place.name)
                 raise DatasetError(
-                    f"{printable(place.name)} was moved or deleted while this ran; put it back and start again"
+                    f"{name} was moved or deleted while this ran; put it back, then try again"
                 ) from error
 
     return work
