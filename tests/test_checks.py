@@ -239,7 +239,7 @@ def test_check_reads_a_folder_and_names_every_problem(tmp_path):
 def test_inspect_keeps_the_samples_order(tmp_path):
     names = {f"{'ab'[k % 2]}/{k:03}.jpg": jpeg(scene(k, width=40 + k, height=40)) for k in range(50)}
     dataset = read_dataset(write(tmp_path, names))
-    hashes, seen, skipped = inspect(dataset, workers=4)
+    hashes, seen, skipped, _ = inspect(dataset, workers=4)
     assert skipped == ()
     assert None not in hashes
     assert [f"{fact.width - 40:03}" for fact in seen] == [sample.name[2:5] for sample in dataset.samples]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.data.appearance import Appearance, alike_names, appearance, shows_nothing
 from headstart.data.dataset import SPLITS, Dataset, Sample, Skipped, content_hash, read_dataset
 from headstart.data.dataset.labels import DOUBTFUL_WORDS
 from headstart.data.images import ImageFacts, decode
@@ -39,6 +40,9 @@ SMALL_AGAINST_THE_OTHERS = 0.25
 
 EXTREME_ASPECT = 4.0
 """Longer over shorter side, where the data set's median is below half of it: the centre crop loses most."""
+
+SMALL_CLASS = 3
+"""Images of a class of which, once some are held out, hardly one is left to learn from or to judge by."""
 
 INSPECTION_SIDE = 146
 """Pixels of the shorter side that are decoded at least. The hash needs half of that, but then JPEGs come at a
@@ -89,6 +93,15 @@ class OddSize:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PlainImage:
+    """An image that shows next to nothing."""
+
+    name: str
+    label: str
+    reason: str  # black, white, nearly empty, blurred
+
+
 @dataclass(frozen=True)
 class DataReport:
     """What was found in a data set; every finding names its files."""
@@ -100,6 +113,7 @@ class DataReport:
     exact_duplicates: tuple[DuplicateGroup, ...]
     near_duplicates: tuple[DuplicateGroup, ...]
     odd_sizes: tuple[OddSize, ...]
+    plain: tuple[PlainImage, ...] = ()  # of what `inspect` decoded; a fit has not looked
     notes: tuple[str, ...] = ()  # what was guessed while reading, what groups did to the split
     task: str = SINGLE_LABEL
     sides: Mapping[str, int] = field(default_factory=dict)  # readable images on each
@@ -115,6 +129,17 @@ class DataReport:
         return tuple(
             group for group in (*self.exact_duplicates, *self.near_duplicates) if len(group.splits) > 1
         )
+
+    @property
+    def alike_names(self) -> tuple[tuple[str, ...], ...]:
+        """Names of classes that may be meant as one: they differ in case, signs or a letter."""
+        return alike_names(list(self.classes))
+
+    @property
+    def small_classes(self) -> dict[str, int]:
+        """Classes of two or three images, with how many."""
+        counts = {name: sum(sides.values()) for name, sides in self.classes.items()}
+        return {name: count for name, count in counts.items() if 2 <= count <= SMALL_CLASS}
 
     @property
     def left_out(self) -> tuple[Skipped, ...]:
@@ -146,6 +171,9 @@ class DataReport:
             "near_duplicates": [asdict(group) for group in self.near_duplicates],
             "imbalance": self.imbalance if np.isfinite(self.imbalance) else None,
             "odd_sizes": [asdict(item) for item in self.odd_sizes],
+            "plain": [asdict(item) for item in self.plain],
+            "alike_names": [list(names) for names in self.alike_names],
+            "small_classes": self.small_classes,
         }
 
     def headline(self) -> list[str]:
@@ -204,6 +232,18 @@ class DataReport:
         lonely = [name for name, sides in self.classes.items() if sum(sides.values()) == 1]
         if len(lonely) > 1:
             yield f"{len(lonely):,} of {len(self.classes):,} classes have one image", lonely
+        if small := self.small_classes:
+            shown = [f"{name}: {count} images" for name, count in small.items()]
+            yield f"{_count(len(small), 'class', 'classes')} of {SMALL_CLASS} images or fewer", shown
+        if alike := self.alike_names:
+            shown = [" and ".join(names) for names in alike]
+            yield f"{_count(len(alike), 'group')} of class names that are nearly the same", shown
+        if plain := self.plain:
+            shown = [f"{item.name}: {item.reason}" for item in plain]
+            yield (
+                f"{_count(len(plain), 'image')} that {'show' if len(plain) > 1 else 'shows'} next to nothing",
+                shown,
+            )
         if groups := self.leaks:
             yield f"{_count(len(groups), 'image')} on both sides of a split", list(map(_line, groups))
         if groups := self.exact_duplicates:
@@ -266,6 +306,7 @@ def report(
     skipped: Sequence[Skipped],
     groups: Sequence[Sequence[int]] | None = None,
     *,
+    looks: Sequence[str | None] = (),
     notes: Sequence[str] = (),
 ) -> DataReport:
     """Turn what was seen of a data set's images into findings.
@@ -277,6 +318,7 @@ def report(
         splits: Each sample's side, or None where there is none.
         skipped: Every file that was left out, while listing and while decoding.
         groups: What `duplicate_groups` said, where the caller has asked it already.
+        looks: Why each sample shows next to nothing, where that was looked at, see `shows_nothing`.
         notes: What the groups did to the split.
     """
     if groups is None:
@@ -305,6 +347,11 @@ def report(
             group(each, exact=False) for each in groups if len({hashes[index] for index in each} - {None}) > 1
         ),
         odd_sizes=_odd_sizes(dataset.samples, facts),
+        plain=tuple(
+            PlainImage(each.name, dataset.label_of(each), why)
+            for each, why in zip(dataset.samples, looks, strict=False)
+            if why is not None
+        ),
         notes=(*dataset.notes, *notes),
         task=dataset.task,
         sides=Counter(found for index in readable if (found := splits[index])),
@@ -337,7 +384,7 @@ def _aspect(fact: ImageFacts) -> float:
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 
-_Seen = tuple[bytes | None, ImageFacts | None, Skipped | None]
+_Seen = tuple[bytes | None, ImageFacts | None, Skipped | None, Appearance | None]
 
 
 def check(
@@ -363,7 +410,7 @@ def check(
     """
     check_near_duplicates(near_duplicates)
     dataset = read_dataset(source, groups=groups)
-    hashes, facts, skipped = inspect(dataset, workers=workers, progress=progress)
+    hashes, facts, skipped, looks = inspect(dataset, workers=workers, progress=progress)
     splits = [
         sample.split if digest is not None else None
         for sample, digest in zip(dataset.samples, hashes, strict=True)
@@ -371,12 +418,14 @@ def check(
     found = duplicate_groups(hashes, facts) if near_duplicates == "group" else exact_groups(hashes)
     large = by_size(dataset, hashes, found)[1] if groups is None else []
     notes = large_groups_in_words(dataset, large)
-    return report(dataset, hashes, facts, splits, (*dataset.skipped, *skipped), found, notes=notes)
+    return report(
+        dataset, hashes, facts, splits, (*dataset.skipped, *skipped), found, looks=looks, notes=notes
+    )
 
 
 def inspect(
     dataset: Dataset, *, workers: int | None = None, progress: Progress | None = None
-) -> tuple[list[bytes | None], list[ImageFacts | None], tuple[Skipped, ...]]:
+) -> tuple[list[bytes | None], list[ImageFacts | None], tuple[Skipped, ...], list[str | None]]:
     """Decode every image, with threads.
 
     Args:
@@ -385,8 +434,8 @@ def inspect(
         progress: Told now and then how far it is.
 
     Returns:
-        Content hashes and facts in the samples' order (None where a file is no usable image), and those
-        files with the reasons.
+        Content hashes and facts in the samples' order (None where a file is no usable image), those files
+        with the reasons, and why each image shows next to nothing, where it does.
     """
     total = len(dataset.samples)
     tasks = [dataset.samples[start : start + _IMAGES_PER_TASK] for start in range(0, total, _IMAGES_PER_TASK)]
@@ -400,8 +449,9 @@ def inspect(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # else Ctrl-C would wait for the whole queue
             raise
-    skipped = tuple(reason for _, _, reason in seen if reason is not None)
-    return [digest for digest, _, _ in seen], [fact for _, fact, _ in seen], skipped
+    hashes, facts, reasons, looks = zip(*seen, strict=True) if seen else ((), (), (), ())
+    skipped = tuple(reason for reason in reasons if reason is not None)
+    return list(hashes), list(facts), skipped, shows_nothing(looks)
 
 
 def _look_at(samples: Sequence[Sample]) -> list[_Seen]:
@@ -409,7 +459,8 @@ def _look_at(samples: Sequence[Sample]) -> list[_Seen]:
     for sample, read in zip(samples, reads([each.source for each in samples]), strict=True):
         try:
             data = read()
-            seen.append((content_hash(data), decode(data, shortest_side=INSPECTION_SIDE).facts, None))
+            decoded = decode(data, shortest_side=INSPECTION_SIDE)
+            seen.append((content_hash(data), decoded.facts, None, appearance(decoded.pixels)))
         except ImageError as error:
-            seen.append((None, None, Skipped(sample.name, str(error))))
+            seen.append((None, None, Skipped(sample.name, str(error)), None))
     return seen

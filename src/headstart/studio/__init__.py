@@ -8,6 +8,7 @@
 
     home        the first page; choosing and sending photographs
     data        the data report with the pictures behind each finding
+    findings    what a check found, in words
     plan        what each choice would cost; starting a training or a comparison
     jobs        a job, live
     runs        runs, their reports, and comparing them

@@ -9,10 +9,12 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from headstart.curation import Corrections, corrections_for
+from headstart.data.dataset import Dataset
 from headstart.errors import DatasetError, RunError, printable
 from headstart.files.spreadsheets import as_csv
-from headstart.studio import groups, image_answers
+from headstart.studio import folders, groups, image_answers
 from headstart.studio.datasets import Collection
+from headstart.studio.findings import findings
 from headstart.studio.home import look
 from headstart.studio.jobs import job_of, told_of
 from headstart.studio.run_names import families
@@ -22,8 +24,7 @@ from headstart.web import downloads
 
 router = APIRouter()
 
-_GROUPS_SHOWN = 12
-_FILES_SHOWN = 6
+_NAMES_SHOWN = 6
 
 
 @router.get("/data/{identity}")
@@ -32,9 +33,10 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
     facts = studio.collections.read(collection, "report")
     classes = facts["report"]["classes"] if facts else {}
     refused = studio.collections.read(collection, "refused") or {"files": []}
-    problem = ""
+    problem, changed = "", ""
     try:
-        collection.dataset()
+        dataset = collection.dataset()
+        changed = _changed(dataset, facts["report"]) if facts else ""
     except DatasetError as error:
         # Where the studio keeps what was sent says nothing to whoever sent it.
         problem, facts = str(error).replace(printable(collection.path), collection.name), None
@@ -44,6 +46,8 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
         collection=collection,
         **told_of(job_of(studio, "check", collection.id)),
         problem=problem,
+        changed=changed,
+        inner=[] if problem else _inner(studio, collection, dataset),
         report=facts["report"] if facts else None,
         gallery=facts["gallery"] if facts else {},
         largest=max((sum(sides.values()) for sides in classes.values()), default=1),
@@ -52,6 +56,32 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
         grouped=groups.is_grouped(studio, collection),
         corrected=len(_corrections(collection).changes()) if not problem else 0,
     )
+
+
+def _changed(dataset: Dataset, report: dict[str, Any]) -> str:
+    """How the classes differ from those that were checked; empty where they are the same."""
+    now, then = set(dataset.classes), set(report["classes"])
+    said = [
+        f"{', '.join(sorted(names)[:_NAMES_SHOWN])} {verb}"
+        for names, verb in ((now - then, "came"), (then - now, "went"))
+        if names
+    ]
+    return " and ".join(said)
+
+
+def _inner(studio: Studio, collection: Collection, dataset: Dataset) -> list[tuple[str, str]]:
+    """Name and place of each class, where all of them look like data sets: folders of folders."""
+    if collection.sent or not collection.path.is_dir():
+        return []
+    below: dict[str, set[str]] = {name: set() for name in dataset.classes}
+    for sample in dataset.samples:
+        first, _, rest = sample.name.partition("/")
+        if first not in below or "/" not in rest:
+            return []
+        below[first].add(rest.split("/", 1)[0])
+    if not below or min(map(len, below.values())) < 2:
+        return []
+    return [(name, folders.below(studio.root, collection.path / name)) for name in sorted(below)]
 
 
 @router.get("/data/{identity}/runs")
@@ -99,82 +129,3 @@ def runs_on(studio: Studio, identity: str, name: str) -> list[Any]:
         with suppress(HTTPException, RunError):
             found[run] = studio.run(run)
     return sorted(found.values(), key=lambda run: (run.created, run.id), reverse=True)
-
-
-def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Findings of a check, the worst first: title, meaning, groups of images."""
-    told = [*report["contradictions"], *report["leaks"]]  # each of them is a copy too; once is enough
-    found = [
-        _groups(
-            report["contradictions"],
-            "with conflicting labels",
-            "The same photograph with different labels: at least one of them is wrong.",
-        ),
-        _groups(
-            report["leaks"],
-            "in both training and held-out images",
-            "Testing on images that were trained on makes the accuracy too high.",
-        ),
-        {
-            "title": f"{len(report['skipped']):,} skipped",
-            "meaning": "These files cannot be read as images.",
-            "count": len(report["skipped"]),
-            "files": report["skipped"][:_GROUPS_SHOWN],
-        },
-        _groups(
-            [group for group in report["exact_duplicates"] if group not in told],
-            "with exact duplicates",
-            "Duplicates stay on one side of the split, so they do no harm.",
-        ),
-        _groups(
-            [group for group in report["near_duplicates"] if group not in told],
-            "with near-duplicates",
-            "Shots of one scene, or one image saved twice. They stay on one side of the split.",
-        ),
-        {
-            "title": f"{len(report['odd_sizes']):,} of odd size",
-            "meaning": "Much smaller or much longer than the others: check whether they belong.",
-            "count": len(report["odd_sizes"]),
-            "groups": [
-                {"files": [{"name": item["name"], "label": f"{item['width']} × {item['height']}"}]}
-                for item in report["odd_sizes"][:_GROUPS_SHOWN]
-            ],
-        },
-    ]
-    imbalance = report["imbalance"]
-    if imbalance is None or imbalance >= 5:
-        counts = {name: sum(sides.values()) for name, sides in report["classes"].items()}
-        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-        found.append(
-            {
-                "title": "Classes are imbalanced",
-                "meaning": f"{counts[most]:,} of {most}, {counts[least]:,} of {least}: rare classes are "
-                "recognised worse. Class weights are an option of the training.",
-                "count": 1,
-            }
-        )
-    return [each for each in found if each["count"]]
-
-
-def _groups(groups: list[dict[str, Any]], title: str, meaning: str) -> dict[str, Any]:
-    shown = [
-        {
-            "files": [
-                {
-                    "name": file["name"],
-                    "label": " · ".join(str(part) for part in (file["label"], file["split"]) if part),
-                }
-                for file in group["files"][:_FILES_SHOWN]
-            ],
-            "more": max(0, len(group["files"]) - _FILES_SHOWN),
-        }
-        for group in groups[:_GROUPS_SHOWN]
-    ]
-    noun = "photograph" if len(groups) == 1 else "photographs"
-    return {
-        "title": f"{len(groups):,} {noun} {title}",
-        "meaning": meaning,
-        "count": len(groups),
-        "groups": shown,
-        "more": max(0, len(groups) - _GROUPS_SHOWN),
-    }
