@@ -92,6 +92,10 @@ def test_a_root_whose_data_sets_look_like_classes_leads_to_them(
     world: World, make_photos: Callable[..., Path]
 ) -> None:
     make_photos(world.root / "more", per_class=3, seed=5)
+    assert "2 folders that look like data sets" in world.browser.get("/folders").text
+    assert "may be the classes" in world.post("/open", path=".").text
+    for kind in ("bars", "discs", "squares"):
+        (world.root / "more" / kind).rename(world.root / "more" / f"new {kind}")
     page = world.browser.get(world.open(".")).text
     assert "look like data sets rather than classes" in page
     assert 'href="/folders?at=more"' in page and 'href="/folders?at=photos"' in page
@@ -100,12 +104,12 @@ def test_a_root_whose_data_sets_look_like_classes_leads_to_them(
 
 def test_findings_name_plain_images_alike_names_small_classes_and_few_test_images(world: World) -> None:
     photos = world.root / "photos"
-    shutil.copytree(photos / "bars", photos / "Bars")
-    for extra in sorted((photos / "Bars").iterdir())[3:]:
+    shutil.copytree(photos / "squares", photos / "sqares")
+    for extra in sorted((photos / "sqares").iterdir())[3:]:
         extra.unlink()
     Image.new("RGB", (96, 96), (2, 2, 2)).save(photos / "discs/dark.png")
     page = world.browser.get(world.open()).text
-    for words in ("1 photograph with next to nothing to see", "discs · black", "Bars and bars"):
+    for words in ("1 photograph with next to nothing to see", "discs · black", "sqares and squares"):
         assert words in page
     assert "1 class of three photographs or fewer" in page and "Few photographs to test on" in page
 

@@ -137,8 +137,10 @@ class DataReport:
 
     @property
     def small_classes(self) -> dict[str, int]:
-        """Classes of two or three images, with how many."""
+        """Classes of two or three images, with how many, where others have more."""
         counts = {name: sum(sides.values()) for name, sides in self.classes.items()}
+        if max(counts.values(), default=0) <= SMALL_CLASS:
+            return {}
         return {name: count for name, count in counts.items() if 2 <= count <= SMALL_CLASS}
 
     @property

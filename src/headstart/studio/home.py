@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -72,8 +73,15 @@ def browse(request: Request, studio: StudioOf, at: str = "") -> Response:
         most=folders.MOST_SHOWN,
         inside=inside,
         splits=are_splits([each.name for each in entries if each.kind == "folder"]),
+        nested=_hold_classes(entries),
         pictures=pictures,
     )
+
+
+def _hold_classes(entries: Sequence[folders.Entry]) -> bool:
+    """Whether all folders hold folders and no pictures, as data sets do rather than classes."""
+    inside = [each for each in entries if each.kind == "folder"]
+    return bool(inside) and all(each.folders > 1 and not each.pictures for each in inside)
 
 
 @router.post("/open")
