@@ -334,7 +334,7 @@ def test_a_folder_says_what_would_be_a_class_and_what_is_ours_is_no_photographs(
     assert "3 folders, each of which would be a class" in world.browser.get("/folders?at=photos").text
     assert "train, val: each folder inside them" in world.browser.get("/folders?at=split").text
     page = world.browser.get("/folders").text
-    assert ">split</a>" in page and ">runs</a>" not in page and "2 folders, each of which" in page
+    assert ">split</a>" in page and ">runs</a>" not in page and "2 folders that look like data sets" in page
 
 
 def test_a_folder_that_is_no_data_set_is_refused_and_not_remembered(world: World) -> None:

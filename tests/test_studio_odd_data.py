@@ -48,6 +48,17 @@ def test_a_document_is_no_zip_and_zips_come_one_at_a_time(world: World) -> None:
     assert world.studio.collections.all() == []
 
 
+def test_three_photographs_dropped_at_once_are_given_their_class(world: World) -> None:
+    sent = [("files", (f"{number}.png", noise(number))) for number in range(3)]
+    answer = world.post("/send", files=sent)
+    data = answer.url.path
+    assert "no class folders" in answer.text and f'action="{data}/class"' in answer.text
+    named = world.post(f"{data}/class", label="snow")
+    assert "add at least one more class besides snow" in named.text and "Add another class" in named.text
+    assert f'action="{data}/class"' not in named.text
+    assert world.post(f"{world.open()}/class", label="snow").status_code == 403
+
+
 def test_classes_that_came_or_went_since_the_check_are_said_with_a_button(world: World) -> None:
     data = world.open()
     assert "has changed since" not in world.browser.get(data).text
@@ -108,8 +119,10 @@ def test_findings_name_plain_images_alike_names_small_classes_and_few_test_image
     for extra in sorted((photos / "sqares").iterdir())[3:]:
         extra.unlink()
     Image.new("RGB", (96, 96), (2, 2, 2)).save(photos / "discs/dark.png")
+    Image.new("RGB", (400, 20)).save(photos / "discs/strip.png")
     page = world.browser.get(world.open()).text
-    for words in ("1 photograph with next to nothing to see", "discs · black", "sqares and squares"):
+    assert "1 of odd size" in page
+    for words in ("2 photographs with next to nothing to see", "discs · black", "sqares and squares"):
         assert words in page
     assert "1 class of three photographs or fewer" in page and "Few photographs to test on" in page
 

@@ -47,6 +47,7 @@ def data_page(request: Request, studio: StudioOf, collection: CollectionOf) -> R
         **told_of(job_of(studio, "check", collection.id)),
         problem=problem,
         changed=changed,
+        loose=bool(problem) and collection.sent and groups.is_unlabelled(collection),
         inner=[] if problem else _inner(studio, collection, dataset),
         report=facts["report"] if facts else None,
         gallery=facts["gallery"] if facts else {},

@@ -143,6 +143,21 @@ def receive(request: Request, studio: StudioOf, form: FormOf) -> Response:
     return look(request, studio, collection)
 
 
+@router.post("/data/{identity}/class")
+def one_class(request: Request, studio: StudioOf, collection: CollectionOf, form: FormOf) -> Response:
+    """Gives all photographs that were sent without a folder one class."""
+    label = text_of(form, "label")
+    if not collection.sent or not collection.path.is_dir():
+        raise HTTPException(403, "Only photographs that were sent can be put into a class here.")
+    if not label.strip():
+        raise OptionError("no class name was given; write what all these photographs show")
+    target = collection.path / uploads.clean(label)
+    target.mkdir(exist_ok=True, mode=0o700)
+    for each in [each for each in collection.path.iterdir() if each.is_file()]:
+        each.rename(target / each.name)
+    return leave(request, f"/data/{collection.id}")
+
+
 @router.post("/data/{identity}/forget")
 def forget(request: Request, studio: StudioOf, collection: CollectionOf) -> Response:
     """Removes a data set from the list; a folder of the machine is left as it is."""
