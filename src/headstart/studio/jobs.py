@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -164,7 +165,8 @@ def phases(job: Job, live: Live) -> list[dict[str, Any]]:
 
 def _text(studio: Studio, job: Job, rows: list[dict[str, Any]]) -> str:
     if job.state == "waiting":
-        ahead = studio.queue(job.kind).ahead(job)
+        queue = studio.queue(job.kind).unfinished()
+        ahead = list(takewhile(lambda each: each.id != job.id, queue))
         if not ahead:
             return "Waiting for its turn"
         return f"Waiting: {KINDS.get(ahead[0].kind, 'Work on').lower()} {_named(studio, ahead[0])} is running"
