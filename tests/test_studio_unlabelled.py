@@ -88,8 +88,7 @@ def test_photographs_without_labels_become_a_data_set_by_naming_groups(world: Wo
 def test_names_are_kept_when_the_folder_is_opened_or_grouped_again(world: World) -> None:
     data, page = _grouped(world)
     world.post(f"{data}/groups", **_named(page))
-    again = world.post("/open", path="garden")
-    assert again.url.path == data and "Classes" in world.browser.get(f"{data}/groups").text + again.text
+    assert world.open("garden") == data and "Classes" in world.browser.get(data).text
     _, page = _grouped(world, count=4)
     assert re.findall(r'name="name-\d+" value="(\w+)"', page)
 
