@@ -77,7 +77,7 @@ def _worker(studio: Studio, do: Kind) -> Callable[[Job, Tell], Result]:
             try:
                 return do(studio, job, Teller(tell, live))
             except HeadstartError as error:
-                if "path" not in job.body or (place := path_of(job)).exists():
+                if "data" not in job.body or (place := path_of(job)).exists():
                     raise
                 name = printable(place.name)
                 raise DatasetError(
