@@ -322,7 +322,7 @@ class Classes:
         called = clean(name)
 
         def write(connection: sa.Connection) -> Member:
-            there = _of_class(connection, one.id)
+            there = connection.execute(_NAMES_OF_CLASS, {"of": one.id}).all()
             same = next((each for each in there if _same(each.name, called)), None)
             if same is not None and same.joined is not None:
                 raise JoinRefused(
@@ -331,7 +331,8 @@ class Classes:
                 )
             if same is not None:
                 connection.execute(_where_member(same.learner).values(joined=now))
-                return replace(same, joined=now)
+                row = connection.execute(sa.select(_members).where(_members.c.learner == same.learner)).one()
+                return _member(row)
             if _one(connection, one.id).rules.listed_only:
                 raise JoinRefused("that name is not on the class's list; write it as your teacher has it")
             return _enter(connection, one, there, Row(called), joined=now)
@@ -502,6 +503,11 @@ _BY_LEARNER = (
     .where(_members.c.learner == sa.bindparam("of"))
 )
 
+_NAMES_OF_CLASS = sa.select(_members.c.learner, _members.c.number, _members.c.name, _members.c.joined).where(
+    _members.c["class"] == sa.bindparam("of")
+)
+"""Looked through by everybody who joins."""
+
 
 def _all(connection: sa.Connection) -> list[Class]:
     rows = connection.execute(sa.select(_classes).order_by(_classes.c.created, _classes.c.name))
@@ -554,7 +560,7 @@ def _set(connection: sa.Connection, learner: str, values: dict[str, Any]) -> Non
 
 
 def _enter(
-    connection: sa.Connection, one: Class, there: Sequence[Member], row: Row, *, joined: datetime | None
+    connection: sa.Connection, one: Class, there: Sequence[Any], row: Row, *, joined: datetime | None
 ) -> Member:
     """A new member behind those that are there. Two who take one number at once: the database refuses one."""
     if len(there) >= MOST_MEMBERS:

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from headstart.lesson.engine.attempts import Challenge, Item
 from headstart.lesson.engine.classes import Member
-from headstart.lesson.engine.progress import Line
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,18 @@ class Seat:
 
 
 def seats(
-    members: Sequence[Member], states: Iterable[Challenge], latest: Mapping[str, Line], *, now: datetime
+    members: Sequence[Member],
+    states: Iterable[Challenge],
+    seen: Mapping[str, tuple[str, datetime]],
+    *,
+    now: datetime,
 ) -> list[Seat]:
     """A class as it is now.
 
     Args:
         members: of the class.
         states: their challenges, oldest first.
-        latest: the last line of each one's logs.
+        seen: the log that each last wrote to, and when.
         now: the time.
     """
     own: dict[str, list[Challenge]] = {}
@@ -63,7 +66,8 @@ def seats(
         own.setdefault(state.learner, []).append(state)
     found = []
     for member in members:
-        taken, line = own.get(member.learner, []), latest.get(member.learner)
+        taken = own.get(member.learner, [])
+        log, at = seen.get(member.learner, ("", member.joined))
         latest_one = taken[-1] if taken else None
         number, item = open_item(latest_one) if latest_one else (0, None)
         left = max(0.0, (item.deadline - now).total_seconds()) if item is not None and item.deadline else None
@@ -74,8 +78,8 @@ def seats(
                 len(taken),
                 number,
                 left,
-                line.at if line else member.joined,
-                line.stream.partition(":")[0] if line else "",
+                at,
+                log.partition(":")[0],
             )
         )
     return found

@@ -116,7 +116,7 @@ _LENGTHS = (
     .group_by(_log.c.stream)
     .order_by(sa.func.min(_log.c.id))
 )
-_LATEST = sa.select(_log).where(
+_LATEST = sa.select(_log.c.learner, _log.c.stream, _log.c.at).where(
     _log.c.id.in_(
         sa.select(sa.func.max(_log.c.id))
         .where(_log.c.learner.in_(sa.bindparam("of", expanding=True)))
@@ -316,12 +316,11 @@ class Progress:
                 found.append(state)
         return [state for state in found if (state.pack, state.mode) == (pack, mode)]
 
-    def latest_lines(self, learners: Collection[str]) -> dict[str, Line]:
-        """Per learner, the last line of any of their logs."""
+    def last_seen(self, learners: Collection[str]) -> dict[str, tuple[str, datetime]]:
+        """Per learner, the log that they last wrote to, and when."""
         with self.reading() as connection:
-            return {
-                line.learner: line for line in _lines(connection.execute(_LATEST, {"of": list(learners)}))
-            }
+            rows = connection.execute(_LATEST, {"of": list(learners)})
+            return {row.learner: (row.stream, row.at) for row in rows}
 
     def _read(self, connection: sa.Connection, challenge: str) -> tuple[int, Challenge]:
         """The length of a challenge's log, and the state that it leads to."""

@@ -98,8 +98,8 @@ def states_of(site: LessonSite, one: Class, members: Sequence[Member]) -> list[C
 def now_page(request: Request, site: SiteOf, one: ClassOf, names: str = "") -> Response:
     """Who is where, how much time is left, what came of each problem."""
     members = site.classes.members(one.id)
-    latest = site.store.latest_lines([member.learner for member in members])
-    seats = classroom.seats(members, states_of(site, one, members), latest, now=site.clock())
+    seen = site.store.last_seen([member.learner for member in members])
+    seats = classroom.seats(members, states_of(site, one, members), seen, now=site.clock())
     return page(
         request,
         "class_now.html",
