@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,16 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs headstart[web]")
 
+from click.testing import CliRunner
 from fastapi.testclient import TestClient
 
-from headstart.lesson.engine.classes import Class
+from headstart import cli
+from headstart.errors import LessonError
+from headstart.lesson.engine.classes import Class, Classes
 from headstart.lesson.engine.pack import FORMS
+from headstart.lesson.engine.progress import Progress
 from headstart.lesson.engine.rosters import Row
-from headstart.lesson.pages import joining
+from headstart.lesson.pages import joining, server
 from headstart.web import guesses
 from headstart.web.addresses import names_for
 from lesson_packs import forms_pack, right_answer, wrong_answer
@@ -532,3 +536,64 @@ def test_a_learners_page_gives_codes_erases_names_and_dismisses(served: Served) 
     assert ada.browser.get("/").url.path == "/join"
     assert teacher.browser.get(address).status_code == 404
     assert teacher.post(f"{address}/fly").status_code == 404
+
+
+def test_the_command_makes_opens_lists_and_erases_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
+    apps: list[Any] = []
+    opened: list[str] = []
+    monkeypatch.setattr("headstart.web.server.open_browser", opened.append)
+    monkeypatch.setattr("headstart.web.front.run", lambda app, **options: apps.append(app))
+
+    def headstart(*words: str) -> str:
+        done = CliRunner().invoke(cli.cli, ["class", *words])
+        return done.output if done.exit_code == 0 else f"{type(done.exception).__name__}: {done.exception}"
+
+    assert "headstart class new NAME makes one" in headstart("open")
+    (tmp_path / "names.csv").write_text("name,time\nAda,1.5\nEve,\n")
+    (tmp_path / "token").write_text("the-teachers-own\n")
+    names = ("--roster", str(tmp_path / "names.csv"))
+    said = headstart("new", "10 b", *names, "--token-file", str(tmp_path / "token"))
+    code = re.search(r"join with  ([B-Z]{6})\n", said)
+    assert code and "the-teachers-own" in said
+    assert "already" in headstart("new", "10 B")
+    (tmp_path / "names.csv").write_text("name,time\nAda,fast\n")
+    refused = headstart("new", "10 c", *names)
+    assert "time 'fast'" in refused and "10 c" not in headstart("list")
+    assert re.search(rf"10 b .* {code[1]} +0 +2", headstart("list"))
+
+    said = headstart("open", "--port", "0", "--host", "127.0.0.1", "--allow-host", "school.example")
+    address = re.search(r"learners open  (http://127\.0\.0\.1:\d+/)join  and type  (\w+)", said)
+    once = re.search(r"once: http://127\.0\.0\.1:\d+(/classes/\S+\?token=\S+)", said)
+    assert address and address[2] == code[1] and once and "the-teachers-own" not in said
+    [ticket] = opened
+    assert ticket.startswith(f"{address[1]}classes/") and ticket.split("token=")[1] not in said
+    teacher, late, other = (TestClient(apps[0], base_url=HOME) for _ in range(3))
+    assert "Ada" in teacher.get(once[1]).text
+    assert late.get(once[1]).url.path == "/join"
+    assert "Ada" in other.get(once[1].split("=")[0] + "=the-teachers-own").text
+    site = apps[0].state.site
+    by_proxy = {"host": "school.example"}
+    assert "http://school.example/join" in teacher.get(f"{once[1].split('?')[0]}/code", headers=by_proxy).text
+    assert site.others == () and site.door == "/join", "a class learns one lesson"
+
+    told = re.search(r"once:  (\S{22})", headstart("token"))
+    assert told and other.get("/classes").url.path == "/join", "the token of before counts no longer"
+    assert headstart("erase", "10 B") == "10 b: erased\n" and headstart("list") == "no class yet\n"
+    assert teacher.get("/classes").url.path == "/join"
+    site.jobs.close()
+    site.store.close()
+
+
+def test_a_class_of_another_lesson_needs_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path))
+    store = Progress.open()
+    Classes(store, b"").create("10 b", pack="of-a-folder", now=datetime(2030, 1, 1, tzinfo=UTC))
+    store.close()
+    where: Any = {"host": "127.0.0.1", "port": 0, "browser": False, "say": str}
+    with pytest.raises(LessonError, match="'of-a-folder'; give the lesson's folder with --pack"):
+        server.serve_class("10 b", None, draw=str, **where)
+    with pytest.raises(LessonError, match="learns 'of-a-folder', and why-pre"):
+        server.serve_class("10 b", "why-pretrained-models-save-time", draw=str, **where)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from headstart.cli import lti
-from headstart.cli.options import no_browser_option, pack_option, port_option, read_token, token_option
+from headstart.cli.options import (
+    allow_host_option,
+    no_browser_option,
+    pack_option,
+    port_option,
+    read_token,
+    token_option,
+)
 from headstart.cli.terminal import json_option, needing, print_json, table, to_stderr
 
 if TYPE_CHECKING:
@@ -91,8 +98,11 @@ def new(name: str, pack: str | None, roster: Path | None, token_file: Path | Non
 @pack_option
 @port_option(8421)
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
+@allow_host_option
 @no_browser_option
-def open_class(name: str | None, pack: str | None, port: int, host: str, no_browser: bool) -> None:
+def open_class(
+    name: str | None, pack: str | None, port: int, host: str, allow_host: tuple[str, ...], no_browser: bool
+) -> None:
     """Serve a class to other machines until Ctrl-C; the teacher's page opens here.
 
     Other classes of the same lesson can join at the same address.
@@ -102,7 +112,9 @@ def open_class(name: str | None, pack: str | None, port: int, host: str, no_brow
     """
     with needing("the lesson in the browser", extra="web"):
         from headstart.lesson.pages import server
-    server.serve_class(name, pack, draw=_draw, host=host, port=port, browser=not no_browser, say=to_stderr)
+    server.serve_class(
+        name, pack, also=allow_host, draw=_draw, host=host, port=port, browser=not no_browser, say=to_stderr
+    )
 
 
 def _draw(address: str) -> None:

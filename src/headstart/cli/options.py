@@ -180,6 +180,10 @@ def port_option(port: int) -> _Decorator:
     return click.option("--port", default=port, show_default=True, type=kind, help="Port; 0: any free one.")
 
 
+allow_host_option = click.option(
+    "--allow-host", multiple=True, metavar="NAME", help="Further name of this server, e.g. a proxy's."
+)
+
 no_browser_option = click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
 
 training_options = _together(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from headstart.cli.options import port_option, read_token, token_option
+from headstart.cli.options import allow_host_option, port_option, read_token, token_option
 from headstart.cli.terminal import json_option, needing, print_json, to_stderr
 
 _MEBI = 2**20
@@ -27,9 +27,7 @@ def _limit(name: str, value: float, kind: Any, text: str) -> Callable[..., Any]:
 )
 @port_option(8422)
 @token_option("that clients must send")
-@click.option(
-    "--allow-host", multiple=True, metavar="NAME", help="Further name of this server, e.g. a proxy's."
-)
+@allow_host_option
 @click.option(
     "--allow-origin", multiple=True, metavar="ORIGIN", help="Other site whose pages may ask (CORS)."
 )

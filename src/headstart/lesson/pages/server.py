@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from typing import Unpack
 from urllib.parse import urlsplit
@@ -24,7 +24,9 @@ from headstart.web.server import Where, run
 from headstart.web.site import site_options
 
 
-def prepare(pack: str | None, *, host: str, token: str | None = None, door: str = "") -> LessonSite:
+def prepare(
+    pack: str | None, *, host: str, token: str | None = None, door: str = "", also: Sequence[str] = ()
+) -> LessonSite:
     """The site of a lesson. Beside one that comes with Headstart the others stand, but not for a class.
 
     Args:
@@ -32,6 +34,7 @@ def prepare(pack: str | None, *, host: str, token: str | None = None, door: str 
         host: where the server listens; beyond loopback every browser is a learner of its own.
         token: what every browser must bring; a new one unless given.
         door: the page on which learners join, where a class is served.
+        also: further names of a class's server, such as that of a proxy in front.
 
     Raises LessonError for an unusable pack or progress database.
     """
@@ -42,7 +45,8 @@ def prepare(pack: str | None, *, host: str, token: str | None = None, door: str 
     home, store = options["home"], Progress.open()
     if door:  # platforms send browsers to the name that this server has for them
         hosts = [urlsplit(one.tool).hostname or "" for one in Platforms(store).all()]
-        options["names"] = names_for(host, also=hosts)
+        options["names"] = names_for(host, also=[*hosts, *also])
+        options["learner"] = None  # also on loopback, as behind a proxy
     return LessonSite(
         **options,
         door=door,
@@ -73,13 +77,19 @@ def serve(pack: str | None, *, token: str | None = None, **where: Unpack[Where])
 
 
 def serve_class(
-    name: str | None, pack: str | None, *, draw: Callable[[str], None], **where: Unpack[Where]
+    name: str | None,
+    pack: str | None,
+    *,
+    also: Sequence[str] = (),
+    draw: Callable[[str], None],
+    **where: Unpack[Where],
 ) -> None:
     """Serves the classes of a lesson to other machines until Ctrl-C, and opens one's page for its teacher.
 
     Args:
         name: of the class; None where there is one alone.
         pack: the lesson's folder, where it is none of ours.
+        also: as in `prepare`.
         draw: shows an address as a picture.
         where: see `Where`.
 
@@ -90,7 +100,7 @@ def serve_class(
     lesson = pack or (one.pack if one.pack in library.available() else None)
     if lesson is None:
         raise LessonError(f"class {one.name!r} learns {one.pack!r}; give the lesson's folder with --pack")
-    site = prepare(lesson, host=where["host"], door=joining.DOOR)
+    site = prepare(lesson, host=where["host"], door=joining.DOOR, also=also)
     if site.pack.slug != one.pack:
         raise LessonError(f"class {one.name!r} learns {one.pack!r}, and {lesson} is {site.pack.slug!r}")
 
