@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +12,13 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="needs headstart[learn]")
 
-from headstart.errors import LessonError
+from headstart.errors import InternalError, LessonError
 from headstart.lesson.engine import classes as engine
 from headstart.lesson.engine.attempts import begin
 from headstart.lesson.engine.classes import Class, Classes, Rules
 from headstart.lesson.engine.progress import Progress
 from headstart.lesson.engine.rosters import JoinRefused, Row, factor_of, roster
+from headstart.runs.store import schema
 from lesson_packs import secret_pack
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -202,13 +201,14 @@ def test_a_class_is_full_at_its_bound(classes: Classes, one: Class, monkeypatch:
         classes.join(one, "Zoe", now=NOW)
 
 
-def test_a_store_of_before_classes_gets_their_tables(tmp_path: Path) -> None:
-    file = tmp_path / "headstart.db"
-    Progress.open(file).close()
-    with closing(sqlite3.connect(file, isolation_level=None)) as database:
-        for statement in ("drop table classes", "drop table members"):
-            database.execute(statement)
-        database.execute("delete from schema_version where version > 4")
+def test_a_store_of_before_classes_gets_their_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, versions = tmp_path / "headstart.db", schema.VERSIONS
+    monkeypatch.setattr(schema, "VERSIONS", versions[:4])
+    old = Progress.open(file)
+    with pytest.raises(InternalError, match="no such table: classes"):
+        Classes(old, SECRET).create("10 b", pack="p", now=NOW)
+    old.close()
+    monkeypatch.setattr(schema, "VERSIONS", versions)
     store = Progress.open(file)
     assert Classes(store, SECRET).create("10 b", pack="p", now=NOW)[0].name == "10 b"
     store.close()
