@@ -1,6 +1,8 @@
 """Tables of several labels, numbers, groups and weights: taken, said, or refused with the row."""
 
 import io
+import json
+import re
 import tarfile
 
 import numpy as np
@@ -241,3 +243,191 @@ def test_numbers_that_a_model_could_not_tell_apart_are_refused(photos, numbers):
         read(photos, column(map(str, numbers * 4)), task=REGRESSION)
     assert len(read(photos, column(map(str, numbers * 4)), task=REGRESSION, for_training=False)) == 8
     assert len(read(photos, column(["1e-9", "2e-9", "3e29"]), task=REGRESSION)) == 3
+
+
+# --- several labels in a cell ---------------------------------------------------------------------------
+
+
+LISTS = {
+    "python": (str(["cat", "dog"]), str(["dog"]), "[]"),
+    "json": ('["cat", "dog"]', '["dog"]', "[]"),
+    "tuples": (str(("cat", "dog")), str(("dog",)), "()"),
+    "sets": ("{'dog', 'cat'}", "{'dog'}", "set()"),
+    "escaped": (r"['cat', 'd\x6fg']", "['dog']", "[]"),
+}
+
+
+def quoted(cells, header="path,label"):
+    lines = (f'{at}.jpg,"{cell.replace(chr(34), chr(34) * 2)}"' for at, cell in enumerate(cells))
+    return "\n".join([header, *lines])
+
+
+@pytest.mark.parametrize("task", [None, MULTI_LABEL])
+@pytest.mark.parametrize("cells", LISTS.values(), ids=LISTS)
+def test_lists_that_were_written_as_text_are_lists(photos, cells, task):
+    dataset = read(photos, quoted(cells), task=task)
+    assert dataset.task == MULTI_LABEL and said(dataset) == {"0.jpg": "cat|dog", "1.jpg": "dog", "2.jpg": ""}
+    assert any("lists written as text" in note for note in dataset.notes)
+    arrays = read_dataset((np.zeros((3, 8, 8), np.uint8), list(cells)), task=task)
+    assert [arrays.label_of(each) for each in arrays.samples] == ["cat|dog", "dog", ""]
+    assert read(photos, quoted(cells[:2]), task="single-label").task == "single-label"
+
+
+@pytest.mark.parametrize("task", [None, MULTI_LABEL])
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["['dog']", "['cat' 'dog']"], r"row 3: the label \"\['cat' 'dog'\]\" is no list that can be read"),
+        (["['dog']", "[cat, dog]"], r"row 3: the label '\[cat, dog\]' is no list"),
+        (["['dog']", "[..., 'cat']"], "row 3: .* is no list"),
+        (["['dog']", "['cat', None]", "['cat']"], "row 3: .* is no list"),
+        (["['dog']", "['cat', '']"], "row 3: a label in the list is empty"),
+        (["['dog']", '["cat", NaN]'], "row 3: a label in the list is empty"),
+        (["['dog']", "[['cat']]"], "row 3: .* is no list"),
+    ],
+)
+def test_a_list_in_text_that_cannot_be_read_is_refused_with_its_row(photos, cells, message, task):
+    with pytest.raises(DatasetError, match=message):
+        read(photos, quoted(cells), task=task)
+
+
+def test_text_beside_lists_in_text_is_one_label_where_several_were_asked_for(photos):
+    cells = ["['cat', 'dog']", "bird", ""]
+    found = said(read(photos, quoted(cells), task=MULTI_LABEL))
+    assert found == {"0.jpg": "cat|dog", "1.jpg": "bird", "2.jpg": ""}
+    with pytest.raises(DatasetError, match=r"row 3: the label 'bird' is no list, and .* \(row 2\) is one"):
+        read(photos, quoted(cells[:2]))
+    braces = read(photos, quoted(["(young)", "(old)", "{x}"]), for_training=False)
+    assert braces.classes == ("(old)", "(young)", "{x}")
+
+
+def test_cells_that_are_lists_may_be_missing_or_text_and_nothing_else(photos):
+    def lines(*cells):
+        return "\n".join(json.dumps({"path": f"{at}.jpg", "label": cell}) for at, cell in enumerate(cells))
+
+    for task in (None, MULTI_LABEL):
+        found = read(photos, lines(["cat", "dog"], None, "bird", [], "", ["dog"]), name="t.jsonl", task=task)
+        assert list(said(found).values()) == ["cat|dog", "", "bird", "", "", "dog"]
+        with pytest.raises(DatasetError, match="row 2: the label 7 is no list, as those of other images are"):
+            read(photos, lines(["cat"], 7), name="t.jsonl", task=task)
+        with pytest.raises(DatasetError, match="row 2: the label is a dict"):
+            read(photos, lines(["cat"], {"a": 1}), name="t.jsonl", task=task)
+
+
+@pytest.mark.parametrize("mark", ["|", ";", ","])
+def test_the_delimiter_of_labels_is_said_and_is_one(photos, mark):
+    cells = [f"cat{mark}dog", f"dog{mark} NaN", f"cat{mark}{mark}cat", ""]
+    dataset = read(photos, quoted(cells), task=MULTI_LABEL)
+    assert said(dataset) == {"0.jpg": "cat|dog", "1.jpg": "dog", "2.jpg": "cat", "3.jpg": ""}
+    assert dataset.notes[-1].endswith(f"labels are split at '{mark}', such as 'cat{mark}dog'")
+    other = next(each for each in "|;," if each != mark)
+    with pytest.raises(
+        DatasetError, match=re.escape(f"row 6: 'x{other}y' has '{other}', and 'cat{mark}dog' (row 2)")
+    ):
+        read(photos, quoted([*cells, f"x{other}y"]), task=MULTI_LABEL)
+
+
+def test_a_second_delimiter_is_refused_unasked_and_in_rows_of_one_image(photos):
+    with pytest.raises(DatasetError, match=r"row 5: 'dog;bird' has ';', and 'cat\|dog' \(row 2\)"):
+        read(photos, quoted(["cat|dog", "cat", "dog", "dog;bird", "dog", "cat", "bird", "bird"]))
+    rows = "path,label\n0.jpg,cat|dog\n0.jpg,bird\n1.jpg,bird|cat\n"
+    assert said(read(photos, rows, task=MULTI_LABEL)) == {"0.jpg": "bird|cat|dog", "1.jpg": "bird|cat"}
+    with pytest.raises(DatasetError, match=r"row 5: 'a, b' has ','"):
+        read(photos, rows + '2.jpg,"a, b"\n', task=MULTI_LABEL)
+    names = [["Smith, John", "Doe, Jane"], ["Smith, John"]]
+    listed = read(photos, quoted(map(json.dumps, names)), task=MULTI_LABEL)
+    assert listed.classes == ("Doe, Jane", "Smith, John")
+
+
+@pytest.mark.parametrize("both", ["cat dog", "cat/dog", "cat+dog", "cat & dog"])
+def test_a_label_that_is_made_of_others_is_said(photos, both):
+    dataset = read(photos, quoted(["cat|dog", both, "bird"]), task=MULTI_LABEL)
+    assert both in dataset.classes
+    assert f"the label '{both}' is kept as one, and is 'cat' and 'dog' together" in dataset.notes[-1]
+    assert dataset.notes[-1].endswith("if it is both, write cat|dog")
+    whole = read(photos, quoted(["cat", "dog", "bird"]), task=MULTI_LABEL)
+    assert whole.notes[-1].endswith("no label has '|', ';' or ',' in it, so each is one")
+
+
+# --- several labels in arrays ---------------------------------------------------------------------------
+
+EIGHT = np.zeros((4, 8, 8), np.uint8)
+
+
+def of_array(y, task=None):
+    dataset = read_dataset((EIGHT, y), task=task)
+    assert dataset.task == MULTI_LABEL
+    return [dataset.label_of(each) for each in dataset.samples]
+
+
+FLAGS = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        (["a", "a|b", "b", None], ["a", "a|b", "b", ""]),
+        (np.array(["a", "a;b", "b", ""]), ["a", "a|b", "b", ""]),
+        ([["a"], ["a", "b"], ["b"], []], ["a", "a|b", "b", ""]),
+        ([("a", "c"), ("a", "b"), ("b", "c"), ("c", "a")], ["a|c", "a|b", "b|c", "a|c"]),
+        ([{"a"}, {"a", "b"}, frozenset("b"), None], ["a", "a|b", "b", ""]),
+        ([["a"], "b", None, {"a"}], ["a", "b", "", "a"]),
+        ([[10, 9], [9, 2], [2, 10], [2, 9]], ["9|10", "2|9", "2|10", "2|9"]),
+        (FLAGS, ["0|2", "1", "", "0|1|2"]),
+        (FLAGS.astype(bool), ["0|2", "1", "", "0|1|2"]),
+        (FLAGS.astype(float).tolist(), ["0|2", "1", "", "0|1|2"]),
+        (list(FLAGS), ["0|2", "1", "", "0|1|2"]),
+        (np.eye(4, dtype=int), ["0", "1", "2", "3"]),
+        (np.array([["a", "b"], ["b", "c"], ["a", "c"], ["a", "b"]]), ["a|b", "b|c", "a|c", "a|b"]),
+        (np.array([["a"], ["b"], ["b"], ["a"]]), ["a", "b", "b", "a"]),
+    ],
+)
+def test_labels_of_arrays_are_several_where_that_is_asked_for(y, expected):
+    assert of_array(y, MULTI_LABEL) == expected
+
+
+def test_labels_of_arrays_are_found_to_be_several_where_they_can_only_be():
+    assert of_array([["a"], ["a", "b"], [], ["b"]]) == ["a", "a|b", "", "b"]
+    assert of_array(FLAGS) == ["0|2", "1", "", "0|1|2"]
+    assert of_array(["a", "a|b", "b", "b"]) == ["a", "a|b", "b", "b"]
+    pandas = pytest.importorskip("pandas")
+    assert of_array(pandas.DataFrame(FLAGS, columns=["red", "blue", "old"])) == [
+        "old|red",
+        "blue",
+        "",
+        "blue|old|red",
+    ]
+    assert of_array(pandas.Series([["a"], ["a", "b"], [], ["b"]])) == ["a", "a|b", "", "b"]
+    wide = np.zeros((4, 12), int)
+    wide[:, 2:] = np.eye(10, dtype=int)[:4] + np.eye(10, dtype=int)[6:]
+    assert read_dataset((EIGHT, wide)).classes == ("2", "3", "4", "5", "8", "9", "10", "11")
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "message"),
+    [
+        (
+            np.eye(4, dtype=int),
+            None,
+            r"\[4, 4\]; of one-hot rows pass y.argmax.*say task='multi-label'",
+        ),
+        (FLAGS, "single-label", r"shape \[4, 3\]; of one-hot rows pass y\.argmax\(axis=1\)$"),
+        (FLAGS * 2, MULTI_LABEL, "y: label 0: 0 is '2'; expected 0 or 1"),
+        (FLAGS * 0.5, None, r"shape \[4, 3\]; of several labels say task='multi-label'"),
+        (np.array([["a", "b"]] * 4), None, r"shape \[4, 2\]; of several"),
+        (
+            [["a"], ["b"], ["a", "b"], []],
+            "single-label",
+            "several labels each, which is no single",
+        ),
+        (
+            ["a", "a;b", "a|b", "b"],
+            MULTI_LABEL,
+            r"label 2: 'a\|b' has '\|', and 'a;b' \(label 1\) has ';'",
+        ),
+        (["a", None, "b", "b"], None, "1 label is missing, the first at 1"),
+    ],
+)
+def test_labels_of_arrays_that_are_not_of_the_task_are_refused_with_the_way_out(y, task, message):
+    with pytest.raises(DatasetError, match=message):
+        read_dataset((EIGHT, y), task=task)

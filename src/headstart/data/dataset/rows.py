@@ -19,6 +19,11 @@ SAY_ONE = "say --task single-label"
 _LONGEST_SHOWN = 200
 
 
+def each_of(label: Label) -> tuple[str, ...]:
+    """The labels of a row, one or several."""
+    return (label,) if isinstance(label, str) else label
+
+
 class LabelledRow(NamedTuple):
     """One labelled image as it was found."""
 
@@ -80,10 +85,7 @@ def build(
             )
             notes = [*notes, *([told] if task is None else [])]
             return Dataset(name, ("value",), samples, tuple(skipped), tuple(notes), task=REGRESSION)
-    labels = [
-        tuple(clean(each) or each for each in ((row.label,) if isinstance(row.label, str) else row.label))
-        for row in rows
-    ]
+    labels = [tuple(clean(each) or each for each in each_of(row.label)) for row in rows]
     first: dict[str, str] = {}
     for row, found in zip(rows, labels, strict=True):
         for label in found:

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from headstart.data.dataset.labels import as_label
-from headstart.data.dataset.rows import LabelledRow, build
+from headstart.data.dataset.rows import Label, LabelledRow, build
+from headstart.data.dataset.several import apart, labels_of
 from headstart.data.dataset.split_names import sides_of
-from headstart.data.dataset.targets import apart
 from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import Listing, Place, Source, remote, why_not_an_image
 from headstart.data.sources.names import LABEL_SUFFIXES, TAR_SUFFIXES
@@ -99,7 +99,8 @@ def from_shards(name: str, shards: Mapping[str, Listing], *, where: str, task: s
         raise DatasetError(
             f"{where}: no image with a label{why}; expected 000123.jpg with 000123.cls, .json or .txt"
         )
-    rows, assumed = apart(rows, task=task, where=where)
+    lists = any(isinstance(row.label, tuple) for row in rows)
+    rows, assumed = apart(rows, task=task, where=where, whole=lists)
     return build(name, rows, skipped, where=where, notes=assumed, task=task)
 
 
@@ -109,7 +110,7 @@ def _key(path: str) -> tuple[str, str]:
     return folder + slash + stem, (dot + suffix).lower()
 
 
-def _label_of(key: str, beside: Mapping[tuple[str, str], Source]) -> tuple[str | None, str | None]:
+def _label_of(key: str, beside: Mapping[tuple[str, str], Source]) -> tuple[Label | None, str | None]:
     """An image's label, or why it has none."""
     suffix = next((each for each in LABEL_SUFFIXES if (key, each) in beside), None)
     if suffix is None:
@@ -125,9 +126,11 @@ def _label_of(key: str, beside: Mapping[tuple[str, str], Source]) -> tuple[str |
     return (label, None) if label else (None, f"its {suffix} names no label")
 
 
-def _in_json(value: object) -> str:
+def _in_json(value: object) -> Label:
     if isinstance(value, dict):
         value = next((value[key] for key in _LABEL_KEYS if value.get(key) is not None), None)
+    if isinstance(value, list):
+        return labels_of(value)
     if isinstance(value, float):
         return as_label(value) or ""
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import cast
 
 from headstart.data.dataset.columns import (
     UNASSIGNED,
@@ -35,9 +34,9 @@ from headstart.data.dataset.label_files import read_label_file
 from headstart.data.dataset.labels import as_label, clean
 from headstart.data.dataset.lookup import Files, Found
 from headstart.data.dataset.parquet import ImageCell, read_parquet
-from headstart.data.dataset.rows import Label, LabelledRow, build
+from headstart.data.dataset.rows import Label, LabelledRow, build, each_of
+from headstart.data.dataset.several import SAY_SEVERAL, apart, flagged, lists_of
 from headstart.data.dataset.split_names import sides_of
-from headstart.data.dataset.targets import SAY_SEVERAL, apart, labels_of
 from headstart.data.dataset.values import Dataset, Skipped
 from headstart.data.sources import Place
 from headstart.errors import DatasetError, ImageError, printable
@@ -109,6 +108,7 @@ class _Ledger:
         default_factory=dict
     )  # labels of rows without a file: the first such row
     total: int = 0
+    whole: bool = False  # whether labels were lists, or columns of 0 and 1, and not text that may be several
 
 
 def from_tables(
@@ -132,7 +132,7 @@ def from_tables(
     if not ledger.rows:
         _refuse_nothing(where, ledger)
     rows = list(ledger.rows.values())
-    rows, assumed = apart(rows, task=wanted.task, where=where)
+    rows, assumed = apart(rows, task=wanted.task, where=where, whole=ledger.whole)
     ledger.notes += assumed
     if wanted.groups and 0 < (alone := sum(row.group is None for row in rows)) < len(rows):
         ledger.notes.append(f"{where}: rows without a group: {alone:,}, each by itself")
@@ -163,9 +163,9 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
     told += [] if located.split else unused_groups(table, columns)
     searched: list[str] = []
     most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
-    for number, image, label, split, group, weight in zip(
-        *_columns(located, columns, wanted.task), strict=True
-    ):
+    cells = _columns(located, columns, wanted.task)
+    ledger.whole = ledger.whole or any(isinstance(label, tuple) for label in cells[2])
+    for number, image, label, split, group, weight in zip(*cells, strict=True):
         ledger.total += 1
         at = f"{prefix}row {number}"
         if len(ledger.skipped) > most_left_out:
@@ -260,16 +260,7 @@ def _labels_of_flags(
             f"{len(names):,} columns of 0 and 1 on {len(numbers):,} rows are too many; "
             "write one column of labels"
         )
-    labels: list[tuple[str, ...]] = []
-    for number, *cells in zip(numbers, *values, strict=True):
-        flags = [flag(cell) for cell in cells]
-        if None in flags:
-            at = flags.index(None)
-            raise DatasetError(
-                f"row {number}: {printable(names[at])} is {_shown(str(cells[at]))!r}; expected 0 or 1, as "
-                "in other rows"
-            )
-        labels.append(tuple(name for name, each in zip(names, flags, strict=True) if each))
+    labels = flagged(names, values, lambda at: f"row {numbers[at]}")
     if task == MULTI_LABEL or (task is None and alone and any(len(on) > 1 for on in labels)):
         return labels
     several = f"; {SAY_SEVERAL}" if task is None else ""
@@ -306,8 +297,8 @@ def _labels(
 
     An empty cell is none of several labels where these were asked for, and refused otherwise.
     """
-    if values and all(isinstance(value, list) for value in values) and any(values):
-        return _lists(numbers, cast("Sequence[list[object]]", values))
+    if (lists := lists_of(values, lambda at: f"row {numbers[at]}")) is not None:
+        return lists
     keys: Sequence[object] = values
     if {*map(type, values)} not in ({str}, {int}, {float}, {bytes}):  # 1 is True, and a list no key
         plain = (str, int, float, bytes)
@@ -331,20 +322,10 @@ def _labels(
     if None in known.values() and task != MULTI_LABEL:
         missing = [number for number, label in zip(numbers, labels, strict=True) if label is None]
         more = f", and of {len(missing) - 1:,} more rows" if len(missing) > 1 else ""
-        bars = task is None and any("|" in label for label in labels if label)
+        bars = task is None and any("|" in label or label[0] == "[" for label in labels if label)
         several = f"; {SAY_SEVERAL}, or none" if bars else ""
         raise DatasetError(f"row {missing[0]}: label is empty{more}; label the rows or remove them{several}")
     return [label or "" for label in labels]
-
-
-def _lists(numbers: Sequence[int], values: Sequence[list[object]]) -> list[tuple[str, ...]]:
-    found = []
-    for number, value in zip(numbers, values, strict=True):
-        try:
-            found.append(labels_of(value))
-        except DatasetError as error:
-            raise DatasetError(f"row {number}: {error}") from None
-    return found
 
 
 def _readable(text: str, located: LocatedTable, *, utf8: bool) -> str:
@@ -427,7 +408,7 @@ def _repeat(ledger: _Ledger, path: str, earlier: LabelledRow, now: LabelledRow, 
     if earlier.label == now.label:
         ledger.skipped.append(Skipped(printable(path), f"{now.at} repeats {earlier.at}"))
         return
-    both = dict.fromkeys((*_each(earlier.label), *_each(now.label)))
+    both = dict.fromkeys((*each_of(earlier.label), *each_of(now.label)))
     ledger.rows[now.source] = earlier._replace(label=tuple(both))
 
 
@@ -435,10 +416,6 @@ def _said(cell: object) -> str:
     if isinstance(cell, tuple):
         return "|".join(cell)
     return f"{cell:.10g}" if isinstance(cell, float) else str(cell)
-
-
-def _each(label: Label) -> tuple[str, ...]:
-    return (label,) if isinstance(label, str) else label
 
 
 def _refuse_nothing(where: str, ledger: _Ledger) -> None:

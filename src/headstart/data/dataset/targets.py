@@ -6,24 +6,15 @@ Only what is certain is found: anything else is one label for each image, or ask
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 from headstart.data.dataset.decimals import are_digits
-from headstart.data.dataset.labels import are_measured, as_label, made_of_others
-from headstart.data.dataset.rows import LabelledRow, numbers_of
+from headstart.data.dataset.rows import numbers_of
 from headstart.data.dataset.values import Dataset, Sample
 from headstart.data.sources import FileSource
-from headstart.errors import DatasetError, OptionError, printable
+from headstart.errors import DatasetError, OptionError
 from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 
-SAY_SEVERAL = "if images have several labels, say --task multi-label"
-
-_DELIMITERS = ("|", ";", ",")
-"""Between the labels of a cell, the first that occurs."""
-
-_LONGEST_SHOWN = 200
 _MANY_NUMBERS = 20
 """Different whole numbers from which on they may be counts and not the numbers of classes: said."""
 
@@ -32,63 +23,6 @@ def check_task(task: str | None) -> None:
     """Refuse a word that is no task, with an OptionError; None leaves it to the data."""
     if task not in (None, "auto", *TASKS):
         raise OptionError(f"task={task!r}: expected one of {', '.join(TASKS)}")
-
-
-def labels_of(cell: Sequence[object]) -> tuple[str, ...]:
-    """The labels of a cell that is a list, each once."""
-    found = [as_label(each) for each in cell]
-    if None in found:
-        raise DatasetError("a label in the list is empty")
-    return tuple(dict.fromkeys(each for each in found if each is not None))
-
-
-def apart(
-    rows: Sequence[LabelledRow], *, task: str | None, where: str
-) -> tuple[list[LabelledRow], tuple[str, ...]]:
-    """Rows whose cells hold several labels, as `cat|dog`, with these; and what was assumed.
-
-    Raises:
-        DatasetError: some cells may be several labels, which is not certain.
-    """
-    texts = [row.label for row in rows if isinstance(row.label, str)]
-    if len(texts) < len(rows):  # several already
-        return [row if isinstance(row.label, tuple) else row._replace(label=(row.label,)) for row in rows], ()
-    if task == MULTI_LABEL:
-        delimiter = next((each for each in _DELIMITERS if any(each in text for text in texts)), "|")
-        return _split(rows, delimiter), ()
-    unsure = task is None and not are_measured(texts)  # 0,5 is not 0 and 5
-    found = sorted(made_of_others(set(texts)), key=lambda each: not each[2])[:1] if unsure else []
-    for label, parts, certain in found:
-        shown = " and ".join(repr(_shown(part)) for part in parts[:3])
-        said = f"the label {_shown(label)!r} is {shown}"
-        if not certain:
-            return list(rows), (
-                f"{where}: {said} together, which are labels too; each image is taken to have one",
-            )
-        if "|" in label and _recurring(texts):
-            return _split(rows, "|"), (
-                f"{where}: labels such as {_shown(label)!r} are several: multi-label; if they are one, say "
-                "--task single-label",
-            )
-        at = next(row.at for row in rows if row.label == label)
-        raise DatasetError(f"{where}: {at}: {said} together; keep one, or {SAY_SEVERAL}")
-    return list(rows), ()
-
-
-def _split(rows: Sequence[LabelledRow], delimiter: str) -> list[LabelledRow]:
-    found = []
-    for row in rows:
-        parts = (part.strip() for part in str(row.label).split(delimiter))
-        found.append(row._replace(label=tuple(dict.fromkeys(part for part in parts if part))))
-    return found
-
-
-def _recurring(texts: Sequence[str]) -> bool:
-    """Whether fewer than half of the cells have a bar, and all that stands between bars comes again."""
-    with_bar = [text for text in texts if "|" in text]
-    counts = Counter(part.strip() for text in texts for part in text.split("|"))
-    parts = {part.strip() for text in with_bar for part in text.split("|")}
-    return len(with_bar) < len(texts) / 2 and all(part and counts[part] > 1 for part in parts)
 
 
 def as_task(dataset: Dataset, asked: str | None, *, where: str) -> Dataset:
@@ -140,7 +74,3 @@ def _file(sample: Sample) -> object:
     except OSError:
         return sample.source
     return found.st_dev, found.st_ino
-
-
-def _shown(text: str) -> str:
-    return printable(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
