@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from headstart.data.checks import check
 from headstart.data.dataset import read_dataset
 from headstart.errors import DatasetError
 from headstart.heads.tasks import MULTI_LABEL, REGRESSION
@@ -431,3 +432,74 @@ def test_labels_of_arrays_are_found_to_be_several_where_they_can_only_be():
 def test_labels_of_arrays_that_are_not_of_the_task_are_refused_with_the_way_out(y, task, message):
     with pytest.raises(DatasetError, match=message):
         read_dataset((EIGHT, y), task=task)
+
+
+# --- columns of 0 and 1 ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("0.jpg,F,1,0\n1.jpg,M,,1\n", "row 3: cat is ''; expected 0 or 1, as elsewhere; write either"),
+        ("0.jpg,F,1,0\n1.jpg,M,0,-1\n", "row 3: dog is '-1'; expected 0 or 1"),
+        ("0.jpg,F,1.0,\n1.jpg,M,-1.0,0.0\n", "row 2: dog is ''; expected 0 or 1"),
+        ("0.jpg,F,1,0\n" + "1.jpg,F,0,1\n" * 60 + "1.jpg,M,0,2\n", "row 63: dog is '2'; expected 0 or 1"),
+    ],
+)
+def test_the_first_cell_that_is_neither_0_nor_1_is_named(photos, rows, message):
+    text = f"path,sex,cat,dog\n{rows}"
+    with pytest.raises(DatasetError, match=message):
+        read(photos, text, task=MULTI_LABEL)
+
+
+def test_columns_of_flags_beside_others_are_told_of_the_task(photos):
+    for row in ("1,1", ",1", "-1,1"):
+        with pytest.raises(DatasetError, match="--label-column, or --task multi-label, if they are col"):
+            read(photos, f"path,sex,cat,dog\n0.jpg,F,{row}\n1.jpg,M,1,0\n")
+
+
+def test_columns_of_1_and_minus_1_alone_are_read_as_1_and_0_and_that_is_said(photos):
+    text = (
+        "path,sex,cat,dog,rare\n0.jpg,F,1,-1,-1\n1.jpg,M,-1,1,-1\n2.jpg,M,1,1,-1\n"
+        + "3.jpg,F,-1,-1,-1\n" * 60
+    )
+    dataset = read(photos, text + "4.jpg,F,-1,-1,1\n", task=MULTI_LABEL)
+    assert said(dataset) == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat|dog", "3.jpg": "", "4.jpg": "rare"}
+    assert any(note.endswith("-1 is read as 0, since no cell is 0") for note in dataset.notes)
+    assert of_array(FLAGS * 2 - 1, MULTI_LABEL) == of_array(FLAGS)
+    with pytest.raises(DatasetError, match="which column has the labels"):
+        read(photos, text)
+
+
+def test_no_way_out_is_named_that_does_not_fit(photos):
+    with pytest.raises(DatasetError, match=r"--label-column$"):
+        read(photos, "path,sex,site\n0.jpg,F,back\n1.jpg,M,face\n")
+    with pytest.raises(DatasetError, match=r"--label-column$"):
+        read(photos, "path,age,cat,dog\n0.jpg,3,1,1\n1.jpg,4,0,1\n", task="single-label")
+
+
+# --- nothing to learn -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cells", [("cat|dog", "dog|cat"), ("cat", "cat")])
+def test_images_that_all_have_the_same_labels_teach_nothing(photos, cells):
+    text = quoted(cells * 3)
+    with pytest.raises(DatasetError, match=r"every image has the same labels \(cat.*nothing to learn"):
+        read(photos, text, task=MULTI_LABEL)
+    assert len(read(photos, text, task=MULTI_LABEL, for_training=False)) == 6
+
+
+def test_one_label_is_one_in_words():
+    for labels, words in (([["cat"], [], [], []], "1 label"), ([["cat", "dog"], [], [], []], "2 labels")):
+        dataset = read_dataset((EIGHT, labels), task=MULTI_LABEL)
+        assert check(dataset).headline()[0].startswith(f"multi-label: 4 images with {words}")
+        assert not check(dataset).headline()[0].startswith(f"multi-label: 4 images with {words}s")
+        assert f"4 images, {words} (cat" in repr(dataset)
+
+
+def test_folders_without_links_say_that_each_image_has_one_label(photos):
+    fill(photos, "set/a/1.jpg", "set/b/2.jpg")
+    dataset = read_dataset(photos / "set", task=MULTI_LABEL)
+    assert dataset.notes[-1].endswith(
+        "no file is linked into several class folders; each image has one label"
+    )

@@ -180,12 +180,10 @@ class DataReport:
 
     def headline(self) -> list[str]:
         """What there is; what was guessed, a line each; and what matters most about it."""
-        kinds = (
-            f"with {len(self.classes)} labels"
-            if self.task == MULTI_LABEL
-            else f"in {len(self.classes)} classes"
-        )
-        what = "with a number each" if self.task == REGRESSION else kinds
+        one, more = ("label", "labels") if self.task == MULTI_LABEL else ("class", "classes")
+        kinds = f"{len(self.classes)} {one if len(self.classes) == 1 else more}"
+        what = f"{'with' if self.task == MULTI_LABEL else 'in'} {kinds}"
+        what = "with a number each" if self.task == REGRESSION else what
         first = f"{self.images:,} images {what}{self._sides()}"
         if self.task != SINGLE_LABEL:
             first = f"{self.task}: {first}"

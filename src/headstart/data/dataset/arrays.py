@@ -38,7 +38,7 @@ def from_arrays(images: Any, labels: Any, *, task: str | None) -> Dataset:
     names, targets = _one_each(labels, count=len(images))
     if len(targets) == 0:
         raise DatasetError("X: no images")
-    found = _several(names, targets, task=task, table=getattr(labels, "ndim", 1) > 1)
+    found, assumed = _several(names, targets, task=task, table=getattr(labels, "ndim", 1) > 1)
     given: Sequence[Label] = _names(targets, task=task) if found is None else found
     kinds = {_kind(target) for target, label in zip(targets, given, strict=True) if label}
     if found is None and len(kinds) > 1:
@@ -48,10 +48,10 @@ def from_arrays(images: Any, labels: Any, *, task: str | None) -> Dataset:
         LabelledRow(f"image {index}", label, None, ArraySource(image), at=f"label {index}")
         for index, (label, image) in enumerate(zip(given, images, strict=True))
     ]
-    rows, assumed = apart(rows, task=task, where="y", whole=found is not None)
+    rows, notes = apart(rows, task=task, where="y", whole=found is not None)
     numeric = "text" not in kinds and all(are_digits(each_of(row.label)) for row in rows)
     order = (lambda label: as_number(label) or 0.0) if numeric else None
-    return build("arrays", rows, (), where="y", notes=assumed, order=order, task=task)
+    return build("arrays", rows, (), where="y", notes=(*assumed, *notes), order=order, task=task)
 
 
 def _one_each(labels: Any, *, count: int) -> tuple[list[str] | None, list[Any]]:
@@ -74,8 +74,8 @@ def _one_each(labels: Any, *, count: int) -> tuple[list[str] | None, list[Any]]:
 
 def _several(
     names: list[str] | None, targets: list[Any], *, task: str | None, table: bool
-) -> list[tuple[str, ...]] | None:
-    """Each image's labels, where these are rows of 0 and 1, lists or sets; None where each has one.
+) -> tuple[list[tuple[str, ...]] | None, tuple[str, ...]]:
+    """Each image's labels, of rows of 0 and 1, lists or sets, and what was assumed; None where each has one.
 
     Rows none of which has two 1s may be one-hot, and are refused unasked. `table`: whether all are one array.
     """
@@ -83,7 +83,7 @@ def _several(
     widths = {len(target) for target in targets} if rows else set()
     if widths == {1} and task != MULTI_LABEL:
         targets[:] = [target[0] for target in targets]  # a column of N labels
-        return None
+        return None, ()
     even = len(widths) == 1 and widths != {0}
     numeric = even and all(_kind(each) in ("numbers", "bool") for target in targets for each in target)
     flags = numeric and all(flag(each) is not None for target in targets for each in target)
@@ -91,13 +91,14 @@ def _several(
     if (task is None and twice) or (task == MULTI_LABEL and numeric and (table or (flags and widths != {1}))):
         columns = list(zip(*targets, strict=True))
         labels = names or [str(index) for index in range(len(columns))]
-        return flagged(labels, columns, lambda at: f"y: label {at}")
+        found, notes = flagged(labels, columns, lambda at: f"y: label {at}", signs=task == MULTI_LABEL)
+        return found, tuple(f"y: {note}" for note in notes)
     if task != MULTI_LABEL and even and (table or flags):
         way_out = "; of one-hot rows pass y.argmax(axis=1)" if flags else ""
         several = "; of several labels say task='multi-label'" if task is None else ""
         shape = [len(targets), *widths]
         raise DatasetError(f"y: expected one label per image, got the shape {shape}{way_out}{several}")
-    return lists_of(targets, lambda at: f"y: label {at}")
+    return lists_of(targets, lambda at: f"y: label {at}"), ()
 
 
 def _names(targets: list[Any], *, task: str | None) -> list[str]:

@@ -45,6 +45,9 @@ UNASSIGNED = "unassigned"
 """What Google's AutoML writes for a row that it shall split itself."""
 
 _FLAGS = dict.fromkeys(("0", "0.0", "false", "no"), False) | dict.fromkeys(("1", "1.0", "true", "yes"), True)
+_UNKNOWN = frozenset({"", "nan", "none", "null", "<na>"})
+MINUS_ONE = frozenset({"-1", "-1.0"})
+"""Beside 1 alone it is a 0, as CelebA has it; beside 0 and 1 it is "uncertain", as in CheXpert."""
 
 HEAD_ROWS = 50
 """Rows by which columns are judged."""
@@ -136,7 +139,7 @@ def choose(table: LabelTable, wanted: ColumnNames, *, finds: Finds) -> Columns:
     weights = _named(names, wanted.weights, "--weights-column") if wanted.weights else None
     labels: tuple[int, ...] = (_named(names, wanted.label, "--label-column"),) if wanted.label else ()
     split, sides = _split(table, {image, groups, weights, *labels})
-    labels = labels or _labels(table, {image, split, groups, weights}, any_number=wanted.task == MULTI_LABEL)
+    labels = labels or _labels(table, {image, split, groups, weights}, task=wanted.task)
     guessed = []
     if (plain(names[image]), plain(names[labels[0]])) != ("path", "label") and not (
         wanted.image and wanted.label
@@ -269,7 +272,7 @@ def _all_found(table: LabelTable, finds: Finds) -> list[int]:
     ]
 
 
-def _labels(table: LabelTable, taken: set[int | None], *, any_number: bool) -> tuple[int, ...]:
+def _labels(table: LabelTable, taken: set[int | None], *, task: str | None) -> tuple[int, ...]:
     names = table.names
     named = [i for name in LABEL_NAMES for i in _all_called(names, name) if i not in taken]
     if named and (len(named) == 1 or plain(names[named[0]]) == "label"):
@@ -279,25 +282,38 @@ def _labels(table: LabelTable, taken: set[int | None], *, any_number: bool) -> t
         return (others[0],)
     if named and (same := _one_to_one(table, named)) is not None:
         return (same,)
-    if not named and (classes := _one_hot(table, others, several=any_number)):
+    flags = [] if named else _flags(table, others)
+    if task == MULTI_LABEL and len(flags) > 1:
+        return tuple(flags)
+    if len(flags) > 1 and (classes := _one_hot(table, flags, alone=len(flags) == len(others))):
         return classes
     if not named and not others:
         raise LabelsUnknown(f"no column of labels, such as label; it has {_shown(names)}")
     several = _shown([names[index] for index in named or others])
-    raise LabelsUnknown(f"which column has the labels? there are {several}; say it with --label-column")
+    way_out = ", or --task multi-label, if they are columns of 0 and 1" if task is None and flags[1:] else ""
+    raise LabelsUnknown(
+        f"which column has the labels? there are {several}; say it with --label-column{way_out}"
+    )
 
 
-def _one_hot(table: LabelTable, columns: Sequence[int], *, several: bool) -> tuple[int, ...]:
-    """Columns of 0 and 1, one for each class; beside others where every first row has exactly one 1.
+def _flags(table: LabelTable, columns: Sequence[int]) -> list[int]:
+    """Columns whose first cells are 0 and 1, or what is written beside these: nothing, or -1."""
 
-    With `several` labels to an image any number of 1s will do.
-    """
+    def all_fit(index: int) -> bool:
+        words = {str(row[index]).strip().casefold() for row in head}
+        return words - _UNKNOWN <= _FLAGS.keys() | MINUS_ONE and bool(words - _UNKNOWN)
+
     head = table.head()
-    flags = [index for index in columns if head and all(flag(row[index]) is not None for row in head)]
-    if len(flags) < 2 or any(table.names[index] == f"column {index + 1}" for index in flags):
-        return ()
+    found = [index for index in columns if head and all_fit(index)]
+    return [] if any(table.names[index] == f"column {index + 1}" for index in found) else found
+
+
+def _one_hot(table: LabelTable, columns: Sequence[int], *, alone: bool) -> tuple[int, ...]:
+    """Columns of 0 and 1, one for each class; beside others where every first row has exactly one 1."""
+    head = table.head()
+    flags = [index for index in columns if all(flag(row[index]) is not None for row in head)]
     counts = [sum(bool(flag(row[index])) for index in flags) for row in head]
-    if len(flags) == len(columns) or several:
+    if alone and len(flags) == len(columns):
         return tuple(flags) if any(counts) else ()
     used = {index for row in head for index in flags if flag(row[index])}
     return tuple(flags) if len(used) > 1 and all(count == 1 for count in counts) else ()

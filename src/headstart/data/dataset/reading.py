@@ -292,6 +292,9 @@ def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
         _refuse_alike(dataset.labels, where=where)
     if dataset.task == MULTI_LABEL and not dataset.classes:
         raise DatasetError(f"{where}: no image has a label")
+    if dataset.task == MULTI_LABEL and len({sample.target for sample in dataset.samples}) < 2:
+        labels = dataset.label_of(dataset.samples[0])
+        raise DatasetError(f"{where}: every image has the same labels ({labels}); there is nothing to learn")
     if dataset.task == SINGLE_LABEL:
         if len(dataset.classes) < 2:
             raise DatasetError(

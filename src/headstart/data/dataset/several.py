@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from headstart.data.dataset.columns import flag
+from headstart.data.dataset.columns import MINUS_ONE, flag
 from headstart.data.dataset.labels import are_measured, as_label, made_of_others
 from headstart.data.dataset.rows import SAY_ONE, LabelledRow, each_of
 from headstart.errors import DatasetError, printable
@@ -63,24 +63,36 @@ def lists_of(cells: Sequence[object], place: Callable[[int], str]) -> list[tuple
 
 
 def flagged(
-    names: Sequence[str], columns: Sequence[Sequence[object]], place: Callable[[int], str]
-) -> list[tuple[str, ...]]:
-    """The labels of every row of columns of 0 and 1, one for each label.
+    names: Sequence[str], columns: Sequence[Sequence[object]], place: Callable[[int], str], *, signs: bool
+) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """The labels of every row of columns of 0 and 1, one for each label; and what was assumed.
+
+    Args:
+        names: of the columns.
+        columns: their cells.
+        place: where a row stands.
+        signs: whether they may be columns of -1 and 1, all of them.
 
     Raises:
         DatasetError: Names the place of the first cell that is neither.
     """
     texts = [[str(cell).strip() for cell in column] for column in columns]
     known = {text: flag(text) for column in texts for text in set(column)}
+    notes: tuple[str, ...] = ()
+    if signs and False not in known.values() and MINUS_ONE & known.keys():
+        known |= dict.fromkeys(MINUS_ONE & known.keys(), False)
+        notes = ("-1 is read as 0, since no cell is 0",)
     found = []
     for at, row in enumerate(zip(*texts, strict=True)):
         if None in (flags := [known[text] for text in row]):
             odd = flags.index(None)
+            way_out = "; write either, or take the row or the column away" if signs else ""
             raise DatasetError(
                 f"{place(at)}: {printable(names[odd])} is {_shown(row[odd])!r}; expected 0 or 1, as elsewhere"
+                f"{way_out}"
             )
         found.append(tuple(name for name, on in zip(names, flags, strict=True) if on))
-    return found
+    return found, notes
 
 
 def apart(
@@ -196,9 +208,9 @@ def _split(
     first: Mapping[str, LabelledRow], *, where: str
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """The labels of each text, split at the one delimiter that occurs; and which that is."""
-    marks = {mark: text for mark in _DELIMITERS for text in reversed(first) if mark in text}
+    order = list(first)
+    marks = {mark: text for mark in _DELIMITERS for text in reversed(order) if mark in text}
     if len(marks) > 1:
-        order = list(first)
         (one, before), (other, text), *_ = sorted(marks.items(), key=lambda each: order.index(each[1]))
         raise DatasetError(
             f"{where}: {_place(first[text])}: {_shown(text)!r} has {other!r}, and {_shown(before)!r} "

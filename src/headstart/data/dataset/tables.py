@@ -163,7 +163,7 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
     told += [] if located.split else unused_groups(table, columns)
     searched: list[str] = []
     most_left_out = len(ledger.skipped) + max(_LEFT_OUT, table.size)
-    cells = _columns(located, columns, wanted.task)
+    cells = _columns(located, columns, wanted.task, told)
     ledger.whole = ledger.whole or any(isinstance(label, tuple) for label in cells[2])
     for number, image, label, split, group, weight in zip(*cells, strict=True):
         ledger.total += 1
@@ -194,9 +194,12 @@ def _take(located: LocatedTable, ledger: _Ledger, *, wanted: ColumnNames, alone:
 
 
 def _columns(
-    located: LocatedTable, columns: Columns, task: str | None
+    located: LocatedTable, columns: Columns, task: str | None, told: list[str]
 ) -> tuple[Sequence[int], Sequence[object], Sequence[Label], list[str | None], list[str | None], list[float]]:
-    """The columns that are used; missing labels and unknown splits are refused here, all of them counted."""
+    """The columns that are used; missing labels and unknown splits are refused here, all of them counted.
+
+    What is assumed goes to `told`.
+    """
     optional = [index for index in (columns.split, columns.groups, columns.weights) if index is not None]
     numbers, values = located.table.read([columns.image, columns.labels[0], *optional])
     images = values[0]
@@ -212,7 +215,8 @@ def _columns(
     if len(columns.labels) > 1:
         named = sum(bool(name.strip()) for name in located.table.names)
         alone = named == 1 + len(optional) + len(columns.labels)
-        labels = _labels_of_flags(located.table, columns.labels, task=task, alone=alone)
+        labels, assumed = _labels_of_flags(located.table, columns.labels, task=task, alone=alone)
+        told += assumed
     else:
         labels = _labels(located, numbers, values[1], task=task)
     splits = [located.split] * len(labels)
@@ -248,8 +252,8 @@ def _weights(numbers: Sequence[int], values: Sequence[object], *, decimal_comma:
 
 def _labels_of_flags(
     table: LabelTable, columns: Sequence[int], *, task: str | None, alone: bool
-) -> Sequence[Label]:
-    """Every row's label: the column that has its 1; or its labels, where rows have several.
+) -> tuple[Sequence[Label], tuple[str, ...]]:
+    """Every row's label: the column that has its 1; or its labels, where rows have several; what was assumed.
 
     `alone`: whether the table has no other columns, so that these can only be labels.
     """
@@ -260,9 +264,9 @@ def _labels_of_flags(
             f"{len(names):,} columns of 0 and 1 on {len(numbers):,} rows are too many; "
             "write one column of labels"
         )
-    labels = flagged(names, values, lambda at: f"row {numbers[at]}")
+    labels, assumed = flagged(names, values, lambda at: f"row {numbers[at]}", signs=task == MULTI_LABEL)
     if task == MULTI_LABEL or (task is None and alone and any(len(on) > 1 for on in labels)):
-        return labels
+        return labels, assumed
     several = f"; {SAY_SEVERAL}" if task is None else ""
     for number, on in zip(numbers, labels, strict=True):
         if len(on) > 1:
@@ -275,7 +279,7 @@ def _labels_of_flags(
                 f"row {number}: none of {', '.join(map(printable, names[:_NAMED]))}, … is 1; label the row "
                 f"or remove it{several}"
             )
-    return [on[0] for on in labels]
+    return [on[0] for on in labels], assumed
 
 
 def _shown(text: str) -> str:

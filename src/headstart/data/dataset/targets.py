@@ -41,14 +41,14 @@ def as_task(dataset: Dataset, asked: str | None, *, where: str) -> Dataset:
         have = "a number" if dataset.task == REGRESSION else "several labels"
         raise DatasetError(f"{where}: images have {have} each, which is no {asked} task")
     if asked == MULTI_LABEL:
-        return _of_links(dataset)
+        return _of_links(dataset, where=where)
     first = {each.label: each.name for each in reversed(dataset.samples)}
     numbers = numbers_of(dataset.classes, first.__getitem__, where=where, asked=True)
     samples = tuple(replace(each, label=0, target=numbers[each.label]) for each in dataset.samples)
     return replace(dataset, samples=samples, classes=("value",), task=REGRESSION)
 
 
-def _of_links(dataset: Dataset) -> Dataset:
+def _of_links(dataset: Dataset, *, where: str) -> Dataset:
     """Several labels for each file that lies, by links, in several class folders."""
     same: dict[object, list[Sample]] = {}
     for sample in dataset.samples:
@@ -62,7 +62,13 @@ def _of_links(dataset: Dataset) -> Dataset:
             )
         labels = tuple(sorted({each.label for each in found}))
         samples.append(replace(found[0], label=-1, target=labels))
-    return replace(dataset, samples=tuple(samples), task=MULTI_LABEL)
+    notes = dataset.notes
+    if len(samples) == len(dataset):
+        notes = (
+            *notes,
+            f"{where}: no file is linked into several class folders; each image has one label",
+        )
+    return replace(dataset, samples=tuple(samples), notes=notes, task=MULTI_LABEL)
 
 
 def _file(sample: Sample) -> object:

@@ -62,7 +62,8 @@ class Dataset:
     def _in_words(self) -> str:
         if self.task == REGRESSION:
             return "a number each"
-        what = "labels" if self.task == MULTI_LABEL else "classes"
+        one, more = ("label", "labels") if self.task == MULTI_LABEL else ("class", "classes")
+        what = one if len(self.classes) == 1 else more
         names = ", ".join(map(printable, self.classes[:5])) + (", …" if len(self.classes) > 5 else "")
         return f"{len(self.classes):,} {what} ({names})"
 
