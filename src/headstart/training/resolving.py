@@ -9,6 +9,7 @@ from headstart.backbones.building import require_timm
 from headstart.backbones.registry import is_graph
 from headstart.backbones.runtimes import Runtime
 from headstart.data.dataset import Dataset
+from headstart.data.dataset.decimals import LARGEST
 from headstart.errors import OptionError
 from headstart.heads.tasks import REGRESSION, SINGLE_LABEL, only_single_label
 from headstart.runs import FitConfig
@@ -75,6 +76,11 @@ def _check_numbers(dataset: Dataset) -> None:
     if dataset.task != REGRESSION or not len(dataset.labels):
         return
     mean, scale = float(dataset.labels.mean()), float(dataset.labels.std())
+    if 0 < scale < 1 / LARGEST:
+        raise OptionError(
+            f"{dataset.name}: numbers that differ by {scale:.3g} are too small for a model in single "
+            "precision; give them in another unit"
+        )
     if abs(mean) > _MOST_OFFSET * scale > 0:
         offset = round(mean, -int(np.floor(np.log10(scale))))
         raise OptionError(

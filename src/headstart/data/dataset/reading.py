@@ -8,9 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from headstart.data.dataset.arrays import from_arrays
 from headstart.data.dataset.columns import ColumnNames, LabelsUnknown
 from headstart.data.dataset.folders import from_folders
@@ -45,9 +42,6 @@ from headstart.data.sources.remote import shown
 from headstart.errors import DatasetError, printable
 from headstart.files import is_there
 from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-
-_FEWEST_STEPS = 100
-"""Of float32, by which numbers must differ on average, so that rounding is no error that can be seen."""
 
 LIST_SUFFIXES = (".txt", ".lst", ".json")
 """Of tables that may be anything else: read where they are given, or where nothing else has labels."""
@@ -288,8 +282,8 @@ def _of_both(by_folders: DatasetError, by_table: DatasetError | None, where: str
 
 
 def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
-    if dataset.task == REGRESSION:
-        _refuse_alike(dataset.labels, where=where)
+    if dataset.task == REGRESSION and len({sample.target for sample in dataset.samples}) < 2:
+        raise DatasetError(f"{where}: every image has the same number; there is nothing to learn")
     if dataset.task == MULTI_LABEL and not dataset.classes:
         raise DatasetError(f"{where}: no image has a label")
     if dataset.task == MULTI_LABEL and len({sample.target for sample in dataset.samples}) < 2:
@@ -320,19 +314,6 @@ def _refuse_untrainable(dataset: Dataset, *, where: str) -> None:
             raise DatasetError(
                 f"{where}: class {name} is in {held_out} but not in training; add it or remove it there"
             )
-
-
-def _refuse_alike(numbers: NDArray[np.float64], *, where: str) -> None:
-    """Refuse numbers that are all the same, also as a model counts, in float32."""
-    if np.ptp(numbers) == 0:
-        raise DatasetError(f"{where}: every image has the same number; there is nothing to learn")
-    largest = np.abs(numbers).max()
-    step = max(float(np.spacing(np.float32(largest))), float(np.finfo(np.float32).tiny))
-    if numbers.std() < _FEWEST_STEPS * step:
-        raise DatasetError(
-            f"{where}: the numbers are up to {largest:.3g} and differ by {numbers.std():.3g} on average, too "
-            "little for a model, which counts in seven digits; take off what they share, or use another unit"
-        )
 
 
 def _other_root(dataset: Dataset, *, where: str) -> str:
