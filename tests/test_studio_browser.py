@@ -296,3 +296,39 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.goto(f"{served.address}/compare?run={ids[0]}&run={ids[1]}")
     check("comparison")
     assert found == []
+
+
+def test_from_photographs_without_labels_to_a_spreadsheet_of_new_ones(
+    served: Served, visit: Callable[..., Visit], photos: Path, tmp_path: Path
+) -> None:
+    files = [
+        shutil.copy(each, tmp_path / f"{each.parent.name}-{each.name}")
+        for each in sorted(photos.rglob("*.jpg"))
+    ]
+    page = visit(viewport={"width": 1280, "height": 800}).page
+    found, check = inspector(page)
+    page.goto(served.address)
+    page.locator("#files").set_input_files(files)
+    page.get_by_role("button", name="Add photographs").click()
+    page.get_by_role("button", name="Save the names").wait_for()
+    check("groups")
+    for group in page.locator("section.likeness").all():  # named by its most typical photograph
+        shown = [each.get_attribute("alt") or "" for each in group.locator("img").all()]
+        name = shown[0].split("-")[0]
+        group.get_by_label("Name of group").fill(name)
+        for box, alt in zip(group.get_by_role("checkbox").all(), shown, strict=True):
+            box.set_checked(alt.startswith(name))
+    page.get_by_role("button", name="Save the names").click()
+    expect(page.locator(".classes h3")).to_have_text(["bars", "discs", "squares"])
+    check("named")
+    page.get_by_role("link", name="Plan the training").click()
+    page.get_by_role("button", name="Train this").first.click()
+    page.wait_for_url("**/runs/*")
+    page.get_by_role("link", name="Predict labels of new photographs").click()
+    page.locator("#files").set_input_files(files[:5])
+    with page.expect_download() as got:
+        page.get_by_role("link", name="Download for Excel").click()
+    with zipfile.ZipFile(got.value.path()) as workbook:
+        sheet = workbook.read("xl/worksheets/sheet1.xml").decode()
+    assert len(re.findall("<row>", sheet)) == 6 and sheet.count(".jpg") == 5
+    assert found == []
