@@ -9,11 +9,13 @@
     home        the first page; choosing and sending photographs
     data        the data report with the pictures behind each finding
     findings    what a check found, in words
+    groups      photographs without labels, grouped by likeness and named
     plan        what each choice would cost; starting a training or a comparison
     jobs        a job, live
     runs        runs, their reports, and comparing them
     predict     an image to classify, why, and what it resembles
     labels      labels corrected, and new images labelled, the most useful first
+    learning_amounts  whether more photographs would help
     export      exports, and serving
 
     folders     what may be chosen: folders below the allowed root

@@ -17,6 +17,7 @@ from headstart.studio import (
     home,
     jobs,
     labels,
+    learning_amounts,
     plan,
     predict,
     predictions,
@@ -29,7 +30,7 @@ from headstart.web import uploads
 from headstart.web.app import new_app
 from headstart.web.security import LARGEST_FORM
 
-MODULES = (home, data, groups, plan, jobs, runs, predict, predictions, labels, export)
+MODULES = (home, data, groups, plan, jobs, runs, predict, predictions, labels, learning_amounts, export)
 
 _FORM_BYTES = 1 << 20
 """Forms without files: a page of labels, a table of rows."""
@@ -44,6 +45,7 @@ def create_studio(studio: Studio) -> FastAPI:
             "export": export.export_job,
             "predict": predictions.predict_job,
             "group": groups.group_job,
+            "amounts": learning_amounts.amounts_job,
         },
     )
 

@@ -211,6 +211,7 @@ def where(job: Job) -> str:
         "check": f"/data/{job.name}",
         "plan": f"/data/{job.name}/plan",
         "group": f"/data/{job.name}/groups",
+        "amounts": f"/runs/{job.name}",
         "fit": f"/runs/{job.result.get('run')}",
         "compare": f"/comparisons/{job.result.get('comparison')}",
         "export": f"/runs/{job.name}/export",

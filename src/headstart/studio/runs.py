@@ -18,6 +18,7 @@ from headstart.runs import Run, read_predictions
 from headstart.studio import image_answers, predictions
 from headstart.studio.jobs import curve
 from headstart.studio.labels import corrected
+from headstart.studio.learning_amounts import amounts
 from headstart.studio.run_names import Family, families
 from headstart.studio.state import AnyRunOf, Studio, StudioOf
 from headstart.studio.templating import page
@@ -85,6 +86,7 @@ def run_page(request: Request, studio: StudioOf, run: AnyRunOf) -> Response:
         not_kept=not_kept.removeprefix(HEAD_KEPT),
         curve=curve(run.history, tabled=True),
         corrections=corrections,
+        more=amounts(studio, run),
     )
 
 

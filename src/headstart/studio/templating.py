@@ -38,6 +38,7 @@ KINDS = {
     "rank": "Ranking photographs for",
     "predict": "Classifying",
     "group": "Grouping",
+    "amounts": "Training on fewer photographs of",
 }
 
 

@@ -125,7 +125,7 @@ def _fit(studio: Studio, job: Job, teller: Teller) -> Result:
 
     method = "backbone", "size", "preprocess", "freeze", "head", "views", "epochs", "class_weights"
     options = _options(job.body, *method, "budget")
-    _, run = fit(_corrected(path_of(job)), **options, callbacks=[teller])
+    _, run = fit(corrected_data(path_of(job)), **options, callbacks=[teller])
     return {"run": run.id}
 
 
@@ -144,11 +144,13 @@ def _compare(studio: Studio, job: Job, teller: Teller) -> Result:
             **_options(each, "preprocess"),
         )
     ]
-    comparison = compare(_corrected(path_of(job)), candidates, seeds=job.body["seeds"], callbacks=[teller])
+    comparison = compare(
+        corrected_data(path_of(job)), candidates, seeds=job.body["seeds"], callbacks=[teller]
+    )
     return {"comparison": comparison.id}
 
 
-def _corrected(path: Path) -> Dataset:
+def corrected_data(path: Path) -> Dataset:
     """The data set under the labels that were corrected in the studio."""
     from headstart.curation import corrections_for
 
