@@ -48,6 +48,7 @@ bench: .venv/installed ## the long measurements, by hand and in a quiet moment; 
 	$(DEV)/python benchmarks/keras_fit.py
 	$(DEV)/python benchmarks/learners.py
 	$(DEV)/python benchmarks/retrain.py $(DATA)/flowers
+	$(DEV)/python benchmarks/cluster.py $(DATA)/tiny-imagenet-64.zip
 
 docs: .venv/installed ## the documentation site, offline, into docs/_build/html
 	$(DEV)/python -m sphinx -M html docs docs/_build -W --keep-going -q

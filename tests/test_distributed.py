@@ -120,6 +120,36 @@ def test_an_address_where_no_cluster_is_gets_one_line_at_once(
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_token_for_clusters_is_sent_where_there_is_one(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from headstart.distributed.cluster import _send_token; _send_token()\n"
+        "print(os.environ.get('RAY_AUTH_MODE')); assert 'ray' not in sys.modules"
+    )
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    for mode in ("None", "token"):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=others | {"HOME": str(tmp_path)},
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout.decode().strip() == mode
+        (tmp_path / ".ray").mkdir(exist_ok=True)
+        (tmp_path / ".ray" / "auth_token").write_text("for this test")
+
+
+def test_what_ray_says_meanwhile_stays_off_stdout(
+    two_nodes: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
+    for name, answer in (("is_initialized", False), ("shutdown", None), ("init", None)):
+        monkeypatch.setattr(f"ray.{name}", lambda answer=answer, **options: answer)
+    with place("ray"):
+        print("(raylet) a node has died")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "(raylet) a node has died\n")
+
+
 def test_another_place_is_refused(photos: Path) -> None:
     with pytest.raises(OptionError, match=r"^on 'dask': expected ray, or nothing for this machine$"):
         headstart.fit(photos, on="dask")

@@ -10,11 +10,13 @@ import logging
 import os
 import socket
 import statistics
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from headstart import __version__
@@ -64,23 +66,37 @@ def connected() -> Iterator[Cluster]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # hide no GPU from tasks
+    running = sys.modules.get("ray")
+    if running is not None and running.is_initialized():
+        yield Cluster()
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    if address != "local":
+        _check_answers(address)
+        _send_token()
     try:
         import ray
     except ImportError as error:
         raise MissingExtra("--on ray", extra="ray") from error
-    if ray.is_initialized():
-        yield Cluster()
-        return
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    _check_answers(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise OptionError(f"RAY_ADDRESS={address}: {reason_of(error)}") from error
+        raise OptionError(
+            f"RAY_ADDRESS={address}: {reason_of(error)}; if the cluster wants a token, it has to be in "
+            "~/.ray/auth_token or RAY_AUTH_TOKEN here too"
+        ) from error
     try:
-        yield Cluster()
+        with redirect_stdout(sys.stderr):  # where Ray tells of lost nodes; stdout is for results
+            yield Cluster()
     finally:
         ray.shutdown()
+
+
+def _send_token() -> None:
+    """Have Ray send the token for clusters that is there, which it does only when told so at its import."""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if "ray" not in sys.modules and (named or Path("~/.ray/auth_token").expanduser().exists()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_answers(address: str) -> None:
@@ -92,7 +108,7 @@ def _check_answers(address: str) -> None:
         )
     host, colon, port = address.rpartition(":")
     if not colon:
-        if address not in ("auto", "local"):
+        if address != "auto":
             raise OptionError(f"RAY_ADDRESS={address}: expected HOST:PORT, such as 10.0.0.1:6379, or auto")
         return
     try:
