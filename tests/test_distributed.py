@@ -44,9 +44,9 @@ from ray_clusters import die, die_once, refuse, rows_of, small_cluster, wait_for
 SIZE = 64
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory: pytest.TempPathFactory, compiled_models: Path) -> Iterator[Any]:
-    """The cluster that all tests of this process share; its workers have a cache of their own."""
+    """The cluster that all tests here share; its workers have a cache of their own."""
     with shared_folders(tmp_path_factory.mktemp("workers"), compiled_models), small_cluster() as cluster:
         yield cluster
 
