@@ -68,7 +68,7 @@ def test_a_score_that_corrections_raised_says_what_it_was_and_that_the_classifie
     was, now = (each.evaluation["validation"]["accuracy"] for each in (before, after))
     assert now > was
     said = re.sub(r"\s+", " ", answer.text)
-    assert "That changes this score, not the classifier" in said
+    assert "That changes the validation score, not the classifier" in said
     assert f"as they were given it is {was:.1%} right" in said
 
 
