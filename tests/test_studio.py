@@ -532,7 +532,7 @@ def test_nothing_stays_of_what_a_full_disk_did_not_take(
 def test_every_page_forbids_what_is_not_ours(world: World) -> None:
     data = world.open()
     run = world.train(data)
-    addresses = ["/", "/folders", "/runs", data, f"{data}/plan", "/nowhere"]
+    addresses = ["/", "/folders", "/runs", "/words", data, f"{data}/plan", f"{data}/runs", "/nowhere"]
     addresses += [run + part for part in ("", "/predict", "/label", "/report", "/export")]
     for address in addresses:
         answer = world.browser.get(address)

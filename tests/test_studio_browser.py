@@ -286,7 +286,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     failing = served.studio.add("fit", name="aa", body={"data": "aa", "path": path, "size": 96})
     page.goto(f"{served.address}/jobs/{failing.id}")
     expect(page.get_by_role("heading", name="Failed")).to_be_visible()
-    for address in ("/", "/runs", f"/jobs/{failing.id}", "/nowhere"):
+    for address in ("/", "/runs", "/words", f"/jobs/{failing.id}", "/nowhere"):
         page.goto(served.address + address)
         check(address)
     for part in ("/report", "/export"):

@@ -53,6 +53,12 @@ def _cover(studio: Studio, collection: Collection) -> list[str]:
     return [names[0] for names in gallery.values() if names][:4]
 
 
+@router.get("/words")
+def words(request: Request) -> Response:
+    """The ten words that the pages use."""
+    return page(request, "words.html")
+
+
 @router.get("/folders")
 def browse(request: Request, studio: StudioOf, at: str = "") -> Response:
     """A folder below the root: what can be opened in it, and a button to take it."""
