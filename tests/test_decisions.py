@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -18,17 +19,26 @@ from starlette.testclient import TestClient
 
 from conftest import shared_folders, write_photos
 from headstart import fit, load
+from headstart.cli import cli
 from headstart.curation import corrections_of, retrain
 from headstart.errors import DatasetError, OptionError, RunError
+from headstart.explanations import heat_map
 from headstart.exports import export
+from headstart.exports.cards import card, markdown
+from headstart.exports.formats import find_format
+from headstart.exports.programs.shared import answer
+from headstart.exports.quantisation import cost
+from headstart.exports.subject import Subject
 from headstart.heads import LinearHead, fit_ridge
 from headstart.heads.decisions import decide, with_priors
 from headstart.heads.metrics import evaluate
 from headstart.reports import report
 from headstart.runs import FitConfig, Run, read_images, read_label_errors, read_predictions, read_run
+from headstart.runs.formatting import percent
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
 from headstart.serving.models import Models, fixed
+from headstart.tracking.entries import of_run
 from headstart.training.decisions import read_costs, read_priors, with_config_priors
 from headstart.training.evaluation import evaluate as evaluate_on
 
@@ -178,6 +188,62 @@ def test_a_report_and_the_json_say_the_mean_cost(runs: dict[str, Run]) -> None:
         np.mean([costs[pair] for pair in pairs])
     )
     assert "mean cost" in report(run).markdown() and "--costs" in report(run).facts["command"]
+
+
+def test_of_equal_costs_a_program_calls_the_likelier_class_as_headstart_does() -> None:
+    """Where two classes cost the same, as kinds of one thing do."""
+    random = np.random.default_rng(0)
+    costs = np.array([[0, 0, 5, 1e6], [0, 0, 5, 1e6], [3, 3, 0, 1], [7, 7, 1, 0]], float)
+    card = {"classes": [*"abcd"], "costs": costs.tolist()}
+    rows = random.dirichlet(np.ones(4), 300).astype(np.float32)
+    said = [answer(row.tolist(), card)["label"] for row in rows]
+    assert said == ["abcd"[call] for call in decide(rows, costs)]
+    assert {"a", "b"} <= set(said)  # neither always the first nor always the last
+
+
+def test_eight_bits_are_judged_by_what_costs_least() -> None:
+    costs = np.array([[0, 1], [9, 0]], float)
+    original = np.array([[0.95, 0.05], [0.85, 0.15], [0.2, 0.8]], np.float32)
+    found = np.array([[0.95, 0.05], [0.95, 0.05], [0.2, 0.8]], np.float32)
+    labels = np.array([0, 1, 1])
+    assert cost(found, original, labels=labels, calibration=7).agreement == 1
+    judged = cost(found, original, labels=labels, calibration=7, costs=costs)
+    assert judged.agreement == pytest.approx(2 / 3) and judged.points == pytest.approx(100 / 3)
+
+
+def test_what_is_printed_of_a_photograph_is_of_the_label_that_is_called(
+    runs: dict[str, Run], world: Path
+) -> None:
+    photos = sorted(map(str, (world / "photos").glob("*/*.jpg")))
+    lines = CliRunner().invoke(cli, ["predict", str(runs["costs"].path), *photos]).stdout.splitlines()
+    sets = CliRunner().invoke(cli, ["predict", str(runs["costs"].path), "--coverage", "0.5", *photos]).stdout
+    said = load(runs["costs"].path).predict(photos, coverage=0.5)
+    moved = 0
+    for line, with_set, each in zip(lines, sets.splitlines(), said, strict=True):
+        moved += each.label != each.top[0][0]
+        others = ", ".join(f"{name} {percent(share)}" for name, share in each.top if name != each.label)
+        assert line == f"{each.path}\t{each.label}\t{percent(each.probability)}\t({others})"
+        assert each.labels is not None and each.label in each.labels and each.top[0][0] in each.labels
+        assert with_set == line.replace("\t(", f"\t{' or '.join(each.labels)}\t(")
+    assert moved
+
+
+def test_a_heat_map_speaks_for_the_label_that_is_called(runs: dict[str, Run], world: Path) -> None:
+    classifier = load(runs["costs"].path)
+    said = classifier.predict(world / "photos")
+    moved = next(each for each in said if each.label != each.top[0][0])
+    found = heat_map(classifier, moved.path)
+    assert found.label == moved.label and found.probability == pytest.approx(moved.probability, abs=1e-5)
+
+
+def test_the_mean_cost_is_said_wherever_scores_are(runs: dict[str, Run], world: Path) -> None:
+    run = runs["costs"]
+    done = CliRunner().invoke(cli, ["evaluate", str(run.path), str(world / "photos")])
+    assert "mean cost" in done.stdout
+    found = run.evaluation["validation"]["mean_cost"]
+    assert of_run(run).metrics["validation/mean_cost"] == found
+    assert "mean cost" in markdown(card(Subject.of(run), find_format("onnx"), parity=None))
+    assert report(run).html().count("mean cost") >= 2  # in the headline and in the table
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])

@@ -1,6 +1,7 @@
 """Exports: every format says what the classifier says, alone, and nothing half-made is left behind."""
 
 import csv
+import io
 import json
 import os
 import runpy
@@ -10,6 +11,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -250,13 +252,14 @@ def test_the_card_says_what_the_run_knows(shared: dict[str, Any]) -> None:
     assert f"{low:.1%} to {high:.1%}" in text and "Limits" in text and str(run.images["train"]) in text
 
 
-def in_this_process(folder: Path, shown: Images) -> np.ndarray[Any, Any]:
+def in_this_process(folder: Path, shown: Images) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
     """What `run_program` does, without the seconds that a new process takes to load PyTorch."""
     out = folder.parent / "probabilities.npy"
     files = [source.path for sample in shown.samples if isinstance(source := sample.source, FileSource)]
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), redirect_stdout(printed):
         warnings.simplefilter("ignore")  # a program prints them
-        patch.setattr(sys, "argv", ["predict.py", *files, "--save", str(out)])
+        patch.setattr(sys, "argv", ["predict.py", *files, "--json", "--save", str(out)])
         patch.setattr(sys, "path", list(sys.path))
         patch.setattr(sys, "dont_write_bytecode", True)
         try:
@@ -266,7 +269,7 @@ def in_this_process(folder: Path, shown: Images) -> np.ndarray[Any, Any]:
                 del sys.modules[name]
     found: np.ndarray[Any, Any] = np.load(out)
     out.unlink()
-    return found
+    return found, json.loads(printed.getvalue())
 
 
 def test_fine_tuned_stages_are_in_the_weights_and_in_torchscript(
@@ -398,13 +401,18 @@ def test_the_probabilities_of_a_npy_are_saved_as_they_are(shared: dict[str, Any]
 def test_a_model_that_disagrees_is_refused_and_leaves_nothing(
     shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(folder: Path, shown: Images) -> np.ndarray[Any, Any]:
-        return np.full((len(shown), 3), 1 / 3, np.float32)
+    def wrong(folder: Path, shown: Images) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
+        return np.full((len(shown), 3), 1 / 3, np.float32), [{"label": "bars"}] * len(shown)
 
-    monkeypatch.setattr("headstart.exports.run_program", wrong)
-    with pytest.raises(ParityError, match="the openvino export differs"):
-        export(shared["run"], to="openvino", out=tmp_path / "out" / "export")
-    assert list((tmp_path / "out").iterdir()) == []
+    def other_labels(folder: Path, shown: Images) -> tuple[np.ndarray[Any, Any], list[dict[str, Any]]]:
+        right = replace(shared["classifier"], precision="f32").probabilities(shown.pixels)
+        return right, [{"label": "bars"}] * len(shown)
+
+    for answers, said in ((wrong, "the openvino export differs"), (other_labels, "labels changed")):
+        monkeypatch.setattr("headstart.exports.run_program", answers)
+        with pytest.raises(ParityError, match=said):
+            export(shared["run"], to="openvino", out=tmp_path / "out" / "export")
+        assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_difference_within_the_tolerance_passes_and_one_beyond_does_not() -> None:

@@ -301,7 +301,8 @@ class Classifier:
         if self.task != SINGLE_LABEL:
             return said
         if options.coverage is not None and (least := self._least(options.coverage)) is not None:
-            likely = [i for i in order if probabilities[i] >= least] or [order[0]]
+            least = min(least, float(probabilities[order[0]]))
+            likely = [i for i in order if probabilities[i] >= least or i == first]
             said = replace(said, labels=tuple(self.classes[i] for i in likely))
         return said
 

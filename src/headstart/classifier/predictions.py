@@ -19,8 +19,8 @@ class Prediction:
         familiarity: the share of images like the training images that are at least as strange as this one,
             above 0 and at most 1; None where the classifier does not say.
         known: whether the familiarity is at least the share that was asked for; None where none was.
-        labels: those that with the likeliest make up the asked coverage; None where none was asked for. Of a
-            multi-label classifier: those at or above their thresholds, perhaps none.
+        labels: those that make up the asked coverage, the likeliest first, and ``label``; None where none was
+            asked for. Of a multi-label classifier: those at or above their thresholds, perhaps none.
         value: the number, where one is predicted; ``label`` then says it as text, without a probability.
         interval: around the number, holding 90 % of images' numbers, or the asked coverage; None where too
             few images are known.

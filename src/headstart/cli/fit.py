@@ -162,8 +162,8 @@ def _headline(run: Any) -> str:
     for split in ("validation", "test"):
         found = run.evaluation.get(split)
         if found:
-            cost = f", mean cost {found['mean_cost']:.3g}" if "mean_cost" in found else ""
-            parts.append(f"{split} {headline(found)}{cost}")
+            cost = [in_words("mean_cost", found["mean_cost"])] if "mean_cost" in found else []
+            parts.append(", ".join([f"{split} {headline(found)}", *cost]))
     if not parts:
         estimate = run.head_fit.get("loo_accuracy")
         name = SCORES[run.config.task]

@@ -133,22 +133,25 @@ def command(
 
 
 def _said(result: "Prediction", *, task: str) -> list[str]:
-    """The answer's columns: label and probability, the labels with theirs, or the number and its interval."""
+    """The answer's columns: label, probability and set, labels and probabilities, or number and interval."""
     if result.interval is not None:
         return [_label(result, task=task), f"{result.interval[0]:.4g} to {result.interval[1]:.4g}"]
     if result.value is not None:
         return [_label(result, task=task)]
-    others = ", ".join(f"{label} {percent(found)}" for label, found in result.top[task != MULTI_LABEL :])
-    likeliest = [] if task == MULTI_LABEL else [percent(result.probability)]
-    return [_label(result, task=task), *likeliest, *([f"({others})"] if others else [])]
+    told = () if task == MULTI_LABEL else (result.label,)
+    others = ", ".join(f"{label} {percent(found)}" for label, found in result.top if label not in told)
+    columns = [_label(result, task=task)]
+    if task != MULTI_LABEL:
+        columns += [
+            percent(result.probability),
+            *([] if result.labels is None else [" or ".join(result.labels)]),
+        ]
+    return [*columns, *([f"({others})"] if others else [])]
 
 
 def _label(result: "Prediction", *, task: str) -> str:
-    """The likeliest label, or those that were asked for; of an unknown image, what it is most like."""
-    if result.labels is None:
-        label = result.label
-    else:
-        label = (", " if task == MULTI_LABEL else " or ").join(result.labels) or "none"
+    """The label that is called, or the labels; of an unknown image, what it is most like."""
+    label = ", ".join(result.labels or ()) or "none" if task == MULTI_LABEL else result.label
     return f"unknown (most like {label})" if result.known is False else label
 
 

@@ -19,6 +19,7 @@ from headstart.errors import BackboneError, ImageError, MissingExtra, OptionErro
 from headstart.explanations.activation import class_activation
 from headstart.explanations.head_inputs import Reading, readings_of
 from headstart.explanations.occlusion import occlusion
+from headstart.heads.decisions import decide
 from headstart.heads.tasks import only_single_label
 from headstart.runs.formatting import percent
 
@@ -72,7 +73,7 @@ def heat_map(
     Args:
         classifier: a trained one.
         image: a file, a file's bytes, or pixels, uint8 [H, W, 3].
-        label: one of the classifier's; None for the likeliest.
+        label: one of the classifier's; None for the one that it calls.
         method: "auto"; "cam", exact where nothing but averages lies between a map and the head; "grad-cam",
             which needs PyTorch where that is not so; "occlusion".
 
@@ -98,7 +99,8 @@ class Explainer:
             raise OptionError(f"method {method!r}: expected one of {', '.join(METHODS)}")
         pixels = _pixels(self.classifier, image)
         probabilities = self.classifier.probabilities(pixels[None])[0]
-        chosen = int(probabilities.argmax()) if label is None else _index(self.classifier, label)
+        called = int(decide(probabilities[None], self.classifier.cost_matrix)[0])
+        chosen = called if label is None else _index(self.classifier, label)
         used, signed = self._signed(pixels, label=chosen, method=method)
         heat = np.maximum(signed, 0)
         top = float(heat.max())

@@ -158,13 +158,14 @@ def _check(
     original = subject.exact.probabilities(shown.pixels)
     write_program(folder, form=form.name)
     write_card(folder, _draft(subject, form, shown, original))  # the program reads it
-    found = run_program(folder, shown)
+    found, said = run_program(folder, shown)
     tell("check", len(shown), len(shown))
     allowed = SAME_NUMBERS if subject.exact.task == REGRESSION else form.tolerance
-    parity = compare(found, original, tolerance=None if eight else allowed, of=subject.exact)
+    parity = compare(found, original, tolerance=None if eight else allowed, of=subject.exact, said=said)
     if not eight:
         return parity, None
-    return parity, cost(found, original, labels=shown.labels, calibration=calibration)
+    of = subject.exact
+    return parity, cost(found, original, labels=shown.labels, calibration=calibration, costs=of.cost_matrix)
 
 
 def _draft(

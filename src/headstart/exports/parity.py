@@ -1,9 +1,11 @@
 """Runs what was exported, by the program beside it, and compares it with the original."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from headstart.data import images, preprocess
 from headstart.data.dataset import FileSource
 from headstart.errors import OptionError, ParityError
 from headstart.exports.subject import Images
-from headstart.heads.tasks import REGRESSION
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION
 
 PROGRAM = "predict.py"
 DECODING = "decoding"
@@ -77,8 +79,8 @@ def _renamed(source: str) -> str:
     )
 
 
-def run_program(folder: Path, shown: Images) -> NDArray[np.float32]:
-    """Probabilities [N, C] that the exported program itself gives for the files of N images.
+def run_program(folder: Path, shown: Images) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
+    """What the exported program itself gives for N images: probabilities [N, C], and what it prints.
 
     Raises:
         ParityError: it fails.
@@ -87,7 +89,8 @@ def run_program(folder: Path, shown: Images) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as work:
         names = _as_files(shown, Path(work))
         given = Path(work) / "probabilities.npy"
-        command = [sys.executable, "-B", str(folder.resolve() / PROGRAM), "-", "--save", str(given)]
+        program = str(folder.resolve() / PROGRAM)
+        command = [sys.executable, "-B", program, "-", "--json", "--save", str(given)]
         done = subprocess.run(
             command,
             cwd=work,
@@ -95,6 +98,7 @@ def run_program(folder: Path, shown: Images) -> NDArray[np.float32]:
             input="\n".join(names),
             encoding="utf-8",
             errors="surrogateescape",
+            env={**os.environ, "PYTHONUTF8": "1"},
             check=False,
         )
         if done.returncode or not given.exists():
@@ -107,11 +111,12 @@ def run_program(folder: Path, shown: Images) -> NDArray[np.float32]:
             reason = lines[-1] if lines else f"it ended with {done.returncode}"
             raise ParityError(f"the exported model does not run ({reason[:300]}); please report this")
         found: NDArray[np.float32] = np.load(given)
-    if len(found) != len(shown):
+    said = json.loads(done.stdout)
+    if not len(found) == len(said) == len(shown):
         raise ParityError(
             f"the exported program labels {len(found)} of {len(shown)} images; please report this"
         )
-    return found
+    return found, said
 
 
 def _as_files(shown: Images, work: Path) -> list[str]:
@@ -133,16 +138,33 @@ def _as_files(shown: Images, work: Path) -> list[str]:
 
 
 def compare(
-    found: NDArray[np.float32], original: NDArray[np.float32], *, tolerance: float | None, of: Classifier
+    found: NDArray[np.float32],
+    original: NDArray[np.float32],
+    *,
+    tolerance: float | None,
+    of: Classifier,
+    said: Sequence[Mapping[str, Any]] | None = None,
 ) -> Parity:
-    """Compare probabilities [N, C] of an export with the original's, or numbers [N, 1]."""
+    """Compare probabilities [N, C] of an export with the original's, or numbers [N, 1].
+
+    ``said`` are the answers of its program, whose labels count; None for those of the probabilities.
+    """
+    called = of.called(found) if said is None else np.array([_called(each, of) for each in said])
     return Parity(
         images=len(found),
         largest_difference=float(np.abs(found - original).max() / of.spread),
         tolerance=tolerance,
-        changed=int((of.called(found) != of.called(original)).any(axis=1).sum()),
+        changed=int((called != of.called(original)).any(axis=1).sum()),
         numbers=of.task == REGRESSION,
     )
+
+
+def _called(said: Mapping[str, Any], of: Classifier) -> list[bool]:
+    """Which labels an answer of a program calls, as `Classifier.called` has it; none of a number."""
+    if of.task == REGRESSION:
+        return [False]
+    called = said["labels"] if of.task == MULTI_LABEL else [said["label"]]
+    return [name in called for name in of.classes]
 
 
 def refuse_if_different(parity: Parity, *, form: str) -> None:

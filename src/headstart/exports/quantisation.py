@@ -18,6 +18,7 @@ from headstart.classifier.onnx_graph import PREFIX
 from headstart.errors import OptionError
 from headstart.exports.graphs import plain_graph, save_onnx, save_openvino
 from headstart.exports.subject import Images, Subject
+from headstart.heads.decisions import decide
 from headstart.runs.formatting import percent
 
 CALIBRATION_IMAGES = 300
@@ -75,13 +76,14 @@ def quantise(subject: Subject, folder: Path, *, to: str, calibration: Images) ->
     """
     nncf = _nncf()
     plain = plain_graph(subject.classifier.model)
+    costs = subject.exact.cost_matrix
     original = subject.exact.probabilities(calibration.pixels)
     tried: list[tuple[float, int, Any]] = []
     for layers in _RUNGS:
         found = _quantised(nncf, plain, to=to, calibration=calibration, float_layers=layers)
         said = _probabilities(found, calibration, to=to)
         tried.append((float(np.abs(said - original).mean()), layers, found))
-        if (said.argmax(1) == original.argmax(1)).mean() >= _AGREEING:
+        if (decide(said, costs) == decide(original, costs)).mean() >= _AGREEING:
             break
     _, layers, quantised = min(tried, key=lambda each: each[0])
     if to == "openvino":
@@ -161,9 +163,10 @@ def cost(
     *,
     labels: NDArray[np.int64],
     calibration: int,
+    costs: NDArray[np.float64] | None = None,
 ) -> Int8Cost:
-    """Compare probabilities [N, C] of the eight-bit export with the original's."""
-    predicted, before = found.argmax(1), original.argmax(1)
+    """Compare probabilities [N, C] of the eight-bit export with the original's, by what is called."""
+    predicted, before = decide(found, costs), decide(original, costs)
     lost = (before == labels).astype(float) - (predicted == labels).astype(float)
     return Int8Cost(
         images=len(labels),

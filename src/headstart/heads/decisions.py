@@ -27,8 +27,9 @@ def decide(probabilities: ArrayLike, costs: ArrayLike | None = None) -> Integers
     p = np.asarray(probabilities)
     if costs is None:
         return np.asarray(p.argmax(axis=1), dtype=np.int64)
-    expected = p.astype(np.float64) @ np.asarray(costs, dtype=np.float64)
-    least = expected <= expected.min(axis=1, keepdims=True) + 1e-12
+    table = np.asarray(costs, dtype=np.float64)
+    expected = p.astype(np.float64) @ table
+    least = expected <= expected.min(axis=1, keepdims=True) + 1e-12 * table.max()
     return np.asarray(np.where(least, p, -1).argmax(axis=1), dtype=np.int64)
 
 

@@ -116,9 +116,8 @@ def _label_errors(run: Run) -> list[dict[str, Any]]:
 def _score(split: str, found: Any) -> dict[str, Any]:
     if score_of(found) != "accuracy":
         return {"split": split, **{key: value for key, value in found.items() if key != "per_class"}}
-    keys = ("images", "accuracy", "interval", "macro_f1", "calibration_error", "log_loss")
-    costs = {"mean_cost": found["mean_cost"]} if "mean_cost" in found else {}
-    return {"split": split, **{key: found[key] for key in keys}, **costs}
+    keys = ("images", "accuracy", "interval", "macro_f1", "calibration_error", "log_loss", "mean_cost")
+    return {"split": split, **{key: found[key] for key in keys if key in found}}
 
 
 def _setting(run: Run) -> list[list[str]]:

@@ -9,7 +9,7 @@ SCORES = {"single-label": "accuracy", "multi-label": "mean_average_precision", "
 """What a run of each task is first judged by."""
 
 FURTHER = (
-    *("micro_f1", "macro_f1", "calibration_error"),
+    *("mean_cost", "micro_f1", "macro_f1", "calibration_error"),
     *("mean_absolute_error", "root_mean_squared_error", "coverage"),
 )
 """What `headstart evaluate` says beside it."""
@@ -18,6 +18,7 @@ _WRITTEN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy": ("accuracy", percent),
     "mean_average_precision": ("mAP", "{:.3f}".format),
     "r_squared": ("R²", "{:.3f}".format),
+    "mean_cost": ("mean cost", "{:.3g}".format),
     "micro_f1": ("micro-F1", "{:.3f}".format),
     "macro_f1": ("macro-F1", "{:.3f}".format),
     "calibration_error": ("calibration error", "{:.3f}".format),

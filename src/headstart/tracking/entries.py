@@ -11,13 +11,14 @@ from headstart.runs.scores import SCORES
 
 _SCORES = ("accuracy", "macro_f1", "log_loss", "calibration_error")
 _OTHERS = (
+    "mean_cost",
     "mean_average_precision",
     "micro_f1",
     "mean_absolute_error",
     "r_squared",
     "root_mean_squared_error",
 )
-"""Of several labels and of numbers."""
+"""Where mistakes have costs, of several labels and of numbers."""
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,10 @@ def answer(row: list[float], card: Any) -> dict[str, Any]:
     task, classes = card.get("task"), card["classes"]
     if task == "regression":
         return {"value": float(f"{row[0]:.7g}")}
-    costs = card.get("costs")  # of mistakes: called is the class of the least expected cost
-    best = int((np.array(row, np.float32) @ np.array(costs)).argmin() if costs else np.argmax(row))
+    best = int(np.argmax(row))
+    if costs := card.get("costs"):  # what costs least on average is called, of equals the likelier
+        expected = np.array(row) @ np.array(costs, float)
+        best = int(np.where(expected <= expected.min() + 1e-12 * np.max(costs), row, -1).argmax())
     said: dict[str, Any] = {"label": classes[best], "probability": round(row[best], 6)}
     if task == "multi-label":
         limits = card["thresholds"] or [0.5] * len(classes)
