@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -54,7 +54,7 @@ class Parts:
     """
 
     walks: tuple[Batches, ...]
-    map: Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]] = map
+    map: Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]] = field(default_factory=lambda: map)
 
 
 # In units of the mean non-zero eigenvalue, so that one grid fits any width and number of images.

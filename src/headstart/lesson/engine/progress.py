@@ -56,6 +56,7 @@ class Utc(sa.TypeDecorator[datetime]):
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
+    """Statements with it may be kept: it has no state."""
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
         """As it is stored."""
@@ -71,6 +72,7 @@ class Json(sa.TypeDecorator[Any]):
 
     impl = sa.Text
     cache_ok = True
+    """Statements with it may be kept: it has no state."""
 
     def process_bind_param(self, value: Any, dialect: Any) -> str:
         """As it is stored."""
