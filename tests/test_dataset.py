@@ -271,7 +271,7 @@ def test_what_is_neither_a_path_nor_a_pair_of_arrays_is_refused(source):
     [
         (np.zeros((2, 8, 8), np.float32), [0, 1], r"expected uint8 .* got float32; .*\* 255"),
         (np.zeros((2, 3, 8, 8), np.uint8), [0, 1], r"expected the shape .* got \[2, 3, 8, 8\]"),
-        (np.zeros((2, 8, 8), np.uint8), [0], "got 1 labels for 2 images"),
+        (np.zeros((2, 8, 8), np.uint8), [0], "got 1 label for 2 images"),
         (np.zeros((0, 8, 8), np.uint8), [], "no images"),
         (np.zeros((2, 8, 8), np.uint8), [1, 1], "only one class"),
         (np.zeros((2, 8, 8), np.int64), [0, 1], r"got int64; pass X\.astype"),

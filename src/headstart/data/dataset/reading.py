@@ -62,9 +62,9 @@ def read_dataset(
 
     Args:
         source: A folder, table (CSV, TSV, Parquet, JSON lines), zip or tar, on disk or at an address such as
-            `s3://bucket/photos`; `(X, y)` with X uint8 [N, H, W]
-            or [N, H, W, 1|3|4] (or a list of such images) and y of N labels; or a data set, which comes back
-            as it is.
+            `s3://bucket/photos`; `(X, y)` with X uint8 [N, H, W] or [N, H, W, 1|3|4] (or a list of such
+            images) and y of N labels, of N lists of labels, or of 0 and 1 [N, C]; or a data set, which comes
+            back as it is.
         split_by_folder: Whether folders named train, val, test and the like are splits (else top folders are
             the classes, whatever they are called).
         for_training: Refuse what no classifier can be trained on: one class, a class that is held out whole.
