@@ -160,7 +160,7 @@ def test_two_runs_are_compared_and_the_better_is_named(world: World) -> None:
     names = [each.rsplit("/", 1)[1] for each in runs]
     answer = world.post("/compare", run=names)
     assert answer.url.path == "/compare" and "Recommended: builtin" in answer.text
-    frame = re.search(r'src="(/compare/report\.html[^"]+)"', answer.text)
+    frame = re.search(r'href="(/compare/report\.html[^"]+)"', answer.text)
     assert frame
     report = world.browser.get(frame[1].replace("&amp;", "&"))
     assert report.status_code == 200 and "sandbox" in report.headers["content-security-policy"]
@@ -193,13 +193,14 @@ def test_rows_of_the_plan_are_compared_by_training_them(world: World) -> None:
 
 def test_the_report_is_shown_in_a_sandbox_and_no_other_page_is_looser(world: World) -> None:
     run = world.train(world.open())
-    frame = world.browser.get(f"{run}/report")
-    assert f'src="{run}/report.html"' in frame.text and 'sandbox="' in frame.text
-    assert "unsafe-inline" not in frame.headers["content-security-policy"]
-    report = world.browser.get(f"{run}/report.html")
+    assert "unsafe-inline" not in world.browser.get(run).headers["content-security-policy"]
+    report = world.browser.get(f"{run}/report")
+    assert f'href="{run}"' in report.text and f'href="{run}/report.html"' in report.text
     policy = report.headers["content-security-policy"]
     assert report.status_code == 200 and policy.startswith("sandbox") and "default-src 'none'" in policy
-    assert "allow-scripts" not in policy + frame.text
+    assert "allow-scripts" not in policy and "frame-ancestors 'none'" in policy
+    file = world.browser.get(f"{run}/report.html")
+    assert "attachment" in file.headers["content-disposition"] and 'aria-label="Studio"' not in file.text
 
 
 # Data -------------------------------------------------------------------------------------------------------
@@ -533,7 +534,7 @@ def test_every_page_forbids_what_is_not_ours(world: World) -> None:
     data = world.open()
     run = world.train(data)
     addresses = ["/", "/folders", "/runs", "/words", data, f"{data}/plan", f"{data}/runs", "/nowhere"]
-    addresses += [run + part for part in ("", "/predict", "/label", "/report", "/export")]
+    addresses += [run + part for part in ("", "/predict", "/label", "/export")]
     for address in addresses:
         answer = world.browser.get(address)
         assert answer.headers["content-security-policy"].startswith("default-src 'self'"), address

@@ -5,6 +5,7 @@ HTML needs the extra ``report`` (matplotlib, Jinja2); the other two need nothing
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,19 @@ class Report:
         except MissingExtra:
             return None
 
-    def html(self, *, explain: bool = False) -> str:
+    def html(self, *, explain: bool = False, places: Sequence[tuple[str, str]] = ()) -> str:
         """One self-contained page: no script, no network, light and dark, printable.
 
         Args:
             explain: with the heat maps of a run's mistakes, for which its classifier is loaded.
+            places: links above it, (address, text), where an application shows it.
 
         Raises:
             MissingExtra: matplotlib or Jinja2 is not installed.
         """
         from headstart.reports.page import page
 
-        return page(self.facts, folder=self.folder if explain else None)
+        return page(self.facts, folder=self.folder if explain else None, places=places)
 
     def markdown(self) -> str:
         """The same as tables of Markdown."""

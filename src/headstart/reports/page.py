@@ -1,6 +1,6 @@
 """The page: the facts, the plots and the pictures, put into one HTML file."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,13 @@ SKIPPED = 200
 """Files left out that are listed by name."""
 
 
-def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
+def page(facts: dict[str, Any], *, folder: Path | None = None, places: Sequence[tuple[str, str]] = ()) -> str:
     """The HTML of a report.
 
     Args:
         facts: what it says.
         folder: where the run lies, for the heat maps of its mistakes; None for none.
+        places: links above it, (address, text).
 
     Raises:
         MissingExtra: matplotlib or Jinja2 is not installed.
@@ -44,7 +45,7 @@ def page(facts: dict[str, Any], *, folder: Path | None = None) -> str:
     if "skipped" in found:
         found["skipped"] = replace(found["skipped"], rows=found["skipped"].rows[:SKIPPED])
     template = _environment().get_template(f"{facts['kind']}.html")
-    return template.render(facts=facts, headline=words.headline(facts), tables=found, **extra)
+    return template.render(facts=facts, headline=words.headline(facts), tables=found, places=places, **extra)
 
 
 def summary(facts: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -27,8 +28,8 @@ from headstart.web.app import leave
 router = APIRouter()
 
 _REPORT_POLICY = (
-    "sandbox allow-popups; default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'self'"
+    "sandbox allow-same-origin allow-popups; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """A report is one file with its styles inside: it may show itself and nothing else, and runs no script."""
 
@@ -126,21 +127,24 @@ def picture(run: AnyRunOf, content: str, side: int = 256) -> Response:
 
 
 @router.get("/runs/{identity}/report")
-def report_page(request: Request, run: AnyRunOf) -> Response:
-    """The run's report, framed."""
-    frame = f"/runs/{run.id}/report.html"
-    return page(request, "report.html", run=run, frame=frame)
+def report_page(studio: StudioOf, run: AnyRunOf) -> Response:
+    """The run's report, as a page of its own with the way back."""
+    at = f"/runs/{run.id}"
+    download = (f"{at}/report.html", "Download the report")
+    return _rendered(studio, run, places=[("/runs", "Runs"), (at, "Result"), download])
 
 
 @router.get("/runs/{identity}/report.html")
 def report_file(studio: StudioOf, run: AnyRunOf) -> Response:
-    """The report itself, in a sandbox."""
-    return _rendered(studio, run)
+    """The report as a file."""
+    answer = _rendered(studio, run)
+    answer.headers["content-disposition"] = f'attachment; filename="{run.id}.html"'
+    return answer
 
 
-def _rendered(studio: Studio, thing: Run | Comparison) -> Response:
+def _rendered(studio: Studio, thing: Run | Comparison, *, places: Sequence[tuple[str, str]] = ()) -> Response:
     with studio.turn:  # matplotlib is not made for several threads
-        text = report(thing).html(explain=True)
+        text = report(thing).html(explain=True, places=places)
     return HTMLResponse(text, headers={"content-security-policy": _REPORT_POLICY})
 
 
@@ -179,8 +183,10 @@ def _by_split(runs: list[Run]) -> list[list[Run]]:
 
 @router.get("/compare/report.html")
 def compared_file(studio: StudioOf, run: Annotated[list[str] | None, Query()] = None) -> Response:
-    """The report on saved runs, in a sandbox."""
-    return _rendered(studio, compare_runs([studio.run(each) for each in (run or [])[:MOST_COMPARED]]))
+    """The report on saved runs."""
+    found = compare_runs([studio.run(each) for each in (run or [])[:MOST_COMPARED]])
+    back = "/compare?" + "&".join(f"run={each}" for each in (run or [])[:MOST_COMPARED])
+    return _rendered(studio, found, places=[("/runs", "Runs"), (back, "Comparison")])
 
 
 @router.get("/comparisons/{identity}")
@@ -192,8 +198,9 @@ def comparison_page(request: Request, studio: StudioOf, identity: str) -> Respon
 
 @router.get("/comparisons/{identity}/report.html")
 def comparison_file(studio: StudioOf, identity: str) -> Response:
-    """Its report, in a sandbox."""
-    return _rendered(studio, studio.comparison(identity))
+    """Its report."""
+    found = studio.comparison(identity)
+    return _rendered(studio, found, places=[("/runs", "Runs"), (f"/comparisons/{found.id}", "Comparison")])
 
 
 def _comparison_page(request: Request, comparison: Comparison, *, frame: str) -> Response:
