@@ -23,7 +23,7 @@ from headstart.data.folds import assign_folds
 from headstart.errors import DatasetError, OptionError
 from headstart.heads.metrics import clustered_interval, wilson_interval
 from headstart.reports import report
-from headstart.runs import FOLDS_FILE, FitConfig, Run, read_predictions, read_run
+from headstart.runs import FOLDS_FILE, FitConfig, Run, read_images, read_predictions, read_run
 from headstart.training import Prepared, prepare, resolve, score, train
 from headstart.training.cross_validation import CrossValidation
 
@@ -220,6 +220,28 @@ def test_a_retrained_head_is_judged_on_the_same_folds(world: Path, runs: dict[st
     again = {each["content"]: each for each in read_predictions(new.path, name=FOLDS_FILE)["images"]}
     assert {key: each["fold"] for key, each in again.items()} == {e["content"]: e["fold"] for e in old}
     assert again[image["content"]]["label"] == "square"
+
+
+def test_a_retrained_run_keeps_its_groups_and_is_not_judged_on_what_was_picked(
+    world: Path, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    run, corrections = runs["grouped"], corrections_of(runs["grouped"])
+    groups = {image["path"]: image.get("group") for image in read_images(run.path)}
+    assert len(set(groups.values())) == 20 and None not in groups.values()
+    picture = next((world / "cameras").rglob("*.jpg"), None) or next((world / "cameras").rglob("*.png"))
+    added = tmp_path / f"added{picture.suffix}"
+    added.write_bytes(picture.read_bytes() + b"another file")
+    corrections.add(added, picture.parent.name)
+    _, new = retrain(run, corrections, out=tmp_path / "again")
+    corrections.undo()
+    assert new.cross_validation and run.cross_validation
+    assert new.images["train"] == run.images["train"] + 1
+    assert new.cross_validation["images"] == run.cross_validation["images"]
+    narrow, wide = (
+        each[1] - each[0] for each in (wilson_interval(180, 240), new.cross_validation["interval"])
+    )
+    assert wide > 1.5 * narrow  # it still knows that cameras are no independent images
+    assert {image["path"]: image.get("group") for image in read_images(new.path)}.items() >= groups.items()
 
 
 def test_the_command_shows_them_in_text_and_json(world: Path) -> None:

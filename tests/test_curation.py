@@ -48,6 +48,17 @@ def _content(file: Path) -> str:
 # ---------------------------------------------------------------------------------------- corrections
 
 
+def test_a_correction_that_is_confirmed_stays_a_change(tmp_path: Path) -> None:
+    corrections = Corrections(tmp_path / "log.jsonl")
+    corrections.add("a.jpg", "round", content="aa", was="square")
+    corrections.add("b.jpg", "square", content="bb", was="square")  # it was right
+    corrections.add("c.jpg", None, content="cc")  # left out
+    corrections.add("a.jpg", "round", content="aa", was="round")  # as the retrained run has it
+    assert set(corrections.changes()) == {"aa", "cc"}
+    corrections.add("a.jpg", "square", content="aa", was="round")  # back to what it was given as
+    assert set(corrections.changes()) == {"cc"}
+
+
 def test_corrections_add_undo_and_list_in_order(tmp_path: Path) -> None:
     corrections = Corrections(tmp_path / "some" / "where.jsonl")
     assert corrections.list() == () and corrections.undo() is None

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from conftest import shared_folders, write_photos
 from headstart import fit, load
 from headstart.cli import cli
+from headstart.comparisons import compare_runs
 from headstart.curation import corrections_of, retrain
 from headstart.errors import DatasetError, OptionError, RunError
 from headstart.explanations import heat_map
@@ -33,6 +34,7 @@ from headstart.heads import LinearHead, fit_ridge
 from headstart.heads.decisions import decide, with_priors
 from headstart.heads.metrics import evaluate
 from headstart.reports import report
+from headstart.reports.tables import tables
 from headstart.runs import FitConfig, Run, read_images, read_label_errors, read_predictions, read_run
 from headstart.runs.formatting import percent
 from headstart.serving.app import create_app
@@ -308,6 +310,17 @@ def test_priors_are_those_of_the_weights_that_images_had(world: Path, tmp_path: 
         np.testing.assert_allclose(found, expected / expected.sum(), atol=5e-3)
 
 
+def test_runs_that_differ_in_costs_or_priors_alone_are_compared(runs: dict[str, Run], tmp_path: Path) -> None:
+    found = compare_runs(list(runs.values()))
+    said = [trial.candidate.name for trial in found.trials]
+    assert len(set(said)) == 3
+    assert "costs as usual" in said[0] and "costs costs.csv" in said[1] and "priors priors.csv" in said[2]
+    other = replace(runs["costs"], id="other", path=tmp_path / "other")
+    shutil.copytree(runs["costs"].path, other.path)
+    (other.path / "costs.csv").write_text(COSTS.replace("400", "40"))  # of the same name
+    assert len({each.candidate.name for each in compare_runs([runs["costs"], other]).trials}) == 2
+
+
 def test_likely_label_errors_do_not_depend_on_where_the_classifier_will_be_used(runs: dict[str, Run]) -> None:
     plain, priors = (read_label_errors(runs[name].path, classes=CLASSES) for name in ("plain", "priors"))
     assert plain
@@ -392,5 +405,6 @@ def test_a_report_on_two_classes_has_a_precision_recall_curve_and_no_other_has(
         right = positive[called].mean() if called.any() else None
         assert row["precision"] == (None if right is None else pytest.approx(right))
     assert "Precision and recall of squares" in made.html() and "called from" in made.markdown()
+    assert [row[0] for row in tables(made.facts)["precision_recall"].rows][:3] == ["5%", "10%", "20%"]
     assert report(runs["plain"]).facts["precision_recall"] is None
     assert "Precision and recall" not in report(runs["plain"]).html()

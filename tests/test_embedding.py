@@ -26,6 +26,12 @@ def test_every_readable_image_has_a_vector_and_its_likes_are_near(photos: Path) 
     near = [[Path(path).parent.name for path, _ in found.nearest(i, k=3)] for i in range(len(names))]
     assert np.mean([each.count(name) for each, name in zip(near, names, strict=True)]) > 1.5  # chance: 1
     assert all(found.paths[i] not in dict(found.nearest(i, k=9)) for i in range(3))
+    assert found.nearest(-1, k=9) == found.nearest(len(names) - 1, k=9) == found.nearest(np.int64(-1), k=9)
+    with pytest.raises(OptionError, match="image 99: there are"):
+        found.nearest(99)
+    for option in ({"freeze": 2}, {"views": "flip"}, {"costs": "costs.csv"}):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            headstart.embed(found.paths[5], **option, **NETWORK)
     one = headstart.embed(found.paths[5], **NETWORK)
     assert found.nearest(one.vectors[0], k=2)[0] == (found.paths[5], 1.0)
     with pytest.raises(OptionError, match="a vector of 3 numbers: expected 1280"):
@@ -61,7 +67,7 @@ def test_files_hold_the_vectors_and_the_names(photos: Path, tmp_path: Path) -> N
     np.testing.assert_array_equal(np.array(table["vector"].to_pylist(), np.float32), found.vectors)
     found.save(tmp_path / "features.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), found.vectors)
-    with (tmp_path / "features.csv").open(encoding="utf-8-sig") as file:
+    with (tmp_path / "features.npy.paths.csv").open(encoding="utf-8-sig") as file:
         assert [row["path"] for row in csv.DictReader(file)] == list(found.paths)
 
 

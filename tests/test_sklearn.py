@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks as checks
 
 from headstart.errors import ImageError
+from headstart.runs import RunStore
 from headstart.sklearn import ImageClassifier
 
 
@@ -34,6 +35,9 @@ def test_it_fits_predicts_and_travels_as_scikit_learn_expects(labelled: tuple[li
     fitted = small().fit(paths, labels)
     assert fitted.classes_.tolist() == sorted(set(labels))
     assert fitted.run_.images["train"] == len(paths)
+    assert RunStore().get(fitted.run_.id) is None  # its folder is gone
+    with pytest.raises(ValueError, match="1d array"):
+        small().fit(paths, np.stack([labels, labels], axis=1))
     found = fitted.predict_proba(paths)
     assert found.shape == (len(paths), 3) and found.sum(axis=1) == pytest.approx(1, abs=1e-3)
     assert fitted.score(paths, labels) > 0.9

@@ -33,6 +33,7 @@ from headstart.heads import MULTI_LABEL, REGRESSION, Parts, fit_ridge, metrics, 
 from headstart.heads.metrics import average_precisions, evaluate_labels, evaluate_numbers, largest_error
 from headstart.heads.tasks import best_thresholds, calibrate_labels
 from headstart.reports import report
+from headstart.reports.run_facts import _mistakes
 from headstart.runs import RunStore
 from headstart.serving.app import create_app
 from headstart.serving.limits import Limits
@@ -517,6 +518,30 @@ def test_what_is_called_from_a_threshold_on_has_features_in_single_precision(sev
 def test_what_is_not_done_for_a_task_is_refused_by_its_name(shapes, options):
     with pytest.raises(OptionError, match=r"multi-label: .* is not done yet"):
         headstart.fit(shapes / "flags.csv", **{"backbone": "builtin", **options})
+
+
+def test_a_run_of_several_labels_is_repeated_with_its_task_and_not_told_to_take_folds(several):
+    command = report(several[1]).facts["command"]
+    assert "--task multi-label" in command
+    done = CliRunner().invoke(cli, ["check", str(several[1].path)])
+    assert "--folds" not in str(done.exception) and "multi-label: looking for labels" in str(done.exception)
+
+
+def test_the_surest_mistake_is_of_a_label_that_was_called_wrongly():
+    def said(label: str, predicted: str, **top: float) -> dict[str, Any]:
+        return {
+            "path": predicted,
+            "label": label,
+            "predicted": predicted,
+            "probability": 1.0,
+            "top": [*top.items()],
+        }
+
+    doubtful = said("red", "blue|red", red=0.99, blue=0.6)
+    missed = said("blue|red", "red", red=0.98, blue=0.1)
+    sure = said("green", "blue|green", blue=0.9, green=0.8)
+    found = _mistakes([doubtful, missed, sure], task=MULTI_LABEL)
+    assert [each["predicted"] for each in found] == ["blue|green", "blue|red", "red"]
 
 
 def test_a_run_without_a_task_has_one_label_for_each_image(several):

@@ -23,6 +23,7 @@ from headstart.runs import CLASSIFIER_FILE
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import column_or_1d
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted
 except ImportError:
@@ -53,7 +54,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     Attributes:
         classes_: the labels, sorted, in the order of the probabilities.
-        run_: the record of the training.
+        run_: the record of the training; its folder is gone, and no list of runs has it.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
         if y is None:
             raise ValueError("ImageClassifier needs labels: y is None")
-        sources, labels = [_source(each) for each in _listed(X)], np.asarray(y)
+        sources, labels = [_source(each) for each in _listed(X)], column_or_1d(y, warn=True)
         check_classification_targets(labels)
         if len(sources) != len(labels):
             raise ValueError(f"{len(sources)} images and {len(labels)} labels: expected as many of each")
@@ -102,7 +103,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             options = self.get_params(deep=False)
             options = {name: value for name, value in options.items() if value is not None}
             _, self.run_ = fit(
-                dataset, out=Path(folder) / "run", strict=True, validation=0.0, test=0.0, **options
+                dataset,
+                out=Path(folder) / "run",
+                listed=False,
+                strict=True,
+                validation=0.0,
+                test=0.0,
+                **options,
             )
             kept = (MODEL_FILE, CLASSIFIER_FILE)
             self.files_ = {name: (self.run_.path / name).read_bytes() for name in kept}

@@ -8,6 +8,7 @@ import click
 from headstart.cli.options import grouping_options, layout_options, task_option
 from headstart.cli.terminal import json_option, labelled, print_json, progress_bar
 from headstart.errors import OptionError, printable
+from headstart.heads.tasks import only_single_label
 from headstart.runs import RUN_FILE, Run, RunStore, read_label_errors, read_run
 
 _SHOWN = 20
@@ -67,6 +68,7 @@ def _run_of(name: str) -> Run | None:
 
 def label_errors(run: Run) -> dict[str, Any]:
     """Images of a run whose label is likely wrong, and how many of the first ones are to be expected so."""
+    only_single_label(run.config.task, "looking for labels that are likely wrong")
     images, judged = read_label_errors(run.path, classes=run.classes), run.cross_validation or {}
     return {
         "run": run.id,

@@ -11,7 +11,12 @@ from headstart.runs import FitConfig
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|DIR...")
-@click.option("--out", required=True, metavar="FILE", help="features.parquet, or features.npy with a .csv.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="FILE.parquet, or FILE.npy with FILE.npy.paths.csv.",
+)
 @click.option(
     "--backbone", default=FitConfig.backbone, metavar="NAME", help="Network or file. Default: as for fit."
 )

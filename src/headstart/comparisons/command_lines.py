@@ -7,6 +7,7 @@ from typing import Any
 
 from headstart.comparisons.values import Candidate
 from headstart.errors import printable
+from headstart.heads.tasks import SINGLE_LABEL
 from headstart.runs import FitConfig, Method, Run
 
 SETTINGS = (
@@ -63,6 +64,7 @@ def run_command(run: Run, *, source: str) -> str:
     settings = {
         **settings_of(config),
         **{name: getattr(config, name) for name in ("weights_column", "costs", "priors", "folds")},
+        "task": None if config.task == SINGLE_LABEL else config.task,
         "seed": config.seed,
         "corrections": run.corrections,
     }

@@ -1,15 +1,22 @@
 """Compares runs that were made one by one, where they were measured on the same split."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from headstart.comparisons.analysis import choose
 from headstart.comparisons.command_lines import candidate_of, run_command, settings_of
 from headstart.comparisons.values import Candidate, Comparison, Trial, disambiguate, same_split
 from headstart.errors import OptionError, RunError
+from headstart.files import MEBI, Unreadable, read_regular
 from headstart.heads.tasks import only_single_label
 from headstart.runs import Run, new_id, read_predictions, timestamp
+from headstart.training.decisions import COSTS_FILE, PRIORS_FILE, UNIFORM
 from headstart.training.depth_choice import HEAD_KEPT
+
+_TABLES = (("costs", COSTS_FILE), ("priors", PRIORS_FILE))
+"""Options that name a table, and their copies in a run's folder."""
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
@@ -83,7 +90,12 @@ def _candidates(runs: Sequence[Run]) -> list[Candidate]:
     """What each run trained; where runs of one candidate differ otherwise, their labels say in what."""
     plain = [candidate_of(run) for run in runs]
     settings = [
-        {**settings_of(run.config), "layers": len(run.config.layers) if run.config.layers else None}
+        {
+            **settings_of(run.config),
+            "layers": len(run.config.layers) if run.config.layers else None,
+            "weights_column": run.config.weights_column,
+            **{option: _table_of(run, option, file, runs=runs) for option, file in _TABLES},
+        }
         for run in runs
     ]
     found = []
@@ -93,6 +105,26 @@ def _candidates(runs: Sequence[Run]) -> list[Candidate]:
         said = ", ".join(f"{name.replace('_', ' ')} {own[name] or 'as usual'}" for name in differing)
         found.append(replace(candidate, label=f"{candidate.name}, {said}") if said else candidate)
     return list(disambiguate(found))
+
+
+def _table_of(run: Run, option: str, file: str, *, runs: Sequence[Run]) -> str | None:
+    """What a run's table is called; its content too, where runs have other tables of that name."""
+    given: str | None = getattr(run.config, option)
+    if given in (None, UNIFORM):
+        return given
+    name = Path(given).name
+    contents = {
+        _content(each, file) for each in runs if Path(getattr(each.config, option) or "").name == name
+    }
+    return name if len(contents) == 1 else f"{name} of {_content(run, file)}"
+
+
+def _content(run: Run, file: str) -> str:
+    """Some digits of the hash of a file in a run's folder; none where it is not there."""
+    try:
+        return hashlib.blake2b(read_regular(run.path / file, limit=64 * MEBI), digest_size=3).hexdigest()
+    except Unreadable:
+        return ""
 
 
 def _trial(

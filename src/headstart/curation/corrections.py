@@ -134,7 +134,14 @@ class Corrections:
 
     def changes(self) -> dict[str, Correction]:
         """Those of `current` that say something else than the data; the others say that a label is right."""
-        return {content: each for content, each in self.current().items() if each.label != each.was}
+        given: dict[str, str | None] = {}
+        for each in self.list():  # a label put right may be confirmed later, as what it was then
+            given[each.content] = given.get(each.content) or each.was
+        return {
+            content: each
+            for content, each in self.current().items()
+            if each.label is None or each.label != given[content]
+        }
 
     def apply(self, dataset: Dataset) -> Dataset:
         """The data set with these labels, for a whole new fit.

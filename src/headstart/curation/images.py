@@ -187,7 +187,8 @@ def _added(correction: Correction) -> dict[str, Any]:
 def _sample(row: Mapping[str, Any]) -> Sample:
     file = row.get("file")
     source = source_at(file, row.get("member")) if file else LostSource("came as an array, which is gone")
-    return Sample(str(row["path"]), 0, row["split"], source, weight=float(row.get("weight", 1.0)))
+    weight = float(row.get("weight", 1.0))
+    return Sample(str(row["path"]), 0, row["split"], source, weight=weight, group=row.get("group"))
 
 
 def _extraction(

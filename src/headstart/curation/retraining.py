@@ -22,6 +22,7 @@ from headstart.runs import FOLDS_FILE, Run, new_id, read_predictions, read_skipp
 from headstart.runs.callbacks import PhaseTimer
 from headstart.training import Prepared, save, score, train
 from headstart.training.decisions import with_copies
+from headstart.training.preparation import NO_FOLD
 from headstart.training.saving import facts
 
 
@@ -107,14 +108,14 @@ def _prepared(run: Run, collected: Collected) -> tuple[Prepared, tuple[str, ...]
 
 
 def _folds(run: Run, hashes: Sequence[bytes | None]) -> tuple[int | None, ...]:
-    """The folds of the run's cross-validation, where it had one; an added image is in one by its content."""
+    """The folds of the run's cross-validation, where it had one; added images are judged by none, see there.
+
+    They were picked for their use, so they would bend its accuracy as they would that on held-out images.
+    """
     if not run.config.folds or not (run.path / FOLDS_FILE).exists():
         return ()
     known = {each["content"]: each["fold"] for each in read_predictions(run.path, name=FOLDS_FILE)["images"]}
-    return tuple(
-        None if content is None else known.get(content.hex(), content[0] % run.config.folds)
-        for content in hashes
-    )
+    return tuple(None if content is None else known.get(content.hex(), NO_FOLD) for content in hashes)
 
 
 def _sides(name: str, collected: Collected) -> dict[str, int]:

@@ -17,12 +17,14 @@ from headstart.features.cache import FeatureCache
 from headstart.features.extraction import FeatureSpec, Progress, extract
 from headstart.files import cache_folder, whole, write_whole
 from headstart.files.spreadsheets import as_csv
-from headstart.runs import FitConfig
+from headstart.runs import FitConfig, refuse_others
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMATS = (".npy", ".parquet")
+
+_OF_NETWORK = ("backbone", "size", "architecture", "preprocess", "runtime", "precision")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Embeddings:
     layer: str
 
     def save(self, file: str | Path) -> Path:
-        """Write ``file``: .parquet with columns path and vector, or .npy with the paths in a .csv beside it.
+        """Write ``file``: .parquet with columns path and vector, or F.npy with the paths in F.npy.paths.csv.
 
         Raises:
             OptionError: the name ends otherwise, or its folder does not exist.
@@ -54,7 +56,8 @@ class Embeddings:
         if target.suffix == ".npy":
             with whole(target) as partial, partial.open("wb") as opened:
                 np.save(opened, self.vectors)
-            write_whole(target.with_suffix(".csv"), as_csv(("path",), [(path,) for path in self.paths]))
+            beside = target.with_name(f"{target.name}.paths.csv")
+            write_whole(beside, as_csv(("path",), [(path,) for path in self.paths]))
             return target
         arrow, parquet = libraries()
         flat = arrow.array(self.vectors.reshape(-1))
@@ -69,18 +72,24 @@ class Embeddings:
         """The images most like one of these, or like a vector: names and cosines, the nearest first.
 
         Args:
-            image: its place, and it is itself left out; or a vector from the same layer, float32 [D].
+            image: its place, below 0 from the end, and it is left out itself; or a vector of the same layer,
+                float32 [D].
             k: how many, at most.
 
         Raises:
-            OptionError: a vector of another length.
+            OptionError: a vector of another length, or no such place.
         """
-        sought = self.vectors[image] if isinstance(image, int) else np.asarray(image, np.float32).ravel()
+        own = -1
+        if isinstance(image, int | np.integer):
+            if not -len(self.paths) <= image < len(self.paths):
+                raise OptionError(f"image {image}: there are {len(self.paths)}, from 0 on")
+            own = int(image) % len(self.paths)
+            image = self.vectors[own]
+        sought = np.asarray(image, np.float32).ravel()
         if sought.shape != self.vectors.shape[1:]:
             raise OptionError(f"a vector of {len(sought)} numbers: expected {self.vectors.shape[1]}")
         lengths = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(sought)
         cosines = self.vectors @ sought / np.maximum(lengths, 1e-12)
-        own = image if isinstance(image, int) else -1
         order = [each for each in np.argsort(-cosines, kind="stable") if each != own]
         return [(self.paths[each], round(float(cosines[each]), 4)) for each in order[:k]]
 
@@ -117,11 +126,13 @@ def embed(
     Raises:
         DatasetError: a path does not exist, a folder has no image, or no image can be read.
         OptionError: the backbone has no such layer.
+        TypeError: an option is of training, and not of the network.
     """
     from headstart.backbones import backbone_of
     from headstart.backbones.runtimes import select
     from headstart.errors import DatasetError
 
+    refuse_others(options, known=_OF_NETWORK)
     config = FitConfig.from_options(**options).checked()
     if config.chooses:
         raise OptionError("backbone='auto' needs labels to choose by; name a network")

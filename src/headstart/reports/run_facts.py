@@ -10,15 +10,16 @@ import numpy as np
 from headstart.comparisons.command_lines import run_command
 from headstart.errors import RunError, printable
 from headstart.heads.metrics import precision_recall
-from headstart.heads.tasks import REGRESSION, SINGLE_LABEL
+from headstart.heads.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from headstart.runs import Run, read_label_errors, read_predictions, read_skipped
 from headstart.runs.callbacks import Range
 from headstart.runs.scores import score_of
 
 MISTAKES = 12
+"""Most confident mistakes shown."""
+
 RESIDUALS = 200
 """Dots of a plot of predicted numbers."""
-"""Most confident mistakes shown."""
 
 IMAGES_PER_CELL = 8
 _BINS = 10
@@ -66,7 +67,9 @@ def run_facts(run: Run, *, looked_at: Container[str] = ()) -> dict[str, Any]:
         "confusion": evaluation.get("confusion") if evaluation else None,
         "confusions": _confusions(shown, classes=run.classes) if single else [],
         "residuals": _residuals(shown) if run.config.task == REGRESSION else [],
-        "mistakes": _mistakes([entry for entry in shown if entry.get("content") not in looked_at]),
+        "mistakes": _mistakes(
+            [entry for entry in shown if entry.get("content") not in looked_at], task=run.config.task
+        ),
         "label_errors": [_image(each) for each in _label_errors(run) if each.get("content") not in looked_at],
         "per_class": evaluation.get("per_class", []) if evaluation else [],
         "calibration": _calibration([e for e in entries if e["split"] == honest]) if single else [],
@@ -178,13 +181,22 @@ def mistakes_of(run: Run, *, most: int = MISTAKES) -> tuple[str, list[dict[str, 
     """Which images a run is judged by, and its most confident mistakes on them."""
     split = "validation" if run.evaluation.get("validation") else "test"
     shown = [entry for entry in _predictions(run)[0] if entry["split"] == split]
-    return split, _mistakes(shown, most=most)
+    return split, _mistakes(shown, task=run.config.task, most=most)
 
 
-def _mistakes(entries: Sequence[dict[str, Any]], *, most: int = MISTAKES) -> list[dict[str, Any]]:
+def _mistakes(entries: Sequence[dict[str, Any]], *, task: str, most: int = MISTAKES) -> list[dict[str, Any]]:
     wrong = [entry for entry in entries if entry["label"] != entry["predicted"]]
-    wrong.sort(key=lambda entry: -entry.get("probability", 0.0) or -_error(entry))
+    wrong.sort(key=lambda entry: -_confidence(entry, task=task))
     return [_image(entry) for entry in wrong[:most]]
+
+
+def _confidence(entry: dict[str, Any], *, task: str) -> float:
+    """How sure a wrong answer was: of labels called wrongly the likeliest; of a number, how far it is off."""
+    if task != MULTI_LABEL:
+        return float(entry.get("probability", 0.0)) or _error(entry)
+    top = dict(entry.get("top", ()))
+    wrong = set(entry["predicted"].split("|")) - {*entry["label"].split("|"), ""}
+    return max((float(top.get(name, min(top.values(), default=0.0))) for name in wrong), default=0.0)
 
 
 def _error(entry: dict[str, Any]) -> float:

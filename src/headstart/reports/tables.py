@@ -115,8 +115,11 @@ def _of_run(facts: dict[str, Any]) -> dict[str, TextTable]:
             },
         ),
         "precision_recall": _table(
-            (facts["precision_recall"] or {"rows": []})["rows"],
-            {"called from": "threshold", "precision": "precision", "recall": "recall"},
+            [
+                {**row, "from": row["threshold"]}
+                for row in (facts["precision_recall"] or {"rows": []})["rows"]
+            ],
+            {"called from": "from", "precision": "precision", "recall": "recall"},
         ),
         "skipped": _table(facts["skipped"], {"file": "path", "reason": "reason"}, words=(0, 1)),
     }
@@ -206,7 +209,7 @@ def _plain(value: Any) -> str:
 
 
 _SHOWN: dict[str, Callable[[Any], str]] = {
-    "threshold": "{:.0%}".format,
+    "from": "{:.0%}".format,
     **dict.fromkeys(("precision", "recall", "confidence"), percent),
     **dict.fromkeys(("interval", "spread"), interval),
     **dict.fromkeys(("macro_f1", "calibration_error", "f1"), "{:.3f}".format),

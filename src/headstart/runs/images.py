@@ -33,6 +33,7 @@ class _Image(TypedDict):
     size: NotRequired[int | None]
     modified: NotRequired[int | None]
     weight: NotRequired[float]
+    group: NotRequired[str]
 
 
 class _Answer(_Image):
@@ -99,7 +100,8 @@ def read_label_errors(folder: Path, *, classes: Collection[str]) -> list[dict[st
             "--folds 5"
         )
     images = read_predictions(folder, classes=classes, name=FOLDS_FILE)["images"]
-    found = [image for image in images if image.get("likely") in set(classes) and "wrong" in image]
+    known = set(classes)
+    found = [image for image in images if image.get("likely") in known and "wrong" in image]
     return sorted(found, key=lambda image: -image["wrong"])
 
 

@@ -51,6 +51,7 @@ def fit(
     budget: float | str | None = None,
     on: str | None = None,
     callbacks: Sequence[Callback] = (),
+    listed: bool = True,
     **options: Any,
 ) -> tuple[Classifier, Run]:
     """Train, evaluate and save a classifier.
@@ -65,6 +66,7 @@ def fit(
         on: "ray" for a Ray cluster: the one at ``RAY_ADDRESS``, or the cores of this machine; None for this
             process.
         callbacks: what watches the job.
+        listed: whether `headstart runs` shall know of it; False where its folder will not stay.
         options: which training, by the names of `FitConfig`'s fields, such as ``backbone``, ``freeze`` or
             ``epochs``; besides them ``scratch`` for random weights, and ``views`` is 1, "flip" or a number.
 
@@ -103,7 +105,7 @@ def fit(
     notes = (*reasons, *idle, *([where.said] if where.said else []), *limit.notes, *judged)
     whole = where is HERE and not (limit.cut_short or watch.stopped or recorder.resumed)
     run = _record(scores, recorder, out=out, notes=notes, whole=whole)
-    run = save(run, scores, timer=recorder, watch=watch)
+    run = save(run, scores, timer=recorder, watch=watch, lists=listed)
     return load(run.path), run
 
 

@@ -21,7 +21,7 @@ from headstart.training.preparation import Prepared
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What heads that had not seen an image said of it, for every readable image.
+    """What heads that had not seen an image said of it, for every image that is in a fold.
 
     Attributes:
         prepared: the images, with their folds.
@@ -49,7 +49,7 @@ class CrossValidation:
         """A sentence on classes that lie in one fold whole, which others cannot judge."""
         prepared, every = self.prepared, range(len(self.prepared.dataset.classes))
         unseen: set[int] = set()
-        for fold in {fold for fold in prepared.folds if fold is not None}:
+        for fold in prepared.fold_numbers:
             unseen |= set(every) - set(prepared.labels(prepared.fold(fold, inside=False)).tolist())
         if not unseen:
             return ()
@@ -125,7 +125,7 @@ def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> 
     if not prepared.folds:
         return None
     watch.on_phase_begin("folds")
-    folds = sorted({fold for fold in prepared.folds if fold is not None})
+    folds = prepared.fold_numbers
     images, probabilities, plain = [], [], []
     for fold in folds:
         others, own = prepared.fold(fold, inside=False), prepared.fold(fold, inside=True)
@@ -140,7 +140,7 @@ def cross_validate(prepared: Prepared, trained: Trained, *, watch: Callback) -> 
         every,
         np.concatenate(probabilities),
         np.concatenate(plain),
-        trained=_said_after(prepared, trained, prepared.fold(-1, inside=False), of=every)[0],
+        trained=_said_after(prepared, trained, prepared.fold(None, inside=False), of=every)[0],
         costs=trained.costs,
     )
     watch.on_phase_end("folds", found)

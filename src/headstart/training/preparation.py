@@ -23,6 +23,9 @@ from headstart.heads import Task, task_of
 from headstart.runs import FitConfig, fingerprint
 from headstart.runs.callbacks import Callback
 
+NO_FOLD = -1
+"""Of an image that every head of a cross-validation is trained on, and none judges."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -32,7 +35,8 @@ class Prepared:
     extraction: Extraction
     splits: tuple[str | None, ...]
     report: checks.DataReport
-    folds: tuple[int | None, ...] = ()  # of a cross-validation: each sample's, None where it was unreadable
+    folds: tuple[int | None, ...] = ()
+    """Of a cross-validation: each sample's; None where it was unreadable, `NO_FOLD` where it trains alone."""
     place: Place = HERE  # where its features were computed, and heads are
 
     @cached_property
@@ -72,11 +76,16 @@ class Prepared:
         found = np.array([self.dataset.samples[image].weight for image in images])
         return np.asarray(found / found.mean(), dtype=np.float64)
 
-    def fold(self, number: int, *, inside: bool) -> NDArray[np.int64]:
+    def fold(self, number: int | None, *, inside: bool) -> NDArray[np.int64]:
         """Indices of the samples of a fold, or of all others that could be read, in the same order."""
         return self._as_read(
             np.array([f is not None and (f == number) == inside for f in self.folds], dtype=bool)
         )
+
+    @property
+    def fold_numbers(self) -> list[int]:
+        """The folds that there are, ascending."""
+        return sorted({fold for fold in self.folds if fold is not None and fold != NO_FOLD})
 
     def _as_read(self, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
         found = np.flatnonzero(wanted)

@@ -61,6 +61,7 @@ def save(
     watch: Callback | None = None,
     extra: Mapping[str, str] | None = None,
     same_as: Path | None = None,
+    lists: bool = True,
 ) -> Run:
     """Write a run's folder, compare what was written with what is in memory, and list the run.
 
@@ -72,6 +73,7 @@ def save(
         extra: further files of the folder, by name.
         same_as: a model that was checked when it was saved; one that differs from it in its head's numbers
             alone is not compiled to be checked again.
+        lists: whether to enter it into the store.
 
     Raises:
         ParityError: the saved model says something else than the one in memory.
@@ -95,7 +97,7 @@ def save(
         took = {"save": round(taken, 3), "total": round(timer.elapsed, 3)}
         run = replace(run, seconds={**run.seconds, **took})
         write_record(folder, run, parity=difference)
-    run = listed(run)
+    run = listed(run) if lists else run
     watch.on_phase_end("save", run)
     return run
 

@@ -118,7 +118,8 @@ def describe(sample: Sample, *, label: str, split: str | None, content: bytes | 
     """An image as the files of a run have it: name, label, side, hash (hex, empty if unreadable), place."""
     known = {"path": sample.name, "label": label, "split": split, "content": (content or b"").hex()}
     weight = {} if sample.weight == 1 else {"weight": sample.weight}
-    return {**known, **place_of(sample), **weight}
+    group = {} if sample.group is None else {"group": sample.group}
+    return {**known, **place_of(sample), **weight, **group}
 
 
 def content_hash(data: bytes | npt.NDArray[Any]) -> bytes:
