@@ -28,7 +28,7 @@ from fastapi.testclient import TestClient
 
 from headstart.errors import LessonError
 from headstart.lesson.engine import asking, lti, lti_launches
-from headstart.lesson.engine.attempts import Opened, Submitted, begin
+from headstart.lesson.engine.attempts import Opened, Reset, Submitted, begin
 from headstart.lesson.engine.lti import Platforms, ToolKeys
 from headstart.lesson.pages.joining import DOOR
 from lesson_worlds import World, lesson_worlds
@@ -461,6 +461,23 @@ def test_marks_go_to_the_course_and_say_how_far_each_has_come(world: World, plat
     assert (alan["userId"], alan["scoreGiven"], alan["activityProgress"]) == ("30", 100, "InProgress")
     assert re.fullmatch(r"2030-01-01T\d\d:\d\d:\d\d\.\d{3}Z", ada["timestamp"])
     assert len(platform.tokens) == 1
+
+
+def test_whose_challenges_were_reset_loses_the_mark_in_the_course(
+    world: World, platform: TestPlatform
+) -> None:
+    arrive(world, platform)
+    learner = world.site.classes.members(world.site.classes.named(None).id)[0].learner
+    play(world, learner, "rrrrr")
+    world.site.store.record(f"c-{learner}", Reset(), world.clock.now)
+    client, place, form = teacher_of(world, platform)
+    client.post(f"{place}/marks/send", data={**form, "what": "marks"})
+    ((_, told),) = platform.scores
+    assert told.pop("timestamp") and told == {
+        "userId": "29",
+        "activityProgress": "Initialized",
+        "gradingProgress": "NotReady",
+    }
 
 
 def play(world: World, learner: str, pattern: str) -> None:

@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -72,6 +73,17 @@ def test_the_best_challenge_counts_and_every_member_has_a_line() -> None:
     assert formula["name"] == "'=HYPERLINK(1)", "no cell is computed"
     assert formula["problem-1"] == "" and nobody["name"] == "Learner 3" and nobody["points"] == ""
     assert zoe["name"] == "Zoë" and zoe["badge"] == "yes"
+
+
+def test_a_challenge_that_was_reset_earns_nothing() -> None:
+    reset = replace(taken("m1", "rrrrr", pack=PACK, now=NOW), reset_at=NOW)
+    found = marks.of_class(members(), [reset], problems=SLUGS)
+    assert (found[0].best, found[0].taken, found[0].badge, found[0].reset) == (None, 0, False, True)
+    assert not found[1].reset, "who never began had nothing to reset"
+    again = taken("m1", "r----", pack=PACK, now=NOW)
+    ada = marks.of_class(members(), [reset, again], problems=SLUGS)[0]
+    assert (ada.points, ada.taken, ada.badge, ada.reset) == (100, 1, False, False)
+    assert "500" not in marks.as_file(found, ".csv", problems=SLUGS).decode("utf-8-sig")
 
 
 def test_the_workbook_holds_the_same_as_the_csv() -> None:

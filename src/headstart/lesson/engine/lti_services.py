@@ -139,6 +139,8 @@ class Services:
     def send(self, link: Link, marks: Iterable[Mark]) -> int:
         """Sends the marks of those who came from the platform, and have begun; gives how many.
 
+        Whose challenges were all reset has no mark any more, and the platform is told so.
+
         Raises LessonError where one is not taken: those before it have arrived.
         """
         if SCORE not in link.scopes:
@@ -148,7 +150,7 @@ class Services:
         sent = 0
         for mark in marks:
             subject = self.platform.subject(mark.member.reference)
-            if subject and mark.best is not None:
+            if subject and (mark.best is not None or mark.reset):
                 self._ask(address, SCORE, kind=_SCORE, send=_score(mark, subject, now=self._now))
                 sent += 1
         return sent
@@ -185,15 +187,17 @@ def _people(members: Iterable[Any]) -> Iterator[Person]:
 
 def _score(mark: Mark, subject: str, *, now: datetime) -> dict[str, Any]:
     """https://www.imsglobal.org/spec/lti-ags/v2p0/#score-publish-service."""
-    best = mark.best
-    assert best is not None
+    best, told = mark.best, now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if best is None:
+        nothing = {"activityProgress": "Initialized", "gradingProgress": "NotReady"}
+        return {"userId": subject, "timestamp": told, **nothing}
     done = best.finished_at is not None
     return {
         "userId": subject,
         "scoreGiven": best.points,
         "scoreMaximum": mark.possible,
         "comment": f"{best.correct} of {len(best.items)} problems right"[:500],
-        "timestamp": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": told,
         "activityProgress": "Completed" if done else "InProgress",
         "gradingProgress": "FullyGraded" if done else "Pending",
     }

@@ -21,10 +21,11 @@ class Mark:
 
     Attributes:
         member: who.
-        best: their challenge with the most points, the earliest of several; None where they began none.
-        taken: how many they began.
+        best: their challenge with the most points, the earliest of several; None where none counts.
+        taken: how many they began, but for those that were reset.
         badge: whether one of them earned the badge.
         possible: points of a challenge of this lesson.
+        reset: whether they began some, and all were reset.
     """
 
     member: Member
@@ -32,6 +33,7 @@ class Mark:
     taken: int
     badge: bool
     possible: int
+    reset: bool = False
 
     @property
     def points(self) -> int:
@@ -46,7 +48,7 @@ def of_class(
 
     Args:
         members: of the class.
-        states: their challenges.
+        states: their challenges; those that were reset earn nothing.
         problems: of the lesson's challenge, by their slugs.
     """
     own: dict[str, list[Challenge]] = {}
@@ -54,10 +56,13 @@ def of_class(
         own.setdefault(state.learner, []).append(state)
     found = []
     for member in members:
-        taken = sorted(own.get(member.learner, []), key=lambda state: (-state.points, state.started_at))
+        begun = own.get(member.learner, [])
+        counted = (state for state in begun if state.reset_at is None)
+        taken = sorted(counted, key=lambda state: (-state.points, state.started_at))
         earned = any(state.earns_badge for state in taken)
         best = taken[0] if taken else None
-        found.append(Mark(member, best, len(taken), earned, POINTS * len(problems)))
+        reset = bool(begun) and best is None
+        found.append(Mark(member, best, len(taken), earned, POINTS * len(problems), reset))
     return found
 
 
