@@ -84,6 +84,15 @@ def test_a_name_joins_once_and_a_personal_code_goes_on_elsewhere(classes: Classe
     assert classes.standing(ada.learner) == (one, ada) and classes.standing("guest-1") is None
 
 
+def test_whom_a_course_names_comes_from_there_alone(classes: Classes, one: Class) -> None:
+    sent = classes.admit(one, reference="lti:p:29", name="Ada", now=None)
+    with pytest.raises(JoinRefused, match="open the lesson from your course"):
+        classes.join(one, "ada", now=NOW)
+    assert classes.admit(one, reference="lti:p:29", name="Ada", now=NOW).learner == sent.learner
+    with pytest.raises(JoinRefused, match="joined already"):
+        classes.join(one, "ada", now=NOW)
+
+
 def test_of_a_roster_each_name_joins_once_and_nobody_else(classes: Classes, one: Class) -> None:
     listed = classes.enrol(one, [Row("Ada Lovelace", "al@school", 1.5), Row("Eve")], only=True)
     assert [(each.number, each.joined) for each in listed] == [(1, None), (2, None)]

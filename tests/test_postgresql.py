@@ -33,7 +33,7 @@ from headstart.lesson.engine.answers import AnswerRefused
 from headstart.lesson.engine.attempts import Opened, Submitted
 from headstart.lesson.engine.classes import Classes
 from headstart.lesson.engine.progress import Line, Progress, _insert
-from headstart.lesson.engine.rosters import JoinRefused
+from headstart.lesson.engine.rosters import JoinRefused, Row
 from headstart.web.jobs import Jobs
 from test_lesson_progress import NOW, SLUGS, begin
 
@@ -408,5 +408,27 @@ def test_classes_are_kept_there_and_a_name_joins_once_also_at_the_same_moment(da
     assert classes[2].by_token(token) == one and classes[3].standing(members[0].learner) == (one, members[0])
     classes[0].erase_name(members[0].learner)
     assert classes[1].members(one.id)[0].name == ""
+    for each in stores:
+        each.close()
+
+
+def test_a_name_of_the_list_joins_once_also_at_the_same_moment(database: str) -> None:
+    stores = [Progress.open(database) for _ in range(4)]
+    classes = [Classes(each, b"s") for each in stores]
+    one, _ = classes[0].create("10 b", pack="p", now=NOW)
+    classes[0].enrol(one, [Row(f"Learner {number}") for number in range(10)], only=True)
+    together = threading.Barrier(4)
+
+    def join(place: int) -> list[str]:
+        came = []
+        for number in range(10):
+            together.wait(30)
+            with suppress(JoinRefused):
+                came.append(classes[place].join(one, f"Learner {number}", now=NOW).learner)
+        return came
+
+    with ThreadPoolExecutor(4) as pool:
+        came = [learner for each in pool.map(join, range(4)) for learner in each]
+    assert len(came) == len(set(came)) == 10, "two browsers are never one learner"
     for each in stores:
         each.close()

@@ -39,6 +39,9 @@ JOIN_LETTERS, PERSONAL_LETTERS = 6, 8
 FRESH_SECONDS = 1.0
 """How long a member is taken from memory before the store is asked again: other processes write there too."""
 
+SENT = "lti:"
+"""How the references begin of those whom a learning platform sends."""
+
 Result = TypeVar("Result")
 
 _metadata = sa.MetaData()
@@ -253,6 +256,7 @@ class Classes:
             raise LessonError(f"time {timer:g}: expected a factor from 1 to {LONGEST_TIMER:g}, or no clock")
 
         def write(connection: sa.Connection) -> Class:
+            _hold(connection, identity)
             found = _one(connection, identity)
             rules = replace(found.rules, **changes)
             connection.execute(_where_class(found.id).values(rules=rules.to_dict()))
@@ -317,20 +321,24 @@ class Classes:
     def join(self, one: Class, name: str, *, now: datetime) -> Member:
         """Lets somebody into a class: under a name of the roster that nobody has taken, else under a new one.
 
-        Raises JoinRefused where the name is taken, where a roster lacks it, and where the class is full.
+        Raises JoinRefused where the name is taken, where a roster lacks it, where it is of somebody whom a
+        learning platform sends, and where the class is full.
         """
         called = clean(name)
 
         def write(connection: sa.Connection) -> Member:
+            _hold(connection, one.id)
             there = connection.execute(_NAMES_OF_CLASS, {"of": one.id}).all()
             same = next((each for each in there if _same(each.name, called)), None)
-            if same is not None and same.joined is not None:
-                raise JoinRefused(
-                    "somebody of that name has joined already; on another device go on with the personal "
-                    "code, or choose another name"
-                )
             if same is not None:
-                connection.execute(_where_member(same.learner).values(joined=now))
+                if same.joined is None and same.reference.startswith(SENT):  # else both were one learner
+                    raise JoinRefused("open the lesson from your course")
+                waits = _where_member(same.learner).where(_members.c.joined.is_(None))
+                if connection.execute(waits.values(joined=now)).rowcount == 0:
+                    raise JoinRefused(
+                        "somebody of that name has joined already; on another device go on with the personal "
+                        "code, or choose another name"
+                    )
                 row = connection.execute(sa.select(_members).where(_members.c.learner == same.learner)).one()
                 return _member(row)
             if _one(connection, one.id).rules.listed_only:
@@ -350,6 +358,7 @@ class Classes:
         wanted = list(rows)
 
         def write(connection: sa.Connection) -> list[Member]:
+            _hold(connection, one.id)
             there, new = _of_class(connection, one.id), []
             for row in wanted:
                 if not any(_same(each.name, row.name) for each in there):
@@ -375,6 +384,7 @@ class Classes:
         """
 
         def write(connection: sa.Connection) -> Member:
+            _hold(connection, one.id)
             there = _of_class(connection, one.id)
             known = next((each for each in there if each.reference == reference), None)
             called = _free(name, there, known=known)
@@ -503,9 +513,9 @@ _BY_LEARNER = (
     .where(_members.c.learner == sa.bindparam("of"))
 )
 
-_NAMES_OF_CLASS = sa.select(_members.c.learner, _members.c.number, _members.c.name, _members.c.joined).where(
-    _members.c["class"] == sa.bindparam("of")
-)
+_NAMES_OF_CLASS = sa.select(
+    *(_members.c[name] for name in ("learner", "number", "name", "reference", "joined"))
+).where(_members.c["class"] == sa.bindparam("of"))
 """Looked through by everybody who joins."""
 
 
@@ -527,6 +537,11 @@ def _class(row: Any) -> Class:
         row.class_created,
         Rules.from_dict(row.class_rules),
     )
+
+
+def _hold(connection: sa.Connection, identity: str) -> None:
+    """Lets no other transaction write this class until ours ends; SQLite has one writer at a time anyway."""
+    connection.execute(sa.select(_classes.c.id).where(_classes.c.id == identity).with_for_update())
 
 
 def _one(connection: sa.Connection, identity: str) -> Class:

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from headstart.errors import LessonError, printable
 from headstart.files import make, write_new
 from headstart.lesson.engine.asking import is_safe
+from headstart.lesson.engine.classes import SENT
 from headstart.lesson.engine.progress import Json, Progress
 
 ALGORITHM = "RS256"
@@ -79,7 +80,7 @@ class Platform:
 
     def reference(self, subject: str) -> str:
         """What stands in a member's reference."""
-        return f"lti:{self.id}:{subject}"
+        return f"{SENT}{self.id}:{subject}"
 
     def subject(self, reference: str) -> str:
         """The platform's name for a member, of their reference; empty for those of others."""
