@@ -121,7 +121,7 @@ def test_findings_name_plain_images_alike_names_small_classes_and_few_test_image
     Image.new("RGB", (96, 96), (2, 2, 2)).save(photos / "discs/dark.png")
     Image.new("RGB", (400, 20)).save(photos / "discs/strip.png")
     page = world.browser.get(world.open()).text
-    assert "1 of odd size" in page
+    assert "1 photograph of odd size" in page
     for words in ("2 photographs with next to nothing to see", "discs · black", "sqares and squares"):
         assert words in page
     assert "1 class of three photographs or fewer" in page and "Few photographs to test on" in page

@@ -10,6 +10,7 @@ import click
 
 from headstart.cli.options import on_option
 from headstart.cli.terminal import json_option, name_left_out, print_json, progress_bar
+from headstart.errors import printable
 from headstart.heads.tasks import MULTI_LABEL
 from headstart.runs.formatting import percent
 
@@ -74,7 +75,7 @@ def command(
     """
     from headstart.classifier import Prediction, PredictOptions, load
     from headstart.data.dataset import list_unlabelled
-    from headstart.errors import OptionError, printable
+    from headstart.errors import OptionError
     from headstart.files import write_whole
 
     if table is not None and (Path(table).is_dir() or not Path(table).parent.is_dir()):
@@ -90,15 +91,7 @@ def command(
     samples = found.samples
     name_left_out([item.to_dict() for item in found.skipped], most=None)
     if out is not None:
-        written = _to_parquet(classifier, samples, options, out=out, on=on)
-        if as_json:
-            print_json({**asdict(written), "out": out})
-        else:
-            broken = f", {written.unreadable:,} of them unreadable" if written.unreadable else ""
-            there = f", {written.found:,} were there" if written.found else ""
-            click.echo(f"{written.images:,} images{broken}{there}; saved in {printable(out)}")
-        if written.unreadable == written.images:
-            sys.exit(2)
+        _say_written(_to_parquet(classifier, samples, options, out=out, on=on), out, as_json=as_json)
         return
     heat = {}
     if explain or explain_to:
@@ -129,6 +122,17 @@ def command(
         broken = f", {unreadable:,} of them unreadable" if unreadable else ""
         click.echo(f"{len(said):,} images{broken}; saved in {printable(table)}")
     if unreadable and unreadable == len(samples):
+        sys.exit(2)
+
+
+def _say_written(written: "Written", out: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(written), "out": out})
+    else:
+        broken = f", {written.unreadable:,} of them unreadable" if written.unreadable else ""
+        there = f", {written.found:,} were there" if written.found else ""
+        click.echo(f"{written.images:,} images{broken}{there}; saved in {printable(out)}")
+    if written.unreadable == written.images:
         sys.exit(2)
 
 

@@ -44,30 +44,31 @@ def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
             "with near-duplicates",
             "Shots of one scene, or one image saved twice. They stay on one side of the split.",
         ),
-        {
-            "title": f"{len(report['odd_sizes']):,} of odd size",
-            "meaning": "Much smaller or much longer than the others: check whether they belong.",
-            "count": len(report["odd_sizes"]),
-            "groups": [
-                {"files": [{"name": item["name"], "label": f"{item['width']} × {item['height']}"}]}
-                for item in report["odd_sizes"][:_GROUPS_SHOWN]
-            ],
-        },
+        _single(
+            [(item["name"], f"{item['width']} × {item['height']}") for item in report["odd_sizes"]],
+            "of odd size",
+            "Much smaller or much longer than the others: check whether they belong.",
+        ),
+        _single(
+            [(item["name"], f"{item['label']} · {item['reason']}") for item in report.get("plain", [])],
+            "with next to nothing to see",
+            "Black, white, of one colour or blurred: nothing can be learnt from them. Remove them from the "
+            "folder, or leave them out.",
+        ),
+        *_of_classes(report),
+        _few_held_out(report),
     ]
-    small = report.get("small_classes", {})
-    plain, alike = report.get("plain", []), report.get("alike_names", [])
-    found += [
-        {
-            "title": f"{_counted(plain, 'photograph')} with next to nothing to see",
-            "meaning": "Black, white, of one colour or blurred: nothing can be learnt from them. Remove them "
-            "from the folder, or leave them out.",
-            "count": len(plain),
-            "groups": [
-                {"files": [{"name": item["name"], "label": f"{item['label']} · {item['reason']}"}]}
-                for item in plain[:_GROUPS_SHOWN]
-            ],
-            "more": max(0, len(plain) - _GROUPS_SHOWN),
-        },
+    return [each for each in found if each["count"]]
+
+
+def _of_classes(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is to be said of classes: names that are nearly the same, few photographs, imbalance."""
+    small, alike = report.get("small_classes", {}), report.get("alike_names", [])
+    imbalance, counts = report["imbalance"], {n: sum(each.values()) for n, each in report["classes"].items()}
+    if not counts:  # numbers
+        return []
+    least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    return [
         {
             "title": "Class names that are nearly the same",
             "meaning": f"{'; '.join(' and '.join(names) for names in alike[:_GROUPS_SHOWN])}. If they are "
@@ -80,21 +81,13 @@ def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
             "Add photographs of them, twenty and more, or leave these classes out.",
             "count": len(small),
         },
-        _few_held_out(report),
+        {
+            "title": "Classes are imbalanced",
+            "meaning": f"{counts[most]:,} of {most}, {counts[least]:,} of {least}: rare classes are "
+            "recognised worse. Class weights are an option of the training.",
+            "count": imbalance is None or imbalance >= 5,
+        },
     ]
-    imbalance = report["imbalance"]
-    if imbalance is None or imbalance >= 5:
-        counts = {name: sum(sides.values()) for name, sides in report["classes"].items()}
-        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-        found.append(
-            {
-                "title": "Classes are imbalanced",
-                "meaning": f"{counts[most]:,} of {most}, {counts[least]:,} of {least}: rare classes are "
-                "recognised worse. Class weights are an option of the training.",
-                "count": 1,
-            }
-        )
-    return [each for each in found if each["count"]]
 
 
 def _few_held_out(report: dict[str, Any]) -> dict[str, Any]:
@@ -127,13 +120,24 @@ def _groups(groups: list[dict[str, Any]], title: str, meaning: str) -> dict[str,
         }
         for group in groups[:_GROUPS_SHOWN]
     ]
-    noun = "photograph" if len(groups) == 1 else "photographs"
     return {
-        "title": f"{len(groups):,} {noun} {title}",
+        "title": f"{_counted(groups, 'photograph')} {title}",
         "meaning": meaning,
         "count": len(groups),
         "groups": shown,
         "more": max(0, len(groups) - _GROUPS_SHOWN),
+    }
+
+
+def _single(images: list[tuple[str, str]], title: str, meaning: str) -> dict[str, Any]:
+    """Images that are each a finding of their own: names, and what stands below."""
+    shown = [{"files": [{"name": name, "label": label}]} for name, label in images[:_GROUPS_SHOWN]]
+    return {
+        "title": f"{_counted(images, 'photograph')} {title}",
+        "meaning": meaning,
+        "count": len(images),
+        "groups": shown,
+        "more": max(0, len(images) - _GROUPS_SHOWN),
     }
 
 
