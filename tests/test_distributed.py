@@ -31,11 +31,12 @@ from headstart.data.dataset import Sample, list_unlabelled, read_dataset
 from headstart.data.images import CENTRE, parse_views
 from headstart.distributed import HERE, Place, place
 from headstart.distributed import cluster as cluster_module
+from headstart.distributed.carrying import Sent
 from headstart.distributed.extraction import extract_shards
 from headstart.distributed.prediction import Written, predict_table
 from headstart.distributed.seconds import seconds_by_nodes
 from headstart.errors import DatasetError, InternalError, MissingExtra, OptionError
-from headstart.features import Extraction, FeatureCache, FeatureSpec, shards
+from headstart.features import Extraction, FeatureCache, FeatureSpec, extract, shards
 from headstart.features.shards import ShardedExtraction, cut_shards
 from headstart.heads.threads import cores
 from headstart.training import evaluation
@@ -383,6 +384,31 @@ def test_parts_of_a_pass_are_read_where_they_are_sent(
 # --- predictions
 
 
+def test_a_worker_tells_classifiers_apart_that_differ_in_what_their_words_leave_out(small_run: Path) -> None:
+    one = load(small_run)
+    other = replace(one, costs=((0.0, 1.0, 9.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0)))
+    assert Sent.of(one, "model").here.costs is None
+    assert Sent.of(other, "model").here.costs == other.costs
+
+
+def test_features_that_another_pass_took_into_the_cache_are_read_there(
+    photos: Path, small_shards: None, tmp_path: Path
+) -> None:
+    samples, backbone, runtime = (
+        read_dataset(photos).samples,
+        load_backbone("builtin", size=32),
+        select("auto"),
+    )
+    spec, cache = FeatureSpec(len(backbone.stages), (CENTRE,)), FeatureCache(tmp_path / "cache")
+    sharded = extract_shards(HERE, samples, backbone, spec=spec, runtime=runtime, cache=cache, progress=None)
+    assert isinstance(sharded, ShardedExtraction)
+    _, part = sharded.parts(2)[0]
+    rows = np.arange(3)
+    before = part.features(rows, view=CENTRE)
+    extract(samples, backbone, spec=spec, runtime=runtime, cache=cache)
+    np.testing.assert_array_equal(part.features(rows, view=CENTRE), before)
+
+
 class _Stopping(Place):
     """Ends after so many shards, as a command that is interrupted."""
 
@@ -445,6 +471,31 @@ def test_interrupted_predictions_are_gone_on_with(
     assert parquet.read_table(out)["path"].to_pylist() == [sample.name for sample in samples]
 
 
+def test_rows_of_other_images_under_the_same_names_are_not_taken_up(
+    asked: tuple[Classifier, tuple[Sample, ...]],
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classifier, _ = asked
+    out = tmp_path / "predictions.parquet"
+    monkeypatch.chdir(photos.parent)
+    with pytest.raises(KeyboardInterrupt):
+        predict_table(
+            classifier, list_unlabelled([photos.name]).samples, out, PredictOptions(), place=_Stopping(2)
+        )
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(photos, tmp_path / "elsewhere" / photos.name)  # with the times of the files
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    samples = list_unlabelled([photos.name]).samples
+    assert predict_table(classifier, samples, out, PredictOptions()).found == 0
+    with pytest.raises(KeyboardInterrupt):
+        predict_table(classifier, samples, out, PredictOptions(), place=_Stopping(2))
+    os.utime(samples[0].source.path, (1, 1))  # type: ignore[attr-defined]
+    last = predict_table(classifier, samples, out, PredictOptions())
+    assert 0 <= last.found < 49 and last.images == 49
+
+
 def test_another_question_begins_anew_and_a_strange_folder_stays(
     asked: tuple[Classifier, tuple[Sample, ...]], tmp_path: Path
 ) -> None:
@@ -459,6 +510,12 @@ def test_another_question_begins_anew_and_a_strange_folder_stays(
     with pytest.raises(OptionError, match=r"in the way, and no unfinished predictions; move it away"):
         predict_table(classifier, samples, tmp_path / "other.parquet", PredictOptions())
     assert (strange / "thesis.txt").read_text() == "mine"
+    (strange / "about.json").write_text('{"title": "mine"}')
+    with pytest.raises(OptionError, match="in the way"):
+        predict_table(classifier, samples, tmp_path / "other.parquet", PredictOptions())
+    assert (strange / "thesis.txt").read_text() == "mine"
+    (tmp_path / "third.parquet.parts").mkdir()  # as a command leaves it that is killed at its beginning
+    assert predict_table(classifier, samples, tmp_path / "third.parquet", PredictOptions()).images == 49
 
 
 def test_the_command_writes_a_parquet_file(small_run: Path, photos: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 import headstart
 from headstart.errors import OptionError, RunError
-from headstart.exports.hub import pull, push
+from headstart.exports.hub import _without_folders, pull, push
 from headstart.runs import RunStore, read_run
 from hub_server import TOKEN, Hub, hub_server
 
@@ -72,6 +72,18 @@ def test_what_is_pushed_is_pulled_predicts_the_same_and_tells_nothing_of_this_ma
     assert offline.returncode == 0 and Path("again/model.onnx").is_file(), offline.stderr
     taken = command(hub, "pull", "me/shapes", **cache)
     assert taken.returncode == 2 and "is there already" in taken.stderr
+
+
+def test_paths_of_this_machine_lose_their_folders_and_addresses_stay() -> None:
+    files = ["../acme/net.onnx", "/home/john doe/acme/net.onnx"]
+    for text, told in (
+        ("../acme/net.onnx", "net.onnx"),
+        ("~/acme/net.onnx", "net.onnx"),
+        ("weights of /home/john doe/acme/net.onnx", "weights of net.onnx"),
+        ("weights:/srv/acme/net.onnx", "weights:net.onnx"),
+        ("https://example.org/a/b and s3://bucket/x/y", "https://example.org/a/b and s3://bucket/x/y"),
+    ):
+        assert _without_folders({text: [text]}, files) == {told: [told]}
 
 
 def test_a_repository_without_a_classifier_and_one_that_is_not_here_are_refused(

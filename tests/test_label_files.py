@@ -94,6 +94,10 @@ COCO: dict[str, Any] = {
     "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
     "annotations": [{"image_id": 5, "category_id": 1}, {"image_id": 6, "category_id": 2}],
 }
+CLASS = {"_cls": "Classification", "label": "cat"}
+TWO_CONTROLS = [
+    {"from_name": name, "type": "choices", "value": {"choices": [name]}} for name in ("species", "quality")
+]
 BOX = {"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, 4]}
 
 
@@ -107,8 +111,14 @@ BOX = {"image_id": 5, "category_id": 1, "bbox": [1, 2, 3, 4]}
         ({"labels": {"a": 7}, "classes": ["cat", "dog"]}, "2 classes, and the class"),
         ({"labels": {"a": -1}, "classes": ["cat", "dog"]}, "2 classes, and the class"),
         ({"samples": [{"filepath": "a.jpg", "x": {"_cls": "Detections"}}]}, "boxes"),
-        ([{"data": {}}], "not as its program writes it"),
+        ([{"data": {}}], "a task has 0 images"),
         ([{"data": {"image": "a.jpg"}, "annotations": [{"result": [{"type": "rectanglelabels"}]}]}], "boxes"),
+        (
+            {"samples": [{"filepath": "a.jpg", "predictions": CLASS, "label": CLASS}]},
+            "several fields of labels",
+        ),
+        ([{"data": {"i": "a.jpg"}, "annotations": [{"result": TWO_CONTROLS}]}], "several controls"),
+        ([{"data": {"i": "a.jpg", "j": "b.jpg"}, "annotations": []}], "2 images"),
         ({"name": "package"}, "no labels in a form that is known"),
         ([], "no labels in a form that is known"),
         ({"labels": {}, "x": json.loads("[" * 99 + "]" * 99)}, "nested deeper"),

@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 import headstart
 from headstart.errors import OptionError, ServerError
 from headstart.serving.app import create_app
-from headstart.serving.client import Client
+from headstart.serving.client import Client, _batches
 from headstart.serving.models import Models, fixed
 from headstart.serving.openapi import openapi_document
 from headstart.web.addresses import checked_origins
@@ -168,6 +168,16 @@ def test_the_client_says_what_predict_says_in_as_many_requests_as_it_takes(
             client.predict(images, top=0)
     with pytest.raises(ServerError, match="refused"):
         client.predict(images)
+
+
+def test_the_client_sends_large_images_in_requests_that_a_server_takes(tmp_path: Path) -> None:
+    sizes = (9, 9, 3, 3, 3, 40, 1)
+    for number, size in enumerate(sizes):
+        (tmp_path / f"{number}.jpg").write_bytes(bytes(size * 2**20))
+    found = _batches([tmp_path / f"{number}.jpg" for number in range(len(sizes))], 3)
+    assert [[int(each.stem) for each in batch] for batch in found] == [[0], [1, 2, 3], [4], [5], [6]]  # type: ignore[union-attr]
+    with pytest.raises(OptionError, match="batch=0"):
+        Client("http://127.0.0.1:9").predict([b""], batch=0)
 
 
 def test_the_client_waits_for_a_server_that_is_too_busy_and_gives_up_in_time(photos: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -61,7 +61,8 @@ class _Key:
 
     def __init__(self, sent: Sent[Any]) -> None:
         self.sent = sent
-        self._text = f"{sent.digest} {sent.value!r}"
+        values = [(each.name, getattr(sent.value, each.name)) for each in fields(sent.value)]
+        self._text = repr((sent.digest, type(sent.value), values))  # its own `repr` is short, for people
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self._text == other._text

@@ -7,9 +7,11 @@ ends early, the next one takes up what is there. In the end the small files beco
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,10 @@ from typing import Any
 from headstart.backbones.records import hash_file
 from headstart.classifier import Classifier, PredictOptions
 from headstart.classifier.tables import as_table
-from headstart.data.dataset import Sample
+from headstart.data.dataset import Sample, place_of
 from headstart.data.sources.parquet import libraries
 from headstart.distributed.carrying import Carried
-from headstart.distributed.images import refuse_unseen
+from headstart.distributed.images import portable, refuse_unseen
 from headstart.distributed.places import HERE, Place
 from headstart.errors import DatasetError, InternalError, OptionError, printable
 from headstart.features import Progress
@@ -81,7 +83,8 @@ def predict_table(
     target = check_table(out)
     classifier.refuse(options)
     carried = place.carried(classifier, "model")
-    shards = cut_shards([sample.name for sample in samples])
+    cut = cut_shards([sample.name for sample in samples])
+    shards = [replace(shard, name=_with_state(shard, samples[shard.range])) for shard in cut]
     parts = _parts_folder(target, about=_identity(classifier, options))
     missing = [shard for shard in shards if not _is_whole(_part(parts, shard), shard)]
     found = len(samples) - sum(shard.stop - shard.start for shard in missing)
@@ -97,6 +100,19 @@ def predict_table(
         raise InternalError(f"{target}: {images:,} rows of {len(samples):,} images; please report this")
     shutil.rmtree(parts, ignore_errors=True)
     return Written(images, unreadable, found)
+
+
+def _with_state(shard: Shard, samples: Sequence[Sample]) -> str:
+    """A shard's name that changes with where its images lie and, on this machine, with sizes and times."""
+    found: list[Any] = []
+    for sample in samples:
+        place = place_of(portable(sample))
+        with suppress(OSError):
+            status = os.stat(place.get("file", ""))
+            found.append([status.st_size, status.st_mtime_ns])
+        found.append([place.get("file", ""), place.get("member", "")])
+    text = json.dumps([shard.name, found])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class _Windows(Sequence[tuple[Sample, ...]]):
@@ -133,18 +149,17 @@ def _identity(known: Classifier, options: PredictOptions) -> str:
 def _parts_folder(target: Path, *, about: str) -> Path:
     """The folder of shards' rows; those of another classifier, or of another question, are removed."""
     folder = target.with_name(f"{target.name}.parts")
-    if folder.exists():
-        try:
-            same = read_json(folder / _ABOUT) == {"predictions": about}
-        except (OSError, Unreadable) as error:
-            raise OptionError(
-                f"{printable(folder)}: in the way, and no unfinished predictions; move it away"
-            ) from error
-        if not same:
+    if folder.is_dir() and any(folder.iterdir()):
+        said: Any = None
+        with suppress(OSError, Unreadable):
+            said = read_json(folder / _ABOUT)
+        if not isinstance(said, dict) or said.keys() != {"predictions"}:
+            raise OptionError(f"{printable(folder)}: in the way, and no unfinished predictions; move it away")
+        if said["predictions"] != about:
             shutil.rmtree(folder)
     make(folder)
-    mark_output(folder)
     write_whole(folder / _ABOUT, json.dumps({"predictions": about}))
+    mark_output(folder)
     return folder
 
 

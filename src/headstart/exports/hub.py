@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ CARD_FILE = "README.md"
 
 _FILES = (MODEL_FILE, CLASSIFIER_FILE, RUN_FILE)
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FOLDERS = re.compile(r"(?<![\w.~])(?:/[^/\s]+)*/(?=[^/\s])|[A-Za-z]:\\(?:[^\\\s]+\\)*")
+_FOLDERS = re.compile(r"(?!(?<=:)//)(?<![\w.~/])(?:/[^/\s]+)*/(?=[^/\s])|[A-Za-z]:\\(?:[^\\\s]+\\)*")
 """In front of a file's name, where a path is absolute."""
 
 
@@ -57,7 +57,9 @@ def push(run: str | Path | Run | Classifier, repository: str, *, public: bool = 
         hub = huggingface_hub.HfApi()
         hub.create_repo(repository, private=not public, exist_ok=True)
         message = f"Headstart classifier {subject.run.id if subject.run else subject.folder.name}"
-        hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+        hub.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message=message, delete_patterns=[RUN_FILE]
+        )
         return f"{hub.endpoint}/{repository}"
 
 
@@ -126,13 +128,14 @@ def _told(repository: str) -> Iterator[None]:
 def _fill(folder: Path, subject: Subject, *, repository: str) -> None:
     """The files of a repository."""
     classifier, run = subject.classifier, subject.run
-    replace(classifier, about=_without_folders(classifier.about)).save(folder)
+    files = _files_of(run) if run else []
+    replace(classifier, about=_without_folders(classifier.about, files)).save(folder)
     if run is not None:
         run = replace(run, source=None, corrections=None, machine="", data={})
         facts = {name: value for name, value in run.to_dict().items() if name != "path"}
-        text = json.dumps(_without_folders(facts), indent=1, default=str)
+        text = json.dumps(_without_folders(facts, files), indent=1, default=str)
         (folder / RUN_FILE).write_text(text, encoding="utf-8")
-    facts = _without_folders(card(subject, FORMATS["onnx"], parity=None))
+    facts = _without_folders(card(subject, FORMATS["onnx"], parity=None), files)
     text = f"{_header(subject)}\n{markdown(facts | {'use': _use(repository)})}"
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
@@ -165,10 +168,28 @@ def _header(subject: Subject) -> str:
     return "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---"])
 
 
-def _without_folders(value: Any) -> Any:
-    """Data for JSON in which files of this machine have their names alone."""
+def _without_folders(value: Any, files: Sequence[str] = ()) -> Any:
+    """Data for JSON in which files of this machine, and these wherever they stand, have their names alone."""
     if isinstance(value, str):
-        return Path(value).name if Path(value).is_absolute() else _FOLDERS.sub("", value)
+        for file in files:
+            value = value.replace(file, Path(file).name)
+        whole = Path(value).is_absolute() or value.startswith(("./", "../", "~"))
+        return Path(value).name if whole else _FOLDERS.sub("", value)
     if isinstance(value, dict):
-        return {name: _without_folders(each) for name, each in value.items()}
-    return [_without_folders(each) for each in value] if isinstance(value, list | tuple) else value
+        return {_without_folders(name, files): _without_folders(each, files) for name, each in value.items()}
+    return [_without_folders(each, files) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _files_of(run: Run) -> list[str]:
+    """The options of a run that are paths, the longest first."""
+    config = run.config
+    named = (
+        config.backbone,
+        config.data,
+        config.groups,
+        config.costs,
+        config.priors,
+        *(config.candidates or ()),
+    )
+    paths = [each for each in named if each and "/" in each and ":" not in each]
+    return sorted(paths, key=len, reverse=True)

@@ -238,8 +238,8 @@ class ShardedExtraction(Extraction):
         try:
             return read_rows(values, range(len(keys)), path=self.partition.path)
         except MissingEntriesError:
-            if self.again is None:
-                raise
+            if self.again is None:  # another pass may have taken the shards into the cache meanwhile
+                return super()._rows(images, view=view, record=record)
             return self.again()._rows(images, view=view, record=record)
 
     def _values(self, shard: Shard, keys: Sequence[bytes]) -> dict[bytes, bytes]:

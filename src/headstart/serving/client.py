@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -12,11 +12,14 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from headstart.classifier import Prediction, Predictions
-from headstart.errors import ServerError, reason_of
+from headstart.errors import OptionError, ServerError, reason_of
 from headstart.files import Mistyped, Unreadable, checker, parse_json
 
 _LARGEST = 64 * 2**20
 """Bytes of an answer."""
+
+_LARGEST_REQUEST = 16 * 2**20
+"""Bytes of images in a request: half of what a server takes by default."""
 
 
 class _Said(TypedDict):
@@ -68,23 +71,26 @@ class Client:
             top: how many of the likeliest labels to give.
             reject: the share of known images that may be taken for unknown.
             coverage: the share of images whose labels shall hold the right one.
-            batch: images of one request.
+            batch: images of one request, at most; fewer where they are large.
 
         Raises:
+            OptionError: a batch of less than one image.
             ServerError: the server cannot be reached, or refuses; the message has its reason.
             OSError: a file cannot be read.
         """
         given = [images] if isinstance(images, str | Path | bytes) else list(images)
         asked = {"top": top, "reject": reject, "coverage": coverage}
         query = urlencode({name: value for name, value in asked.items() if value is not None})
+        if batch < 1:
+            raise OptionError(f"batch={batch}: expected at least 1")
         found = Predictions()
-        for start in range(0, len(given), batch):
-            found += self._predicted(given[start : start + batch], query=query)
+        for images_at_once in _batches(given, batch):
+            found += self._predicted(images_at_once, query=query)
         return found
 
     def ready(self) -> str:
         """The name of the run that is served; ServerError where the server does not take requests."""
-        return str(self._json("/ready")["run"])
+        return str(self._json("/ready").get("run", ""))
 
     def _predicted(self, images: Sequence[str | Path | bytes], *, query: str) -> list[Prediction]:
         border = secrets.token_hex(16)
@@ -115,8 +121,10 @@ class Client:
             request = Request(self._address + path, data=body, headers=headers)
             try:
                 with urlopen(request, timeout=self._timeout) as answer:
-                    found: dict[str, Any] = parse_json(answer.read(_LARGEST))
-                    return found
+                    found = parse_json(answer.read(_LARGEST))
+                if not isinstance(found, dict):
+                    raise ServerError(f"{self._address}: no answer of headstart serve")
+                return found
             except HTTPError as error:
                 wait = float(error.headers.get("retry-after") or 0)
                 if error.code != 503 or not wait or time.monotonic() + wait > until:
@@ -129,6 +137,21 @@ class Client:
 
 
 _ANSWER = checker(_Answer)
+
+
+def _batches(images: Sequence[str | Path | bytes], most: int) -> Iterator[list[str | Path | bytes]]:
+    """Images of one request each: so many, and of no more bytes than a server takes, but at least one."""
+    found: list[str | Path | bytes] = []
+    taken = 0
+    for image in images:
+        size = len(image) if isinstance(image, bytes) else Path(image).stat().st_size
+        if found and (len(found) == most or taken + size > _LARGEST_REQUEST):
+            yield found
+            found, taken = [], 0
+        found.append(image)
+        taken += size
+    if found:
+        yield found
 
 
 def _reason(error: HTTPError, images: Sequence[Any]) -> str:

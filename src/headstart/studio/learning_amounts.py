@@ -75,12 +75,16 @@ def amounts_job(studio: Studio, job: Job, teller: Teller) -> Result:
     config, dataset = run.config, corrected_data(path_of(job))
     sizes = [len(rows) for rows in _by_class(dataset.samples)]
     most = int(max(sizes) * run.images["train"] / max(1, len(dataset.samples)))
-    counts = sorted({max(1, most // share) for share in _SHARES if most // share >= 1})
+    counts = sorted({most // share for share in _SHARES if most // share >= 1})
+    if not counts:
+        raise OptionError("too few photographs of each class to train on fewer of them; add some")
     candidates = grid(
         backbones=[config.backbone],
         size=config.size,
         heads=[config.head],
         images=[*counts, None],
+        layers="auto" if config.layers else "last",
+        views=len(config.views),
         epochs=config.epochs or None,
         preprocess=config.preprocess,
         architecture=config.architecture,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from headstart.classifier import Prediction, load
 from headstart.curation import Correction, corrections_of
 from headstart.data.dataset import content_hash, list_unlabelled, place_of
-from headstart.errors import HeadstartError, ImageError, OptionError
+from headstart.errors import HeadstartError, ImageError, OptionError, RunError
 from headstart.files.spreadsheets import as_csv, as_xlsx
 from headstart.runs import Run, timestamp
 from headstart.runs.thumbnails import unchanged
@@ -312,7 +312,11 @@ def forget(studio: Studio, run: Run) -> None:
 def _used(studio: Studio, run: Run, job: Job) -> int:
     """How many of the photographs that were sent for a table are among the corrections."""
     folder = studio.collections.folder / str(job.body["kept"])
-    return sum(Path(each.file).is_relative_to(folder) for each in corrections_of(run).list() if each.file)
+    try:
+        kept = corrections_of(run).list()
+    except RunError:  # one that does not know its images takes no corrections
+        return 0
+    return sum(Path(each.file).is_relative_to(folder) for each in kept if each.file)
 
 
 def _is_ours(studio: Studio, job: Job) -> bool:

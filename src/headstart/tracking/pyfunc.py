@@ -76,7 +76,9 @@ class _Model:
             if not isinstance(each, Prediction):
                 raise ImageError(f"{each.name}: {each.reason}")
             found.append(each)
-        return found.to_frame().reindex(columns=self._columns)
+        import pandas
+
+        return pandas.DataFrame([each.row() for each in found], columns=self._columns)
 
 
 def _load_pyfunc(path: str) -> _Model:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from headstart.data.dataset.columns import LabelTable
 from headstart.data.dataset.delimited import JsonLines
 from headstart.data.dataset.values import Dataset
+from headstart.data.sources.names import is_image_name
 from headstart.data.sources.parquet import MAX_ROWS
 from headstart.errors import DatasetError, OptionError, printable
 from headstart.files import Unreadable, parse_json
@@ -96,7 +97,7 @@ def _coco(found: Mapping[str, Any]) -> Iterator[_Row]:
 
 
 def _label_studio(found: Sequence[Mapping[str, Any]]) -> Iterator[_Row]:
-    seen = False
+    seen, controls = False, dict[str, None]()
     for task in found:
         done = [each for each in task.get("annotations", []) if not each.get("was_cancelled")]
         done = [each for each in done if each.get("ground_truth")] or done[-1:]
@@ -105,11 +106,28 @@ def _label_studio(found: Sequence[Mapping[str, Any]]) -> Iterator[_Row]:
         if results and not chosen and not seen:
             raise DatasetError(_BOXES)
         seen = seen or bool(chosen)
-        key = chosen[0]["to_name"] if chosen and chosen[0].get("to_name") in task["data"] else None
-        texts = [each for each in task["data"].values() if isinstance(each, str)]
-        path = task["data"][key] if key else texts[0]
+        controls |= dict.fromkeys(str(result.get("from_name")) for result in chosen)
+        if len(controls) > 1:
+            raise DatasetError(
+                f"choices of several controls ({', '.join(map(printable, controls))}); export one"
+            )
+        path = _image_of(task["data"], chosen)
         labels = [str(each) for result in chosen for each in result["value"]["choices"]]
         yield _of_label_studio(str(path)), list(dict.fromkeys(labels)) if done else None, None
+
+
+def _image_of(data: Mapping[str, Any], chosen: Sequence[Mapping[str, Any]]) -> str:
+    """The image of a task: what its choices are of, else the one text that is an image's address."""
+    key = str(chosen[0].get("to_name")) if chosen else ""
+    if isinstance(data.get(key), str):
+        return str(data[key])
+    texts = [each for each in data.values() if isinstance(each, str)]
+    images = [each for each in texts if is_image_name(urlsplit(each).path) or "/local-files/" in each]
+    if len(images or texts) != 1:
+        raise DatasetError(
+            f"a task has {len(images)} images ({', '.join(map(printable, data))}); export with one"
+        )
+    return (images or texts)[0]
 
 
 def _of_label_studio(path: str) -> str:
@@ -135,15 +153,18 @@ def _fiftyone(found: Mapping[str, Any]) -> Iterator[_Row]:
 
 def _fiftyone_samples(found: Mapping[str, Any]) -> Iterator[_Row]:
     kinds = ("Classification", "Classifications")
-    fields = [
+    fields = dict.fromkeys(
         name
-        for sample in found["samples"][:100]
+        for sample in found["samples"]
         for name, value in sample.items()
         if isinstance(value, dict) and value.get("_cls") in kinds
-    ]
+    )
     if not fields:
         raise DatasetError(_BOXES)
-    name = "ground_truth" if "ground_truth" in fields else fields[0]
+    if len(fields) > 1 and "ground_truth" not in fields:
+        told = ", ".join(map(printable, fields))
+        raise DatasetError(f"several fields of labels ({told}); keep one, or name it ground_truth")
+    name = "ground_truth" if "ground_truth" in fields else next(iter(fields))
     for sample in found["samples"]:
         value = sample.get(name) or {}
         labels = [each["label"] for each in value.get("classifications", [value] if value else [])]
