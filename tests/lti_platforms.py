@@ -40,6 +40,8 @@ class TestPlatform:
     key_requests: int = 0
     tool_keys: dict[str, Any] = field(default_factory=dict)
     broken: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    more_people: str = ""
 
     def new_key(self, name: str) -> None:
         """Another key, which signs from now on; those before are gone."""
@@ -169,13 +171,16 @@ class TestPlatform:
         scope = heads["authorization"].removeprefix("Bearer may ")
         if parts.path == "/people" and scope == f"{NRPS}scope/contextmembership.readonly":
             second = parts.query == "page=2"
-            link = {} if second else {"link": f'<{self.address}/people?page=2>; rel="next"'}
+            following = self.more_people or f"{self.address}/people?page=2"
+            link = {} if second else {"link": f'<{following}>; rel="next"'}
             return 200, link, {"members": self.people[2:] if second else self.people[:2]}
         if parts.path == "/columns" and method == "POST" and scope == f"{AGS}scope/lineitem":
             self.columns.append(json.loads(body))
             return 201, {}, {**self.columns[-1], "id": f"{self.address}/columns/made?x=1"}
         if parts.path.endswith("/scores") and method == "POST" and scope == f"{AGS}scope/score":
             assert heads["content-type"] == "application/vnd.ims.lis.v1.score+json"
+            if status := self.refused.get(json.loads(body)["userId"]):
+                return status, {}, {"error": "not this one"}
             self.scores.append((target, json.loads(body)))
             return 204, {}, None
         return 404, {}, {"error": target}

@@ -11,8 +11,15 @@ import hmac
 import json
 import re
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from email.message import Message
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -27,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fastapi.testclient import TestClient
 
 from headstart.errors import LessonError
-from headstart.lesson.engine import asking, lti, lti_launches
+from headstart.lesson.engine import asking, lti, lti_launches, lti_services
 from headstart.lesson.engine.attempts import Opened, Reset, Submitted, begin
 from headstart.lesson.engine.lti import Platforms, ToolKeys
 from headstart.lesson.pages.joining import DOOR
@@ -309,6 +316,54 @@ def test_keys_that_cannot_be_had_are_a_refusal(world: World, platform: TestPlatf
         world.clock.forward(31)
 
 
+def test_keys_that_could_not_be_had_are_not_asked_for_at_once_again(
+    world: World, platform: TestPlatform
+) -> None:
+    asked: list[str] = []
+
+    def ask(address: str) -> bytes:
+        asked.append(address)
+        raise LessonError("nobody is there")
+
+    keys, (one,) = lti.PlatformKeys(ask), Platforms(world.site.store).all()
+    for _ in range(3):
+        with pytest.raises(lti.LaunchRefused, match="nobody is there"):
+            keys.find(one, "k", now=world.clock.now)
+    assert len(asked) == 1
+    world.clock.forward(31)
+    with pytest.raises(lti.LaunchRefused):
+        keys.find(one, "k", now=world.clock.now)
+    assert len(asked) == 2
+
+
+def test_a_platform_that_is_slow_keeps_no_other_ones_users_waiting(
+    world: World, platform: TestPlatform
+) -> None:
+    (slow,), go, begun = Platforms(world.site.store).all(), threading.Event(), threading.Event()
+    other = replace(slow, keys="https://other.example/keys")
+
+    def ask(address: str) -> bytes:
+        if address == slow.keys:
+            begun.set()
+            assert go.wait(10)
+        return b'{"keys": []}'
+
+    keys = lti.PlatformKeys(ask)
+
+    def find(one: lti.Platform) -> None:
+        with pytest.raises(lti.LaunchRefused, match="no key"):
+            keys.find(one, "k", now=world.clock.now)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(find, slow)
+        assert begun.wait(10)
+        try:
+            pool.submit(find, other).result(timeout=5)
+        finally:
+            go.set()
+        first.result()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -480,6 +535,117 @@ def test_whose_challenges_were_reset_loses_the_mark_in_the_course(
     }
 
 
+def test_a_mark_that_is_refused_keeps_no_other_one_back(world: World, platform: TestPlatform) -> None:
+    for subject in ("29", "30", "31"):
+        arrive(world, platform, sub=subject, name=subject)
+    for member in world.site.classes.members(world.site.classes.named(None).id):
+        play(world, member.learner, "rrrrr")
+    client, place, form = teacher_of(world, platform)
+    platform.refused = {"29": 404}
+    page = client.post(f"{place}/marks/send", data={**form, "what": "marks"})
+    assert page.status_code == 200 and "Marks of 2 learners were sent, 1 refused" in page.text
+    assert "not this one" in page.text and [told["userId"] for _, told in platform.scores] == ["30", "31"]
+    for status in (401, 403, 503):
+        platform.refused = {"29": status}
+        page = client.post(f"{place}/marks/send", data={**form, "what": "marks"})
+        assert page.status_code == 502 and len(platform.scores) == 2, "who refuses us is not asked again"
+
+
+def test_the_column_of_a_class_without_learners_has_the_points_of_the_lesson(
+    world: World, platform: TestPlatform
+) -> None:
+    scopes = [f"{AGS}scope/score", f"{AGS}scope/lineitem"]
+    endpoint = {"scope": scopes, "lineitems": f"{platform.address}/columns"}
+    client, place, form = teacher_of(world, platform, **{f"{AGS}claim/endpoint": endpoint})
+    client.post(f"{place}/marks/send", data={**form, "what": "marks"})
+    assert [column["scoreMaximum"] for column in platform.columns] == [500]
+
+
+def test_a_name_that_is_no_text_is_none(world: World, platform: TestPlatform) -> None:
+    platform.people = [
+        {"user_id": "29", "given_name": 5, "family_name": "Lovelace", "roles": ["Learner"]},
+        {"user_id": "30", "name": {"a": 1}, "roles": ["Learner"]},
+    ]
+    client, place, form = teacher_of(world, platform)
+    page = client.post(f"{place}/marks/send", data={**form, "what": "names"})
+    assert page.status_code == 200
+    members = world.site.classes.members(place.rsplit("/", 1)[1])
+    assert [member.shown for member in members] == ["Lovelace", "Learner 2"]
+
+
+def test_a_platform_elsewhere_names_no_address_of_this_machine(
+    world: World, platform: TestPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, here = Platforms(world.site.store), f"{platform.address}/columns"
+    (local,) = known.all()
+    away = known.add(**{**platform.registration, "token": "https://campus.example/token"})
+    link = lti.Link(away.id, "c", "7/x", "", here, here, (lti_services.SCORE, lti_services.LINEITEM), here)
+    asked: list[str] = []
+
+    def ask(address: str, **_: Any) -> asking.Answer:
+        asked.append(address)
+        made = {"access_token": "t", "id": here, "members": []}
+        return asking.Answer(200, Message(), json.dumps(made).encode())
+
+    monkeypatch.setattr(lti_services, "ask", ask)
+    for one, outcome in ((away, pytest.raises(LessonError, match="not HTTPS")), (local, nullcontext())):
+        services = lti_services.Services(one, ToolKeys(world.site.home), now=world.clock.now)
+        with outcome:
+            list(services.people(link))
+    assert asked == [local.token, here]
+    services = lti_services.Services(away, ToolKeys(world.site.home), now=world.clock.now)
+    with pytest.raises(LessonError, match="no column"):
+        columns = replace(link, lineitem="", lineitems="https://campus.example/columns")
+        services.column(columns, title="t", possible=1)
+
+
+@pytest.mark.parametrize("following", ["http://[", "https://h:abc/", "file:///etc/passwd"])
+def test_a_next_page_that_is_no_address_is_told(world: World, platform: TestPlatform, following: str) -> None:
+    platform.more_people = following
+    client, place, form = teacher_of(world, platform)
+    page = client.post(f"{place}/marks/send", data={**form, "what": "names"})
+    assert page.status_code == 502 and "the platform named" in page.text.lower()
+
+
+def test_a_launch_meanwhile_does_not_lose_the_column_that_was_made(
+    world: World, platform: TestPlatform
+) -> None:
+    known = Platforms(world.site.store)
+    arrive(world, platform, **{f"{AGS}claim/endpoint": None})
+    (one,) = known.all()
+    stale = known.link(one, "7/course-1")
+    assert stale is not None and not stale.lineitem
+    known.revise(one, stale, lambda there: replace(there, lineitem="https://campus.example/1"))
+    known.revise(one, stale, lambda there: replace(there, resource="link-2"))
+    now = known.link(one, "7/course-1")
+    assert now == replace(stale, lineitem="https://campus.example/1", resource="link-2")
+
+
+def test_courses_of_one_name_get_classes_of_two_however_it_is_spelt(
+    world: World, platform: TestPlatform
+) -> None:
+    for number, title in enumerate(("Caf\u00e9", "Cafe\u0301", "CAFE\u0301", "\u0958" * 80)):
+        page = arrive(world, platform, **{COURSE: {"id": f"cafe-{number}", "title": title}})
+        assert page.status_code == 200, page.text
+    names = {one.name for one in world.site.classes.all()}
+    assert names >= {"Caf\u00e9", "Caf\u00e9 (2)", "CAF\u00c9 (3)"} and len(names) == 4
+
+
+def test_two_who_come_first_at_once_come_into_one_class(
+    world: World, platform: TestPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = world.site.classes.create
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        time.sleep(0.2)
+        return create(*given, **named)
+
+    monkeypatch.setattr(world.site.classes, "create", slowly)
+    with ThreadPoolExecutor() as pool:
+        pages = list(pool.map(lambda subject: arrive(world, platform, sub=subject), ("29", "30")))
+    assert [page.status_code for page in pages] == [200, 200] and len(world.site.classes.all()) == 1
+
+
 def play(world: World, learner: str, pattern: str) -> None:
     """A challenge in the store: problem n is answered as the n-th letter says; see `lesson_packs.taken`."""
     event = begin(world.site.pack, challenge=f"c-{learner}", learner=learner, seed="s")
@@ -589,6 +755,57 @@ def test_an_answer_is_bounded_and_sends_us_nowhere(
     assert "secret" not in str(raised.value)
     with pytest.raises(LessonError):
         asking.ask("http://127.0.0.1:1/")
+
+
+@contextmanager
+def saying(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
+    """The address of a server that answers one question with these bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            asker, _ = listener.accept()
+            with asker, suppress(OSError):
+                asker.recv(65_536)
+                for piece in pieces:
+                    asker.sendall(piece)
+                    time.sleep(pause)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"What?\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\nfew",
+        b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nfew",
+        b"",
+    ],
+)
+def test_an_answer_that_is_no_http_is_a_plain_error(said: bytes) -> None:
+    with saying(said) as address, pytest.raises(LessonError):
+        asking.ask(address)
+
+
+def test_an_answer_that_drips_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "SECONDS", 0.3)
+    for status in (b"200 OK", b"400 No"):
+        start = b"HTTP/1.1 " + status + b"\r\ncontent-length: 40\r\n\r\n"
+        began = time.monotonic()
+        with saying(start, *[b"x"] * 20, pause=0.1) as address:
+            with pytest.raises(LessonError):
+                asking.ask(address)
+            assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("port", ["abc", "99999"])
+def test_an_address_whose_port_is_none_is_not_safe(port: str) -> None:
+    assert not asking.is_safe(f"https://h:{port}/") and asking.is_safe("https://h:443/")
+    with pytest.raises(LessonError):
+        asking.ask(f"https://h:{port}/")
 
 
 def test_logins_that_nobody_ends_are_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -222,16 +222,26 @@ class Platforms:
             query = sa.select(_links.c.facts).where(_links.c["class"] == class_id).order_by(_links.c.place)
             return [_link(facts) for facts in connection.execute(query).scalars()]
 
-    def keep(self, platform: Platform, link: Link) -> None:
-        """Keeps a course as it is now."""
+    def revise(self, platform: Platform, link: Link, change: Callable[[Link], Link]) -> Link:
+        """Changes a course as it is in the store by now, and gives it.
+
+        Args:
+            platform: of the course.
+            link: the course as it was, or is to be where the store has none of this class.
+            change: gives it with what is new, and keeps all else.
+        """
         place = _place(platform, link.context)
 
-        def write(connection: sa.Connection) -> None:
+        def write(connection: sa.Connection) -> Link:
+            facts = connection.execute(sa.select(_links.c.facts).where(_links.c.place == place)).scalar()
+            there = link if facts is None else _link(facts)
+            new = change(there if there.class_id == link.class_id else link)
             connection.execute(_links.delete().where(_links.c.place == place))
-            row = {"place": place, "platform": platform.id, "class": link.class_id, "facts": asdict(link)}
+            row = {"place": place, "platform": platform.id, "class": new.class_id, "facts": asdict(new)}
             connection.execute(_links.insert().values(row))
+            return new
 
-        self._store.write(write)
+        return self._store.write(write)
 
 
 def _place(platform: Platform, context: str) -> str:
@@ -293,24 +303,37 @@ Ask = Callable[[str], bytes]
 """Gives what is at an address; raises LessonError where nothing comes."""
 
 
+@dataclass
+class _Known:
+    """What a platform's address of keys gave last."""
+
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    asked: datetime | None = None
+    keys: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+
 class PlatformKeys:
     """The public keys of platforms, asked for again where one is missing: platforms change theirs."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._known: dict[str, tuple[datetime, dict[str, Any]]] = {}
-        self._turn = threading.Lock()
+        self._known: dict[str, _Known] = {}
 
     def find(self, platform: Platform, name: str, *, now: datetime) -> Any:
         """The key of that name. Raises LaunchRefused where the platform has none."""
-        with self._turn:
-            at, known = self._known.get(platform.keys, (None, {}))
-            if name not in known and (at is None or now - at >= REFETCH):
-                known = self._fetch(platform)
-                self._known[platform.keys] = now, known
-        if name not in known:
-            raise LaunchRefused("the platform has no key of the name that its token bears", reason="key")
-        return known[name]
+        known = self._known.setdefault(platform.keys, _Known())
+        with known.turn:  # one platform that is slow keeps nobody else's users waiting
+            if name not in known.keys and (known.asked is None or now - known.asked >= REFETCH):
+                known.asked = now
+                try:
+                    known.keys, known.failure = self._fetch(platform), ""
+                except LaunchRefused as error:
+                    known.failure = str(error)
+            if name not in known.keys:
+                said = known.failure or "the platform has no key of the name that its token bears"
+                raise LaunchRefused(said, reason="key")
+            return known.keys[name]
 
     def _fetch(self, platform: Platform) -> dict[str, Any]:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from headstart.errors import LessonError
-from headstart.lesson.engine.asking import Answer, ask, is_safe
+from headstart.lesson.engine.asking import Answer, Refused, ask, is_local, is_safe
 from headstart.lesson.engine.classes import Class, Classes
 from headstart.lesson.engine.lti import LONGEST_SUBJECT, Link, Platform, ToolKeys
 from headstart.lesson.engine.lti_launches import role_is_of_a_teacher
@@ -32,6 +32,19 @@ MOST_PAGES = 50
 """Of a course's members."""
 
 _NEXT = re.compile(r'<([^<>]+)>\s*;[^,]*\brel="?next"?')
+
+
+_NOT_OF_ONE = (401, 403)
+"""Refusals that say of us, not of a learner, that we may not."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How many marks have arrived, how many were refused, and why the first of those was."""
+
+    marks: int
+    refused: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,12 @@ class Services:
             self._tokens[scope] = token
         return self._tokens[scope]
 
+    def _may_ask(self, address: str) -> bool:
+        """Whether an address in a message is safe; of this machine only where the platform is here too."""
+        return is_safe(address) and (is_local(self.platform.token) or not is_local(address))
+
     def _ask(self, address: str, scope: str, *, kind: str, send: Mapping[str, Any] | None = None) -> Answer:
-        if not is_safe(address):
+        if not self._may_ask(address):
             raise LessonError("the platform named an address that is not HTTPS")
         head = {"authorization": f"Bearer {self._token(scope)}", "accept": kind}
         if send is None:
@@ -106,7 +123,10 @@ class Services:
             following = _NEXT.search(answer.headers.get("link", ""))
             if following is None:
                 return
-            address = urljoin(address, following[1])
+            try:
+                address = urljoin(address, following[1])
+            except ValueError:
+                raise LessonError("the platform named a next page that is no address") from None
 
     def enrol(self, link: Link, classes: Classes, one: Class) -> int:
         """Takes the learners of a course into its class, those who have not come yet too; gives how many."""
@@ -132,28 +152,36 @@ class Services:
             wanted["resourceLinkId"] = link.resource
         found = _read(self._ask(link.lineitems, LINEITEM, kind=_ITEM, send=wanted))
         identity = found.get("id") if isinstance(found, dict) else None
-        if not isinstance(identity, str) or not is_safe(identity):
+        if not isinstance(identity, str) or not self._may_ask(identity):
             raise LessonError("the platform made no column for the marks")
         return replace(link, lineitem=identity)
 
-    def send(self, link: Link, marks: Iterable[Mark]) -> int:
-        """Sends the marks of those who came from the platform, and have begun; gives how many.
+    def send(self, link: Link, marks: Iterable[Mark]) -> Sent:
+        """Sends the marks of those who came from the platform, and have begun.
 
-        Whose challenges were all reset has no mark any more, and the platform is told so.
+        Whose challenges were all reset has no mark any more, and the platform is told so. A mark that is
+        refused keeps no other one back.
 
-        Raises LessonError where one is not taken: those before it have arrived.
+        Raises LessonError where the platform takes none, or takes no more: those before have arrived.
         """
         if SCORE not in link.scopes:
             raise LessonError("the platform takes no marks from this link; let it offer grades to the tool")
         parts = urlsplit(link.lineitem)
         address = urlunsplit(parts._replace(path=f"{parts.path}/scores"))
-        sent = 0
+        sent, refused = 0, list[str]()
         for mark in marks:
             subject = self.platform.subject(mark.member.reference)
-            if subject and (mark.best is not None or mark.reset):
+            if not subject or (mark.best is None and not mark.reset):
+                continue
+            self._token(SCORE)  # whoever gives us none refuses us, not this learner
+            try:
                 self._ask(address, SCORE, kind=_SCORE, send=_score(mark, subject, now=self._now))
                 sent += 1
-        return sent
+            except Refused as error:
+                if error.status in _NOT_OF_ONE or error.status >= 500:
+                    raise
+                refused.append(str(error))
+        return Sent(sent, len(refused), refused[0] if refused else "")
 
 
 def _form() -> dict[str, str]:
@@ -179,8 +207,9 @@ def _people(members: Iterable[Any]) -> Iterator[Person]:
         if one.get("status", "Active") != "Active":
             continue
         roles = one.get("roles")
-        told = one.get("name") or " ".join(filter(None, (one.get("given_name"), one.get("family_name"))))
-        name = told if isinstance(told, str) else ""
+        whole, *parts = (one.get(key) for key in ("name", "given_name", "family_name"))
+        told = [whole] if whole else parts
+        name = " ".join(part for part in told if isinstance(part, str) and part)
         teaches = isinstance(roles, list) and any(map(role_is_of_a_teacher, roles))
         yield Person(subject, name, teaches)
 

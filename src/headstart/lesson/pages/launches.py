@@ -7,8 +7,10 @@ ask for.
 from __future__ import annotations
 
 import hashlib
+import threading
 from html import escape
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import urlencode, urlsplit
 
 from starlette.applications import Starlette
@@ -33,6 +35,7 @@ from headstart.lesson.engine.lti_launches import (
     check_launch,
     deep_link_answer,
 )
+from headstart.lesson.engine.rosters import clean
 from headstart.lesson.pages.site import LessonSite
 from headstart.web.front import check_host_and_origin, take_cookie
 from headstart.web.security import HEADERS, LARGEST_FORM
@@ -55,6 +58,7 @@ class Launches:
         self.logins = Logins()
         self.keys = lti.PlatformKeys(lambda address: ask(address).body)
         self.own_keys = lti.ToolKeys(site.home)
+        self._turn = threading.Lock()
         self._pages = Starlette(
             routes=[
                 Route(f"{PLACE}login", self.login, methods=["GET", "POST"]),
@@ -143,8 +147,9 @@ class Launches:
             if not came.teaches:
                 raise LaunchRefused("only who teaches the course can put the lesson into it", reason="role")
             return self._deep_link(came, platform)
-        link, one = self._course(came, platform)
-        self.platforms.keep(platform, came.updated(link))
+        with self._turn:  # of two who come first, one makes the class
+            link, one = self._course(came, platform)
+            self.platforms.revise(platform, link, came.updated)
         classes = self.site.classes
         if came.teaches:
             ticket = self.site.tickets.issue(teaches=classes.proof(one))
@@ -158,10 +163,10 @@ class Launches:
         link = self.platforms.link(platform, came.context)
         one = classes.get(link.class_id) if link else None
         if link is None or one is None:
-            named = came.title or "Course"
+            named = normalize("NFC", " ".join(came.title.split())) or "Course"
             taken = {each.name.casefold() for each in classes.all()}
             names = (named, *(f"{named[:70]} ({number})" for number in range(2, 1000)))
-            name = next(each for each in names if each[:80].casefold() not in taken)[:80]
+            name = next(each for each in names if clean(each[:80]).casefold() not in taken)[:80]
             one, _ = classes.create(name, pack=self.site.pack.slug, now=self.site.clock())
             return Link(platform.id, one.id, came.context), one
         if one.pack != self.site.pack.slug:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from headstart.errors import LessonError
 from headstart.lesson.engine import lti, lti_services, marks
+from headstart.lesson.engine.attempts import POINTS
 from headstart.lesson.engine.classes import Class
 from headstart.lesson.pages.classes import CHALLENGE, ClassOf, states_of
 from headstart.lesson.pages.site import LessonSite, SiteOf
@@ -77,10 +79,15 @@ def exchange(
             told = f"{came} of the course are in the class now."
         else:
             found = of_class(site, one)
-            title, possible = site.pack.title, found[0].possible if found else 0
-            link = services.column(link, title=title, possible=possible)
-            platforms.keep(known, link)
-            told = f"Marks of {services.send(link, found)} learners were sent."
+            possible = POINTS * len(problems_of(site))
+            made = services.column(link, title=site.pack.title, possible=possible)
+            link = platforms.revise(
+                known, made, lambda there: replace(there, lineitem=there.lineitem or made.lineitem)
+            )
+            sent = services.send(link, found)
+            told = f"Marks of {sent.marks} learners were sent" + (
+                f", {sent.refused} refused: {sent.why}." if sent.refused else "."
+            )
     except LessonError as error:
         return _shown(request, site, one, told=f"{str(error)[:1].upper()}{str(error)[1:]}.", status=502)
     return _shown(request, site, one, told=told)
