@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import jwt
 import sqlalchemy as sa
 
 from headstart.errors import LessonError, printable
@@ -287,6 +286,8 @@ class ToolKeys:
 
     def public(self) -> dict[str, Any]:
         """The public keys, as platforms ask for them (RFC 7517)."""
+        import jwt
+
         found = []
         for name, key in self._all():
             public = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
@@ -295,6 +296,8 @@ class ToolKeys:
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """A token with these claims."""
+        import jwt
+
         name, key = self._all()[0]
         return jwt.encode(dict(claims), key, algorithm=ALGORITHM, headers={"kid": name})
 
@@ -336,6 +339,8 @@ class PlatformKeys:
             return known.keys[name]
 
     def _fetch(self, platform: Platform) -> dict[str, Any]:
+        import jwt
+
         try:
             listed = json.loads(self._ask(platform.keys))["keys"]
             found = {}

@@ -16,8 +16,6 @@ from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any
 
-import jwt
-
 from headstart.errors import printable
 from headstart.lesson.engine.asking import is_safe
 from headstart.lesson.engine.lti import (
@@ -174,6 +172,8 @@ def check_launch(token: str, *, login: Login, keys: PlatformKeys, now: datetime)
 
 def _signed(token: str, *, platform: Platform, keys: PlatformKeys, now: datetime) -> Mapping[str, Any]:
     """The claims of a token that the platform has signed."""
+    import jwt
+
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
