@@ -302,6 +302,14 @@ def test_the_names_of_this_machine_are_answered(world: World, host: str) -> None
     assert world.browser.get("/", headers={"host": host}).status_code == 200
 
 
+@pytest.mark.parametrize(("charset", "status"), [("utf-7", 403), ("undefined", 400)])
+def test_a_form_in_an_odd_charset_is_refused(world: World, charset: str, status: int) -> None:
+    form = '--b\r\ncontent-disposition: form-data; name="csrf"\r\n\r\n+2AA-\r\n--b--\r\n'
+    heads = {"content-type": f"multipart/form-data; boundary=b; charset={charset}"}
+    found = world.browser.post("/experiments/one-pass/run", content=form, headers=heads)
+    assert found.status_code == status
+
+
 def test_every_form_needs_the_token_of_its_own_session(make_world: Callable[..., World]) -> None:
     world = make_world(learner=None)
     foreign = make_world(learner=None).csrf()

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from email.message import Message
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -282,12 +283,46 @@ def test_a_launch_counts_once_in_the_browser_that_began_it_and_for_ten_minutes(
 
 
 def test_a_ticket_of_a_launch_admits_once(world: World, platform: TestPlatform) -> None:
-    ticket = platform.launch(browser(world), now=seconds(world)).headers["location"]
     first, second = browser(world), browser(world)
+    ticket = platform.launch(first, now=seconds(world)).headers["location"]
     assert first.get(ticket).url.path == "/" and first.get("/me").status_code == 200
     assert (
         second.get(ticket).url.path == DOOR and second.get("/me", follow_redirects=False).status_code == 303
     )
+
+
+def test_a_ticket_of_a_launch_admits_the_browser_of_the_launch_alone(
+    world: World, platform: TestPlatform
+) -> None:
+    first, second = browser(world), browser(world)
+    led = platform.launch(first, now=seconds(world))
+    cookie = next(each for each in led.headers.get_list("set-cookie") if "headstart_ticket" in each)
+    assert all(part in cookie for part in ("Secure", "HttpOnly", "SameSite=none", "Max-Age=60"))
+    platform.launch(second, now=seconds(world), sub="30", name="Eve")
+    assert second.get(led.headers["location"]).url.path == DOOR, "nobody is made to learn as somebody else"
+    assert first.get(led.headers["location"]).url.path == DOOR, "what somebody else has seen is void"
+
+
+def test_a_ticket_of_a_launch_is_soon_too_old(
+    world: World, platform: TestPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, now = browser(world), time.monotonic()
+    ticket = platform.launch(client, now=seconds(world)).headers["location"]
+    monkeypatch.setattr("headstart.web.site.time", SimpleNamespace(monotonic=lambda: now + 90))
+    assert client.get(ticket).url.path == DOOR
+
+
+def test_a_learner_in_a_teachers_browser_is_no_teacher(world: World, platform: TestPlatform) -> None:
+    client = browser(world)
+    assert client.get("/?token=of-this-server").url.path == "/"
+    platform.launch(client, now=seconds(world), follow=True, **{f"{CORE}roles": [f"{ROLE}Instructor"]})
+    address = f"/classes/{world.site.classes.named('Biology 10b').id}"
+    assert client.get(address).status_code == 200
+    assert platform.launch(client, now=seconds(world), follow=True).status_code == 200
+    assert client.get("/me").status_code == 200 and client.get(address).status_code == 404
+    (member,) = world.site.classes.members(world.site.classes.named(None).id)
+    world.site.classes.dismiss(member.learner)
+    assert client.get("/").url.path == DOOR, "the access token was brought by who was here before"
 
 
 def test_a_platform_that_changes_its_keys_is_asked_again_and_not_more_often(
@@ -412,6 +447,11 @@ def test_what_is_not_asked_by_a_platform_is_not_answered(
     assert client.get("/lti/keys", headers={"host": "evil.example"}).status_code == 421
     assert client.get("/lti/launch").status_code == 405 and client.get("/lti/other").status_code == 404
     assert client.get("/lti/keys").headers["x-content-type-options"] == "nosniff"
+    for page in ("login", "launch"):
+        for charset in ("utf-7", "undefined"):
+            text = '--b\r\ncontent-disposition: form-data; name="state"\r\n\r\n+2AA-\r\n--b--\r\n'
+            heads = {"content-type": f"multipart/form-data; boundary=b; charset={charset}"}
+            assert client.post(f"/lti/{page}", content=text, headers=heads).status_code == 415
     denied = client.post("/lti/launch", data={"error": "login_required", "state": "x"})
     assert denied.status_code == 400 and "login_required" in denied.text
     with lesson_worlds(tmp_path / "alone") as make:

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headstart.errors import HeadstartError
 from headstart.web.front import check_host_and_origin, is_cross_site, take_cookie
-from headstart.web.site import Site
+from headstart.web.site import Site, ticket_cookie
 
 COOKIE_SECONDS = 365 * 24 * 3600
 LARGEST_FORM = 65_536
@@ -139,7 +139,9 @@ async def check_csrf(request: Request) -> AsyncIterator[None]:
 
 
 def _is_token(sent: Any, *, wanted: str) -> bool:
-    return isinstance(sent, str) and hmac.compare_digest(sent.encode(), wanted.encode())
+    return isinstance(sent, str) and hmac.compare_digest(
+        sent.encode("utf-8", "surrogatepass"), wanted.encode()
+    )
 
 
 def _out_of_date() -> HTTPException:
@@ -151,6 +153,8 @@ async def _read_files(request: Request, *, wanted: str) -> Any:
         return await _Files(request, wanted=wanted).parse()
     except MultiPartException as error:
         raise HTTPException(400, f"This form is malformed: {error.message}") from None
+    except ValueError:  # of a charset that decodes nothing
+        raise HTTPException(400, "This form is malformed: its text cannot be read.") from None
 
 
 class _Files(MultiPartParser):
@@ -215,6 +219,7 @@ class SessionMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        browser = _browser(scope)
         cookie = take_cookie(scope, self.cookie)
         headers = Headers(scope=scope)
         session: Session | None = None
@@ -224,7 +229,7 @@ class SessionMiddleware:
             known = self._session(cookie)
             session = known or self._new_session()
             if self.site.token:
-                session, refusal = self._admission(scope, session)
+                session, refusal = self._admission(scope, session, browser=browser)
         scope["headstart_session"] = session
 
         async def dress(message: Message) -> None:
@@ -268,7 +273,9 @@ class SessionMiddleware:
     def _new_session(self) -> Session:
         return Session(self.site.learner or f"guest-{secrets.token_hex(8)}", secrets.token_hex(16))
 
-    def _admission(self, scope: Scope, session: Session) -> tuple[Session | None, Response | None]:
+    def _admission(
+        self, scope: Scope, session: Session, *, browser: str
+    ) -> tuple[Session | None, Response | None]:
         """The session with its proof of admission, or None; and what to answer instead of the page."""
         if scope["path"].startswith("/static/"):
             return session, None  # whose cookie is not sent
@@ -276,22 +283,21 @@ class SessionMiddleware:
             known = hmac.compare_digest(session.admitted, self.admits) or self.site.welcomes(
                 session.learner, session.teaches
             )
-            query = parse_qsl(scope["query_string"].decode("latin-1"))
-            sent = dict(query).get("token") if scope["method"] in SAFE else None
-            grants = None if sent is None else self.site.grants(sent)
+            sent = _sent(scope)
+            grants = None if sent is None else self.site.grants(sent, browser=browser)
         except HeadstartError as error:  # the store cannot be read
             return None, PlainTextResponse(f"{error}.", 503)
         if sent is None and known:
             return session, None
         if not known and grants is None:
             return self._asks_to_be_let_in(scope, session)
-        rest = urlencode([pair for pair in query if pair[0] != "token"])
+        rest = urlencode([pair for pair in _query(scope) if pair[0] != "token"])
         target = quote("/" + scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
+        if learner := (grants or {}).get("learner"):  # nothing of who was here before counts any longer
+            session = Session(learner, secrets.token_hex(16))
         teaches = [*session.teaches.split(), *(grants or {}).get("teaches", "").split()]
         kept = " ".join(dict.fromkeys(teaches[-MOST_CLASSES:]))
         admitted = self.admits if grants == {} else session.admitted  # a teacher is welcome for being one
-        if learner := (grants or {}).get("learner"):  # forms of who was here before no longer count
-            session = replace(session, learner=learner, nonce=secrets.token_hex(16))
         return replace(session, admitted=admitted, teaches=kept), RedirectResponse(target, 303)
 
     def _asks_to_be_let_in(self, scope: Scope, session: Session) -> tuple[Session | None, Response | None]:
@@ -316,6 +322,21 @@ class SessionMiddleware:
                 "set-cookie",
                 f"{self.cookie}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict",
             )
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope["query_string"].decode("latin-1"))
+
+
+def _sent(scope: Scope) -> str | None:
+    """The token or ticket in an address."""
+    return dict(_query(scope)).get("token") if scope["method"] in SAFE else None
+
+
+def _browser(scope: Scope) -> str:
+    """The cookie that belongs to the ticket in an address."""
+    sent = _sent(scope)
+    return take_cookie(dict(scope), ticket_cookie(sent)) if sent else ""
 
 
 def _bounced(scope: Scope) -> Response | None:

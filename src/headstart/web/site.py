@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import hmac
 import secrets
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,23 +19,45 @@ from headstart.web.addresses import Names, is_loopback, names_for
 
 KEY_FILE = Path("keys/session.key")
 KEY_BYTES = 32
+TICKET_SECONDS = 60
+"""How long a ticket is valid: a browser that is opened with it uses it at once."""
 
 
 class Tickets:
     """One-time tickets in place of the access token, for addresses that others can read."""
 
     def __init__(self) -> None:
-        self._valid: dict[str, Mapping[str, str]] = {}
+        self._valid: dict[str, tuple[float, str, Mapping[str, str]]] = {}
 
-    def issue(self, **grants: str) -> str:
-        """A new one, which gives these fields of a session, see `Site.grants`."""
+    def issue(self, *, browser: str = "", **grants: str) -> str:
+        """A new one, which gives these fields of a session, see `Site.grants`.
+
+        Args:
+            browser: what its browser has in the cookie `ticket_cookie`; any may use it where that is empty.
+            grants: the fields.
+        """
+        now = time.monotonic()
+        for old in [ticket for ticket, kept in self._valid.copy().items() if kept[0] < now]:
+            self._valid.pop(old, None)
         ticket = secrets.token_urlsafe(16)
-        self._valid[ticket] = grants
+        self._valid[ticket] = now + TICKET_SECONDS, browser and _hash(browser), grants
         return ticket
 
-    def redeem(self, sent: str) -> Mapping[str, str] | None:
-        """What one that was not used before gives; from now on it was."""
-        return self._valid.pop(sent, None)
+    def redeem(self, sent: str, *, browser: str = "") -> Mapping[str, str] | None:
+        """What one gives that was not used before and is not too old; from now on it was used."""
+        until, bound, grants = self._valid.pop(sent, (0.0, "", {}))
+        if time.monotonic() > until or (bound and not hmac.compare_digest(bound, _hash(browser))):
+            return None
+        return grants
+
+
+def ticket_cookie(ticket: str) -> str:
+    """The cookie of the browser for which a ticket was made."""
+    return f"headstart_ticket_{_hash(ticket)[:12]}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +84,14 @@ class Site:
     door: str = ""
     turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def grants(self, sent: str) -> Mapping[str, str] | None:
-        """Fields of a session that a token or ticket gives besides admission; None for what is neither."""
+    def grants(self, sent: str, *, browser: str = "") -> Mapping[str, str] | None:
+        """Fields of a session that a token or ticket gives besides admission; None for what is neither.
+
+        ``browser`` is its cookie `ticket_cookie`.
+        """
         if self.token and hmac.compare_digest(sent.encode(), self.token.encode()):
             return {}
-        return self.tickets.redeem(sent)
+        return self.tickets.redeem(sent, browser=browser)
 
     def welcomes(self, learner: str, teaches: str) -> bool:
         """Whether a session is admitted for what it is, whatever token this server has."""

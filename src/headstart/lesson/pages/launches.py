@@ -7,6 +7,7 @@ ask for.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 from html import escape
 from typing import Any
@@ -39,6 +40,7 @@ from headstart.lesson.engine.rosters import clean
 from headstart.lesson.pages.site import LessonSite
 from headstart.web.front import check_host_and_origin, take_cookie
 from headstart.web.security import HEADERS, LARGEST_FORM
+from headstart.web.site import TICKET_SECONDS, ticket_cookie
 
 PLACE = "/lti/"
 _COOKIE = "headstart_lti_"
@@ -79,6 +81,8 @@ class Launches:
             refusal = PlainTextResponse(foreign.text, foreign.status)
         elif scope["method"] == "POST" and not _is_short(scope):
             refusal = PlainTextResponse("The form has no length, or too large a one.", 413)
+        elif scope["method"] == "POST" and not _is_plain(scope):
+            refusal = PlainTextResponse("Expected a form of the type application/x-www-form-urlencoded.", 415)
 
         async def dress(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -118,16 +122,8 @@ class Launches:
             query["lti_message_hint"] = str(hint)
         joint = "&" if urlsplit(platform.login).query else "?"
         answer = RedirectResponse(f"{platform.login}{joint}{urlencode(query)}", 302)
-        # Sent along from the platform's page: hence not SameSite=Lax or Strict, and so Secure.
-        answer.set_cookie(
-            _cookie(begun.state),
-            begun.browser,
-            max_age=int(PENDING.total_seconds()),
-            path=PLACE,
-            secure=True,
-            httponly=True,
-            samesite="none",
-        )
+        seconds = int(PENDING.total_seconds())
+        _keep(answer, _cookie(begun.state), begun.browser, seconds=seconds, path=PLACE)
         return answer
 
     async def launch(self, request: Request) -> Response:
@@ -152,10 +148,17 @@ class Launches:
             self.platforms.revise(platform, link, came.updated)
         classes = self.site.classes
         if came.teaches:
-            ticket = self.site.tickets.issue(teaches=classes.proof(one))
-            return RedirectResponse(f"/classes/{one.id}?token={ticket}", 303)
+            return self._led_to(f"/classes/{one.id}", teaches=classes.proof(one))
         member = classes.admit(one, reference=platform.reference(came.subject), name=came.name, now=now)
-        return RedirectResponse(f"/?token={self.site.tickets.issue(learner=member.learner)}", 303)
+        return self._led_to("/", learner=member.learner)
+
+    def _led_to(self, page: str, **grants: str) -> Response:
+        """Leads this browser, and no other that has the address, to a page with what a ticket gives."""
+        browser = secrets.token_urlsafe(24)
+        ticket = self.site.tickets.issue(browser=browser, **grants)
+        answer = RedirectResponse(f"{page}?token={ticket}", 303)
+        _keep(answer, ticket_cookie(ticket), browser, seconds=TICKET_SECONDS, path="/")
+        return answer
 
     def _course(self, came: Launch, platform: Platform) -> tuple[Link, Class]:
         """The class of a course; a new one where none is there yet."""
@@ -202,7 +205,18 @@ class Launches:
 
 
 def _cookie(state: str) -> str:
-    return _COOKIE + hashlib.sha256(state.encode()).hexdigest()[:12]
+    return _COOKIE + hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _keep(answer: Response, name: str, value: str, *, seconds: int, path: str) -> None:
+    """A cookie that is sent along from the platform's page: not SameSite=Lax or Strict, and so Secure."""
+    answer.set_cookie(name, value, max_age=seconds, path=path, secure=True, httponly=True, samesite="none")
+
+
+def _is_plain(scope: Scope) -> bool:
+    """Whether a form is of the type that platforms send: in another one a text may be anything."""
+    types = [value.partition(b";")[0] for name, value in scope["headers"] if name == b"content-type"]
+    return [each.strip().lower() for each in types] == [b"application/x-www-form-urlencoded"]
 
 
 def _is_short(scope: Scope) -> bool:

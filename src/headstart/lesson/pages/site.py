@@ -79,9 +79,9 @@ class LessonSite(Site):
         """The classes of the store."""
         return Classes(self.store, self.secret)
 
-    def grants(self, sent: str) -> Mapping[str, str] | None:
+    def grants(self, sent: str, *, browser: str = "") -> Mapping[str, str] | None:
         """As for any site; where classes are served, a class's token makes its teacher of who brings it."""
-        found = super().grants(sent)
+        found = super().grants(sent, browser=browser)
         if found is None and self.door and (one := self.classes.by_token(sent)) is not None:
             return {"teaches": self.classes.proof(one)}
         return found
