@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +16,9 @@ pytest.importorskip("fastapi", reason="needs headstart[web]")
 from headstart.lesson.engine import pack_loading as library
 from headstart.lesson.engine.pack import Control, Goal, Mode, Pack, Task
 from headstart.lesson.pages.server import prepare
+from headstart.web.jobs import Jobs
 from lesson_packs import right_answer, secret_pack
-from lesson_worlds import World, finished, lesson_worlds
+from lesson_worlds import World, finished, lesson_worlds, running
 
 AT = "/lessons/second"
 OWN = re.compile(r' (?:href|src|action|formaction|data-[a-z]+)="(/[^"]*)"')
@@ -34,11 +37,11 @@ def second() -> Pack:
     )
 
 
-def _with_task(pack: Pack) -> Pack:
-    """With a task whose name the other lesson has, too."""
+def _with_task(pack: Pack, name: str = "same") -> Pack:
+    """With a task, whose name the other lesson has, too."""
     control = Control("epochs", "Epochs", 1, minimum=1, maximum=9, step=1)
     goal = Goal("ratio", "above", value=1)
-    task = Task("same", "Same name", "Do it.", "one-pass", (control,), (goal,), ("A hint.",))
+    task = Task(name, "Same name", "Do it.", "one-pass", (control,), (goal,), ("A hint.",))
     return replace(pack, tasks=(task,), modes=(*pack.modes, Mode("try", "Try", 5, "## Tasks\n\ntext\n")))
 
 
@@ -82,6 +85,33 @@ def test_tasks_of_one_name_in_two_lessons_have_tries_of_their_own(world: World) 
     finished(world)
     assert "1 of 3 tries used" in world.browser.get(f"{AT}/tasks/same").text
     assert "0 of 3 tries used" in world.browser.get("/tasks/same").text
+
+
+def test_servers_of_two_lessons_in_one_home_leave_each_other_their_tasks(tmp_path: Path) -> None:
+    with lesson_worlds(tmp_path) as make:
+        first, other = make(_with_task(secret_pack())), make(_with_task(second(), name="other"))
+        first.post("/tasks/same/run", epochs="3")
+        running(first)
+        other.post("/tasks/other/run", epochs="3")
+        other.experiments.gate.set()
+        finished(first)
+        assert "1 of 3 tries used" in first.browser.get("/tasks/same").text
+        assert "1 of 3 tries used" in other.browser.get("/tasks/other").text
+
+
+def test_a_task_that_an_earlier_version_queued_is_run_where_it_belongs(tmp_path: Path) -> None:
+    with closing(Jobs(tmp_path)) as before:
+        before.add("try", name="other", learner="ada", body={"parameters": {"epochs": 3}})
+    with lesson_worlds(tmp_path) as make:
+        first = make(_with_task(secret_pack()))
+        first.experiments.gate.set()
+        first.post("/tasks/same/run", epochs="3")
+        while any(job.name == "same" for job in first.site.jobs.unfinished()):
+            time.sleep(0.01)
+        assert [job.name for job in first.site.jobs.unfinished()] == ["other"]
+        other = make(_with_task(second(), name="other"))
+        finished(other)
+        assert "1 of 3 tries used" in other.browser.get("/tasks/other").text
 
 
 def test_lessons_that_come_along_stand_beside_each_other_but_not_beside_ones_own_or_for_a_class(

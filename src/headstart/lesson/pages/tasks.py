@@ -29,7 +29,7 @@ from headstart.web.security import SessionOf
 router = APIRouter()
 
 KIND = "try"
-"""The kind of these pages' jobs."""
+"""The kind of these pages' jobs, with the lesson's slug behind it; earlier versions left that out."""
 
 LONGEST_WHY = 300
 """Letters of the sentence that a project asks for."""
@@ -71,11 +71,15 @@ def _list_page(request: Request, site: LessonSite, learner: str, name: str) -> R
 
 
 def _task(site: LessonSite, slug: str) -> Task:
-    tasks = (task for some in _tasks(site).values() for task in some)
-    found = next((task for task in tasks if task.slug == slug), None)
+    found = _find(site, slug)
     if found is None:
         raise HTTPException(404)
     return found
+
+
+def _find(site: LessonSite, slug: str) -> Task | None:
+    tasks = (task for some in _tasks(site).values() for task in some)
+    return next((task for task in tasks if task.slug == slug), None)
 
 
 async def _task_of(site: SiteOf, slug: str) -> Task:
@@ -224,7 +228,9 @@ def serve(site: LessonSite) -> None:
     """
 
     def work(job: Job, tell: Tell) -> None:
-        task = _task(site, job.name)
+        task = _find(site, job.name)
+        if task is None:
+            raise LessonError(f"{site.pack.title} has no task {job.name!r}")
         values = job.body["parameters"]
         log = _log(site, job.learner, task)
         seed = len(log["earlier"]) + len(log["try"]) + 1
@@ -241,11 +247,13 @@ def serve(site: LessonSite) -> None:
         _write(site, job.learner, task, "try", body, key=job.id)
 
     site.jobs.serve(_kind(site), work)
+    if not site.at and any(job.kind == KIND and _find(site, job.name) for job in site.jobs.unfinished()):
+        site.jobs.serve(KIND, work)
 
 
 def _kind(site: LessonSite) -> str:
-    """Of the lesson's jobs: two lessons may have tasks of the same name."""
-    return f"{KIND} {site.pack.slug}" if site.at else KIND
+    """Of the lesson's jobs: two lessons may have tasks of the same name, and servers of their own."""
+    return f"{KIND} {site.pack.slug}"
 
 
 def _stream(site: LessonSite, learner: str, task: Task) -> str:
